@@ -1,0 +1,58 @@
+# Two commands: `make demo` and `make test`. Each makes its own .venv and builds what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+NATIVE := $(shell find streamdsl/_native -name '*.pyx' -o -name '*.pxd')
+BUILT := $(VENV)/.built
+
+.PHONY: demo demo-crash test lint crash simulate bench wheel clean
+
+demo: $(BUILT)
+	$(BIN)/python examples/fraud/topology.py --rate 20000
+
+demo-crash: $(BUILT)
+	$(BIN)/python examples/fraud/crash_demo.py
+
+test: $(BUILT)
+	$(BIN)/python -m pytest
+
+lint: $(BUILT)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/cython-lint streamdsl/_native
+	$(BIN)/mypy
+
+# Slow campaigns; a small seeded part of each is in `make test`.
+KILLS ?= 100
+SEEDS ?= 5000
+crash: $(BUILT)
+	$(BIN)/python tests/crash/campaign.py --kills $(KILLS)
+
+simulate: $(BUILT)
+	STREAMDSL_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/simulation
+
+bench: $(BUILT)
+	$(BIN)/python benchmarks/fraud.py
+
+wheel: $(STAMP)
+	$(BIN)/pip wheel --no-deps -w dist .
+	$(BIN)/python setup.py -q sdist
+
+$(STAMP): pyproject.toml
+	@echo "streamdsl: making $(VENV) (once, about a minute)"
+	@$(PYTHON) -c 'import sys; sys.exit("streamdsl needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -m venv $(VENV) || { echo "streamdsl needs Python's venv module; on Debian: apt install python3-venv"; exit 1; }
+	$(BIN)/pip install --disable-pip-version-check -q 'setuptools>=77' 'Cython>=3.1,<4' \
+		'pyarrow>=17' 'rocksdict>=0.3.24' 'pytest>=8' 'pytest-xdist>=3.5' 'hypothesis>=6.100' \
+		'ruff>=0.6' 'mypy>=1.11' 'cython-lint>=0.16'
+	@touch $(STAMP)
+
+$(BUILT): $(STAMP) setup.py $(NATIVE)
+	@echo "streamdsl: building the native modules (in parallel, about a minute the first time)"
+	@$(BIN)/python setup.py -q build_ext --inplace
+	@touch $(BUILT)
+
+clean:
+	rm -rf build dist *.egg-info $(VENV)
+	find streamdsl -name '*.so' -delete

@@ -1,0 +1,191 @@
+"""How fast is the fraud job? Columns in memory, the three rules, keyed state, checkpoints.
+
+    python benchmarks/fraud.py --input FILE.arrow [--loop SECONDS] [--parallelism N] [--state rocksdb|memory] [--json]
+
+`--loop` repeats the input, with shifted times, until the time is over. The last checkpoint is opened again and its keys are
+counted. Without `--input` the example's own sample is used. Pin it to one core with `taskset -c 0` for a figure per core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from examples.fraud import topology as example
+from streamdsl import Config, Schema
+from streamdsl.connectors.base import END, Chunk, End, Json, Sink, SinkWriter, Source, SplitReader
+from streamdsl.testing.inspect import count_keys
+
+
+class Looped(Source):
+    """A table in memory, again and again until `seconds` are over; each round stands later in time."""
+
+    bounded = True
+
+    def __init__(self, table: pa.Table, seconds: float) -> None:
+        self.name = "looped"
+        self.schema = Schema.of(example.Transaction)
+        self.table = table.combine_chunks()
+        self.seconds = seconds
+        times = table.column("event_time")
+        self.span = pc.max(times).as_py() - pc.min(times).as_py() + 120_000
+        self.rows_read = 0
+
+    def splits(self) -> Sequence[str]:
+        return ["memory"]
+
+    def open_split(self, split: str, position: Json, columns: Sequence[str]) -> SplitReader:
+        return _LoopedReader(self, columns)
+
+
+class _LoopedReader(SplitReader):
+    def __init__(self, source: Looped, columns: Sequence[str]) -> None:
+        self.source, self.columns = source, columns
+        self.round, self.at = 0, 0
+        self.until = time.monotonic() + source.seconds
+        self.batches = self._shifted()
+
+    def _shifted(self) -> list[pa.RecordBatch]:
+        table, n = self.source.table, self.source.table.num_rows
+        arrays = {}
+        for name in self.columns:
+            if name in ("_topic", "_partition", "_offset"):
+                first = self.round * n
+                arrays[name] = {
+                    "_topic": lambda: pa.array(["memory"] * n),
+                    "_partition": lambda: pa.array([0] * n, pa.int64()),
+                    "_offset": lambda first=first: pa.array(range(first, first + n), pa.int64()),
+                }[name]()
+            elif name == "event_time":
+                arrays[name] = pc.add(table.column(name), self.round * self.source.span)
+            elif name in table.column_names:
+                arrays[name] = table.column(name)
+            else:
+                arrays[name] = pa.nulls(n, self.source.schema.field(name).type)
+        return pa.table(arrays).combine_chunks().to_batches(max_chunksize=1 << 16)
+
+    def read(self, max_rows: int) -> Chunk | End | None:
+        if self.at == len(self.batches):
+            if time.monotonic() >= self.until:
+                return END
+            self.round, self.at = self.round + 1, 0
+            self.batches = self._shifted()
+        batch = self.batches[self.at]
+        self.at += 1
+        self.source.rows_read += batch.num_rows
+        return Chunk(batch, {"round": self.round, "batch": self.at - 1})
+
+
+class Counting(Sink):
+    """Counts alerts by rule."""
+
+    gathers = True
+
+    def __init__(self) -> None:
+        self.name = "counting"
+        self.by_rule: dict[str, int] = {}
+
+    def open_writer(self, schema: Any, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
+        return _CountingWriter(self)
+
+
+class _CountingWriter(SinkWriter):
+    def __init__(self, sink: Counting) -> None:
+        self.sink = sink
+
+    def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
+        for entry in pc.value_counts(rows.column("rule")):
+            rule = entry["values"].as_py()
+            self.sink.by_rule[rule] = self.sink.by_rule.get(rule, 0) + entry["counts"].as_py()
+
+    def snapshot(self, checkpoint_id: int) -> Json:
+        return dict(self.sink.by_rule)
+
+
+def read_table(path: str | None) -> pa.Table:
+    """Return the transactions of an Arrow file, or the example's sample."""
+    if path is None:
+        import pyarrow.csv
+
+        return pa.concat_tables([pyarrow.csv.read_csv(p) for p in example.sample_files()]).sort_by("event_time")
+    with pa.memory_map(path) as file:
+        return pa.ipc.open_file(file).read_all()
+
+
+def machine() -> str:
+    """Return what the figures were measured on."""
+    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
+    return f"{model}, {len(os.sched_getaffinity(0))} of {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def commit() -> str:
+    """Return the commit that was measured."""
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def main() -> None:
+    """Run the benchmark and print its figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--input", help="Arrow IPC file with the columns of a transaction")
+    parser.add_argument("--loop", type=float, default=0.0, help="seconds to go on for (default: the input once)")
+    parser.add_argument("--parallelism", type=int, default=1)
+    parser.add_argument("--state", choices=("rocksdb", "memory"), default="rocksdb")
+    parser.add_argument("--checkpoint-interval", default="2s")
+    parser.add_argument("--rules", choices=("declarative", "python"), default="declarative")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+
+    source, sink = Looped(read_table(arguments.input), arguments.loop), Counting()
+    topology = example.topology if arguments.rules == "declarative" else example.python_topology()
+    with tempfile.TemporaryDirectory() as state_dir:
+        config = Config(
+            parallelism=arguments.parallelism, state_backend=arguments.state, state_dir=state_dir,
+            checkpoint_interval=arguments.checkpoint_interval,
+        )
+        began, cpu = time.perf_counter(), time.process_time()
+        run = topology.start(config, bind={"transactions": source, "alerts": sink})
+        run.wait()
+        seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+        checkpoints = run.metrics()["checkpoints"]
+        keys = count_keys(state_dir)
+    figures = {
+        "records": source.rows_read,
+        "seconds": round(seconds, 3),
+        "records_per_s": round(source.rows_read / seconds),
+        "records_per_cpu_s": round(source.rows_read / cpu),
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "checkpoints": checkpoints["completed"],
+        "keys_in_last_checkpoint": keys,
+        "accounts": len(pc.unique(source.table.column("account_number"))),
+        "alerts": dict(sorted(sink.by_rule.items())),
+        "parallelism": arguments.parallelism,
+        "state": arguments.state,
+        "rules": arguments.rules,
+        "machine": machine(),
+        "commit": commit(),
+    }
+    if arguments.json:
+        print(json.dumps(figures))
+    else:
+        for name, value in figures.items():
+            print(f"{name:26} {value}")
+
+
+if __name__ == "__main__":
+    main()

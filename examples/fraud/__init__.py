@@ -1,0 +1,1 @@
+"""Fraud detection on bank transactions: see README.md."""

@@ -1,0 +1,125 @@
+"""Fraud detection on bank transactions, embedded: ``python examples/fraud/topology.py --help``."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, NoReturn
+
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    __package__ = "examples.fraud"
+
+from streamdsl import Config, StreamError, Topology, col, console, files, rolling
+
+from . import data
+from .cities import CITIES
+from .records import Transaction
+from .rules import AmountAnomaly, ImpossibleTravel, Velocity, amount_anomaly, impossible_travel, velocity
+from .screen import Screen, ScreenSink
+
+Rules = Literal["declared", "processors"]
+
+
+def build(rules: Rules = "declared") -> Topology:
+    """Return the topology; what is read and written is bound to the names "transactions" and "alerts"."""
+    topology = Topology("fraud-detection")
+    sample = data.default_directory() / f"transactions-*.v{data.VERSION}.csv"
+    transactions = topology.stream(
+        files(sample, schema=Transaction), timestamp="event_time", disorder="5s", name="transactions"
+    ).with_columns(topic=col("_topic"), partition=col("_partition"), offset=col("_offset"))
+    accounts = transactions.counter("unknown_city", where=~col("city").is_in(CITIES)).key_by("account_number")
+    if rules == "declared":
+        too_many = accounts.window(rolling("60s")).process(velocity(limit=3), name="velocity")
+        too_much = accounts.process(amount_anomaly(sigmas=3, warmup=5), name="amount-anomaly")
+        too_far = accounts.process(impossible_travel(max_kmh=900), name="impossible-travel")
+    else:
+        too_many = accounts.process(Velocity(limit=3), name="velocity")
+        too_much = accounts.process(AmountAnomaly(sigmas=3, warmup=5), name="amount-anomaly")
+        too_far = accounts.process(ImpossibleTravel(max_kmh=900), name="impossible-travel")
+    too_many.merge(too_much, too_far).to(console(), name="alerts")
+    return topology
+
+
+topology = build()
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(description="Fraud detection on bank transactions.")
+    add = parser.add_argument
+    add("--input", nargs="+", metavar="FILE", help="CSV, JSON lines, Parquet or Arrow (default: sample data)")
+    add("--output", metavar="FILE", help="alerts as JSON lines")
+    add("--rate", type=_rate, default=None, metavar="N|max", help="records read per second, in all (default: max)")
+    add("--broker", metavar="HOST:PORT", help="read from and write to Kafka")
+    add("--parallelism", type=int, default=1, metavar="N")
+    add("--checkpoint-interval", default="5s", metavar="D", help="for instance 500ms (default: 5s)")
+    add("--state-dir", metavar="DIR", help="go on where a run with this directory was (default: a fresh run)")
+    add("--state-memory", default="256MiB", metavar="BYTES")
+    add("--rules", choices=("declared", "processors"), default="declared", help="the rules as verbs or in Python")
+    add("--quiet", action="store_true", help="the totals only")
+    return parser.parse_args(argv)
+
+
+def _rate(text: str) -> float | None:
+    if text == "max":
+        return None
+    rate = float(text)
+    if not rate > 0:
+        raise argparse.ArgumentTypeError("a rate is above 0, or max")
+    return rate
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the example; return the exit code."""
+    asked = arguments(argv)
+    if asked.broker:
+        print("--broker: there is no Kafka connector yet; use --input and --output", file=sys.stderr)
+        return 2
+    # A stop takes a checkpoint and leaves, however it was asked for.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return _run(asked)
+    except StreamError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _run(asked: argparse.Namespace) -> int:
+    sample = None if asked.input else data.sample()
+    source = files(sample.transactions if sample else asked.input, schema=Transaction, rate=asked.rate)
+    output = files(asked.output, format="json") if asked.output else None
+    sink = ScreenSink(output, remember=sample is not None)
+    config = Config(
+        parallelism=asked.parallelism,
+        checkpoint_interval=asked.checkpoint_interval,
+        state_dir=asked.state_dir,
+        state_memory=_bytes(asked.state_memory),
+    )
+    chosen = topology if asked.rules == "declared" else build(asked.rules)
+    run = chosen.start(config, bind={"transactions": source, "alerts": sink})
+    screen = Screen(run, sink.board, quiet=asked.quiet)
+    if run.already_finished:
+        print(f"the run in {asked.state_dir} had finished: nothing to do")
+        return 0
+    finished = screen.follow()
+    screen.totals()
+    if sample and finished:
+        screen.score(data.read_truth(sample.truth), Path(asked.output) if asked.output else None)
+    return 0
+
+
+def _bytes(text: str) -> Any:
+    return int(text) if text.isdecimal() else text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Builds the native modules. Everything else about the package stands in pyproject.toml."""
+import os
+import pathlib
+import sys
+import sysconfig
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = pathlib.Path(__file__).parent
+DEBUG = os.environ.get("STREAMDSL_DEBUG") == "1"
+
+
+def native_modules() -> list[Extension]:
+    """One extension for each .pyx; STREAMDSL_BUILD_ONLY=flow,expr builds the named folders alone."""
+    only = [name for name in os.environ.get("STREAMDSL_BUILD_ONLY", "").split(",") if name]
+    flags = ["-O0", "-g"] if DEBUG else ["-O3", "-g0"]
+    # Results must not depend on the compiler's liking for fused multiply-add.
+    flags += ["-ffp-contract=off", "-fno-strict-aliasing", "-Wno-unused-function", "-Wno-unreachable-code"]
+    modules = []
+    for source in sorted((ROOT / "streamdsl" / "_native").rglob("*.pyx")):
+        path = source.relative_to(ROOT)
+        if only and not any(f"_native/{name}" in path.as_posix() for name in only):
+            continue
+        modules.append(Extension(".".join(path.with_suffix("").parts), [path.as_posix()], extra_compile_args=flags))
+    return modules
+
+
+class BuildNative(build_ext):
+    """Says what is missing in one line instead of a page of compiler output."""
+
+    def build_extensions(self) -> None:
+        header = pathlib.Path(sysconfig.get_paths()["include"]) / "Python.h"
+        if not header.exists():
+            sys.exit(f"streamdsl needs the header Python.h ({header} does not exist); on Debian: apt install python3-dev")
+        try:
+            self.compiler.spawn([*self.compiler.compiler_so[:1], "--version"])
+        except Exception:
+            name = self.compiler.compiler_so[0] if self.compiler.compiler_so else "cc"
+            sys.exit(f"streamdsl needs a C compiler ({name} did not run); on Debian: apt install gcc")
+        self.parallel = self.parallel or os.cpu_count()
+        super().build_extensions()
+
+
+def cythonized() -> list[Extension]:
+    if not {"build_ext", "bdist_wheel", "editable_wheel", "install", "develop", "build"} & set(sys.argv):
+        return native_modules()
+    from Cython.Build import cythonize
+
+    return cythonize(
+        native_modules(),
+        nthreads=os.cpu_count() or 1,
+        build_dir="build/cython",
+        quiet=True,
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": DEBUG,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": DEBUG,
+            "overflowcheck": False,
+            "embedsignature": True,
+            "freethreading_compatible": False,
+        },
+    )
+
+
+setup(ext_modules=cythonized(), cmdclass={"build_ext": BuildNative})

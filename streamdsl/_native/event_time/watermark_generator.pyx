@@ -1,0 +1,18 @@
+"""Bounded disorder, one generator for each split."""
+from libc.stdint cimport INT64_MIN
+
+
+cdef int64_t generator_scan(WatermarkGenerator* generator, const int64_t* times, int64_t n) noexcept nogil:
+    cdef int64_t i, t, at_start = generator.watermark
+    cdef int64_t floor = INT64_MIN + generator.disorder + 1      # below it the subtraction would wrap
+    if generator.external:
+        return n
+    for i in range(n):
+        t = times[i]
+        if t <= generator.watermark and generator.watermark > at_start:
+            return i
+        if t > generator.max_seen:
+            generator.max_seen = t
+            if t >= floor and t - generator.disorder - 1 > generator.watermark:
+                generator.watermark = t - generator.disorder - 1
+    return n

@@ -1,0 +1,18 @@
+"""The watermark of several inputs: their minimum, with idleness."""
+from libc.stdint cimport int64_t
+
+
+cdef class WatermarkValve:
+    cdef readonly int size
+    cdef int64_t* watermarks                 # last of each input, ms
+    cdef bint* idle
+    cdef bint* ended
+    cdef bint* aligned                       # counts towards the minimum
+    cdef readonly int64_t watermark          # what goes on downstream, ms
+    cdef readonly bint all_idle
+    cdef readonly bint all_ended
+
+    cdef void on_watermark(self, int input, int64_t watermark) noexcept nogil
+    cdef void on_status(self, int input, bint idle) noexcept nogil
+    cdef void on_end(self, int input) noexcept nogil
+    cdef void settle(self) noexcept nogil

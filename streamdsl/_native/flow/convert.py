@@ -1,0 +1,340 @@
+"""Logical Arrow types to the canonical ones that a batch is made of, and back.
+
+Canonical are int64, uint64, float64, bool, string and binary. Timestamps and durations are milliseconds
+(finer units are floored), dates are days, decimals their text, lists and structs the JSON text of the value.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import json
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamdsl.errors import DataError
+
+__all__ = ["canonical_type", "from_canonical", "to_canonical"]
+
+_CANONICAL: Final = frozenset({pa.int64(), pa.uint64(), pa.float64(), pa.bool_(), pa.string(), pa.binary()})
+#: Units of time per millisecond; seconds are the one coarser unit.
+_PER_MS: Final = {"ms": 1, "us": 1_000, "ns": 1_000_000}
+_EPOCH: Final = datetime.datetime(1970, 1, 1)
+_WAYS: Final = (pa.ArrowException, ValueError, TypeError, OverflowError, decimal.DecimalException, KeyError)
+
+
+def canonical_type(type_: pa.DataType) -> pa.DataType:
+    """Return the canonical type that carries values of a logical type.
+
+    Raises
+    ------
+    TypeError
+        No column can have this type.
+    """
+    if type_ in _CANONICAL:
+        return type_
+    if pa.types.is_integer(type_) or _is_time(type_) or pa.types.is_date(type_) or pa.types.is_null(type_):
+        return pa.int64()
+    if pa.types.is_floating(type_):
+        return pa.float64()
+    if pa.types.is_large_string(type_) or pa.types.is_decimal(type_) or pa.types.is_nested(type_) or type_ == pa.string_view():
+        return pa.string()
+    if pa.types.is_large_binary(type_) or pa.types.is_fixed_size_binary(type_) or type_ == pa.binary_view():
+        return pa.binary()
+    if pa.types.is_dictionary(type_):
+        return canonical_type(type_.value_type)
+    raise TypeError(f"type {type_} is not supported")
+
+
+def to_canonical(record_batch: pa.RecordBatch, types: list[pa.DataType]) -> pa.RecordBatch:
+    """Return the record batch with canonical columns.
+
+    Parameters
+    ----------
+    record_batch : pa.RecordBatch
+        What a decoder made; its types may differ from `types` where a value still has one meaning.
+    types : list of pa.DataType
+        The logical types that the columns are meant to have.
+
+    Returns
+    -------
+    pa.RecordBatch
+        The same object if nothing had to change.
+
+    Raises
+    ------
+    DataError
+        A value does not fit its logical type; the column is named.
+    """
+    found = record_batch.schema.types
+    if found == types and _CANONICAL.issuperset(found):
+        return record_batch
+    if len(found) != len(types):
+        raise TypeError(f"the record batch has {len(found)} columns, not {len(types)}")
+    arrays = [
+        _named(_inward, record_batch.schema.names[i], record_batch.column(i), type_) for i, type_ in enumerate(types)
+    ]
+    return _batch(arrays, pa.schema(zip(record_batch.schema.names, (array.type for array in arrays), strict=True)), record_batch)
+
+
+def from_canonical(record_batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return the record batch with the logical types of `schema`, the way back of `to_canonical`.
+
+    Raises
+    ------
+    DataError
+        A value does not fit its logical type; the column is named.
+    """
+    if record_batch.schema == schema and _CANONICAL.issuperset(schema.types):
+        return record_batch
+    if len(schema) != record_batch.num_columns:
+        raise TypeError(f"the record batch has {record_batch.num_columns} columns, not {len(schema)}")
+    arrays = [
+        _named(_outward, field.name, record_batch.column(i), field.type) for i, field in enumerate(schema)
+    ]
+    return _batch(arrays, schema, record_batch)
+
+
+def _batch(arrays: list[Any], schema: pa.Schema, source: pa.RecordBatch) -> pa.RecordBatch:
+    if not arrays:
+        return source                        # a record batch without columns still has rows
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _named(convert: Any, name: str, array: Any, type_: pa.DataType) -> Any:
+    if array.type == type_ and type_ in _CANONICAL:
+        return array
+    try:
+        return convert(array, type_)
+    except _WAYS as error:
+        raise DataError(f"column {name!r}: {array.type} does not become {type_}", field=name, reason=str(error)) from error
+
+
+def _is_time(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(type_) or pa.types.is_duration(type_))
+
+
+# Inward ------------------------------------------------------------------------------------------------------
+
+
+def _inward(array: Any, type_: pa.DataType) -> Any:
+    """The canonical array of an array that means values of the logical type `type_`."""
+    target = canonical_type(type_)
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    source = array.type
+    if pa.types.is_null(source):
+        return pa.nulls(len(array), target)
+    if _is_time(type_):
+        return _time_inward(array, type_)
+    if pa.types.is_date(type_):
+        if pa.types.is_integer(source):
+            return array.cast(pa.int64())
+        return array.cast(pa.date32()).cast(pa.int32()).cast(pa.int64())
+    if pa.types.is_decimal(type_):
+        return _decimal_texts(array, type_)
+    if pa.types.is_nested(type_):
+        if _is_text(source):
+            return array.cast(pa.string())
+        texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in plain_values(array)]
+        return pa.array(texts, pa.string())
+    if pa.types.is_integer(type_) and source != type_:
+        array = array.cast(type_)            # a value outside a narrow type is an error here, not at the sink
+    elif pa.types.is_floating(type_) and pa.types.is_integer(source):
+        return array.cast(pa.float64(), safe=False)
+    elif type_ == pa.float32():
+        array = array.cast(type_)
+    return array.cast(target)
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or type_ == pa.string_view())
+
+
+def _decimal_texts(array: Any, type_: pa.DataType) -> Any:
+    # The text has the digits of the declared scale, so that equal values have equal texts.
+    if _is_text(array.type) or pa.types.is_floating(array.type):
+        return pa.array([_decimal_text(value, type_.scale) for value in array.to_pylist()], pa.string())
+    scaled = array if array.type == type_ else array.cast(type_)
+    return pa.array([None if value is None else f"{value:f}" for value in scaled.to_pylist()], pa.string())
+
+
+def _decimal_text(value: Any, scale: int) -> str | None:
+    if value is None:
+        return None
+    number = decimal.Decimal(str(value))
+    with decimal.localcontext() as context:
+        context.prec = 100
+        context.traps[decimal.Inexact] = True
+        return f"{number.quantize(decimal.Decimal(1).scaleb(-scale)):f}"
+
+
+def _time_inward(array: Any, type_: pa.DataType) -> Any:
+    source = array.type
+    if _is_text(source):
+        array = _parsed_times(array.cast(pa.string()), type_)
+    elif pa.types.is_date(source):
+        array = array.cast(pa.timestamp("ms"))
+    elif pa.types.is_integer(source):
+        return array.cast(pa.int64())        # whole numbers are milliseconds
+    elif not _is_time(source):
+        raise TypeError(f"{source} is not a time")
+    return _in_ms(array)
+
+
+def _parsed_times(texts: Any, type_: pa.DataType) -> Any:
+    if not pa.types.is_timestamp(type_):
+        raise TypeError("a duration cannot be read from text")
+    try:
+        return texts.cast(pa.timestamp("us"))
+    except pa.ArrowInvalid:
+        return texts.cast(pa.timestamp("us", "UTC"))
+
+
+def _in_ms(array: Any) -> Any:
+    unit = array.type.unit
+    numbers = array.cast(pa.int64())
+    if unit == "s":
+        return pc.multiply_checked(numbers, 1000)
+    step = _PER_MS[unit]
+    if step == 1:
+        return numbers
+    # Arrow's division truncates towards zero; times before 1970 are floored too.
+    quotient = pc.divide(numbers, step)
+    return pc.subtract(quotient, pc.less(numbers, pc.multiply(quotient, step)).cast(pa.int64()))
+
+
+# Outward -----------------------------------------------------------------------------------------------------
+
+
+def _outward(array: Any, type_: pa.DataType) -> Any:
+    """The array of the logical type `type_` that a canonical array stands for."""
+    if array.type == type_:
+        return array
+    if pa.types.is_null(type_):
+        return pa.nulls(len(array))
+    if _is_time(type_):
+        return _time_outward(array, type_)
+    if pa.types.is_date32(type_):
+        return array.cast(pa.int32()).cast(type_)
+    if pa.types.is_date(type_):
+        return array.cast(pa.int32()).cast(pa.date32()).cast(type_)
+    if pa.types.is_decimal(type_):
+        return pa.array([None if text is None else decimal.Decimal(text) for text in array.to_pylist()], type_)
+    if pa.types.is_nested(type_):
+        read = [None if text is None else typed_value(json.loads(text), type_) for text in array.to_pylist()]
+        return pa.array(read, type_)
+    if pa.types.is_dictionary(type_):
+        return _outward(array, type_.value_type).dictionary_encode().cast(type_)
+    return array.cast(type_)
+
+
+def _time_outward(array: Any, type_: pa.DataType) -> Any:
+    numbers = array.cast(pa.int64())
+    if type_.unit == "s":
+        quotient = pc.divide(numbers, 1000)
+        numbers = pc.subtract(quotient, pc.less(numbers, pc.multiply(quotient, 1000)).cast(pa.int64()))
+    elif type_.unit != "ms":
+        numbers = pc.multiply_checked(numbers, _PER_MS[type_.unit])
+    return numbers.cast(type_)
+
+
+# Nested values as JSON ---------------------------------------------------------------------------------------
+
+
+def plain_values(array: Any) -> list[Any]:
+    """Return the values of an array as what JSON can hold.
+
+    Times and dates are whole numbers in the unit of their type, decimals texts, bytes base64, a map a list of
+    pairs. NaN and infinities stay floats.
+    """
+    type_ = array.type
+    if pa.types.is_struct(type_):
+        names = [type_.field(i).name for i in range(type_.num_fields)]
+        fields = [plain_values(field) for field in array.flatten()]
+        rows = zip(*fields, strict=True) if fields else [()] * len(array)
+        valid = array.is_valid().to_pylist()
+        return [dict(zip(names, row, strict=True)) if ok else None for ok, row in zip(valid, rows, strict=True)]
+    if pa.types.is_map(type_) or _is_list(type_):
+        return _plain_lists(array)
+    if pa.types.is_dictionary(type_):
+        return plain_values(array.cast(type_.value_type))
+    if pa.types.is_decimal(type_):
+        return [None if value is None else f"{value:f}" for value in array.to_pylist()]
+    if _is_time(type_) or pa.types.is_date64(type_):
+        return list(array.cast(pa.int64()).to_pylist())
+    if pa.types.is_date32(type_) or pa.types.is_time32(type_):
+        return list(array.cast(pa.int32()).to_pylist())
+    if pa.types.is_time64(type_):
+        return list(array.cast(pa.int64()).to_pylist())
+    if _is_bytes(type_):
+        return [None if value is None else base64.b64encode(value).decode() for value in array.to_pylist()]
+    return list(array.to_pylist())
+
+
+def _plain_lists(array: Any) -> list[Any]:
+    result: list[Any] = []
+    for scalar in array:
+        if not scalar.is_valid:
+            result.append(None)
+            continue
+        values = scalar.values
+        if pa.types.is_map(array.type):
+            pairs = zip(plain_values(values.field(0)), plain_values(values.field(1)), strict=True)
+            result.append([[key, value] for key, value in pairs])
+        else:
+            result.append(plain_values(values))
+    return result
+
+
+def _is_list(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_))
+
+
+def _is_bytes(type_: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_binary(type_)
+        or pa.types.is_large_binary(type_)
+        or pa.types.is_fixed_size_binary(type_)
+        or type_ == pa.binary_view()
+    )
+
+
+def typed_value(value: Any, type_: pa.DataType) -> Any:
+    """Return what `pa.array(..., type_)` takes for a value that came out of JSON (the way back of `plain_values`).
+
+    Times and dates may also be ISO 8601 texts.
+    """
+    if value is None:
+        return None
+    if pa.types.is_struct(type_):
+        fields = [type_.field(i) for i in range(type_.num_fields)]
+        return {field.name: typed_value(value.get(field.name), field.type) for field in fields}
+    if pa.types.is_map(type_):
+        pairs = value.items() if isinstance(value, dict) else value
+        return [(typed_value(key, type_.key_type), typed_value(item, type_.item_type)) for key, item in pairs]
+    if _is_list(type_):
+        return [typed_value(item, type_.value_type) for item in value]
+    if pa.types.is_decimal(type_):
+        return decimal.Decimal(str(value))
+    if _is_bytes(type_):
+        return base64.b64decode(value)
+    if isinstance(value, str) and (_is_time(type_) or pa.types.is_date(type_)):
+        return _moment(value, type_)
+    if pa.types.is_floating(type_) and isinstance(value, int):
+        return float(value)
+    return value
+
+
+def _moment(text: str, type_: pa.DataType) -> int:
+    moment = datetime.datetime.fromisoformat(text)
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(datetime.UTC).replace(tzinfo=None)
+    microseconds = (moment - _EPOCH) // datetime.timedelta(microseconds=1)
+    if pa.types.is_date32(type_):
+        return microseconds // 86_400_000_000
+    unit = "ms" if pa.types.is_date64(type_) else type_.unit
+    return microseconds * 1000 if unit == "ns" else microseconds // {"s": 1_000_000, "ms": 1000, "us": 1}[unit]

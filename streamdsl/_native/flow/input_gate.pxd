@@ -1,0 +1,16 @@
+"""The inputs of a task: which channel is read next, and which must wait."""
+from streamdsl._native.flow.channel cimport Channel, StreamElement
+from libc.stdint cimport uint64_t
+
+
+cdef class InputGate:
+    cdef list channels
+    cdef void** refs
+    cdef readonly int size
+    cdef bint* blocked                       # refused until the barrier has come on every input
+    cdef int turn
+    cdef uint64_t random                     # 0: round robin; else the state of a seeded choice
+
+    cdef int next(self, StreamElement* element) except -2 nogil  # index of the input read, -1: nothing to read
+    cdef void block(self, int input) noexcept nogil
+    cdef void unblock_all(self) noexcept nogil

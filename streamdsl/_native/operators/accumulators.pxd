@@ -1,0 +1,81 @@
+"""Aggregates as fixed-size states in keyed rows, with an optional variable part in the arena.
+
+An accumulator is one aggregate of one operator. It is bound to the columns of a batch (`begin`), runs over many
+states in one pass (`run`), and gives away a column of results (`finish`).
+"""
+from libc.stdint cimport int32_t, int64_t, uint8_t
+
+from streamdsl._native.flow.batch cimport Column
+from streamdsl._native.operators.cell cimport ByteReader, Cell, Results
+from streamdsl._native.state.arena cimport Arena
+from streamdsl._native.state.write_stream cimport ByteWriter
+
+cdef enum RunMode:
+    ADD = 0              # no results
+    ADD_THEN_EMIT = 1    # the result after each row
+    EMIT_THEN_ADD = 2    # the result before each row
+    EMIT = 3             # one result a state; no rows
+
+
+cdef class Accumulator:
+    cdef readonly str operator               # name, for errors
+    cdef readonly str column                 # name of the result
+    cdef readonly str layout                 # what the state holds, in words
+    cdef readonly int64_t size               # bytes of the state, a multiple of 8
+    cdef int64_t offset                      # of the state from the pointers that `run` is given
+    cdef Arena arena
+    cdef int argument                        # index among the argument columns, -1 = none
+    cdef int by
+    cdef int where
+    cdef int argument_kind
+    cdef int by_kind
+    cdef int output_kind
+    cdef bint keeps_nulls                    # a null argument is a value like any other
+    cdef Column* argument_column             # of the batch at hand, NULL = none
+    cdef Column* by_column
+    cdef Column* where_column
+    cdef int64_t row                         # being added, for errors
+    cdef Results results
+
+    # One state. Zeroed memory is an empty state of every accumulator.
+    cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil
+    cdef int emit(self, char* state) except -1 nogil                 # append the result to `results`
+    cdef int clear(self, char* state) except -1 nogil                # free variable parts; empty afterwards
+    cdef int write(self, char* state, ByteWriter* out) except -1 nogil
+    cdef int read(self, char* state, ByteReader* source) except -1 nogil
+
+    # Many states.
+    cdef int begin(self, Column* arguments, int64_t n_results) except -1 nogil
+    cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil
+    # run: states[i] meets the row rows[i] (rows = NULL: i) of the bound columns
+    cdef int finish(self, Column* target) except -1 nogil
+    cdef int fail(self, str reason) except -1 nogil                  # raises RecordError for `row`
+
+
+cdef inline bint takes(Accumulator self, int64_t row) noexcept nogil:
+    # Whether the row counts: `where` is true, and the argument is not null where nulls are ignored.
+    cdef const Column* where = self.where_column
+    if where != NULL and not (where.values[row] and (where.valid == NULL or where.valid[row])):
+        return False
+    return (self.argument_column == NULL or self.keeps_nulls or self.argument_column.valid == NULL
+            or self.argument_column.valid[row])
+
+
+cdef class AccumulatorSet:
+    """All aggregates of one operator, side by side in its field of the row."""
+    cdef readonly list accumulators
+    cdef readonly str layout
+    cdef readonly int64_t size
+    cdef int count
+    cdef void** refs                         # borrowed from the list: (<Accumulator>refs[i]).run(...)
+
+    cdef int clear(self, char* state) except -1 nogil
+    cdef int write(self, char* state, ByteWriter* out) except -1 nogil
+    cdef int read(self, char* state, ByteReader* source) except -1 nogil
+    cdef int begin(self, Column* arguments, int64_t n_results) except -1 nogil
+    cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil
+    cdef int finish(self, Column* targets) except -1 nogil           # targets[0 .. count)
+
+
+cdef Accumulator make_accumulator(str operator, spec, Arena arena)
+cdef AccumulatorSet make_set(str operator, specs, Arena arena, int64_t offset)   # states begin at `offset`

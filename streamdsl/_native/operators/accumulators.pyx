@@ -1,0 +1,538 @@
+"""The accumulators of fixed size; those that keep lists, sets or Python values stand in `collectors` and `custom`."""
+from libc.math cimport sqrt
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_I64, KIND_NONE, KIND_STR, KIND_U64
+from streamdsl._native.operators.cell cimport (
+    as_f64, cell_assign, cell_compare, cell_free, cell_load, cell_read, cell_write, f64_bits, kind_number, read_bytes,
+    results_append, results_bits, results_finish, results_free, results_init, results_null,
+)
+from streamdsl._native.state.write_stream cimport bytes_append
+
+from streamdsl.errors import InternalError, RecordError
+
+cdef extern from * nogil:
+    """
+    #define sd_add_overflows(a, b, out) __builtin_add_overflow((a), (b), (out))
+    """
+    bint i64_add_overflows "sd_add_overflows"(int64_t a, int64_t b, int64_t* out) noexcept
+    bint u64_add_overflows "sd_add_overflows"(uint64_t a, uint64_t b, uint64_t* out) noexcept
+
+
+cdef class Accumulator:
+    """Base: the general loop over rows. `spec` is an `AggregateSpec` of the physical plan."""
+
+    def __init__(self, str operator, spec, Arena arena):
+        self.operator = operator
+        self.column = spec.name
+        self.arena = arena
+        self.argument = spec.argument
+        self.by = spec.by
+        self.where = spec.where
+        self.argument_kind = kind_number(spec.input_kind) if spec.argument >= 0 else KIND_NONE
+        self.by_kind = kind_number(spec.by_kind) if spec.by >= 0 else KIND_NONE
+        self.output_kind = kind_number(spec.output_kind)
+        self.layout = ":".join([spec.kind, spec.input_kind or "", spec.by_kind or "",
+                                ",".join(f"{key}={value}" for key, value in sorted(spec.params))])
+        memset(&self.results, 0, sizeof(Results))
+
+    def __dealloc__(self):
+        results_free(&self.results)
+
+    cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
+        return self.fail("this aggregate cannot add")
+
+    cdef int emit(self, char* state) except -1 nogil:
+        return results_null(&self.results)
+
+    cdef int clear(self, char* state) except -1 nogil:
+        memset(state, 0, self.size)
+        return 0
+
+    cdef int write(self, char* state, ByteWriter* out) except -1 nogil:
+        return bytes_append(out, state, self.size)
+
+    cdef int read(self, char* state, ByteReader* source) except -1 nogil:
+        memcpy(state, read_bytes(source, self.size), self.size)
+        return 0
+
+    cdef int begin(self, Column* arguments, int64_t n_results) except -1 nogil:
+        self.argument_column = &arguments[self.argument] if self.argument >= 0 and arguments != NULL else NULL
+        self.by_column = &arguments[self.by] if self.by >= 0 and arguments != NULL else NULL
+        self.where_column = &arguments[self.where] if self.where >= 0 and arguments != NULL else NULL
+        results_free(&self.results)      # of a batch that failed half-way
+        return results_init(&self.results, self.output_kind, n_results)
+
+    cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil:
+        cdef int64_t i, row
+        cdef Cell argument, by
+        cdef char* state
+        memset(&argument, 0, sizeof(Cell))
+        memset(&by, 0, sizeof(Cell))
+        for i in range(n):
+            state = states[i] + self.offset
+            if mode == EMIT_THEN_ADD:
+                self.emit(state)
+            if mode != EMIT:
+                row = rows[i] if rows != NULL else i
+                if takes(self, row):
+                    if self.argument_column != NULL:
+                        argument = cell_load(self.argument_column, row)
+                    if self.by_column != NULL:
+                        by = cell_load(self.by_column, row)
+                    self.row = row
+                    self.add(state, &argument, &by)
+            if mode == ADD_THEN_EMIT or mode == EMIT:
+                self.emit(state)
+        return 0
+
+    cdef int finish(self, Column* target) except -1 nogil:
+        return results_finish(&self.results, target)
+
+    cdef int fail(self, str reason) except -1 nogil:
+        with gil:
+            raise RecordError(self.row, reason, field=self.column, operator=self.operator)
+
+
+cdef class CountAccumulator(Accumulator):
+    """Rows, or values that are not null."""
+
+    def __init__(self, str operator, spec, Arena arena):
+        Accumulator.__init__(self, operator, spec, arena)
+        self.size = 8
+
+    cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
+        (<int64_t*>state)[0] += 1
+        return 0
+
+    cdef int emit(self, char* state) except -1 nogil:
+        return results_bits(&self.results, (<int64_t*>state)[0])
+
+    cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil:
+        cdef int64_t i
+        cdef int64_t* count
+        cdef int64_t* out = <int64_t*>self.results.column.values
+        for i in range(n):
+            count = <int64_t*>(states[i] + self.offset)
+            if mode == EMIT_THEN_ADD:
+                out[i] = count[0]
+            if mode != EMIT and takes(self, rows[i] if rows != NULL else i):
+                count[0] += 1
+            if mode == ADD_THEN_EMIT or mode == EMIT:
+                out[i] = count[0]
+        return 0
+
+
+cdef class SumI64Accumulator(Accumulator):
+    """Integers and bools; an overflow is an error of the record."""
+
+    def __init__(self, str operator, spec, Arena arena):
+        Accumulator.__init__(self, operator, spec, arena)
+        self.size = 8
+
+    cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
+        cdef int64_t* total = <int64_t*>state
+        cdef int64_t result
+        if i64_add_overflows(total[0], argument.bits, &result):
+            self.fail("integer overflow in sum()")
+        total[0] = result
+        return 0
+
+    cdef int emit(self, char* state) except -1 nogil:
+        return results_bits(&self.results, (<int64_t*>state)[0])
+
+
+cdef class SumU64Accumulator(SumI64Accumulator):
+    """Unsigned 64-bit integers."""
+
+    cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
+        cdef uint64_t* total = <uint64_t*>state
+        cdef uint64_t result
+        if u64_add_overflows(total[0], <uint64_t>argument.bits, &result):
+            self.fail("integer overflow in sum()")
+        total[0] = result
+        return 0
+
+
+cdef class SumF64Accumulator(Accumulator):
+    """Floats, added one after another: the same input gives the same bits."""
+
+    def __init__(self, str operator, spec, Arena arena):
+        Accumulator.__init__(self, operator, spec, arena)
+        self.size = 8
+
+    cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
+        (<double*>state)[0] += as_f64(argument.bits)
+        return 0
+
+    cdef int emit(self, char* state) except -1 nogil:
+        return results_bits(&self.results, (<int64_t*>state)[0])
+
+    cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil:
+        cdef int64_t i, row
+        cdef double* total
+        cdef double* out = <double*>self.results.column.values
+        cdef double* values = <double*>self.argument_column.values if self.argument_column != NULL else NULL
+        for i in range(n):
+            total = <double*>(states[i] + self.offset)
+            if mode == EMIT_THEN_ADD:
+                out[i] = total[0]
+            row = rows[i] if rows != NULL else i
+            if mode != EMIT and takes(self, row):
+                total[0] += values[row]
+            if mode == ADD_THEN_EMIT or mode == EMIT:
+                out[i] = total[0]
+        return 0
+
+
+cdef struct Moments:
+    int64_t n
+    double mean
+    double m2                                # sum of squared distances from the mean
+
+
+cdef enum Moment:
+    MEAN = 0
+    VAR = 1
+    STD = 2
+
+
+cdef inline double as_number(int kind, int64_t bits) noexcept nogil:
+    if kind == KIND_F64:
+        return as_f64(bits)
+    return <double><uint64_t>bits if kind == KIND_U64 else <double>bits
+
+
+cdef inline void welford(Moments* moments, double x) noexcept nogil:
+    cdef double distance = x - moments.mean
+    moments.n += 1
+    moments.mean += distance / <double>moments.n
+    moments.m2 += distance * (x - moments.mean)
+
+
+cdef class MomentsAccumulator(Accumulator):
+    """mean, var and std by Welford's recurrence; population by default, `ddof` is taken from n."""
+    cdef Moment moment
+    cdef int64_t ddof
+
+    def __init__(self, str operator, spec, Arena arena):
+        Accumulator.__init__(self, operator, spec, arena)
+        self.size = sizeof(Moments)
+        self.moment = {"mean": MEAN, "var": VAR, "std": STD}[spec.kind]
+        self.ddof = dict(spec.params).get("ddof", 0)
+        # mean, var and std hold the same: one can take the place of another after a change of the topology.
+        self.layout = f"moments:{spec.input_kind}"
+
+    cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
+        welford(<Moments*>state, as_number(self.argument_kind, argument.bits))
+        return 0
+
+    cdef inline int put(self, Moments* moments) except -1 nogil:
+        cdef double value
+        if moments.n == 0 or (self.moment != MEAN and moments.n <= self.ddof):
+            return results_null(&self.results)
+        if self.moment == MEAN:
+            value = moments.mean
+        else:
+            value = moments.m2 / <double>(moments.n - self.ddof)
+            if self.moment == STD:
+                value = sqrt(value)
+        return results_bits(&self.results, f64_bits(value))
+
+    cdef int emit(self, char* state) except -1 nogil:
+        return self.put(<Moments*>state)
+
+    cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil:
+        cdef int64_t i, row
+        cdef Moments* moments
+        cdef int64_t* values = <int64_t*>self.argument_column.values if self.argument_column != NULL else NULL
+        if self.argument_kind == KIND_BOOL:
+            return Accumulator.run(self, states, rows, n, mode)
+        for i in range(n):
+            moments = <Moments*>(states[i] + self.offset)
+            if mode == EMIT_THEN_ADD:
+                self.put(moments)
+            row = rows[i] if rows != NULL else i
+            if mode != EMIT and takes(self, row):
+                welford(moments, as_number(self.argument_kind, values[row]))
+            if mode == ADD_THEN_EMIT or mode == EMIT:
+                self.put(moments)
+        return 0
+
+
+cdef class CellAccumulator(Accumulator):
+    """One value: first, last, min, max."""
+
+    def __init__(self, str operator, spec, Arena arena):
+        Accumulator.__init__(self, operator, spec, arena)
+        self.size = sizeof(Cell)
+
+    cdef int emit(self, char* state) except -1 nogil:
+        return results_append(&self.results, <Cell*>state)
+
+    cdef int clear(self, char* state) except -1 nogil:
+        return cell_free(<Cell*>state, self.argument_kind, self.arena)
+
+    cdef int write(self, char* state, ByteWriter* out) except -1 nogil:
+        return cell_write(<Cell*>state, self.argument_kind, out)
+
+    cdef int read(self, char* state, ByteReader* source) except -1 nogil:
+        return cell_read(<Cell*>state, self.argument_kind, source, self.arena)
+
+
+cdef class ExtremeAccumulator(CellAccumulator):
+    """min and max. NaN is the greatest value; of equal ones the first stays."""
+    cdef int sign                            # 1: max, -1: min
+
+    def __init__(self, str operator, spec, Arena arena):
+        CellAccumulator.__init__(self, operator, spec, arena)
+        self.sign = 1 if spec.kind == "max" else -1
+
+    cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
+        cdef Cell* held = <Cell*>state
+        if held.tag == 0 or self.sign * cell_compare(self.argument_kind, argument, held) > 0:
+            cell_assign(held, self.argument_kind, argument, self.arena)
+        return 0
+
+
+cdef class FirstAccumulator(CellAccumulator):
+    """The value that arrived first."""
+
+    cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
+        if (<Cell*>state).tag == 0:
+            cell_assign(<Cell*>state, self.argument_kind, argument, self.arena)
+        return 0
+
+
+cdef class LastAccumulator(CellAccumulator):
+    """The value that arrived last."""
+
+    cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
+        return cell_assign(<Cell*>state, self.argument_kind, argument, self.arena)
+
+
+cdef class ExtremeByAccumulator(Accumulator):
+    """max_by and min_by: two cells, the ordering value and the argument. Rows where either is null do not count."""
+    cdef int sign
+
+    def __init__(self, str operator, spec, Arena arena):
+        Accumulator.__init__(self, operator, spec, arena)
+        self.size = 2 * sizeof(Cell)
+        self.sign = 1 if spec.kind == "max_by" else -1
+
+    cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
+        cdef Cell* held = <Cell*>state
+        if by.tag != 0 and (held.tag == 0 or self.sign * cell_compare(self.by_kind, by, held) > 0):
+            cell_assign(held, self.by_kind, by, self.arena)
+            cell_assign(held + 1, self.argument_kind, argument, self.arena)
+        return 0
+
+    cdef int emit(self, char* state) except -1 nogil:
+        return results_append(&self.results, <Cell*>state + 1)
+
+    cdef int clear(self, char* state) except -1 nogil:
+        cell_free(<Cell*>state, self.by_kind, self.arena)
+        return cell_free(<Cell*>state + 1, self.argument_kind, self.arena)
+
+    cdef int write(self, char* state, ByteWriter* out) except -1 nogil:
+        cell_write(<Cell*>state, self.by_kind, out)
+        return cell_write(<Cell*>state + 1, self.argument_kind, out)
+
+    cdef int read(self, char* state, ByteReader* source) except -1 nogil:
+        cell_read(<Cell*>state, self.by_kind, source, self.arena)
+        return cell_read(<Cell*>state + 1, self.argument_kind, source, self.arena)
+
+
+cdef enum:
+    LAG_INLINE = 4                           # longer lags keep their values in the arena
+
+
+cdef class LagAccumulator(Accumulator):
+    """The value n arrivals ago, nulls included: a ring of n cells. It never sees the row it stands in."""
+    cdef int64_t n
+
+    def __init__(self, str operator, spec, Arena arena):
+        Accumulator.__init__(self, operator, spec, arena)
+        self.n = dict(spec.params).get("n", 1)
+        if self.n < 1:
+            raise InternalError(f"lag({self.n}) looks back at least one arrival")
+        self.keeps_nulls = True
+        # The place of the oldest value, then the ring (or its address).
+        self.size = 8 + (self.n * sizeof(Cell) if self.n <= LAG_INLINE else 8)
+
+    cdef inline Cell* ring(self, char* state) noexcept nogil:
+        return <Cell*>(state + 8) if self.n <= LAG_INLINE else (<Cell**>(state + 8))[0]
+
+    cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
+        cdef int64_t* oldest = <int64_t*>state
+        cdef Cell* cells = self.ring(state)
+        if cells == NULL:
+            cells = <Cell*>self.arena.alloc(self.n * sizeof(Cell))
+            memset(cells, 0, self.n * sizeof(Cell))
+            (<Cell**>(state + 8))[0] = cells
+        cell_assign(cells + oldest[0], self.argument_kind, argument, self.arena)
+        oldest[0] = oldest[0] + 1 if oldest[0] + 1 < self.n else 0
+        return 0
+
+    cdef int emit(self, char* state) except -1 nogil:
+        cdef Cell* cells = self.ring(state)
+        if cells == NULL:
+            return results_null(&self.results)
+        return results_append(&self.results, cells + (<int64_t*>state)[0])
+
+    cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil:
+        return Accumulator.run(self, states, rows, n, EMIT_THEN_ADD if mode == ADD_THEN_EMIT else mode)
+
+    cdef int clear(self, char* state) except -1 nogil:
+        cdef int64_t i
+        cdef Cell* cells = self.ring(state)
+        if cells != NULL:
+            for i in range(self.n):
+                cell_free(cells + i, self.argument_kind, self.arena)
+            if self.n > LAG_INLINE:
+                self.arena.free(<char*>cells, self.n * sizeof(Cell))
+        memset(state, 0, self.size)
+        return 0
+
+    cdef int write(self, char* state, ByteWriter* out) except -1 nogil:
+        # Oldest first, so that the place in the ring need not be kept.
+        cdef int64_t i
+        cdef Cell* cells = self.ring(state)
+        cdef char present = cells != NULL
+        bytes_append(out, &present, 1)
+        if cells != NULL:
+            for i in range(self.n):
+                cell_write(cells + ((<int64_t*>state)[0] + i) % self.n, self.argument_kind, out)
+        return 0
+
+    cdef int read(self, char* state, ByteReader* source) except -1 nogil:
+        cdef int64_t i
+        cdef Cell* cells = self.ring(state)
+        if read_bytes(source, 1)[0] == 0:
+            return 0
+        if cells == NULL:
+            cells = <Cell*>self.arena.alloc(self.n * sizeof(Cell))
+            memset(cells, 0, self.n * sizeof(Cell))
+            (<Cell**>(state + 8))[0] = cells
+        for i in range(self.n):
+            cell_read(cells + i, self.argument_kind, source, self.arena)
+        return 0
+
+
+def sum_of(str operator, spec, Arena arena):
+    """Return the sum for the kind of the argument."""
+    if spec.input_kind == "f64":
+        return SumF64Accumulator(operator, spec, arena)
+    if spec.input_kind == "u64":
+        return SumU64Accumulator(operator, spec, arena)
+    if spec.input_kind in ("i64", "bool"):
+        return SumI64Accumulator(operator, spec, arena)
+    raise InternalError(f"sum() of a column of kind {spec.input_kind!r}")
+
+
+FACTORIES = {
+    "count": CountAccumulator,
+    "sum": sum_of,
+    "min": ExtremeAccumulator,
+    "max": ExtremeAccumulator,
+    "mean": MomentsAccumulator,
+    "var": MomentsAccumulator,
+    "std": MomentsAccumulator,
+    "first": FirstAccumulator,
+    "last": LastAccumulator,
+    "min_by": ExtremeByAccumulator,
+    "max_by": ExtremeByAccumulator,
+    "lag": LagAccumulator,
+}
+
+RESULT_KINDS = {"count": "i64", "n_unique": "i64", "mean": "f64", "var": "f64", "std": "f64",
+                "to_list": "str", "top_k": "str"}
+
+
+def result_kind(spec):
+    """Return the kind of column that the aggregate gives."""
+    if spec.kind == "custom":
+        return spec.output_kind
+    if spec.kind == "sum" and spec.input_kind == "bool":
+        return "i64"
+    return RESULT_KINDS.get(spec.kind, spec.input_kind)
+
+
+cdef Accumulator make_accumulator(str operator, spec, Arena arena):
+    # The others import this module, so they are named late.
+    from streamdsl._native.operators.collectors import COLLECTORS
+    from streamdsl._native.operators.custom import CustomAccumulator
+
+    factory = FACTORIES.get(spec.kind) or COLLECTORS.get(spec.kind)
+    if spec.kind == "custom":
+        factory = CustomAccumulator
+    if factory is None:
+        raise InternalError(f"there is no aggregate {spec.kind!r} (operator {operator!r}, column {spec.name!r})")
+    if result_kind(spec) != spec.output_kind:
+        raise InternalError(f"{spec.kind} gives {result_kind(spec)}, not {spec.output_kind} "
+                            f"(operator {operator!r}, column {spec.name!r})")
+    return factory(operator, spec, arena)
+
+
+cdef class AccumulatorSet:
+    """Made by `make_set`."""
+
+    def __init__(self, list accumulators, int64_t offset):
+        cdef int i
+        cdef Accumulator accumulator
+        self.accumulators = accumulators
+        self.count = len(accumulators)
+        self.refs = <void**>calloc(self.count + 1, sizeof(void*))
+        if self.refs == NULL:
+            raise MemoryError("no memory left for aggregates")
+        for i in range(self.count):
+            accumulator = accumulators[i]
+            self.refs[i] = <void*>accumulator
+            accumulator.offset = offset + self.size
+            self.size += accumulator.size
+        self.layout = ";".join([accumulator.layout for accumulator in accumulators])
+
+    def __dealloc__(self):
+        free(self.refs)
+
+    cdef int clear(self, char* state) except -1 nogil:
+        cdef int i
+        for i in range(self.count):
+            (<Accumulator>self.refs[i]).clear(state + (<Accumulator>self.refs[i]).offset)
+        return 0
+
+    cdef int write(self, char* state, ByteWriter* out) except -1 nogil:
+        cdef int i
+        for i in range(self.count):
+            (<Accumulator>self.refs[i]).write(state + (<Accumulator>self.refs[i]).offset, out)
+        return 0
+
+    cdef int read(self, char* state, ByteReader* source) except -1 nogil:
+        cdef int i
+        for i in range(self.count):
+            (<Accumulator>self.refs[i]).read(state + (<Accumulator>self.refs[i]).offset, source)
+        return 0
+
+    cdef int begin(self, Column* arguments, int64_t n_results) except -1 nogil:
+        cdef int i
+        for i in range(self.count):
+            (<Accumulator>self.refs[i]).begin(arguments, n_results)
+        return 0
+
+    cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil:
+        cdef int i
+        for i in range(self.count):
+            (<Accumulator>self.refs[i]).run(states, rows, n, mode)
+        return 0
+
+    cdef int finish(self, Column* targets) except -1 nogil:
+        cdef int i
+        for i in range(self.count):
+            (<Accumulator>self.refs[i]).finish(&targets[i])
+        return 0
+
+
+cdef AccumulatorSet make_set(str operator, specs, Arena arena, int64_t offset):
+    return AccumulatorSet([make_accumulator(operator, spec, arena) for spec in specs], offset)

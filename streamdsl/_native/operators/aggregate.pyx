@@ -1,0 +1,72 @@
+"""See aggregate.pxd."""
+from streamdsl._native.expr.program cimport Program
+from streamdsl._native.flow.batch cimport (
+    SYS_SLOT, StringBuilder, batch_release, batch_share, i64, strings_append, strings_finish, strings_free,
+    strings_init,
+)
+from streamdsl._native.operators.accumulators cimport ADD_THEN_EMIT, make_set
+from streamdsl._native.operators.key_lookup cimport KeyLookup
+
+
+cdef class AggregateOperator(KeyedOperator):
+    """Key columns, the aggregates with the record counted in, and the change: "add" or "replace".
+
+    Parameters
+    ----------
+    spec : PhysicalAggregate
+    lookup : KeyLookup
+    arguments : Program or None
+        Computes the columns that the aggregates read.
+    """
+
+    def __init__(self, spec, KeyLookup lookup not None, Program arguments):
+        KeyedOperator.__init__(self, spec.name, lookup, arguments)
+        self.n_keys = lookup.decoder.n_components
+        self.accumulators = make_set(spec.name, spec.aggregates, lookup.table.arena, 8)
+        self.row_field = AggregateField(spec.name, self.accumulators, None, 8)
+
+    def field(self):
+        """Return the operator's part of the lookup's rows; it must be added to the lookup's table."""
+        return self.row_field
+
+    cdef int process(self, Batch* batch) except -1 nogil:
+        return self.emit(self.compute(batch))
+
+    cdef Batch* compute(self, Batch* batch) except NULL nogil:
+        cdef int n_aggregates = self.accumulators.count
+        cdef Batch* out = NULL
+        cdef bint done = False
+        self.touch_rows(batch, self.row_field)
+        try:
+            self.evaluate(batch)
+            self.accumulators.begin(self.columns, batch.n)
+            self.accumulators.run(self.states, NULL, batch.n, ADD_THEN_EMIT)
+            out = batch_share(batch, self.n_keys + n_aggregates + 1)
+            self.lookup.decoder.decode(self.lookup.table, i64(&batch.sys[SYS_SLOT]), batch.n, out.columns)
+            self.accumulators.finish(out.columns + self.n_keys)
+            self.append_changes(batch.n, &out.columns[self.n_keys + n_aggregates])
+            done = True
+        finally:
+            self.release_columns()
+            if not done:
+                batch_release(out)
+        return out
+
+    cdef int append_changes(self, int64_t n, Column* target) except -1 nogil:
+        cdef StringBuilder changes
+        cdef int64_t i
+        cdef bint done = False
+        strings_init(&changes, n, 8 * n)
+        try:
+            for i in range(n):
+                if (<int64_t*>self.states[i])[0]:
+                    strings_append(&changes, b"replace", 7)
+                else:
+                    strings_append(&changes, b"add", 3)
+                    (<int64_t*>self.states[i])[0] = 1
+            strings_finish(&changes, target)
+            done = True
+        finally:
+            if not done:
+                strings_free(&changes)
+        return 0

@@ -1,0 +1,160 @@
+"""Whole batches to user code and back, as pyarrow record batches in the declared types."""
+from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport free, malloc
+
+from streamdsl._native.flow.arrow cimport batch_from_arrow, batch_to_arrow
+from streamdsl._native.flow.batch cimport (
+    KIND_BOOL, KIND_F64, KIND_I64, KIND_NONE, KIND_U64, SYS_COUNT, SYS_TIME, batch_new, batch_release, batch_share,
+    column_alloc, column_fill_null, column_share, column_take, i64,
+)
+from streamdsl._native.operators.row cimport VALUE_BYTES
+
+from streamdsl._native.operators.row_writer import BadRow
+
+#: A column of this name in what `process_batch` returns says which input row each row stems from.
+ROW_COLUMN = "_row"
+
+
+cdef object canonical_type(RowShape shape, int column):
+    import pyarrow as pa
+
+    cdef int kind = shape.kinds[column]
+    if kind == KIND_BOOL:
+        return pa.bool_()
+    if kind == KIND_I64:
+        return pa.int64()
+    if kind == KIND_U64:
+        return pa.uint64()
+    if kind == KIND_F64:
+        return pa.float64()
+    return pa.binary() if shape.codes[column] == VALUE_BYTES else pa.string()
+
+
+cdef class ArrowRows:
+    """Between batches and what the function of the operator gets and returns."""
+
+    def __init__(self, str operator, input_schema, schema):
+        self.operator = operator
+        self.input_shape = RowShape(input_schema)
+        self.shape = RowShape(schema)
+        self.input_columns, self.input_types, self.input_canonical = described(self.input_shape)
+        self.columns, self.types, self.canonical = described(self.shape)
+
+    cdef object to_arrow(self, Batch* batch):
+        from streamdsl._native.flow.convert import from_canonical
+
+        cdef int i
+        cdef Batch* narrow = batch_share(batch, len(self.input_columns))
+        try:
+            for i in range(narrow.width):
+                column_share(&narrow.columns[i], &batch.columns[<int>self.input_columns[i]])
+            return from_canonical(batch_to_arrow(narrow, self.input_canonical), self.input_types)
+        finally:
+            batch_release(narrow)
+
+    def checked(self, result):
+        """Return what the function returned as a record batch in the declared types, and its column `_row` or None."""
+        import pyarrow as pa
+
+        if isinstance(result, pa.Table):
+            merged = result.combine_chunks().to_batches()
+            result = merged[0] if merged else pa.RecordBatch.from_pylist([], schema=result.schema)
+        if not isinstance(result, pa.RecordBatch):
+            raise BadRow(f"a batch function returns a pyarrow.RecordBatch, a Table or None, not {type(result).__name__}")
+        rows = result.column(ROW_COLUMN) if ROW_COLUMN in result.schema.names and ROW_COLUMN not in self.shape.index else None
+        arrays = []
+        for field in self.types:
+            place = result.schema.get_all_field_indices(field.name)
+            if len(place) != 1:
+                raise BadRow(f"the batch has {'no' if not place else 'more than one'} column {field.name!r} of the declared "
+                             f"output; it has {', '.join(result.schema.names)}", field.name)
+            array = result.column(place[0])
+            if array.type != field.type:
+                try:
+                    array = array.cast(field.type)
+                except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                    raise BadRow(f"the column {field.name!r} is {array.type}, not {field.type}: {error}", field.name) from None
+            if array.null_count and not field.nullable:
+                raise BadRow(f"the column {field.name!r} has nulls, but is declared not null", field.name)
+            arrays.append(array)
+        for name in result.schema.names:
+            if name not in self.shape.index and name != ROW_COLUMN:
+                raise BadRow(f"the batch has {self.shape.unknown(name)}", name)
+        return pa.RecordBatch.from_arrays(arrays, schema=self.types), rows
+
+    cdef Batch* from_arrow(self, object result, Batch* source, int64_t latest) except? NULL:
+        from streamdsl._native.flow.convert import to_canonical
+
+        cdef Batch* narrow
+        cdef Batch* out = NULL
+        cdef int32_t* rows = NULL
+        cdef int i, k = 0
+        if result is None:
+            return NULL
+        record_batch, origin = self.checked(result)
+        if record_batch.num_rows == 0:
+            return NULL
+        narrow = batch_from_arrow(to_canonical(record_batch))
+        try:
+            rows = origins(origin, narrow.n, source.n)
+            out = batch_new(narrow.n, self.shape.width)
+            out.read_ns = source.read_ns
+            for i in range(self.shape.width):
+                if self.shape.hidden[i]:
+                    self.take_hidden(i, source, rows, out)
+                else:
+                    column_share(&out.columns[i], &narrow.columns[k])
+                    k += 1
+            if rows != NULL:
+                for i in range(SYS_COUNT):
+                    column_take(&out.sys[i], &source.sys[i], rows, out.n)
+            else:
+                column_alloc(&out.sys[SYS_TIME], KIND_I64, out.n, 0)
+                for i in range(out.n):
+                    i64(&out.sys[SYS_TIME])[i] = latest
+            return out
+        except BaseException:
+            batch_release(out)
+            raise
+        finally:
+            batch_release(narrow)
+            free(rows)
+
+    cdef int take_hidden(self, int column, Batch* source, const int32_t* rows, Batch* out) except -1:
+        at = self.input_shape.index.get(self.shape.names[column])
+        if rows == NULL or at is None or self.input_shape.kinds[<int>at] != self.shape.kinds[column]:
+            return column_fill_null(&out.columns[column], self.shape.kinds[column], out.n)
+        return column_take(&out.columns[column], &source.columns[<int>at], rows, out.n)
+
+
+cdef tuple described(RowShape shape):
+    """Columns that are not hidden: their places, declared types and canonical types."""
+    import pyarrow as pa
+
+    columns = [i for i in range(shape.width) if not shape.hidden[i]]
+    declared = pa.schema([pa.field(shape.names[i], shape.types[i], shape.nullable[i]) for i in columns])
+    canonical = pa.schema([pa.field(shape.names[i], canonical_type(shape, i)) for i in columns])
+    return columns, declared, canonical
+
+
+cdef int32_t* origins(object origin, int32_t n, int32_t n_source) except? NULL:
+    """The input row of each row: as the column `_row` says, row by row if there are as many, else unknown (NULL)."""
+    cdef int32_t i
+    cdef int32_t* rows
+    if origin is None and n != n_source:
+        return NULL
+    rows = <int32_t*>malloc((n + 1) * sizeof(int32_t))
+    if rows == NULL:
+        raise MemoryError("no memory left for a batch function")
+    if origin is None:
+        for i in range(n):
+            rows[i] = i
+        return rows
+    values = origin.to_pylist()
+    for i in range(n):
+        value = values[i]
+        if not isinstance(value, int) or not 0 <= value < n_source:
+            free(rows)
+            raise BadRow(f"the column '_row' has {value!r}; it names input rows, 0 to {n_source - 1}", "_row")
+        rows[i] = value
+    return rows

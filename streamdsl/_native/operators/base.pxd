@@ -1,0 +1,19 @@
+"""The operator contract. Every method but snapshot, restore and metrics runs without the GIL."""
+from libc.stdint cimport int64_t
+
+from streamdsl._native.flow.batch cimport Batch
+
+
+cdef class Operator:
+    cdef readonly str name                   # identity of its state and metrics
+    cdef Operator next                       # main output; never None once deployed
+    cdef object tagged                       # dict tag -> Operator: the other outputs
+    cdef object keep                         # what must live as long as the operator does
+
+    cdef int process(self, Batch* batch) except -1 nogil                 # borrows the batch; batch.n > 0
+    cdef int end_batch(self) except -1 nogil                             # all rows of one input batch have passed
+    cdef int on_watermark(self, int64_t watermark) except -1 nogil       # ms; rises strictly from call to call
+    cdef int on_idle(self, bint idle) except -1 nogil                    # the input became idle, or active again
+    cdef int on_processing_time(self, int64_t now_ms) except -1 nogil    # wall clock; never goes back
+    cdef int64_t next_wakeup(self) noexcept nogil                        # wall-clock ms of the next timer; INT64_MAX = none
+    cdef int emit(self, Batch* batch) except -1 nogil                    # next.process, then release: takes the batch

@@ -1,0 +1,60 @@
+"""The operator contract: a chain of operators that call one another directly."""
+from libc.stdint cimport INT64_MAX
+
+from streamdsl._native.flow.batch cimport batch_release
+
+
+cdef class Operator:
+    """One step of a chain. Subclasses override what they react to; the defaults pass everything on.
+
+    Python sees four methods: `connect`, `snapshot`, `restore`, `metrics`.
+    """
+
+    def __cinit__(self, *args, **kwargs):
+        self.tagged = {}
+        self.name = ""
+
+    cdef int process(self, Batch* batch) except -1 nogil:
+        return self.next.process(batch)
+
+    cdef int end_batch(self) except -1 nogil:
+        return self.next.end_batch()
+
+    cdef int on_watermark(self, int64_t watermark) except -1 nogil:
+        return self.next.on_watermark(watermark)
+
+    cdef int on_idle(self, bint idle) except -1 nogil:
+        return self.next.on_idle(idle)
+
+    cdef int on_processing_time(self, int64_t now_ms) except -1 nogil:
+        return 0
+
+    cdef int64_t next_wakeup(self) noexcept nogil:
+        return INT64_MAX
+
+    cdef int emit(self, Batch* batch) except -1 nogil:
+        cdef int result = 0
+        try:
+            if batch.n > 0:
+                result = self.next.process(batch)
+        finally:
+            batch_release(batch)
+        return result
+
+    def connect(self, Operator target, str tag=""):
+        """Send the output `tag` ("" is the main one) to `target`."""
+        if tag:
+            self.tagged[tag] = target
+        else:
+            self.next = target
+
+    def snapshot(self, checkpoint_id):
+        """Return a JSON value to be kept in the manifest, or None. Keyed state is not part of it."""
+        return None
+
+    def restore(self, state):
+        """Take back what `snapshot` returned."""
+
+    def metrics(self):
+        """Return the operator's counters and gauges."""
+        return {}

@@ -1,0 +1,3 @@
+from streamdsl._native.operators.base import Operator
+
+class Discard(Operator): ...

@@ -1,0 +1,141 @@
+"""See frame.pxd."""
+from libc.stdlib cimport calloc, free
+
+from streamdsl._native.expr.program cimport Program
+from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, batch_release, batch_take, i64
+from streamdsl._native.operators.accumulators cimport (
+    ADD_THEN_EMIT, EMIT_THEN_ADD, Accumulator, AccumulatorSet, RunMode, make_accumulator,
+)
+from streamdsl._native.operators.key_lookup cimport KeyLookup
+from streamdsl._native.operators.keyed cimport widened
+from streamdsl._native.operators.rolling cimport Ring
+
+from streamdsl.errors import RecordError
+
+
+cdef class FrameOperator(KeyedOperator):
+    """Appends a column for each aggregate.
+
+    Parameters
+    ----------
+    spec : PhysicalFrame
+    lookup : KeyLookup
+    arguments : Program or None
+        Computes the columns that the aggregates read.
+    """
+
+    def __init__(self, spec, KeyLookup lookup not None, Program arguments):
+        cdef int i
+        cdef Accumulator accumulator
+        KeyedOperator.__init__(self, spec.name, lookup, arguments)
+        arena = lookup.table.arena
+        self.n_aggregates = len(spec.aggregates)
+        self.refs = <void**>calloc(self.n_aggregates + 1, sizeof(void*))
+        self.modes = <int*>calloc(self.n_aggregates + 1, sizeof(int))
+        if self.refs == NULL or self.modes == NULL:
+            raise MemoryError("no memory left for a frame")
+        self.accumulators = [make_accumulator(spec.name, aggregate, arena) for aggregate in spec.aggregates]
+        rolling, expanding = [], []
+        for i, aggregate in enumerate(spec.aggregates):
+            accumulator = self.accumulators[i]
+            self.refs[i] = <void*>accumulator
+            if is_rolling(aggregate):
+                self.modes[i] = -1
+                rolling.append((aggregate, accumulator))
+                continue
+            excluded = aggregate.frame is not None and aggregate.frame.exclude_current
+            self.modes[i] = EMIT_THEN_ADD if excluded else ADD_THEN_EMIT
+            expanding.append(accumulator)
+        if rolling:
+            self.rolling = RollingFrame([pair[0] for pair in rolling], [pair[1] for pair in rolling], arena)
+        self.row_field = AggregateField(spec.name, AccumulatorSet(expanding, 0), self.rolling, 0)
+
+    def __dealloc__(self):
+        free(self.refs)
+        free(self.modes)
+
+    def field(self):
+        """Return the operator's part of the lookup's rows; it must be added to the lookup's table."""
+        return self.row_field
+
+    cdef int process(self, Batch* batch) except -1 nogil:
+        cdef int32_t n_late = 0
+        cdef Batch* out
+        if self.rolling is not None:
+            n_late = self.split_late(batch)
+        if n_late == 0:
+            return self.emit(self.compute(batch))
+        self.emit_late(batch, self.rows + batch.n - n_late, n_late)
+        if n_late == batch.n:
+            return 0
+        with gil:
+            out = self.compute_kept(batch, batch.n - n_late)
+        return self.emit(out)
+
+    cdef int32_t split_late(self, Batch* batch) except -1 nogil:
+        """Fill `rows` with the rows that are on time, then the late ones; return the number of these."""
+        cdef int64_t* times = i64(&batch.sys[SYS_TIME])
+        cdef int64_t* slots = i64(&batch.sys[SYS_SLOT])
+        cdef int32_t i, n = 0, late = 0
+        self.reserve(batch.n)
+        for i in range(batch.n):
+            late += times[i] <= self.lookup.lateness_watermark(slots[i])
+        if late == 0:
+            return 0
+        late = batch.n - late
+        for i in range(batch.n):
+            if times[i] <= self.lookup.lateness_watermark(slots[i]):
+                self.rows[late] = i
+                late += 1
+            else:
+                self.rows[n] = i
+                n += 1
+        return batch.n - n
+
+    cdef Batch* compute_kept(self, Batch* batch, int32_t n) except NULL:
+        """Compute the first n of `rows`; an error names the row of the batch that came in."""
+        cdef Batch* kept = NULL
+        cdef Batch* out
+        try:
+            with nogil:
+                kept = batch_take(batch, self.rows, n)
+                out = self.compute(kept)
+            return out
+        except RecordError as error:
+            error.row = self.rows[<int>error.row]
+            raise
+        finally:
+            batch_release(kept)
+
+    cdef Batch* compute(self, Batch* batch) except NULL nogil:
+        cdef int64_t* times = i64(&batch.sys[SYS_TIME])
+        cdef int64_t* slots = i64(&batch.sys[SYS_SLOT])
+        cdef int64_t row
+        cdef int i
+        cdef Batch* out = NULL
+        self.touch_rows(batch, self.row_field)
+        try:
+            self.evaluate(batch)
+            for i in range(self.n_aggregates):
+                (<Accumulator>self.refs[i]).begin(self.columns, batch.n)
+                if self.modes[i] >= 0:
+                    (<Accumulator>self.refs[i]).run(self.states, NULL, batch.n, <RunMode>self.modes[i])
+            if self.rolling is not None:
+                self.rolling.begin(self.columns, batch.n)
+                for row in range(batch.n):
+                    self.rolling.run(<Ring*>(self.states[row] + self.row_field.ring_at), row, times[row],
+                                     self.lookup.lateness_watermark(slots[row]))
+            out = widened(batch, self.n_aggregates)
+            for i in range(self.n_aggregates):
+                (<Accumulator>self.refs[i]).finish(&out.columns[batch.width + i])
+        finally:
+            self.release_columns()
+        return out
+
+    def metrics(self):
+        return {"late": self.late} if self.rolling is not None else {}
+
+
+def is_rolling(aggregate):
+    """Whether the aggregate looks at times: lag counts arrivals, whatever frame surrounds it."""
+    return aggregate.kind != "lag" and aggregate.frame is not None and aggregate.frame.kind == "rolling"

@@ -1,0 +1,29 @@
+"""Keys to slots: the one lookup in front of all operators of a keyed stream."""
+from libc.stdint cimport int64_t
+
+from streamdsl._native.flow.batch cimport Batch, Column
+from streamdsl._native.operators.base cimport Operator
+from streamdsl._native.state.key_table cimport KeyTable
+
+
+cdef class KeyDecoder:
+    cdef readonly list kinds                 # of the key's components
+    cdef int n_components
+    cdef int* component_kinds
+    cdef bint plain                          # one string column: the key is its bytes
+
+    # Fills out[0 .. n_components) with the key components of the slots.
+    cdef int decode(self, KeyTable table, const int64_t* slots, int64_t n, Column* out) except -1 nogil
+    cdef int _decode_strings(self, KeyTable table, const int64_t* slots, int64_t n, int k, Column* out) except -1 nogil
+
+
+cdef class KeyLookup(Operator):
+    cdef KeyTable table
+    cdef readonly KeyDecoder decoder
+    cdef int64_t* shard_watermarks           # S entries, ms: what each shard had reached before a restore
+    cdef int64_t watermark                   # of the task, before the records now being processed
+    cdef int64_t null_keys
+
+    # The watermark that decides whether a record of this slot's key is late.
+    cdef int64_t lateness_watermark(self, int64_t slot) noexcept nogil
+    cdef Batch* _without_null_keys(self, Batch* batch) except? NULL nogil

@@ -1,0 +1,221 @@
+"""Keys to slots, once for each record, whatever the number of operators behind it."""
+from libc.stdint cimport INT64_MIN, int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
+
+from streamdsl._native.flow.batch cimport (
+    KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64, SYS_KEY, SYS_SLOT, Batch, StringBuilder, batch_release,
+    batch_share, batch_take, column_alloc, column_share, i64, strings_append, strings_end_row, strings_finish,
+    strings_free, strings_init, strings_reserve,
+)
+from streamdsl._native.state.key_table cimport RowHeader
+
+from streamdsl.errors import InternalError
+
+KINDS = {"bool": KIND_BOOL, "i64": KIND_I64, "u64": KIND_U64, "f64": KIND_F64, "str": KIND_STR}
+
+
+cdef class KeyDecoder:
+    """Key bytes back to columns; `kinds` are the physical kinds of the key's components."""
+
+    def __init__(self, list kinds):
+        cdef int i
+        self.kinds = kinds
+        self.n_components = len(kinds)
+        self.plain = kinds == ["str"]
+        self.component_kinds = <int*>calloc(self.n_components + 1, sizeof(int))
+        if self.component_kinds == NULL:
+            raise MemoryError("no memory left for a key")
+        for i in range(self.n_components):
+            self.component_kinds[i] = KINDS[kinds[i]]
+
+    def __dealloc__(self):
+        free(self.component_kinds)
+
+    cdef int decode(self, KeyTable table, const int64_t* slots, int64_t n, Column* out) except -1 nogil:
+        cdef int k, skip
+        cdef int64_t row
+        for k in range(self.n_components):
+            if self.component_kinds[k] == KIND_STR:
+                self._decode_strings(table, slots, n, k, &out[k])
+            else:
+                column_alloc(&out[k], self.component_kinds[k], n, 0)
+                for row in range(n):
+                    read_fixed(component(table.header(slots[row]).key, k), &out[k], row)
+        return 0
+
+    cdef int _decode_strings(self, KeyTable table, const int64_t* slots, int64_t n, int k, Column* out) except -1 nogil:
+        cdef int64_t row
+        cdef uint32_t size
+        cdef RowHeader* header
+        cdef const char* at
+        cdef StringBuilder builder
+        strings_init(&builder, n, n * 16)
+        for row in range(n):
+            header = table.header(slots[row])
+            if self.plain:
+                strings_append(&builder, header.key, header.key_size)
+            else:
+                at = component(header.key, k)
+                memcpy(&size, at + 1, 4)
+                strings_append(&builder, at + 5, size)
+        return strings_finish(&builder, out)
+
+    def key_of(self, bytes key):
+        """Return the key as user code sees it: a scalar for one component, else a tuple."""
+        cdef list parts = []
+        cdef int k
+        cdef const char* data = key
+        if self.plain:
+            return key.decode("utf-8", "surrogateescape")
+        for k in range(self.n_components):
+            parts.append(python_component(component(data, k)))
+        return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+cdef const char* component(const char* key, int k) noexcept nogil:
+    cdef uint32_t size
+    while k > 0:
+        if key[0] == 1:
+            key += 2
+        elif key[0] == 5:
+            memcpy(&size, key + 1, 4)
+            key += 5 + size
+        else:
+            key += 9
+        k -= 1
+    return key
+
+
+cdef uint64_t big_endian(const char* data) noexcept nogil:
+    cdef int i
+    cdef uint64_t value = 0
+    for i in range(8):
+        value = (value << 8) | <uint8_t>data[i]
+    return value
+
+
+cdef void read_fixed(const char* data, Column* out, int64_t row) noexcept nogil:
+    if out.kind == KIND_BOOL:
+        out.values[row] = data[1]
+    else:
+        (<uint64_t*>out.values)[row] = big_endian(data + 1)
+
+
+cdef object python_component(const char* data):
+    cdef uint32_t size
+    cdef uint64_t bits
+    cdef double value
+    if data[0] == 1:
+        return data[1] != 0
+    if data[0] == 5:
+        memcpy(&size, data + 1, 4)
+        return data[5:5 + size].decode("utf-8", "surrogateescape")
+    bits = big_endian(data + 1)
+    if data[0] == 4:
+        memcpy(&value, &bits, 8)
+        return value
+    return bits if data[0] == 3 else <int64_t>bits
+
+
+cdef class KeyLookup(Operator):
+    """Sets SYS_SLOT from SYS_KEY. Rows with a null key are dropped here and counted."""
+
+    def __init__(self, str name, KeyTable table, KeyDecoder decoder):
+        cdef int i
+        self.name = name
+        self.table = table
+        self.decoder = decoder
+        self.watermark = INT64_MIN
+        self.shard_watermarks = <int64_t*>malloc(table.shards * sizeof(int64_t))
+        if self.shard_watermarks == NULL:
+            raise MemoryError("no memory left for a key lookup")
+        for i in range(table.shards):
+            self.shard_watermarks[i] = INT64_MIN
+
+    def __dealloc__(self):
+        free(self.shard_watermarks)
+
+    cdef int64_t lateness_watermark(self, int64_t slot) noexcept nogil:
+        cdef int64_t shard_watermark = self.shard_watermarks[self.table.header(slot).shard]
+        return self.watermark if self.watermark > shard_watermark else shard_watermark
+
+    cdef int process(self, Batch* batch) except -1 nogil:
+        cdef Batch* kept = NULL
+        cdef Batch* out
+        cdef int i
+        cdef Column* key = &batch.sys[SYS_KEY]
+        if key.valid != NULL:
+            kept = self._without_null_keys(batch)
+            if kept != NULL:
+                batch = kept
+                key = &batch.sys[SYS_KEY]
+        try:
+            if batch.n == 0:
+                return 0
+            out = batch_share(batch, batch.width)
+            for i in range(batch.width):
+                column_share(&out.columns[i], &batch.columns[i])
+            column_alloc(&out.sys[SYS_SLOT], KIND_I64, batch.n, 0)
+            self.table.lookup_batch(key.values, key.offsets, batch.n, i64(&out.sys[SYS_SLOT]))
+            self.emit(out)
+        finally:
+            if kept != NULL:
+                batch_release(kept)
+        return 0
+
+    cdef Batch* _without_null_keys(self, Batch* batch) except? NULL nogil:
+        cdef int32_t row, n = 0
+        cdef Batch* kept
+        cdef Column* key = &batch.sys[SYS_KEY]
+        cdef int32_t* rows
+        for row in range(batch.n):
+            n += key.valid[row]
+        if n == batch.n:
+            return NULL
+        if self.null_keys == 0:
+            with gil:
+                self._warn_null_key()
+        self.null_keys += batch.n - n
+        rows = <int32_t*>malloc((batch.n + 1) * sizeof(int32_t))
+        if rows == NULL:
+            with gil:
+                raise MemoryError("no memory left for a key lookup")
+        n = 0
+        for row in range(batch.n):
+            if key.valid[row]:
+                rows[n] = row
+                n += 1
+        kept = batch_take(batch, rows, n)
+        free(rows)
+        return kept
+
+    def _warn_null_key(self):
+        import logging
+
+        logging.getLogger("streamdsl").warning(
+            "%s: records with a null key are dropped (counted as null_keys); this is the first one", self.name
+        )
+
+    cdef int on_watermark(self, int64_t watermark) except -1 nogil:
+        self.watermark = watermark
+        return self.next.on_watermark(watermark)
+
+    def shard_state(self, owned):
+        """Return {shard: watermark in ms} of the owned shards, for the manifest; shards without a watermark are left out."""
+        state = {}
+        for shard in owned:
+            reached = max(self.watermark, self.shard_watermarks[<int>shard])
+            if reached > INT64_MIN:
+                state[str(shard)] = reached
+        return state
+
+    def restore_shards(self, dict state):
+        """Take back what `shard_state` returned, of any number of tasks."""
+        for shard, reached in state.items():
+            if not 0 <= int(shard) < self.table.shards:
+                raise InternalError(f"{self.name}: the checkpoint has a watermark of shard {shard}")
+            self.shard_watermarks[<int>int(shard)] = reached
+
+    def metrics(self):
+        return {"null_keys": self.null_keys, "keys": self.table.count}

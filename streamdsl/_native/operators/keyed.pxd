@@ -1,0 +1,43 @@
+"""What the native keyed operators share: their lookup, the row pointers of a batch, the output of late rows."""
+from libc.stdint cimport int32_t, int64_t
+
+from streamdsl._native.expr.program cimport Program
+from streamdsl._native.flow.batch cimport Batch, Column
+from streamdsl._native.operators.accumulators cimport AccumulatorSet
+from streamdsl._native.operators.base cimport Operator
+from streamdsl._native.operators.key_lookup cimport KeyLookup
+from streamdsl._native.operators.rolling cimport RollingFrame
+from streamdsl._native.state.key_table cimport RowField
+from streamdsl._native.state.write_stream cimport ByteWriter
+
+cdef enum:
+    OUTPUT_ROWS = 4096                       # at most, in a batch that an operator makes of its own
+
+
+cdef class AggregateField(RowField):
+    """Raw bytes (`prefix`), then the states of the accumulators, then the ring of the rolling ones."""
+    cdef AccumulatorSet accumulators
+    cdef RollingFrame rolling                # None = no ring
+    cdef int64_t prefix
+    cdef int64_t ring_at
+
+
+cdef class KeyedOperator(Operator):
+    cdef KeyLookup lookup
+    cdef Program arguments                   # None = no aggregate has an argument
+    cdef Column* columns                     # its outputs for the batch at hand
+    cdef int n_columns
+    cdef Operator late_output                # None = late rows are counted and dropped
+    cdef int64_t late                        # rows refused
+    cdef char** states                       # scratch: one pointer a row
+    cdef int32_t* rows                       # scratch: one number a row
+    cdef int64_t capacity
+
+    cdef int reserve(self, int64_t n) except -1 nogil                # room for n states and rows; keeps what is there
+    cdef int evaluate(self, Batch* batch) except -1 nogil
+    cdef void release_columns(self) noexcept nogil
+    cdef int touch_rows(self, Batch* batch, RowField field) except -1 nogil      # states[i] = the field of row i
+    cdef int emit_late(self, Batch* batch, const int32_t* rows, int32_t n) except -1 nogil
+
+
+cdef Batch* widened(Batch* batch, int extra) except NULL nogil      # its columns, and room for `extra` more

@@ -1,0 +1,147 @@
+"""See keyed.pxd."""
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy
+
+from streamdsl._native.flow.batch cimport (
+    SYS_SLOT, batch_release, batch_share, batch_take, column_clear, column_share, i64,
+)
+from streamdsl._native.operators.cell cimport ByteReader, damaged_state, read_bytes
+from streamdsl._native.operators.rolling cimport Ring
+from streamdsl._native.state.write_stream cimport bytes_append
+
+
+cdef class AggregateField(RowField):
+    """The field of an operator that aggregates."""
+
+    def __init__(self, str name, AccumulatorSet accumulators, RollingFrame rolling, int64_t prefix):
+        self.accumulators = accumulators
+        self.rolling = rolling
+        self.prefix = prefix
+        self.ring_at = prefix + accumulators.size
+        layout = f"1|{prefix}|{accumulators.layout}"
+        size = self.ring_at
+        if rolling is not None:
+            layout = f"{layout}|{rolling.layout}"
+            size += sizeof(Ring)
+        RowField.__init__(self, name, layout, size)
+
+    cdef int write(self, char* field, ByteWriter* out) except -1 nogil:
+        bytes_append(out, field, self.prefix)
+        self.accumulators.write(field, out)
+        if self.rolling is not None:
+            self.rolling.write(<Ring*>(field + self.ring_at), out)
+        return 0
+
+    cdef int read(self, char* field, const char* data, int64_t size) except -1 nogil:
+        cdef ByteReader source
+        source.at = data
+        source.end = data + size
+        self.clear(field)            # a later entry of the same key replaces what was read before
+        if self.prefix > 0:
+            memcpy(field, read_bytes(&source, self.prefix), self.prefix)
+        self.accumulators.read(field, &source)
+        if self.rolling is not None:
+            self.rolling.read(<Ring*>(field + self.ring_at), &source)
+        return damaged_state() if source.at != source.end else 0
+
+    cdef int clear(self, char* field) except -1 nogil:
+        self.accumulators.clear(field)
+        if self.rolling is not None:
+            self.rolling.clear(<Ring*>(field + self.ring_at))
+        return 0
+
+
+cdef class KeyedOperator(Operator):
+    """Base. `connect` takes the target of late rows under whatever tag the plan gives them: there is only one."""
+
+    def __init__(self, str name, KeyLookup lookup, arguments):
+        self.name = name
+        self.lookup = lookup
+        self.arguments = arguments
+        self.n_columns = 0 if arguments is None else self.arguments.n_outputs
+        self.columns = <Column*>calloc(self.n_columns + 1, sizeof(Column))
+        if self.columns == NULL:
+            raise MemoryError("no memory left for an operator")
+
+    def __dealloc__(self):
+        self.release_columns()
+        free(self.columns)
+        free(self.states)
+        free(self.rows)
+
+    def connect(self, Operator target, str tag=""):
+        """Send the output `tag` ("" is the main one) to `target`."""
+        Operator.connect(self, target, tag)
+        if tag:
+            self.late_output = target
+
+    cdef int reserve(self, int64_t n) except -1 nogil:
+        cdef char** states
+        cdef int32_t* rows
+        cdef int64_t capacity = max(n, 2 * self.capacity)
+        if n <= self.capacity:
+            return 0
+        states = <char**>realloc(self.states, capacity * sizeof(char*))
+        if states != NULL:
+            self.states = states
+        rows = <int32_t*>realloc(self.rows, capacity * sizeof(int32_t))
+        if rows != NULL:
+            self.rows = rows
+        if states == NULL or rows == NULL:
+            with gil:
+                raise MemoryError("no memory left for an operator")
+        self.capacity = capacity
+        return 0
+
+    cdef int evaluate(self, Batch* batch) except -1 nogil:
+        self.release_columns()
+        return self.arguments.evaluate(batch, self.columns) if self.n_columns > 0 else 0
+
+    cdef void release_columns(self) noexcept nogil:
+        cdef int i
+        if self.columns != NULL:
+            for i in range(self.n_columns):
+                column_clear(&self.columns[i])
+
+    cdef int touch_rows(self, Batch* batch, RowField field) except -1 nogil:
+        cdef int64_t* slots = i64(&batch.sys[SYS_SLOT])
+        cdef int64_t i, offset = field.offset
+        self.reserve(batch.n)
+        for i in range(batch.n):
+            self.lookup.table.touch(slots[i])
+            self.states[i] = self.lookup.table.row(slots[i]) + offset
+        return 0
+
+    cdef int emit_late(self, Batch* batch, const int32_t* rows, int32_t n) except -1 nogil:
+        cdef Batch* out
+        self.late += n
+        if n == 0 or self.late_output is None:
+            return 0
+        out = batch_take(batch, rows, n)
+        try:
+            return self.late_output.process(out)
+        finally:
+            batch_release(out)
+
+    cdef int end_batch(self) except -1 nogil:
+        if self.late_output is not None:
+            self.late_output.end_batch()
+        return self.next.end_batch()
+
+    cdef int on_watermark(self, int64_t watermark) except -1 nogil:
+        if self.late_output is not None:
+            self.late_output.on_watermark(watermark)
+        return self.next.on_watermark(watermark)
+
+    cdef int on_idle(self, bint idle) except -1 nogil:
+        if self.late_output is not None:
+            self.late_output.on_idle(idle)
+        return self.next.on_idle(idle)
+
+
+cdef Batch* widened(Batch* batch, int extra) except NULL nogil:
+    cdef int i
+    cdef Batch* out = batch_share(batch, batch.width + extra)
+    for i in range(batch.width):
+        column_share(&out.columns[i], &batch.columns[i])
+    return out

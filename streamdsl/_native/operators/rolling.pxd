@@ -1,0 +1,55 @@
+"""What rolling aggregates keep of a key: its last records, in order of arrival."""
+from libc.stdint cimport int32_t, int64_t
+
+from streamdsl._native.flow.batch cimport Column
+from streamdsl._native.operators.cell cimport ByteReader
+from streamdsl._native.state.arena cimport Arena
+from streamdsl._native.state.write_stream cimport ByteWriter
+
+# An entry is the record's time (int64_t) and a Cell for each column that some aggregate reads.
+cdef struct Ring:
+    char* block                              # in the arena, NULL = empty
+    int32_t capacity                         # entries, a power of two
+    int32_t head                             # the oldest
+    int32_t count
+    int32_t unsorted                         # a time went back since the ring was last in order
+
+cdef struct RollingAggregate:
+    void* accumulator                        # borrowed: see RollingFrame.accumulators
+    int64_t size_ms
+    bint exclude_current
+    bint counts_rows                         # count() without a condition: the times are enough
+    int argument                             # cell of the entry, -1 = none
+    int by
+    int where
+
+
+cdef class RollingFrame:
+    """All rolling aggregates of one operator, over one ring a key."""
+    cdef readonly list accumulators
+    cdef readonly str layout
+    cdef readonly int64_t size_ms            # the longest
+    cdef Arena arena
+    cdef RollingAggregate* aggregates
+    cdef int n_aggregates
+    cdef int* cell_columns                   # which argument column each cell of an entry holds
+    cdef int* cell_kinds
+    cdef int n_cells
+    cdef int64_t stride                      # bytes an entry
+    cdef char* scratch                       # one accumulator's state
+    cdef Column* arguments                   # of the batch at hand
+
+    cdef int begin(self, Column* arguments, int64_t n_results) except -1 nogil
+    # One record: drops what no record above the watermark can see, gives a result of each aggregate, keeps the record.
+    cdef int run(self, Ring* ring, int64_t row, int64_t time, int64_t watermark) except -1 nogil
+    cdef int clear(self, Ring* ring) except -1 nogil
+    cdef int write(self, Ring* ring, ByteWriter* out) except -1 nogil
+    cdef int read(self, Ring* ring, ByteReader* source) except -1 nogil
+
+    cdef int purge(self, Ring* ring, int64_t watermark) except -1 nogil
+    cdef int append(self, Ring* ring, int64_t row, int64_t time) except -1 nogil
+    cdef int evaluate(self, RollingAggregate* aggregate, Ring* ring, int64_t row, int64_t time) except -1 nogil
+    cdef int add_entries(self, RollingAggregate* aggregate, Ring* ring, int32_t start, bint sorted,
+                         int64_t time) except -1 nogil
+    cdef int resize(self, Ring* ring, int32_t capacity) except -1 nogil
+    cdef int free_entry(self, char* entry) except -1 nogil

@@ -1,0 +1,278 @@
+"""Rolling aggregates are computed anew for each record, over the entries in their frame in order of arrival.
+
+So results carry no rounding of values that have left the frame, and `first`, `last`, lists and ties come out right.
+"""
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from streamdsl._native.operators.accumulators cimport Accumulator
+from streamdsl._native.operators.cell cimport (
+    Cell, cell_assign, cell_free, cell_load, cell_read, cell_write, damaged_state, kind_number, read_i64,
+    results_bits, write_i64,
+)
+
+cdef enum:
+    FIRST_CAPACITY = 4
+    MOST_ENTRIES = 1073741824
+
+
+cdef inline char* entry_at(Ring* ring, int32_t i, int64_t stride) noexcept nogil:
+    return ring.block + ((ring.head + i) & (ring.capacity - 1)) * stride
+
+
+cdef inline int64_t time_at(Ring* ring, int32_t i, int64_t stride) noexcept nogil:
+    return (<int64_t*>entry_at(ring, i, stride))[0]
+
+
+cdef inline bint within(int64_t time, int64_t now, int64_t size_ms) noexcept nogil:
+    # now - size < time <= now, without wrapping at the ends of int64.
+    return time <= now and <uint64_t>now - <uint64_t>time < <uint64_t>size_ms
+
+
+cdef inline bint outlived(int64_t time, int64_t watermark, int64_t size_ms) noexcept nogil:
+    # watermark >= time + size: no record above the watermark can see it.
+    return time <= watermark and <uint64_t>watermark - <uint64_t>time >= <uint64_t>size_ms
+
+
+cdef int32_t first_within(Ring* ring, int64_t stride, int64_t now, int64_t size_ms) noexcept nogil:
+    """Return the first entry of a sorted ring, none newer than `now`, that is younger than the size."""
+    cdef int32_t low = 0, high = ring.count, middle
+    if high > 0 and within(time_at(ring, 0, stride), now, size_ms):
+        return 0
+    while high - low > 8:
+        middle = low + (high - low) // 2
+        if within(time_at(ring, middle, stride), now, size_ms):
+            high = middle
+        else:
+            low = middle + 1
+    while high > low and within(time_at(ring, high - 1, stride), now, size_ms):
+        high -= 1
+    return high
+
+
+cdef class RollingFrame:
+    """`specs` are the rolling `AggregateSpec`s, `accumulators` theirs, in the same order."""
+
+    def __init__(self, list specs, list accumulators, Arena arena):
+        cdef int i
+        cdef Accumulator accumulator
+        cdef int64_t largest = 8
+        self.accumulators = accumulators
+        self.arena = arena
+        self.n_aggregates = len(specs)
+        columns, kinds = cells_of(specs)
+        self.n_cells = len(columns)
+        self.stride = 8 + self.n_cells * <int64_t>sizeof(Cell)
+        self.aggregates = <RollingAggregate*>calloc(self.n_aggregates + 1, sizeof(RollingAggregate))
+        self.cell_columns = <int*>calloc(self.n_cells + 1, sizeof(int))
+        self.cell_kinds = <int*>calloc(self.n_cells + 1, sizeof(int))
+        if self.aggregates == NULL or self.cell_columns == NULL or self.cell_kinds == NULL:
+            raise MemoryError("no memory left for a frame")
+        for i in range(self.n_cells):
+            self.cell_columns[i] = columns[i]
+            self.cell_kinds[i] = kind_number(kinds[i])
+        for i, spec in enumerate(specs):
+            accumulator = accumulators[i]
+            self.aggregates[i].accumulator = <void*>accumulator
+            self.aggregates[i].size_ms = spec.frame.size_ms
+            self.aggregates[i].exclude_current = spec.frame.exclude_current
+            self.aggregates[i].counts_rows = spec.kind == "count" and spec.argument < 0 and spec.where < 0
+            self.aggregates[i].argument = columns.index(spec.argument) if spec.argument >= 0 else -1
+            self.aggregates[i].by = columns.index(spec.by) if spec.by >= 0 else -1
+            self.aggregates[i].where = columns.index(spec.where) if spec.where >= 0 else -1
+            self.size_ms = max(self.size_ms, spec.frame.size_ms)
+            largest = max(largest, accumulator.size)
+        self.scratch = <char*>calloc(1, largest)
+        if self.scratch == NULL:
+            raise MemoryError("no memory left for a frame")
+        self.layout = f"rolling {self.size_ms} ms: {','.join(kinds)}"
+
+    def __dealloc__(self):
+        free(self.aggregates)
+        free(self.cell_columns)
+        free(self.cell_kinds)
+        free(self.scratch)
+
+    cdef int begin(self, Column* arguments, int64_t n_results) except -1 nogil:
+        cdef int i
+        self.arguments = arguments
+        for i in range(self.n_aggregates):
+            (<Accumulator>self.aggregates[i].accumulator).begin(arguments, n_results)
+        return 0
+
+    cdef int run(self, Ring* ring, int64_t row, int64_t time, int64_t watermark) except -1 nogil:
+        cdef int i
+        if ring.count > 0:
+            self.purge(ring, watermark)
+        for i in range(self.n_aggregates):
+            if self.aggregates[i].exclude_current:
+                self.evaluate(&self.aggregates[i], ring, row, time)
+        self.append(ring, row, time)
+        for i in range(self.n_aggregates):
+            if not self.aggregates[i].exclude_current:
+                self.evaluate(&self.aggregates[i], ring, row, time)
+        return 0
+
+    cdef int evaluate(self, RollingAggregate* aggregate, Ring* ring, int64_t row, int64_t time) except -1 nogil:
+        # While times never went back, the frame is a tail of the ring; else every entry is asked.
+        cdef bint sorted = not ring.unsorted and (ring.count == 0 or time_at(ring, ring.count - 1, self.stride) <= time)
+        cdef int32_t start = first_within(ring, self.stride, time, aggregate.size_ms) if sorted else 0
+        cdef int32_t i
+        cdef int64_t n = 0
+        if aggregate.counts_rows:
+            if sorted:
+                n = ring.count - start
+            else:
+                for i in range(ring.count):
+                    n += within(time_at(ring, i, self.stride), time, aggregate.size_ms)
+            return results_bits(&(<Accumulator>aggregate.accumulator).results, n)
+        (<Accumulator>aggregate.accumulator).row = row
+        try:
+            self.add_entries(aggregate, ring, start, sorted, time)
+            (<Accumulator>aggregate.accumulator).emit(self.scratch)
+        finally:
+            (<Accumulator>aggregate.accumulator).clear(self.scratch)
+        return 0
+
+    cdef int add_entries(self, RollingAggregate* aggregate, Ring* ring, int32_t start, bint sorted,
+                         int64_t time) except -1 nogil:
+        cdef int32_t i
+        cdef char* entry
+        cdef Cell* cells
+        cdef Cell nothing
+        cdef Cell* argument = &nothing
+        cdef Cell* by = &nothing
+        memset(&nothing, 0, sizeof(Cell))
+        for i in range(start, ring.count):
+            entry = entry_at(ring, i, self.stride)
+            if not sorted and not within((<int64_t*>entry)[0], time, aggregate.size_ms):
+                continue
+            cells = <Cell*>(entry + 8)
+            if aggregate.where >= 0 and (cells[aggregate.where].tag == 0 or cells[aggregate.where].bits == 0):
+                continue
+            if aggregate.argument >= 0:
+                argument = cells + aggregate.argument
+                if argument.tag == 0:
+                    continue
+            if aggregate.by >= 0:
+                by = cells + aggregate.by
+            (<Accumulator>aggregate.accumulator).add(self.scratch, argument, by)
+        return 0
+
+    cdef int append(self, Ring* ring, int64_t row, int64_t time) except -1 nogil:
+        cdef int i
+        cdef char* entry
+        cdef Cell cell
+        if ring.count == ring.capacity:
+            self.resize(ring, 2 * ring.capacity if ring.capacity > 0 else FIRST_CAPACITY)
+        if ring.count > 0 and time_at(ring, ring.count - 1, self.stride) > time:
+            ring.unsorted = 1
+        entry = entry_at(ring, ring.count, self.stride)
+        memset(entry, 0, self.stride)
+        (<int64_t*>entry)[0] = time
+        ring.count += 1
+        for i in range(self.n_cells):
+            cell = cell_load(&self.arguments[self.cell_columns[i]], row)
+            cell_assign(<Cell*>(entry + 8) + i, self.cell_kinds[i], &cell, self.arena)
+        return 0
+
+    cdef int purge(self, Ring* ring, int64_t watermark) except -1 nogil:
+        cdef int32_t i, kept = 0, count = ring.count
+        cdef int64_t time, last = 0
+        if not ring.unsorted:
+            while ring.count > 0 and outlived(time_at(ring, 0, self.stride), watermark, self.size_ms):
+                self.free_entry(entry_at(ring, 0, self.stride))
+                ring.head = (ring.head + 1) & (ring.capacity - 1)
+                ring.count -= 1
+        else:
+            ring.unsorted = 0
+            for i in range(count):
+                time = time_at(ring, i, self.stride)
+                if outlived(time, watermark, self.size_ms):
+                    self.free_entry(entry_at(ring, i, self.stride))
+                    continue
+                if kept > 0 and time < last:
+                    ring.unsorted = 1
+                last = time
+                if kept != i:
+                    memcpy(entry_at(ring, kept, self.stride), entry_at(ring, i, self.stride), self.stride)
+                kept += 1
+            ring.count = kept
+        if ring.capacity > 4 * FIRST_CAPACITY and 8 * ring.count <= ring.capacity:
+            self.resize(ring, ring.capacity // 4)
+        return 0
+
+    cdef int resize(self, Ring* ring, int32_t capacity) except -1 nogil:
+        cdef int32_t i
+        cdef char* block
+        if capacity > MOST_ENTRIES:
+            with gil:
+                raise MemoryError("a rolling frame holds 1,073,741,824 records of a key at most")
+        block = self.arena.alloc(capacity * self.stride)
+        for i in range(ring.count):
+            memcpy(block + i * self.stride, entry_at(ring, i, self.stride), self.stride)
+        self.arena.free(ring.block, ring.capacity * self.stride)
+        ring.block = block
+        ring.capacity = capacity
+        ring.head = 0
+        return 0
+
+    cdef int free_entry(self, char* entry) except -1 nogil:
+        cdef int i
+        for i in range(self.n_cells):
+            cell_free(<Cell*>(entry + 8) + i, self.cell_kinds[i], self.arena)
+        return 0
+
+    cdef int clear(self, Ring* ring) except -1 nogil:
+        cdef int32_t i
+        for i in range(ring.count):
+            self.free_entry(entry_at(ring, i, self.stride))
+        if ring.block != NULL:
+            self.arena.free(ring.block, ring.capacity * self.stride)
+        memset(ring, 0, sizeof(Ring))
+        return 0
+
+    cdef int write(self, Ring* ring, ByteWriter* out) except -1 nogil:
+        cdef int32_t i
+        cdef int k
+        cdef char* entry
+        write_i64(ring.count, out)
+        for i in range(ring.count):
+            entry = entry_at(ring, i, self.stride)
+            write_i64((<int64_t*>entry)[0], out)
+            for k in range(self.n_cells):
+                cell_write(<Cell*>(entry + 8) + k, self.cell_kinds[k], out)
+        return 0
+
+    cdef int read(self, Ring* ring, ByteReader* source) except -1 nogil:
+        cdef int64_t i, time, count = read_i64(source)
+        cdef int k
+        cdef char* entry
+        cdef int64_t last = 0
+        if count < 0 or count > MOST_ENTRIES:
+            damaged_state()
+        for i in range(count):
+            time = read_i64(source)
+            if ring.count == ring.capacity:
+                self.resize(ring, 2 * ring.capacity if ring.capacity > 0 else FIRST_CAPACITY)
+            entry = entry_at(ring, ring.count, self.stride)
+            memset(entry, 0, self.stride)
+            (<int64_t*>entry)[0] = time
+            ring.count += 1
+            if i > 0 and time < last:
+                ring.unsorted = 1
+            last = time
+            for k in range(self.n_cells):
+                cell_read(<Cell*>(entry + 8) + k, self.cell_kinds[k], source, self.arena)
+        return 0
+
+
+def cells_of(list specs):
+    """Return the argument columns that the aggregates read, each once, and their kinds."""
+    kinds = {}
+    for spec in specs:
+        for column, kind in ((spec.argument, spec.input_kind), (spec.by, spec.by_kind), (spec.where, "bool")):
+            if column >= 0:
+                kinds[column] = kind
+    return list(kinds), list(kinds.values())

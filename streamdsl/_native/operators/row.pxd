@@ -1,0 +1,48 @@
+"""Rows as user code sees them: views into a batch, read when asked for."""
+from libc.stdint cimport int64_t
+
+from streamdsl._native.flow.batch cimport Batch, Column
+
+# What a column's values are in Python (its kind says how they lie in memory).
+cdef enum:
+    VALUE_BOOL = 0
+    VALUE_INT = 1
+    VALUE_UINT64 = 2
+    VALUE_FLOAT = 3
+    VALUE_STR = 4
+    VALUE_BYTES = 5
+    VALUE_TIMESTAMP = 6    # datetime, UTC
+    VALUE_DATE = 7
+    VALUE_DURATION = 8     # timedelta
+    VALUE_DECIMAL = 9
+    VALUE_JSON = 10        # list, struct, map: parsed
+
+
+cdef class RowShape:
+    cdef readonly tuple names                # of all columns, hidden ones included
+    cdef readonly tuple visible              # names of the columns that are not hidden
+    cdef readonly tuple types                # pyarrow types
+    cdef readonly tuple nullable
+    cdef readonly tuple hidden
+    cdef readonly dict index                 # name -> column
+    cdef int width
+    cdef int* codes                          # VALUE_* of each column
+    cdef int* kinds                          # KIND_* of each column
+
+    cdef object unknown(self, object name)   # the text of an error: known names, the nearest
+
+
+cdef class Row:
+    cdef RowShape shape
+    cdef Batch* batch                        # retained; NULL: the row has its own `values`
+    cdef int64_t at                          # row of the batch
+    cdef tuple values                        # of all columns, or None
+
+    cdef object get(self, int column)
+    cdef void point(self, Batch* batch, int64_t at) noexcept   # releases the old batch, retains the new one
+
+cdef Row row_new(RowShape shape, Batch* batch, int64_t at)
+cdef Row row_of_values(RowShape shape, tuple values)
+cdef object column_value(int code, const Column* column, int64_t row)   # the Python value; None for null
+cdef object timestamp_value(int64_t ms)
+cdef int value_code(str type_text) except -1                            # of the text of a pyarrow type

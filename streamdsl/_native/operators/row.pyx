@@ -1,0 +1,272 @@
+"""Rows as user code sees them: attribute and item access on one row of a batch, without a dict in between."""
+from cpython.datetime cimport date_new, datetime_new, get_utc, import_datetime
+from cpython.dict cimport PyDict_GetItem
+from cpython.float cimport PyFloat_FromDouble
+from cpython.object cimport PyObject_GenericGetAttr
+from cpython.ref cimport PyObject
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdlib cimport calloc, free
+cimport cython
+
+from streamdsl._native.flow.batch cimport (
+    KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64, batch_release, batch_retain,
+)
+
+import datetime as datetimes
+import difflib
+import json
+from decimal import Decimal
+
+from streamdsl.errors import DataError
+
+import_datetime()
+
+cdef object DECIMAL = Decimal
+cdef object loads = json.loads
+
+KIND_OF_VALUE = {
+    VALUE_BOOL: KIND_BOOL, VALUE_INT: KIND_I64, VALUE_UINT64: KIND_U64, VALUE_FLOAT: KIND_F64, VALUE_STR: KIND_STR,
+    VALUE_BYTES: KIND_STR, VALUE_TIMESTAMP: KIND_I64, VALUE_DATE: KIND_I64, VALUE_DURATION: KIND_I64,
+    VALUE_DECIMAL: KIND_STR, VALUE_JSON: KIND_STR,
+}
+VALUE_OF_TYPE = {
+    "bool": VALUE_BOOL, "int8": VALUE_INT, "int16": VALUE_INT, "int32": VALUE_INT, "int64": VALUE_INT,
+    "uint8": VALUE_INT, "uint16": VALUE_INT, "uint32": VALUE_INT, "uint64": VALUE_UINT64,
+    "halffloat": VALUE_FLOAT, "float": VALUE_FLOAT, "double": VALUE_FLOAT,
+    "string": VALUE_STR, "large_string": VALUE_STR, "string_view": VALUE_STR,
+    "binary": VALUE_BYTES, "large_binary": VALUE_BYTES, "binary_view": VALUE_BYTES,
+    "date32[day]": VALUE_DATE, "date64[ms]": VALUE_DATE,
+}
+
+
+cdef int value_code(str type_text) except -1:
+    code = VALUE_OF_TYPE.get(type_text)
+    if code is not None:
+        return code
+    if type_text.startswith("timestamp["):
+        return VALUE_TIMESTAMP
+    if type_text.startswith("duration["):
+        return VALUE_DURATION
+    if type_text.startswith("decimal"):
+        return VALUE_DECIMAL
+    if type_text.startswith("fixed_size_binary"):
+        return VALUE_BYTES
+    if type_text.startswith("time"):
+        return VALUE_INT
+    return VALUE_JSON
+
+
+cdef class RowShape:
+    """Names and types of the columns of a batch; made of a `Schema` (its `fields`)."""
+
+    def __init__(self, schema):
+        cdef int i
+        fields = tuple(schema.fields)
+        self.width = len(fields)
+        self.names = tuple(field.name for field in fields)
+        self.visible = tuple(field.name for field in fields if not field.hidden)
+        self.types = tuple(field.type for field in fields)
+        self.nullable = tuple(field.nullable for field in fields)
+        self.hidden = tuple(field.hidden for field in fields)
+        self.index = {field.name: i for i, field in enumerate(fields)}
+        self.codes = <int*>calloc(self.width + 1, sizeof(int))
+        self.kinds = <int*>calloc(self.width + 1, sizeof(int))
+        if self.codes == NULL or self.kinds == NULL:
+            raise MemoryError("no memory left for a schema")
+        for i in range(self.width):
+            self.codes[i] = value_code(str(self.types[i]))
+            self.kinds[i] = KIND_OF_VALUE[self.codes[i]]
+
+    def __dealloc__(self):
+        free(self.codes)
+        free(self.kinds)
+
+    cdef object unknown(self, object name):
+        known = ", ".join(self.visible)
+        near = difflib.get_close_matches(str(name), self.names, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"no column {name!r}{hint} (known: {known})"
+
+
+# Days since the epoch to a civil date (proleptic Gregorian), after Howard Hinnant.
+cdef void civil(int64_t days, int* year, int* month, int* day) noexcept:
+    cdef int64_t z = days + 719468
+    cdef int64_t era = (z if z >= 0 else z - 146096) // 146097
+    cdef int64_t doe = z - era * 146097
+    cdef int64_t yoe = (doe - doe // 1460 + doe // 36524 - doe // 146096) // 365
+    cdef int64_t doy = doe - (365 * yoe + yoe // 4 - yoe // 100)
+    cdef int64_t mp = (5 * doy + 2) // 153
+    day[0] = <int>(doy - (153 * mp + 2) // 5 + 1)
+    month[0] = <int>(mp + 3 if mp < 10 else mp - 9)
+    year[0] = <int>(yoe + era * 400 + (1 if mp >= 10 else 0))
+
+cdef enum:
+    FIRST_DAY = -719162      # 0001-01-01
+    LAST_DAY = 2932896       # 9999-12-31
+    DAY_MS = 86400000
+
+
+cdef object timestamp_value(int64_t ms):
+    cdef int64_t days = ms // DAY_MS
+    cdef int64_t rest = ms - days * DAY_MS
+    cdef int year, month, day
+    if rest < 0:
+        rest += DAY_MS
+        days -= 1
+    if days < FIRST_DAY or days > LAST_DAY:
+        raise DataError(f"the timestamp {ms} ms is outside the years 1 to 9999 of Python's datetime",
+                        remedy="declare the column as int64 to see the milliseconds")
+    civil(days, &year, &month, &day)
+    return datetime_new(year, month, day, <int>(rest // 3600000), <int>(rest // 60000 % 60), <int>(rest // 1000 % 60),
+                        <int>(rest % 1000) * 1000, get_utc())
+
+
+cdef object date_value(int64_t days):
+    cdef int year, month, day
+    if days < FIRST_DAY or days > LAST_DAY:
+        raise DataError(f"the date {days} days after 1970 is outside the years 1 to 9999 of Python's date",
+                        remedy="declare the column as int64 to see the days")
+    civil(days, &year, &month, &day)
+    return date_new(year, month, day)
+
+
+cdef object text_value(int code, const char* data, Py_ssize_t size):
+    if code == VALUE_BYTES:
+        return data[:size]
+    text = PyUnicode_DecodeUTF8(data, size, "surrogateescape")
+    if code == VALUE_DECIMAL:
+        return DECIMAL(text)
+    return loads(text)
+
+
+cdef object column_value(int code, const Column* column, int64_t row):
+    cdef int32_t start
+    if column.valid != NULL and column.valid[row] == 0:
+        return None
+    if code == VALUE_FLOAT:
+        return PyFloat_FromDouble((<double*>column.values)[row])
+    if code == VALUE_INT:
+        return (<int64_t*>column.values)[row]
+    if code == VALUE_STR:
+        start = column.offsets[row]
+        return PyUnicode_DecodeUTF8(column.values + start, column.offsets[row + 1] - start, "surrogateescape")
+    if code == VALUE_BOOL:
+        return column.values[row] != 0
+    if code == VALUE_TIMESTAMP:
+        return timestamp_value((<int64_t*>column.values)[row])
+    if code == VALUE_UINT64:
+        return (<uint64_t*>column.values)[row]
+    if code == VALUE_DATE:
+        return date_value((<int64_t*>column.values)[row])
+    if code == VALUE_DURATION:
+        return datetimes.timedelta(milliseconds=(<int64_t*>column.values)[row])
+    start = column.offsets[row]
+    return text_value(code, column.values + start, column.offsets[row + 1] - start)
+
+
+# A row refers to nothing that could refer back to it.
+@cython.final
+@cython.no_gc
+@cython.freelist(256)
+cdef class Row:
+    """One row of a stream, read-only.
+
+    Columns are attributes and items: ``row.amount``, ``row["amount"]``; ``"amount" in row``; ``row.keys()``,
+    ``row.asdict()``. A column hides a method of the same name (then use items). A row may be kept as long as one
+    likes: it keeps the batch it belongs to in memory.
+
+    Values are bool, int, float, str, bytes or None; timestamps are `datetime` in UTC, dates `date`, durations
+    `timedelta`, decimals `Decimal`, lists and structs lists and dicts.
+    """
+
+    def __dealloc__(self):
+        batch_release(self.batch)
+
+    cdef object get(self, int column):
+        if self.batch == NULL:
+            return self.values[column]
+        return column_value(self.shape.codes[column], &self.batch.columns[column], self.at)
+
+    cdef void point(self, Batch* batch, int64_t at) noexcept:
+        if batch != self.batch:
+            batch_retain(batch)
+            batch_release(self.batch)
+            self.batch = batch
+        self.at = at
+
+    def __getattribute__(self, name):
+        cdef PyObject* found = PyDict_GetItem(self.shape.index, name)
+        if found != NULL:
+            return self.get(<int><object>found)
+        try:
+            return PyObject_GenericGetAttr(self, name)
+        except AttributeError:
+            raise AttributeError(self.shape.unknown(name)) from None
+
+    def __getitem__(self, name):
+        cdef PyObject* found = PyDict_GetItem(self.shape.index, name)
+        if found == NULL:
+            raise KeyError(self.shape.unknown(name))
+        return self.get(<int><object>found)
+
+    def __contains__(self, name):
+        return name in self.shape.index
+
+    def __len__(self):
+        return len(self.shape.visible)
+
+    def __iter__(self):
+        return iter(self.shape.visible)
+
+    def keys(self):
+        """Return the names of the columns."""
+        return self.shape.visible
+
+    def asdict(self):
+        """Return a new dict of the row."""
+        cdef dict index = self.shape.index
+        return {name: self.get(index[name]) for name in self.shape.visible}
+
+    def __eq__(self, other):
+        if isinstance(other, Row):
+            return dict_of(self) == dict_of(<Row>other)
+        if isinstance(other, dict):
+            return dict_of(self) == other
+        return NotImplemented
+
+    __hash__ = None
+
+    def __copy__(self):
+        return self
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __repr__(self):
+        return f"Row({', '.join(f'{name}={value!r}' for name, value in dict_of(self).items())})"
+
+
+cdef dict dict_of(Row row):
+    cdef dict index = row.shape.index
+    return {name: row.get(index[name]) for name in row.shape.visible}
+
+
+cdef Row row_new(RowShape shape, Batch* batch, int64_t at):
+    cdef Row row = Row.__new__(Row)
+    row.shape = shape
+    row.point(batch, at)
+    return row
+
+
+cdef Row row_of_values(RowShape shape, tuple values):
+    cdef Row row = Row.__new__(Row)
+    row.shape = shape
+    row.values = values
+    return row
+
+
+def row_of(schema, values):
+    """Return a row with its own values; `values` maps column names to values. Missing columns are None."""
+    cdef RowShape shape = schema if isinstance(schema, RowShape) else RowShape(schema)
+    return row_of_values(shape, tuple([values.get(name) for name in shape.names]))

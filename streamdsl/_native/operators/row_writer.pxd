@@ -1,0 +1,61 @@
+"""What user code returns, as typed columns of an output schema."""
+from libc.stdint cimport int32_t, int64_t
+
+from streamdsl._native.flow.batch cimport Batch, Buffer, Column, StringBuilder
+from streamdsl._native.operators.row cimport RowShape
+
+# How a value that user code returned is read.
+cdef enum:
+    RESULT_DICT = 1
+    RESULT_ROW = 2
+    RESULT_MAPPING = 3
+    RESULT_OBJECT = 4      # dataclass, NamedTuple, anything with attributes
+    RESULT_ROWS = 5        # an iterable: rows, not a row
+
+cdef struct ColumnBuilder:
+    int code                                 # VALUE_*
+    int kind                                 # KIND_*
+    bint nullable
+    int source                               # hidden columns: the input column they are taken from, -1 = null
+    bint hidden
+    int64_t low                              # range of the declared integer type
+    int64_t high
+    Buffer* values                           # every kind but KIND_STR
+    Buffer* valid                            # NULL until the first null
+    StringBuilder strings                    # KIND_STR
+
+
+cdef class RowWriter:
+    cdef readonly RowShape shape
+    cdef str operator                        # its name, for errors
+    cdef ColumnBuilder* columns
+    cdef tuple types                         # names of the declared types, for errors
+    cdef readonly int n                      # rows waiting
+    cdef int capacity
+    cdef bint keyed                          # rows carry SYS_SLOT
+    cdef bint identity                       # row i stems from input row i
+    cdef int32_t* rows                       # input row of each row; -1: none (timers, windows)
+    cdef int64_t* times                      # event time, ms
+    cdef int64_t* slots                      # slot of the key
+
+    # Appends a row. A row that does not fit the schema leaves no trace and raises BadRow.
+    cdef int append(self, object result, int32_t row, int64_t time, int64_t slot) except -1
+    cdef int append_values(self, tuple values, int32_t row, int64_t time, int64_t slot) except -1
+    cdef tuple checked_values(self, object result, object source)   # a value for each column; hidden ones from the Row `source`
+    cdef void truncate(self, int n) noexcept                        # forget rows n ..
+    # The waiting rows as a batch, the caller releases it; `source` is the input batch (NULL: rows of no input row).
+    cdef Batch* take(self, Batch* source) except NULL
+    cdef int start(self) except -1
+    cdef int grow(self) except -1
+    cdef int put(self, int column, object value) except -1
+    cdef int put_text(self, int column, object value) except -1
+    cdef int put_null(self, int column) except -1
+    cdef int refuse(self, int column, object value) except -1
+    cdef object picked(self, object result, int kind, int column)
+    cdef int missing(self, int column, object result) except -1
+    cdef int end_row(self, int32_t row, int64_t time, int64_t slot) except -1
+    cdef int resize_places(self) except -1
+    cdef int take_hidden(self, int column, Batch* source, Column* target, bint same) except -1
+
+cdef int result_kind(object result) except -1
+cdef object json_text(object value)

@@ -1,0 +1,487 @@
+"""What user code returns, as typed columns: every value is checked against the declared type."""
+from cpython.dict cimport PyDict_GetItem
+from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_Check
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_Check
+from cpython.object cimport PyObject_GetAttr
+from cpython.ref cimport PyObject
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_Check
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+
+from streamdsl._native.flow.batch cimport (
+    KIND_BOOL, KIND_I64, KIND_NONE, KIND_STR, SYS_COUNT, SYS_SLOT, SYS_TIME, Column, batch_new, batch_release, buffer_new,
+    buffer_release, column_alloc, column_fill_null, column_share, column_take, strings_append, strings_append_null,
+    strings_finish, strings_free, strings_init,
+)
+from streamdsl._native.operators.row cimport (
+    VALUE_BOOL, VALUE_BYTES, VALUE_DATE, VALUE_DECIMAL, VALUE_DURATION, VALUE_FLOAT, VALUE_INT, VALUE_JSON, VALUE_STR,
+    VALUE_TIMESTAMP, VALUE_UINT64, Row,
+)
+
+import dataclasses
+import datetime as datetimes
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+
+INT_RANGES = {
+    "int8": (-(2**7), 2**7 - 1), "int16": (-(2**15), 2**15 - 1), "int32": (-(2**31), 2**31 - 1),
+    "uint8": (0, 2**8 - 1), "uint16": (0, 2**16 - 1), "uint32": (0, 2**32 - 1),
+}
+cdef object DATETIME = datetimes.datetime
+cdef object DATE = datetimes.date
+cdef object DURATION = datetimes.timedelta
+cdef object MILLISECOND = datetimes.timedelta(milliseconds=1)
+cdef object EPOCH = datetimes.datetime(1970, 1, 1)
+cdef object EPOCH_UTC = datetimes.datetime(1970, 1, 1, tzinfo=datetimes.timezone.utc)
+cdef object EPOCH_ORDINAL = datetimes.date(1970, 1, 1).toordinal()
+cdef object DECIMAL = Decimal
+cdef dict result_kinds = {dict: RESULT_DICT, Row: RESULT_ROW, list: RESULT_ROWS, tuple: RESULT_ROWS}
+
+
+class BadRow(ValueError):
+    """A row does not fit the output schema; `field` is the column at fault, if there is one."""
+
+    def __init__(self, message, field=None):
+        super().__init__(message)
+        self.field = field
+
+
+cdef int result_kind(object result) except -1:
+    cdef PyObject* known = PyDict_GetItem(result_kinds, type(result))
+    if known != NULL:
+        return <int><object>known
+    kind = type(result)
+    if isinstance(result, (str, bytes, int, float, bool)):
+        return RESULT_OBJECT                 # has no columns: the error names the first that is missing
+    if dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"):
+        number = RESULT_OBJECT
+    elif issubclass(kind, Mapping):
+        number = RESULT_MAPPING
+    else:
+        number = RESULT_ROWS if hasattr(kind, "__iter__") else RESULT_OBJECT
+    if len(result_kinds) < 1000:
+        result_kinds[kind] = number
+    return number
+
+
+def _plain(value):
+    # What json does not know, in the text form that the column kinds use as well.
+    if isinstance(value, Row):
+        return value.asdict()
+    if isinstance(value, (DATETIME, DATE)):
+        return value.isoformat()
+    if isinstance(value, DECIMAL):
+        return format(value, "f")
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if dataclasses.is_dataclass(value):
+        return dataclasses.asdict(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, DURATION):
+        return value // MILLISECOND
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+cdef object json_text(object value):
+    return json.dumps(value, default=_plain, separators=(",", ":"), ensure_ascii=False)
+
+
+cdef object shortened(object value):
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+cdef class RowWriter:
+    """Rows of one output. `source` is the shape of the input: hidden columns are taken from there by name."""
+
+    def __init__(self, str operator, schema, RowShape source=None, bint keyed=False):
+        cdef int i, j
+        cdef ColumnBuilder* column
+        self.operator = operator
+        self.shape = schema if isinstance(schema, RowShape) else RowShape(schema)
+        self.keyed = keyed
+        self.identity = True
+        self.types = tuple(str(kind) for kind in self.shape.types)
+        self.columns = <ColumnBuilder*>calloc(self.shape.width + 1, sizeof(ColumnBuilder))
+        if self.columns == NULL:
+            raise MemoryError("no memory left for an output")
+        for i in range(self.shape.width):
+            column = &self.columns[i]
+            column.code = self.shape.codes[i]
+            column.kind = self.shape.kinds[i]
+            column.nullable = self.shape.nullable[i]
+            column.hidden = self.shape.hidden[i]
+            column.source = -1
+            low_high = INT_RANGES.get(self.types[i])
+            column.low = INT64_MIN if low_high is None else low_high[0]
+            column.high = INT64_MAX if low_high is None else low_high[1]
+            if column.hidden and source is not None:
+                found = source.index.get(self.shape.names[i])
+                if found is not None:
+                    j = found
+                    column.source = j if source.kinds[j] == column.kind else -1
+
+    def __dealloc__(self):
+        cdef int i
+        if self.columns != NULL:
+            for i in range(self.shape.width):
+                buffer_release(self.columns[i].values)
+                buffer_release(self.columns[i].valid)
+                strings_free(&self.columns[i].strings)
+            free(self.columns)
+        free(self.rows)
+        free(self.times)
+        free(self.slots)
+
+    cdef int start(self) except -1:
+        cdef int i
+        cdef ColumnBuilder* column
+        if self.capacity == 0:
+            self.capacity = 16
+            self.resize_places()
+        for i in range(self.shape.width):
+            column = &self.columns[i]
+            if column.hidden:
+                continue
+            if column.kind == KIND_STR:
+                strings_init(&column.strings, self.capacity, 16 * self.capacity)
+            else:
+                column.values = buffer_new(self.capacity * (1 if column.kind == KIND_BOOL else 8))
+        return 0
+
+    cdef int resize_places(self) except -1:
+        cdef int32_t* rows = <int32_t*>malloc(self.capacity * sizeof(int32_t))
+        cdef int64_t* times = <int64_t*>malloc(self.capacity * sizeof(int64_t))
+        cdef int64_t* slots = <int64_t*>malloc(self.capacity * sizeof(int64_t))
+        if rows == NULL or times == NULL or slots == NULL:
+            free(rows)
+            free(times)
+            free(slots)
+            raise MemoryError("no memory left for an output")
+        if self.n > 0:
+            memcpy(rows, self.rows, self.n * sizeof(int32_t))
+            memcpy(times, self.times, self.n * sizeof(int64_t))
+            memcpy(slots, self.slots, self.n * sizeof(int64_t))
+        free(self.rows)
+        free(self.times)
+        free(self.slots)
+        self.rows = rows
+        self.times = times
+        self.slots = slots
+        return 0
+
+    cdef int grow(self) except -1:
+        cdef int i, size
+        cdef Buffer* wider
+        cdef ColumnBuilder* column
+        self.capacity *= 2
+        self.resize_places()
+        for i in range(self.shape.width):
+            column = &self.columns[i]
+            if column.values != NULL:
+                size = 1 if column.kind == KIND_BOOL else 8
+                wider = buffer_new(self.capacity * size)
+                memcpy(wider.data, column.values.data, self.n * size)
+                buffer_release(column.values)
+                column.values = wider
+            if column.valid != NULL:
+                wider = buffer_new(self.capacity)
+                memset(wider.data, 1, self.capacity)
+                memcpy(wider.data, column.valid.data, self.n)
+                buffer_release(column.valid)
+                column.valid = wider
+        return 0
+
+    cdef int refuse(self, int column, object value) except -1:
+        name = self.shape.names[column]
+        what = "is null, but the column is declared not null" if value is None else (
+            f"is {shortened(value)} of type {type(value).__name__}, which is not a value of type {self.types[column]}")
+        raise BadRow(f"the column {name!r} {what}", name)
+
+    cdef int put(self, int i, object value) except -1:
+        cdef ColumnBuilder* column = &self.columns[i]
+        cdef int overflow = 0
+        cdef long long number
+        cdef Py_ssize_t size = 0
+        cdef const char* data
+        if value is None:
+            return self.put_null(i)
+        if column.code == VALUE_FLOAT:
+            if PyFloat_Check(value):
+                (<double*>column.values.data)[self.n] = PyFloat_AS_DOUBLE(value)
+            elif PyLong_Check(value) and not isinstance(value, bool):
+                try:
+                    (<double*>column.values.data)[self.n] = float(value)
+                except OverflowError:
+                    return self.refuse(i, value)
+            else:
+                return self.put_unwrapped(i, value)
+        elif column.code == VALUE_INT:
+            if not PyLong_Check(value) or isinstance(value, bool):
+                return self.put_unwrapped(i, value)
+            number = PyLong_AsLongLongAndOverflow(value, &overflow)
+            if overflow or number < column.low or number > column.high:
+                name = self.shape.names[i]
+                raise BadRow(f"the column {name!r} is {value}, which is out of range of {self.types[i]}", name)
+            (<int64_t*>column.values.data)[self.n] = number
+        elif column.code == VALUE_STR:
+            if not PyUnicode_Check(value):
+                return self.put_unwrapped(i, value)
+            try:
+                data = PyUnicode_AsUTF8AndSize(value, &size)
+            except UnicodeEncodeError:
+                return self.put_escaped(i, value)
+            strings_append(&column.strings, data, size)
+        elif column.code == VALUE_BOOL:
+            if not isinstance(value, bool):
+                return self.put_unwrapped(i, value)
+            (<uint8_t*>column.values.data)[self.n] = value is True
+        else:
+            return self.put_text(i, value)
+        return 0
+
+    def put_escaped(self, int i, str value):
+        # Bytes that were no UTF-8 came in as surrogates and leave as they were.
+        cdef bytes raw
+        try:
+            raw = value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            self.refuse(i, value)
+        strings_append(&self.columns[i].strings, raw, len(raw))
+        return 0
+
+    cdef int put_null(self, int i) except -1:
+        cdef ColumnBuilder* column = &self.columns[i]
+        if not column.nullable:
+            self.refuse(i, None)
+        if column.kind == KIND_STR:
+            strings_append_null(&column.strings)
+            return 0
+        if column.valid == NULL:
+            column.valid = buffer_new(self.capacity)
+            memset(column.valid.data, 1, self.capacity)
+        column.valid.data[self.n] = 0
+        memset(column.values.data + self.n * (1 if column.kind == KIND_BOOL else 8), 0, 1 if column.kind == KIND_BOOL else 8)
+        return 0
+
+    def put_unwrapped(self, int i, value):
+        # NumPy and pyarrow scalars hold a Python value.
+        if hasattr(value, "as_py"):
+            plain = value.as_py()
+        elif hasattr(value, "dtype") and hasattr(value, "item"):
+            plain = value.item()
+        else:
+            return self.refuse(i, value)
+        if type(plain) is type(value):
+            return self.refuse(i, value)
+        return self.put(i, plain)
+
+    cdef int put_text(self, int i, object value) except -1:
+        """The rarer types; named for the ones that are kept as text."""
+        cdef ColumnBuilder* column = &self.columns[i]
+        cdef bytes raw
+        if column.kind == KIND_STR:
+            if column.code == VALUE_BYTES:
+                if not isinstance(value, (bytes, bytearray, memoryview)):
+                    return self.put_unwrapped(i, value)
+                raw = bytes(value)
+            elif column.code == VALUE_DECIMAL:
+                if isinstance(value, bool) or not isinstance(value, (DECIMAL, int)) or not DECIMAL(value).is_finite():
+                    return self.put_unwrapped(i, value)
+                raw = format(DECIMAL(value), "f").encode()
+            else:
+                try:
+                    raw = json_text(value).encode("utf-8", "surrogateescape")
+                except (TypeError, ValueError, RecursionError) as error:
+                    raise BadRow(f"the column {self.shape.names[i]!r} has no JSON form: {error}", self.shape.names[i]) from None
+            strings_append(&column.strings, raw, len(raw))
+            return 0
+        return self.put_number(i, value)
+
+    def put_number(self, int i, value):
+        cdef ColumnBuilder* column = &self.columns[i]
+        number = value
+        if column.code == VALUE_TIMESTAMP and isinstance(value, DATETIME):
+            number = (value - (EPOCH if value.tzinfo is None else EPOCH_UTC)) // MILLISECOND
+        elif column.code == VALUE_DATE and isinstance(value, DATE) and not isinstance(value, DATETIME):
+            number = value.toordinal() - EPOCH_ORDINAL
+        elif column.code == VALUE_DURATION and isinstance(value, DURATION):
+            number = value // MILLISECOND
+        if not isinstance(number, int) or isinstance(number, bool):
+            return self.put_unwrapped(i, value)
+        name = self.shape.names[i]
+        if column.code == VALUE_UINT64:
+            if not 0 <= number < 2**64:
+                raise BadRow(f"the column {name!r} is {value}, which is out of range of {self.types[i]}", name)
+            (<uint64_t*>column.values.data)[self.n] = number
+            return 0
+        if not INT64_MIN <= number <= INT64_MAX:
+            raise BadRow(f"the column {name!r} is {value}, which is out of range of {self.types[i]}", name)
+        (<int64_t*>column.values.data)[self.n] = number
+        return 0
+
+    def check_names(self, result):
+        for name in result:
+            if name not in self.shape.index:
+                raise BadRow(f"the row has {self.shape.unknown(name)}", name)
+
+    cdef int missing(self, int i, object result) except -1:
+        name = self.shape.names[i]
+        has = ", ".join(map(str, result)) if isinstance(result, (dict, Mapping, Row)) else shortened(result)
+        raise BadRow(f"the row has no column {name!r} of the declared output; it is {has or 'empty'}", name)
+
+    cdef int append(self, object result, int32_t row, int64_t time, int64_t slot) except -1:
+        cdef int i, given = 0, kind = result_kind(result)
+        cdef PyObject* item
+        if kind == RESULT_ROWS:
+            raise BadRow(f"a row is a mapping or an object with the columns as attributes, not {shortened(result)}")
+        if self.n == 0:
+            self.start()
+        elif self.n == self.capacity:
+            self.grow()
+        try:
+            for i in range(self.shape.width):
+                if self.columns[i].hidden:
+                    continue
+                given += 1
+                if kind == RESULT_DICT:
+                    item = PyDict_GetItem(<dict>result, <object>self.shape.names[i])
+                    if item == NULL:
+                        self.missing(i, result)
+                    self.put(i, <object>item)
+                else:
+                    self.put(i, self.picked(result, kind, i))
+            if kind in (RESULT_DICT, RESULT_MAPPING) and len(result) != given:
+                self.check_names(result)
+        except BaseException:
+            self.truncate(self.n)
+            raise
+        return self.end_row(row, time, slot)
+
+    cdef object picked(self, object result, int kind, int i):
+        name = self.shape.names[i]
+        try:
+            if kind == RESULT_OBJECT:
+                return PyObject_GetAttr(result, name)
+            return result[name]
+        except (KeyError, AttributeError):
+            self.missing(i, result)
+
+    cdef inline int end_row(self, int32_t row, int64_t time, int64_t slot) except -1:
+        self.rows[self.n] = row
+        self.times[self.n] = time
+        self.slots[self.n] = slot
+        self.identity = self.identity and row == self.n
+        self.n += 1
+        return 0
+
+    cdef int append_values(self, tuple values, int32_t row, int64_t time, int64_t slot) except -1:
+        cdef int i
+        if self.n == 0:
+            self.start()
+        elif self.n == self.capacity:
+            self.grow()
+        try:
+            for i in range(self.shape.width):
+                if not self.columns[i].hidden:
+                    self.put(i, <object>values[i])
+        except BaseException:
+            self.truncate(self.n)
+            raise
+        return self.end_row(row, time, slot)
+
+    cdef tuple checked_values(self, object result, object source):
+        cdef int i, kind = result_kind(result)
+        cdef list values = []
+        if kind == RESULT_ROWS:
+            raise BadRow(f"a row is a mapping or an object with the columns as attributes, not {shortened(result)}")
+        for i in range(self.shape.width):
+            if not self.columns[i].hidden:
+                values.append(self.picked(result, kind, i))
+            else:
+                values.append(source[self.shape.names[i]] if self.shape.names[i] in source else None)
+        if kind in (RESULT_DICT, RESULT_MAPPING):
+            self.check_names(result)
+        return tuple(values)
+
+    cdef void truncate(self, int n) noexcept:
+        cdef int i
+        cdef ColumnBuilder* column
+        for i in range(self.shape.width):
+            column = &self.columns[i]
+            if column.hidden:
+                continue
+            if column.kind == KIND_STR:
+                if column.strings.n > n:
+                    column.strings.n = n
+                    column.strings.used = (<int32_t*>column.strings.offsets.data)[n]
+            elif column.valid != NULL:
+                memset(column.valid.data + n, 1, self.capacity - n)
+        self.n = n
+        if n == 0:
+            for i in range(self.shape.width):
+                column = &self.columns[i]
+                buffer_release(column.values)
+                buffer_release(column.valid)
+                column.values = NULL
+                column.valid = NULL
+                strings_free(&column.strings)
+            self.identity = True
+
+    cdef Batch* take(self, Batch* source) except NULL:
+        cdef int i, n = self.n
+        cdef ColumnBuilder* column
+        cdef bint same = source != NULL and self.identity and n == source.n
+        cdef Batch* out = batch_new(n, self.shape.width)
+        try:
+            if source != NULL:
+                out.read_ns = source.read_ns
+            for i in range(self.shape.width):
+                column = &self.columns[i]
+                if column.hidden:
+                    self.take_hidden(i, source, &out.columns[i], same)
+                elif column.kind == KIND_STR:
+                    strings_finish(&column.strings, &out.columns[i])
+                else:
+                    out.columns[i].kind = column.kind
+                    out.columns[i].values_buffer = column.values
+                    out.columns[i].values = column.values.data
+                    column.values = NULL
+                    if column.valid != NULL:
+                        out.columns[i].valid_buffer = column.valid
+                        out.columns[i].valid = <uint8_t*>column.valid.data
+                        column.valid = NULL
+            column_alloc(&out.sys[SYS_TIME], KIND_I64, n, 0)
+            memcpy(out.sys[SYS_TIME].values, self.times, n * 8)
+            for i in range(SYS_COUNT):
+                if source != NULL and i != SYS_TIME and source.sys[i].kind != KIND_NONE and not (i == SYS_SLOT and self.keyed):
+                    if same:
+                        column_share(&out.sys[i], &source.sys[i])
+                    else:
+                        column_take(&out.sys[i], &source.sys[i], self.rows, n)
+            if self.keyed:
+                column_alloc(&out.sys[SYS_SLOT], KIND_I64, n, 0)
+                memcpy(out.sys[SYS_SLOT].values, self.slots, n * 8)
+        except BaseException:
+            batch_release(out)
+            raise
+        self.n = 0
+        self.identity = True
+        return out
+
+    cdef int take_hidden(self, int i, Batch* source, Column* target, bint same) except -1:
+        cdef int from_column = self.columns[i].source
+        if source == NULL or from_column < 0:
+            column_fill_null(target, self.columns[i].kind, self.n)
+        elif same:
+            column_share(target, &source.columns[from_column])
+        else:
+            column_take(target, &source.columns[from_column], self.rows, self.n)
+        return 0

@@ -1,0 +1,26 @@
+from libc.stdint cimport int64_t
+
+from streamdsl._native.event_time.clock cimport Clock
+from streamdsl._native.flow.batch cimport Batch
+from streamdsl._native.operators.base cimport Operator
+
+cdef enum:
+    LATENCY_BUCKETS = 1024   # 16 a power of two, from 1 ns
+
+
+cdef class SinkOperator(Operator):
+    cdef object writer
+    cdef list columns                        # input columns that are written
+    cdef object canonical                    # pyarrow schema of the native columns
+    cdef object schema                       # pyarrow schema that the writer sees
+    cdef Clock clock
+    cdef Batch** waiting                     # rows not yet handed over
+    cdef int n_waiting
+    cdef int capacity
+    cdef int64_t waiting_rows
+    cdef readonly int64_t written
+    cdef int64_t[1024] latency               # rows by time from read to hand-over
+    cdef bint unflushed                      # the writer has rows that it may not have made visible
+
+    cdef int hand_over(self) except -1 nogil
+    cdef int on_quiet(self) except -1 nogil  # the task has nothing to read now

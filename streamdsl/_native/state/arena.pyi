@@ -1,0 +1,3 @@
+class Arena:
+    used: int
+    reserved: int

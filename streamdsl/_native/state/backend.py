@@ -1,0 +1,88 @@
+"""The key-value seam under a store: four methods, and what they read checkpoints from and write them to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from streamdsl.errors import StateError
+
+BackendName = Literal["memory", "rocksdb"]
+
+
+class CheckpointTarget(Protocol):
+    """Where a backend puts its files for one checkpoint (made by `streamdsl.checkpoint.storage`)."""
+
+    @property
+    def path(self) -> Path | None:
+        """Directory for a backend that writes its files itself; does not exist yet. None: there is no directory."""
+
+    def write_file(self, name: str, chunks: Iterable[bytes]) -> None:
+        """Write one file, durably."""
+
+    def seal(self) -> Any:
+        """Make everything durable; return the files with sizes and checksums."""
+
+    def close(self) -> None:
+        """Let go, sealed or not. May be called twice."""
+
+
+class CheckpointFiles(Protocol):
+    """One store's files in a checkpoint, already verified."""
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """Return a file's bytes, in chunks."""
+
+    def place(self, directory: Path) -> None:
+        """Put the files into a new directory: immutable ones may be hard links, all others are copies."""
+
+
+class StateBackend(Protocol):
+    """Holds what a store's writer applies. Used by one thread at a time.
+
+    Keys and values are bytes. Every failure is a `StateError`.
+    """
+
+    def apply(self, entries: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Apply puts and deletes (value None), given in key order, each key once."""
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """Return the values of the keys, None for absent ones."""
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Return all pairs whose key starts with `prefix`, in key order."""
+
+    def checkpoint(self, target: CheckpointTarget) -> None:
+        """Put everything applied so far into the target."""
+
+    def close(self) -> None:
+        """Release what the backend holds; what is not in a checkpoint is lost. May be called twice."""
+
+
+def open_backend(kind: str, directory: Path, files: CheckpointFiles | None = None) -> StateBackend:
+    """Open a store's backend, empty or with a checkpoint's files.
+
+    Parameters
+    ----------
+    kind : "memory" | "rocksdb"
+        Which one; nothing else is tried when it cannot be opened.
+    directory : Path
+        A directory that does not exist yet, for the backend alone (unused by "memory").
+    files : CheckpointFiles, optional
+        What to begin with; written by a backend of the same kind.
+
+    Raises
+    ------
+    StateError
+        The backend or the files cannot be opened.
+    """
+    if kind == "memory":
+        from streamdsl._native.state.memory import MemoryBackend
+
+        return MemoryBackend(files)
+    if kind == "rocksdb":
+        from streamdsl._native.state.rocksdb import RocksDBBackend
+
+        return RocksDBBackend(directory, files)
+    raise StateError(f"the state backend {kind!r} is not known", remedy='use "rocksdb" or "memory"')

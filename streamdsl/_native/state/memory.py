@@ -1,0 +1,95 @@
+"""State in a dict: small jobs, tests, simulation. A checkpoint is one file with all rows."""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
+from streamdsl._native.state.backend import CheckpointFiles, CheckpointTarget
+from streamdsl.errors import StateError
+
+__all__ = ["MemoryBackend"]
+
+_FILE = "rows"
+_MAGIC = b"streamdsl rows 1\n"
+_SIZES = struct.Struct("<II")
+_CHUNK = 1 << 20
+
+
+class MemoryBackend:
+    """A sorted mapping in memory.
+
+    Parameters
+    ----------
+    files : CheckpointFiles, optional
+        What to begin with.
+    """
+
+    def __init__(self, files: CheckpointFiles | None = None) -> None:
+        self._rows: dict[bytes, bytes] = {}
+        self._sorted: list[bytes] | None = []
+        if files is not None:
+            self._rows = _decode(b"".join(files.read(_FILE)))
+            self._sorted = None
+
+    def apply(self, entries: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """See `StateBackend.apply`."""
+        for key, value in entries:
+            if value is None:
+                self._rows.pop(key, None)
+            else:
+                self._rows[key] = value
+        self._sorted = None
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """See `StateBackend.get_many`."""
+        return [self._rows.get(key) for key in keys]
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """See `StateBackend.scan`."""
+        if self._sorted is None:
+            self._sorted = sorted(self._rows)
+        keys, rows = self._sorted, self._rows
+        for at in range(bisect_left(keys, prefix), len(keys)):
+            if not keys[at].startswith(prefix):
+                return
+            yield keys[at], rows[keys[at]]
+
+    def checkpoint(self, target: CheckpointTarget) -> None:
+        """See `StateBackend.checkpoint`."""
+        target.write_file(_FILE, self._encode())
+
+    def _encode(self) -> Iterator[bytes]:
+        chunk = bytearray(_MAGIC)
+        for key, value in self.scan(b""):
+            chunk += _SIZES.pack(len(key), len(value))
+            chunk += key
+            chunk += value
+            if len(chunk) >= _CHUNK:
+                yield bytes(chunk)
+                chunk.clear()
+        yield bytes(chunk)
+
+    def close(self) -> None:
+        """See `StateBackend.close`."""
+        self._rows = {}
+        self._sorted = []
+
+
+def _decode(data: bytes) -> dict[bytes, bytes]:
+    damaged = StateError(f"the file {_FILE!r} of a checkpoint is damaged", remedy="restore from another checkpoint")
+    if not data.startswith(_MAGIC):
+        raise damaged
+    rows = {}
+    at = len(_MAGIC)
+    while at < len(data):
+        if at + 8 > len(data):
+            raise damaged
+        key_size, value_size = _SIZES.unpack_from(data, at)
+        end = at + 8 + key_size + value_size
+        if end > len(data):
+            raise damaged
+        rows[data[at + 8 : at + 8 + key_size]] = data[at + 8 + key_size : end]
+        at = end
+    return rows

@@ -1,0 +1,203 @@
+"""State in RocksDB, by way of rocksdict in raw mode.
+
+The live database is scratch: it is made at every start, it has no log, and it is thrown away. What lasts is a flush
+and a hard-linked `Checkpoint`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rocksdict import BlockBasedOptions, Cache, Checkpoint, DBCompressionType, Options, Rdict, ReadOptions, WriteBatch, WriteOptions
+
+from streamdsl._native.state.backend import CheckpointFiles, CheckpointTarget
+from streamdsl.errors import StateError
+
+__all__ = ["RocksDBBackend"]
+
+#: The first RocksDB that syncs every file of a checkpoint.
+OLDEST = (9, 4)
+WRITE_BUFFER_BYTES = 16 << 20
+BLOCK_CACHE_BYTES = 8 << 20
+_MARKER = "rocksdict-config.json"
+_VERSION = re.compile(r"RocksDB version: (\d+)\.(\d+)")
+_REMEDY = "see the file LOG beside the database, and whether the disk is full"
+
+
+class RocksDBBackend:
+    """One RocksDB database.
+
+    Parameters
+    ----------
+    directory : Path
+        Where the database is made; does not exist yet.
+    files : CheckpointFiles, optional
+        The files of a checkpoint to begin with.
+
+    Raises
+    ------
+    StateError
+        The database cannot be opened, its RocksDB is too old, or it was not written in raw mode.
+    """
+
+    def __init__(self, directory: Path, files: CheckpointFiles | None = None) -> None:
+        self._directory = directory
+        self._db: Rdict | None = None
+        if files is None:
+            directory.mkdir(mode=0o700)
+        else:
+            files.place(directory)
+            _check_marker(directory)
+        with _errors(f"the database {directory} cannot be opened"):
+            self._db = Rdict(str(directory), _options())
+        try:
+            self._check()
+            self._write_options = WriteOptions()
+            self._write_options.disable_wal = True
+            self._db.set_write_options(self._write_options)
+            _restrict(directory)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self) -> None:
+        _check_marker(self._directory)
+        match = _VERSION.search((self._directory / "LOG").read_text(errors="replace")[:4096])
+        if match and (int(match[1]), int(match[2])) < OLDEST:
+            raise StateError(
+                f"rocksdict brings RocksDB {match[1]}.{match[2]}, whose checkpoints can lose files in a crash",
+                remedy=f"install a rocksdict with RocksDB {OLDEST[0]}.{OLDEST[1]} or newer",
+            )
+
+    @property
+    def _open(self) -> Rdict:
+        if self._db is None:
+            raise StateError(f"the database {self._directory} is closed")
+        return self._db
+
+    def apply(self, entries: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """See `StateBackend.apply`."""
+        batch = WriteBatch(raw_mode=True)
+        put, delete = batch.put, batch.delete
+        for key, value in entries:
+            if value is None:
+                delete(key)
+            else:
+                put(key, value)
+        with _errors("rows cannot be written"):
+            self._open.write(batch, self._write_options)
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """See `StateBackend.get_many`."""
+        with _errors("rows cannot be read"):
+            found: list[bytes | None] = self._open.get(list(keys))
+        return found
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """See `StateBackend.scan`."""
+        options = ReadOptions()
+        end = _after(prefix)
+        if end is not None:
+            options.set_iterate_upper_bound(end)
+        last = prefix
+        with _errors("rows cannot be read"):
+            for key, value in self._open.items(from_key=prefix, read_opt=options):
+                last = key
+                yield key, value
+            # The fast iterator ends at a damaged block as if it were the end of the data: ask the one that tells.
+            rest = self._open.iter(options)
+            rest.seek(last)
+            if rest.valid() and rest.key() == last:
+                rest.next()
+            rest.status()
+            if rest.valid():
+                raise StateError("a scan of the database ended too early", remedy=_REMEDY)
+
+    def checkpoint(self, target: CheckpointTarget) -> None:
+        """See `StateBackend.checkpoint`."""
+        if target.path is None:
+            raise StateError("RocksDB checkpoints need a directory", remedy='use state_backend="memory" without one')
+        with _errors("a checkpoint of the database cannot be made"):
+            self._open.flush(True)
+            Checkpoint(self._open).create_checkpoint(str(target.path))
+        _restrict(self._directory)
+
+    def close(self) -> None:
+        """See `StateBackend.close`."""
+        if self._db is None:
+            return
+        db, self._db = self._db, None
+        db.cancel_all_background(True)
+        try:
+            db.close()
+        except Exception as error:
+            # Closing flushes, which a database that is shutting down refuses: it is closed all the same, and what
+            # it has not flushed is not wanted.
+            if type(error) is not Exception or "Shutdown in progress" not in str(error):
+                raise
+
+
+def _options() -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+    options.set_max_write_buffer_number(3)
+    options.set_max_background_jobs(2)
+    options.set_keep_log_file_num(1)
+    options.set_stats_dump_period_sec(0)
+    options.set_stats_persist_period_sec(0)
+    options.set_manifest_preallocation_size(64 << 10)
+    options.set_max_open_files(256)
+    options.set_compression_type(DBCompressionType.lz4())
+    table = BlockBasedOptions()
+    table.set_block_cache(Cache(BLOCK_CACHE_BYTES))
+    table.set_bloom_filter(10, False)
+    options.set_block_based_table_factory(table)
+    return options
+
+
+@contextmanager
+def _errors(what: str) -> Iterator[None]:
+    # The binding raises bare Exception (and KeyError for values that are not bytes): nothing narrower can be caught.
+    try:
+        yield
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        raise StateError(f"{what}: {str(error).strip()}", remedy=_REMEDY) from error
+
+
+def _check_marker(directory: Path) -> None:
+    # In any other mode the binding may unpickle stored values.
+    try:
+        marker = json.loads((directory / _MARKER).read_bytes())
+        raw = isinstance(marker, dict) and marker.get("raw_mode") is True
+    except (OSError, ValueError, RecursionError):
+        raw = False
+    if not raw:
+        raise StateError(
+            f"the database {directory} was not written in raw mode: it is not streamdsl's",
+            remedy="use another state directory, or restore from another checkpoint",
+        )
+
+
+def _restrict(directory: Path) -> None:
+    # RocksDB makes files as the umask says. The directory is closed to others either way.
+    directory.chmod(0o700)
+    for entry in os.scandir(directory):
+        try:
+            if entry.stat(follow_symlinks=False).st_mode & 0o077:
+                os.chmod(entry.path, 0o600)
+        except FileNotFoundError:
+            continue  # a compaction was faster
+
+
+def _after(prefix: bytes) -> bytes | None:
+    """Return the smallest key above all that start with `prefix`; None: there is none."""
+    trimmed = prefix.rstrip(b"\xff")
+    return trimmed[:-1] + bytes([trimmed[-1] + 1]) if trimmed else None

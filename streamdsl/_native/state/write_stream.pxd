@@ -1,0 +1,47 @@
+"""The one ordered write stream of a store: put, delete, MARK n. Written by the task, read by the store's writer.
+
+An entry is an EntryHeader, the database key (shard u16 BE, table id u16 BE, key bytes) and the value, without padding.
+"""
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
+
+cdef enum:
+    ENTRY_PUT = 1
+    ENTRY_DELETE = 2
+    ENTRY_MARK = 3                           # no key; the value is the checkpoint id, int64
+
+
+cdef struct EntryHeader:
+    uint32_t kind                            # ENTRY_*
+    uint32_t key_size                        # bytes of the database key: shard and table id included
+    uint32_t value_size
+
+
+cdef struct ByteWriter:
+    char* data
+    int64_t used
+    int64_t capacity
+
+cdef int bytes_init(ByteWriter* writer, int64_t capacity) except -1 nogil
+cdef int bytes_append(ByteWriter* writer, const void* data, int64_t size) except -1 nogil
+cdef char* bytes_reserve(ByteWriter* writer, int64_t size) except NULL nogil   # room at the end; add to `used` what is filled
+cdef void bytes_free(ByteWriter* writer) noexcept nogil
+
+# Appends header and key of an entry; the value follows. Offsets, not pointers: the buffer moves as it grows.
+cdef int64_t entry_open(ByteWriter* writer, uint32_t kind, uint16_t shard, uint16_t table, const char* key,
+                        int32_t key_size) except -1 nogil                      # returns the entry's offset
+cdef int entry_close(ByteWriter* writer, int64_t entry) except -1 nogil        # sets the size of the value
+
+
+cdef class WriteStream:
+    cdef void* lock                          # guards everything below; held for a copy or a swap, never for I/O
+    cdef ByteWriter entries                  # what no reader has taken yet
+    cdef readonly int64_t appended           # entries ever
+    cdef readonly int64_t bytes_waiting      # bytes not yet applied, those a reader has taken included
+
+    cdef int put(self, uint16_t shard, uint16_t table, const char* key, int32_t key_size,
+                 const char* value, int32_t value_size) except -1 nogil
+    cdef int delete(self, uint16_t shard, uint16_t table, const char* key, int32_t key_size) except -1 nogil
+    cdef int mark(self, int64_t checkpoint_id) except -1 nogil
+    cdef int append(self, const char* entries, int64_t size, int64_t n) except -1 nogil   # n encoded entries at once
+    cdef void swap(self, ByteWriter* other) noexcept nogil          # other's buffer for the waiting one; other.used = 0 before
+    cdef void applied(self, int64_t size) noexcept nogil            # a reader is done with that many bytes

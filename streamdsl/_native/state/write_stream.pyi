@@ -1,0 +1,3 @@
+class WriteStream:
+    appended: int
+    bytes_waiting: int

@@ -1,0 +1,56 @@
+"""The task at the head of a plan: reads splits instead of channels."""
+from libc.stdint cimport int32_t, int64_t
+
+from streamdsl._native.event_time.watermark_generator cimport WatermarkGenerator
+from streamdsl._native.flow.batch cimport Batch
+from streamdsl._native.task.task cimport Task
+
+
+cdef class Split:
+    cdef readonly str name
+    cdef int index                           # in the task; the valve's input
+    cdef object reader
+    cdef object chunk                        # connectors.base.Chunk being handed on
+    cdef Batch* rows                         # the chunk's rows, native
+    cdef int32_t at                          # next row
+    cdef tuple rejected                      # the chunk's bad records, in order
+    cdef int n_rejected                      # of them: handled so far
+    cdef char* bad                           # 1 for rows that are left out; NULL: none
+    cdef WatermarkGenerator generator
+    cdef readonly bint ended
+    cdef bint idle
+    cdef int64_t dry_since_ms                # monotonic; -1: not dry
+    cdef object position                     # where the next chunk starts
+    cdef readonly int64_t taken              # rows
+
+
+cdef class SourceTask(Task):
+    cdef object spec
+    cdef list splits
+    cdef void** split_refs
+    cdef int n_splits
+    cdef int turn
+    cdef bint in_time_order                  # bounded splits: the one with the lowest watermark first
+    cdef int batch_rows
+    cdef int chunk_rows
+    cdef int timestamp                       # column of the event time, -1: the records' own
+    cdef int64_t idle_timeout_ms             # -1: never
+    cdef int64_t max_ahead_ms                # -1: no limit
+    cdef double rate                         # rows a second of this task; 0: no limit
+    cdef int64_t rate_began_ns
+    cdef double rate_taken
+    cdef object policy                       # called with each rejected record
+    cdef int64_t requested                   # atomic: checkpoint id asked for, 0: none
+    cdef int64_t paused                      # atomic
+    cdef int64_t draining                    # atomic
+    cdef readonly int64_t rejected
+
+    cdef int read_split(self, int chosen, int64_t limit) except -1 nogil
+    cdef int choose(self) noexcept nogil
+    cdef int64_t allowance(self) noexcept nogil
+    cdef int refill(self, Split split) except -1 nogil
+    cdef int hand_on(self, Split split, int64_t limit) except -1 nogil
+    cdef Batch* good_rows(self, Split split, int64_t first, int64_t* n) except NULL nogil
+    cdef int end_split(self, Split split) except -1 nogil
+    cdef int handle_rejected(self, Split split, int32_t before) except -1
+    cdef int _fill_times(self, Batch* rows) except -1

@@ -1,0 +1,422 @@
+"""The task at the head of a plan: decodes, stamps event time, makes watermarks, injects barriers."""
+from cpython.object cimport PyObject
+
+cdef extern from "Python.h":
+    Py_ssize_t Py_SIZE(PyObject* o) nogil
+
+from libc.stdint cimport INT64_MAX, INT64_MIN
+from libc.stdlib cimport calloc, free, malloc
+
+from streamdsl._native.event_time.watermark_generator cimport generator_scan
+from streamdsl._native.event_time.watermark_valve cimport WatermarkValve
+from streamdsl._native.flow.arrow cimport batch_from_arrow, column_from_arrow
+from streamdsl._native.flow.batch cimport (
+    KIND_I64, SYS_TIME, Column, batch_release, batch_slice, batch_take, column_alloc, column_alloc_valid, column_clear,
+    column_drop_valid, column_share, i64,
+)
+from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
+from streamdsl._native.operators.base cimport Operator
+from streamdsl._native.task.task cimport references
+
+import json
+from collections import namedtuple
+
+from streamdsl._native.flow.convert import to_canonical
+
+# The same fields as connectors.base.Rejected, which this layer does not import.
+Rejected = namedtuple("Rejected", "before_row raw reason topic partition offset")
+
+
+cdef inline Py_ssize_t len_of(tuple items) noexcept nogil:
+    return Py_SIZE(<PyObject*>items)
+
+
+cdef class Split:
+    """What the task knows of one split. `state` is what `snapshot` returned, or None."""
+
+    def __init__(self, str name, int index, reader, disorder_ms, bint external, state):
+        self.name = name
+        self.index = index
+        self.reader = reader
+        self.dry_since_ms = -1
+        self.generator.max_seen = INT64_MIN
+        self.generator.watermark = INT64_MIN
+        self.generator.disorder = disorder_ms
+        self.generator.external = external
+        self.position = None
+        self.rejected = ()
+        if state is not None:
+            self.position = state["position"]
+            self.ended = state["ended"]
+            self.generator.max_seen = INT64_MIN if state["max_seen"] is None else state["max_seen"]
+            self.generator.watermark = INT64_MIN if state["watermark"] is None else state["watermark"]
+
+    def __dealloc__(self):
+        batch_release(self.rows)
+        free(self.bad)
+
+    def snapshot(self):
+        """Return where reading goes on, and how far time has come."""
+        position = self.position
+        if self.chunk is not None:
+            position = self.reader.position(self.chunk, self.at)
+        return {
+            "position": position,
+            "ended": self.ended,
+            "max_seen": None if self.generator.max_seen == INT64_MIN else self.generator.max_seen,
+            "watermark": None if self.generator.watermark == INT64_MIN else self.generator.watermark,
+        }
+
+
+cdef class SourceTask(Task):
+    """`spec` is the PhysicalSource, `splits` a list of Split; `policy` deals with rejected records."""
+
+    def open(self, spec, list splits, types, policy, double rate, int batch_rows, int chunk_rows, bint bounded):
+        """Give the task what it reads. `types`: the declared pyarrow types of the columns."""
+        self.spec = (spec, types)
+        self.splits = splits
+        self.split_refs = references(splits)
+        self.n_splits = len(splits)
+        self.in_time_order = bounded
+        self.batch_rows = batch_rows
+        self.chunk_rows = chunk_rows
+        self.timestamp = spec.timestamp
+        self.idle_timeout_ms = -1 if spec.idle_timeout_ms is None else spec.idle_timeout_ms
+        self.max_ahead_ms = -1 if spec.max_ahead_ms is None else spec.max_ahead_ms
+        self.rate = rate
+        self.policy = policy
+        self.valve = WatermarkValve(self.n_splits)
+        for split in splits:
+            if (<Split>split).ended:
+                self.valve.on_end((<Split>split).index)
+            else:
+                self.valve.on_watermark((<Split>split).index, (<Split>split).generator.watermark)
+        self.valve.settle()      # no splits at all: ended from the start
+
+    def request_checkpoint(self, int64_t checkpoint_id):
+        """Put barrier `checkpoint_id` between the next two batches."""
+        atomic_store(&self.requested, checkpoint_id)
+
+    def pause(self, bint paused=True):
+        """Read no further records (barriers still pass)."""
+        atomic_store(&self.paused, 1 if paused else 0)
+
+    def drain(self):
+        """Take what is decoded as the end of the input."""
+        atomic_store(&self.draining, 1)
+
+    cdef int read_input(self) except -1 nogil:
+        cdef int64_t checkpoint_id = atomic_load(&self.requested)
+        cdef int64_t limit
+        cdef int chosen
+        if checkpoint_id:
+            atomic_store(&self.requested, 0)
+            self.take_snapshot(checkpoint_id)
+            return 1
+        if self.ended or atomic_load(&self.paused):
+            return 0
+        if self.valve.watermark > self.watermark or self.valve.all_ended:
+            self.pass_on_time()      # what a restore or an external watermark left behind
+        if self.valve.all_ended:
+            self.end()
+            return 1
+        if atomic_load(&self.draining):
+            with gil:
+                self._end_all()
+            return 1
+        chosen = self.choose()
+        if chosen < 0:
+            return 0
+        limit = self.allowance()
+        if limit <= 0:
+            return 0
+        return self.read_split(chosen, limit)
+
+    cdef int read_split(self, int chosen, int64_t limit) except -1 nogil:
+        cdef void* ref = self.split_refs[chosen]
+        if (<Split>ref).rows == NULL:
+            if not self.refill(<Split>ref):
+                return 0
+            if (<Split>ref).rows == NULL:
+                return 1         # it has ended, or the chunk held no rows
+        self.hand_on(<Split>ref, limit)
+        return 1
+
+    cdef int choose(self) noexcept nogil:
+        """Return the split to read: by time for bounded input, in turn otherwise; -1 when all have ended."""
+        cdef int i, at, best = -1
+        cdef void* ref
+        for i in range(self.n_splits):
+            at = (self.turn + i) % self.n_splits
+            ref = self.split_refs[at]
+            if (<Split>ref).ended:
+                continue
+            if not self.in_time_order:
+                self.turn = (at + 1) % self.n_splits
+                return at
+            if best < 0 or (<Split>ref).generator.max_seen < (<Split>self.split_refs[best]).generator.max_seen:
+                best = at
+        return best
+
+    cdef int64_t allowance(self) noexcept nogil:
+        """Return how many rows the rate allows now (at most one batch)."""
+        cdef int64_t now
+        cdef double due
+        if self.rate <= 0:
+            return self.batch_rows
+        now = self.clock.now_ns()
+        if self.rate_began_ns == 0:
+            self.rate_began_ns = now
+        due = <double>(now - self.rate_began_ns) * 1e-9 * self.rate - self.rate_taken
+        if due > self.rate:
+            # More than a second behind: do not make up for it in one burst.
+            self.rate_taken += due - self.rate
+        return <int64_t>due if due < self.batch_rows else self.batch_rows
+
+    cdef int refill(self, Split split) except -1 nogil:
+        """Decode the split's next chunk; return 0 when there is nothing to read now."""
+        cdef int got
+        with gil:
+            got = self._refill(split)
+        return got
+
+    def _refill(self, Split split):
+        spec, types = self.spec
+        chunk = split.reader.read(self.chunk_rows)
+        if chunk is None:
+            self._dry(split)
+            return 0
+        if not hasattr(chunk, "rows"):
+            self.end_split(split)
+            return 1
+        split.dry_since_ms = -1
+        split.chunk = chunk
+        split.at = 0
+        split.n_rejected = 0
+        split.rows = batch_from_arrow(to_canonical(chunk.rows, types))
+        self._set_times(split)
+        self._set_idle(split, False)
+        if split.rows.n == 0:
+            self._finish_chunk(split)
+        return 1
+
+    def _finish_chunk(self, Split split):
+        """All rows of the chunk have gone down the chain: what stood behind them, then its position is passed."""
+        chunk = split.chunk
+        self.handle_rejected(split, split.rows.n + 1)
+        split.position = split.reader.position(chunk, split.rows.n)
+        split.chunk = None
+        batch_release(split.rows)
+        split.rows = NULL
+        if chunk.watermark is not None:
+            self.advance_watermark(split.name, chunk.watermark)
+        if chunk.idle:
+            self._set_idle(split, True)
+
+    def _dry(self, Split split):
+        cdef int64_t now = self.clock.now_ns() // 1000000
+        if split.dry_since_ms < 0:
+            split.dry_since_ms = now
+        elif not split.idle and 0 <= self.idle_timeout_ms <= now - split.dry_since_ms:
+            self._set_idle(split, True)
+
+    def _set_idle(self, Split split, bint idle):
+        if split.idle != idle and not split.ended:
+            split.idle = idle
+            self.valve.on_status(split.index, idle)
+            self.pass_on_time()
+
+    def _set_times(self, Split split):
+        """Find the event time of the chunk's rows: the records' own if they have one, else the declared column, else the clock."""
+        cdef int64_t row, now = self.clock.now_ms()
+        cdef Batch* rows = split.rows
+        split.rejected = split.chunk.rejected
+        free(split.bad)
+        split.bad = NULL
+        if split.chunk.timestamps is not None:
+            column_from_arrow(split.chunk.timestamps, &rows.sys[SYS_TIME])
+            if self.timestamp >= 0 and rows.sys[SYS_TIME].valid != NULL:
+                self._fill_times(rows)
+        elif self.timestamp >= 0:
+            column_share(&rows.sys[SYS_TIME], &rows.columns[self.timestamp])
+        else:
+            column_alloc(&rows.sys[SYS_TIME], KIND_I64, rows.n, 0)
+            for row in range(rows.n):
+                i64(&rows.sys[SYS_TIME])[row] = now
+        if rows.sys[SYS_TIME].valid != NULL or self.max_ahead_ms >= 0:
+            self._reject_times(split, now)
+
+    cdef int _fill_times(self, Batch* rows) except -1:
+        cdef int64_t row
+        cdef Column merged
+        cdef Column* own = &rows.sys[SYS_TIME]
+        cdef Column* declared = &rows.columns[self.timestamp]
+        column_alloc(&merged, KIND_I64, rows.n, 0)
+        column_alloc_valid(&merged, rows.n)
+        for row in range(rows.n):
+            if own.valid[row]:
+                i64(&merged)[row] = i64(own)[row]
+            else:
+                i64(&merged)[row] = i64(declared)[row]
+                merged.valid[row] = declared.valid == NULL or declared.valid[row]
+        column_clear(own)
+        rows.sys[SYS_TIME] = merged
+        return 0
+
+    def _reject_times(self, Split split, int64_t now):
+        """Rows without a time, or too far ahead, are bad records. They keep their place: positions count rows."""
+        cdef Batch* rows = split.rows
+        cdef Column* time = &rows.sys[SYS_TIME]
+        cdef int64_t row, limit = INT64_MAX
+        cdef list own = []
+        if self.max_ahead_ms >= 0:
+            limit = now + self.max_ahead_ms
+        for row in range(rows.n):
+            if time.valid != NULL and not time.valid[row]:
+                own.append(self._rejected(split, row, "the record has no event time"))
+            elif i64(time)[row] > limit:
+                own.append(self._rejected(split, row, f"event time {i64(time)[row]} is further ahead of the clock than max_ahead"))
+        if own:
+            split.bad = <char*>calloc(rows.n, 1)
+            if split.bad == NULL:
+                raise MemoryError("no memory left for a chunk")
+            for rejected in own:
+                split.bad[<int64_t>rejected.before_row] = 1
+            split.rejected = tuple(sorted([*split.rejected, *own], key=before_row))
+        column_drop_valid(time)
+
+    def _rejected(self, Split split, int64_t row, str reason):
+        values = split.chunk.rows.slice(row, 1).to_pylist()[0]
+        offset = values.get("_offset")
+        return Rejected(
+            before_row=row, raw=json.dumps(values, default=str).encode(), reason=reason, topic=values.get("_topic") or split.name,
+            partition=values.get("_partition") or 0, offset=-1 if offset is None else offset,
+        )
+
+    cdef int handle_rejected(self, Split split, int32_t before) except -1:
+        """Deal with the chunk's rejected records that stood in front of row `before`."""
+        rejected = split.rejected
+        while split.n_rejected < len(rejected) and rejected[split.n_rejected].before_row < before:
+            self.rejected += 1
+            self.policy(rejected[split.n_rejected])
+            split.n_rejected += 1
+        return 0
+
+    def dead_letter(self, rows, Operator target):
+        """Send a dead-letter row (canonical RecordBatch of one row) down its edge."""
+        cdef Batch* batch = batch_from_arrow(rows)
+        try:
+            column_share(&batch.sys[SYS_TIME], &batch.columns[batch.width - 1])
+            target.process(batch)
+            target.end_batch()
+        finally:
+            batch_release(batch)
+
+    cdef int hand_on(self, Split split, int64_t limit) except -1 nogil:
+        """Send the next rows down the chain, then what they mean for time."""
+        cdef Batch* rows = split.rows
+        cdef int64_t n = min(limit, <int64_t>(rows.n - split.at), <int64_t>self.batch_rows)
+        cdef int64_t first = split.at, taken
+        cdef Batch* batch
+        if split.bad == NULL:
+            taken = generator_scan(&split.generator, i64(&rows.sys[SYS_TIME]) + first, n)
+            batch = batch_slice(rows, <int32_t>first, <int32_t>taken)
+        else:
+            batch = self.good_rows(split, first, &n)
+            taken = n
+        split.at = <int32_t>(first + taken)
+        split.taken += taken
+        self.rate_taken += <double>taken
+        if len_of(split.rejected) > split.n_rejected:
+            with gil:
+                self.handle_rejected(split, split.at)
+        batch.read_ns = self.clock.now_ns()
+        try:
+            if batch.n > 0:
+                self.on_records(0, batch)
+        finally:
+            batch_release(batch)
+        self.valve.on_watermark(split.index, split.generator.watermark)
+        self.pass_on_time()
+        if split.at == rows.n:
+            with gil:
+                self._finish_chunk(split)
+        return 0
+
+    cdef Batch* good_rows(self, Split split, int64_t first, int64_t* n) except NULL nogil:
+        """Return the good ones of rows first .. first + n; `n` becomes how many rows they span."""
+        cdef int32_t* keep = <int32_t*>malloc((n[0] + 1) * sizeof(int32_t))
+        cdef int32_t kept = 0
+        cdef int64_t row, taken
+        cdef Batch* good
+        cdef Batch* batch
+        if keep == NULL:
+            with gil:
+                raise MemoryError("no memory left for a batch")
+        for row in range(first, first + n[0]):
+            if not split.bad[row]:
+                keep[kept] = <int32_t>row
+                kept += 1
+        good = batch_take(split.rows, keep, kept)
+        taken = generator_scan(&split.generator, i64(&good.sys[SYS_TIME]), kept)
+        if taken < kept:
+            n[0] = keep[taken] - first
+        free(keep)
+        batch = batch_slice(good, 0, <int32_t>taken)
+        batch_release(good)
+        return batch
+
+    cdef int end_split(self, Split split) except -1 nogil:
+        split.ended = True
+        self.valve.on_end(split.index)
+        return self.pass_on_time()
+
+    def _end_all(self):
+        for split in self.splits:
+            if not (<Split>split).ended:
+                self.end_split(split)
+
+    def snapshot_part(self, checkpoint_id):
+        """Return the task's part of a checkpoint, with the position of every split."""
+        part = Task.snapshot_part(self, checkpoint_id)
+        part["sources"] = {self.spec[0].name: {(<Split>split).name: split.snapshot() for split in self.splits}}
+        return part
+
+    # What a driver does in the place of a source's own watermarks.
+
+    def advance_watermark(self, str split, int64_t watermark):
+        """Set the split's watermark (ms); one that is behind is ignored."""
+        cdef Split found = self.split(split)
+        if watermark > found.generator.watermark:
+            found.generator.watermark = watermark
+        self.valve.on_watermark(found.index, watermark)
+        self.pass_on_time()
+
+    def set_idle(self, str split, bint idle):
+        """Make the split idle, or active again."""
+        self._set_idle(self.split(split), idle)
+
+    def split(self, str name):
+        """Return the split of that name."""
+        for split in self.splits:
+            if (<Split>split).name == name:
+                return split
+        raise KeyError(name)
+
+    def metrics(self):
+        """Return the task's figures."""
+        figures = Task.metrics(self)
+        figures["rejected"] = self.rejected
+        figures["splits"] = {(<Split>split).name: (<Split>split).taken for split in self.splits}
+        return figures
+
+    def close(self):
+        """Close the readers and the sinks."""
+        for split in self.splits:
+            (<Split>split).reader.close()
+        Task.close(self)
+
+
+def before_row(rejected):
+    """Sort key: the chunk's order."""
+    return rejected.before_row

@@ -1,0 +1,58 @@
+"""A task: a state machine that never waits for another task."""
+from libc.stdint cimport int64_t
+
+from streamdsl._native.event_time.clock cimport Clock
+from streamdsl._native.event_time.watermark_valve cimport WatermarkValve
+from streamdsl._native.flow.batch cimport Batch
+from streamdsl._native.flow.channel cimport StreamElement
+from streamdsl._native.flow.input_gate cimport InputGate
+from streamdsl._native.operators.base cimport Operator
+from streamdsl._native.snapshot.barrier_aligner cimport BarrierAligner
+from streamdsl._native.state.store cimport StateStore
+
+
+cdef class Task:
+    cdef readonly str id                     # stage.index
+    cdef readonly str title                  # what a person calls it
+    cdef Clock clock
+    cdef readonly StateStore store           # None: no keyed state
+    cdef list operators                      # all of the chain, head to tail
+    cdef list lookups
+    cdef readonly list owned_shards
+    cdef object listener                     # told of snapshots, failures, the end
+    cdef void** heads                        # for each input: the operator that gets its elements
+    cdef void** distinct_heads
+    cdef int n_heads
+    cdef void** outputs
+    cdef int n_outputs
+    cdef void** merges
+    cdef int n_merges
+    cdef void** sinks
+    cdef int n_sinks
+    cdef void** timed
+    cdef int n_timed
+    cdef list keep
+    cdef InputGate gate
+    cdef WatermarkValve valve
+    cdef BarrierAligner aligner
+    cdef int64_t watermark
+    cdef bint idle
+    cdef readonly bint ended
+    cdef readonly bint failed
+    cdef bint quiet
+    cdef int64_t committed                   # atomic: a completed checkpoint the sinks have not heard of; 0 = none
+    cdef readonly int64_t processed          # rows in
+    cdef readonly int64_t batches
+    cdef readonly int64_t busy_ns
+    cdef readonly int64_t blocked            # steps refused because an output was full
+
+    cdef int step(self) except -1 nogil      # 1: progress, 0: nothing to do now
+    cdef int read_input(self) except -1 nogil
+    cdef int on_records(self, int input, Batch* batch) except -1 nogil
+    cdef int pass_on_time(self) except -1 nogil
+    cdef int settle(self, bint ended_batch) except -1 nogil
+    cdef int take_snapshot(self, int64_t checkpoint_id) except -1 nogil
+    cdef int on_quiet(self) except -1 nogil
+    cdef int end(self) except -1 nogil
+
+cdef void** references(list items) except? NULL

@@ -1,0 +1,267 @@
+"""The task: reads one stream element after another and dispatches it by the one switch in `read_input`.
+
+Somebody else decides when `step` is called: a worker thread, a seeded scheduler, a test driver.
+"""
+from cpython.ref cimport PyObject
+from libc.stdint cimport INT64_MAX, INT64_MIN
+from libc.stdlib cimport calloc, free
+
+from streamdsl._native.flow.batch cimport batch_release
+from streamdsl._native.flow.channel cimport BARRIER, END, RECORDS, STATUS, WATERMARK
+from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
+from streamdsl._native.operators.merge cimport MergeOperator
+from streamdsl._native.operators.output cimport Output
+from streamdsl._native.operators.sink cimport SinkOperator
+from streamdsl._native.snapshot.barrier_aligner cimport ALIGN_ABANDON, ALIGN_COMPLETE, ALIGN_STALE
+
+cdef enum:
+    DRAIN_ROWS = 512         # rows of pending state written in one step
+
+
+cdef void** references(list items) except? NULL:
+    cdef int i
+    cdef void** refs = <void**>calloc(len(items) + 1, sizeof(void*))
+    if refs == NULL:
+        raise MemoryError("no memory left for a task")
+    for i in range(len(items)):
+        refs[i] = <void*><PyObject*>items[i]
+    return refs
+
+
+cdef class Task:
+    """`chain` says what runs (see `runtime.deploy.Chain`); `listener` has on_snapshot, on_failure and on_end."""
+
+    def __init__(self, str id, str title, chain, InputGate gate, Clock clock, listener):
+        self.id = id
+        self.title = title
+        self.clock = clock
+        self.listener = listener
+        self.store = chain.store
+        self.operators = chain.operators
+        self.lookups = chain.lookups
+        self.owned_shards = chain.owned_shards
+        self.gate = gate
+        self.watermark = INT64_MIN
+        distinct = list({id_of(head): head for head in chain.heads}.values())
+        timed = [op for op in chain.operators if getattr(op, "timed", False)]
+        self.keep = [chain.heads, distinct, chain.outputs, chain.merges, chain.sinks, timed]
+        self.heads = references(chain.heads)
+        self.distinct_heads = references(distinct)
+        self.n_heads = len(distinct)
+        self.outputs = references(chain.outputs)
+        self.n_outputs = len(chain.outputs)
+        self.merges = references(chain.merges)
+        self.n_merges = len(chain.merges)
+        self.sinks = references(chain.sinks)
+        self.n_sinks = len(chain.sinks)
+        self.timed = references(timed)
+        self.n_timed = len(timed)
+        if gate is not None:
+            self.valve = WatermarkValve(gate.size)
+            self.aligner = BarrierAligner(gate.size)
+
+    def __dealloc__(self):
+        free(self.heads)
+        free(self.distinct_heads)
+        free(self.outputs)
+        free(self.merges)
+        free(self.sinks)
+        free(self.timed)
+
+    def step_once(self):
+        """Do a bounded piece of work; return whether there was any."""
+        cdef int progress
+        with nogil:
+            progress = self.step()
+        return progress != 0
+
+    cdef int step(self) except -1 nogil:
+        cdef int i, progress = 0
+        cdef int64_t now, began = self.clock.now_ns()
+        if atomic_load(&self.committed):
+            with gil:
+                self._commit()
+        for i in range(self.n_outputs):
+            progress |= (<Output>self.outputs[i]).flush()
+        if self.store is not None and self.store.barrier >= 0:
+            self.store.drain(DRAIN_ROWS)
+            progress = 1
+        for i in range(self.n_outputs):
+            if (<Output>self.outputs[i]).n_waiting:
+                self.blocked += 1
+                return progress          # back-pressure: nothing more is read
+        for i in range(self.n_timed):
+            now = self.clock.now_ms()
+            if (<Operator>self.timed[i]).next_wakeup() <= now:
+                (<Operator>self.timed[i]).on_processing_time(now)
+                self.settle(False)
+                progress = 1
+        if self.read_input():
+            self.quiet = False
+            progress = 1
+        elif not self.quiet:
+            self.quiet = True
+            self.on_quiet()
+        if progress:
+            self.busy_ns += self.clock.now_ns() - began
+        return progress
+
+    cdef int read_input(self) except -1 nogil:
+        cdef StreamElement element
+        cdef int verdict, input = self.gate.next(&element)
+        if input < 0:
+            return 0
+        if element.kind == RECORDS:
+            try:
+                self.on_records(input, element.batch)
+            finally:
+                batch_release(element.batch)
+        elif element.kind == WATERMARK:
+            self.valve.on_watermark(input, element.value)
+            self.pass_on_time()
+        elif element.kind == STATUS:
+            self.valve.on_status(input, element.value != 0)
+            self.pass_on_time()
+        elif element.kind == BARRIER:
+            verdict = self.aligner.on_barrier(input, element.value)
+            if verdict == ALIGN_COMPLETE:
+                self.take_snapshot(element.value)
+                self.gate.unblock_all()
+            elif verdict != ALIGN_STALE:
+                if verdict == ALIGN_ABANDON:
+                    self.gate.unblock_all()
+                self.gate.block(input)
+        elif element.kind == END:
+            self.valve.on_end(input)
+            self.pass_on_time()
+            if self.valve.all_ended:
+                self.end()
+        return 1
+
+    cdef int on_records(self, int input, Batch* batch) except -1 nogil:
+        self.processed += batch.n
+        self.batches += 1
+        (<Operator>self.heads[input]).process(batch)
+        (<Operator>self.heads[input]).end_batch()
+        self.settle(True)
+        return 0
+
+    cdef int pass_on_time(self) except -1 nogil:
+        """Tell the chain what has changed of watermark and idleness; rows made on the way leave before the watermark."""
+        cdef int i
+        if self.valve.watermark > self.watermark:
+            self.watermark = self.valve.watermark
+            for i in range(self.n_heads):
+                (<Operator>self.distinct_heads[i]).on_watermark(self.watermark)
+            self.settle(False)
+        if self.valve.all_idle != self.idle:
+            self.idle = self.valve.all_idle
+            for i in range(self.n_heads):
+                (<Operator>self.distinct_heads[i]).on_idle(self.idle)
+            self.settle(False)
+        return 0
+
+    cdef int settle(self, bint ended_batch) except -1 nogil:
+        cdef int i
+        for i in range(self.n_merges):
+            (<MergeOperator>self.merges[i]).settle(ended_batch)
+        return 0
+
+    cdef int take_snapshot(self, int64_t checkpoint_id) except -1 nogil:
+        """Mark the state, then pass the barrier on: nothing is processed in between. A failure is reported, the barrier goes on."""
+        cdef int i
+        with gil:
+            self._snapshot(checkpoint_id)
+        for i in range(self.n_outputs):
+            (<Output>self.outputs[i]).broadcast(BARRIER, checkpoint_id)
+        return 0
+
+    def _snapshot(self, int64_t checkpoint_id):
+        try:
+            part = self.snapshot_part(checkpoint_id)
+        except Exception as error:       # the edge of the task: whatever it was, the coordinator must hear of it
+            part = None
+            self.listener.on_snapshot_failed(self.id, checkpoint_id, error)
+        if self.store is not None:
+            self.store.begin(checkpoint_id)
+        if part is not None:
+            self.listener.on_snapshot(self.id, checkpoint_id, part)
+
+    def snapshot_part(self, checkpoint_id):
+        """Return this task's part of a checkpoint, keyed state apart: JSON values by operator name."""
+        operators = {}
+        for operator in self.operators:
+            state = operator.snapshot(checkpoint_id)
+            if state is not None:
+                operators[operator.name] = state
+        return {
+            "operators": operators,
+            "shard_watermarks": {lookup.name: lookup.shard_state(self.owned_shards) for lookup in self.lookups},
+        }
+
+    cdef int on_quiet(self) except -1 nogil:
+        cdef int i
+        for i in range(self.n_sinks):
+            (<SinkOperator>self.sinks[i]).on_quiet()
+        return 0
+
+    cdef int end(self) except -1 nogil:
+        cdef int i
+        if self.ended:
+            return 0
+        self.on_quiet()
+        self.ended = True
+        for i in range(self.n_outputs):
+            (<Output>self.outputs[i]).broadcast(END, 0)
+        with gil:
+            self.listener.on_end(self.id)
+        return 0
+
+    def commit(self, int64_t checkpoint_id):
+        """Have the sinks told, in the task's next step, that the checkpoint has completed."""
+        atomic_store(&self.committed, checkpoint_id)
+
+    def commit_now(self):
+        """Tell the sinks at once; only for a task that is no longer stepped."""
+        if self.committed:
+            self._commit()
+
+    def _commit(self):
+        checkpoint_id = self.committed
+        atomic_store(&self.committed, 0)
+        for sink in self.keep[4]:
+            sink.commit(checkpoint_id)
+
+    def close(self):
+        """Close the sink writers."""
+        for sink in self.keep[4]:
+            sink.close()
+
+    def metrics(self):
+        """Return the task's figures and those of its operators."""
+        operators = {operator.name: operator.metrics() for operator in self.operators}
+        return {
+            "id": self.id, "name": self.title, "processed": self.processed, "batches": self.batches,
+            "busy_ms": self.busy_ns // 1_000_000, "blocked": self.blocked, "ended": self.ended,
+            "watermark": None if self.watermark == INT64_MIN else self.watermark, "idle": self.idle,
+            "operators": {name: figures for name, figures in operators.items() if figures},
+        }
+
+    def latency_buckets(self):
+        """Return the latency histogram of the task's sinks."""
+        total = {}
+        for sink in self.keep[4]:
+            for bucket, rows in sink.latency_buckets().items():
+                total[bucket] = total.get(bucket, 0) + rows
+        return total
+
+    def operator(self, str name):
+        """Return the operator of that name, or None."""
+        for operator in self.operators:
+            if operator.name == name:
+                return operator
+        return None
+
+
+cdef object id_of(object thing):
+    return <size_t><PyObject*>thing

@@ -1,0 +1,46 @@
+"""Steps tasks in turn without the GIL, and sleeps while none has anything to do."""
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free
+
+from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
+from streamdsl._native.includes.clock cimport sleep_ns
+from streamdsl._native.task.task cimport Task, references
+
+cdef enum:
+    SLEEP_FIRST_NS = 20000
+    SLEEP_MOST_NS = 250000       # what an idle stream adds to a record's latency at most
+
+
+cdef class WorkerLoop:
+    """One thread's tasks."""
+    cdef list tasks
+    cdef void** refs
+    cdef int n_tasks
+    cdef int64_t stopping
+
+    def __init__(self, list tasks):
+        self.tasks = tasks
+        self.n_tasks = len(tasks)
+        self.refs = references(tasks)
+
+    def __dealloc__(self):
+        free(self.refs)
+
+    def run(self):
+        """Step until `stop`; an error of a task ends the loop and is raised."""
+        cdef int i, progress
+        cdef int64_t sleep = SLEEP_FIRST_NS
+        with nogil:
+            while not atomic_load(&self.stopping):
+                progress = 0
+                for i in range(self.n_tasks):
+                    progress |= (<Task>self.refs[i]).step()
+                if progress:
+                    sleep = SLEEP_FIRST_NS
+                else:
+                    sleep_ns(sleep)
+                    sleep = min(2 * sleep, <int64_t>SLEEP_MOST_NS)
+
+    def stop(self):
+        """End the loop after the current step."""
+        atomic_store(&self.stopping, 1)

@@ -1,0 +1,392 @@
+"""Where checkpoints are kept: a directory, or memory. Nothing else of streamdsl touches their files.
+
+A checkpoint n is taken in four steps: `begin(n)` makes its place, each store's writer fills a target, `publish(n, …)`
+puts the manifest in with one rename, and from then on it exists. What was begun and not published is a leftover.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from streamdsl.checkpoint.filesystem import FileSystem
+from streamdsl.checkpoint.manifest import FileEntry, StoreEntry, blake2b
+from streamdsl.checkpoint.names import check_file_name, check_store_name
+from streamdsl.errors import StateError
+
+__all__ = ["CheckpointStorage", "DirectoryStorage", "MemoryStorage", "StoreFiles", "StoreTarget"]
+
+MANIFEST = "manifest.json"
+#: RocksDB never writes into these again, so a link is as good as a copy.
+_IMMUTABLE = ".sst"
+
+
+class StoreTarget(ABC):
+    """Where one store puts its files for one checkpoint (a `CheckpointTarget`)."""
+
+    path: Path | None = None
+
+    @abstractmethod
+    def write_file(self, name: str, chunks: Iterable[bytes]) -> None:
+        """Write one file, durably."""
+
+    @abstractmethod
+    def seal(self) -> tuple[FileEntry, ...]:
+        """Make everything durable and return the files with sizes and checksums."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go, sealed or not."""
+
+
+class CheckpointStorage(ABC):
+    """Keeps checkpoints. Every failure is a `StateError` or an `OSError`; safe to use from several threads."""
+
+    @abstractmethod
+    def begin(self, checkpoint_id: int) -> None:
+        """Make room for a checkpoint; its id has never been used."""
+
+    @abstractmethod
+    def target(self, checkpoint_id: int, store: str) -> StoreTarget | None:
+        """Return where a store puts its files; None when the checkpoint has been discarded."""
+
+    @abstractmethod
+    def publish(self, checkpoint_id: int, manifest: bytes) -> None:
+        """Make the checkpoint exist: all of it or nothing."""
+
+    @abstractmethod
+    def discard(self, checkpoint_id: int) -> None:
+        """Give up a checkpoint that was begun. Its id stays used (see `ids`)."""
+
+    @abstractmethod
+    def remove(self, checkpoint_id: int) -> None:
+        """Forget a checkpoint, manifest first; its id too, so a newer one must exist."""
+
+    @abstractmethod
+    def ids(self) -> list[int]:
+        """Return all ids in use, ascending: published, begun, discarded."""
+
+    @abstractmethod
+    def read_manifest(self, checkpoint_id: int) -> bytes | None:
+        """Return the manifest's bytes; None when the checkpoint was never published."""
+
+    @abstractmethod
+    def read(self, checkpoint_id: int, store: str, name: str) -> Iterator[bytes]:
+        """Return the bytes of a store's file, in chunks."""
+
+    @abstractmethod
+    def place(self, checkpoint_id: int, store: str, names: Sequence[str], directory: Path) -> None:
+        """Put a store's files into a new directory."""
+
+    def where(self, checkpoint_id: int, *parts: str) -> str:
+        """Return what errors call a checkpoint or a file of it."""
+        return "/".join((f"checkpoint {checkpoint_id}", *parts))
+
+    def files(self, checkpoint_id: int, entry: StoreEntry) -> StoreFiles:
+        """Return a store's files, each one's size and checksum verified.
+
+        Raises
+        ------
+        StateError
+            A file is missing, or is not the one that the manifest names.
+        """
+        for file in entry.files:
+            self._verify(checkpoint_id, entry.name, file)
+        return StoreFiles(self, checkpoint_id, entry)
+
+    def _verify(self, checkpoint_id: int, store: str, file: FileEntry) -> None:
+        where = self.where(checkpoint_id, store, file.name)
+        remedy = "restore from another checkpoint, or put the file back from a copy"
+        size, digest = 0, blake2b()
+        try:
+            for chunk in self.read(checkpoint_id, store, file.name):
+                size += len(chunk)
+                if size > file.size:
+                    break
+                digest.update(chunk)
+        except OSError as error:
+            raise StateError(f"{where} cannot be read: {error.strerror or error}", remedy=remedy) from error
+        if size != file.size:
+            more = "more than " if size > file.size else f"{size} instead of "
+            raise StateError(f"{where} is damaged: it has {more}{file.size} bytes", remedy=remedy)
+        if digest.hexdigest() != file.checksum:
+            raise StateError(f"{where} is damaged: its {size} bytes are not those that were written", remedy=remedy)
+
+
+class StoreFiles:
+    """One store's verified files (a `CheckpointFiles`)."""
+
+    def __init__(self, storage: CheckpointStorage, checkpoint_id: int, entry: StoreEntry) -> None:
+        self._storage, self._id, self._entry = storage, checkpoint_id, entry
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """Return a file's bytes, in chunks."""
+        if all(name != file.name for file in self._entry.files):
+            where = self._storage.where(self._id, self._entry.name)
+            raise StateError(f"{where} has no file {name!r}", remedy="restore from another checkpoint")
+        return self._storage.read(self._id, self._entry.name, name)
+
+    def place(self, directory: Path) -> None:
+        """Put the files into a new directory."""
+        self._storage.place(self._id, self._entry.name, [file.name for file in self._entry.files], directory)
+
+
+class DirectoryStorage(CheckpointStorage):
+    """Checkpoints in a directory, one below it for each id.
+
+    Parameters
+    ----------
+    root : Path
+        Exists already.
+    filesystem : FileSystem, optional
+        What does the work.
+    """
+
+    def __init__(self, root: Path, filesystem: FileSystem | None = None) -> None:
+        self.root = root
+        self.filesystem = filesystem or FileSystem()
+        self._lock = threading.Lock()
+        self._open: dict[int, int] = {}  # begun, neither published nor discarded -> targets in use
+        self._discarded: dict[int, int] = {}  # targets still in use
+        #: By store: immutable files of its last checkpoint; each is hashed once, not at every checkpoint.
+        self._known: dict[str, dict[tuple[str | int, ...], FileEntry]] = {}
+
+    def where(self, checkpoint_id: int, *parts: str) -> str:
+        """Return the path."""
+        return str(self._place(checkpoint_id).joinpath(*parts))
+
+    def _place(self, checkpoint_id: int) -> Path:
+        return self.root / str(checkpoint_id)
+
+    def begin(self, checkpoint_id: int) -> None:
+        """See `CheckpointStorage.begin`."""
+        self.filesystem.make_directory(self._place(checkpoint_id))
+        self.filesystem.sync_directory(self.root)
+        with self._lock:
+            self._open[checkpoint_id] = 0
+
+    def target(self, checkpoint_id: int, store: str) -> StoreTarget | None:
+        """See `CheckpointStorage.target`."""
+        check_store_name(store)
+        with self._lock:
+            if checkpoint_id not in self._open:
+                return None
+            self._open[checkpoint_id] += 1
+        return _DirectoryTarget(self, checkpoint_id, store)
+
+    def release(self, checkpoint_id: int) -> None:
+        """A target has been closed; the last one of a discarded checkpoint clears up."""
+        with self._lock:
+            if checkpoint_id in self._open:
+                self._open[checkpoint_id] -= 1
+                return
+            if checkpoint_id not in self._discarded:
+                return
+            self._discarded[checkpoint_id] -= 1
+            if self._discarded[checkpoint_id]:
+                return
+            del self._discarded[checkpoint_id]
+        self._clear(checkpoint_id)
+
+    def publish(self, checkpoint_id: int, manifest: bytes) -> None:
+        """See `CheckpointStorage.publish`."""
+        place = self._place(checkpoint_id)
+        temporary = place / (MANIFEST + ".tmp")
+        self.filesystem.remove_file(temporary)
+        self.filesystem.write_new(temporary, [manifest])
+        # The stores' directories first: the manifest must not become visible before what it names.
+        self.filesystem.sync_directory(place)
+        self.filesystem.rename(temporary, place / MANIFEST)
+        self.filesystem.sync_directory(place)
+        with self._lock:
+            self._open.pop(checkpoint_id, None)
+
+    def discard(self, checkpoint_id: int) -> None:
+        """See `CheckpointStorage.discard`."""
+        with self._lock:
+            in_use = self._open.pop(checkpoint_id, 0)
+            if in_use:
+                self._discarded[checkpoint_id] = in_use
+                return
+        self._clear(checkpoint_id)
+
+    def _clear(self, checkpoint_id: int) -> None:
+        place = self._place(checkpoint_id)
+        # A publish that failed half-way must not come back to life: the manifest goes first.
+        self.filesystem.remove_file(place / MANIFEST)
+        self.filesystem.sync_directory(place)
+        for name in self.filesystem.names(place):
+            path = place / name
+            if path.is_dir() and not path.is_symlink():
+                self.filesystem.remove_tree(path)
+            else:
+                self.filesystem.remove_file(path)
+
+    def remove(self, checkpoint_id: int) -> None:
+        """See `CheckpointStorage.remove`."""
+        place = self._place(checkpoint_id)
+        self.filesystem.remove_file(place / MANIFEST)
+        self.filesystem.sync_directory(place)
+        self.filesystem.remove_tree(place)
+
+    def ids(self) -> list[int]:
+        """See `CheckpointStorage.ids`."""
+        names = self.filesystem.names(self.root)
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit() and name[0] != "0" and len(name) < 19)
+
+    def read_manifest(self, checkpoint_id: int) -> bytes | None:
+        """See `CheckpointStorage.read_manifest`."""
+        try:
+            return b"".join(self.filesystem.read(self.root, (str(checkpoint_id), MANIFEST)))
+        except FileNotFoundError:
+            return None
+
+    def read(self, checkpoint_id: int, store: str, name: str) -> Iterator[bytes]:
+        """See `CheckpointStorage.read`."""
+        return self.filesystem.read(self.root, (str(checkpoint_id), check_store_name(store), check_file_name(name)))
+
+    def place(self, checkpoint_id: int, store: str, names: Sequence[str], directory: Path) -> None:
+        """See `CheckpointStorage.place`."""
+        try:
+            self.filesystem.make_directory(directory)
+            for name in names:
+                parts = (str(checkpoint_id), check_store_name(store), check_file_name(name))
+                if name.endswith(_IMMUTABLE):
+                    self.filesystem.link(self.root, parts, directory / name)
+                else:
+                    self.filesystem.write_new(directory / name, self.filesystem.read(self.root, parts))
+        except OSError as error:
+            raise StateError(
+                f"{self.where(checkpoint_id, store)} cannot be put into {directory}: {error.strerror or error}",
+                remedy="check the permissions and the free space of the state directory",
+            ) from error
+
+    def seal(self, path: Path, store: str) -> tuple[FileEntry, ...]:
+        """Sync and describe the files of a target."""
+        known = self._known.get(store, {})
+        seen: dict[tuple[str | int, ...], FileEntry] = {}
+        entries = []
+        for name in self.filesystem.names(path):
+            check_file_name(name)
+            status = self.filesystem.stat(path / name)
+            identity = (name, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+            entry = known.get(identity) if name.endswith(_IMMUTABLE) else None
+            if entry is None:
+                self.filesystem.sync_file(path / name)
+                digest = blake2b()
+                for chunk in self.filesystem.read(path, (name,)):
+                    digest.update(chunk)
+                entry = FileEntry(name, status.st_size, digest.hexdigest())
+            seen[identity] = entry
+            entries.append(entry)
+        self.filesystem.sync_directory(path)
+        self._known[store] = seen
+        return tuple(entries)
+
+
+class _DirectoryTarget(StoreTarget):
+    def __init__(self, storage: DirectoryStorage, checkpoint_id: int, store: str) -> None:
+        self._storage, self._id, self._store = storage, checkpoint_id, store
+        self.path: Path = storage.root / str(checkpoint_id) / store
+        self._closed = False
+
+    def write_file(self, name: str, chunks: Iterable[bytes]) -> None:
+        filesystem = self._storage.filesystem
+        if not self.path.exists():
+            filesystem.make_directory(self.path)
+        filesystem.write_new(self.path / check_file_name(name), chunks)
+
+    def seal(self) -> tuple[FileEntry, ...]:
+        self.path.chmod(0o700)
+        return self._storage.seal(self.path, self._store)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._storage.release(self._id)
+
+
+class MemoryStorage(CheckpointStorage):
+    """Checkpoints in memory: for tests and simulation. Takes the memory backend only."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun: set[int] = set()
+        self._published: dict[int, bytes] = {}
+        self.contents: dict[int, dict[tuple[str, str], bytes]] = {}
+
+    def begin(self, checkpoint_id: int) -> None:
+        """See `CheckpointStorage.begin`."""
+        with self._lock:
+            if checkpoint_id in self.contents:
+                raise StateError(f"checkpoint {checkpoint_id} has been used before")
+            self.contents[checkpoint_id] = {}
+            self._begun.add(checkpoint_id)
+
+    def target(self, checkpoint_id: int, store: str) -> StoreTarget | None:
+        """See `CheckpointStorage.target`."""
+        check_store_name(store)
+        with self._lock:
+            return _MemoryTarget(self, checkpoint_id, store) if checkpoint_id in self._begun else None
+
+    def publish(self, checkpoint_id: int, manifest: bytes) -> None:
+        """See `CheckpointStorage.publish`."""
+        with self._lock:
+            self._begun.discard(checkpoint_id)
+            self._published[checkpoint_id] = manifest
+
+    def discard(self, checkpoint_id: int) -> None:
+        """See `CheckpointStorage.discard`."""
+        with self._lock:
+            self._begun.discard(checkpoint_id)
+            self._published.pop(checkpoint_id, None)
+            self.contents[checkpoint_id] = {}
+
+    def remove(self, checkpoint_id: int) -> None:
+        """See `CheckpointStorage.remove`."""
+        with self._lock:
+            self._begun.discard(checkpoint_id)
+            self._published.pop(checkpoint_id, None)
+            self.contents.pop(checkpoint_id, None)
+
+    def ids(self) -> list[int]:
+        """See `CheckpointStorage.ids`."""
+        with self._lock:
+            return sorted(self.contents)
+
+    def read_manifest(self, checkpoint_id: int) -> bytes | None:
+        """See `CheckpointStorage.read_manifest`."""
+        with self._lock:
+            return self._published.get(checkpoint_id)
+
+    def read(self, checkpoint_id: int, store: str, name: str) -> Iterator[bytes]:
+        """See `CheckpointStorage.read`."""
+        try:
+            yield self.contents[checkpoint_id][store, name]
+        except KeyError:
+            raise FileNotFoundError(2, "No such file", self.where(checkpoint_id, store, name)) from None
+
+    def place(self, checkpoint_id: int, store: str, names: Sequence[str], directory: Path) -> None:
+        """See `CheckpointStorage.place`."""
+        raise StateError("checkpoints in memory have no files to link", remedy='use state_backend="memory" with them')
+
+
+class _MemoryTarget(StoreTarget):
+    def __init__(self, storage: MemoryStorage, checkpoint_id: int, store: str) -> None:
+        self._storage, self._id, self._store = storage, checkpoint_id, store
+        self._files: dict[str, bytes] = {}
+
+    def write_file(self, name: str, chunks: Iterable[bytes]) -> None:
+        self._files[check_file_name(name)] = b"".join(chunks)
+
+    def seal(self) -> tuple[FileEntry, ...]:
+        contents = self._storage.contents.get(self._id)
+        if contents is None:
+            raise StateError(f"checkpoint {self._id} has been removed")
+        contents.update({(self._store, name): data for name, data in self._files.items()})
+        return tuple(FileEntry(name, len(data), blake2b(data).hexdigest()) for name, data in sorted(self._files.items()))
+
+    def close(self) -> None:
+        self._files = {}

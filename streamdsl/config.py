@@ -1,0 +1,136 @@
+"""Config: how a topology runs. Frozen, checked once, shared by the script, the command line and tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from streamdsl.errors import ConfigError, TopologyError
+from streamdsl.windows import parse_duration
+
+__all__ = ["Config", "parse_bytes"]
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+#: More tasks than shards would have nothing to own.
+MAX_PARALLELISM = 128
+
+
+def parse_bytes(value: int | str) -> int:
+    """Return a size in bytes from an int or a text such as ``"256MiB"``.
+
+    Raises
+    ------
+    ConfigError
+        The text is not a size.
+    """
+    if isinstance(value, int):
+        return value
+    text = value.strip().lower()
+    number = text.rstrip("bikmg")
+    try:
+        return int(float(number) * _UNITS[text[len(number) :]])
+    except (ValueError, KeyError):
+        raise ConfigError(f"{value!r} is not a size", remedy='use bytes as an int, or "64MiB", "2GiB"') from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """How a topology runs.
+
+    Parameters
+    ----------
+    parallelism : int
+        Tasks of each stage, and threads that run them; 1 to 128.
+    checkpoint_interval : duration
+        Time between the starts of two checkpoints.
+    checkpoint_timeout : duration
+        A checkpoint that takes longer has failed.
+    tolerated_checkpoint_failures : int
+        So many failed checkpoints in a row are logged; one more stops the run.
+    retained_checkpoints : int
+        Completed checkpoints that are kept; at least 1.
+    state_dir : path, optional
+        Where checkpoints live; a run started again with the same directory goes on where it was. None: a fresh
+        temporary directory, removed at the end.
+    state_backend : "rocksdb" | "memory"
+        What holds the state beside the working copy.
+    state_memory : int or str
+        Bytes for keyed state in memory.
+    restarts : int
+        How often a failed run is started again from its last checkpoint, with back-off.
+    strict_names : bool
+        Insist on `name=` for everything that keeps state.
+    drop_state : collection of str
+        Operators whose state in the checkpoint may be lost because the topology no longer has them.
+    batch_rows : int
+        Rows of a batch at most.
+
+    Raises
+    ------
+    ConfigError
+        A value is out of range.
+    """
+
+    parallelism: int = 1
+    checkpoint_interval: str | int | timedelta = "5s"
+    checkpoint_timeout: str | int | timedelta = "60s"
+    tolerated_checkpoint_failures: int = 3
+    retained_checkpoints: int = 2
+    state_dir: str | os.PathLike[str] | None = None
+    state_backend: Literal["rocksdb", "memory"] = "rocksdb"
+    state_memory: int | str = "256MiB"
+    restarts: int = 0
+    strict_names: bool = False
+    drop_state: Collection[str] = field(default_factory=frozenset)
+    batch_rows: int = 4096
+
+    def __post_init__(self) -> None:
+        self._between("parallelism", self.parallelism, 1, MAX_PARALLELISM)
+        self._between("tolerated_checkpoint_failures", self.tolerated_checkpoint_failures, 0, 10**6)
+        self._between("retained_checkpoints", self.retained_checkpoints, 1, 1000)
+        self._between("restarts", self.restarts, 0, 10**6)
+        self._between("batch_rows", self.batch_rows, 1, 10**6)
+        self._between("checkpoint_interval", self.checkpoint_interval_ms, 1, 7 * 86_400_000)
+        self._between("checkpoint_timeout", self.checkpoint_timeout_ms, 1, 7 * 86_400_000)
+        self._between("state_memory", self.state_memory_bytes, 1 << 20, 1 << 50)
+        if self.state_backend not in ("rocksdb", "memory"):
+            raise ConfigError(f"state_backend={self.state_backend!r} is not known", remedy='use "rocksdb" or "memory"')
+        if isinstance(self.drop_state, str):
+            raise ConfigError("drop_state is a collection of operator names", remedy=f"write [{self.drop_state!r}]")
+
+    @staticmethod
+    def _between(name: str, value: object, low: int, high: int) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ConfigError(f"{name}={value!r} is out of range", remedy=f"use an int from {low} to {high}")
+
+    @property
+    def checkpoint_interval_ms(self) -> int:
+        """`checkpoint_interval` in ms."""
+        return _duration("checkpoint_interval", self.checkpoint_interval)
+
+    @property
+    def checkpoint_timeout_ms(self) -> int:
+        """`checkpoint_timeout` in ms."""
+        return _duration("checkpoint_timeout", self.checkpoint_timeout)
+
+    @property
+    def state_memory_bytes(self) -> int:
+        """`state_memory` in bytes."""
+        return parse_bytes(self.state_memory)
+
+    @property
+    def state_path(self) -> Path | None:
+        """`state_dir` as a path."""
+        return None if self.state_dir is None else Path(self.state_dir)
+
+
+def _duration(name: str, value: str | int | timedelta) -> int:
+    try:
+        return parse_duration(value)
+    except TopologyError as error:
+        raise ConfigError(f"{name}: {error.message}", remedy=error.remedy) from None

@@ -1,0 +1,145 @@
+"""Reads Arrow IPC (memory-mapped, without a copy where the types agree) and Parquet files."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, cast
+
+import pyarrow as pa
+
+from streamdsl.connectors.base import Json
+from streamdsl.connectors.files.block_reader import Block, BlockReader, changed, data_fields
+from streamdsl.connectors.files.conform import check_columns, check_types, conform, raw_row
+from streamdsl.connectors.files.decode import BadRecord
+from streamdsl.errors import ConnectorError
+from streamdsl.schema import Schema
+
+_ARROW_MAGIC: Final = b"ARROW1"
+_PARQUET_ROWS: Final = 65536
+
+
+class ColumnarReader(BlockReader):
+    """One typed file: a sequence of units (record batches, row groups), each in one or more blocks."""
+
+    def __init__(
+        self, path: str, partition: int, schema: Schema, columns: Sequence[str], position: Json
+    ) -> None:
+        at = cast(Mapping[str, Json], position or {})
+        super().__init__(path, partition, columns, cast(int, at.get("skip", 0)))
+        self._fields = data_fields(schema, columns)
+        self._size = os.stat(path).st_size
+        start = cast(Mapping[str, Any], at.get("start") or {"unit": 0, "row": 0, "record": 0, "bytes": self._size})
+        if start["bytes"] != self._size:
+            raise changed(path, f"it was {start['bytes']} bytes long and is {self._size}")
+        self._record: int = start["record"]
+        self._next: tuple[int, int] = (start["unit"], start["row"])
+        try:
+            found = self._open_file()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise self._unreadable(error) from error
+        check_columns(path, found.names, self._fields)
+        check_types(path, found, self._fields)
+        self._wanted = [field.name for field in self._fields if field.name in found.names]
+        self._blocks = self._read_from(*self._next)
+
+    @abstractmethod
+    def _open_file(self) -> pa.Schema:
+        """Open the file and return its schema."""
+
+    @abstractmethod
+    def _read_from(self, unit: int, row: int) -> Iterator[tuple[pa.RecordBatch, tuple[int, int]]]:
+        """Yield rows from a place on, each with the place behind them."""
+
+    def _start(self) -> Json:
+        unit, row = self._next
+        return {"unit": unit, "row": row, "record": self._record, "bytes": self._size}
+
+    def next_block(self) -> Block | None:
+        """Return the next batch of rows."""
+        start = self._start()
+        try:
+            rows, self._next = next(self._blocks, (None, self._next))
+            if rows is None:
+                return None
+            # What stands in a file is not trusted: lengths and offsets in it may be anything.
+            rows.validate(full=True)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise self._unreadable(error) from error
+        good, kept, bad = conform(rows, self._fields)
+        record = self._record
+        self._record += rows.num_rows
+        return Block(good, start, self._start(), record, kept, tuple(_bad_records(rows, bad)))
+
+    def _unreadable(self, error: Exception) -> ConnectorError:
+        return ConnectorError(
+            f"{self._path} cannot be read (record {self._record}): {error}",
+            remedy="check the format= of files(...) and whether the file is complete",
+        )
+
+
+def _bad_records(rows: pa.RecordBatch, bad: dict[int, str]) -> Iterator[BadRecord]:
+    for number, row in enumerate(sorted(bad)):
+        yield BadRecord(row, row - number, raw_row(rows, row), bad[row])
+
+
+class ArrowReader(ColumnarReader):
+    """Arrow IPC, file or stream format."""
+
+    def _open_file(self) -> pa.Schema:
+        self._map = pa.memory_map(self._path)
+        if self._map.read(len(_ARROW_MAGIC)) == _ARROW_MAGIC:
+            self._file: Any = pa.ipc.open_file(self._map)
+            self._is_stream = False
+        else:
+            self._map.seek(0)
+            self._file = pa.ipc.open_stream(self._map)
+            self._is_stream = True
+        return self._file.schema
+
+    def _read_from(self, unit: int, row: int) -> Iterator[tuple[pa.RecordBatch, tuple[int, int]]]:
+        if self._is_stream:
+            for number, rows in enumerate(self._file):
+                if number >= unit:
+                    yield self._chosen(rows), (number + 1, 0)
+            return
+        for number in range(unit, self._file.num_record_batches):
+            yield self._chosen(self._file.get_batch(number)), (number + 1, 0)
+
+    def _chosen(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        # A batch without columns would lose its number of rows.
+        return rows.select(self._wanted) if self._wanted else rows
+
+    def close(self) -> None:
+        """Let go of the file; rows that were read keep their memory map."""
+        self._blocks = iter(())
+        self._file = None
+
+
+class ParquetReader(ColumnarReader):
+    """Parquet, row group by row group."""
+
+    def _open_file(self) -> pa.Schema:
+        import pyarrow.parquet as pq
+
+        self._file = pq.ParquetFile(self._path, memory_map=True)
+        schema: pa.Schema = self._file.schema_arrow
+        return schema
+
+    def _read_from(self, unit: int, row: int) -> Iterator[tuple[pa.RecordBatch, tuple[int, int]]]:
+        wanted = self._wanted or self._file.schema_arrow.names[:1]
+        for group in range(unit, self._file.num_row_groups):
+            at = 0
+            total = self._file.metadata.row_group(group).num_rows
+            for rows in self._file.iter_batches(_PARQUET_ROWS, [group], columns=wanted, use_threads=False):
+                at += rows.num_rows
+                fresh = min(at - row, rows.num_rows)
+                if fresh > 0:
+                    yield rows.slice(rows.num_rows - fresh), ((group + 1, 0) if at == total else (group, at))
+            row = 0
+
+    def close(self) -> None:
+        """Close the file."""
+        self._blocks = iter(())
+        self._file.close()

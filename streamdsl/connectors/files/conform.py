@@ -1,0 +1,133 @@
+"""Columns of a file to columns of the declared types."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamdsl.errors import ConnectorError
+from streamdsl.schema import Field, nearest
+
+_UNITS: Final = {"s": "second", "ms": "millisecond", "us": "microsecond", "ns": "nanosecond"}
+_FINENESS: Final = ("s", "ms", "us", "ns")
+
+
+def floored(column: pa.Array, type_: pa.DataType) -> pa.Array:
+    """Return `column` as `type_`; times that are finer are floored (a cast would refuse or truncate them)."""
+    if column.type.equals(type_):
+        return column
+    if (
+        pa.types.is_timestamp(type_)
+        and pa.types.is_timestamp(column.type)
+        and _FINENESS.index(column.type.unit) > _FINENESS.index(type_.unit)
+    ):
+        column = pc.floor_temporal(column, unit=_UNITS[type_.unit])
+    return column.cast(type_)
+
+
+def rows_of(columns: Sequence[pa.Array], fields: Sequence[Field], count: int) -> pa.RecordBatch:
+    """Return a batch of `columns`; `count` is the number of rows if there is no column."""
+    if not fields:
+        return pa.RecordBatch.from_struct_array(pa.repeat(pa.scalar({}, pa.struct([])), count))
+    return pa.RecordBatch.from_arrays(list(columns), schema=arrow_schema(fields))
+
+
+def arrow_schema(fields: Sequence[Field]) -> pa.Schema:
+    """Return the pyarrow schema of `fields`."""
+    return pa.schema([pa.field(field.name, field.type) for field in fields])
+
+
+def empty_rows(fields: Sequence[Field]) -> pa.RecordBatch:
+    """Return no rows of `fields`."""
+    return rows_of([pa.array([], field.type) for field in fields], fields, 0)
+
+
+def check_columns(path: str, known: Sequence[str], fields: Sequence[Field]) -> None:
+    """Raise unless each of `fields` that must not be null is a column of the file (and none of them twice).
+
+    Raises
+    ------
+    ConnectorError
+        Names the file, the column, the known columns and the nearest name.
+    """
+    for field in fields:
+        if known.count(field.name) > 1:
+            raise ConnectorError(f"{path}: column {field.name!r} exists twice", remedy="rename one of them in the file")
+        if field.name in known or field.nullable:
+            continue
+        near = nearest(field.name, known)
+        raise ConnectorError(
+            f"{path} has no column {field.name!r}; its columns: {', '.join(known) or 'none'}",
+            remedy=(f"did you mean {near!r}? " if near else "")
+            + "rename the column in the schema or in the file, or declare it as one that may be null",
+        )
+
+
+def check_types(path: str, schema: pa.Schema, fields: Sequence[Field]) -> None:
+    """Raise unless the columns of a typed file can convert to the declared types."""
+    for field in fields:
+        if field.name not in schema.names:
+            continue
+        type_ = schema.field(field.name).type
+        try:
+            pa.array([], type_).cast(field.type)
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+            raise ConnectorError(
+                f"{path}: column {field.name!r} is {type_} and does not convert to {field.type}",
+                remedy=f"declare it as {type_} and cast it in the topology",
+            ) from None
+
+
+def conform(rows: pa.RecordBatch, fields: Sequence[Field]) -> tuple[pa.RecordBatch, list[int] | None, dict[int, str]]:
+    """Return `rows` with the declared types.
+
+    Returns
+    -------
+    rows : pa.RecordBatch
+        The good rows.
+    kept : list[int] | None
+        Their numbers; None means all.
+    bad : dict[int, str]
+        Why the others are bad.
+    """
+    bad: dict[int, str] = {}
+    columns = []
+    for field in fields:
+        if field.name not in rows.schema.names:
+            columns.append(pa.nulls(rows.num_rows, field.type))
+            continue
+        column = _cast(rows.column(field.name), field, bad)
+        if not field.nullable and column.null_count:
+            for row in pc.indices_nonzero(column.is_null()).to_pylist():
+                bad.setdefault(row, f"field {field.name!r} is null")
+        columns.append(column)
+    result = rows_of(columns, fields, rows.num_rows)
+    if not bad:
+        return result, None, bad
+    kept = [row for row in range(rows.num_rows) if row not in bad]
+    return result.take(pa.array(kept, pa.int64())), kept, bad
+
+
+def _cast(column: pa.Array, field: Field, bad: dict[int, str]) -> pa.Array:
+    try:
+        return floored(column, field.type)
+    except pa.ArrowInvalid:
+        pass
+    values = []
+    for row in range(len(column)):
+        try:
+            values.append(floored(column.slice(row, 1), field.type))
+        except pa.ArrowInvalid:
+            bad.setdefault(row, f"field {field.name!r}: {column[row].as_py()!r} is not {field.type}")
+            values.append(pa.nulls(1, field.type))
+    return pa.concat_arrays(values)
+
+
+def raw_row(rows: pa.RecordBatch, row: int) -> bytes:
+    """Return a row as JSON text: what a dead letter shows of a record that never was text."""
+    value: dict[str, Any] = rows.slice(row, 1).to_pylist()[0]
+    return json.dumps(value, default=str, ensure_ascii=False).encode("utf-8", "backslashreplace")

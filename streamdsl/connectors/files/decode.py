@@ -1,0 +1,339 @@
+"""Blocks of text to columns, bad records apart.
+
+pyarrow decodes whole blocks and has the last word on what is a good record. Only when a block fails, a Python look at
+each record finds the likely culprits and says what is wrong with them in words of the user.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.json as pa_json
+
+from streamdsl.connectors.files.conform import empty_rows, floored, rows_of
+from streamdsl.connectors.files.cutter import split_csv, split_lines
+from streamdsl.errors import ConnectorError
+from streamdsl.schema import Field
+
+_SHOWN: Final = 80
+
+
+class Undecodable(Exception):
+    """The block holds something that is not a record of the schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """Record `index` of a block, in front of its good row `before_row`."""
+
+    index: int
+    before_row: int
+    raw: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The good rows of a block, their record numbers (None: 0, 1, 2, …) and the bad records."""
+
+    rows: pa.RecordBatch
+    records: int
+    kept: list[int] | None = None
+    bad: tuple[BadRecord, ...] = ()
+
+
+class TextDecoder(ABC):
+    """Decodes the columns `fields` out of blocks of whole records."""
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self.fields = tuple(fields)
+        self.required = [field.name for field in fields if not field.nullable]
+
+    @abstractmethod
+    def decode(self, block: bytes) -> pa.RecordBatch:
+        """Return the rows of `block`; raise `Undecodable` if not every record is good."""
+
+    @abstractmethod
+    def split(self, block: bytes) -> list[bytes]:
+        """Return the records of `block`."""
+
+    @abstractmethod
+    def complaint(self, text: str) -> tuple[str, bool]:
+        """Return what seems wrong with a record ("" if nothing), and whether that is certain."""
+
+    def decode_block(self, block: bytes) -> Decoded:
+        """Return the good rows and the bad records of `block`."""
+        try:
+            if not _is_utf8(block):
+                raise Undecodable("invalid UTF-8")
+            rows = self.decode(block)
+        except Undecodable:
+            return self._decode_apart(block)
+        if any(rows.column(name).null_count for name in self.required):
+            return self._decode_apart(block)
+        return Decoded(rows, rows.num_rows)
+
+    def _decode_apart(self, block: bytes) -> Decoded:
+        records = self.split(block)
+        bad: dict[int, str] = {}
+        for index, record in enumerate(records):
+            reason, certain = self._complaint(record)
+            # The decoder has the last word, so that what is bad does not depend on the neighbours.
+            if reason and (certain or not self._is_good(record)):
+                bad[index] = reason
+        kept: list[int] = []
+        parts = self._decode_good(records, [i for i in range(len(records)) if i not in bad], kept, bad)
+        rows = pa.Table.from_batches(parts).combine_chunks().to_batches() if parts else []
+        batch = rows[0] if rows else empty_rows(self.fields)
+        batch, kept = self._without_nulls(batch, kept, bad)
+        return Decoded(batch, len(records), kept, tuple(_in_order(records, kept, bad)))
+
+    def _complaint(self, record: bytes) -> tuple[str, bool]:
+        try:
+            return self.complaint(record.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            return f"invalid UTF-8 at byte {error.start}", True
+
+    def _is_good(self, record: bytes) -> bool:
+        try:
+            rows = self.decode(record)
+        except Undecodable:
+            return False
+        return rows.num_rows == 1 and not any(rows.column(name).null_count for name in self.required)
+
+    def _decode_good(
+        self, records: list[bytes], indices: list[int], kept: list[int], bad: dict[int, str]
+    ) -> list[pa.RecordBatch]:
+        if not indices:
+            return []
+        try:
+            rows = self.decode(b"\n".join([*(records[i] for i in indices), b""]))
+            if rows.num_rows != len(indices):
+                raise Undecodable("not one record")
+        except Undecodable as error:
+            if len(indices) == 1:
+                bad[indices[0]] = str(error)
+                return []
+            middle = len(indices) // 2
+            left = self._decode_good(records, indices[:middle], kept, bad)
+            return left + self._decode_good(records, indices[middle:], kept, bad)
+        kept.extend(indices)
+        return [rows]
+
+    def _without_nulls(
+        self, rows: pa.RecordBatch, kept: list[int], bad: dict[int, str]
+    ) -> tuple[pa.RecordBatch, list[int]]:
+        mask = None
+        for name in self.required:
+            column = rows.column(name)
+            if column.null_count:
+                nulls = column.is_null()
+                for row in pc.indices_nonzero(nulls).to_pylist():
+                    bad.setdefault(kept[row], f"field {name!r} is missing, but must not be null")
+                mask = nulls if mask is None else pc.or_(mask, nulls)
+        if mask is None:
+            return rows, kept
+        keep = pc.invert(mask)
+        return rows.filter(keep), [index for index, good in zip(kept, keep.to_pylist()) if good]
+
+
+def _in_order(records: list[bytes], kept: list[int], bad: dict[int, str]) -> list[BadRecord]:
+    result = []
+    row = 0
+    for index in sorted(bad):
+        while row < len(kept) and kept[row] < index:
+            row += 1
+        result.append(BadRecord(index, row, records[index], bad[index]))
+    return result
+
+
+def _is_utf8(block: bytes) -> bool:
+    if block.isascii():
+        return True
+    try:
+        block.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _decoding_type(type_: pa.DataType) -> pa.DataType:
+    """Return the type to decode as: times may be written finer than they are declared, and are floored afterwards."""
+    if pa.types.is_timestamp(type_) and type_.unit != "ns":
+        return pa.timestamp("us", tz=type_.tz)
+    if pa.types.is_duration(type_):
+        return pa.int64()
+    return type_
+
+
+def _json_type(type_: pa.DataType) -> pa.DataType:
+    """Return the type to decode JSON as: dates are written as text, which pyarrow reads only as text."""
+    return pa.string() if pa.types.is_date(type_) else _decoding_type(type_)
+
+
+class JsonLines(TextDecoder):
+    """One JSON object a line; keys that are not asked for are ignored, missing ones are null."""
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        super().__init__(fields)
+        self._parse = pa_json.ParseOptions(
+            explicit_schema=pa.schema([(field.name, _json_type(field.type)) for field in fields]),
+            unexpected_field_behavior="ignore",
+        )
+
+    def decode(self, block: bytes) -> pa.RecordBatch:
+        """Decode lines that all begin with a brace."""
+        # pyarrow takes several objects on a line, or one on several lines; and a bare `null` crashes it.
+        lines = block.count(b"\n") + (not block.endswith(b"\n"))
+        if block.startswith(b"{") + block.count(b"\n{") != lines:
+            raise Undecodable("a line is not a JSON object")
+        read = pa_json.ReadOptions(use_threads=False, block_size=len(block) + 1)
+        try:
+            table = pa_json.read_json(io.BytesIO(block), read, self._parse)
+            if table.num_rows != lines:
+                raise Undecodable("not one JSON object a line")
+            return rows_of([floored(_one(table, f.name), f.type) for f in self.fields], self.fields, lines)
+        except pa.ArrowInvalid as error:
+            raise Undecodable(str(error)) from None
+
+    def split(self, block: bytes) -> list[bytes]:
+        """Return the lines that are not blank."""
+        return split_lines(block)
+
+    def complaint(self, text: str) -> tuple[str, bool]:
+        """Look at the record as Python sees it."""
+        if not text.startswith("{"):
+            return f"not a JSON object: {_short(text)}", True
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            return f"not valid JSON: {error}", False
+        for field in self.fields:
+            item = value.get(field.name)
+            if item is None:
+                if not field.nullable:
+                    return f"field {field.name!r} is {'null' if field.name in value else 'missing'}", False
+            elif not _json_fits(item, field.type):
+                return f"field {field.name!r}: {_short(item)} is not {field.type}", False
+        return "", False
+
+
+class Csv(TextDecoder):
+    """Comma-separated values under a header. An empty field is null, or the empty string where null is not allowed."""
+
+    def __init__(self, fields: Sequence[Field], header: Sequence[str], path: str) -> None:
+        super().__init__(fields)
+        self._header = list(header)
+        for field in fields:
+            if pa.types.is_nested(field.type):
+                raise ConnectorError(
+                    f"{path}: CSV cannot hold column {field.name!r} of type {field.type}",
+                    remedy="use JSON lines, Parquet or Arrow for nested columns, or declare it as a string",
+                )
+        self._names = [field.name for field in fields if field.name in self._header]
+        self._convert = pa_csv.ConvertOptions(
+            column_types={f.name: _decoding_type(f.type) for f in fields},
+            # Without any column asked for, pyarrow would convert all: one is needed to count the rows.
+            include_columns=[field.name for field in fields] or self._header[:1],
+            include_missing_columns=True,
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        )
+
+    def decode(self, block: bytes) -> pa.RecordBatch:
+        """Decode records that have as many fields as the header."""
+        read = pa_csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=self._header)
+        parse = pa_csv.ParseOptions(newlines_in_values=b'"' in block)
+        try:
+            table = pa_csv.read_csv(io.BytesIO(block), read, parse, self._convert)
+            columns = [self._column(_one(table, field.name), field) for field in self.fields]
+            return rows_of(columns, self.fields, table.num_rows)
+        except pa.ArrowInvalid as error:
+            raise Undecodable(str(error)) from None
+
+    def _column(self, column: pa.Array, field: Field) -> pa.Array:
+        if not field.nullable and column.null_count and _is_text(field.type):
+            return column.fill_null("" if not pa.types.is_binary(field.type) else b"")
+        return floored(column, field.type)
+
+    def split(self, block: bytes) -> list[bytes]:
+        """Return the records; line ends between quotes belong to them."""
+        return split_csv(block)
+
+    def complaint(self, text: str) -> tuple[str, bool]:
+        """Look at the record as Python sees it."""
+        try:
+            values = next(csv.reader([text], strict=False), [])
+        except csv.Error as error:
+            return f"not valid CSV: {error}", False
+        if len(values) != len(self._header):
+            return f"{len(values)} fields where the header has {len(self._header)}", False
+        for field in self.fields:
+            if field.name not in self._names:
+                continue
+            value = values[self._header.index(field.name)]
+            if not value:
+                if not field.nullable and not _is_text(field.type):
+                    return f"field {field.name!r} is empty", False
+            elif not _text_fits(value, field.type):
+                return f"field {field.name!r}: {_short(value)} is not {field.type}", False
+        return "", False
+
+
+def _one(table: pa.Table, name: str) -> pa.Array:
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_binary(type_)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
+def _json_fits(value: Any, type_: pa.DataType) -> bool:
+    if pa.types.is_boolean(type_):
+        return isinstance(value, bool)
+    if pa.types.is_integer(type_):
+        return type(value) is int and _in_range(value, type_)
+    if pa.types.is_floating(type_):
+        return type(value) in (int, float)
+    if _is_text(type_):
+        return isinstance(value, str)
+    if pa.types.is_timestamp(type_) or pa.types.is_date(type_):
+        return isinstance(value, str) and _text_fits(value, type_)
+    return True
+
+
+def _text_fits(value: str, type_: pa.DataType) -> bool:
+    try:
+        if pa.types.is_integer(type_):
+            return _in_range(int(value), type_)
+        if pa.types.is_floating(type_):
+            float(value)
+        elif pa.types.is_boolean(type_):
+            return value.lower() in ("true", "false", "1", "0")
+        elif pa.types.is_timestamp(type_) or pa.types.is_date(type_):
+            pa.scalar(value).cast(_decoding_type(type_))
+    except (ValueError, pa.ArrowInvalid):
+        return False
+    return True
+
+
+def _in_range(value: int, type_: pa.DataType) -> bool:
+    if pa.types.is_unsigned_integer(type_):
+        return 0 <= value < 1 << type_.bit_width
+    return -(1 << (type_.bit_width - 1)) <= value < 1 << (type_.bit_width - 1)

@@ -1,0 +1,109 @@
+"""Writes Parquet and Arrow IPC exactly once: a directory with one part file per checkpoint."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+import pyarrow as pa
+
+from streamdsl.connectors.base import Json, SinkWriter
+from streamdsl.connectors.files.text_writer import fsync_directory
+from streamdsl.errors import ConnectorError
+from streamdsl.schema import Schema
+
+_PART: Final = re.compile(r"part-(\d+)-(\d+)\.(parquet|arrow)")
+_TEMPORARY: Final = re.compile(r"\.part-\d+\.tmp")
+_GROUP_ROWS: Final = 65536
+
+
+def part_names(directory: str) -> list[str]:
+    """Return the names of the part files in `directory`, in the order they were written."""
+    found = [(int(match[1]), int(match[2]), match[0]) for match in map(_PART.fullmatch, os.listdir(directory)) if match]
+    return [name for _, _, name in sorted(found)]
+
+
+class PartWriter(SinkWriter):
+    """Collects rows in a temporary file, which becomes a part at the snapshot. The state is the checkpoint's id."""
+
+    def __init__(self, directory: str, is_parquet: bool, schema: Schema, task: int, state: Json) -> None:
+        self._directory = directory
+        self._is_parquet = is_parquet
+        self._schema = schema.to_arrow()
+        self._task = task
+        self._temporary = os.path.join(directory, f".part-{task}.tmp")
+        self._file: Any = None
+        self._sink: Any = None
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
+        if os.path.exists(directory) and not os.path.isdir(directory):
+            raise ConnectorError(
+                f"{directory} is a file; as a sink it is a directory of part files", remedy="remove it or name another"
+            )
+        os.makedirs(directory, exist_ok=True)
+        restored = 0 if state is None else cast(int, cast(Mapping[str, Json], state)["checkpoint"])
+        self._remove_behind(restored)
+
+    def _remove_behind(self, checkpoint: int) -> None:
+        """Remove the parts of checkpoints that never completed, and what was being written."""
+        for name in os.listdir(self._directory):
+            match = _PART.fullmatch(name)
+            if (match and int(match[1]) > checkpoint) or _TEMPORARY.fullmatch(name):
+                os.unlink(os.path.join(self._directory, name))
+
+    def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
+        """Take rows."""
+        self._waiting.append(rows)
+        self._waiting_rows += rows.num_rows
+        if self._waiting_rows >= _GROUP_ROWS:
+            self._write_group()
+
+    def _write_group(self) -> None:
+        if not self._waiting_rows:
+            return
+        rows = pa.Table.from_batches(self._waiting).cast(self._schema).combine_chunks()
+        self._waiting, self._waiting_rows = [], 0
+        if self._file is None:
+            self._sink = pa.OSFile(self._temporary, "wb")
+            self._file = self._new_file()
+        self._file.write_table(rows)
+
+    def _new_file(self) -> Any:
+        if not self._is_parquet:
+            return pa.ipc.new_file(self._sink, self._schema)
+        import pyarrow.parquet as pq
+
+        return pq.ParquetWriter(self._sink, self._schema)
+
+    def snapshot(self, checkpoint_id: int) -> Json:
+        """Turn what was written since the last checkpoint into a part."""
+        try:
+            self._write_group()
+            if self._file is not None:
+                self._file.close()
+                self._sink.close()
+                self._file = None
+                self._publish(checkpoint_id)
+        except OSError as error:
+            raise ConnectorError(f"{self._directory} cannot be written: {error.strerror or error}") from error
+        return {"checkpoint": checkpoint_id}
+
+    def _publish(self, checkpoint_id: int) -> None:
+        suffix = "parquet" if self._is_parquet else "arrow"
+        fd = os.open(self._temporary, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(self._temporary, os.path.join(self._directory, f"part-{checkpoint_id:08}-{self._task:03}.{suffix}"))
+        fsync_directory(self._directory)
+
+    def close(self) -> None:
+        """Drop what no checkpoint has taken."""
+        if self._file is not None:
+            self._file.close()
+            self._sink.close()
+            self._file = None
+            os.unlink(self._temporary)

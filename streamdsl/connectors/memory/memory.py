@@ -1,0 +1,255 @@
+"""`memory(...)`: rows that are given or collected."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import pyarrow as pa
+
+from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Sink, SinkWriter, Source, SplitReader
+from streamdsl.errors import ConnectorError, TopologyError
+from streamdsl.schema import Schema
+
+__all__ = ["Memory", "memory"]
+
+
+class Store:
+    """What the writers of one sink have collected, by task; safe to read while they write."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._batches: dict[int, list[pa.RecordBatch]] = {}
+        self._schema: pa.Schema | None = None
+
+    def open(self, task: int, schema: pa.Schema, rows: int) -> None:
+        """Keep the first `rows` rows of `task`."""
+        with self._lock:
+            self._schema = schema
+            held = self._batches.get(task, [])
+            if sum(batch.num_rows for batch in held) < rows:
+                raise ConnectorError(
+                    f"the collected rows are gone: the checkpoint wrote {rows}",
+                    remedy="restore with the same memory() object, or start with an empty state directory",
+                )
+            kept = []
+            for batch in held:
+                if rows:
+                    kept.append(batch.slice(0, rows))
+                    rows -= kept[-1].num_rows
+            self._batches[task] = kept
+
+    def append(self, task: int, rows: pa.RecordBatch) -> None:
+        """Add rows of `task`."""
+        with self._lock:
+            self._batches[task].append(pa.RecordBatch.from_arrays(rows.columns, schema=self._schema))
+
+    def table(self, schema: pa.Schema) -> pa.Table:
+        """Return everything, task by task."""
+        with self._lock:
+            batches = [batch for task in sorted(self._batches) for batch in self._batches[task]]
+            return pa.Table.from_batches(batches, self._schema if self._schema is not None else schema)
+
+
+@dataclass(frozen=True, eq=False)
+class Memory(Source, Sink):
+    """Rows in memory; made by `memory`."""
+
+    name: str
+    schema: Schema
+    given: pa.RecordBatch | None = None
+    split_count: int = 1
+    store: Store = field(default_factory=Store)
+
+    bounded = True
+    gathers = True
+    errors = "fail"
+    rate = None
+
+    def with_schema(self, schema: Any) -> Memory:
+        """Return the same rows with the columns of `schema`."""
+        declared = Schema.of(schema)
+        return replace(self, schema=declared, given=_typed(self.name, self.given, declared))
+
+    def splits(self) -> Sequence[str]:
+        """Return the names of the splits."""
+        return tuple(str(number) for number in range(self.split_count))
+
+    def open_split(self, split: str, position: Json, columns: Sequence[str]) -> SplitReader:
+        """Read the rows that were given; without any, those that were collected."""
+        rows = self.given
+        if rows is None:
+            table = self.table().combine_chunks()
+            rows = table.to_batches()[0] if table.num_rows else empty(table.schema)
+        number = int(split)
+        if self.split_count > 1:
+            rows = rows.take(pa.array(range(number, rows.num_rows, self.split_count), pa.int64()))
+        at = cast(Mapping[str, Any], position or {"start": 0, "skip": 0})
+        return MemoryReader(self.name, number, rows, at["start"] + at["skip"], columns)
+
+    def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
+        """Collect rows behind those of the checkpoint."""
+        rows = 0 if state is None else cast(int, cast(Mapping[str, Json], state)["rows"])
+        self.store.open(task, schema.visible().to_arrow(), rows)
+        return MemoryWriter(self.store, task, rows)
+
+    def table(self) -> pa.Table:
+        """Return the rows that were collected."""
+        return self.store.table(self.schema.to_arrow())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows that were collected, as dictionaries."""
+        result: list[dict[str, Any]] = self.table().to_pylist()
+        return result
+
+
+class MemoryReader(SplitReader):
+    """Hands out slices of the rows, without a copy."""
+
+    def __init__(self, name: str, split: int, rows: pa.RecordBatch, at: int, columns: Sequence[str]) -> None:
+        self._name = name
+        self._split = split
+        self._rows = rows
+        self._at = at
+        self._columns = tuple(columns)
+
+    def read(self, max_rows: int) -> Chunk | End | None:
+        """Return up to `max_rows` rows."""
+        if self._at >= self._rows.num_rows:
+            return END
+        first = self._at
+        rows = self._rows.slice(first, max(max_rows, 1))
+        self._at += rows.num_rows
+        arrays = [self._column(name, rows, first) for name in self._columns]
+        fields = [pa.field(name, column.type) for name, column in zip(self._columns, arrays)]
+        if not arrays:
+            return Chunk(pa.RecordBatch.from_struct_array(pa.repeat(pa.scalar({}, pa.struct([])), rows.num_rows)), first)
+        return Chunk(pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)), first)
+
+    def _column(self, name: str, rows: pa.RecordBatch, first: int) -> pa.Array:
+        if name not in METADATA_COLUMNS:
+            return rows.column(name)
+        if name == "_offset":
+            return pa.array(range(first, first + rows.num_rows), pa.int64())
+        value = self._name if name == "_topic" else self._split
+        return pa.repeat(pa.scalar(value, METADATA_COLUMNS[name]), rows.num_rows)
+
+
+class MemoryWriter(SinkWriter):
+    """Collects the rows of one task. The state is their number."""
+
+    def __init__(self, store: Store, task: int, rows: int) -> None:
+        self._store = store
+        self._task = task
+        self._rows = rows
+
+    def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
+        """Collect rows."""
+        if rows.num_rows:
+            self._store.append(self._task, rows)
+            self._rows += rows.num_rows
+
+    def snapshot(self, checkpoint_id: int) -> Json:
+        """Return how many rows there are."""
+        return {"rows": self._rows}
+
+
+def memory(name: str, schema: Any = None, rows: Any = None, splits: int = 1) -> Memory:
+    """Read rows that are given, or collect rows.
+
+    Parameters
+    ----------
+    name : str
+        Name of the source or sink.
+    schema : dataclass, pyarrow.Schema or mapping, optional
+        Columns of the source; default: of the rows.
+    rows : list of dicts or dataclass instances, pyarrow Table or RecordBatch, optional
+        What a source reads. Without, it reads what was collected under the same object.
+    splits : int
+        The rows are dealt out to so many splits: row i belongs to split i mod splits.
+
+    Raises
+    ------
+    TopologyError
+        The rows do not fit the schema.
+
+    Examples
+    --------
+    >>> memory("numbers", {"n": "int64"}, [{"n": 1}, {"n": 2}]).schema.names
+    ('n',)
+    """
+    if not name:
+        raise TopologyError("memory() needs a name")
+    if splits < 1:
+        raise TopologyError(f"memory(splits={splits}): at least 1")
+    declared = None if schema is None else Schema.of(schema)
+    if rows is None:
+        return Memory(name, declared or Schema(), split_count=splits)
+    if isinstance(rows, pa.Table):
+        rows = _batch(rows)
+    if not isinstance(rows, pa.RecordBatch):
+        rows, declared = _from_python(name, rows, declared)
+    return Memory(name, declared or Schema.of(rows.schema), _typed(name, rows, declared), splits)
+
+
+def empty(schema: pa.Schema) -> pa.RecordBatch:
+    """Return no rows of `schema`."""
+    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+
+
+def _batch(table: pa.Table) -> pa.RecordBatch:
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else empty(table.schema)
+
+
+def _from_python(name: str, rows: Iterable[Any], schema: Schema | None) -> tuple[pa.RecordBatch, Schema]:
+    listed = list(rows)
+    if schema is None:
+        if not listed:
+            raise TopologyError(f"memory({name!r}): no rows to take the columns from", remedy="give schema=")
+        if dataclasses.is_dataclass(listed[0]):
+            schema = Schema.of(listed[0])
+    values = [_as_dict(name, number, row, schema) for number, row in enumerate(listed)]
+    try:
+        if schema is None:
+            batch = pa.RecordBatch.from_pylist(values)
+            return batch, Schema.of(batch.schema)
+        fields = pa.schema([(field.name, field.type) for field in schema.fields])
+        return pa.RecordBatch.from_pylist(values, schema=fields), schema
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise TopologyError(f"memory({name!r}): the rows do not fit the schema: {error}") from error
+
+
+def _as_dict(name: str, number: int, row: Any, schema: Schema | None) -> Mapping[str, Any]:
+    if dataclasses.is_dataclass(row) and not isinstance(row, type):
+        row = {item.name: getattr(row, item.name) for item in dataclasses.fields(row)}
+    if not isinstance(row, Mapping):
+        raise TopologyError(f"memory({name!r}): row {number} is {row!r}, not a dict or a dataclass instance")
+    if schema is not None:
+        for key in row:
+            schema.index(key)
+    return row
+
+
+def _typed(name: str, rows: pa.RecordBatch | None, schema: Schema | None) -> pa.RecordBatch | None:
+    """Return `rows` with the columns of `schema`, or raise."""
+    if rows is None or schema is None:
+        return rows
+    columns = []
+    for item in schema.fields:
+        if item.name not in rows.schema.names:
+            column = pa.nulls(rows.num_rows, item.type)
+        else:
+            try:
+                column = rows.column(item.name).cast(item.type)
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+                raise TopologyError(f"memory({name!r}): column {item.name!r} is not {item.type}: {error}") from error
+        if column.null_count and not item.nullable:
+            row = column.is_null().index(True).as_py()
+            raise TopologyError(f"memory({name!r}): column {item.name!r} is null in row {row}, but must not be null")
+        columns.append(column)
+    fields = pa.schema([(item.name, item.type) for item in schema.fields])
+    return pa.RecordBatch.from_arrays(columns, schema=fields) if columns else rows.select([])

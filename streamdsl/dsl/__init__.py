@@ -1,0 +1,1 @@
+"""What the user types: topologies, streams, tables and their verbs."""

@@ -1,0 +1,141 @@
+"""Plan pieces of aggregate, count, reduce and process: running or by window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from streamdsl.dsl.columns import aggregate_items, automatic_name, state_name
+from streamdsl.dsl.operator import NativeOperator, processor_name, processor_outputs
+from streamdsl.dsl.written import arguments, here, slug
+from streamdsl.errors import TopologyError
+from streamdsl.expr import Expr
+from streamdsl.logical.aggregate import AggregateNode, ReduceNode
+from streamdsl.logical.aggregates import split
+from streamdsl.logical.bind import Binder
+from streamdsl.logical.expression import Aggregation, ColumnRef, TypedAggregate
+from streamdsl.logical.key_by import key_of
+from streamdsl.logical.node import Node
+from streamdsl.logical.process import NativeNode, ProcessNode
+from streamdsl.logical.project import Output, ProjectNode, passed
+from streamdsl.logical.window_aggregate import WindowAggregateNode
+from streamdsl.policies import ErrorPolicy, checked_policy
+from streamdsl.windows import Window
+
+__all__ = ["Grouping", "aggregated", "processed", "reduced"]
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Rows by key, and by window if there is one, as a verb finds them."""
+
+    node: Node
+    verb: str
+    scope: str
+    name: str | None
+    window: Window | None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the key's components."""
+        return key_of(self.node).keys
+
+    def state_name(self, automatic: str) -> str:
+        """Return the identity of the state, with the names of the operators around it."""
+        return f"{self.scope}{self.name or automatic}"
+
+
+def aggregated(
+    grouping: Grouping, columns: Sequence[Expr], name: str | Expr | None, named: dict[str, Any]
+) -> tuple[Node, str]:
+    """Return the node of aggregates, and its arguments as text."""
+    state, named = state_name(name, named)
+    grouping = replace(grouping, name=state)
+    items = aggregate_items(grouping.verb, columns, named)
+    reserved = (*grouping.keys, "op") if grouping.window is None else (*grouping.keys, "window_start", "window_end")
+    for item in items:
+        if item.name in reserved:
+            raise TopologyError(
+                f"{grouping.verb}: the column {item.name!r} is there already", remedy="give the aggregate another name"
+            )
+    direct = {item.name: item.value for item in items if isinstance(item.value, Aggregation)}
+    values = {item.name: ColumnRef(item.name) if item.name in direct else item.value for item in items}
+    taken = (*grouping.node.schema.names, *values)
+    plain = {key: value if key in direct else split(value, taken, direct) for key, value in values.items()}
+    binder = Binder(grouping.node.schema, grouping.verb)
+    made = tuple(binder.bind_aggregate(key, value) for key, value in direct.items())
+    slot = "" if grouping.window is None else grouping.window.slug
+    kind = "aggregate" if grouping.window is None else "window"
+    node = _aggregate_node(grouping, made, grouping.state_name(automatic_name(kind, grouping.keys, items, slot)))
+    shown = arguments(*columns, name=state, **named)
+    if len(direct) == len(items):
+        return node, shown
+    outer = Binder(node.schema, grouping.verb)
+    computed = [Output(key, outer.bind_value(value)) for key, value in plain.items()]
+    frame = passed(node.schema, [field for field in node.schema.names if field in reserved])
+    outputs = [*(old for old in frame if not old.hidden), *computed, *(old for old in frame if old.hidden)]
+    return ProjectNode(inputs=(node,), where=here(), outputs=tuple(outputs)), shown
+
+
+def _aggregate_node(grouping: Grouping, made: tuple[TypedAggregate, ...], name: str) -> Node:
+    named = grouping.name is not None
+    if grouping.window is None:
+        return AggregateNode(inputs=(grouping.node,), where=here(), name=name, named=named, aggregates=made)
+    return WindowAggregateNode(
+        inputs=(grouping.node,), where=here(), name=name, named=named, window=grouping.window, aggregates=made
+    )
+
+
+def reduced(grouping: Grouping, function: Callable[[Any, Any], Any], errors: ErrorPolicy) -> Node:
+    """Return the node of a reduction."""
+    if not callable(function):
+        raise TopologyError(f"reduce needs a function of two rows, not {function!r}")
+    for name in grouping.keys:
+        if name not in grouping.node.schema:
+            raise TopologyError(f"reduce: the key column {name!r} is gone", remedy="keep it, or key_by again")
+    label = str(getattr(function, "__name__", "function")).strip("<>")
+    slot = "" if grouping.window is None else grouping.window.slug
+    return ReduceNode(
+        inputs=(grouping.node,),
+        where=here(),
+        name=grouping.state_name(slug(["reduce", "+".join(grouping.keys) or "all", label, slot])),
+        named=grouping.name is not None,
+        function=function,
+        window=grouping.window,
+        errors=checked_policy(errors, "reduce"),
+    )
+
+
+def processed(grouping: Grouping, operator: Any, errors: ErrorPolicy) -> Node:
+    """Return the node of a `Processor` or native operator."""
+    policy = checked_policy(errors, "process")
+    keys = "+".join(grouping.keys) or "all"
+    slot = "" if grouping.window is None else grouping.window.slug
+    if isinstance(operator, NativeOperator):
+        if policy != "fail" or grouping.window is not None:
+            raise TopologyError("process(native(...)) takes neither errors= nor a window")
+        label = str(getattr(operator.factory, "__name__", "factory")).strip("<>")
+        return NativeNode(
+            inputs=(grouping.node,),
+            where=here(),
+            name=grouping.state_name(slug(["native", keys, label])),
+            named=grouping.name is not None,
+            factory=operator.factory,
+            output=operator.output or grouping.node.schema.visible(),
+            outputs=operator.outputs,
+        )
+    if grouping.window is not None and not callable(getattr(operator, "process_window", None)):
+        raise TopologyError(f"{processor_name(operator)} has no process_window(key, window, rows, ctx)")
+    output, outputs = processor_outputs(operator)
+    return ProcessNode(
+        inputs=(grouping.node,),
+        where=here(),
+        name=grouping.state_name(slug(["process", keys, processor_name(operator), slot])),
+        named=grouping.name is not None,
+        processor=operator,
+        output=output,
+        outputs=outputs,
+        window=grouping.window,
+        errors=policy,
+    )

@@ -1,0 +1,82 @@
+"""`bind`: other sources and sinks behind the names of a topology."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from streamdsl.connectors.base import METADATA_COLUMNS, Sink, Source
+from streamdsl.errors import TopologyError
+from streamdsl.logical.node import Node
+from streamdsl.logical.plan import LogicalPlan
+from streamdsl.logical.sink import SinkNode
+from streamdsl.logical.source import SourceNode
+from streamdsl.policies import checked_policy
+from streamdsl.schema import Schema, nearest
+
+__all__ = ["bound_sink", "check_bindings", "check_columns", "with_sources"]
+
+
+def check_bindings(bind: Mapping[str, Any], sources: Collection[str], sinks: Collection[str]) -> None:
+    """Raise if a name is unknown or what is behind it is of the wrong sort."""
+    for name, value in bind.items():
+        if name not in sources and name not in sinks:
+            known = sorted({*sources, *sinks})
+            near = nearest(name, known)
+            raise TopologyError(
+                f"bind: there is no source or sink {name!r}",
+                remedy=(f"did you mean {near!r}? " if near else "") + f"known: {', '.join(known)}",
+            )
+        if isinstance(value, Source) and name in sources or isinstance(value, Sink) and name in sinks:
+            continue
+        wanted = "a source" if name in sources else "a sink"
+        raise TopologyError(f"bind: {name!r} is {wanted}, and {value!r} is not")
+
+
+def bound_sink(sink: SinkNode, bind: Mapping[str, Any]) -> SinkNode:
+    """Return the sink with what is bound to its name."""
+    other = bind.get(sink.name)
+    return dataclasses.replace(sink, sink=other) if isinstance(other, Sink) else sink
+
+
+def with_sources(plan: LogicalPlan, bind: Mapping[str, Any]) -> LogicalPlan:
+    """Return the plan reading the bound sources, as the declared columns."""
+
+    def change(node: Node) -> Node:
+        if not isinstance(node, SourceNode):
+            return node
+        other = bind.get(node.name)
+        if not isinstance(other, Source):
+            return node
+        if other.schema is None:
+            adapt = getattr(other, "with_schema", None)
+            if adapt is None:
+                raise TopologyError(f"bind: the source for {node.name!r} has no schema", remedy="give it schema=")
+            other = adapt(node.declared)
+        policy = node.errors if node.errors != "fail" else checked_policy(other.errors, "bind")
+        return dataclasses.replace(node, source=other, errors=policy)
+
+    return plan.rewritten(change)
+
+
+def check_columns(plan: LogicalPlan) -> None:
+    """Raise if a source lacks a column that the plan reads, or has it with another type."""
+    for node in plan.sources:
+        offered = Schema.of(node.source.schema)
+        for name in node.columns:
+            wanted = node.schema.field(name)
+            if wanted.hidden and name in METADATA_COLUMNS:
+                continue
+            if name not in offered:
+                near = nearest(name, offered.names)
+                raise TopologyError(
+                    f"bind: the source for {node.name!r} has no column {name!r}, which the topology reads",
+                    remedy=(f"did you mean {near!r}? " if near else "") + f"it has: {', '.join(offered.names)}",
+                )
+            found = offered.field(name).type
+            if found != wanted.type:
+                raise TopologyError(
+                    f"bind: column {name!r} of the source for {node.name!r} is {found}, declared is {wanted.type}",
+                    remedy="declare the same type, or leave the schema of the bound source out",
+                )

@@ -1,0 +1,209 @@
+"""Columns of a verb: names, expressions, and the aggregates among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from streamdsl.dsl.written import here, slug
+from streamdsl.errors import TopologyError
+from streamdsl.expr import Expr, node_of
+from streamdsl.logical.aggregates import slug_of, split
+from streamdsl.logical.bind import Binder
+from streamdsl.logical.expression import Aggregation, ColumnRef, Expression, Named, aggregations, text_of
+from streamdsl.logical.frame import FrameNode
+from streamdsl.logical.key_by import key_of
+from streamdsl.logical.node import Node
+from streamdsl.logical.project import Output, ProjectNode, passed
+from streamdsl.schema import Schema
+from streamdsl.windows import Frame
+
+__all__ = ["Item", "Place", "aggregate_items", "automatic_name", "computed", "filtered_by", "items_of", "no_aggregates", "state_name"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A column to be made."""
+
+    name: str
+    value: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a verb stands: on which node, keyed or not, in which frame, and how its state is called."""
+
+    node: Node
+    verb: str
+    keyed: bool
+    frame: Frame | None
+    scope: str
+    name: str | None
+
+    @property
+    def state_name(self) -> str | None:
+        """The name the user chose, with the names of the operators around it."""
+        return None if self.name is None else f"{self.scope}{self.name}"
+
+
+def items_of(verb: str, positional: Sequence[Any], named: dict[str, Any]) -> list[Item]:
+    """Return the columns a verb was given: names, named expressions and keywords."""
+    items: list[Item] = []
+    for value in positional:
+        if isinstance(value, str):
+            items.append(Item(value, ColumnRef(value)))
+            continue
+        if not isinstance(value, Expr):
+            raise TopologyError(f"{verb}: {value!r} is not a column", remedy="use a name, an expression or name=value")
+        node = value.node
+        if isinstance(node, Named):
+            items.append(Item(node.name, node.argument))
+        elif isinstance(node, ColumnRef):
+            items.append(Item(node.name, node))
+        else:
+            raise TopologyError(f"{verb}: {value!r} needs a name", remedy="write name=... or .alias(name)")
+    for name, value in named.items():
+        node = node_of(value)
+        items.append(Item(name, node.argument if isinstance(node, Named) else node))
+    seen: set[str] = set()
+    for item in items:
+        if item.name in seen:
+            raise TopologyError(f"{verb}: the column {item.name!r} is made twice", remedy="give one another name")
+        seen.add(item.name)
+    return items
+
+
+def state_name(name: str | Expr | None, named: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    """Tell the state's name from a column called "name", which is an expression."""
+    if isinstance(name, Expr):
+        return None, {"name": name, **named}
+    if name is not None and (not isinstance(name, str) or not name):
+        raise TopologyError(f"name={name!r} is no name for state", remedy='for a column write lit(...).alias("name")')
+    return name, named
+
+
+def no_aggregates(verb: str, expression: Expression) -> None:
+    """Raise if the expression holds an aggregate."""
+    for found in aggregations(expression):
+        raise TopologyError(
+            f"{verb}: {text_of(found)} is an aggregate and needs a key",
+            remedy="write .key_by(...) first; .key_by() without columns is everything as one key",
+        )
+
+
+def computed(place: Place, items: list[Item], *, keep: bool) -> Node:
+    """Return the node that makes the columns `items`, beside the others (`keep`) or alone."""
+    base = place.node
+    direct = [item for item in items if keep and _is_new_aggregate(item, base.schema)]
+    found = {item.name: item.value for item in direct if isinstance(item.value, Aggregation)}
+    rest = [Item(item.name, split(item.value, base.schema.names, found)) for item in items if item not in direct]
+    if not found:
+        return _projected(place, base, items, keep=keep)
+    frame = _framed(place, found, [item.name for item in items if any(aggregations(item.value))])
+    if not rest:
+        return frame
+    made = {item.name for item in direct}
+    # Columns of one call do not see one another, framed or not.
+    visible = Schema(tuple(field for field in frame.schema.fields if field.name not in made))
+    values = {item.name: item.value for item in rest}
+    ordered = [Item(item.name, values.get(item.name, ColumnRef(item.name))) for item in items]
+    return _projected(place, frame, ordered, keep=keep, base=base.schema, visible=visible)
+
+
+def filtered_by(place: Place, condition: Expression) -> tuple[Node, Expression]:
+    """Return the node whose columns a condition can be judged on, and the condition over these columns."""
+    found: dict[str, Aggregation] = {}
+    plain = split(condition, place.node.schema.names, found)
+    if not found:
+        return place.node, condition
+    return _framed(place, found, [name.lstrip("_") for name in found]), plain
+
+
+def _is_new_aggregate(item: Item, schema: Schema) -> bool:
+    return isinstance(item.value, Aggregation) and item.name not in schema
+
+
+def _projected(
+    place: Place,
+    node: Node,
+    items: list[Item],
+    *,
+    keep: bool,
+    base: Schema | None = None,
+    visible: Schema | None = None,
+) -> Node:
+    schema = node.schema if base is None else base
+    inner, outer = Binder(visible or node.schema, place.verb), Binder(node.schema, place.verb)
+    made: dict[str, Output] = {}
+    for item in items:
+        own = isinstance(item.value, ColumnRef) and item.value.name == item.name
+        made[item.name] = Output(item.name, (outer if own else inner).bind_value(item.value))
+    if keep:
+        outputs = [made.pop(old.name, old) for old in passed(schema)]
+        outputs += made.values()
+    else:
+        hidden = [field.name for field in schema.fields if field.hidden and field.name not in made]
+        outputs = [*made.values(), *passed(schema, hidden)]
+    return ProjectNode(inputs=(node,), where=here(), outputs=tuple(outputs))
+
+
+def _framed(place: Place, found: dict[str, Aggregation], outputs: list[str]) -> FrameNode:
+    """Return the frame that makes the aggregates `found`."""
+    if not place.keyed:
+        for aggregate in found.values():
+            no_aggregates(place.verb, aggregate)
+    binder = Binder(place.node.schema, place.verb)
+    made = []
+    for name, aggregate in found.items():
+        if aggregate.frame is None and aggregate.kind != "lag":
+            if place.frame is None:
+                raise binder.error(
+                    f"{text_of(aggregate)} does not say which records it sees",
+                    'add .over(rolling("60s")) or .over(expanding()), or write .window(rolling(...)) before',
+                )
+            aggregate = replace(aggregate, frame=place.frame)
+        made.append(binder.bind_aggregate(name, aggregate))
+    frames = dict.fromkeys("lag" if one.frame is None else one.frame.slug for one in made)
+    keys = key_of(place.node).keys
+    automatic = slug(["frame", "+".join(keys) or "all", "+".join(outputs), "+".join(frames)])
+    return FrameNode(
+        inputs=(place.node,),
+        where=here(),
+        name=place.state_name or f"{place.scope}{automatic}",
+        named=place.name is not None,
+        aggregates=tuple(made),
+    )
+
+
+def aggregate_items(verb: str, positional: Sequence[Any], named: dict[str, Any]) -> list[Item]:
+    """Return the aggregates of a verb; each must hold one and none may have a frame."""
+    items = items_of(verb, positional, named)
+    if not items:
+        raise TopologyError(f"{verb} needs at least one aggregate", remedy='e.g. total=col("amount").sum()')
+    for item in items:
+        inside = list(aggregations(item.value))
+        if not inside:
+            raise TopologyError(
+                f"{verb}: {item.name} = {text_of(item.value)} is not an aggregate",
+                remedy="add .sum(), .last() or another aggregate; the key's columns are always there",
+            )
+        for one in inside:
+            if one.frame is not None:
+                raise TopologyError(
+                    f"{verb}: {text_of(one)} has a frame of its own",
+                    remedy=".over(...) belongs to with_columns; leave it out here",
+                )
+            if one.kind == "lag":
+                raise TopologyError(f"{verb}: lag() belongs to with_columns", remedy="use first() or last() here")
+    return items
+
+
+def automatic_name(kind: str, keys: Sequence[str], items: Sequence[Item], window: str = "") -> str:
+    """Return the automatic name of an aggregation's state."""
+    columns = "+".join(
+        item.name if not isinstance(item.value, Aggregation) or slug_of(item.value) == item.name
+        else f"{item.name}_{slug_of(item.value)}"
+        for item in items
+    )
+    return slug([kind, "+".join(keys) or "all", columns, window])

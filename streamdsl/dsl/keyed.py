@@ -1,0 +1,143 @@
+"""KeyedStream: rows by key, and the verbs that keep state for each key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, overload
+
+from streamdsl.dsl.aggregating import Grouping, aggregated, processed, reduced
+from streamdsl.dsl.operator import NativeOperator, is_processor, processor_name
+from streamdsl.dsl.stream import Stream
+from streamdsl.dsl.table import Table
+from streamdsl.dsl.windowed import WindowedStream
+from streamdsl.dsl.written import Written, arguments
+from streamdsl.errors import TopologyError
+from streamdsl.expr import Expr, count
+from streamdsl.logical.key_by import key_of
+from streamdsl.logical.node import Node
+from streamdsl.policies import ErrorPolicy
+from streamdsl.windows import Duration, Frame, Window
+
+__all__ = ["FramedStream", "KeyedStream"]
+
+
+class KeyedStream(Stream):
+    """Rows that know their key. Verbs that change columns leave the key as it is. Made by `Stream.key_by`."""
+
+    _keyed = True
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the key's components."""
+        return key_of(self._node).keys
+
+    def _grouping(self, verb: str, name: str | None) -> Grouping:
+        return Grouping(self._node, verb, self._scope, name, None)
+
+    @overload
+    def window(self, window: Frame) -> FramedStream: ...
+
+    @overload
+    def window(
+        self, window: Window, *, grace: Duration = 0, emit: str = "close", late: str = "late"
+    ) -> WindowedStream: ...
+
+    def window(
+        self, window: Frame | Window, *, grace: Duration = 0, emit: str = "close", late: str = "late"
+    ) -> FramedStream | WindowedStream:
+        """Say which records belong together in what follows.
+
+        Parameters
+        ----------
+        window : Frame or Window
+            ``rolling(...)`` and ``expanding()`` set the frame of aggregates in with_columns, select and filter;
+            ``tumbling(...)`` and ``hopping(...)`` make one row for each key and window.
+        grace : duration
+            How long a window waits for late records behind its end.
+        emit : "close" | "update"
+            One row when the window closes, or a row whenever it changed.
+        late : str
+            Tag of the output of records that no window took.
+        """
+        if isinstance(window, Frame):
+            if grace or emit != "close" or late != "late":
+                raise TopologyError(f"window({window}): grace=, emit= and late= belong to tumbling and hopping windows")
+            return FramedStream(self._topology, self._node, self._says("window", str(window)), self._scope, window)
+        if not isinstance(window, Window):
+            raise TopologyError(
+                f"window: {window!r} is not a window",
+                remedy="use rolling, expanding, tumbling or hopping",
+            )
+        complete = window.emitting(grace=grace, emit=emit, late=late)
+        shown = arguments(grace=grace or None, emit=None if emit == "close" else emit, late=None if late == "late" else late)
+        text = ", ".join(part for part in (str(window), shown) if part)
+        return WindowedStream(self._topology, self._node, complete, self._says("window", text), self._scope)
+
+    def aggregate(self, *columns: Expr, name: str | Expr | None = None, **named: Expr) -> Table:
+        """Keep running aggregates for each key: a table with the key's columns and these.
+
+        Parameters
+        ----------
+        *columns : Expr
+            Aggregates with a name.
+        name : str, optional
+            Identity of the state. (An expression makes a column called "name".)
+        **named : Expr
+            ``total=col("amount").sum()``; calculations with aggregates are welcome.
+        """
+        node, shown = aggregated(self._grouping("aggregate", None), columns, name, named)
+        return Table(self._topology, node, self.keys, self._says("aggregate", shown))
+
+    def count(self, *, name: str | None = None) -> Table:
+        """Count the records of each key: a table with the column `count`."""
+        node, _ = aggregated(self._grouping("count", name), (), name, {"count": count()})
+        return Table(self._topology, node, self.keys, self._says("count", arguments(name=name)))
+
+    def reduce(
+        self, function: Callable[[Any, Any], Any], *, name: str | None = None, errors: ErrorPolicy = "fail"
+    ) -> Table:
+        """Unite the rows of each key two by two: ``function(so_far, row)`` returns a row of the same columns."""
+        node = reduced(self._grouping("reduce", name), function, errors)
+        return Table(self._topology, node, self.keys, self._says("reduce", arguments(function, name=name)))
+
+    def _stateful(self, operator: Any, name: str | None, errors: ErrorPolicy) -> Stream:
+        if not is_processor(operator) and not isinstance(operator, NativeOperator):
+            return super()._stateful(operator, name, errors)
+        node = processed(self._grouping("process", name), operator, errors)
+        label = processor_name(operator) if is_processor(operator) else "native(...)"
+        return self._plain(node, self._says("process", ", ".join(part for part in (label, arguments(name=name)) if part)))
+
+
+class FramedStream(KeyedStream):
+    """A keyed stream whose aggregates see the records of one frame, unless they say otherwise."""
+
+    def __init__(self, topology: Any, node: Node, written: Written, scope: str, frame: Frame) -> None:
+        super().__init__(topology, node, written, scope)
+        self._set_frame = frame
+
+    @property
+    def _frame(self) -> Frame | None:
+        return self._set_frame
+
+    def _next(self, node: Node, written: Written) -> FramedStream:
+        return FramedStream(self._topology, node, written, self._scope, self._set_frame)
+
+    def aggregate(self, *columns: Expr, name: str | Expr | None = None, **named: Expr) -> Table:
+        """Refused: a frame gives each row its aggregates; see `with_columns`."""
+        raise self._one_row_each("aggregate")
+
+    def count(self, *, name: str | None = None) -> Table:
+        """Refused, as `aggregate`."""
+        raise self._one_row_each("count")
+
+    def reduce(
+        self, function: Callable[[Any, Any], Any], *, name: str | None = None, errors: ErrorPolicy = "fail"
+    ) -> Table:
+        """Refused, as `aggregate`."""
+        raise self._one_row_each("reduce")
+
+    def _one_row_each(self, verb: str) -> TopologyError:
+        return TopologyError(
+            f"{verb}: {self._set_frame} gives every row its aggregates, not one row for many",
+            remedy="use with_columns(n=count()), or a tumbling or hopping window",
+        )

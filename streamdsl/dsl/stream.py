@@ -1,0 +1,385 @@
+"""Stream: rows that flow, and the verbs that need no key."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from streamdsl.connectors.base import Sink
+from streamdsl.dsl.columns import Place, computed, filtered_by, items_of, no_aggregates, state_name
+from streamdsl.dsl.merging import branched, merged
+from streamdsl.dsl.operator import BoundOperator, NativeOperator, Operator, is_processor, processor_name
+from streamdsl.dsl.written import Written, arguments, here
+from streamdsl.errors import TopologyError
+from streamdsl.expr import Expr, Operand, node_of
+from streamdsl.logical.bind import Binder
+from streamdsl.logical.counter import CounterNode
+from streamdsl.logical.expression import ColumnRef
+from streamdsl.logical.filter import FilterNode
+from streamdsl.logical.key_by import KeyByNode
+from streamdsl.logical.node import Node
+from streamdsl.logical.output import OutputNode
+from streamdsl.logical.project import ProjectNode, narrowed, passed
+from streamdsl.logical.python_function import Mode, PythonFunctionNode
+from streamdsl.logical.types import is_passed_through
+from streamdsl.policies import ErrorPolicy, checked_policy
+from streamdsl.schema import Schema, nearest
+from streamdsl.windows import Frame
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from streamdsl.config import Config
+    from streamdsl.dsl.keyed import KeyedStream
+    from streamdsl.dsl.topology import Bindings, Topology
+
+__all__ = ["Stream"]
+
+S = TypeVar("S", bound="Stream")
+
+
+class Stream:
+    """Rows that flow. Every verb returns a new stream; nothing runs before the topology does.
+
+    Made by `Topology.stream` and by the verbs of other streams.
+    """
+
+    _keyed = False
+
+    def __init__(self, topology: Topology, node: Node, written: Written, scope: str = "") -> None:
+        self._topology = topology
+        self._node = node
+        self._written = written
+        self._scope = scope
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._topology.name!r}: {self.schema}>"
+
+    @property
+    def schema(self) -> Schema:
+        """Columns of the rows."""
+        return self._node.schema.visible()
+
+    @property
+    def _frame(self) -> Frame | None:
+        return None
+
+    def _place(self, verb: str, name: str | None = None) -> Place:
+        return Place(self._node, verb, self._keyed, self._frame, self._scope, name)
+
+    def _says(self, verb: str, text: str = "", *others: Stream) -> Written:
+        return Written(verb, text, self._written, tuple(other._written for other in others))
+
+    def _next(self: S, node: Node, written: Written) -> S:
+        """Return the stream after one more step that leaves key and frame as they are."""
+        return type(self)(self._topology, node, written, self._scope)
+
+    def _plain(self, node: Node, written: Written) -> Stream:
+        """Return the stream after a step whose rows have no key any more."""
+        return Stream(self._topology, node, written, self._scope)
+
+    # Columns and rows ------------------------------------------------------------------------------------------
+
+    def filter(
+        self: S,
+        condition: Expr | Callable[[Any], bool],
+        *,
+        errors: ErrorPolicy = "fail",
+        name: str | None = None,
+    ) -> S:
+        """Keep the rows for which `condition` is true.
+
+        Parameters
+        ----------
+        condition : Expr or callable
+            Null counts as false. A function gets the row.
+        errors : "fail" | "skip" | dead_letter(sink)
+            What becomes of rows on which a function raises.
+        name : str, optional
+            Name of the state, if the condition holds aggregates.
+        """
+        if callable(condition) and not isinstance(condition, Expr):
+            return self._function("filter", condition, None, errors)
+        if checked_policy(errors, "filter") != "fail":
+            raise TopologyError("filter: errors= belongs to functions", remedy="use cast(..., strict=False) and the like")
+        node, plain = filtered_by(self._place("filter", name), node_of(condition))
+        predicate = Binder(node.schema, "filter").bind_bool(plain)
+        kept: Node = FilterNode(inputs=(node,), where=here(), predicate=predicate)
+        kept = narrowed(kept, self._node.schema.names)
+        return self._next(kept, self._says("filter", arguments(condition, name=name)))
+
+    def select(self: S, *columns: str | Expr, name: str | Expr | None = None, **named: Operand) -> S:
+        """Keep or compute exactly these columns.
+
+        Parameters
+        ----------
+        *columns : str or Expr
+            Names, or expressions with a name.
+        name : str, optional
+            Name of the state, if an expression holds aggregates. (An expression makes a column called "name".)
+        **named
+            Computed columns.
+        """
+        name, named = state_name(name, named)
+        items = items_of("select", columns, named)
+        if not items:
+            raise TopologyError("select needs at least one column")
+        node = computed(self._place("select", name), items, keep=False)
+        return self._next(node, self._says("select", arguments(*columns, name=name, **named)))
+
+    def with_columns(self: S, *columns: Expr, name: str | Expr | None = None, **named: Operand) -> S:
+        """Add or replace columns; on a keyed stream they may hold aggregates over frames.
+
+        Columns of one call are computed from the row as it came: they do not see one another.
+
+        Parameters
+        ----------
+        *columns : Expr
+            Expressions with a name.
+        name : str, optional
+            Name of the state, if an expression holds aggregates. (An expression makes a column called "name".)
+        **named
+            Computed columns.
+        """
+        name, named = state_name(name, named)
+        items = items_of("with_columns", columns, named)
+        if not items:
+            raise TopologyError("with_columns needs at least one column")
+        node = computed(self._place("with_columns", name), items, keep=True)
+        return self._next(node, self._says("with_columns", arguments(*columns, name=name, **named)))
+
+    def drop(self: S, *columns: str) -> S:
+        """Leave columns out."""
+        schema = self._node.schema
+        try:
+            schema.drop(columns)
+        except TopologyError as error:
+            raise TopologyError(f"drop: {error.message}", remedy=error.remedy) from None
+        kept = narrowed(self._node, [name for name in schema.names if name not in columns])
+        if not kept.schema.visible().fields:
+            raise TopologyError("drop: no column would be left")
+        return self._next(kept, self._says("drop", arguments(*columns)))
+
+    def rename(self: S, mapping: Mapping[str, str] | None = None, **names: str) -> S:
+        """Give columns other names: ``rename(old="new")`` or ``rename({"old": "new"})``."""
+        renamed = {**(mapping or {}), **names}
+        for old in renamed:
+            if old not in self._node.schema:
+                near = nearest(old, self.schema.names)
+                raise TopologyError(
+                    f"rename: unknown column {old!r}",
+                    remedy=(f"did you mean {near!r}? " if near else "") + f"known: {', '.join(self.schema.names)}",
+                )
+        outputs = tuple(
+            dataclasses.replace(output, name=renamed[output.name], hidden=False) if output.name in renamed else output
+            for output in passed(self._node.schema)
+        )
+        made = {output.name for output in outputs if not output.hidden}
+        outputs = tuple(output for output in outputs if not (output.hidden and output.name in made))
+        node = ProjectNode(inputs=(self._node,), where=here(), outputs=outputs)
+        Schema(node.schema.fields)
+        return self._next(node, self._says("rename", arguments(renamed)))
+
+    # Python functions ------------------------------------------------------------------------------------------
+
+    def _function(
+        self: S, mode: Mode, function: Callable[..., Any], output: Any, errors: ErrorPolicy, verb: str = ""
+    ) -> S:
+        verb = verb or mode
+        if not callable(function):
+            raise TopologyError(f"{verb} needs a function, not {function!r}")
+        schema = None if output is None else Schema.of(output)
+        policy = checked_policy(errors, verb)
+        node = PythonFunctionNode(
+            inputs=(self._node,), where=here(), mode=mode, function=function, output=schema, errors=policy
+        )
+        shown = None if policy == "fail" else policy
+        return self._next(node, self._says(verb, arguments(function, errors=shown)))
+
+    def map(self, function: Callable[[Any], Any], *, schema: Any, errors: ErrorPolicy = "fail") -> Stream:
+        """Make one row of each row; the rows have no key afterwards.
+
+        Parameters
+        ----------
+        function : callable
+            Gets the row (``row.amount``, ``row["amount"]``), returns a mapping, a dataclass or a tuple.
+        schema : schema
+            Columns of the new rows.
+        errors : "fail" | "skip" | dead_letter(sink)
+        """
+        return self._plain_function("map", function, schema, errors)
+
+    def flat_map(self, function: Callable[[Any], Any], *, schema: Any, errors: ErrorPolicy = "fail") -> Stream:
+        """Make any number of rows of each row; the rows have no key afterwards. Arguments as `map`."""
+        return self._plain_function("flat_map", function, schema, errors)
+
+    def map_batches(
+        self, function: Callable[[pa.RecordBatch], pa.RecordBatch], *, schema: Any, errors: ErrorPolicy = "fail"
+    ) -> Stream:
+        """Make a record batch of each record batch, of the same number of rows. Arguments as `map`."""
+        return self._plain_function("batches", function, schema, errors, "map_batches")
+
+    def _plain_function(
+        self, mode: Mode, function: Callable[..., Any], schema: Any, errors: ErrorPolicy, verb: str = ""
+    ) -> Stream:
+        if schema is None:
+            raise TopologyError(f"{verb or mode} needs schema=, the columns of the new rows")
+        result = self._plain(self._node, self._written)
+        return result._function(mode, function, schema, errors, verb)
+
+    def peek(self: S, function: Callable[[Any], Any]) -> S:
+        """Show each row to `function` and pass it on."""
+        return self._function("peek", function, None, "fail")
+
+    def counter(self: S, metric: str, *, where: Operand = True) -> S:
+        """Pass all rows on and count, under `metric`, those for which `where` is true."""
+        if not isinstance(metric, str) or not metric:
+            raise TopologyError(f"counter needs the name of a metric, not {metric!r}")
+        no_aggregates("counter", node_of(where))
+        predicate = Binder(self._node.schema, "counter").bind_bool(node_of(where))
+        node = CounterNode(inputs=(self._node,), where=here(), metric=metric, predicate=predicate)
+        return self._next(node, self._says("counter", arguments(metric, where=where)))
+
+    # Several streams -------------------------------------------------------------------------------------------
+
+    def merge(self, *streams: Stream) -> Stream:
+        """Unite streams of the same columns (in any order) and types; the rows have no key afterwards."""
+        for other in streams:
+            if not isinstance(other, Stream):
+                raise TopologyError(f"merge: {other!r} is not a stream", remedy="a table has .to_stream()")
+            if other._topology is not self._topology:
+                raise TopologyError("merge: the streams belong to different topologies")
+        node = merged([self._node, *(other._node for other in streams)])
+        return self._plain(node, self._says("merge", "", *streams))
+
+    def branch(self: S, *, default: str | None = "other", **conditions: Expr) -> dict[str, S]:
+        """Part the rows: each goes to the first branch whose condition is true (null is not).
+
+        Parameters
+        ----------
+        default : str, optional
+            Branch of the rows that match nothing; None drops them.
+        **conditions : Expr
+
+        Returns
+        -------
+        dict
+            A stream for each name.
+        """
+        parts = branched(conditions, default)
+        shown = self._says("branch", arguments(**conditions, default=default))
+        result: dict[str, S] = {}
+        for name, condition in parts.items():
+            no_aggregates("branch", node_of(condition))
+            predicate = Binder(self._node.schema, f"branch {name!r}").bind_bool(node_of(condition))
+            node = FilterNode(inputs=(self._node,), where=here(), predicate=predicate)
+            result[name] = self._next(node, Written(f"[{name!r}]", "", shown))
+        return result
+
+    def output(self, tag: str) -> Stream:
+        """Return the rows that left the nearest operator before by `tag`, such as ``"late"``."""
+        node, known = self._node, dict[str, None]()
+        while True:
+            if tag in node.tags:
+                found = OutputNode(inputs=(node,), where=here(), tag=tag)
+                return self._plain(found, self._says("output", arguments(tag)))
+            known.update(dict.fromkeys(node.tags))
+            if len(node.inputs) != 1:
+                shown = ", ".join(known) or "none"
+                raise TopologyError(f"output: nothing before has the output {tag!r}", remedy=f"known: {shown}")
+            node = node.inputs[0]
+
+    # Keys and operators ----------------------------------------------------------------------------------------
+
+    def key_by(self, *columns: str | Expr, **named: Operand) -> KeyedStream:
+        """Bring the rows of one key together; computed components become columns.
+
+        Rows in which a component is null are dropped and counted. Without columns everything is one key.
+        """
+        from streamdsl.dsl.keyed import KeyedStream
+
+        items = items_of("key_by", columns, named)
+        for item in items:
+            no_aggregates("key_by", item.value)
+        node = self._node
+        made = [item for item in items if item.value != ColumnRef(item.name)]
+        if made:
+            node = computed(self._place("key_by"), made, keep=True)
+        binder = Binder(node.schema, "key_by")
+        for item in items:
+            type_ = binder.bind(ColumnRef(item.name)).type
+            if is_passed_through(type_):
+                raise TopologyError(f"key_by: {item.name!r} ({type_}) cannot be a key", remedy="take one of its parts")
+        keys = tuple(item.name for item in items)
+        keyed = KeyByNode(inputs=(node,), where=here(), keys=keys)
+        return KeyedStream(self._topology, keyed, self._says("key_by", arguments(*columns, **named)), self._scope)
+
+    def process(self, operator: Any, *, name: str | None = None, errors: ErrorPolicy = "fail") -> Stream:
+        """Apply an operator of one's own.
+
+        Parameters
+        ----------
+        operator : Operator, Processor or native(...)
+            A function marked with `operator`, with its settings; a `Processor`, class or instance (on keyed
+            streams); or a native operator.
+        name : str, optional
+            Identity of its state; for a function, the beginning of the names of all state in it.
+        errors : "fail" | "skip" | dead_letter(sink)
+            What becomes of rows on which a processor raises.
+        """
+        if isinstance(operator, (Operator, BoundOperator)):
+            return self._expanded(operator, name, errors)
+        return self._stateful(operator, name, errors)
+
+    def _expanded(self, operator: Operator | BoundOperator, name: str | None, errors: ErrorPolicy) -> Stream:
+        bound = operator() if isinstance(operator, Operator) else operator
+        if checked_policy(errors, "process") != "fail":
+            raise TopologyError(f"process({bound}): errors= belongs to the verbs inside the operator")
+        inner = self._next(self._node, self._written)
+        if name is not None:
+            inner._scope = f"{self._scope}{name}."
+        result = bound.expand(inner)
+        if result._topology is not self._topology:
+            raise TopologyError(f"the operator {bound.name} returned a stream of another topology")
+        outer = result._next(result._node, result._written)
+        outer._scope = self._scope
+        return outer
+
+    def _stateful(self, operator: Any, name: str | None, errors: ErrorPolicy) -> Stream:
+        if is_processor(operator) or isinstance(operator, NativeOperator):
+            shown = processor_name(operator) if is_processor(operator) else "native"
+            raise TopologyError(
+                f"process({shown}) keeps state by key and needs one",
+                remedy="write .key_by(...) first; .key_by() without columns is everything as one key",
+            )
+        raise TopologyError(
+            f"process: {operator!r} is not an operator",
+            remedy="give a function marked with @operator, a Processor or native(...)",
+        )
+
+    # Ends ------------------------------------------------------------------------------------------------------
+
+    def to(self, sink: Sink, *, name: str | None = None) -> None:
+        """Write the rows to a sink.
+
+        Parameters
+        ----------
+        sink : Sink
+        name : str, optional
+            Name of the sink in this topology (default: the sink's own); `bind` and tests use it.
+        """
+        self._topology._end(self._node, sink, name, (), False, self._says("to", arguments(sink, name=name)))
+
+    def collect(self, config: Config | None = None, *, bind: Bindings | None = None) -> pa.Table:
+        """Run the topology for this stream alone, to the end of its (bounded) input, and return its rows."""
+        from streamdsl import launch
+
+        return launch.collect(self, config, bind)
+
+    def head(self, n: int = 10, config: Config | None = None, *, bind: Bindings | None = None) -> pa.Table:
+        """Run the topology for this stream alone and return its first `n` rows."""
+        from streamdsl import launch
+
+        return launch.collect(self, config, bind, limit=n)
+

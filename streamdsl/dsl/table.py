@@ -1,0 +1,69 @@
+"""Table: one row for each key, that changes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from streamdsl.connectors.base import Sink
+from streamdsl.dsl.stream import Stream
+from streamdsl.dsl.written import Written, arguments, here
+from streamdsl.logical.aggregate import CHANGE
+from streamdsl.logical.node import Node
+from streamdsl.logical.project import ProjectNode, passed
+from streamdsl.schema import Schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from streamdsl.config import Config
+    from streamdsl.dsl.topology import Bindings, Topology
+
+__all__ = ["Table"]
+
+
+class Table:
+    """One row for each key. Made by aggregates without a window and by `Topology.table`."""
+
+    def __init__(self, topology: Topology, node: Node, keys: tuple[str, ...], written: Written) -> None:
+        self._topology = topology
+        self._node = node
+        self._written = written
+        self.keys = keys
+
+    def __repr__(self) -> str:
+        return f"<Table of {self._topology.name!r} by {', '.join(self.keys) or 'everything'}: {self.schema}>"
+
+    @property
+    def schema(self) -> Schema:
+        """Columns of the rows."""
+        return self._node.schema.visible()
+
+    def to(self, sink: Sink, *, name: str | None = None) -> None:
+        """Write the rows to a sink as upserts by key.
+
+        Parameters
+        ----------
+        sink : Sink
+        name : str, optional
+            Name of the sink in this topology (default: the sink's own).
+        """
+        text = arguments(sink, name=name)
+        self._topology._end(self._node, sink, name, self.keys, True, Written("to", text, self._written))
+
+    def to_stream(self) -> Stream:
+        """Return the changes; the column `op` says "add", "replace" or "withdraw"."""
+        outputs = tuple(
+            dataclasses.replace(output, hidden=False) if output.name == CHANGE.name else output
+            for output in passed(self._node.schema)
+        )
+        node = ProjectNode(inputs=(self._node,), where=here(), outputs=outputs)
+        return Stream(self._topology, node, Written("to_stream", "", self._written))
+
+    def collect(self, config: Config | None = None, *, bind: Bindings | None = None) -> pa.Table:
+        """Run the topology for this table alone, to the end of its (bounded) input, and return its changes."""
+        return self.to_stream().collect(config, bind=bind)
+
+    def head(self, n: int = 10, config: Config | None = None, *, bind: Bindings | None = None) -> pa.Table:
+        """Run the topology for this table alone and return its first `n` changes."""
+        return self.to_stream().head(n, config, bind=bind)

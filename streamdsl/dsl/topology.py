@@ -1,0 +1,274 @@
+"""Topology: where streams begin, and what runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Union
+
+from streamdsl.connectors.base import METADATA_COLUMNS, Sink, Source
+from streamdsl.dsl.binding import bound_sink, check_bindings, with_sources
+from streamdsl.dsl.stream import Stream
+from streamdsl.dsl.table import Table
+from streamdsl.dsl.written import Typed, Written, arguments, here
+from streamdsl.errors import TopologyError
+from streamdsl.logical.key_by import KeyByNode
+from streamdsl.logical.node import Node
+from streamdsl.logical.plan import LogicalPlan, build
+from streamdsl.logical.sink import SinkNode
+from streamdsl.logical.source import SourceNode, readable
+from streamdsl.logical.table import TableNode
+from streamdsl.logical.types import is_integer, is_time, require_supported
+from streamdsl.policies import ErrorPolicy, checked_policy
+from streamdsl.schema import Schema
+from streamdsl.windows import Duration, parse_duration
+
+if TYPE_CHECKING:
+    from streamdsl.config import Config
+    from streamdsl.launch import Run
+
+__all__ = ["Bindings", "Topology"]
+
+#: What stands behind the names of sources and sinks in one run.
+Bindings = Mapping[str, Union[Source, Sink]]
+
+COLLECT = "_collect"
+
+
+class Topology:
+    """A description of what to read, compute and write. It runs with `run` or `start`.
+
+    Parameters
+    ----------
+    name : str
+        Name of the job; checkpoints and metrics carry it.
+    """
+
+    def __init__(self, name: str) -> None:
+        if not isinstance(name, str) or not name:
+            raise TopologyError(f"a topology needs a name, not {name!r}")
+        self.name = name
+        self._sources: dict[str, SourceNode] = {}
+        self._sinks: list[SinkNode] = []
+        self._ends: list[Written] = []
+        # Of a topology that collects one stream: the sinks it left out, which `bind` may still name.
+        self._left_out: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        return f"Topology({self.name!r})"
+
+    def stream(
+        self,
+        source: Source,
+        *,
+        timestamp: str | None = None,
+        disorder: Duration = "0s",
+        idle_timeout: Duration | None = None,
+        max_ahead: Duration | None = None,
+        watermarks: Literal["bounded", "external"] = "bounded",
+        errors: ErrorPolicy | None = None,
+        name: str | None = None,
+    ) -> Stream:
+        """Read a source.
+
+        Parameters
+        ----------
+        source : Source
+        timestamp : str, optional
+            Column of the event time: a timestamp, or integers of milliseconds (default: the record's own time).
+        disorder : duration
+            By how much event times may be out of order within a split.
+        idle_timeout : duration, optional
+            After so long without records a split no longer holds back the watermark (default: the source's own).
+        max_ahead : duration, optional
+            Records further ahead than this are handled by `errors`.
+        watermarks : "bounded" | "external"
+            Whether they are made from the event times, or come from the source or the driver.
+        errors : "fail" | "skip" | dead_letter(sink), optional
+            What becomes of records that cannot be decoded (default: the source's own).
+        name : str, optional
+            Name of the source in this topology (default: the source's own); `bind` and tests use it.
+        """
+        node = self._read(source, timestamp, disorder, idle_timeout, max_ahead, watermarks, errors, name, "stream")
+        shown = arguments(
+            source,
+            timestamp=timestamp,
+            disorder=disorder if parse_duration(disorder) else None,
+            idle_timeout=idle_timeout,
+            max_ahead=max_ahead,
+            watermarks=None if watermarks == "bounded" else watermarks,
+            errors=errors,
+            name=name,
+        )
+        return Stream(self, node, Written("stream", shown))
+
+    def table(
+        self,
+        source: Source,
+        *,
+        key: str | Sequence[str],
+        timestamp: str | None = None,
+        disorder: Duration = "0s",
+        idle_timeout: Duration | None = None,
+        errors: ErrorPolicy | None = None,
+        name: str | None = None,
+    ) -> Table:
+        """Read a source whose rows replace one another by key; the last one by arrival counts.
+
+        Parameters
+        ----------
+        source : Source
+        key : str or sequence of str
+            Columns of the key.
+        timestamp, disorder, idle_timeout, errors, name
+            As for `stream`. The table's state has the name of the source.
+        """
+        node = self._read(source, timestamp, disorder, idle_timeout, None, "bounded", errors, name, "table")
+        keys = (key,) if isinstance(key, str) else tuple(key)
+        rows = Stream(self, node, Written("table", arguments(source, key=key, timestamp=timestamp, name=name)))
+        keyed = rows.key_by(*keys)._node
+        assert isinstance(keyed, KeyByNode)
+        table = TableNode(inputs=(keyed,), where=here(), name=f"table.{node.name}", named=name is not None)
+        return Table(self, table, keys, rows._written)
+
+    def _read(
+        self,
+        source: Source,
+        timestamp: str | None,
+        disorder: Duration,
+        idle_timeout: Duration | None,
+        max_ahead: Duration | None,
+        watermarks: str,
+        errors: ErrorPolicy | None,
+        name: str | None,
+        verb: str,
+    ) -> SourceNode:
+        if not isinstance(source, Source):
+            raise TopologyError(f"{verb}: {source!r} is not a source", remedy="use kafka(...), files(...) or memory(...)")
+        if watermarks not in ("bounded", "external"):
+            raise TopologyError(f"{verb}: watermarks={watermarks!r} is unknown", remedy='use "bounded" or "external"')
+        chosen = name or source.name
+        if chosen in self._sources:
+            raise TopologyError(
+                f"two sources are called {chosen!r} ({self._sources[chosen].where} and {here()})",
+                remedy="use the first stream twice, or give one of them another name with name=",
+            )
+        declared = _declared(source, verb)
+        if timestamp is not None:
+            _check_timestamp(declared, timestamp, verb)
+        idle = idle_timeout if idle_timeout is not None else getattr(source, "idle_timeout", None)
+        node = SourceNode(
+            where=here(),
+            name=chosen,
+            source=source,
+            declared=declared,
+            columns=readable(declared).names,
+            timestamp=timestamp,
+            disorder_ms=parse_duration(disorder, "disorder"),
+            idle_timeout_ms=None if idle is None else parse_duration(idle, "idle_timeout"),
+            max_ahead_ms=None if max_ahead is None else parse_duration(max_ahead, "max_ahead"),
+            external_watermarks=watermarks == "external",
+            errors=checked_policy(source.errors if errors is None else errors, verb),
+        )
+        self._sources[chosen] = node
+        return node
+
+    def _end(
+        self, node: Node, sink: Sink, name: str | None, keys: tuple[str, ...], changes: bool, written: Written
+    ) -> None:
+        if not isinstance(sink, Sink):
+            raise TopologyError(f"to: {sink!r} is not a sink", remedy="use kafka(...), files(...) or console()")
+        chosen = name or sink.name
+        for other in self._sinks:
+            if other.name == chosen:
+                raise TopologyError(
+                    f"two sinks are called {chosen!r} ({other.where} and {here()})",
+                    remedy="merge the streams before .to(...), or name one of them: .to(sink, name=...)",
+                )
+        self._sinks.append(SinkNode(inputs=(node,), where=here(), name=chosen, sink=sink, keys=keys, changes=changes))
+        self._ends.append(written)
+
+    # What the compiler asks for --------------------------------------------------------------------------------
+
+    def typed(self) -> Typed:
+        """Return the topology as it was typed."""
+        return Typed(self.name, tuple(self._ends))
+
+    def plan(self, *, bind: Bindings | None = None, strict_names: bool = False) -> LogicalPlan:
+        """Return what the topology means, with `bind` in place of its sources and sinks.
+
+        Raises
+        ------
+        TopologyError
+            Nothing is written, names clash, or `bind` does not fit.
+        """
+        bindings = dict(bind or {})
+        built = build(self.name, self._sinks, strict_names=strict_names)
+        # Sources that no sink needs and the sinks a collecting topology left out may be bound as well.
+        check_bindings(bindings, self._sources, {sink.name for sink in built.sinks} | self._left_out)
+        sinks = [bound_sink(sink, bindings) for sink in built.sinks]
+        return with_sources(built.with_sinks(sinks), bindings)
+
+    def collecting(self, stream: Stream, sink: Sink) -> Topology:
+        """Return a topology that does nothing but write `stream` to `sink`, under the name ``"_collect"``."""
+        if stream._topology is not self:
+            raise TopologyError("collecting: the stream belongs to another topology")
+        alone = Topology(self.name)
+        alone._sources = self._sources
+        alone._left_out = frozenset(other.name for other in self._sinks)
+        alone._end(stream._node, sink, COLLECT, (), False, Written("to", COLLECT, stream._written))
+        return alone
+
+    # Running ---------------------------------------------------------------------------------------------------
+
+    def explain(self, parallelism: int = 1, bind: Bindings | None = None) -> str:
+        """Return all four forms of the plan as text: as typed, what it means, optimised, and how it runs."""
+        from streamdsl.compiler import compile, explain
+
+        return explain(compile(self, parallelism=parallelism, bind=bind))
+
+    def run(self, config: Config | None = None, *, bind: Bindings | None = None) -> Any:
+        """Run until the input ends or Ctrl-C.
+
+        Parameters
+        ----------
+        config : Config, optional
+        bind : mapping, optional
+            Sources and sinks to use in place of those of the same names.
+        """
+        from streamdsl import launch
+
+        return launch.run(self, config, bind)
+
+    def start(self, config: Config | None = None, *, bind: Bindings | None = None) -> Run:
+        """Start running and return the `Run` to wait for, stop or drain. Arguments as `run`."""
+        from streamdsl import launch
+
+        return launch.start(self, config, bind)
+
+
+def _declared(source: Source, verb: str) -> Schema:
+    if source.schema is None:
+        raise TopologyError(f"{verb}: the source {source.name!r} has no schema", remedy="give it schema=")
+    declared = Schema.of(source.schema)
+    for field in declared.fields:
+        try:
+            require_supported(field.type)
+        except TopologyError as error:
+            raise TopologyError(f"{verb}: column {field.name!r}: {error.message}", remedy=error.remedy) from None
+    if not declared.fields:
+        raise TopologyError(f"{verb}: the source {source.name!r} has no columns")
+    return declared
+
+
+def _check_timestamp(declared: Schema, timestamp: str, verb: str) -> None:
+    try:
+        type_ = readable(declared).field(timestamp).type
+    except TopologyError as error:
+        raise TopologyError(f"{verb}: timestamp={timestamp!r}: {error.message}", remedy=error.remedy) from None
+    if timestamp in METADATA_COLUMNS and timestamp not in declared:
+        raise TopologyError(f"{verb}: timestamp={timestamp!r} is not a time")
+    if not is_time(type_) and not is_integer(type_):
+        raise TopologyError(
+            f"{verb}: timestamp={timestamp!r} is {type_}",
+            remedy="event time is a timestamp or integers of milliseconds since 1970",
+        )

@@ -1,0 +1,83 @@
+"""The first form of a plan: what was typed, verb by verb."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streamdsl.expr import Expr
+from streamdsl.logical.expression import text_of
+
+__all__ = ["Typed", "Written", "arguments", "here", "slug"]
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """One verb as it was typed; `others` are the streams among its arguments."""
+
+    verb: str
+    arguments: str = ""
+    owner: Written | None = None
+    others: tuple[Written, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Typed:
+    """A whole topology as it was typed."""
+
+    name: str
+    ends: tuple[Written, ...]
+
+    def __str__(self) -> str:
+        names: dict[int, str] = {}
+        lines = [f"topology = Topology({self.name!r})"]
+        for end in self.ends:
+            _write(end, names, lines, last=True)
+        return "\n".join(lines)
+
+
+def _write(written: Written, names: dict[int, str], lines: list[str], *, last: bool = False) -> str:
+    known = names.get(id(written))
+    if known is not None:
+        return known
+    owner = "topology" if written.owner is None else _write(written.owner, names, lines)
+    others = ", ".join(_write(other, names, lines) for other in written.others)
+    inside = ", ".join(part for part in (others, written.arguments) if part)
+    call = f"{owner}.{written.verb}({inside})"
+    name = names[id(written)] = f"s{len(names) + 1}"
+    lines.append(call if last else f"{name} = {call}")
+    return name
+
+
+def arguments(*positional: Any, **named: Any) -> str:
+    """Return arguments as they were typed; keywords whose value is None are left out."""
+    parts = [_argument(value) for value in positional]
+    parts += [f"{name}={_argument(value)}" for name, value in named.items() if value is not None]
+    return ", ".join(parts)
+
+
+def _argument(value: Any) -> str:
+    if isinstance(value, Expr):
+        return text_of(value.node)
+    if isinstance(value, (str, int, float, bool, dict, list, tuple)):
+        return repr(value)
+    name = getattr(value, "__name__", None) or getattr(value, "name", None)
+    return name if isinstance(name, str) else str(value)
+
+
+def here() -> str:
+    """Return the file and line, outside the library, that is being executed."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def slug(parts: Sequence[str]) -> str:
+    """Return an automatic state name of its parts."""
+    return ".".join(part for part in parts if part)

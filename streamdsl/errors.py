@@ -1,0 +1,180 @@
+"""The errors of streamdsl: one tree, each class says whose fault it is.
+
+::
+
+    StreamError
+    ├── TopologyError     user: the topology is wrong; raised at the line that wrote it
+    ├── ConfigError       user: a setting is wrong or settings contradict each other
+    ├── UserCodeError     user: a function or processor raised
+    ├── DataError         external: a record is bad
+    ├── ConnectorError    external: a source or sink cannot be opened, read or written
+    ├── StateError        external: state directory, checkpoint or codec
+    └── InternalError     streamdsl: a broken promise of the library itself
+
+    RecordError           inside the data plane only; leaves a task as a DataError
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "ConfigError",
+    "ConnectorError",
+    "DataError",
+    "InternalError",
+    "RecordError",
+    "StateError",
+    "StreamError",
+    "TopologyError",
+    "UserCodeError",
+]
+
+
+class StreamError(Exception):
+    """Base of every error that streamdsl raises on purpose.
+
+    Parameters
+    ----------
+    message : str
+        What happened.
+    remedy : str, optional
+        What to do next; shown on its own line.
+    **context
+        Known facts, kept in `context` and shown where the class says so.
+
+    Attributes
+    ----------
+    message : str
+    remedy : str | None
+    context : dict
+    """
+
+    def __init__(self, message: str, *, remedy: str | None = None, **context: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.context: dict[str, Any] = context
+
+    def facts(self) -> str:
+        """Return the known context as one short text (empty by default)."""
+        return ""
+
+    def __str__(self) -> str:
+        text = self.message
+        facts = self.facts()
+        if facts:
+            text = f"{text} ({facts})"
+        if self.remedy:
+            text = f"{text}\n  {self.remedy}"
+        return text
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (type(self), self.message, self.remedy, self.context)
+
+
+def _rebuild(cls: type[StreamError], message: str, remedy: str | None, context: dict[str, Any]) -> StreamError:
+    return cls(message, remedy=remedy, **context)
+
+
+class TopologyError(StreamError):
+    """The user's topology is wrong: an unknown column, a wrong type, a clash of names."""
+
+
+class ConfigError(StreamError):
+    """A setting is out of range, or settings contradict each other."""
+
+
+class _PositionedError(StreamError):
+    """An error that knows the operator and the record it belongs to."""
+
+    _shown = ("operator", "field", "topic", "partition", "offset", "reason")
+
+    def _fact(self, name: str) -> Any:
+        return self.context.get(name)
+
+    @property
+    def operator(self) -> str | None:
+        """Name of the operator, if known."""
+        value = self.context.get("operator")
+        return None if value is None else str(value)
+
+    @property
+    def field(self) -> str | None:
+        """Column of the record, if known."""
+        value = self.context.get("field")
+        return None if value is None else str(value)
+
+    @property
+    def topic(self) -> str | None:
+        """Topic or file of the record, if known."""
+        value = self.context.get("topic")
+        return None if value is None else str(value)
+
+    @property
+    def partition(self) -> int | None:
+        """Partition of the record, if known."""
+        value = self.context.get("partition")
+        return None if value is None else int(value)
+
+    @property
+    def offset(self) -> int | None:
+        """Offset of the record, if known."""
+        value = self.context.get("offset")
+        return None if value is None else int(value)
+
+    @property
+    def reason(self) -> str | None:
+        """Why the record was refused, if known."""
+        value = self.context.get("reason")
+        return None if value is None else str(value)
+
+    def facts(self) -> str:
+        """Return all known facts, in a fixed order."""
+        known = ((name, self.context.get(name)) for name in self._shown)
+        return ", ".join(f"{name}={value}" for name, value in known if value is not None)
+
+
+class DataError(_PositionedError):
+    """A record is bad. Keywords: operator, field, topic, partition, offset, reason."""
+
+
+class UserCodeError(_PositionedError):
+    """A user's function raised; the original is `__cause__`. Same keywords as `DataError`."""
+
+
+class StateError(StreamError):
+    """State directory, checkpoint or codec cannot be used."""
+
+
+class ConnectorError(StreamError):
+    """A source or sink cannot be opened, read or written."""
+
+
+class InternalError(StreamError):
+    """A broken promise of the library itself; please report it."""
+
+
+class RecordError(Exception):
+    """Row `row` of the batch at hand failed. Raised in the data plane, completed with the position by the task.
+
+    Parameters
+    ----------
+    row : int
+        Index in the batch that the operator was given.
+    reason : str
+    field : str, optional
+        Column at fault.
+    operator : str, optional
+        Operator at fault.
+    """
+
+    def __init__(self, row: int, reason: str, *, field: str | None = None, operator: str | None = None) -> None:
+        super().__init__(reason)
+        self.row = row
+        self.reason = reason
+        self.field = field
+        self.operator = operator
+
+    def __str__(self) -> str:
+        return f"row {self.row}: {self.reason}"

@@ -1,0 +1,79 @@
+"""Aggregate and Reduce without a window: a table, one row for each key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from streamdsl.logical.expression import TypedAggregate, columns_of
+from streamdsl.logical.node import Columns, StatefulNode, policy_text
+from streamdsl.policies import ErrorPolicy
+from streamdsl.schema import DEAD_LETTER_SCHEMA, Field, Schema
+from streamdsl.windows import Window
+
+__all__ = ["CHANGE", "WINDOW_FIELDS", "AggregateNode", "ReduceNode"]
+
+#: What a change row is: "add", "replace" or "withdraw".
+CHANGE = Field("op", pa.string(), nullable=False, hidden=True)
+WINDOW_FIELDS = (
+    Field("window_start", pa.timestamp("ms", tz="UTC"), nullable=False),
+    Field("window_end", pa.timestamp("ms", tz="UTC"), nullable=False),
+)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AggregateNode(StatefulNode):
+    """Running aggregates by key; a change row for each record."""
+
+    aggregates: tuple[TypedAggregate, ...]
+
+    verb: ClassVar[str] = "aggregate"
+
+    @cached_property
+    def schema(self) -> Schema:
+        made = (Field(one.name, one.type, one.nullable) for one in self.aggregates)
+        return Schema((*self.key_schema.fields, *made, CHANGE))
+
+    def needs(self, wanted: Columns) -> Columns:
+        return columns_of(*(part for made in self.aggregates for part in made.expressions()))
+
+    def text(self) -> str:
+        return "; ".join(map(str, self.aggregates))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ReduceNode(StatefulNode):
+    """Unites the rows of a key (and window) two by two with a Python function; rows keep their columns."""
+
+    function: Callable[..., Any]
+    window: Window | None = None
+    errors: ErrorPolicy = "fail"
+
+    verb: ClassVar[str] = "reduce"
+
+    @cached_property
+    def schema(self) -> Schema:
+        rows = self.inputs[0].schema.visible()
+        rest = tuple(field for field in rows.fields if field.name not in self.key_schema)
+        if self.window is None:
+            return Schema((*self.key_schema.fields, *rest, CHANGE))
+        return Schema((*self.key_schema.fields, *WINDOW_FIELDS, *rest))
+
+    @cached_property
+    def tags(self) -> dict[str, Schema]:
+        found = {} if self.window is None else {self.window.late: self.inputs[0].schema}
+        return {**found, "dead_letter": DEAD_LETTER_SCHEMA} if self.dead_letter else found
+
+    def needs(self, wanted: Columns) -> Columns:
+        return frozenset(self.inputs[0].schema.visible().names)
+
+    def text(self) -> str:
+        over = f" window {self.window}" if self.window else ""
+        return f"{getattr(self.function, '__name__', 'function')}{over}"
+
+    def notes(self) -> str:
+        return " ".join(part for part in (super().notes(), policy_text(self.errors)) if part)

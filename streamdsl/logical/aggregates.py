@@ -1,0 +1,111 @@
+"""Aggregates bound to a schema: argument casts and result types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+from streamdsl.logical.expression import (
+    Aggregation,
+    ColumnRef,
+    Expression,
+    Typed,
+    TypedAggregate,
+    aggregations,
+    column_names,
+    rewrite,
+    text_of,
+)
+from streamdsl.logical.types import FLOAT, INT, UINT, convert, is_float, is_number, is_ordered, retyped
+
+if TYPE_CHECKING:
+    from streamdsl.logical.bind import Binder
+
+__all__ = ["bind_aggregate", "slug_of", "split"]
+
+#: Aggregates that always have a value.
+_NEVER_NULL: Final = frozenset({"count", "sum", "n_unique", "to_list", "top_k"})
+
+
+def bind_aggregate(binder: Binder, name: str, node: Aggregation) -> TypedAggregate:
+    """Return the aggregate with typed arguments, as the column `name`."""
+    for part in (node.argument, node.by, node.where):
+        if part is not None and any(aggregations(part)):
+            raise binder.error(
+                f"{text_of(node)} is an aggregate of an aggregate",
+                "compute the inner one with with_columns first",
+            )
+    argument = None if node.argument is None else binder.bind_value(node.argument)
+    by = None if node.by is None else binder.bind_value(node.by)
+    where = None if node.where is None else binder.bind_bool(node.where)
+    if by is not None and not is_ordered(by.type):
+        raise binder.error(f"{node.kind} cannot order by {by} ({by.type})")
+    argument, type_ = _typed(binder, node, argument)
+    return TypedAggregate(
+        name=name,
+        kind=node.kind,
+        type=type_,
+        nullable=node.kind not in _NEVER_NULL,
+        argument=argument,
+        by=by,
+        where=where,
+        params=node.params,
+        frame=node.frame,
+        custom=node.custom,
+    )
+
+
+def _typed(binder: Binder, node: Aggregation, argument: Typed | None) -> tuple[Typed | None, pa.DataType]:
+    kind = node.kind
+    if argument is None:
+        return None, INT
+    if kind in ("sum", "mean", "std", "var"):
+        if pa.types.is_boolean(argument.type):
+            argument = Typed("cast_i64", INT, (argument,), (True,), nullable=argument.nullable)
+        if not is_number(argument.type):
+            raise binder.error(f"{kind} needs numbers, not {argument} ({argument.type})")
+        if kind == "sum" and not is_float(argument.type):
+            target = UINT if argument.type == UINT else INT
+            return retyped(argument, target), target
+        return retyped(convert(argument, FLOAT), FLOAT), FLOAT
+    if kind in ("min", "max", "n_unique") and not is_ordered(argument.type):
+        raise binder.error(f"{kind} cannot compare {argument} ({argument.type})")
+    if kind == "n_unique":
+        return argument, INT
+    if kind in ("to_list", "top_k"):
+        return argument, pa.list_(argument.type)
+    if kind == "custom":
+        result: Any = node.custom.result_type
+        return argument, result
+    return argument, argument.type
+
+
+def slug_of(node: Aggregation) -> str:
+    """Return a short name for an aggregate, from its kind, its columns and its frame."""
+    parts = [node.kind, *column_names(node)]
+    parts += [str(value) for name, value in node.params if value not in (0, 1) or name == "n" and value != 1]
+    if node.frame is not None:
+        parts.append(node.frame.slug)
+    return "_".join(parts)
+
+
+def split(node: Expression, taken: Iterable[str], found: dict[str, Aggregation]) -> Expression:
+    """Return the expression with its aggregates replaced by columns; the columns are added to `found`."""
+    used = set(taken)
+
+    def replaced(part: Expression) -> Expression | None:
+        if not isinstance(part, Aggregation):
+            return None
+        for name, known in found.items():
+            if known == part:
+                return ColumnRef(name)
+        base = f"_{slug_of(part)}"
+        name, number = base, 2
+        while name in used or name in found:
+            name, number = f"{base}_{number}", number + 1
+        found[name] = part
+        return ColumnRef(name)
+
+    return rewrite(node, replaced)

@@ -1,0 +1,394 @@
+"""Binding: an expression meets a schema; types are checked and casts written out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+import pyarrow as pa
+
+from streamdsl.errors import TopologyError
+from streamdsl.logical.expression import (
+    Aggregation,
+    Call,
+    ColumnRef,
+    Constant,
+    Expression,
+    Named,
+    Typed,
+    TypedAggregate,
+    text_of,
+)
+from streamdsl.logical.types import (
+    BOOL,
+    FLOAT,
+    INT,
+    TEXT,
+    TIMESTAMP,
+    UINT,
+    common_type,
+    convert,
+    is_float,
+    is_integer,
+    is_number,
+    is_ordered,
+    is_passed_through,
+    is_text,
+    is_time,
+    literal,
+    literal_of,
+    retyped,
+)
+from streamdsl.schema import Schema
+
+__all__ = ["Binder"]
+
+_SYMBOLS: Final = {
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "div": "/",
+    "floordiv": "//",
+    "mod": "%",
+    "pow": "**",
+    "neg": "-",
+    "and": "&",
+    "or": "|",
+    "not": "~",
+    "eq": "==",
+    "ne": "!=",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+}
+_FLOAT_FUNCTIONS: Final = frozenset(
+    "exp log log10 sin cos tan asin acos atan radians sqrt atan2 is_nan is_finite".split()
+)
+_TEXT_RESULTS: Final = {
+    "str_lower": TEXT,
+    "str_upper": TEXT,
+    "str_strip": TEXT,
+    "str_slice": TEXT,
+    "str_replace": TEXT,
+    "str_split_part": TEXT,
+    "str_extract": TEXT,
+    "str_length": INT,
+    "str_starts_with": BOOL,
+    "str_ends_with": BOOL,
+    "str_contains": BOOL,
+}
+_FLOAT_SPEC: Final = re.compile(r".*[feg%]|.*\.\d+", re.ASCII)
+
+
+class Binder:
+    """Binds expressions of one verb to one schema.
+
+    Parameters
+    ----------
+    schema : Schema
+    verb : str
+        Stands in front of every error.
+    """
+
+    def __init__(self, schema: Schema, verb: str) -> None:
+        self.schema = schema
+        self.verb = verb
+        # The node is kept beside its result: an id is only its own while it lives.
+        self._memo: dict[int, tuple[Expression, Typed]] = {}
+
+    def bind(self, node: Expression) -> Typed:
+        """Return the typed expression.
+
+        Raises
+        ------
+        TopologyError
+            Unknown column, wrong type, or an aggregate where none can be.
+        """
+        known = self._memo.get(id(node))
+        if known is None:
+            known = self._memo[id(node)] = (node, self._bind(node))
+        return known[1]
+
+    def bind_value(self, node: Expression) -> Typed:
+        """Return the typed expression of a new column, which must have a type."""
+        typed = self.bind(node)
+        if pa.types.is_null(typed.type):
+            raise self.error(f"{text_of(node)} has no type", "write lit(None).cast(type)")
+        return typed
+
+    def bind_bool(self, node: Expression) -> Typed:
+        """Return the typed expression, which must be a condition."""
+        return self._bool(self.bind(node), "a condition")
+
+    def error(self, message: str, remedy: str | None = None) -> TopologyError:
+        """Return the error with the verb in front."""
+        return TopologyError(f"{self.verb}: {message}", remedy=remedy)
+
+    def _bind(self, node: Expression) -> Typed:
+        if isinstance(node, ColumnRef):
+            return self._column(node.name)
+        if isinstance(node, Constant):
+            return literal_of(node.value)
+        if isinstance(node, Named):
+            return self.bind(node.argument)
+        if isinstance(node, Aggregation):
+            raise self.error(
+                f"{text_of(node)} is an aggregate and cannot stand here",
+                "aggregates belong to with_columns, select and filter of a keyed stream, or to aggregate()",
+            )
+        return self._bind_call(node)
+
+    def _column(self, name: str) -> Typed:
+        try:
+            field = self.schema.field(name)
+        except TopologyError as error:
+            raise self.error(error.message, error.remedy) from None
+        return Typed("column", field.type, params=(name,), nullable=field.nullable)
+
+    def _bind_call(self, node: Call) -> Typed:
+        op, args = node.op, [self.bind(arg) for arg in node.args]
+        special = _RULES.get(op)
+        if special is not None:
+            return special(self, op, args, node.params)
+        if op in _FLOAT_FUNCTIONS:
+            result = BOOL if op in ("is_nan", "is_finite") else FLOAT
+            return self._strict(op, result, [self._float(arg, op) for arg in args])
+        if op in _TEXT_RESULTS:
+            return self._text_function(op, args, node.params)
+        if op.startswith("dt_"):
+            return self._time_function(op, args[0], node.params)
+        raise self.error(f"unknown operation {op}")
+
+    @staticmethod
+    def _strict(op: str, type_: pa.DataType, args: list[Typed], params: tuple[Any, ...] = ()) -> Typed:
+        return Typed(op, type_, tuple(args), params, nullable=any(arg.nullable for arg in args))
+
+    def _wrong(self, op: str, args: list[Typed], needs: str, remedy: str | None = None) -> NoReturn:
+        shown = " and ".join(f"{arg} ({arg.type})" for arg in args)
+        raise self.error(f"{_SYMBOLS.get(op, op)} needs {needs}, not {shown}", remedy)
+
+    # Numbers ---------------------------------------------------------------------------------------------------
+
+    def _float(self, arg: Typed, op: str) -> Typed:
+        if pa.types.is_null(arg.type):
+            return literal(None, FLOAT)
+        if not is_number(arg.type):
+            self._wrong(op, [arg], "numbers")
+        return retyped(convert(arg, FLOAT), FLOAT)
+
+    def _numbers(self, op: str, args: list[Typed]) -> tuple[list[Typed], pa.DataType]:
+        """Bring two operands to int64, uint64 or float64."""
+        for arg in args:
+            if pa.types.is_boolean(arg.type):
+                self._wrong(op, args, "numbers", "write .cast(int) to calculate with a condition")
+            if not is_number(arg.type) and not pa.types.is_null(arg.type):
+                self._wrong(op, args, "numbers")
+        if any(is_float(arg.type) for arg in args):
+            target = FLOAT
+        else:
+            target = UINT if common_type(args) == UINT else INT
+        return [retyped(convert(arg, target), target) for arg in args], target
+
+    def _arithmetic(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
+        if op == "add" and any(is_text(arg.type) for arg in args):
+            if not all(is_text(arg.type) or pa.types.is_null(arg.type) for arg in args):
+                self._wrong(op, args, "two numbers or two texts", 'use format("{}{}", ...) to put numbers into a text')
+            return self._concat(op, args, ())
+        if op in ("add", "sub") and any(is_time(arg.type) for arg in args):
+            return self._shift(op, args)
+        numbers, type_ = self._numbers(op, args)
+        if op == "pow" and type_ != FLOAT:
+            exponent = numbers[1]
+            if exponent.op != "literal" or exponent.params[0] is None or exponent.params[0] < 0:
+                numbers, type_ = [self._float(arg, op) for arg in args], FLOAT
+        result = self._strict(op, type_, numbers)
+        if op in ("floordiv", "mod") and type_ != FLOAT:
+            return Typed(op, type_, result.args, nullable=True)
+        return result
+
+    def _shift(self, op: str, args: list[Typed]) -> Typed:
+        """Timestamps and milliseconds."""
+        left, right = args
+        plain = [literal(None, INT) if pa.types.is_null(arg.type) else arg for arg in args]
+        if is_time(left.type) and is_time(right.type):
+            if op == "add":
+                self._wrong(op, args, "a timestamp and a duration")
+            return self._strict(op, INT, [retyped(arg, INT) for arg in plain])
+        other = plain[1] if is_time(left.type) else plain[0]
+        if not is_integer(other.type) or (op == "sub" and is_time(right.type)):
+            self._wrong(op, args, "a timestamp and a duration", "durations are a timedelta or milliseconds")
+        result = left.type if is_time(left.type) else right.type
+        moved = [retyped(arg if is_time(arg.type) else convert(arg, INT), INT) for arg in plain]
+        return self._strict(op, result, moved)
+
+    def _divide(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
+        numbers, type_ = self._numbers(op, args)
+        floats = [self._float(arg, op) for arg in numbers]
+        if type_ == FLOAT:
+            return self._strict(op, FLOAT, floats)
+        return Typed(op, FLOAT, tuple(floats), ("int",), nullable=True)
+
+    def _unary(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
+        (value,), type_ = self._numbers(op, args)
+        if op == "neg" and type_ == UINT:
+            value, type_ = convert(value, INT), INT
+        if op == "neg" and value.op == "literal" and value.params[0] is not None:
+            return literal(-value.params[0], type_)
+        if op in ("round", "floor", "ceil"):
+            if type_ != FLOAT and not (op == "round" and params[0] < 0):
+                return value
+            return self._strict(op, FLOAT, [self._float(value, op)], params)
+        if op == "sign":
+            return self._strict(op, FLOAT, [self._float(value, op)])
+        return self._strict(op, type_, [value])
+
+    # Comparison and logic --------------------------------------------------------------------------------------
+
+    def _unified(self, op: str, args: list[Typed]) -> tuple[list[Typed], pa.DataType]:
+        type_ = common_type(args)
+        if type_ is None:
+            self._wrong(op, args, "values of one type")
+        if pa.types.is_null(type_):
+            raise self.error(f"{_SYMBOLS.get(op, op)} of nothing but None has no type", "write lit(None).cast(type)")
+        return [convert(arg, type_) for arg in args], type_
+
+    def _compare(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
+        if not all(is_ordered(arg.type) for arg in args):
+            self._wrong(op, args, "comparable values")
+        mixed = {arg.type == UINT for arg in args if is_integer(arg.type)} == {True, False}
+        if mixed and common_type(args) != UINT:
+            # Neither 64-bit type holds the other's values: an exact cast would refuse rows.
+            return self._strict(op, BOOL, [self._float(arg, op) for arg in args])
+        same, _type = self._unified(op, args)
+        return self._strict(op, BOOL, same)
+
+    def _bool(self, arg: Typed, what: str) -> Typed:
+        if pa.types.is_null(arg.type):
+            return literal(None, BOOL)
+        if not pa.types.is_boolean(arg.type):
+            raise self.error(f"{what} must be true or false, not {arg} ({arg.type})", "write a comparison")
+        return arg
+
+    def _logic(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
+        return self._strict(op, BOOL, [self._bool(arg, f"each side of {_SYMBOLS[op]}") for arg in args])
+
+    def _null_test(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
+        if pa.types.is_null(args[0].type):
+            return literal(op == "is_null", BOOL)
+        return Typed(op, BOOL, tuple(args), nullable=False)
+
+    def _is_in(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
+        (value,), listed = args, [literal_of(item) for item in params[0]]
+        if not is_ordered(value.type):
+            self._wrong(op, args, "a value that can be compared")
+        same, _type = self._unified(op, [value, *listed])
+        return self._strict(op, BOOL, same[:1], (tuple(item.params[0] for item in same[1:]),))
+
+    # Choice ----------------------------------------------------------------------------------------------------
+
+    def _choose(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
+        same, type_ = self._unified(op, args)
+        if op != "coalesce" and not is_ordered(type_):
+            self._wrong(op, args, "comparable values")
+        return Typed(op, type_, tuple(same), nullable=all(arg.nullable for arg in same))
+
+    def _when(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
+        conditions = [self._bool(arg, "the condition of when()") for arg in args[:-1:2]]
+        values, type_ = self._unified(op, [*args[1::2], args[-1]])
+        pairs = [part for pair in zip(conditions, values[:-1], strict=True) for part in pair]
+        nullable = any(value.nullable for value in values)
+        return Typed(op, type_, (*pairs, values[-1]), nullable=nullable)
+
+    def _replace(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
+        value, default = args
+        keys, _key_type = self._unified(op, [value, *(literal_of(key) for key in params[0])])
+        values, type_ = self._unified(op, [*(literal_of(item) for item in params[1]), default])
+        constants = (tuple(key.params[0] for key in keys[1:]), tuple(item.params[0] for item in values[:-1]))
+        missing = values[-1]
+        parts = (keys[0],) if missing.op == "literal" and missing.params[0] is None else (keys[0], missing)
+        return Typed(op, type_, parts, constants, nullable=any(item.nullable for item in values))
+
+    # Text and time ---------------------------------------------------------------------------------------------
+
+    def _text_function(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
+        texts = [literal(None, TEXT) if pa.types.is_null(arg.type) else arg for arg in args]
+        if not all(is_text(arg.type) for arg in texts):
+            self._wrong(f".str.{op[4:]}", args, "texts", "write .cast(str) first")
+        result = self._strict(op, _TEXT_RESULTS[op], texts, params)
+        if op in ("str_split_part", "str_extract"):
+            return Typed(op, TEXT, result.args, params, nullable=True)
+        return result
+
+    def _time_function(self, op: str, arg: Typed, params: tuple[Any, ...]) -> Typed:
+        if pa.types.is_date32(arg.type):
+            arg = convert(arg, TIMESTAMP)
+        if pa.types.is_null(arg.type):
+            arg = literal(None, TIMESTAMP)
+        if not is_time(arg.type) and not is_integer(arg.type):
+            self._wrong(f".dt.{op[3:]}", [arg], "a timestamp, a date or milliseconds")
+        arg = convert(arg, INT) if arg.type == UINT else arg
+        return self._strict(op, arg.type if op == "dt_truncate" else INT, [arg], params)
+
+    def text(self, arg: Typed) -> Typed:
+        """Return any value as text."""
+        if pa.types.is_null(arg.type):
+            return literal(None, TEXT)
+        if is_text(arg.type) or is_passed_through(arg.type):
+            return retyped(arg, TEXT)
+        name = "timestamp" if is_time(arg.type) else "date" if pa.types.is_date32(arg.type) else str(arg.type)
+        return self._strict("cast_str", TEXT, [arg], (name,))
+
+    def _concat(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
+        return self._strict("concat", TEXT, [self.text(arg) for arg in args])
+
+    def _format(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
+        shown = [self._formatted(arg, spec) for arg, spec in zip(args, params[1], strict=True)]
+        return self._strict(op, TEXT, shown, params)
+
+    def _formatted(self, arg: Typed, spec: str) -> Typed:
+        if is_number(arg.type):
+            if _FLOAT_SPEC.fullmatch(spec):
+                return self._float(arg, "format")
+            if spec.endswith(("d", "s")) and (is_float(arg.type) or spec.endswith("s")):
+                raise self.error(f"format: {{:{spec}}} does not fit {arg} ({arg.type})", "use {:.0f}")
+            return arg
+        if spec not in ("", "s"):
+            raise self.error(f"format: {{:{spec}}} needs a number, not {arg} ({arg.type})")
+        return self.text(arg)
+
+    def _event_time(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
+        return Typed(op, TIMESTAMP, nullable=False)
+
+    def _cast(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
+        from streamdsl.logical.cast import cast
+
+        return cast(self, args[0], params[0], params[1])
+
+    # Aggregates ------------------------------------------------------------------------------------------------
+
+    def bind_aggregate(self, name: str, node: Aggregation) -> TypedAggregate:
+        """Return the typed aggregate as the column `name`."""
+        from streamdsl.logical.aggregates import bind_aggregate
+
+        return bind_aggregate(self, name, node)
+
+
+_Rule = Callable[[Binder, str, list[Typed], tuple[Any, ...]], Typed]
+_RULES: Final[dict[str, _Rule]] = {
+    **dict.fromkeys(("add", "sub", "mul", "floordiv", "mod", "pow"), Binder._arithmetic),
+    **dict.fromkeys(("neg", "abs", "round", "floor", "ceil", "sign"), Binder._unary),
+    **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), Binder._compare),
+    **dict.fromkeys(("and", "or", "not"), Binder._logic),
+    **dict.fromkeys(("is_null", "not_null"), Binder._null_test),
+    **dict.fromkeys(("coalesce", "least", "greatest"), Binder._choose),
+    "div": Binder._divide,
+    "is_in": Binder._is_in,
+    "when": Binder._when,
+    "replace": Binder._replace,
+    "concat": Binder._concat,
+    "format": Binder._format,
+    "time": Binder._event_time,
+    "cast": Binder._cast,
+}

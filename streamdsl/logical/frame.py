@@ -1,0 +1,38 @@
+"""Frame: aggregates over the earlier records of the row's key; one row in, one row out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from streamdsl.logical.expression import TypedAggregate, columns_of
+from streamdsl.logical.node import Columns, StatefulNode
+from streamdsl.schema import Field, Schema
+
+__all__ = ["FrameNode"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FrameNode(StatefulNode):
+    """Appends one column an aggregate; rows too late for a rolling frame leave by the tag `late`."""
+
+    aggregates: tuple[TypedAggregate, ...]
+
+    verb: ClassVar[str] = "frame"
+
+    @cached_property
+    def schema(self) -> Schema:
+        added = (Field(made.name, made.type, made.nullable) for made in self.aggregates)
+        return Schema((*self.inputs[0].schema.fields, *added))
+
+    @cached_property
+    def tags(self) -> dict[str, Schema]:
+        return {"late": self.inputs[0].schema}
+
+    def needs(self, wanted: Columns) -> Columns:
+        own = frozenset(made.name for made in self.aggregates)
+        return (wanted - own) | columns_of(*(part for made in self.aggregates for part in made.expressions()))
+
+    def text(self) -> str:
+        return "; ".join(map(str, self.aggregates))

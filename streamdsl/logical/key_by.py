@@ -1,0 +1,44 @@
+"""KeyBy: rows of one key come together, and meet the state of their key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from streamdsl.errors import InternalError
+from streamdsl.logical.node import Columns, Node
+from streamdsl.schema import Field, Schema
+
+__all__ = ["KeyByNode", "key_of"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class KeyByNode(Node):
+    """Gives each row the key made of the columns `keys`; rows with a null component are dropped and counted."""
+
+    keys: tuple[str, ...]
+
+    verb: ClassVar[str] = "key_by"
+
+    @cached_property
+    def key_schema(self) -> Schema:
+        """Names and types of the key's components."""
+        fields = (self.inputs[0].schema.field(name) for name in self.keys)
+        return Schema(tuple(Field(field.name, field.type, nullable=False) for field in fields))
+
+    def needs(self, wanted: Columns) -> Columns:
+        return wanted | frozenset(self.keys)
+
+    def text(self) -> str:
+        return ", ".join(self.keys) or "(everything)"
+
+
+def key_of(node: Node) -> KeyByNode:
+    """Return the key_by whose keys the rows in front of `node` still have."""
+    step = node
+    while not isinstance(step, KeyByNode):
+        if len(step.inputs) != 1:
+            raise InternalError(f"{node.verb} stands on a stream without a key")
+        step = step.inputs[0]
+    return step

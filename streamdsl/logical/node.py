@@ -1,0 +1,131 @@
+"""What all logical nodes have. A node is frozen; plans are graphs of nodes, compared by identity."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar, TypeVar
+
+from streamdsl.connectors.base import Sink
+from streamdsl.logical.expression import Typed
+from streamdsl.policies import DeadLetter, ErrorPolicy
+from streamdsl.schema import Field, Schema
+from streamdsl.windows import format_duration
+
+__all__ = ["Columns", "Node", "StatefulNode"]
+
+#: The columns a plan still needs, by name.
+Columns = frozenset[str]
+N = TypeVar("N", bound="Node")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Node:
+    """One step of the meaning of a topology.
+
+    `where` is the line that wrote it, for errors; it is no part of what the node means.
+    """
+
+    inputs: tuple[Node, ...] = ()
+    where: str = field(default="", repr=False)
+
+    #: Rows leave in the order and number they come, each computed from its own columns alone.
+    stateless: ClassVar[bool] = False
+    verb: ClassVar[str] = ""
+
+    @cached_property
+    def schema(self) -> Schema:
+        """Columns of the main output, hidden ones included."""
+        return self.inputs[0].schema
+
+    @cached_property
+    def tags(self) -> dict[str, Schema]:
+        """Columns of the other outputs, by tag."""
+        return {}
+
+    @property
+    def dead_letter(self) -> DeadLetter | None:
+        """Where the records go that the node refuses."""
+        policy: ErrorPolicy = getattr(self, "errors", "fail")
+        return policy if isinstance(policy, DeadLetter) else None
+
+    def needs(self, wanted: Columns) -> Columns:
+        """Return the input columns without which the `wanted` output columns cannot be made."""
+        return wanted
+
+    def tag_needs(self, tag: str, wanted: Columns) -> Columns:
+        """Return the input columns without which the `wanted` columns of an output tag cannot be made."""
+        return wanted if self.tags[tag] is self.inputs[0].schema else frozenset()
+
+    def with_inputs(self: N, inputs: Sequence[Node]) -> N:
+        """Return the node over other inputs; itself if nothing changes."""
+        if len(inputs) == len(self.inputs) and all(a is b for a, b in zip(inputs, self.inputs, strict=True)):
+            return self
+        return replace(self, inputs=tuple(inputs))
+
+    def identity(self) -> tuple[Hashable, ...]:
+        """Return what the node means, apart from its inputs: equal nodes do the same."""
+        skipped = {"inputs", "where"}
+        values = (getattr(self, part.name) for part in dataclasses.fields(self) if part.name not in skipped)
+        return (type(self).__name__, *(_hashable(value) for value in values))
+
+    def text(self) -> str:
+        """Return the node's own part of a printed plan."""
+        return ""
+
+    def notes(self) -> str:
+        """Return what stands behind the node in a printed plan."""
+        return ""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StatefulNode(Node):
+    """A node that keeps state by key. `name` is the identity of that state; `named` tells who chose it."""
+
+    name: str
+    named: bool = False
+
+    @cached_property
+    def key_schema(self) -> Schema:
+        """Names and types of the key's components."""
+        from streamdsl.logical.key_by import key_of
+
+        return key_of(self).key_schema
+
+    def notes(self) -> str:
+        return f"[state {self.name}]"
+
+
+def _hashable(value: Any) -> Hashable:
+    try:
+        hash(value)
+    except TypeError:
+        # User objects may be mutable: two of them are never taken for one.
+        return ("object", id(value))
+    if isinstance(value, (Typed, Schema, Field, str, tuple)):
+        return value if not isinstance(value, tuple) else tuple(_hashable(item) for item in value)
+    return (type(value).__name__, value)
+
+
+def policy_text(policy: ErrorPolicy) -> str:
+    """Return an error policy for a printed plan; nothing for the default."""
+    if policy == "fail":
+        return ""
+    return f"errors={policy}" if isinstance(policy, str) else f"errors=dead_letter({policy.name})"
+
+
+def sink_text(sink: Sink) -> str:
+    """Return the class of a connector for a printed plan."""
+    return type(sink).__name__
+
+
+def joined(*parts: str) -> str:
+    """Return the parts that are not empty, with spaces between."""
+    return " ".join(part for part in parts if part)
+
+
+def duration_text(label: str, ms: int | None) -> str:
+    """Return ``label=5s``; nothing for None and 0."""
+    return f"{label}={format_duration(ms)}" if ms else ""

@@ -1,0 +1,78 @@
+"""Process: a user's operator with state by key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from streamdsl.logical.node import Columns, StatefulNode, joined, policy_text
+from streamdsl.policies import ErrorPolicy
+from streamdsl.schema import DEAD_LETTER_SCHEMA, Schema
+from streamdsl.windows import Window
+
+__all__ = ["NativeNode", "ProcessNode"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ProcessNode(StatefulNode):
+    """A `Processor`, class or instance; with `window` its `process_window`."""
+
+    processor: Any
+    output: Schema
+    outputs: tuple[tuple[str, Schema], ...] = ()
+    window: Window | None = None
+    errors: ErrorPolicy = "fail"
+
+    verb: ClassVar[str] = "process"
+
+    @cached_property
+    def schema(self) -> Schema:
+        return self.output
+
+    @cached_property
+    def tags(self) -> dict[str, Schema]:
+        found = dict(self.outputs)
+        if self.window is not None:
+            found[self.window.late] = self.inputs[0].schema
+        if self.dead_letter:
+            found["dead_letter"] = DEAD_LETTER_SCHEMA
+        return found
+
+    def needs(self, wanted: Columns) -> Columns:
+        return frozenset(self.inputs[0].schema.visible().names)
+
+    def text(self) -> str:
+        owner = self.processor if isinstance(self.processor, type) else type(self.processor)
+        over = f" window {self.window}" if self.window else ""
+        return f"{owner.__name__}{over} -> ({', '.join(self.output.visible().names)})"
+
+    def notes(self) -> str:
+        return joined(super().notes(), policy_text(self.errors))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NativeNode(StatefulNode):
+    """A user's own native operator, made by `factory`."""
+
+    factory: Callable[[], Any]
+    output: Schema
+    outputs: tuple[tuple[str, Schema], ...] = ()
+
+    verb: ClassVar[str] = "native"
+
+    @cached_property
+    def schema(self) -> Schema:
+        return self.output
+
+    @cached_property
+    def tags(self) -> dict[str, Schema]:
+        return dict(self.outputs)
+
+    def needs(self, wanted: Columns) -> Columns:
+        # Nobody can see into it: it gets its columns where it expects them.
+        return frozenset(self.inputs[0].schema.visible().names)
+
+    def text(self) -> str:
+        return f"{getattr(self.factory, '__name__', 'factory')} -> ({', '.join(self.output.visible().names)})"

@@ -1,0 +1,52 @@
+"""PythonFunction: a user's function sees each row, or each batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+from streamdsl.logical.node import Columns, Node, joined, policy_text
+from streamdsl.policies import ErrorPolicy
+from streamdsl.schema import DEAD_LETTER_SCHEMA, Schema
+
+__all__ = ["PythonFunctionNode"]
+
+Mode = Literal["map", "flat_map", "filter", "peek", "batches"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PythonFunctionNode(Node):
+    """Calls `function`. `output` is the schema of what it returns; None where rows pass unchanged."""
+
+    mode: Mode
+    function: Callable[..., Any]
+    output: Schema | None = None
+    errors: ErrorPolicy = "fail"
+
+    verb: ClassVar[str] = "python"
+
+    @cached_property
+    def schema(self) -> Schema:
+        return self.inputs[0].schema if self.output is None else self.output
+
+    @cached_property
+    def tags(self) -> dict[str, Schema]:
+        return {"dead_letter": DEAD_LETTER_SCHEMA} if self.dead_letter else {}
+
+    @property
+    def name(self) -> str:
+        """Mode and function, for metrics and errors."""
+        return f"{self.mode}.{getattr(self.function, '__name__', type(self.function).__name__)}"
+
+    def needs(self, wanted: Columns) -> Columns:
+        visible = frozenset(self.inputs[0].schema.visible().names)
+        return visible | wanted if self.output is None else visible
+
+    def text(self) -> str:
+        made = "" if self.output is None else f"-> ({', '.join(self.output.names)})"
+        return joined(self.name, made)
+
+    def notes(self) -> str:
+        return policy_text(self.errors)

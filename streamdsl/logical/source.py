@@ -1,0 +1,72 @@
+"""Source: rows come in, with their event time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from streamdsl.connectors.base import METADATA_COLUMNS, Source
+from streamdsl.logical.node import Columns, Node, duration_text, joined, policy_text
+from streamdsl.policies import ErrorPolicy
+from streamdsl.schema import DEAD_LETTER_SCHEMA, Field, Schema
+
+__all__ = ["SourceNode"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SourceNode(Node):
+    """Reads `columns` of a source whose rows are `declared`.
+
+    `timestamp` names the column of the event time; None takes the record's own.
+    """
+
+    name: str
+    source: Source
+    declared: Schema
+    columns: tuple[str, ...]
+    timestamp: str | None = None
+    disorder_ms: int = 0
+    idle_timeout_ms: int | None = None
+    max_ahead_ms: int | None = None
+    external_watermarks: bool = False
+    errors: ErrorPolicy = "fail"
+
+    verb: ClassVar[str] = "source"
+
+    @cached_property
+    def schema(self) -> Schema:
+        return readable(self.declared).select(self.columns)
+
+    @cached_property
+    def tags(self) -> dict[str, Schema]:
+        return {"dead_letter": DEAD_LETTER_SCHEMA} if self.dead_letter else {}
+
+    def needs(self, wanted: Columns) -> Columns:
+        return wanted | {self.timestamp} if self.timestamp else wanted
+
+    def tag_needs(self, tag: str, wanted: Columns) -> Columns:
+        return frozenset()
+
+    def text(self) -> str:
+        shown = ", ".join(field.name for field in self.schema.fields if not field.hidden)
+        hidden = [field.name for field in self.schema.fields if field.hidden]
+        # Metadata columns are worth a word only once the unused ones are gone.
+        extra = f" + {', '.join(hidden)}" if hidden and len(self.columns) < len(readable(self.declared)) else ""
+        return f"{self.name} ({shown}{extra})"
+
+    def notes(self) -> str:
+        return joined(
+            f"time={self.timestamp}" if self.timestamp else "",
+            duration_text("disorder", self.disorder_ms),
+            duration_text("idle_timeout", self.idle_timeout_ms),
+            duration_text("max_ahead", self.max_ahead_ms),
+            "watermarks=external" if self.external_watermarks else "",
+            policy_text(self.errors),
+        )
+
+
+def readable(declared: Schema) -> Schema:
+    """Return all columns that can be read: the declared ones and the hidden metadata columns."""
+    hidden = (Field(name, type_, hidden=True) for name, type_ in METADATA_COLUMNS.items() if name not in declared)
+    return Schema((*declared.fields, *hidden))

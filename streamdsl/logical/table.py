@@ -1,0 +1,28 @@
+"""Table: the last row of each key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from streamdsl.logical.aggregate import CHANGE
+from streamdsl.logical.node import Columns, StatefulNode
+from streamdsl.schema import Schema
+
+__all__ = ["TableNode"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TableNode(StatefulNode):
+    """Keeps the last row of each key, by arrival, and emits its changes."""
+
+    verb: ClassVar[str] = "table"
+
+    @cached_property
+    def schema(self) -> Schema:
+        return Schema((*self.inputs[0].schema.visible().fields, CHANGE))
+
+    def needs(self, wanted: Columns) -> Columns:
+        # The state holds the whole row, whoever reads it today.
+        return frozenset(self.inputs[0].schema.visible().names)

@@ -1,0 +1,44 @@
+"""WindowAggregate: many rows in, one row out for each key and window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from streamdsl.logical.aggregate import WINDOW_FIELDS
+from streamdsl.logical.expression import TypedAggregate, columns_of
+from streamdsl.logical.node import Columns, StatefulNode, duration_text, joined
+from streamdsl.schema import Field, Schema
+from streamdsl.windows import Window
+
+__all__ = ["WindowAggregateNode"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class WindowAggregateNode(StatefulNode):
+    """Aggregates by key and window; rows that no window took leave by the window's tag of late rows."""
+
+    window: Window
+    aggregates: tuple[TypedAggregate, ...]
+
+    verb: ClassVar[str] = "window_aggregate"
+
+    @cached_property
+    def schema(self) -> Schema:
+        made = (Field(one.name, one.type, one.nullable) for one in self.aggregates)
+        return Schema((*self.key_schema.fields, *WINDOW_FIELDS, *made))
+
+    @cached_property
+    def tags(self) -> dict[str, Schema]:
+        return {self.window.late: self.inputs[0].schema}
+
+    def needs(self, wanted: Columns) -> Columns:
+        return columns_of(*(part for made in self.aggregates for part in made.expressions()))
+
+    def text(self) -> str:
+        return f"{self.window}: {'; '.join(map(str, self.aggregates))}"
+
+    def notes(self) -> str:
+        emit = "" if self.window.emit == "close" else f"emit={self.window.emit}"
+        return joined(emit, duration_text("grace", self.window.grace_ms), super().notes())

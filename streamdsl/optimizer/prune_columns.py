@@ -1,0 +1,71 @@
+"""Prune columns: nothing is read, computed or passed on that nobody reads."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from streamdsl.logical.merge import MergeNode
+from streamdsl.logical.node import Columns, Node
+from streamdsl.logical.output import OutputNode
+from streamdsl.logical.plan import LogicalPlan
+from streamdsl.logical.process import NativeNode
+from streamdsl.logical.project import ProjectNode, narrowed
+from streamdsl.logical.source import SourceNode
+
+__all__ = ["prune_columns"]
+
+
+def prune_columns(plan: LogicalPlan) -> LogicalPlan:
+    """Return the plan in which sources read, and projections make, only columns that are used."""
+    wanted = _wanted(plan)
+
+    def change(node: Node, old: Node) -> Node:
+        used = wanted[id(old)]
+        if isinstance(node, SourceNode):
+            return dataclasses.replace(node, columns=tuple(name for name in node.columns if name in used))
+        if isinstance(node, ProjectNode):
+            kept = tuple(output for output in node.outputs if output.name in used)
+            return _without_noop(dataclasses.replace(node, outputs=kept or node.outputs[:1]))
+        if isinstance(node, MergeNode):
+            names = [name for name in old.schema.names if name in used] or list(old.schema.names[:1])
+            return node.with_inputs([narrowed(source, names) for source in node.inputs])
+        if isinstance(node, NativeNode):
+            return node.with_inputs([narrowed(node.inputs[0], old.inputs[0].schema.visible().names)])
+        return node
+
+    made: dict[int, Node] = {}
+    for node in plan.nodes:
+        made[id(node)] = change(node.with_inputs([made[id(source)] for source in node.inputs]), node)
+    return plan.with_sinks(made[id(sink)] for sink in plan.sinks)
+
+
+def _without_noop(node: ProjectNode) -> Node:
+    """A projection that passes its whole input in its order is nothing."""
+    schema = node.inputs[0].schema
+    same = all(output.unchanged for output in node.outputs) and node.schema == schema
+    return node.inputs[0] if same else node
+
+
+def _wanted(plan: LogicalPlan) -> dict[int, Columns]:
+    """Return the columns of each node (by its id) that somebody reads."""
+    found: dict[int, set[str]] = {id(node): set() for node in plan.nodes}
+    for node in reversed(plan.nodes):
+        used = frozenset(found[id(node)])
+        if isinstance(node, OutputNode):
+            source = node.inputs[0]
+            # What an operator passes out by a tag it has from its own input.
+            for upstream in source.inputs:
+                found[id(upstream)] |= source.tag_needs(node.tag, used)
+            continue
+        if isinstance(node, MergeNode):
+            used = used or frozenset(node.schema.names[:1])
+        if isinstance(node, ProjectNode) and not used:
+            used = frozenset(output.name for output in node.outputs[:1])
+        if isinstance(node, SourceNode):
+            found[id(node)] |= node.needs(used)
+            if not found[id(node)]:
+                found[id(node)] = {node.columns[0]}
+            continue
+        for source in node.inputs:
+            found[id(source)] |= node.needs(used)
+    return {key: frozenset(value) for key, value in found.items()}

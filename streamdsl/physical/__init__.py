@@ -1,0 +1,1 @@
+"""How it runs: the physical plan and the way there."""

@@ -1,0 +1,292 @@
+"""The physical plan: what runs. Frozen values only; `runtime.deploy` turns them into tasks.
+
+A plan is a list of stages. A stage is a chain of operators that call one another directly; it runs as
+`parallelism` identical tasks. Stages are joined by edges, which become channels.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from streamdsl.schema import Schema
+
+#: What a column is at run time (see `_native/flow/batch.pxd`).
+Kind = Literal["bool", "i64", "u64", "f64", "str"]
+ErrorPolicy = Literal["fail", "skip", "dead_letter"]
+
+MAIN = ""
+LATE = "late"
+DEAD_LETTER = "dead_letter"
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One node of an expression, in post-order: its arguments stand before it.
+
+    `args` are indices of earlier instructions, `params` plain constants (see `_native/expr/program.pyx`).
+    """
+
+    op: str
+    kind: Kind
+    args: tuple[int, ...] = ()
+    params: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramSpec:
+    """Expressions over the columns of one batch; `outputs` are indices of instructions."""
+
+    instructions: tuple[Instruction, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSpec:
+    """Which earlier records of its key an aggregate sees."""
+
+    kind: Literal["rolling", "expanding"]
+    size_ms: int = 0
+    exclude_current: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateSpec:
+    """One aggregate: `kind` over the column `argument` of the operator's argument program.
+
+    kind: count sum min max mean std var first last to_list n_unique max_by min_by top_k lag custom.
+    `by` is the ordering column of max_by, min_by and top_k; `where` a bool column: only rows where it is true count.
+    """
+
+    name: str
+    kind: str
+    input_kind: Kind | None
+    output_kind: Kind
+    output_type: pa.DataType
+    argument: int = -1
+    by: int = -1
+    by_kind: Kind | None = None
+    where: int = -1
+    params: tuple[tuple[str, Any], ...] = ()
+    frame: FrameSpec | None = None
+    custom: Any = None
+    input_type: pa.DataType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Where an operator's rows come from: an operator of the same stage, or (operator = -1) one of the stage's edges."""
+
+    operator: int
+    edge: int = 0
+    tag: str = MAIN
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Rows that leave an operator of another stage. `hash` sends a row to the owner of its key's shard."""
+
+    stage: int
+    operator: int
+    tag: str
+    partition: Literal["forward", "hash", "gather", "rebalance"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalOperator:
+    """What every operator has. `schema` describes the main output, `tags` the others."""
+
+    name: str
+    inputs: tuple[Input, ...]
+    schema: Schema
+    tags: tuple[tuple[str, Schema], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalSource(PhysicalOperator):
+    """Head of a source stage (inputs is empty). `columns`: the columns to decode, in output order.
+
+    `timestamp` is the index of the event-time column, -1 for the record's own (the source's) time.
+    """
+
+    source: Any
+    columns: tuple[str, ...]
+    timestamp: int
+    disorder_ms: int
+    idle_timeout_ms: int | None
+    max_ahead_ms: int | None
+    external_watermarks: bool
+    errors: ErrorPolicy = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalFilter(PhysicalOperator):
+    """Keeps the rows for which the program's one output is true."""
+
+    predicate: ProgramSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalProject(PhysicalOperator):
+    """New columns. `columns[i]` is an input column to pass through, or -1: the next output of the program."""
+
+    columns: tuple[int, ...]
+    program: ProgramSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalPython(PhysicalOperator):
+    """A Python function: mode map (row → row), flat_map (row → rows), filter (row → bool), peek, batches (RecordBatch → RecordBatch)."""
+
+    mode: Literal["map", "flat_map", "filter", "peek", "batches"]
+    function: Any
+    input_schema: Schema
+    errors: ErrorPolicy = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalCounter(PhysicalOperator):
+    """Passes rows on and counts, under `metric`, those for which the predicate is true."""
+
+    metric: str
+    predicate: ProgramSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalKeyEncode(PhysicalOperator):
+    """Sets the system column KEY from the columns `keys` (indices)."""
+
+    keys: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalKeyLookup(PhysicalOperator):
+    """Turns KEY into SLOT for all keyed operators behind it; drops and counts rows with a null key.
+
+    `key_schema` names and types the key's components.
+    """
+
+    key_schema: Schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalFrame(PhysicalOperator):
+    """Appends one column an aggregate to each row. State: one field under `name` behind the lookup `lookup`.
+
+    A row that is late for a rolling frame leaves by the tag `late` (or is dropped) and is counted.
+    """
+
+    lookup: int
+    arguments: ProgramSpec
+    aggregates: tuple[AggregateSpec, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalAggregate(PhysicalOperator):
+    """Running aggregates by key, without a window: a changed row per record.
+
+    Output: key columns, the aggregates, then the hidden column `op` ("add", "replace", "withdraw").
+    """
+
+    lookup: int
+    key_schema: Schema
+    arguments: ProgramSpec
+    aggregates: tuple[AggregateSpec, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalReduce(PhysicalOperator):
+    """Running (or, with `window`, windowed) reduce by key with a Python function of two rows."""
+
+    lookup: int
+    key_schema: Schema
+    function: Any
+    input_schema: Schema
+    errors: ErrorPolicy = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSpec:
+    """An assigner. size, every, gap, offset and grace in ms."""
+
+    kind: Literal["tumbling", "hopping"]
+    size_ms: int
+    every_ms: int
+    offset_ms: int
+    grace_ms: int
+    emit: Literal["close", "update"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalWindowAggregate(PhysicalOperator):
+    """Output: key columns, window_start, window_end (timestamps), the aggregates. Late rows leave by the tag `late`."""
+
+    lookup: int
+    key_schema: Schema
+    window: WindowSpec
+    arguments: ProgramSpec
+    aggregates: tuple[AggregateSpec, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalProcess(PhysicalOperator):
+    """A user's `Processor` (class or instance, copied per task); with `window`, its `process_window`."""
+
+    lookup: int
+    key_schema: Schema
+    processor: Any
+    input_schema: Schema
+    window: WindowSpec | None = None
+    errors: ErrorPolicy = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalNative(PhysicalOperator):
+    """A user's own Cython operator: `factory()` returns an `_native.operators.base.Operator`."""
+
+    lookup: int
+    factory: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalTable(PhysicalOperator):
+    """Keeps the last row of each key (by arrival) and emits changes; adds the hidden column `op`."""
+
+    lookup: int
+    key_schema: Schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalMerge(PhysicalOperator):
+    """Unites branches of one task: the rows come out in the record's order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalSink(PhysicalOperator):
+    """End of a chain. `columns`: which input columns are written; `keys`: the key's columns when the rows are upserts."""
+
+    sink: Any
+    columns: tuple[int, ...]
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One task's work. `operators` are in topological order; an operator's inputs stand before it."""
+
+    id: int
+    parallelism: int
+    edges: tuple[Edge, ...]
+    operators: tuple[PhysicalOperator, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PhysicalPlan:
+    """`shards` is S of the keyed exchange; `state_names` the operators that keep state."""
+
+    name: str
+    parallelism: int
+    shards: int
+    stages: tuple[Stage, ...]
+    state_names: tuple[str, ...]

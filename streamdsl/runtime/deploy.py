@@ -1,0 +1,234 @@
+"""A physical plan to tasks: channels, operator chains, sources and sinks, connected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from streamdsl._native.event_time.clock import Clock
+from streamdsl._native.flow.channel import Channel
+from streamdsl._native.flow.input_gate import InputGate
+from streamdsl._native.operators.base import Operator
+from streamdsl._native.operators.discard import Discard
+from streamdsl._native.operators.fork import Fork
+from streamdsl._native.operators.merge import MergeOperator, MergePort
+from streamdsl._native.operators.output import Output
+from streamdsl._native.operators.sink import SinkOperator
+from streamdsl._native.task.source_task import SourceTask, Split
+from streamdsl._native.task.task import Task
+from streamdsl.config import Config
+from streamdsl.errors import InternalError, StateError
+from streamdsl.physical import node
+from streamdsl.runtime.chain import Chain
+from streamdsl.runtime.operators import build_operator, canonical_schema
+from streamdsl.runtime.rejects import RejectPolicy
+
+#: Batches that may wait in a channel. Small: what waits is latency, and what a barrier has to walk behind.
+CHANNEL_BATCHES = 8
+#: Rows that a reader is asked for at a time.
+CHUNK_ROWS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """What a deployment is given instead of reaching for it: clock, state, what was restored, who listens."""
+
+    config: Config
+    clock: Clock
+    listener: Any
+    new_store: Callable[[str, list[int], int], Any]  # (task id, owned shards, S) -> StateStore
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # split states by source
+    operators: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # {operator: {task index: state}}
+    shard_watermarks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    seed: int | None = None  # chooses which input is read next; None: in turn
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """The tasks of a job. `chains` are kept for their tables (restoring) and for tests."""
+
+    tasks: tuple[Task, ...]
+    chains: tuple[Chain, ...]
+    sources: tuple[SourceTask, ...]
+
+
+def deploy(plan: node.PhysicalPlan, environment: Environment) -> Deployment:
+    """Return the tasks of `plan`, ready to be stepped; state has yet to be loaded into their stores."""
+    channels = {
+        (stage.id, k): _channels(stage, k, plan.stages[edge.stage].parallelism)
+        for stage in plan.stages
+        for k, edge in enumerate(stage.edges)
+    }
+    tasks: list[Task] = []
+    chains: list[Chain] = []
+    for stage in plan.stages:
+        for index in range(stage.parallelism):
+            builder = _TaskBuilder(plan, stage, index, channels, environment)
+            tasks.append(builder.build())
+            chains.append(builder.chain)
+    return Deployment(tuple(tasks), tuple(chains), tuple(task for task in tasks if isinstance(task, SourceTask)))
+
+
+def _channels(stage: node.Stage, k: int, producers: int) -> list[list[Channel]]:
+    """Return channel[producer][consumer] of edge `k`; a forward edge has the diagonal only (others stay unused)."""
+    return [[Channel(f"{stage.id}.{k}:{i}>{j}", CHANNEL_BATCHES) for j in range(stage.parallelism)] for i in range(producers)]
+
+
+class _TaskBuilder:
+    """Builds one task: operators in order, then what connects them."""
+
+    def __init__(
+        self, plan: node.PhysicalPlan, stage: node.Stage, index: int, channels: dict[tuple[int, int], list[list[Channel]]],
+        environment: Environment,
+    ) -> None:
+        self.plan, self.stage, self.index, self.channels, self.environment = plan, stage, index, channels, environment
+        self.id = f"{stage.id}.{index}"
+        owned = [shard for shard in range(plan.shards) if shard % stage.parallelism == index]
+        self.chain = Chain(plan.shards, owned, lambda: environment.new_store(self.id, owned, plan.shards))
+        self.merges_inside = any(isinstance(op, node.PhysicalMerge) and op.inputs[0].operator >= 0 for op in stage.operators)
+        self.ports: dict[int, list[MergePort]] = {}
+        # (operator, tag) or (-1, edge) -> what reads it
+        self.readers: dict[tuple[int, Any], list[Operator]] = {}
+
+    def build(self) -> Task:
+        for at, spec in enumerate(self.stage.operators):
+            operator = self._make(at, spec)
+            self.chain.built.append(operator)
+            if operator is not None:
+                self.chain.operators.append(operator)
+            self._note_inputs(at, spec, operator)
+        self._make_outputs()
+        for at, operator in enumerate(self.chain.built):
+            if operator is not None and not isinstance(operator, SinkOperator):
+                operator.connect(self._target((at, node.MAIN)))
+                for tag, _ in self.stage.operators[at].tags:
+                    if (at, tag) in self.readers:
+                        operator.connect(self._target((at, tag)), tag)
+        return self._make_task()
+
+    def _make(self, at: int, spec: node.PhysicalOperator) -> Operator | None:
+        if isinstance(spec, node.PhysicalSource):
+            return None
+        if isinstance(spec, node.PhysicalSink):
+            return self._sink(spec)
+        if isinstance(spec, node.PhysicalMerge):
+            return self._merge(at, spec)
+        operator = build_operator(spec, self.chain)
+        restored = self.environment.shard_watermarks.get(spec.name)
+        if isinstance(spec, node.PhysicalKeyLookup) and restored:
+            operator.restore_shards(dict(restored))  # type: ignore[attr-defined]
+        return operator
+
+    def _merge(self, at: int, spec: node.PhysicalMerge) -> Operator:
+        inside = [source.operator >= 0 for source in spec.inputs]
+        if not any(inside):
+            operator = Operator()  # rows of several edges: they pass on as they come
+            return operator
+        if not all(inside):
+            raise InternalError(f"{spec.name}: a merge has inputs inside and outside of its stage")
+        self.ports[at] = [MergePort(f"{spec.name}.{i}") for i in range(len(spec.inputs))]
+        merge = MergeOperator(spec.name, self.ports[at])
+        self.chain.merges.append(merge)
+        return merge
+
+    def _sink(self, spec: node.PhysicalSink) -> Operator:
+        schema = spec.schema
+        # Snapshots are filed under task ids ("stage.index"); a sink goes on with what the task of its index left.
+        states = {task.split(".")[1]: state for task, state in self.environment.operators.get(spec.name, {}).items()}
+        state = states.get(str(self.index))
+        writer = spec.sink.open_writer(schema, spec.keys, self.index, self.stage.parallelism, state)
+        canonical = canonical_schema(schema, tuple(range(len(spec.columns))))
+        arrow = pa.schema([pa.field(f.name, f.type, f.nullable) for f in schema.fields])
+        sink = SinkOperator(spec.name, writer, list(spec.columns), canonical, arrow, self.environment.clock)
+        self.chain.sinks.append(sink)
+        return sink
+
+    def _note_inputs(self, at: int, spec: node.PhysicalOperator, operator: Operator | None) -> None:
+        for i, source in enumerate(spec.inputs):
+            reader = self.ports[at][i] if at in self.ports else operator
+            if reader is None:
+                raise InternalError(f"{spec.name}: a source has an input")
+            origin = (-1, source.edge) if source.operator < 0 else (source.operator, source.tag)
+            self.readers.setdefault(origin, []).append(reader)
+
+    def _make_outputs(self) -> None:
+        for stage in self.plan.stages:
+            for k, edge in enumerate(stage.edges):
+                if edge.stage != self.stage.id:
+                    continue
+                targets = self.channels[stage.id, k][self.index]
+                if edge.partition == "forward":
+                    targets = [targets[self.index]]
+                output = Output(f"{self.id}>{stage.id}.{k}", targets, edge.partition == "hash", self.plan.shards)
+                self.chain.outputs.append(output)
+                self.readers.setdefault((edge.operator, edge.tag), []).append(output)
+
+    def _target(self, origin: tuple[int, Any]) -> Operator:
+        readers = self.readers.get(origin, [])
+        if not readers:
+            return Discard()
+        return readers[0] if len(readers) == 1 else Fork(readers, self.merges_inside)
+
+    def _make_task(self) -> Task:
+        first = self.stage.operators[0]
+        title = self._title()
+        environment = self.environment
+        if isinstance(first, node.PhysicalSource):
+            self.chain.heads.append(self._target((0, node.MAIN)))
+            if (0, node.DEAD_LETTER) in self.readers:
+                self.chain.dead_letters = self._target((0, node.DEAD_LETTER))
+                # Time passes down this edge too, or the stage behind it would wait for ever.
+                self.chain.heads.append(self.chain.dead_letters)
+            task = SourceTask(self.id, title, self.chain, None, environment.clock, environment.listener)
+            self._open_source(task, first)
+            return task
+        inputs: list[Channel] = []
+        for k, edge in enumerate(self.stage.edges):
+            head = self._target((-1, k))
+            for i, row in enumerate(self.channels[self.stage.id, k]):
+                if edge.partition != "forward" or i == self.index:
+                    inputs.append(row[self.index])
+                    self.chain.heads.append(head)
+        seed = None if environment.seed is None else environment.seed * 1009 + hash_of(self.id)
+        return Task(self.id, title, self.chain, InputGate(inputs, seed), environment.clock, environment.listener)
+
+    def _open_source(self, task: SourceTask, spec: node.PhysicalSource) -> None:
+        source, config = spec.source, self.environment.config
+        names = list(source.splits())
+        if len(set(names)) != len(names):
+            raise InternalError(f"source {spec.name!r} has two splits of one name")
+        states = self.environment.sources.get(spec.name, {})
+        gone = [name for name, state in states.items() if name not in names and not state["ended"]]
+        if gone:
+            raise StateError(
+                f"source {spec.name!r} no longer has {', '.join(map(repr, sorted(gone)))}, which the checkpoint has read only in part",
+                remedy="bring the input back, or start with another state directory",
+            )
+        own = names[self.index :: self.stage.parallelism]
+        splits = []
+        for i, name in enumerate(own):
+            state = states.get(name)
+            reader = source.open_split(name, None if state is None else state["position"], spec.columns)
+            splits.append(Split(name, i, reader, spec.disorder_ms, spec.external_watermarks, state))
+        types = [_declared_type(source, name) for name in spec.columns]
+        policy = RejectPolicy(spec, task, self.chain.dead_letters, source.errors)
+        rate = 0.0 if source.rate is None or not names else source.rate * len(own) / len(names)
+        task.open(spec, splits, types, policy, rate, config.batch_rows, CHUNK_ROWS, bool(source.bounded))
+
+    def _title(self) -> str:
+        names = [op.name for op in self.stage.operators if not isinstance(op, node.PhysicalKeyEncode | node.PhysicalKeyLookup)]
+        return " → ".join(dict.fromkeys(names[:1] + names[-1:])) + (f" [{self.index}]" if self.stage.parallelism > 1 else "")
+
+
+def hash_of(text: str) -> int:
+    """Return a small number that is the same in every process (unlike `hash`)."""
+    return sum((i + 1) * ord(character) for i, character in enumerate(text))
+
+
+def _declared_type(source: Any, name: str) -> pa.DataType:
+    from streamdsl.connectors.base import METADATA_COLUMNS
+
+    return METADATA_COLUMNS[name] if name in METADATA_COLUMNS else source.schema.field(name).type

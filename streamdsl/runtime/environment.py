@@ -1,0 +1,143 @@
+"""What a job lives in: its state directory (or memory), the stores of its tasks, their writers and databases."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from streamdsl._native.state.restore import load_store
+from streamdsl._native.state.store import StateStore
+from streamdsl._native.state.writer import StoreWriter
+from streamdsl.checkpoint.manifest import Manifest
+from streamdsl.checkpoint.matching import match_state
+from streamdsl.checkpoint.names import safe_name
+from streamdsl.checkpoint.pending import StoreOwner
+from streamdsl.checkpoint.recovery import Checkpoint, StateDirectory, find_checkpoint
+from streamdsl.checkpoint.storage import CheckpointStorage, MemoryStorage
+from streamdsl.physical.node import PhysicalPlan
+from streamdsl.runtime.deploy import Deployment
+from streamdsl.runtime.listener import Listener
+
+__all__ = ["DirectoryEnvironment", "JobEnvironment", "MemoryEnvironment"]
+
+
+class _Reports:
+    """A writer's reports, into the job's listener."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.store_written = listener.on_store_written
+        self.store_failed = listener.on_store_failed
+
+
+class JobEnvironment:
+    """The common part; subclasses say where checkpoints are kept.
+
+    Attributes
+    ----------
+    storage : CheckpointStorage
+    completed : collection of int
+        Checkpoints that existed at the start.
+    writers : list of StoreWriter
+    """
+
+    storage: CheckpointStorage
+
+    def __init__(self, backend: str) -> None:
+        self.backend = backend
+        self.completed: Collection[int] = ()
+        self.writers: list[StoreWriter] = []
+        self._stores: dict[str, tuple[StateStore, list[int]]] = {}
+        self._checkpoint: Checkpoint | None = None
+
+    def open(self, plan: PhysicalPlan) -> Manifest | None:
+        """Take what is needed and return the manifest of the checkpoint to go on from, if there is one."""
+        self._stores, self.writers = {}, []
+        self._take(plan)
+        # The sinks here can all be cut back to a checkpoint, so an older one may stand in for a damaged one.
+        self._checkpoint = find_checkpoint(self.storage, plan.name, fall_back=True)
+        self.completed = [i for i in self.storage.ids() if self.storage.read_manifest(i) is not None]
+        return None if self._checkpoint is None else self._checkpoint.manifest
+
+    def _take(self, plan: PhysicalPlan) -> None:
+        raise NotImplementedError
+
+    def _live(self, store: str) -> Path:
+        raise NotImplementedError
+
+    def new_store(self, task: str, shards: list[int], total: int) -> StateStore:
+        """Return the store of a task, without tables yet."""
+        store = StateStore(safe_name(f"task-{task.replace('.', '-')}"), total)
+        self._stores[task] = (store, shards)
+        return store
+
+    def owners(self, deployment: Deployment) -> list[StoreOwner]:
+        """Return what manifests say about the stores."""
+        return [
+            StoreOwner(task, store.name, self.backend, shards, store.describe()) for task, (store, shards) in self._stores.items()
+        ]
+
+    def load(self, deployment: Deployment, restored: Manifest | None, drop_state: Collection[str], listener: Listener) -> None:
+        """Fill the stores from the checkpoint and start their writers.
+
+        Raises
+        ------
+        StateError
+            State would be lost: an operator is gone, or its layout has changed.
+        """
+        match = None
+        if restored is not None:
+            match = match_state(restored, restored.shards, [store.describe() for store, _ in self._stores.values()], drop_state)
+        for store, shards in self._stores.values():
+            loaded = load_store(store, shards, self.backend, self._live(store.name), checkpoint=self._checkpoint, match=match)
+            self.writers.append(StoreWriter(store, loaded.backend, self.storage.target, _Reports(listener)))
+
+    def close(self) -> None:
+        """Close the databases and let go of the directory."""
+        for writer in self.writers:
+            writer.close()
+        self.writers = []
+
+
+class MemoryEnvironment(JobEnvironment):
+    """Checkpoints in memory: they outlive a job, not the process. For tests and simulation."""
+
+    def __init__(self) -> None:
+        super().__init__("memory")
+        self.storage = MemoryStorage()
+
+    def _take(self, plan: PhysicalPlan) -> None:
+        pass
+
+    def _live(self, store: str) -> Path:
+        return Path(store)
+
+
+class DirectoryEnvironment(JobEnvironment):
+    """A state directory.
+
+    Parameters
+    ----------
+    path : Path
+    backend : "rocksdb" | "memory"
+    """
+
+    def __init__(self, path: Path, backend: str) -> None:
+        super().__init__(backend)
+        self.path = path
+        self.directory: StateDirectory | None = None
+
+    def _take(self, plan: PhysicalPlan) -> None:
+        self.directory = StateDirectory(self.path, plan.name)
+        self.storage = self.directory.storage
+
+    def _live(self, store: str) -> Path:
+        assert self.directory is not None
+        return self.directory.live(store)
+
+    def close(self) -> None:
+        """Close the databases and let go of the directory's lock."""
+        super().close()
+        if self.directory is not None:
+            self.directory.close()
+            self.directory = None

@@ -1,0 +1,324 @@
+"""One incarnation of a topology: its tasks, its checkpoints, what it restored. No threads: others step it."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import random
+from typing import Any
+
+from streamdsl._native.event_time.clock import Clock
+from streamdsl._native.task.task import Task
+from streamdsl.checkpoint.coordinator import Coordinator, Settings
+from streamdsl.checkpoint.manifest import Manifest
+from streamdsl.config import Config
+from streamdsl.errors import InternalError, StateError, StreamError
+from streamdsl.physical.node import PhysicalPlan
+from streamdsl.runtime import metrics
+from streamdsl.runtime.deploy import Deployment, Environment, deploy
+from streamdsl.runtime.environment import JobEnvironment
+from streamdsl.runtime.failures import explained
+from streamdsl.runtime.listener import Listener
+
+log = logging.getLogger("streamdsl")
+
+#: A run that is quiet has nothing left to do; one that is not after so many steps is stuck in a loop.
+QUIET_LIMIT = 10_000_000
+
+
+class Phase(enum.Enum):
+    """Where a job is."""
+
+    RUNNING = "running"
+    STOPPING = "stopping"  # a last checkpoint is on its way; windows stay open
+    FINISHING = "finishing"  # all input has ended; the checkpoint that says so is on its way
+    ENDED = "ended"
+
+
+class Job:
+    """Runs `plan` from where the last checkpoint in `environment` left it.
+
+    `open` restores and deploys; then `step_tasks`, `write_step` and `control_step` are called, in any order and from up to
+    three sides (workers, state writer, control), until `ended`.
+    """
+
+    def __init__(
+        self, plan: PhysicalPlan, config: Config, environment: JobEnvironment, *, clock: Clock | None = None, seed: int | None = None
+    ) -> None:
+        self.plan, self.config, self.environment = plan, config, environment
+        self.clock = clock or Clock()
+        self.listener = Listener()
+        self.phase = Phase.RUNNING
+        self.finished = False
+        self.error: BaseException | None = None
+        self.checkpoints = metrics.CheckpointFigures()
+        self._seed = seed
+        self._random = None if seed is None else random.Random(seed)
+        self._deployment: Deployment | None = None
+        self._ended_tasks: set[str] = set()
+        self._final_id: int | None = None
+        self._triggered_at = 0
+
+    # ------------------------------------------------------------------ beginning and end
+
+    def open(self) -> None:
+        """Take the state directory, restore the last checkpoint and deploy.
+
+        Raises
+        ------
+        StateError
+            The directory cannot be used, or the checkpoint does not fit the topology.
+        ConnectorError
+            A source or sink cannot be opened.
+        """
+        restored = self.environment.open(self.plan)
+        try:
+            if restored is not None and restored.finished:
+                self.finished = True
+                self.phase = Phase.ENDED
+                return
+            self._check(restored)
+            environment = Environment(
+                config=self.config, clock=self.clock, listener=self.listener, new_store=self.environment.new_store, seed=self._seed,
+                sources=restored.sources if restored else {}, operators=restored.operators if restored else {},
+                shard_watermarks=restored.shard_watermarks if restored else {},
+            )
+            self._deployment = deploy(self.plan, environment)
+            self._load(restored)
+            self.coordinator = Coordinator(
+                self.plan.name, self.plan.shards, [task.id for task in self.tasks], self.environment.owners(self._deployment),
+                self.environment.storage, self._settings(), self, completed=self.environment.completed,
+            )
+        except BaseException:
+            self.environment.close()
+            raise
+
+    def _settings(self) -> Settings:
+        config = self.config
+        return Settings(
+            interval_ms=config.checkpoint_interval_ms, timeout_ms=config.checkpoint_timeout_ms,
+            tolerated_failures=config.tolerated_checkpoint_failures, retained=config.retained_checkpoints,
+        )
+
+    def _check(self, restored: Manifest | None) -> None:
+        """Refuse a checkpoint with sources or sinks that the topology no longer has: they would begin anew, unnoticed."""
+        if restored is None:
+            return
+        if restored.shards != self.plan.shards:
+            raise StateError(
+                f"the checkpoint divides keys into {restored.shards} shards, the topology into {self.plan.shards}",
+                remedy="start with another state directory",
+            )
+        present = {operator.name for stage in self.plan.stages for operator in stage.operators}
+        known = set(restored.sources) | set(restored.operators)
+        gone = sorted(known - present - set(self.config.drop_state))
+        if gone:
+            raise StateError(
+                f"checkpoint {restored.checkpoint_id} knows {', '.join(map(repr, gone))}, which the topology does not have",
+                remedy=f"give them their names back, or let their positions go: Config(drop_state={gone!r})",
+            )
+
+    def _load(self, restored: Manifest | None) -> None:
+        assert self._deployment is not None
+        self.environment.load(self._deployment, restored, self.config.drop_state, self.listener)
+        for chain in self._deployment.chains:
+            for operator in chain.restored:
+                operator.restored()
+
+    def close(self) -> None:
+        """Let everything go: writers, readers, databases, the state directory."""
+        if self._deployment is not None and self.error is None and not self.finished and self.coordinator.pending is not None:
+            self.coordinator.abort()
+        if self._deployment is not None:
+            for task in self._deployment.tasks:
+                if self.error is None:
+                    task.commit_now()
+                task.close()
+        self.environment.close()
+
+    def abandon(self) -> None:
+        """Let go as a crash would: nothing is committed, flushed or told."""
+        self.phase = Phase.ENDED
+        self.environment.close()
+
+    # ------------------------------------------------------------------ work
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """All tasks."""
+        return () if self._deployment is None else self._deployment.tasks
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will happen any more: finished, stopped or failed."""
+        return self.phase is Phase.ENDED
+
+    def tasks_by_thread(self) -> list[list[Task]]:
+        """Return the tasks of each worker thread: those of one index together, so that a key's way stays in one thread."""
+        threads: list[list[Task]] = [[] for _ in range(self.plan.parallelism)]
+        for task in self.tasks:
+            threads[int(task.id.split(".")[1]) % self.plan.parallelism].append(task)
+        return [tasks for tasks in threads if tasks]
+
+    def write_step(self) -> bool:
+        """Move state from the write streams into the databases; return whether there was any."""
+        progress = False
+        for writer in self.environment.writers:
+            progress |= writer.step()
+        return progress
+
+    def control_step(self) -> bool:
+        """Take in what was reported, begin a checkpoint if one is due, notice the end."""
+        progress = False
+        for event in self.listener.events():
+            progress = True
+            self._on_event(event)
+            if self.ended:
+                return True
+        now = self.clock.monotonic_ms()
+        self.coordinator.check_timeout(now)
+        if self.phase is Phase.RUNNING and len(self._ended_tasks) == len(self.tasks):
+            self.phase = Phase.FINISHING
+        if self.phase in (Phase.STOPPING, Phase.FINISHING):
+            if self._final_id is None and self.coordinator.may_trigger():
+                self._final_id = self._trigger(now, finished=self.phase is Phase.FINISHING)
+                progress = True
+        elif self.phase is Phase.RUNNING and self.coordinator.due(now):
+            progress |= self._trigger(now) is not None
+        return progress
+
+    def request_stop(self, *, drain: bool = False) -> None:
+        """Stop with a last checkpoint; with `drain`, close the windows and finish first."""
+        if self._deployment is None or self.phase is not Phase.RUNNING:
+            return
+        for source in self._deployment.sources:
+            if drain:
+                source.drain()
+            else:
+                source.pause()
+        if not drain:
+            self.phase = Phase.STOPPING
+
+    def _trigger(self, now: int, *, finished: bool = False) -> int | None:
+        checkpoint_id = self.coordinator.trigger(now, finished=finished)
+        if checkpoint_id is not None:
+            assert self._deployment is not None
+            self._triggered_at = now
+            for source in self._deployment.sources:
+                source.request_checkpoint(checkpoint_id)
+        return checkpoint_id
+
+    def _on_event(self, event: tuple[Any, ...]) -> None:
+        now = self.clock.monotonic_ms()
+        kind, *facts = event
+        if kind == "snapshot":
+            task, checkpoint_id, part = facts
+            self.coordinator.acknowledge(now, task, checkpoint_id, part)
+        elif kind == "snapshot_failed":
+            task, checkpoint_id, error = facts
+            self.coordinator.fail(now, checkpoint_id, f"the snapshot of task {task} failed: {error}", task=task)
+        elif kind == "store_written":
+            store, checkpoint_id, files = facts
+            self.coordinator.store_written(now, store, checkpoint_id, files)
+        elif kind == "store_failed":
+            store, checkpoint_id, error = facts
+            self.coordinator.fail(now, checkpoint_id, f"the state of {store} could not be written: {error}")
+        elif kind == "end":
+            self._ended_tasks.add(facts[0])
+        elif kind == "failure":
+            self._end(explained(facts[1], self.tasks))
+        else:
+            raise InternalError(f"unknown event {kind!r}")
+
+    def _end(self, error: BaseException | None) -> None:
+        self.error = self.error or error
+        self.phase = Phase.ENDED
+
+    # ------------------------------------------------------------------ what the coordinator decided
+
+    def on_complete(self, manifest: Manifest) -> None:
+        """The checkpoint is published: sinks may commit; the last one ends the job."""
+        self.checkpoints.complete(manifest.checkpoint_id, self.clock.monotonic_ms() - self._triggered_at)
+        for task in self.tasks:
+            task.commit(manifest.checkpoint_id)
+        if manifest.finished:
+            self.finished = True
+        if self.phase in (Phase.STOPPING, Phase.FINISHING) and manifest.checkpoint_id == self._final_id:
+            self._end(None)
+
+    def on_failed(self, checkpoint_id: int, reason: str, fatal: bool) -> None:
+        """The checkpoint has failed; a fatal one ends the job."""
+        self.checkpoints.fail()
+        log.warning("checkpoint %d failed: %s", checkpoint_id, reason)
+        if checkpoint_id == self._final_id:
+            self._final_id = None  # try again
+        if fatal:
+            self._end(
+                StateError(
+                    f"checkpoint {checkpoint_id} failed, and more in a row than are tolerated: {reason}",
+                    remedy="what was committed is safe; mend the cause and start again with the same state directory",
+                )
+            )
+
+    # ------------------------------------------------------------------ one thread for everything
+
+    def step_tasks(self) -> bool:
+        """Step every task once, in order or, with a seed, in an order that the seed decides."""
+        order = list(self.tasks)
+        if self._random is not None:
+            self._random.shuffle(order)
+        progress = False
+        for task in order:
+            progress |= self._step(task)
+        return progress
+
+    def _step(self, task: Task) -> bool:
+        try:
+            return bool(task.step_once())
+        except StreamError:
+            raise
+        except Exception as error:
+            raise explained(error, self.tasks) from error
+
+    def run_until_quiet(self, *, checkpoints: bool = False) -> None:
+        """Step everything until nothing moves; an error of a task is raised. With `checkpoints`, begin those that are due."""
+        for _ in range(QUIET_LIMIT):
+            progress = self.step_tasks()
+            progress |= self.write_step()
+            for event in self.listener.events():
+                progress = True
+                self._on_event(event)
+            if checkpoints:
+                progress |= self.control_step()
+            if self.error is not None:
+                raise self.error
+            if not progress:
+                return
+        raise InternalError("the job does not come to rest")
+
+    def checkpoint_now(self) -> int:
+        """Take a checkpoint, stepping everything until it has completed, and return its id."""
+        failures = self.coordinator.failed
+        checkpoint_id = self._trigger(self.clock.monotonic_ms())
+        self.run_until_quiet()
+        if checkpoint_id is None or checkpoint_id not in self.coordinator.completed:
+            raise StateError("the checkpoint failed" if self.coordinator.failed > failures else "the checkpoint did not complete")
+        return checkpoint_id
+
+    # ------------------------------------------------------------------ looking in
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the figures of the job (see `runtime.metrics`)."""
+        return metrics.of_job(self)
+
+    def state(self, operator: str) -> dict[Any, Any]:
+        """Return {key: value} of an operator's keyed state."""
+        found: dict[Any, Any] = {}
+        for task in self.tasks:
+            native = task.operator(operator)
+            if native is not None and hasattr(native, "state"):
+                found.update(native.state())
+        if not any(task.operator(operator) is not None for task in self.tasks):
+            names = sorted({name for task in self.tasks for name in task.metrics()["operators"]})
+            raise StreamError(f"no operator {operator!r}", remedy=f"there are: {', '.join(names)}")
+        return found

@@ -1,0 +1,50 @@
+"""What tasks and writers report, handed over from their threads to the one that runs the control plane."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+
+class Listener:
+    """A queue of events. Tasks call `on_…` from any thread; the control plane takes them with `events`."""
+
+    def __init__(self) -> None:
+        self._events: deque[tuple[Any, ...]] = deque()
+        self.wake = threading.Event()
+
+    def _put(self, *event: Any) -> None:
+        self._events.append(event)
+        self.wake.set()
+
+    def on_snapshot(self, task: str, checkpoint_id: int, part: Any) -> None:
+        """A task has marked its state and passed the barrier on."""
+        self._put("snapshot", task, checkpoint_id, part)
+
+    def on_snapshot_failed(self, task: str, checkpoint_id: int, error: BaseException) -> None:
+        """A task could not take its snapshot; the barrier went on all the same."""
+        self._put("snapshot_failed", task, checkpoint_id, error)
+
+    def on_store_written(self, *report: Any) -> None:
+        """A store's writer has made a checkpoint durable."""
+        self._put("store_written", *report)
+
+    def on_store_failed(self, *report: Any) -> None:
+        """A store's writer could not."""
+        self._put("store_failed", *report)
+
+    def on_end(self, task: str) -> None:
+        """A task has seen the end of all its inputs."""
+        self._put("end", task)
+
+    def on_failure(self, task: str, error: BaseException) -> None:
+        """A task raised: the run cannot go on."""
+        self._put("failure", task, error)
+
+    def events(self) -> Iterator[tuple[Any, ...]]:
+        """Yield and remove what has been reported."""
+        self.wake.clear()
+        while self._events:
+            yield self._events.popleft()

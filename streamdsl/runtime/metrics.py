@@ -1,0 +1,81 @@
+"""The figures of a job, as plain dicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from streamdsl._native.operators.sink import bucket_floor_ns
+
+if TYPE_CHECKING:
+    from streamdsl.runtime.job import Job
+
+__all__ = ["CheckpointFigures", "of_job", "percentiles"]
+
+
+@dataclass(slots=True)
+class CheckpointFigures:
+    """What became of the checkpoints so far. Durations in ms."""
+
+    completed: int = 0
+    failed: int = 0
+    last_id: int | None = None
+    last_duration_ms: int | None = None
+    longest_ms: int = 0
+
+    def complete(self, checkpoint_id: int, duration_ms: int) -> None:
+        """Note a completed checkpoint."""
+        self.completed += 1
+        self.last_id, self.last_duration_ms = checkpoint_id, duration_ms
+        self.longest_ms = max(self.longest_ms, duration_ms)
+
+    def fail(self) -> None:
+        """Note a failed one."""
+        self.failed += 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures."""
+        return {
+            "completed": self.completed, "failed": self.failed, "last_id": self.last_id, "last_duration_ms": self.last_duration_ms,
+            "longest_ms": self.longest_ms,
+        }
+
+
+def percentiles(buckets: dict[int, int], wanted: tuple[float, ...] = (0.50, 0.95, 0.99)) -> dict[str, float | None]:
+    """Return percentiles in ms of a latency histogram ({bucket: rows}); None when it is empty."""
+    total = sum(buckets.values())
+    found: dict[str, float | None] = {f"p{round(p * 100)}": None for p in wanted}
+    for p in wanted:
+        seen = 0
+        for bucket in sorted(buckets):
+            seen += buckets[bucket]
+            if total and seen >= p * total:
+                found[f"p{round(p * 100)}"] = bucket_floor_ns(bucket + 1) / 1e6
+                break
+    return found
+
+
+def of_job(job: Job) -> dict[str, Any]:
+    """Return {"tasks", "operators", "checkpoints", "latency_ms", "sinks", "state"}.
+
+    A task's figures are its own; "operators" adds them up over the tasks of a stage.
+    """
+    tasks = [task.metrics() for task in job.tasks]
+    operators: dict[str, dict[str, Any]] = {}
+    latency: dict[int, int] = {}
+    for native, task in zip(job.tasks, tasks, strict=True):
+        for bucket, rows in native.latency_buckets().items():
+            latency[bucket] = latency.get(bucket, 0) + rows
+        for name, figures in task["operators"].items():
+            total = operators.setdefault(name, {})
+            for figure, value in figures.items():
+                total[figure] = total.get(figure, 0) + value if isinstance(value, int | float) else value
+    return {
+        "tasks": tasks,
+        "operators": operators,
+        "checkpoints": job.checkpoints.as_dict(),
+        "latency_ms": percentiles(latency),
+        "sinks": {name: figures["written"] for name, figures in operators.items() if "written" in figures},
+        "state": {"bytes": sum(task.store.memory_bytes() for task in job.tasks if task.store is not None)},
+        "phase": job.phase.value,
+    }

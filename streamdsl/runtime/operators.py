@@ -1,0 +1,131 @@
+"""Physical operators to native ones: with `deploy`, the only place that names operator classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+
+from streamdsl._native.expr.program import Program
+from streamdsl._native.flow.convert import canonical_type
+from streamdsl._native.operators.aggregate import AggregateOperator
+from streamdsl._native.operators.base import Operator
+from streamdsl._native.operators.counter import CounterOperator
+from streamdsl._native.operators.filter import FilterOperator
+from streamdsl._native.operators.frame import FrameOperator
+from streamdsl._native.operators.key_encode import KeyEncodeOperator
+from streamdsl._native.operators.key_lookup import KeyDecoder, KeyLookup
+from streamdsl._native.operators.process import ProcessOperator, WindowProcessOperator
+from streamdsl._native.operators.project import ProjectOperator
+from streamdsl._native.operators.python_function import PythonFunctionOperator
+from streamdsl._native.operators.reduce import ReduceOperator
+from streamdsl._native.operators.table import TableOperator
+from streamdsl._native.operators.window_aggregate import WindowAggregateOperator
+from streamdsl.errors import InternalError
+from streamdsl.physical import node
+from streamdsl.physical.kinds import kind_of
+from streamdsl.runtime.chain import Chain
+from streamdsl.schema import Schema
+
+Build = Callable[[Any, Chain], Operator]
+
+
+def canonical_schema(schema: Schema, columns: tuple[int, ...]) -> pa.Schema:
+    """Return the run-time Arrow schema of some columns."""
+    return pa.schema([pa.field(schema.fields[i].name, canonical_type(schema.fields[i].type)) for i in columns])
+
+
+def _program(spec: node.ProgramSpec) -> Program | None:
+    return Program(spec) if spec.outputs else None
+
+
+def _lookup(spec: node.PhysicalKeyLookup, chain: Chain) -> Operator:
+    kinds = [kind_of(field.type) for field in spec.key_schema.fields]
+    table = chain.new_table("rows", spec.name, ",".join(kinds))
+    lookup = KeyLookup(spec.name, table, KeyDecoder(kinds))
+    chain.lookups.append(lookup)
+    chain.tables_of[spec.name] = table
+    return lookup
+
+
+def _key_layout(spec: Any) -> str:
+    return ",".join(kind_of(field.type) for field in spec.key_schema.fields)
+
+
+def _keyed(operator: Any, spec: Any, chain: Chain) -> Operator:
+    """Give the operator its part of the row behind its lookup."""
+    lookup = chain.built[spec.lookup]
+    chain.tables_of[lookup.name].add_field(operator.field())
+    return operator  # type: ignore[no-any-return]
+
+
+def _frame(spec: node.PhysicalFrame, chain: Chain) -> Operator:
+    return _keyed(FrameOperator(spec, chain.built[spec.lookup], Program(spec.arguments)), spec, chain)
+
+
+def _aggregate(spec: node.PhysicalAggregate, chain: Chain) -> Operator:
+    return _keyed(AggregateOperator(spec, chain.built[spec.lookup], Program(spec.arguments)), spec, chain)
+
+
+def _reduce(spec: node.PhysicalReduce, chain: Chain) -> Operator:
+    return _keyed(ReduceOperator(spec, chain.built[spec.lookup]), spec, chain)
+
+
+def _table(spec: node.PhysicalTable, chain: Chain) -> Operator:
+    return _keyed(TableOperator(spec, chain.built[spec.lookup]), spec, chain)
+
+
+def _window_aggregate(spec: node.PhysicalWindowAggregate, chain: Chain) -> Operator:
+    table = chain.new_table("windows", spec.name, _key_layout(spec))
+    operator = WindowAggregateOperator(spec, chain.built[spec.lookup], Program(spec.arguments), table)
+    chain.restored.append(operator)
+    return operator
+
+
+def _process(spec: node.PhysicalProcess, chain: Chain) -> Operator:
+    lookup = chain.built[spec.lookup]
+    if spec.window is not None:
+        windows = WindowProcessOperator(spec, lookup, chain.new_table("windows", spec.name, _key_layout(spec)))
+        chain.restored.append(windows)
+        return windows
+    timers = chain.new_timers(spec.name, _key_layout(spec))
+    return _keyed(ProcessOperator(spec, lookup, timers), spec, chain)
+
+
+def _native(spec: node.PhysicalNative, chain: Chain) -> Operator:
+    operator = spec.factory()
+    if not isinstance(operator, Operator):
+        raise InternalError(f"{spec.name}: {spec.factory!r} did not make an Operator")
+    return operator
+
+
+BUILDERS: dict[type, Build] = {
+    node.PhysicalFilter: lambda spec, chain: FilterOperator(spec.name, Program(spec.predicate)),
+    node.PhysicalProject: lambda spec, chain: ProjectOperator(spec.name, spec.columns, _program(spec.program)),
+    node.PhysicalPython: lambda spec, chain: PythonFunctionOperator(spec),
+    node.PhysicalCounter: lambda spec, chain: CounterOperator(spec.name, spec.metric, Program(spec.predicate)),
+    node.PhysicalKeyLookup: _lookup,
+    node.PhysicalFrame: _frame,
+    node.PhysicalAggregate: _aggregate,
+    node.PhysicalReduce: _reduce,
+    node.PhysicalTable: _table,
+    node.PhysicalWindowAggregate: _window_aggregate,
+    node.PhysicalProcess: _process,
+    node.PhysicalNative: _native,
+}
+
+
+def build_operator(spec: node.PhysicalOperator, chain: Chain) -> Operator:
+    """Return the native operator for `spec`; what it needs of state is made in `chain`."""
+    if isinstance(spec, node.PhysicalKeyEncode):
+        return KeyEncodeOperator(spec.name, spec.keys, _plain_key(spec))
+    build = BUILDERS.get(type(spec))
+    if build is None:
+        raise InternalError(f"{spec.name}: no operator for {type(spec).__name__}")
+    return build(spec, chain)
+
+
+def _plain_key(spec: node.PhysicalKeyEncode) -> bool:
+    """Whether the key is one string column, which encodes as its bytes."""
+    return len(spec.keys) == 1 and kind_of(spec.schema.fields[spec.keys[0]].type) == "str"

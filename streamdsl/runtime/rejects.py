@@ -1,0 +1,63 @@
+"""What becomes of records that a source could not decode."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import pyarrow as pa
+
+from streamdsl.errors import DataError
+from streamdsl.physical.node import PhysicalSource
+
+log = logging.getLogger("streamdsl")
+
+#: So much of a bad record is shown; it comes from outside and may be anything.
+SHOWN_BYTES = 200
+
+
+def shown(raw: bytes) -> str:
+    """Return the beginning of a record in one printable line."""
+    text = raw[:SHOWN_BYTES].decode("utf-8", "backslashreplace")
+    return ascii(text) + ("…" if len(raw) > SHOWN_BYTES else "")
+
+
+class RejectPolicy:
+    """Called with each rejected record; fails, skips it, or sends it to the dead letters."""
+
+    def __init__(self, spec: PhysicalSource, task: Any, target: Any, errors: Any) -> None:
+        self.spec, self.task, self.target = spec, task, target
+        # The stream's policy rules; a source's own "skip" holds where the stream says nothing.
+        self.errors = spec.errors if spec.errors != "fail" else ("skip" if errors == "skip" else "fail")
+        self.skipped = 0
+
+    def __call__(self, rejected: Any) -> None:
+        if self.errors == "dead_letter":
+            self.task.dead_letter(self._row(rejected), self.target)
+        elif self.errors == "skip":
+            self.skipped += 1
+            if self.skipped == 1:
+                log.warning(
+                    "%s: bad records are skipped (counted as rejected); the first: %s at %s, record %s: %s",
+                    self.spec.name, rejected.reason, rejected.topic, rejected.offset, shown(rejected.raw),
+                )
+        else:
+            raise DataError(
+                f"a record cannot be read: {shown(rejected.raw)}",
+                remedy='mend the record, or give the stream errors="skip" or errors=dead_letter(sink)',
+                operator=self.spec.name, topic=rejected.topic, partition=rejected.partition, offset=rejected.offset,
+                reason=rejected.reason,
+            )
+
+    def _row(self, rejected: Any) -> pa.RecordBatch:
+        values = {
+            "value": (rejected.raw, pa.binary()),
+            "error": (rejected.reason, pa.string()),
+            "operator": (self.spec.name, pa.string()),
+            "topic": (rejected.topic, pa.string()),
+            "partition": (rejected.partition, pa.int64()),
+            "offset": (rejected.offset, pa.int64()),
+            "timestamp": (int(time.time() * 1000), pa.int64()),
+        }
+        return pa.RecordBatch.from_arrays([pa.array([v], t) for v, t in values.values()], names=list(values))

@@ -1,0 +1,168 @@
+"""The driver's ends of a topology: a source that is a log the test writes, a sink that is a list the test reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Sink, SinkWriter, Source, SplitReader
+from streamdsl.errors import DataError
+from streamdsl.schema import Schema
+
+
+@dataclass(slots=True)
+class Entry:
+    """One entry of a split's log: rows, or a word about time (watermark, idle), or the end."""
+
+    rows: pa.RecordBatch | None = None
+    timestamps: pa.Int64Array | None = None
+    watermark: int | None = None
+    idle: bool | None = None
+    end: bool = False
+
+
+@dataclass(slots=True)
+class Log:
+    """What was sent to one split; it survives a crash, as a topic does. `offset`: rows so far."""
+
+    entries: list[Entry] = field(default_factory=list)
+    offset: int = 0
+
+
+class DriverSource(Source):
+    """Stands in for the source `name`; its splits are logs."""
+
+    bounded = False
+
+    def __init__(self, name: str, schema: Schema, partitions: int, errors: Any) -> None:
+        self.name, self.schema, self.errors = name, schema, errors
+        self.logs = {str(i): Log() for i in range(partitions)}
+
+    def splits(self) -> Sequence[str]:
+        """Return the names of the splits: "0", "1", …"""
+        return list(self.logs)
+
+    def open_split(self, split: str, position: Json, columns: Sequence[str]) -> SplitReader:
+        """Open a log at entry `position["entry"]`, `position["skip"]` rows into it."""
+        return _LogReader(self, split, position if isinstance(position, Mapping) else {"entry": 0, "skip": 0}, columns)
+
+    def batch_of(self, rows: Any) -> pa.RecordBatch:
+        """Return rows (dicts, dataclasses, a RecordBatch or Table) as one batch in the declared types."""
+        schema = pa.schema([pa.field(f.name, f.type) for f in self.schema.fields if not f.hidden])
+        if isinstance(rows, pa.Table):
+            rows = rows.combine_chunks().to_batches()[0] if rows.num_rows else pa.RecordBatch.from_pylist([], schema=schema)
+        if isinstance(rows, pa.RecordBatch):
+            return self._checked(pa.RecordBatch.from_arrays([rows.column(n).cast(schema.field(n).type) for n in schema.names], schema=schema))
+        values = [_mapping(row) for row in rows]
+        for row in values:
+            unknown = set(row) - set(schema.names)
+            if unknown:
+                raise DataError(
+                    f"source {self.name!r} has no column {sorted(unknown)[0]!r}", operator=self.name, field=sorted(unknown)[0],
+                    remedy=f"its columns: {', '.join(schema.names)}",
+                )
+        try:
+            return self._checked(pa.RecordBatch.from_pylist(values, schema=schema))
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise DataError(f"a row does not fit source {self.name!r}: {error}", operator=self.name) from None
+
+    def _checked(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        for f in self.schema.fields:
+            if not f.nullable and not f.hidden and batch.column(f.name).null_count:
+                raise DataError(f"column {f.name!r} of source {self.name!r} must not be null", operator=self.name, field=f.name)
+        return batch
+
+
+def _mapping(row: Any) -> dict[str, Any]:
+    if isinstance(row, Mapping):
+        return dict(row)
+    if dataclasses.is_dataclass(row) and not isinstance(row, type):
+        return {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
+    if hasattr(row, "_asdict"):
+        return dict(row._asdict())
+    raise DataError(f"a row is a dict, a dataclass or a named tuple, not {type(row).__name__}")
+
+
+class _LogReader(SplitReader):
+    def __init__(self, source: DriverSource, split: str, position: Mapping[str, Any], columns: Sequence[str]) -> None:
+        self.source, self.split, self.columns = source, split, list(columns)
+        self.log = source.logs[split]
+        self.entry, self.skip = position["entry"], position["skip"]
+        self.offset = sum(e.rows.num_rows for e in self.log.entries[: self.entry] if e.rows is not None)
+
+    def read(self, max_rows: int) -> Chunk | End | None:
+        if self.entry >= len(self.log.entries):
+            return None
+        entry, at, skip = self.log.entries[self.entry], self.entry, self.skip
+        if entry.end:
+            return END
+        self.entry, self.skip = self.entry + 1, 0
+        if entry.rows is None:
+            empty = self._select(self.source.batch_of([]), 0)
+            return Chunk(empty, {"entry": at + 1, "skip": 0}, watermark=entry.watermark, idle=bool(entry.idle))
+        rows = self._select(entry.rows, self.offset).slice(skip)
+        self.offset += entry.rows.num_rows
+        times = None if entry.timestamps is None else entry.timestamps.slice(skip)
+        return Chunk(rows, {"entry": at, "skip": skip}, timestamps=times)
+
+    def _select(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
+        metadata = {
+            "_topic": lambda: pa.array([self.source.name] * batch.num_rows, pa.string()),
+            "_partition": lambda: pa.array([int(self.split)] * batch.num_rows, pa.int64()),
+            "_offset": lambda: pa.array(range(offset, offset + batch.num_rows), pa.int64()),
+        }
+        arrays = [metadata[n]() if n in METADATA_COLUMNS else batch.column(n) for n in self.columns]
+        if not arrays:
+            return pa.RecordBatch.from_struct_array(pa.array([{}] * batch.num_rows, pa.struct([])))
+        return pa.RecordBatch.from_arrays(arrays, names=self.columns)
+
+    def position(self, chunk: Chunk, rows: int) -> Json:
+        start = chunk.position
+        assert isinstance(start, Mapping)
+        if chunk.rows.num_rows == 0:
+            return start
+        if rows == chunk.rows.num_rows:
+            return {"entry": start["entry"] + 1, "skip": 0}
+        return {"entry": start["entry"], "skip": start["skip"] + rows}
+
+
+class DriverSink(Sink):
+    """Stands in for the sink `name`. `rows` holds (timestamp, row); what no checkpoint covers goes with a crash."""
+
+    gathers = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.rows: list[tuple[int, dict[str, Any]]] = []
+        self.read = 0  # rows the test has seen
+
+    def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
+        """Cut the list to the length in the checkpoint and append to it."""
+        del self.rows[state["length"] if isinstance(state, Mapping) else 0 :]
+        return _ListWriter(self)
+
+    def take(self) -> list[tuple[int, dict[str, Any]]]:
+        """Return the rows that have not been taken yet."""
+        new = self.rows[self.read :]
+        self.read = max(self.read, len(self.rows))
+        return new
+
+
+class _ListWriter(SinkWriter):
+    def __init__(self, sink: DriverSink) -> None:
+        self.sink = sink
+
+    def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
+        self.sink.rows.extend(zip(timestamps.to_pylist(), rows.to_pylist(), strict=True))
+
+    def snapshot(self, checkpoint_id: int) -> Json:
+        return {"length": len(self.sink.rows)}
+
+
+def rows_of(value: Any) -> Iterable[Any]:
+    """Return what `send_batch` was given as something `batch_of` takes."""
+    return value if isinstance(value, pa.RecordBatch | pa.Table) else list(value)

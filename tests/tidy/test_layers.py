@@ -1,0 +1,104 @@
+"""Who may import whom, for `import` and `cimport` alike."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "streamdsl"
+VALUES = {"errors", "schema", "expr", "windows", "processor", "policies", "config"}
+
+#: layer -> the layers it may import. A layer is a folder of the package or a module at its top.
+ALLOWED = {
+    "errors": set(),
+    "schema": {"errors"},
+    "windows": {"errors"},
+    "expr": {"errors", "schema", "windows", "logical"},
+    "processor": {"errors", "schema"},
+    "policies": {"errors", "connectors.base"},
+    "config": {"errors", "windows"},
+    "logical": VALUES | {"connectors.base"},
+    "dsl": VALUES | {"logical", "connectors.base", "compiler", "launch"},
+    "optimizer": VALUES | {"logical"},
+    "physical": VALUES | {"logical", "connectors.base"},
+    "compiler": VALUES | {"dsl", "logical", "optimizer", "physical", "connectors.base"},
+    "checkpoint": {"errors", "_native"},
+    "connectors": {"errors", "schema", "windows", "_native"},
+    "runtime": VALUES | {"physical", "checkpoint", "connectors.base", "_native"},
+    "launch": VALUES | {"dsl", "compiler", "runtime", "checkpoint", "connectors", "connectors.base", "physical"},
+    "testing": VALUES | {"dsl", "compiler", "runtime", "checkpoint", "connectors.base", "connectors", "physical", "launch", "_native"},
+    "cli": VALUES | {"dsl", "compiler", "launch", "runtime", "checkpoint"},
+    "_native": {"errors"},
+}
+
+#: Inside _native, by folder.
+NATIVE = {
+    "includes": set(),
+    "flow": {"includes"},
+    "expr": {"includes", "flow"},
+    "serdes": {"includes", "flow"},
+    "event_time": {"includes", "flow", "state"},
+    "snapshot": {"includes", "flow"},
+    "state": {"includes", "flow", "serdes"},
+    "windows": {"includes", "flow"},
+    "operators": {"includes", "flow", "expr", "serdes", "event_time", "snapshot", "state", "windows"},
+    "task": {"includes", "flow", "expr", "serdes", "event_time", "snapshot", "state", "windows", "operators"},
+}
+
+IMPORT = re.compile(r"^\s*(?:from\s+streamdsl([\w.]*)\s+c?import|c?import\s+streamdsl([\w.]*))", re.M)
+
+
+def imports(path: Path) -> set[str]:
+    """Return what a file imports of the package, without the leading "streamdsl."."""
+    text = re.sub(r'""".*?"""', "", path.read_text(), flags=re.S)
+    found = {(a or b).lstrip(".") for a, b in IMPORT.findall(text)}
+    return {name for name in found if name}
+
+
+def layer_of(name: str) -> str:
+    if name.startswith("connectors.base"):
+        return "connectors.base"
+    return name.split(".")[0]
+
+
+def python_files():
+    return sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py" or p.parent != PACKAGE)
+
+
+@pytest.mark.parametrize("path", python_files(), ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_a_layer_imports_only_what_it_may(path):
+    own = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    if own == "_native":
+        wrong = {name for name in imports(path) if layer_of(name) not in {"errors", "_native"}}
+    else:
+        assert own in ALLOWED, f"a new layer {own!r}: say here what it may import"
+        wrong = {name for name in imports(path) if layer_of(name) not in ALLOWED[own] | {own}}
+        if own == "connectors" and path.name != "base.py":
+            wrong |= {n for n in imports(path) if n.startswith("connectors.") and n.split(".")[1] not in {"base", path.parent.name}}
+    assert not wrong, f"{path.relative_to(ROOT)} must not import {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("path", sorted([*PACKAGE.rglob("*.pyx"), *PACKAGE.rglob("*.pxd")]), ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_native_folders_keep_their_order(path):
+    parts = path.relative_to(PACKAGE / "_native").parts
+    if len(parts) == 1:
+        return
+    for name in imports(path):
+        if name == "errors" or not name.startswith("_native."):
+            assert name == "errors", f"{path.name} imports {name}: native code knows errors and nothing else of the package"
+            continue
+        folder = name.split(".")[1]
+        assert folder in NATIVE[parts[0]] | {parts[0]}, f"{path.relative_to(ROOT)} must not import {name}"
+
+
+def test_the_library_never_imports_its_testing_kit():
+    for path in python_files():
+        if path.relative_to(PACKAGE).parts[0] not in ("testing", "cli"):
+            assert not any(name.startswith("testing") for name in imports(path)), path
+
+
+def test_only_deploy_names_operator_classes():
+    for path in (PACKAGE / "runtime").glob("*.py"):
+        named = {name for name in imports(path) if name.startswith("_native.operators")}
+        assert path.name in ("deploy.py", "operators.py") or not named, f"{path.name} names {named}"
