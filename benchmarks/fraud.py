@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from examples.fraud import topology as example
 from streamdsl import Config, Schema
 from streamdsl.connectors.base import END, Chunk, End, Json, Sink, SinkWriter, Source, SplitReader
-from streamdsl.testing.inspect import count_keys
+from streamdsl.checkpoint.inspect import count_keys
 
 
 class Looped(Source):
@@ -152,7 +152,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     source, sink = Looped(read_table(arguments.input), arguments.loop), Counting()
-    topology = example.topology if arguments.rules == "declarative" else example.python_topology()
+    topology = example.topology if arguments.rules == "declarative" else example.build("processors")
     with tempfile.TemporaryDirectory() as state_dir:
         config = Config(
             parallelism=arguments.parallelism, state_backend=arguments.state, state_dir=state_dir,
@@ -163,7 +163,7 @@ def main() -> None:
         run.wait()
         seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
         checkpoints = run.metrics()["checkpoints"]
-        keys = count_keys(state_dir)
+        keys = sum(count_keys(state_dir).values())
     figures = {
         "records": source.rows_read,
         "seconds": round(seconds, 3),

@@ -1,0 +1,106 @@
+"""Stream processing in Python: the words of Kafka Streams, the guarantees of Flink, no JVM.
+
+Describe a topology with `Topology`, run it with ``topology.run()``. What stands here is the public interface.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from streamdsl.config import Config
+from streamdsl.dsl.keyed import KeyedStream
+from streamdsl.dsl.operator import native, operator
+from streamdsl.dsl.stream import Stream
+from streamdsl.dsl.table import Table
+from streamdsl.dsl.topology import Topology
+from streamdsl.dsl.windowed import WindowedStream
+from streamdsl.errors import (
+    ConfigError,
+    ConnectorError,
+    DataError,
+    InternalError,
+    StateError,
+    StreamError,
+    TopologyError,
+    UserCodeError,
+)
+from streamdsl.expr import (
+    Aggregate,
+    Expr,
+    coalesce,
+    col,
+    concat,
+    count,
+    event_time,
+    format,
+    greatest,
+    haversine_km,
+    least,
+    lit,
+    when,
+)
+from streamdsl.policies import dead_letter
+from streamdsl.processor import Processor
+from streamdsl.schema import Field, Schema
+from streamdsl.windows import count_window, expanding, hopping, rolling, session, sliding, tumbling
+
+if TYPE_CHECKING:
+    from streamdsl.connectors.console import console
+    from streamdsl.connectors.files import files
+    from streamdsl.connectors.memory import memory
+
+__all__ = [
+    "Aggregate",
+    "Config",
+    "ConfigError",
+    "ConnectorError",
+    "DataError",
+    "Expr",
+    "Field",
+    "InternalError",
+    "KeyedStream",
+    "Processor",
+    "Schema",
+    "StateError",
+    "Stream",
+    "StreamError",
+    "Table",
+    "Topology",
+    "TopologyError",
+    "UserCodeError",
+    "WindowedStream",
+    "coalesce",
+    "col",
+    "concat",
+    "console",
+    "count",
+    "count_window",
+    "dead_letter",
+    "event_time",
+    "expanding",
+    "files",
+    "format",
+    "greatest",
+    "haversine_km",
+    "hopping",
+    "least",
+    "lit",
+    "memory",
+    "native",
+    "operator",
+    "rolling",
+    "session",
+    "sliding",
+    "tumbling",
+    "when",
+]
+
+# Connectors are imported when they are asked for: what is not used costs nothing at import.
+_CONNECTORS = frozenset({"console", "files", "memory"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CONNECTORS:
+        return getattr(importlib.import_module(f"streamdsl.connectors.{name}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

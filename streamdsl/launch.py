@@ -20,7 +20,7 @@ from streamdsl.runtime.environment import DirectoryEnvironment
 from streamdsl.runtime.job import Job
 from streamdsl.runtime.run import Run
 
-__all__ = ["collect", "run", "start"]
+__all__ = ["Run", "collect", "run", "start"]
 
 _WAIT_S = 0.2
 

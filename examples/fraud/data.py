@@ -109,7 +109,7 @@ def generate(
     directory.mkdir(parents=True, exist_ok=True)
     found = _named(directory)
     rows, planted = _transactions(transactions, accounts, random.Random(seed))
-    for path, country in zip(found.transactions, ("CL", "PE")):
+    for path, country in zip(found.transactions, ("CL", "PE"), strict=True):
         _write(path, "".join([_COLUMNS + "\n", *(line for where, line in rows if where == country)]))
     truth = "".join(f"{number},{fraud.incident},{fraud.kind}\n" for number, fraud in sorted(planted.items()))
     # Last: the sample is whole when the truth is there.
@@ -155,9 +155,9 @@ def _transactions(
     sizes = [_extra(kind, chance) for kind in kinds]
     base = _history(people, count - sum(sizes), chance)
     events = list(base)
-    for incident, (kind, size) in enumerate(zip(kinds, sizes)):
+    for incident, (kind, size) in enumerate(zip(kinds, sizes, strict=True)):
         host = chance.randrange(len(base))
-        events.extend(_incident(incident, kind, size, base[host], people, chance))
+        events.extend(_incident(Planted(incident, kind), size, base[host], people[base[host].account], chance))
         if not size:
             # The incident is a change of the host itself, which was added again.
             events[host] = events.pop()
@@ -205,7 +205,7 @@ def _history(people: list[_Account], count: int, chance: random.Random) -> list[
         whole[position % len(whole)] += 1
     draw = chance.random
     events = []
-    for account, (person, often) in enumerate(zip(people, whole)):
+    for account, (person, often) in enumerate(zip(people, whole, strict=True)):
         slot = _SPAN_MS / max(often, 1)
         for position in range(often):
             time_ms = _BEGIN_MS + int((position + 0.1 + 0.8 * draw()) * slot)
@@ -228,14 +228,14 @@ def _extra(kind: str, chance: random.Random) -> int:
 
 
 def _incident(
-    number: int, kind: str, size: int, host: _Event, people: list[_Account], chance: random.Random
+    fraud: Planted, size: int, host: _Event, person: _Account, chance: random.Random
 ) -> Iterator[_Event]:
-    person = people[host.account]
-    fraud = Planted(number, kind) if kind.isupper() else None
+    """Yield what an incident adds to, or puts in the place of, the transaction `host`."""
+    kind = fraud.kind
 
     def event(after_s: float, amount: float, city: str) -> _Event:
         time_ms = host.time_ms + int(after_s * 1000)
-        return _Event(time_ms + person.delay_ms, host.account, time_ms, amount, city, fraud)
+        return _Event(time_ms + person.delay_ms, host.account, time_ms, amount, city, fraud if kind.isupper() else None)
 
     if kind in ("VELOCITY", "honest burst", "slow burst"):
         span = {"VELOCITY": 45.0, "honest burst": 55.0, "slow burst": 0.0}[kind]

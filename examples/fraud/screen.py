@@ -9,13 +9,16 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TextIO, cast
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamdsl import Run, Schema
+from streamdsl import Schema
 from streamdsl.connectors.base import Json, Sink, SinkWriter
+
+if TYPE_CHECKING:
+    from streamdsl.runtime.run import Run
 
 _REFRESH_S: Final = 0.25
 _REPORT_S: Final = 10.0
@@ -153,6 +156,7 @@ class Screen:
             self._show(report=False)
             self._print("stopping: a last checkpoint is taken")
             self._run.stop()
+            self._run.wait()
             return False
         self._show(report=False)
         return True
@@ -196,11 +200,12 @@ class Screen:
         then, before = self._before
         lines = [f"— {now - self._began:.0f} s —"]
         counts: dict[str, int] = {}
-        for number, task in enumerate(metrics["tasks"]):
-            key = f"{number} {task['name']}"
-            counts[key] = task["processed"]
-            rate = (counts[key] - before.get(key, 0)) / max(now - then, 1e-9)
-            lines.append(f"{task['name']:40.40} {counts[key]:>12,} records {rate:>12,.0f}/s{_lag(task)}")
+        furthest = max((task["watermark"] or 0 for task in metrics["tasks"]), default=0)
+        for task in metrics["tasks"]:
+            key, done = task["id"], task["processed"]
+            counts[key] = done
+            rate = (done - before.get(key, 0)) / max(now - then, 1e-9)
+            lines.append(f"{task['name']:40.40} {done:>12,} records {rate:>12,.0f}/s{_lag(task['watermark'], furthest)}")
         self._before = (now, counts)
         return [*lines, *self._summary(metrics)]
 
@@ -219,7 +224,7 @@ class Screen:
         """Show the totals of the run."""
         metrics = self._run.metrics()
         took = time.monotonic() - self._began
-        read = sum(task["processed"] for task in metrics["tasks"] if task.get("source"))
+        read = sum(task["processed"] for task in metrics["tasks"] if "splits" in task)
         self._clear_panel()
         if not self._quiet:
             for line in self._figures()[:-3]:
@@ -249,9 +254,9 @@ class Screen:
         self._out.flush()
 
 
-def _lag(task: Mapping[str, Any]) -> str:
-    lag = task.get("watermark_lag_ms")
-    return "" if lag is None else f"  watermark lag {lag / 1000:,.1f} s"
+def _lag(watermark: int | None, furthest: int) -> str:
+    """Return how far a task is behind the furthest one, in event time."""
+    return "" if watermark is None else f"  watermark lag {(furthest - watermark) / 1000:,.1f} s"
 
 
 def _ms(value: float | None) -> str:

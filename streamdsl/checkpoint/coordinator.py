@@ -76,16 +76,16 @@ class Coordinator:
         Checkpoints that exist already (what recovery found), for retention.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         job: str,
-        *,
         shards: int,
         tasks: Collection[str],
         stores: Collection[StoreOwner],
         storage: CheckpointStorage,
         settings: Settings,
         listener: CoordinatorListener,
+        *,
         completed: Collection[int] = (),
     ) -> None:
         self.job, self.shards, self.settings = job, shards, settings

@@ -181,6 +181,7 @@ class _Reader:
             raise StateError(
                 f"{self.where} has format {written_by}, this streamdsl knows {FORMAT} at most",
                 remedy="use the version of streamdsl that wrote the checkpoint, or a newer one",
+                final=True,
             )
         encoded = _canonical(body)
         if _envelope(encoded) != data:

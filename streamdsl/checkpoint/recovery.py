@@ -107,6 +107,7 @@ def find_checkpoint(
                 found.verify()
                 return found
         except StateError as error:
+            # "final": not damaged, but not ours to pass over.
             if not fall_back or error.context.get("final"):
                 raise
             _log.warning("checkpoint %d is passed over: %s", candidate, error)
@@ -179,13 +180,16 @@ class StateDirectory:
             self._prepare()
         except OSError as error:
             self.close()
-            raise StateError(
-                f"the state directory {self.path} cannot be used: {error.strerror or error}",
-                remedy="check that it can be written and that its disk has room, or name another: Config(state_dir=...)",
-            ) from error
+            raise self._unusable(error) from error
         except BaseException:
             self.close()
             raise
+
+    def _unusable(self, error: OSError) -> StateError:
+        return StateError(
+            f"the state directory {self.path} cannot be used: {error.strerror or error}",
+            remedy="check that it can be written and that its disk has room, or name another: Config(state_dir=...)",
+        )
 
     def _prepare(self) -> None:
         filesystem = self._filesystem
@@ -278,6 +282,9 @@ class StateDirectory:
             else:
                 self._filesystem.remove_file(path)
         self._filesystem.make_directory(live / str(self.incarnation))
+        self._clean_checkpoints()
+
+    def _clean_checkpoints(self) -> None:
         ids = self.storage.ids()
         published = [i for i in ids if self._filesystem.is_file(self.path / "checkpoints" / str(i) / "manifest.json")]
         for checkpoint_id in ids:
@@ -287,6 +294,14 @@ class StateDirectory:
                 self.storage.remove(checkpoint_id)
             else:
                 self.storage.discard(checkpoint_id)
+
+    def renew(self) -> None:
+        """Begin a new incarnation in this process: a restart. All databases of the last one are closed by now."""
+        try:
+            self.incarnation = self._next_incarnation()
+            self._clean_up()
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def live(self, store: str) -> Path:
         """Return where the live database of a store is made; does not exist yet."""

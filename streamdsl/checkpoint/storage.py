@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from streamdsl.checkpoint.filesystem import FileSystem
-from streamdsl.checkpoint.manifest import FileEntry, StoreEntry, blake2b
+from streamdsl.checkpoint.manifest import MAX_BYTES, FileEntry, StoreEntry, blake2b
 from streamdsl.checkpoint.names import check_file_name, check_store_name
 from streamdsl.errors import StateError
 
@@ -238,10 +238,15 @@ class DirectoryStorage(CheckpointStorage):
 
     def read_manifest(self, checkpoint_id: int) -> bytes | None:
         """See `CheckpointStorage.read_manifest`."""
+        data = bytearray()
         try:
-            return b"".join(self.filesystem.read(self.root, (str(checkpoint_id), MANIFEST)))
+            for chunk in self.filesystem.read(self.root, (str(checkpoint_id), MANIFEST)):
+                data += chunk
+                if len(data) > MAX_BYTES:
+                    break  # the parser refuses it; nobody reads all of a file of any size
         except FileNotFoundError:
             return None
+        return bytes(data)
 
     def read(self, checkpoint_id: int, store: str, name: str) -> Iterator[bytes]:
         """See `CheckpointStorage.read`."""

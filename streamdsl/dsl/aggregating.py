@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from streamdsl.dsl.columns import aggregate_items, automatic_name, state_name
+from streamdsl.dsl.columns import aggregate_items, automatic_name, state_name, with_name
 from streamdsl.dsl.operator import NativeOperator, processor_name, processor_outputs
 from streamdsl.dsl.written import arguments, here, slug
 from streamdsl.errors import TopologyError
@@ -68,7 +68,7 @@ def aggregated(
     slot = "" if grouping.window is None else grouping.window.slug
     kind = "aggregate" if grouping.window is None else "window"
     node = _aggregate_node(grouping, made, grouping.state_name(automatic_name(kind, grouping.keys, items, slot)))
-    shown = arguments(*columns, name=state, **named)
+    shown = arguments(*columns, **with_name(state, named))
     if len(direct) == len(items):
         return node, shown
     outer = Binder(node.schema, grouping.verb)
@@ -125,7 +125,7 @@ def processed(grouping: Grouping, operator: Any, errors: ErrorPolicy) -> Node:
             output=operator.output or grouping.node.schema.visible(),
             outputs=operator.outputs,
         )
-    if grouping.window is not None and not callable(getattr(operator, "process_window", None)):
+    if grouping.window is not None and hasattr(operator.process_window, "__streamdsl_default__"):
         raise TopologyError(f"{processor_name(operator)} has no process_window(key, window, rows, ctx)")
     output, outputs = processor_outputs(operator)
     return ProcessNode(

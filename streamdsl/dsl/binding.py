@@ -28,7 +28,7 @@ def check_bindings(bind: Mapping[str, Any], sources: Collection[str], sinks: Col
                 f"bind: there is no source or sink {name!r}",
                 remedy=(f"did you mean {near!r}? " if near else "") + f"known: {', '.join(known)}",
             )
-        if isinstance(value, Source) and name in sources or isinstance(value, Sink) and name in sinks:
+        if (isinstance(value, Source) and name in sources) or (isinstance(value, Sink) and name in sinks):
             continue
         wanted = "a source" if name in sources else "a sink"
         raise TopologyError(f"bind: {name!r} is {wanted}, and {value!r} is not")

@@ -19,7 +19,18 @@ from streamdsl.logical.project import Output, ProjectNode, passed
 from streamdsl.schema import Schema
 from streamdsl.windows import Frame
 
-__all__ = ["Item", "Place", "aggregate_items", "automatic_name", "computed", "filtered_by", "items_of", "no_aggregates", "state_name"]
+__all__ = [
+    "Item",
+    "Place",
+    "aggregate_items",
+    "automatic_name",
+    "computed",
+    "filtered_by",
+    "items_of",
+    "no_aggregates",
+    "state_name",
+    "with_name",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +92,11 @@ def state_name(name: str | Expr | None, named: dict[str, Any]) -> tuple[str | No
     if name is not None and (not isinstance(name, str) or not name):
         raise TopologyError(f"name={name!r} is no name for state", remedy='for a column write lit(...).alias("name")')
     return name, named
+
+
+def with_name(name: str | None, named: dict[str, Any]) -> dict[str, Any]:
+    """Return the keywords as they were typed, the state's name among them."""
+    return named if name is None else {"name": name, **named}
 
 
 def no_aggregates(verb: str, expression: Expression) -> None:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from streamdsl.errors import TopologyError
+from streamdsl.processor import Processor
 from streamdsl.schema import Schema
 
 if TYPE_CHECKING:
     from streamdsl.dsl.stream import Stream
+    from streamdsl.dsl.windowed import WindowedStream
 
 __all__ = ["BoundOperator", "NativeOperator", "Operator", "is_processor", "native", "operator", "processor_outputs"]
 
@@ -32,7 +34,7 @@ class BoundOperator:
     def __str__(self) -> str:
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.settings.items())})"
 
-    def expand(self, stream: Stream) -> Stream:
+    def expand(self, stream: Stream | WindowedStream) -> Stream:
         """Return what the operator makes of the stream."""
         from streamdsl.dsl.stream import Stream
 
@@ -121,7 +123,7 @@ def native(
 
 def is_processor(value: Any) -> bool:
     """Tell whether a value is a `Processor`, class or instance."""
-    return any(callable(getattr(value, name, None)) for name in ("process", "process_batch", "process_window"))
+    return isinstance(value, Processor) or (isinstance(value, type) and issubclass(value, Processor))
 
 
 def processor_name(value: Any) -> str:
@@ -131,13 +133,13 @@ def processor_name(value: Any) -> str:
 
 def processor_outputs(value: Any) -> tuple[Schema, tuple[tuple[str, Schema], ...]]:
     """Return the schema of a processor's rows and those of its tagged outputs."""
-    declared = getattr(value, "output", None)
+    declared = value.output
     if declared is None:
         raise TopologyError(
             f"{processor_name(value)} does not say what its rows look like",
             remedy="set the class attribute output to a dataclass or another schema",
         )
-    tags = getattr(value, "outputs", None) or {}
+    tags = value.outputs or {}
     for reserved in ("", "late", "dead_letter"):
         if reserved in tags:
             raise TopologyError(f"{processor_name(value)}: the output {reserved!r} is taken", remedy="rename it")

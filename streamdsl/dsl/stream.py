@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamdsl.connectors.base import Sink
-from streamdsl.dsl.columns import Place, computed, filtered_by, items_of, no_aggregates, state_name
+from streamdsl.dsl.columns import Place, computed, filtered_by, items_of, no_aggregates, state_name, with_name
 from streamdsl.dsl.merging import branched, merged
 from streamdsl.dsl.operator import BoundOperator, NativeOperator, Operator, is_processor, processor_name
 from streamdsl.dsl.written import Written, arguments, here
@@ -55,6 +55,11 @@ class Stream:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._topology.name!r}: {self.schema}>"
+
+    @property
+    def topology(self) -> Topology:
+        """The topology it belongs to."""
+        return self._topology
 
     @property
     def schema(self) -> Schema:
@@ -126,7 +131,7 @@ class Stream:
         if not items:
             raise TopologyError("select needs at least one column")
         node = computed(self._place("select", name), items, keep=False)
-        return self._next(node, self._says("select", arguments(*columns, name=name, **named)))
+        return self._next(node, self._says("select", arguments(*columns, **with_name(name, named))))
 
     def with_columns(self: S, *columns: Expr, name: str | Expr | None = None, **named: Operand) -> S:
         """Add or replace columns; on a keyed stream they may hold aggregates over frames.
@@ -147,7 +152,7 @@ class Stream:
         if not items:
             raise TopologyError("with_columns needs at least one column")
         node = computed(self._place("with_columns", name), items, keep=True)
-        return self._next(node, self._says("with_columns", arguments(*columns, name=name, **named)))
+        return self._next(node, self._says("with_columns", arguments(*columns, **with_name(name, named))))
 
     def drop(self: S, *columns: str) -> S:
         """Leave columns out."""
@@ -369,7 +374,7 @@ class Stream:
         name : str, optional
             Name of the sink in this topology (default: the sink's own); `bind` and tests use it.
         """
-        self._topology._end(self._node, sink, name, (), False, self._says("to", arguments(sink, name=name)))
+        self._topology._end(self._node, sink, name, self._says("to", arguments(sink, name=name)))
 
     def collect(self, config: Config | None = None, *, bind: Bindings | None = None) -> pa.Table:
         """Run the topology for this stream alone, to the end of its (bounded) input, and return its rows."""

@@ -48,8 +48,8 @@ class Table:
         name : str, optional
             Name of the sink in this topology (default: the sink's own).
         """
-        text = arguments(sink, name=name)
-        self._topology._end(self._node, sink, name, self.keys, True, Written("to", text, self._written))
+        written = Written("to", arguments(sink, name=name), self._written)
+        self._topology._end(self._node, sink, name, written, keys=self.keys, changes=True)
 
     def to_stream(self) -> Stream:
         """Return the changes; the column `op` says "add", "replace" or "withdraw"."""

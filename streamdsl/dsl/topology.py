@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import TYPE_CHECKING, Literal, Union
 
 from streamdsl.connectors.base import METADATA_COLUMNS, Sink, Source
 from streamdsl.dsl.binding import bound_sink, check_bindings, with_sources
@@ -88,7 +88,17 @@ class Topology:
         name : str, optional
             Name of the source in this topology (default: the source's own); `bind` and tests use it.
         """
-        node = self._read(source, timestamp, disorder, idle_timeout, max_ahead, watermarks, errors, name, "stream")
+        node = self._read(
+            "stream",
+            source,
+            timestamp=timestamp,
+            disorder=disorder,
+            idle_timeout=idle_timeout,
+            max_ahead=max_ahead,
+            watermarks=watermarks,
+            errors=errors,
+            name=name,
+        )
         shown = arguments(
             source,
             timestamp=timestamp,
@@ -122,7 +132,9 @@ class Topology:
         timestamp, disorder, idle_timeout, errors, name
             As for `stream`. The table's state has the name of the source.
         """
-        node = self._read(source, timestamp, disorder, idle_timeout, None, "bounded", errors, name, "table")
+        node = self._read(
+            "table", source, timestamp=timestamp, disorder=disorder, idle_timeout=idle_timeout, errors=errors, name=name
+        )
         keys = (key,) if isinstance(key, str) else tuple(key)
         rows = Stream(self, node, Written("table", arguments(source, key=key, timestamp=timestamp, name=name)))
         keyed = rows.key_by(*keys)._node
@@ -132,15 +144,16 @@ class Topology:
 
     def _read(
         self,
+        verb: str,
         source: Source,
+        *,
         timestamp: str | None,
         disorder: Duration,
         idle_timeout: Duration | None,
-        max_ahead: Duration | None,
-        watermarks: str,
         errors: ErrorPolicy | None,
         name: str | None,
-        verb: str,
+        max_ahead: Duration | None = None,
+        watermarks: str = "bounded",
     ) -> SourceNode:
         if not isinstance(source, Source):
             raise TopologyError(f"{verb}: {source!r} is not a source", remedy="use kafka(...), files(...) or memory(...)")
@@ -173,7 +186,14 @@ class Topology:
         return node
 
     def _end(
-        self, node: Node, sink: Sink, name: str | None, keys: tuple[str, ...], changes: bool, written: Written
+        self,
+        node: Node,
+        sink: Sink,
+        name: str | None,
+        written: Written,
+        *,
+        keys: tuple[str, ...] = (),
+        changes: bool = False,
     ) -> None:
         if not isinstance(sink, Sink):
             raise TopologyError(f"to: {sink!r} is not a sink", remedy="use kafka(...), files(...) or console()")
@@ -192,6 +212,14 @@ class Topology:
     def typed(self) -> Typed:
         """Return the topology as it was typed."""
         return Typed(self.name, tuple(self._ends))
+
+    def sources(self) -> dict[str, Source]:
+        """Return the sources by their names in this topology."""
+        return {name: node.source for name, node in self._sources.items()}
+
+    def sinks(self) -> dict[str, Sink]:
+        """Return the sinks by their names in this topology, those of dead letters included."""
+        return {sink.name: sink.sink for sink in build(self.name, self._sinks).sinks}
 
     def plan(self, *, bind: Bindings | None = None, strict_names: bool = False) -> LogicalPlan:
         """Return what the topology means, with `bind` in place of its sources and sinks.
@@ -215,7 +243,7 @@ class Topology:
         alone = Topology(self.name)
         alone._sources = self._sources
         alone._left_out = frozenset(other.name for other in self._sinks)
-        alone._end(stream._node, sink, COLLECT, (), False, Written("to", COLLECT, stream._written))
+        alone._end(stream._node, sink, COLLECT, Written("to", COLLECT, stream._written))
         return alone
 
     # Running ---------------------------------------------------------------------------------------------------
@@ -226,7 +254,7 @@ class Topology:
 
         return explain(compile(self, parallelism=parallelism, bind=bind))
 
-    def run(self, config: Config | None = None, *, bind: Bindings | None = None) -> Any:
+    def run(self, config: Config | None = None, *, bind: Bindings | None = None) -> Run:
         """Run until the input ends or Ctrl-C.
 
         Parameters

@@ -85,7 +85,7 @@ def _typed(binder: Binder, node: Aggregation, argument: Typed | None) -> tuple[T
 def slug_of(node: Aggregation) -> str:
     """Return a short name for an aggregate, from its kind, its columns and its frame."""
     parts = [node.kind, *column_names(node)]
-    parts += [str(value) for name, value in node.params if value not in (0, 1) or name == "n" and value != 1]
+    parts += [str(value) for name, value in node.params if value not in (0, 1) or (name == "n" and value != 1)]
     if node.frame is not None:
         parts.append(node.frame.slug)
     return "_".join(parts)

@@ -64,7 +64,7 @@ _SYMBOLS: Final = {
     "ge": ">=",
 }
 _FLOAT_FUNCTIONS: Final = frozenset(
-    "exp log log10 sin cos tan asin acos atan radians sqrt atan2 is_nan is_finite".split()
+    ["exp", "log", "log10", "sin", "cos", "tan", "asin", "acos", "atan", "radians", "sqrt", "atan2", "is_nan", "is_finite"]
 )
 _TEXT_RESULTS: Final = {
     "str_lower": TEXT,
@@ -201,12 +201,24 @@ class Binder:
         numbers, type_ = self._numbers(op, args)
         if op == "pow" and type_ != FLOAT:
             exponent = numbers[1]
-            if exponent.op != "literal" or exponent.params[0] is None or exponent.params[0] < 0:
-                numbers, type_ = [self._float(arg, op) for arg in args], FLOAT
+            if exponent.op == "literal" and exponent.params[0] is not None and exponent.params[0] >= 0:
+                return self._whole_power(numbers[0], exponent.params[0], type_)
+            numbers, type_ = [self._float(arg, op) for arg in args], FLOAT
         result = self._strict(op, type_, numbers)
         if op in ("floordiv", "mod") and type_ != FLOAT:
             return Typed(op, type_, result.args, nullable=True)
         return result
+
+    def _whole_power(self, base: Typed, exponent: int, type_: pa.DataType) -> Typed:
+        """Multiply by squaring: exact, and an overflow is an error of the record."""
+        result = None
+        while exponent:
+            if exponent & 1:
+                result = base if result is None else self._strict("mul", type_, [result, base])
+            exponent >>= 1
+            if exponent:
+                base = self._strict("mul", type_, [base, base])
+        return literal(1, type_) if result is None else result
 
     def _shift(self, op: str, args: list[Typed]) -> Typed:
         """Timestamps and milliseconds."""
@@ -240,8 +252,6 @@ class Binder:
             if type_ != FLOAT and not (op == "round" and params[0] < 0):
                 return value
             return self._strict(op, FLOAT, [self._float(value, op)], params)
-        if op == "sign":
-            return self._strict(op, FLOAT, [self._float(value, op)])
         return self._strict(op, type_, [value])
 
     # Comparison and logic --------------------------------------------------------------------------------------
@@ -257,10 +267,10 @@ class Binder:
     def _compare(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
         if not all(is_ordered(arg.type) for arg in args):
             self._wrong(op, args, "comparable values")
-        mixed = {arg.type == UINT for arg in args if is_integer(arg.type)} == {True, False}
+        mixed = all(is_integer(arg.type) for arg in args) and (args[0].type == UINT) != (args[1].type == UINT)
         if mixed and common_type(args) != UINT:
-            # Neither 64-bit type holds the other's values: an exact cast would refuse rows.
-            return self._strict(op, BOOL, [self._float(arg, op) for arg in args])
+            # Neither 64-bit type holds the other's values; the comparison itself takes one of each.
+            return self._strict(op, BOOL, [arg if arg.type == UINT else convert(arg, INT) for arg in args])
         same, _type = self._unified(op, args)
         return self._strict(op, BOOL, same)
 
@@ -292,6 +302,8 @@ class Binder:
         same, type_ = self._unified(op, args)
         if op != "coalesce" and not is_ordered(type_):
             self._wrong(op, args, "comparable values")
+        if op != "coalesce":
+            return self._strict(op, type_, same)
         return Typed(op, type_, tuple(same), nullable=all(arg.nullable for arg in same))
 
     def _when(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
@@ -329,7 +341,8 @@ class Binder:
         if not is_time(arg.type) and not is_integer(arg.type):
             self._wrong(f".dt.{op[3:]}", [arg], "a timestamp, a date or milliseconds")
         arg = convert(arg, INT) if arg.type == UINT else arg
-        return self._strict(op, arg.type if op == "dt_truncate" else INT, [arg], params)
+        results = {"dt_truncate": arg.type, "dt_date": pa.date32()}
+        return self._strict(op, results.get(op, INT), [arg], params)
 
     def text(self, arg: Typed) -> Typed:
         """Return any value as text."""
@@ -345,7 +358,7 @@ class Binder:
 
     def _format(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
         shown = [self._formatted(arg, spec) for arg, spec in zip(args, params[1], strict=True)]
-        return self._strict(op, TEXT, shown, params)
+        return Typed(op, TEXT, tuple(shown), params, nullable=False)
 
     def _formatted(self, arg: Typed, spec: str) -> Typed:
         if is_number(arg.type):

@@ -54,7 +54,7 @@ INTEGER_RANGES: Final[dict[str, tuple[int, int]]] = {
     "uint32": (0, 2**32 - 1),
 }
 
-_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _MS: Final = datetime.timedelta(milliseconds=1)
 
 
@@ -152,7 +152,7 @@ def literal_of(value: Any) -> Typed:
     if isinstance(value, bytes):
         return literal(value, pa.binary())
     if isinstance(value, datetime.datetime):
-        moment = value if value.tzinfo else value.replace(tzinfo=datetime.timezone.utc)
+        moment = value if value.tzinfo else value.replace(tzinfo=datetime.UTC)
         return literal((moment - _EPOCH) // _MS, TIMESTAMP)
     if isinstance(value, datetime.date):
         return literal((value - _EPOCH.date()).days, pa.date32())
@@ -173,7 +173,7 @@ def fits(value: Any, type_: pa.DataType) -> bool:
     bits = type_.bit_width
     signed = bool(pa.types.is_signed_integer(type_))
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1)) if signed else (0, 2**bits)
-    return low <= value < high
+    return bool(low <= value < high)
 
 
 def _pair_type(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:

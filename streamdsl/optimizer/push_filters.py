@@ -48,6 +48,9 @@ def _moved(node: Node, plan: LogicalPlan) -> Node | None:
         if predicate.weight > MAX_WEIGHT:
             return None
         return below.with_inputs([dataclasses.replace(node, inputs=below.inputs, predicate=predicate)])
+    if isinstance(below, KeyByNode) and may_fail(node.predicate):
+        # Rows without a key are dropped before the predicate could refuse them.
+        return None
     if isinstance(below, (KeyByNode, MergeNode)):
         return below.with_inputs([dataclasses.replace(node, inputs=(source,)) for source in below.inputs])
     return None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from streamdsl.errors import InternalError
+from streamdsl.logical.aggregate import AggregateNode
+from streamdsl.logical.counter import CounterNode
 from streamdsl.logical.expression import Typed, columns_of
 from streamdsl.logical.filter import FilterNode
-from streamdsl.logical.counter import CounterNode
 from streamdsl.logical.frame import FrameNode
-from streamdsl.logical.aggregate import AggregateNode
 from streamdsl.logical.merge import MergeNode
 from streamdsl.logical.node import Node
 from streamdsl.logical.plan import LogicalPlan

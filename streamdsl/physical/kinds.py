@@ -7,7 +7,7 @@ import pyarrow as pa
 from streamdsl.logical.types import is_float, is_integer, is_time, require_supported
 from streamdsl.physical.node import Kind
 
-__all__ = ["kind_of"]
+__all__ = ["Kind", "kind_of"]
 
 
 def kind_of(type_: pa.DataType) -> Kind:

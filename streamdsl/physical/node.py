@@ -204,6 +204,7 @@ class PhysicalReduce(PhysicalOperator):
     function: Any
     input_schema: Schema
     errors: ErrorPolicy = "fail"
+    window: WindowSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from streamdsl._native.operators.sink import bucket_floor_ns
-
 if TYPE_CHECKING:
     from streamdsl.runtime.job import Job
 
@@ -42,7 +40,7 @@ class CheckpointFigures:
 
 
 def percentiles(buckets: dict[int, int], wanted: tuple[float, ...] = (0.50, 0.95, 0.99)) -> dict[str, float | None]:
-    """Return percentiles in ms of a latency histogram ({bucket: rows}); None when it is empty."""
+    """Return percentiles in ms of a latency histogram ({upper bound in ns: rows}); None when it is empty."""
     total = sum(buckets.values())
     found: dict[str, float | None] = {f"p{round(p * 100)}": None for p in wanted}
     for p in wanted:
@@ -50,7 +48,7 @@ def percentiles(buckets: dict[int, int], wanted: tuple[float, ...] = (0.50, 0.95
         for bucket in sorted(buckets):
             seen += buckets[bucket]
             if total and seen >= p * total:
-                found[f"p{round(p * 100)}"] = bucket_floor_ns(bucket + 1) / 1e6
+                found[f"p{round(p * 100)}"] = bucket / 1e6
                 break
     return found
 

@@ -18,7 +18,7 @@ from streamdsl.connectors.files.part_writer import part_names
 from streamdsl.connectors.memory import memory
 from streamdsl.schema import Field, Schema
 
-UTC = datetime.timezone.utc
+UTC = datetime.UTC
 
 SCHEMA = Schema(
     (

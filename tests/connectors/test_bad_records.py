@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from cases import read_all
 
@@ -11,8 +13,6 @@ from streamdsl.connectors.base import END
 from streamdsl.connectors.files import files
 from streamdsl.connectors.files.text_reader import TextReader
 from streamdsl.schema import Schema
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 SCHEMA = Schema.of(pa.schema([pa.field("id", pa.int32(), False), pa.field("amount", pa.float64()), pa.field("name", pa.string(), False)]))
 
@@ -130,6 +130,15 @@ def test_what_is_bad_does_not_depend_on_the_columns_asked_for(tmp_path):
     schema = Schema.of({"id": "int64", "name": "string"})
     assert [len(c) for c in read_all(files(path, schema), ["id"])[0]] == [2]
     assert len(read_all(files(path, schema), ["id", "name"])[1]) == 1
+
+
+def test_two_objects_on_a_line_and_one_on_two_lines_do_not_cancel_out(tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b'{"id":1}{"id":2}\n{"id":3,"x":\n{"y":1}}\n{"id":4,"x":"} {"}\n')
+    chunks, bad = read_all(files(path, {"id": "int64"}), ["id", "_offset"])
+    # What stands on the third line is an object and a bracket too much.
+    assert chunks == [[{"id": 4, "_offset": 3}]]
+    assert [record.offset for record in bad] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])

@@ -17,8 +17,17 @@ from streamdsl.schema import Schema
 
 @pytest.mark.parametrize(
     ("path", "format"),
-    [("a.csv", "csv"), ("a.JSONL", "json"), ("a.json", "json"), ("a.ndjson", "json"), ("a.parquet", "parquet")]
-    + [("a.arrow", "arrow"), ("a.feather", "arrow"), ("a.ipc", "arrow"), ("dir/*.csv", "csv")],
+    [
+        ("a.csv", "csv"),
+        ("a.JSONL", "json"),
+        ("a.json", "json"),
+        ("a.ndjson", "json"),
+        ("a.parquet", "parquet"),
+        ("a.arrow", "arrow"),
+        ("a.feather", "arrow"),
+        ("a.ipc", "arrow"),
+        ("dir/*.csv", "csv"),
+    ],
 )
 def test_the_suffix_tells_the_format(path, format):
     assert files(path).format == format

@@ -1,9 +1,8 @@
 """Every kind has a total order: NaN equals NaN and is greater than all numbers, -0.0 equals 0.0, strings go by bytes."""
-from libc.math cimport isfinite, isnan
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 
-from streamdsl._native.expr.elementwise cimport Binary, Unary
+from streamdsl._native.expr.elementwise cimport Binary
 from streamdsl._native.expr.ops cimport (
     OP_EQ,
     OP_GE,
@@ -30,14 +29,13 @@ from streamdsl._native.expr.vector cimport (
     text_size,
     to_f64,
     vector_alloc,
-    vector_clear,
     writer_end,
     writer_finish,
     writer_free,
     writer_init,
     writer_room,
 )
-from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64, buffer_release
+from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64, buffer_release, buffer_retain
 
 cdef extern from * nogil:
     """
@@ -64,14 +62,14 @@ cdef extern from * nogil:
     SD_BINARY(sd_greatest_f64, double, double, (y > x) | ((y != y) & (x == x)) ? y : x)
     #define SD_ROW(SUFFIX) {sd_eq_##SUFFIX, sd_ne_##SUFFIX, sd_lt_##SUFFIX, sd_le_##SUFFIX, sd_gt_##SUFFIX, sd_ge_##SUFFIX, \\
                             sd_least_##SUFFIX, sd_greatest_##SUFFIX}
-    static const sd_binary SD_COMPARE[][8] = {SD_ROW(bool), SD_ROW(i64), SD_ROW(u64), SD_ROW(f64)};
+    static const sd_binary SD_COMPARE[][8] = {SD_ROW(bool), SD_ROW(i64), SD_ROW(u64), SD_ROW(f64)};   /* by kind - 1 */
+    static inline sd_binary sd_compare_loop(int kind, int which) { return SD_COMPARE[kind - 1][which]; }
 
     SD_UNARY(sd_not, uint8_t, uint8_t, !x)
     SD_UNARY(sd_is_nan, double, uint8_t, x != x)
     SD_UNARY(sd_is_finite, double, uint8_t, fabs(x) <= 1.7976931348623157e308)
     """
-    Binary** COMPARE "SD_COMPARE"
-    Binary compare_loop "SD_COMPARE_AT"(int kind, int which) noexcept
+    Binary compare_loop "sd_compare_loop"(int kind, int which) noexcept
     void loop_not "sd_not"(const void* values, void* target, const int32_t* rows, int64_t m) noexcept
     void loop_is_nan "sd_is_nan"(const void* values, void* target, const int32_t* rows, int64_t m) noexcept
     void loop_is_finite "sd_is_finite"(const void* values, void* target, const int32_t* rows, int64_t m) noexcept
@@ -216,10 +214,10 @@ cdef int choose_text(Frame* frame, Instruction* ins, Vector* args, Vector* out) 
             size = text_size(&args[best], row)
             memcpy(writer_room(&writer, size), text(&args[best], row), size)
             writer_end(&writer, row, size)
-    except BaseException:
+        writer_finish(&writer, frame, out)
+    finally:
         writer_free(&writer)
-        raise
-    return writer_finish(&writer, frame, out)
+    return 0
 
 
 cdef inline int compare_two(const Vector* args, int a, int b, int64_t row) noexcept nogil:
@@ -228,25 +226,21 @@ cdef inline int compare_two(const Vector* args, int a, int b, int64_t row) noexc
 
 cdef int choose(Frame* frame, Instruction* ins, Vector* args, Vector* out) except -1 nogil:
     cdef int k
-    cdef Vector best
+    cdef Vector best, better
     if ins.kind == KIND_STR:
         return choose_text(frame, ins, args, out)
     for k in range(ins.n_args):
         if ins.kind == KIND_F64:
             to_f64(frame, &args[k])
-    # out is filled pair by pair: each loop reads what the one before wrote, through a second buffer.
     best = args[0]
+    buffer_retain(best.col.values_buffer)
     for k in range(1, ins.n_args):
-        buffer_release(out.col.values_buffer)
-        vector_alloc(frame, out, ins.kind)
-        run(6 if ins.op == OP_LEAST else 7, frame, &best, &args[k], out)
-        if k > 1:
-            buffer_release(best.col.values_buffer)
-        best = out[0]
-        best.constant = False
-        out.col.values_buffer = NULL
-    if ins.n_args == 1:
-        share_values(out, &args[0])
-    else:
-        out.col.values_buffer = best.col.values_buffer
+        memset(&better, 0, sizeof(Vector))
+        vector_alloc(frame, &better, ins.kind)
+        run(6 if ins.op == OP_LEAST else 7, frame, &best, &args[k], &better)
+        buffer_release(best.col.values_buffer)
+        best = better
+    out.col.kind = ins.kind
+    out.col.values = best.col.values
+    out.col.values_buffer = best.col.values_buffer
     return 0

@@ -46,6 +46,10 @@ cdef struct Instruction:
     Kernel kernel                            # NULL: evaluated by the program itself
     int64_t whole                            # numeric parameters; their meaning depends on the op
     int64_t whole2
+    const char* text1                        # text parameters, held by params
+    const char* text2
+    int64_t size1
+    int64_t size2
     PyObject* params                         # borrowed from Program.keep
     void* table                              # lookup.Table of replace and is_in
     Vector constant                          # the value of a literal
@@ -101,7 +105,7 @@ cdef struct Writer:
 cdef int writer_init(Writer* writer, Frame* frame, int64_t bytes_hint) except -1 nogil
 cdef int writer_grow(Writer* writer, int64_t n_bytes) except -1 nogil
 cdef int writer_finish(Writer* writer, Frame* frame, Vector* out) except -1 nogil   # gives the buffers away
-cdef void writer_free(Writer* writer) noexcept nogil                     # after an error
+cdef void writer_free(Writer* writer) noexcept nogil                     # what writer_finish has not given away
 
 
 cdef inline char* writer_room(Writer* writer, int64_t n_bytes) except NULL nogil:

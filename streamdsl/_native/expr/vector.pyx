@@ -92,10 +92,10 @@ cdef int spread_text(Frame* frame, const Vector* vector, Vector* out) except -1 
         for row in range(frame.n):
             memcpy(writer_room(&writer, size), text(vector, 0), size)
             writer_end(&writer, row, size)
-    except BaseException:
+        writer_finish(&writer, frame, out)
+    finally:
         writer_free(&writer)
-        raise
-    return writer_finish(&writer, frame, out)
+    return 0
 
 
 cdef int vector_spread(Frame* frame, Vector* vector) except -1 nogil:
@@ -115,12 +115,8 @@ cdef int vector_spread(Frame* frame, Vector* vector) except -1 nogil:
             value = (<int64_t*>vector.col.values)[0]
             for row in range(frame.n):
                 (<int64_t*>out.col.values)[row] = value
-    try:
-        if is_null_constant(vector):
-            memset(own_valid(frame, &out), 0, frame.n)
-    except BaseException:
-        vector_clear(&out)
-        raise
+    if is_null_constant(vector):
+        memset(own_valid(frame, &out), 0, frame.n)
     vector_clear(vector)
     vector[0] = out
     return 0
@@ -204,11 +200,7 @@ cdef int writer_init(Writer* writer, Frame* frame, int64_t bytes_hint) except -1
     memset(writer, 0, sizeof(Writer))
     writer.pool = frame.pool
     writer.bytes = pool_take(frame.pool, bytes_hint if bytes_hint > 64 else 64)
-    try:
-        writer.offsets_buffer = pool_take(frame.pool, (frame.n + 1) * 4)
-    except BaseException:
-        buffer_release(writer.bytes)
-        raise
+    writer.offsets_buffer = pool_take(frame.pool, (frame.n + 1) * 4)
     writer.offsets = <int32_t*>writer.offsets_buffer.data
     writer.offsets[0] = 0
     return 0
@@ -235,6 +227,8 @@ cdef int writer_finish(Writer* writer, Frame* frame, Vector* out) except -1 nogi
     out.col.values = writer.bytes.data
     out.col.offsets_buffer = writer.offsets_buffer
     out.col.offsets = writer.offsets
+    writer.bytes = NULL
+    writer.offsets_buffer = NULL
     return 0
 
 

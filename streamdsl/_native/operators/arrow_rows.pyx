@@ -4,30 +4,14 @@ from libc.stdlib cimport free, malloc
 
 from streamdsl._native.flow.arrow cimport batch_from_arrow, batch_to_arrow
 from streamdsl._native.flow.batch cimport (
-    KIND_BOOL, KIND_F64, KIND_I64, KIND_NONE, KIND_U64, SYS_COUNT, SYS_TIME, batch_new, batch_release, batch_share,
+    KIND_I64, SYS_COUNT, SYS_TIME, batch_new, batch_release, batch_share,
     column_alloc, column_fill_null, column_share, column_take, i64,
 )
-from streamdsl._native.operators.row cimport VALUE_BYTES
-
+from streamdsl._native.flow.convert import canonical_type, from_canonical, to_canonical
 from streamdsl._native.operators.row_writer import BadRow
 
 #: A column of this name in what `process_batch` returns says which input row each row stems from.
 ROW_COLUMN = "_row"
-
-
-cdef object canonical_type(RowShape shape, int column):
-    import pyarrow as pa
-
-    cdef int kind = shape.kinds[column]
-    if kind == KIND_BOOL:
-        return pa.bool_()
-    if kind == KIND_I64:
-        return pa.int64()
-    if kind == KIND_U64:
-        return pa.uint64()
-    if kind == KIND_F64:
-        return pa.float64()
-    return pa.binary() if shape.codes[column] == VALUE_BYTES else pa.string()
 
 
 cdef class ArrowRows:
@@ -41,8 +25,6 @@ cdef class ArrowRows:
         self.columns, self.types, self.canonical = described(self.shape)
 
     cdef object to_arrow(self, Batch* batch):
-        from streamdsl._native.flow.convert import from_canonical
-
         cdef int i
         cdef Batch* narrow = batch_share(batch, len(self.input_columns))
         try:
@@ -83,8 +65,6 @@ cdef class ArrowRows:
         return pa.RecordBatch.from_arrays(arrays, schema=self.types), rows
 
     cdef Batch* from_arrow(self, object result, Batch* source, int64_t latest) except? NULL:
-        from streamdsl._native.flow.convert import to_canonical
-
         cdef Batch* narrow
         cdef Batch* out = NULL
         cdef int32_t* rows = NULL
@@ -94,7 +74,7 @@ cdef class ArrowRows:
         record_batch, origin = self.checked(result)
         if record_batch.num_rows == 0:
             return NULL
-        narrow = batch_from_arrow(to_canonical(record_batch))
+        narrow = batch_from_arrow(to_canonical(record_batch, record_batch.schema.types))
         try:
             rows = origins(origin, narrow.n, source.n)
             out = batch_new(narrow.n, self.shape.width)
@@ -133,7 +113,7 @@ cdef tuple described(RowShape shape):
 
     columns = [i for i in range(shape.width) if not shape.hidden[i]]
     declared = pa.schema([pa.field(shape.names[i], shape.types[i], shape.nullable[i]) for i in columns])
-    canonical = pa.schema([pa.field(shape.names[i], canonical_type(shape, i)) for i in columns])
+    canonical = pa.schema([pa.field(shape.names[i], canonical_type(shape.types[i])) for i in columns])
     return columns, declared, canonical
 
 

@@ -59,7 +59,7 @@ cdef class PythonFunctionOperator(UserCodeOperator):
 
     cdef Row fresh(self, Row row, Batch* batch, int32_t at):
         # A row that the function did not keep is used again.
-        if row is not None and Py_REFCNT(row) == 2:
+        if row is not None and Py_REFCNT(row) == 1:
             row.point(batch, at)
             return row
         return row_new(self.input_shape, batch, at)

@@ -13,6 +13,7 @@ from streamdsl._native.flow.batch cimport (
     KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64, batch_release, batch_retain,
 )
 
+import copy
 import datetime as datetimes
 import difflib
 import json
@@ -185,6 +186,8 @@ cdef class Row:
 
     cdef object get(self, int column):
         if self.batch == NULL:
+            if self.shape.codes[column] == VALUE_JSON:
+                return copy.deepcopy(self.values[column])    # a row never changes
             return self.values[column]
         return column_value(self.shape.codes[column], &self.batch.columns[column], self.at)
 

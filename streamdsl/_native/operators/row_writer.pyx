@@ -16,14 +16,15 @@ from streamdsl._native.flow.batch cimport (
 )
 from streamdsl._native.operators.row cimport (
     VALUE_BOOL, VALUE_BYTES, VALUE_DATE, VALUE_DECIMAL, VALUE_DURATION, VALUE_FLOAT, VALUE_INT, VALUE_JSON, VALUE_STR,
-    VALUE_TIMESTAMP, VALUE_UINT64, Row,
+    VALUE_TIMESTAMP, VALUE_UINT64, Row, column_value,
 )
 
+import base64
 import dataclasses
 import datetime as datetimes
 import json
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, InvalidOperation
 
 INT_RANGES = {
     "int8": (-(2**7), 2**7 - 1), "int16": (-(2**15), 2**15 - 1), "int32": (-(2**31), 2**31 - 1),
@@ -37,6 +38,7 @@ cdef object EPOCH = datetimes.datetime(1970, 1, 1)
 cdef object EPOCH_UTC = datetimes.datetime(1970, 1, 1, tzinfo=datetimes.timezone.utc)
 cdef object EPOCH_ORDINAL = datetimes.date(1970, 1, 1).toordinal()
 cdef object DECIMAL = Decimal
+cdef object EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
 cdef dict result_kinds = {dict: RESULT_DICT, Row: RESULT_ROW, list: RESULT_ROWS, tuple: RESULT_ROWS}
 
 
@@ -75,7 +77,7 @@ def _plain(value):
     if isinstance(value, DECIMAL):
         return format(value, "f")
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+        return base64.b64encode(value).decode()
     if dataclasses.is_dataclass(value):
         return dataclasses.asdict(value)
     if isinstance(value, (set, frozenset)):
@@ -293,17 +295,39 @@ cdef class RowWriter:
                     return self.put_unwrapped(i, value)
                 raw = bytes(value)
             elif column.code == VALUE_DECIMAL:
-                if isinstance(value, bool) or not isinstance(value, (DECIMAL, int)) or not DECIMAL(value).is_finite():
+                if isinstance(value, bool) or not isinstance(value, (DECIMAL, int)):
                     return self.put_unwrapped(i, value)
-                raw = format(DECIMAL(value), "f").encode()
+                raw = self.decimal_text(i, value).encode()
             else:
-                try:
-                    raw = json_text(value).encode("utf-8", "surrogateescape")
-                except (TypeError, ValueError, RecursionError) as error:
-                    raise BadRow(f"the column {self.shape.names[i]!r} has no JSON form: {error}", self.shape.names[i]) from None
+                raw = self.nested_text(i, value).encode("utf-8", "surrogateescape")
             strings_append(&column.strings, raw, len(raw))
             return 0
         return self.put_number(i, value)
+
+    def decimal_text(self, int i, value):
+        # With the digits of the declared scale, so that equal values have equal texts.
+        kind = self.shape.types[i]
+        try:
+            number = DECIMAL(value).quantize(DECIMAL(1).scaleb(-kind.scale), context=EXACT)
+        except ArithmeticError:
+            number = None
+        if number is None or number.adjusted() >= kind.precision - kind.scale:
+            name = self.shape.names[i]
+            raise BadRow(f"the column {name!r} is {value}, which does not fit {self.types[i]}", name)
+        return format(number, "f")
+
+    def nested_text(self, int i, value):
+        import pyarrow as pa
+
+        from streamdsl._native.flow.convert import typed_value
+
+        name = self.shape.names[i]
+        try:
+            text = json_text(value)
+            pa.array([typed_value(json.loads(text), self.shape.types[i])], self.shape.types[i])
+        except (TypeError, ValueError, ArithmeticError, AttributeError, RecursionError, pa.ArrowException) as error:
+            raise BadRow(f"the column {name!r} is {shortened(value)}, which is no {self.types[i]}: {error}", name) from None
+        return text
 
     def put_number(self, int i, value):
         cdef ColumnBuilder* column = &self.columns[i]
@@ -334,8 +358,11 @@ cdef class RowWriter:
 
     cdef int missing(self, int i, object result) except -1:
         name = self.shape.names[i]
-        has = ", ".join(map(str, result)) if isinstance(result, (dict, Mapping, Row)) else shortened(result)
-        raise BadRow(f"the row has no column {name!r} of the declared output; it is {has or 'empty'}", name)
+        if isinstance(result, (dict, Mapping, Row)):
+            found = f"it has {', '.join(map(str, result)) or 'none'}"
+        else:
+            found = f"it is {shortened(result)}"
+        raise BadRow(f"the row has no column {name!r} of the declared output; {found}", name)
 
     cdef int append(self, object result, int32_t row, int64_t time, int64_t slot) except -1:
         cdef int i, given = 0, kind = result_kind(result)
@@ -397,19 +424,20 @@ cdef class RowWriter:
             raise
         return self.end_row(row, time, slot)
 
-    cdef tuple checked_values(self, object result, object source):
-        cdef int i, kind = result_kind(result)
-        cdef list values = []
-        if kind == RESULT_ROWS:
-            raise BadRow(f"a row is a mapping or an object with the columns as attributes, not {shortened(result)}")
-        for i in range(self.shape.width):
-            if not self.columns[i].hidden:
-                values.append(self.picked(result, kind, i))
-            else:
-                values.append(source[self.shape.names[i]] if self.shape.names[i] in source else None)
-        if kind in (RESULT_DICT, RESULT_MAPPING):
-            self.check_names(result)
-        return tuple(values)
+    cdef object value_at(self, int i, int row):
+        cdef ColumnBuilder* builder = &self.columns[i]
+        cdef Column column
+        if builder.hidden:
+            return None
+        memset(&column, 0, sizeof(Column))
+        if builder.kind == KIND_STR:
+            column.values = builder.strings.bytes.data
+            column.offsets = <int32_t*>builder.strings.offsets.data
+            column.valid = NULL if builder.strings.valid == NULL else <uint8_t*>builder.strings.valid.data
+        else:
+            column.values = builder.values.data
+            column.valid = NULL if builder.valid == NULL else <uint8_t*>builder.valid.data
+        return column_value(builder.code, &column, row)
 
     cdef void truncate(self, int n) noexcept:
         cdef int i

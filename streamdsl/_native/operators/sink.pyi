@@ -5,8 +5,6 @@ import pyarrow as pa
 from streamdsl._native.event_time.clock import Clock
 from streamdsl._native.operators.base import Operator
 
-def bucket_floor_ns(bucket: int) -> int: ...
-
 class SinkOperator(Operator):
     written: int
     def __init__(self, name: str, writer: Any, columns: list[int], canonical: pa.Schema, schema: pa.Schema, clock: Clock) -> None: ...

@@ -25,8 +25,8 @@ cdef int bucket_of(int64_t ns) noexcept nogil:
     return min(16 * (exponent + 1) + <int>((ns >> exponent) - 16), LATENCY_BUCKETS - 1)
 
 
-def bucket_floor_ns(int bucket):
-    """Return the smallest latency that falls into `bucket` (ns)."""
+cdef int64_t bucket_floor_ns(int64_t bucket) noexcept:
+    """The smallest latency that falls into a bucket."""
     if bucket < 16:
         return bucket
     return (16 + bucket % 16) << (bucket // 16 - 1)
@@ -133,5 +133,5 @@ cdef class SinkOperator(Operator):
         return {"written": self.written}
 
     def latency_buckets(self):
-        """Return {bucket: rows} of the latency histogram; see `bucket_floor_ns`."""
-        return {i: self.latency[i] for i in range(LATENCY_BUCKETS) if self.latency[i]}
+        """Return {ns: rows}: how many rows took less than so many ns from being read to being handed over."""
+        return {bucket_floor_ns(i + 1): self.latency[i] for i in range(LATENCY_BUCKETS) if self.latency[i]}

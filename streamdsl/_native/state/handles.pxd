@@ -15,6 +15,7 @@ cdef enum:
     STATE_MAP = 2
     DEFAULT_TTL = -2         # set() without ttl: the declared one
     NO_TTL = -1
+    SWEEP_ROWS = 256         # rows looked at for expired values with each watermark
 
 # An owned value: the value itself, an Elements or an Entries; NULL = never set or cleared.
 cdef struct Cell:

@@ -25,7 +25,6 @@ from streamdsl.errors import StateError
 
 cdef enum:
     LEAST_SLACK = 3600000    # an hour: records later than that are rare
-    SWEEP_ROWS = 256
 
 KINDS = ("value", "list", "map")
 UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
@@ -328,7 +327,10 @@ cdef class Scope:
     cdef int64_t deadline(self, StateSpec spec, int64_t ttl) noexcept:
         if ttl == DEFAULT_TTL:
             ttl = spec.ttl
-        return INT64_MAX if ttl == NO_TTL else saturated(self.time_of(spec), ttl)
+        if ttl == NO_TTL:
+            return INT64_MAX
+        self.field.any_ttl = True
+        return saturated(self.time_of(spec), ttl)
 
     cdef int sweep(self, int64_t n) except -1:
         """Remove what has expired for everybody from the next n rows."""
@@ -758,7 +760,12 @@ cdef class StateDeclarations:
             if (handle.spec.text, handle.spec.ttl, handle.spec.wall_clock) != (spec.text, spec.ttl, spec.wall_clock):
                 raise ValueError(f"the state {name!r} is declared twice: as {handle.spec.text} and as {spec.text}")
             return handle
-        handle = (ValueState, ListState, MapState)[kind].__new__((ValueState, ListState, MapState)[kind])
+        if kind == STATE_VALUE:
+            handle = ValueState.__new__(ValueState)
+        elif kind == STATE_LIST:
+            handle = ListState.__new__(ListState)
+        else:
+            handle = MapState.__new__(MapState)
         handle.scope = self.scope
         handle.spec = spec
         self.handles[name] = handle
@@ -770,7 +777,6 @@ cdef class StateDeclarations:
     cdef StateField lay_out(self, str operator):
         cdef dict specs = {name: (<Handle>handle).spec for name, handle in self.handles.items()}
         self.scope.field = StateField(operator, specs)
-        # Any value may be given a time to live when it is set.
         self.scope.field.any_ttl = any([(<StateSpec>spec).ttl != NO_TTL for spec in specs.values()])
         self.laid_out = True
         return self.scope.field

@@ -126,3 +126,5 @@ cdef class KeyTable:
     cdef int add_page(self) except -1 nogil
     cdef int grow_index(self) except -1 nogil
     cdef void erase_index(self, uint64_t hash, int64_t slot) noexcept nogil
+    # The end: frees the variable parts of all rows (references to Python objects among them). Nothing goes into the stream.
+    cdef int clear_rows(self) except -1 nogil

@@ -1,6 +1,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from streamdsl._native.state.arena import Arena
 from streamdsl._native.state.key_table import KeyTable, RowField
 from streamdsl._native.state.write_stream import WriteStream
 
@@ -8,6 +9,7 @@ class StateStore:
     name: str
     shards: int
     stream: WriteStream
+    arena: Arena
     tables: list[KeyTable]
     barrier: int
     def __init__(self, name: str, shards: int) -> None: ...
@@ -16,6 +18,7 @@ class StateStore:
     def begin_checkpoint(self, checkpoint_id: int) -> None: ...
     def drain_some(self, max_rows: int) -> bool: ...
     def memory_bytes(self) -> int: ...
+    def close(self) -> None: ...
     def counts(self) -> dict[tuple[str, str], int]: ...
 
 class RowLoader:

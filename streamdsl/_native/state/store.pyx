@@ -113,6 +113,13 @@ cdef class StateStore:
         """Return the bytes of the store in memory, entries that wait in its stream included."""
         return self.memory()
 
+    def close(self):
+        """Free all rows. A store that is only dropped keeps alive the Python objects that its rows refer to."""
+        cdef int i
+        self.barrier = -1
+        for i in range(self.n_tables):
+            (<KeyTable>self.table_refs[i]).clear_rows()
+
     def counts(self):
         """Return the number of live keys of each table, by (kind, name)."""
         return {((<KeyTable>table).kind, (<KeyTable>table).name): (<KeyTable>table).count for table in self.tables}

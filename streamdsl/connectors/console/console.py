@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TextIO
 
 import pyarrow as pa
-
 from streamdsl._native.serdes.json_writer import json_lines
+
 from streamdsl.connectors.base import Json, Sink, SinkWriter
 from streamdsl.errors import TopologyError
 from streamdsl.schema import Schema
@@ -34,7 +34,7 @@ class Console(Sink):
 class ConsoleWriter(SinkWriter):
     """Prints rows as they come."""
 
-    def __init__(self, stream: TextIO, format: str) -> None:  # noqa: A002
+    def __init__(self, stream: TextIO, format: str) -> None:
         self._stream = stream
         self._format = format
 
@@ -63,7 +63,7 @@ class ConsoleWriter(SinkWriter):
         self._stream.flush()
 
 
-def console(format: str = "json", *, name: str = "console") -> Console:  # noqa: A002: the field's word
+def console(format: str = "json", *, name: str = "console") -> Console:
     """Print rows.
 
     Parameters

@@ -35,7 +35,7 @@ def cut_csv(text: bytes) -> tuple[int, bool]:
 
 def quoted_spans(text: bytes) -> tuple[list[tuple[int, int]], int | None]:
     """Return the quoted fields (start, stop) of `text`, and where one starts that does not end."""
-    spans = []
+    spans: list[tuple[int, int]] = []
     for match in _QUOTED_FIELD.finditer(b"\n" + text):
         if not match.group(1):
             return spans, match.start() - 1
@@ -50,7 +50,7 @@ def split_lines(text: bytes) -> list[bytes]:
 
 def split_csv(text: bytes) -> list[bytes]:
     """Return the records of `text` without their line ends; empty lines are no records."""
-    spans, open_at = quoted_spans(text) if b'"' in text else ([], None)
+    spans, open_at = quoted_spans(text)
     if open_at is not None:
         spans.append((open_at, len(text)))
     records = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from streamdsl.errors import ConnectorError
 from streamdsl.schema import Field
 
 _SHOWN: Final = 80
+_SEVERAL: Final = re.compile(rb"\}[ \t\r]*\{")
 
 
 class Undecodable(Exception):
@@ -59,8 +61,11 @@ class TextDecoder(ABC):
         self.required = [field.name for field in fields if not field.nullable]
 
     @abstractmethod
-    def decode(self, block: bytes) -> pa.RecordBatch:
-        """Return the rows of `block`; raise `Undecodable` if not every record is good."""
+    def decode(self, block: bytes, *, looked_at: bool = False) -> pa.RecordBatch:
+        """Return the rows of `block`; raise `Undecodable` if not every record is good.
+
+        `looked_at`: each of its lines is one record that had no complaint.
+        """
 
     @abstractmethod
     def split(self, block: bytes) -> list[bytes]:
@@ -105,7 +110,7 @@ class TextDecoder(ABC):
 
     def _is_good(self, record: bytes) -> bool:
         try:
-            rows = self.decode(record)
+            rows = self.decode(record, looked_at=True)
         except Undecodable:
             return False
         return rows.num_rows == 1 and not any(rows.column(name).null_count for name in self.required)
@@ -116,7 +121,7 @@ class TextDecoder(ABC):
         if not indices:
             return []
         try:
-            rows = self.decode(b"\n".join([*(records[i] for i in indices), b""]))
+            rows = self.decode(b"\n".join([*(records[i] for i in indices), b""]), looked_at=True)
             if rows.num_rows != len(indices):
                 raise Undecodable("not one record")
         except Undecodable as error:
@@ -143,7 +148,7 @@ class TextDecoder(ABC):
         if mask is None:
             return rows, kept
         keep = pc.invert(mask)
-        return rows.filter(keep), [index for index, good in zip(kept, keep.to_pylist()) if good]
+        return rows.filter(keep), [index for index, good in zip(kept, keep.to_pylist(), strict=True) if good]
 
 
 def _in_order(records: list[bytes], kept: list[int], bad: dict[int, str]) -> list[BadRecord]:
@@ -190,11 +195,11 @@ class JsonLines(TextDecoder):
             unexpected_field_behavior="ignore",
         )
 
-    def decode(self, block: bytes) -> pa.RecordBatch:
+    def decode(self, block: bytes, *, looked_at: bool = False) -> pa.RecordBatch:
         """Decode lines that all begin with a brace."""
         # pyarrow takes several objects on a line, or one on several lines; and a bare `null` crashes it.
         lines = block.count(b"\n") + (not block.endswith(b"\n"))
-        if block.startswith(b"{") + block.count(b"\n{") != lines:
+        if block.startswith(b"{") + block.count(b"\n{") != lines or (not looked_at and _SEVERAL.search(block)):
             raise Undecodable("a line is not a JSON object")
         read = pa_json.ReadOptions(use_threads=False, block_size=len(block) + 1)
         try:
@@ -250,7 +255,7 @@ class Csv(TextDecoder):
             quoted_strings_can_be_null=False,
         )
 
-    def decode(self, block: bytes) -> pa.RecordBatch:
+    def decode(self, block: bytes, *, looked_at: bool = False) -> pa.RecordBatch:
         """Decode records that have as many fields as the header."""
         read = pa_csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=self._header)
         parse = pa_csv.ParseOptions(newlines_in_values=b'"' in block)
@@ -296,7 +301,7 @@ def _one(table: pa.Table, name: str) -> pa.Array:
 
 
 def _is_text(type_: pa.DataType) -> bool:
-    return pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_binary(type_)
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_binary(type_))
 
 
 def _short(value: Any) -> str:
@@ -334,6 +339,7 @@ def _text_fits(value: str, type_: pa.DataType) -> bool:
 
 
 def _in_range(value: int, type_: pa.DataType) -> bool:
+    bits: int = type_.bit_width
     if pa.types.is_unsigned_integer(type_):
-        return 0 <= value < 1 << type_.bit_width
-    return -(1 << (type_.bit_width - 1)) <= value < 1 << (type_.bit_width - 1)
+        return 0 <= value < 1 << bits
+    return -(1 << (bits - 1)) <= value < 1 << (bits - 1)

@@ -15,7 +15,6 @@ from streamdsl.connectors.files.part_writer import PartWriter, part_names
 from streamdsl.connectors.files.text_reader import TextReader
 from streamdsl.connectors.files.text_writer import TextWriter
 from streamdsl.errors import ConnectorError, TopologyError
-from streamdsl.policies import checked_policy
 from streamdsl.schema import Schema
 
 __all__ = ["Files", "files"]
@@ -145,7 +144,7 @@ class Files(Source, Sink):
 def files(
     pattern_or_paths: Path | Iterable[Path],
     schema: Any = None,
-    format: str | None = None,  # noqa: A002: the field's word
+    format: str | None = None,
     *,
     name: str | None = None,
     errors: Any = "fail",
@@ -186,6 +185,8 @@ def files(
     texts = tuple(os.fspath(path) for path in paths)
     if not texts or not all(texts):
         raise TopologyError("files() needs a path")
+    if isinstance(errors, str) and errors not in ("fail", "skip"):
+        raise TopologyError(f"files(errors={errors!r}) is unknown", remedy='use "fail", "skip" or dead_letter(sink)')
     if rate is not None and not rate > 0:
         raise TopologyError(f"files(rate={rate!r}): a rate is above 0; None is as fast as possible")
     return Files(
@@ -193,7 +194,7 @@ def files(
         schema=Schema() if schema is None else Schema.of(schema),
         format=_format(texts, format),
         name=name or ",".join(texts),
-        errors=checked_policy(errors, "files"),
+        errors=errors,
         rate=rate,
         max_record_bytes=max_record_bytes,
     )

@@ -45,7 +45,7 @@ class TextReader(BlockReader):
         super().__init__(path, partition, columns, cast(int, at.get("skip", 0)))
         self._limit = limit
         self._block_bytes = min(block_bytes, limit + 1)
-        self._file: BinaryIO = open(path, "rb", buffering=0)
+        self._file: BinaryIO = open(path, "rb", buffering=0)  # noqa: SIM115 - close() closes it
         self._pending = b""
         self._at_end = False
         self._offset = 0

@@ -124,7 +124,7 @@ class MemoryReader(SplitReader):
         rows = self._rows.slice(first, max(max_rows, 1))
         self._at += rows.num_rows
         arrays = [self._column(name, rows, first) for name in self._columns]
-        fields = [pa.field(name, column.type) for name, column in zip(self._columns, arrays)]
+        fields = [pa.field(name, column.type) for name, column in zip(self._columns, arrays, strict=True)]
         if not arrays:
             return Chunk(pa.RecordBatch.from_struct_array(pa.repeat(pa.scalar({}, pa.struct([])), rows.num_rows)), first)
         return Chunk(pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)), first)

@@ -1,0 +1,270 @@
+"""A user's Processor: Python with state by key. The GIL is taken once a batch."""
+cimport cython
+from cpython.ref cimport Py_REFCNT
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t
+
+from streamdsl._native.event_time.clock cimport Clock
+from streamdsl._native.event_time.timers cimport CLOCK_EVENT, CLOCK_PROCESSING, TimerService
+from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, Batch, i64
+from streamdsl._native.operators.arrow_rows cimport ArrowRows
+from streamdsl._native.operators.key_lookup cimport KeyLookup
+from streamdsl._native.operators.process_context cimport Context, KeyReader, ProcessTimers, Timer, new_context
+from streamdsl._native.operators.row cimport Row, row_new
+from streamdsl._native.operators.row_writer cimport RESULT_ROWS, RowWriter, result_kind
+from streamdsl._native.operators.user_code cimport POLICY_FAIL, UserCodeOperator
+from streamdsl._native.state.handles cimport SWEEP_ROWS, Scope, StateField
+from streamdsl._native.state.key_table cimport KeyTable, RowHeader
+
+from streamdsl._native.operators.process_context import (
+    CLOCK_NAMES, instance_of, next_on_grid, open_processor, overrides, split_name,
+)
+from streamdsl._native.operators.process_window import WindowProcessOperator  # noqa: F401
+
+cdef enum:
+    FLUSH_ROWS = 4096        # rows that timers make before they are sent on
+
+
+@cython.final
+cdef class ProcessOperator(UserCodeOperator):
+    """`spec` is a `PhysicalProcess`; `timers` has a table of its own. Add `field()` to the table of the lookup."""
+    cdef readonly bint timed
+    cdef KeyLookup lookup
+    cdef KeyTable table
+    cdef Context context
+    cdef Scope scope
+    cdef StateField state_field
+    cdef ProcessTimers timers
+    cdef readonly object processor
+    cdef object call                         # processor.process, bound
+    cdef ArrowRows arrow                     # None: process_batch is not overridden
+    cdef int64_t latest                      # greatest event time of a record so far
+
+    def __init__(self, spec, KeyLookup lookup not None, TimerService timers not None, Clock clock=None):
+        self.prepare(spec, True)
+        self.timed = True
+        self.latest = INT64_MIN
+        self.lookup = lookup
+        self.table = lookup.table
+        self.processor = instance_of(spec.processor)
+        self.timers = ProcessTimers(timers)
+        self.context = new_context(self, lookup, KeyReader(lookup, spec.key_schema), self.timers, clock)
+        self.scope = self.context.scope
+        open_processor(self.name, self.processor, self.context)
+        self.call = self.processor.process
+        if overrides(self.processor, "process_batch"):
+            self.arrow = ArrowRows(spec.name, spec.input_schema, spec.schema)
+        self.state_field = self.context.state.lay_out(self.name)
+
+    def field(self):
+        """Return the operator's part of a row: its states, as declared in `open`."""
+        return self.state_field
+
+    def set_clock(self, Clock clock):
+        """Ask this clock for the wall clock's time."""
+        self.scope.clock = clock
+
+    cdef int process(self, Batch* batch) except -1 nogil:
+        with gil:
+            self.scope.watermark = self.lookup.watermark
+            if self.arrow is not None:
+                self.run_batch(batch)
+            else:
+                self.run_rows(batch)
+        return 0
+
+    cdef int run_rows(self, Batch* batch) except -1:
+        cdef int32_t i
+        cdef int64_t* times = i64(&batch.sys[SYS_TIME])
+        cdef int64_t* slots = i64(&batch.sys[SYS_SLOT])
+        cdef Context context = self.context
+        cdef Scope scope = self.scope
+        cdef Row row = row_new(self.input_shape, batch, 0)
+        cdef bint fails = self.policy == POLICY_FAIL
+        cdef object call = self.call
+        context.active = True
+        context.reader.slot = -1
+        try:
+            for i in range(batch.n):
+                if Py_REFCNT(row) == 1:      # nobody kept the last row: it serves again
+                    row.at = i
+                else:
+                    row = row_new(self.input_shape, batch, i)
+                scope.bind(slots[i], times[i])
+                context.row = i
+                context.time = times[i]
+                if times[i] > self.latest:
+                    self.latest = times[i]
+                if not fails:
+                    self.note_marks()
+                try:
+                    result = call(row, context)
+                    if result is not None:
+                        self.collect(result, i, times[i], slots[i])
+                        result = None
+                except Exception as error:   # whatever user code raises
+                    self.refuse(error, "process", row, slots[i], times[i])
+        finally:
+            context.active = False
+            scope.unbind()
+        return self.flush(batch)
+
+    cdef int collect(self, object result, int32_t row, int64_t time, int64_t slot) except -1:
+        """Take what user code returned: a row or an iterable of rows."""
+        if result_kind(result) != RESULT_ROWS:
+            return self.main.append(result, row, time, slot)
+        for item in result:
+            self.main.append(item, row, time, slot)
+        return 0
+
+    cdef int note_marks(self) except -1:
+        # What a record has emitted before it fails is taken back.
+        self.marks = [(<RowWriter>writer).n for writer in self.writers.values()]
+        return 0
+
+    cdef int refuse(self, object error, str method, Row row, int64_t slot, int64_t time) except -1:
+        if self.policy != POLICY_FAIL:
+            for writer, n in zip(self.writers.values(), self.marks):
+                (<RowWriter>writer).truncate(n)
+        return self.on_error(error, f"{type(self.processor).__name__}.{method}", row, self.context.reader.key(slot), slot, time)
+
+    cdef int run_batch(self, Batch* batch) except -1:
+        """Give the whole batch to process_batch; state is reached through get_many and set_many."""
+        cdef int32_t i
+        cdef int64_t latest = INT64_MIN
+        cdef int64_t* times = i64(&batch.sys[SYS_TIME])
+        cdef int64_t* slots = i64(&batch.sys[SYS_SLOT])
+        cdef Context context = self.context
+        cdef Batch* out = NULL
+        cdef list keys = []
+        cdef dict places = {}
+        context.reader.slot = -1
+        for i in range(batch.n):
+            key = context.reader.key(slots[i])
+            keys.append(key)
+            place = places.get(key)
+            if place is None or place[1] < times[i]:
+                places[key] = (slots[i], times[i])
+            latest = max(latest, times[i])
+        self.latest = max(self.latest, latest)
+        context.batch_keys, context.batch_times = keys, [times[i] for i in range(batch.n)]
+        context.active, context.row, context.time = True, -1, latest
+        self.scope.keys = places
+        self.note_marks()
+        try:
+            result = self.processor.process_batch(self.arrow.to_arrow(batch), context)
+            out = self.arrow.from_arrow(result, batch, latest)
+        except Exception as error:           # whatever user code raises
+            self.refuse_batch(error, batch)
+        finally:
+            context.batch_keys = context.batch_times = None
+            context.active = False
+            self.scope.keys = None
+            self.scope.unbind()
+        if out != NULL:
+            self.emitted += out.n
+            self.send(self.next, out)
+        return self.flush(NULL)
+
+    cdef int refuse_batch(self, object error, Batch* batch) except -1:
+        """Nobody knows which row it was: with a policy all rows of the batch are counted, or become dead letters."""
+        cdef int32_t i
+        cdef int64_t slot
+        for i in range(batch.n):
+            slot = i64(&batch.sys[SYS_SLOT])[i]
+            self.refuse(error, f"process_batch of {batch.n} rows", row_new(self.input_shape, batch, i), slot, i64(&batch.sys[SYS_TIME])[i])
+        return 0
+
+    cdef int on_watermark(self, int64_t watermark) except -1 nogil:
+        cdef bint due = self.timers.service.next_time(CLOCK_EVENT) <= watermark
+        cdef int64_t before = self.scope.watermark
+        self.scope.watermark = watermark
+        if due or self.state_field.any_ttl:
+            with gil:
+                if due:
+                    self.fire(CLOCK_EVENT, before, watermark)
+                self.scope.sweep(SWEEP_ROWS)
+        if due:
+            UserCodeOperator.end_batch(self)
+        return UserCodeOperator.on_watermark(self, watermark)
+
+    cdef int on_processing_time(self, int64_t now_ms) except -1 nogil:
+        if self.timers.service.next_time(CLOCK_PROCESSING) <= now_ms:
+            with gil:
+                self.fire(CLOCK_PROCESSING, INT64_MIN, now_ms)
+            return UserCodeOperator.end_batch(self)
+        return 0
+
+    cdef int64_t next_wakeup(self) noexcept nogil:
+        return self.timers.service.next_time(CLOCK_PROCESSING)
+
+    cdef int fire(self, int clock, int64_t before, int64_t now) except -1:
+        """Call on_timer for all timers up to `now`, in order, those that are set on the way included."""
+        cdef int64_t time, slot
+        cdef bytes key
+        cdef RowHeader* header
+        cdef bint fails = self.policy == POLICY_FAIL
+        self.timers.begin(before, now)
+        self.context.active = True
+        self.context.reader.slot = -1
+        try:
+            while True:
+                due = self.timers.service.pop_due(clock, now)
+                if due is None:
+                    break
+                key, stored = due[0], due[2]
+                time = due[1]
+                self.timers.fired.add((clock, key, time, stored))
+                slot = self.table.find_or_insert(key, <int32_t>len(key), -1)
+                header = self.table.header(slot)
+                name, every = split_name(stored)
+                if every and now < INT64_MAX:
+                    later = next_on_grid(time, every, now)
+                    if later < INT64_MAX:
+                        self.timers.service.set(key, header.shard, later, stored, clock)
+                # Event-time state never looks at the wall clock.
+                self.scope.bind(slot, time if clock == CLOCK_EVENT else self.event_time(time))
+                self.context.row = -1
+                self.context.time = time
+                if not fails:
+                    self.note_marks()
+                try:
+                    result = self.processor.on_timer(Timer(time, name, CLOCK_NAMES[clock]), self.context)
+                    if result is not None:
+                        self.collect(result, -1, time, slot)
+                        result = None
+                except Exception as error:   # whatever user code raises
+                    self.refuse(error, f"on_timer({name!r}, {time})", None, slot, time)
+                if self.main.n >= FLUSH_ROWS:
+                    self.flush(NULL)
+        finally:
+            self.context.active = False
+            self.scope.unbind()
+            self.timers.end()
+        return self.flush(NULL)
+
+    cdef int64_t event_time(self, int64_t otherwise) noexcept:
+        cdef int64_t time = max(self.latest, self.scope.watermark)
+        return time if time > INT64_MIN else otherwise
+
+    def state(self):
+        """Return {key: {state: value}} of all keys, expired values included."""
+        cdef int64_t slot = self.table.first_slot(0)
+        found = {}
+        while slot >= 0:
+            values = self.state_field.states_at(slot)
+            if values:
+                found[self.context.reader.key(slot)] = values
+            slot = self.table.first_slot(slot + 1)
+        return found
+
+    def close(self):
+        """Close the Processor; called once."""
+        self.processor.close()
+
+    def metrics(self):
+        figures = UserCodeOperator.metrics(self)
+        figures["timers_fired"] = self.timers.service.fired
+        if self.timers.dropped:
+            figures["timers_dropped"] = self.timers.dropped
+        figures.update(self.context.metrics.values())
+        return figures

@@ -1,0 +1,63 @@
+"""What a Processor is given beside its rows: key, time, output, timers, state, metrics."""
+from libc.stdint cimport int32_t, int64_t
+
+from streamdsl._native.event_time.clock cimport Clock
+from streamdsl._native.event_time.timers cimport TimerService
+from streamdsl._native.operators.key_lookup cimport KeyLookup
+from streamdsl._native.operators.user_code cimport UserCodeOperator
+from streamdsl._native.state.handles cimport Scope, StateDeclarations
+
+
+cdef class KeyReader:
+    """Keys as user code sees them: a scalar for one component, a tuple for several, in the declared types."""
+    cdef KeyLookup lookup
+    cdef tuple codes                         # VALUE_* of the components
+    cdef bint text                           # the key is one string column
+    cdef int64_t slot                        # the last key read
+    cdef object last
+
+    cdef object key(self, int64_t slot)
+    cdef object key_of_bytes(self, bytes encoded)
+
+
+cdef class Timer:
+    cdef readonly int64_t time
+    cdef readonly str name
+    cdef readonly str clock
+
+
+cdef class ProcessTimers:
+    """Timers of a Processor: the service, and what an advance of time asks beyond it."""
+    cdef TimerService service
+    cdef bint firing
+    cdef int64_t began                       # the clock before the advance
+    cdef int64_t until                       # and behind it
+    cdef set fired                           # (clock, key, time, name) in this advance
+    cdef list put_off                        # set during the advance, for the next one
+    cdef dict at_end                         # (key, name) -> times set again while the input ends
+    cdef readonly int64_t dropped
+
+    cdef int set(self, bytes key, int shard, int64_t time, str name, int clock) except -1
+    cdef int cancel(self, bytes key, int64_t time, str name, int clock) except -1
+    cdef int begin(self, int64_t began, int64_t until) except -1
+    cdef int end(self) except -1
+
+
+cdef class Context:
+    cdef UserCodeOperator operator
+    cdef Scope scope
+    cdef readonly StateDeclarations state
+    cdef readonly object metrics             # ProcessMetrics
+    cdef KeyReader reader
+    cdef ProcessTimers timers                # None: no timers here (windows)
+    cdef int32_t row                         # of the batch; -1: a timer, a window
+    cdef int64_t time
+    cdef bint active                         # whether rows may be emitted
+    cdef list batch_keys                     # in process_batch
+    cdef list batch_times
+
+    cdef int check_active(self, str what) except -1
+    cdef int clock_number(self, str clock) except -1
+
+
+cdef Context new_context(UserCodeOperator operator, KeyLookup lookup, KeyReader reader, ProcessTimers timers, Clock clock)

@@ -1,0 +1,326 @@
+"""See process_context.pxd; the words are explained in `streamdsl.processor.Context`."""
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t
+
+from streamdsl._native.event_time.clock cimport Clock
+from streamdsl._native.event_time.timers cimport CLOCK_EVENT, CLOCK_PROCESSING
+from streamdsl._native.includes.clock cimport wall_ms
+from streamdsl._native.operators.row cimport (
+    VALUE_BYTES, VALUE_DATE, VALUE_DECIMAL, VALUE_DURATION, VALUE_JSON, VALUE_STR, VALUE_TIMESTAMP, timestamp_value, value_code,
+)
+from streamdsl._native.operators.row_writer cimport RowWriter
+from streamdsl._native.state.handles cimport duration_ms
+from streamdsl._native.state.key_table cimport RowHeader
+
+import copy
+import datetime as datetimes
+import json
+import logging
+from decimal import Decimal
+
+from streamdsl.errors import StateError, UserCodeError
+
+cdef enum:
+    RUNS_AT_END = 100        # times that on_timer may set the same timer anew while the input ends
+
+EPOCH = datetimes.datetime(1970, 1, 1, tzinfo=datetimes.timezone.utc)
+EPOCH_DATE = datetimes.date(1970, 1, 1)
+CLOCKS = {"event": CLOCK_EVENT, "processing": CLOCK_PROCESSING}
+CLOCK_NAMES = ("event", "processing")
+EVERY = "\x00every="         # a periodic timer keeps its period behind its name
+
+
+cdef class KeyReader:
+    def __init__(self, KeyLookup lookup, key_schema):
+        self.lookup = lookup
+        self.codes = tuple(value_code(str(field.type)) for field in key_schema.fields)
+        self.text = lookup.decoder.plain and self.codes == (VALUE_STR,)
+        self.slot = -1
+
+    cdef object key(self, int64_t slot):
+        cdef RowHeader* header
+        if slot != self.slot:
+            header = self.lookup.table.header(slot)
+            if self.text:
+                self.last = PyUnicode_DecodeUTF8(header.key, header.key_size, "surrogateescape")
+            else:
+                self.last = self.key_of_bytes(header.key[:header.key_size])
+            self.slot = slot
+        return self.last
+
+    cdef object key_of_bytes(self, bytes encoded):
+        key = self.lookup.decoder.key_of(encoded)
+        if len(self.codes) == 1:
+            return in_type(self.codes[0], key)
+        return tuple([in_type(code, part) for code, part in zip(self.codes, key)])
+
+
+cdef object in_type(int code, object part):
+    if code == VALUE_TIMESTAMP:
+        return timestamp_value(part)
+    if code == VALUE_DATE:
+        return EPOCH_DATE + datetimes.timedelta(days=part)
+    if code == VALUE_DURATION:
+        return datetimes.timedelta(milliseconds=part)
+    if code == VALUE_BYTES:
+        return part.encode("utf-8", "surrogateescape")
+    if code == VALUE_DECIMAL:
+        return Decimal(part)
+    return json.loads(part) if code == VALUE_JSON else part
+
+
+cdef class Timer:
+    """A timer that fired."""
+
+    def __init__(self, int64_t time, str name, str clock):
+        self.time, self.name, self.clock = time, name, clock
+
+    def __repr__(self):
+        return f"Timer(time={self.time}, name={self.name!r}, clock={self.clock!r})"
+
+
+cdef class ProcessTimers:
+    """A timer set while time advances fires in the same advance if it lies within, and once at most: what on_timer sets
+    again for the very moment it is called for waits for the next advance.
+    """
+
+    def __init__(self, TimerService service):
+        self.service = service
+
+    cdef int begin(self, int64_t began, int64_t until) except -1:
+        self.firing, self.began, self.until = True, began, until
+        self.fired, self.put_off, self.at_end = set(), [], {}
+        return 0
+
+    cdef int end(self) except -1:
+        self.firing = False
+        for key, shard, time, name, clock in self.put_off:
+            self.service.set(key, shard, time, name, clock)
+        self.fired = self.put_off = self.at_end = None
+        return 0
+
+    cdef int set(self, bytes key, int shard, int64_t time, str name, int clock) except -1:
+        if self.firing:
+            if self.until == INT64_MAX and clock == CLOCK_EVENT:
+                runs = self.at_end.get((key, name), 0)
+                if runs >= RUNS_AT_END:
+                    if self.dropped == 0:
+                        logging.getLogger("streamdsl").warning(
+                            "a timer that sets itself again was dropped at the end of the input; every= makes one that ends")
+                    self.dropped += 1
+                    return 0
+                self.at_end[key, name] = runs + 1
+            if time <= self.until and (time <= self.began or (clock, key, time, name) in self.fired):
+                self.put_off.append((key, shard, time, name, clock))
+                return 0
+        self.service.set(key, shard, time, name, clock)
+        return 0
+
+    cdef int cancel(self, bytes key, int64_t time, str name, int clock) except -1:
+        self.service.cancel(key, time, name, clock)
+        if self.put_off:
+            self.put_off = [item for item in self.put_off if (item[0], item[2], item[3], item[4]) != (key, time, name, clock)]
+        return 0
+
+
+class Counter:
+    """A figure that only grows."""
+
+    __slots__ = ("n",)
+
+    def __init__(self):
+        self.n = 0
+
+    def inc(self, n=1):
+        """Add n."""
+        self.n += n
+
+
+class Gauge:
+    """A figure that is set."""
+
+    __slots__ = ("n",)
+
+    def __init__(self):
+        self.n = 0
+
+    def set(self, value):
+        """Set the figure."""
+        self.n = value
+
+
+class ProcessMetrics:
+    """The figures of a Processor, by name."""
+
+    def __init__(self):
+        self.figures = {}
+
+    def counter(self, name):
+        """Return the counter of that name."""
+        return self._figure(name, Counter)
+
+    def gauge(self, name):
+        """Return the gauge of that name."""
+        return self._figure(name, Gauge)
+
+    def _figure(self, name, kind):
+        figure = self.figures.setdefault(name, kind())
+        if type(figure) is not kind:
+            raise ValueError(f"the metric {name!r} is a {type(figure).__name__.lower()} already")
+        return figure
+
+    def values(self):
+        """Return {name: figure}."""
+        return {name: figure.n for name, figure in self.figures.items()}
+
+
+cdef int64_t moment(object at) except? -1:
+    if isinstance(at, datetimes.datetime):
+        at = (at - (EPOCH if at.tzinfo is not None else EPOCH.replace(tzinfo=None))) // datetimes.timedelta(milliseconds=1)
+    if isinstance(at, bool) or not isinstance(at, int):
+        raise TypeError(f"the time of a timer is an int of milliseconds or a datetime, not {at!r}")
+    return max(INT64_MIN, min(INT64_MAX, at))
+
+
+cdef class Context:
+    """What a Processor knows about the record, key or timer at hand; see `streamdsl.processor.Context`."""
+
+    cdef int check_active(self, str what) except -1:
+        if self.scope.cells == NULL:
+            raise StateError(f"{what} needs a key: it works in process, on_timer and process_window")
+        return 0
+
+    cdef int clock_number(self, str clock) except -1:
+        if self.timers is None:
+            raise StateError("process_window has no timers", remedy="Use a Processor without a window.")
+        if clock not in CLOCKS:
+            raise ValueError(f"clock={clock!r} is unknown; use \"event\" or \"processing\"")
+        return CLOCKS[clock]
+
+    @property
+    def key(self):
+        self.check_active("ctx.key")
+        return self.reader.key(self.scope.slot)
+
+    @property
+    def timestamp(self):
+        return self.time
+
+    @property
+    def watermark(self):
+        return None if self.scope.watermark == INT64_MIN else self.scope.watermark
+
+    @property
+    def processing_time(self):
+        return wall_ms() if self.scope.clock is None else self.scope.clock.now_ms()
+
+    @property
+    def keys(self):
+        if self.batch_keys is None:
+            raise StateError("ctx.keys works in process_batch")
+        return self.batch_keys
+
+    @property
+    def timestamps(self):
+        if self.batch_times is None:
+            raise StateError("ctx.timestamps works in process_batch")
+        return self.batch_times
+
+    def emit(self, row, *, str to="", timestamp=None, key=None):
+        """Send a row to the main output, or to a tagged one."""
+        cdef RowWriter writer = self.operator.writers.get(to)
+        cdef int64_t time = self.time
+        cdef int64_t slot = self.scope.slot
+        if writer is None:
+            known = ", ".join(repr(tag) for tag in self.operator.writers if tag) or "none"
+            raise ValueError(f"there is no output {to!r}; declared in `outputs`: {known}")
+        if not self.active:
+            raise StateError("rows cannot be emitted in open and close")
+        if self.batch_keys is not None:
+            if self.scope.keys.get(key) is None:
+                raise KeyError(f"emit in process_batch needs key=, one of ctx.keys, not {key!r}")
+            slot, time = self.scope.keys[key]
+        if timestamp is not None:
+            time = moment(timestamp)
+        writer.append(row, self.row, time, slot)
+
+    def set_timer(self, at, str name="", str clock="event", *, every=None):
+        """Call on_timer for this key when the clock passes `at`."""
+        cdef RowHeader* header
+        cdef int number = self.clock_number(clock)
+        self.check_active("set_timer")
+        header = self.scope.table.header(self.scope.slot)
+        self.timers.set(header.key[:header.key_size], header.shard, moment(at), stored_name(name, every), number)
+
+    def cancel_timer(self, at, str name="", str clock="event", *, every=None):
+        """Forget a timer; of a periodic one `at` may be any time of its grid."""
+        cdef RowHeader* header
+        cdef int number = self.clock_number(clock)
+        cdef int64_t now = self.scope.watermark if number == CLOCK_EVENT else self.processing_time
+        cdef int64_t time = moment(at)
+        cdef str stored = stored_name(name, every)
+        self.check_active("cancel_timer")
+        header = self.scope.table.header(self.scope.slot)
+        key = header.key[:header.key_size]
+        self.timers.cancel(key, time, stored, number)
+        if every is not None:
+            self.timers.cancel(key, next_on_grid(time, duration_ms(every), now), stored, number)
+
+
+cdef str stored_name(str name, object every):
+    if "\x00" in name:
+        raise ValueError("the name of a timer cannot contain NUL")
+    if every is None:
+        return name
+    if duration_ms(every) < 1:
+        raise ValueError("every= must be longer than 0")
+    return f"{name}{EVERY}{duration_ms(every)}"
+
+
+def split_name(str stored):
+    """Return (name, period in ms or 0) of a timer as it is stored."""
+    name, _, every = stored.partition(EVERY)
+    return name, int(every) if every.isascii() and every.isdigit() else 0
+
+
+def next_on_grid(at, every, now):
+    """Return the first time at + n * every (n >= 0) that is behind `now`, INT64_MAX if there is none."""
+    if at > now:
+        return at
+    return min(at + ((now - at) // every + 1) * every, INT64_MAX)
+
+
+def instance_of(processor):
+    """Return a task's own copy of a Processor, given as class or instance."""
+    return processor() if isinstance(processor, type) else copy.deepcopy(processor)
+
+
+def overrides(processor, str method):
+    """Return whether a Processor has a method of its own where the base class has a default."""
+    return not getattr(getattr(type(processor), method, None), "__streamdsl_default__", False) and hasattr(processor, method)
+
+
+cdef Context new_context(UserCodeOperator operator, KeyLookup lookup, KeyReader reader, ProcessTimers timers, Clock clock):
+    cdef Context context = Context.__new__(Context)
+    context.operator = operator
+    context.state = StateDeclarations()
+    context.scope = context.state.scope
+    context.scope.table = lookup.table
+    context.scope.clock = clock
+    context.metrics = ProcessMetrics()
+    context.reader = reader
+    context.timers = timers
+    context.row = -1
+    context.time = INT64_MIN
+    return context
+
+
+def open_processor(str name, processor, context):
+    """Call `open`; what it raises names the operator."""
+    try:
+        processor.open(context)
+    except Exception as error:               # whatever user code raises
+        raise UserCodeError(
+            f"{name}: {type(processor).__name__}.open failed: {type(error).__name__}: {error}", operator=name,
+            reason=f"{type(error).__name__}: {error}",
+        ) from error

@@ -1,0 +1,248 @@
+"""Rows of a key united two by two by a Python function: running, or by window."""
+cimport cython
+from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
+from libc.stdint cimport int32_t, int64_t
+
+from streamdsl._native.flow.batch cimport (
+    SYS_SLOT, SYS_TIME, Batch, StringBuilder, batch_release, column_clear, i64, strings_append, strings_finish,
+    strings_free, strings_init,
+)
+from streamdsl._native.operators.key_lookup cimport KeyLookup
+from streamdsl._native.operators.row cimport Row, RowShape, row_new, row_of_values
+from streamdsl._native.operators.row_writer cimport RESULT_DICT, RESULT_MAPPING, RESULT_ROWS, result_kind
+from streamdsl._native.operators.user_code cimport UserCodeOperator
+from streamdsl._native.serdes.codec cimport decode_buffer, encode
+from streamdsl._native.state.key_table cimport KeyTable, RowField
+from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
+
+from types import SimpleNamespace
+
+from streamdsl._native.operators.process_window import WindowProcessOperator
+from streamdsl._native.operators.row_writer import BadRow
+from streamdsl.errors import StateError
+
+
+# The table's rows refer to values that Python's collector cannot see: the table must outlive the field.
+@cython.final
+@cython.no_gc_clear
+cdef class ReduceField(RowField):
+    """The row accumulated so far: a tuple of values, NULL before the first."""
+    cdef int width
+
+    def __init__(self, str name, RowShape shape):
+        columns = ", ".join([f"{name} {kind}" for name, kind in zip(shape.names, shape.types)])
+        RowField.__init__(self, name, f"reduce/1 {columns}", sizeof(PyObject*))
+        self.width = shape.width
+
+    def __dealloc__(self):
+        cdef int64_t slot
+        if self.table is not None:
+            slot = self.table.first_slot(0)
+            while slot >= 0:
+                replace(self.table.row(slot) + self.offset, None)
+                slot = self.table.first_slot(slot + 1)
+
+    cdef int write(self, char* field, ByteWriter* out) except -1 nogil:
+        if (<PyObject**>field)[0] == NULL:
+            return 0
+        with gil:
+            encoded = encode(<object>(<PyObject**>field)[0])
+            bytes_append(out, <char*>(<bytes>encoded), len(<bytes>encoded))
+        return 0
+
+    cdef int read(self, char* field, const char* data, int64_t size) except -1 nogil:
+        with gil:
+            values = decode_buffer(data, size) if size else None
+            if values is not None and (type(values) is not tuple or len(values) != self.width):
+                raise StateError(f"a row kept by {self.name} is damaged", remedy="Restore another checkpoint.")
+            replace(field, values)
+        return 0
+
+    cdef int clear(self, char* field) except -1 nogil:
+        with gil:
+            replace(field, None)
+        return 0
+
+
+cdef void replace(char* field, object value) noexcept:
+    cdef PyObject** place = <PyObject**>field
+    cdef PyObject* old = place[0]
+    if value is None:
+        place[0] = NULL
+    else:
+        Py_INCREF(value)
+        place[0] = <PyObject*>value
+    Py_XDECREF(old)
+
+
+cdef Row united(object function, RowShape shape, frozenset keys, Row so_far, Row row):
+    """function(so_far, row) as a Row of the same columns; key columns and hidden ones are those of `row`."""
+    cdef int i
+    cdef list values = []
+    result = function(so_far, row)
+    kind = result_kind(result)
+    if result is None or kind == RESULT_ROWS:
+        raise BadRow(f"a reduce function returns one row, not {type(result).__name__}")
+    by_item = kind != 4
+    for i in range(shape.width):
+        name = shape.names[i]
+        if name in keys or shape.hidden[i]:
+            values.append(row.get(i))
+            continue
+        try:
+            values.append(result[name] if by_item else getattr(result, name))
+        except (KeyError, AttributeError):
+            raise BadRow(f"the row has no column {name!r}; reduce returns the columns it gets", name) from None
+    if kind in (RESULT_DICT, RESULT_MAPPING):
+        for name in result:
+            if name not in shape.index:
+                raise BadRow(f"the row has {shape.unknown(name)}", name)
+    return row_of_values(shape, tuple(values))
+
+
+cdef tuple all_values(Row row):
+    cdef int i
+    return tuple([row.get(i) for i in range(row.shape.width)])
+
+
+@cython.final
+cdef class ReduceOperator(UserCodeOperator):
+    """`spec` is a `PhysicalReduce` without a window. Add `field()` to the table of the lookup.
+
+    Output: for each record the row accumulated so far, and the change: "add" or "replace".
+    """
+    cdef KeyLookup lookup
+    cdef KeyTable table
+    cdef ReduceField row_field
+    cdef object function
+    cdef frozenset keys
+    cdef list output_of                      # for each input column: its place in the output, -1
+    cdef int column_op
+    cdef list changes                        # of the waiting rows: whether they are the first of their key
+
+    def __init__(self, spec, KeyLookup lookup not None):
+        self.prepare(spec, True)
+        self.lookup = lookup
+        self.table = lookup.table
+        self.function = spec.function
+        self.keys = frozenset(field.name for field in spec.key_schema.fields)
+        self.row_field = ReduceField(self.name, self.input_shape)
+        places = self.main.shape.index
+        self.output_of = [-1 if self.input_shape.hidden[i] else places.get(name, -1) for i, name in enumerate(self.input_shape.names)]
+        self.column_op = places.get("op", -1)
+        self.changes = []
+
+    def field(self):
+        """Return the operator's part of a row: the row accumulated so far."""
+        return self.row_field
+
+    cdef int process(self, Batch* batch) except -1 nogil:
+        with gil:
+            self.run(batch)
+        return 0
+
+    cdef int run(self, Batch* batch) except -1:
+        cdef int32_t i
+        cdef int before
+        cdef int64_t* times = i64(&batch.sys[SYS_TIME])
+        cdef int64_t* slots = i64(&batch.sys[SYS_SLOT])
+        cdef PyObject** place
+        cdef Row row
+        cdef Row made
+        for i in range(batch.n):
+            place = <PyObject**>(self.table.row(slots[i]) + self.row_field.offset)
+            row = row_new(self.input_shape, batch, i)
+            before = self.main.n
+            try:
+                if place[0] == NULL:
+                    made = row
+                else:
+                    made = united(self.function, self.input_shape, self.keys,
+                                  row_of_values(self.input_shape, <tuple>place[0]), row)
+                self.main.append(made, i, times[i], slots[i])
+                self.table.touch(slots[i])
+                self.changes.append(place[0] == NULL)
+                replace(<char*>place, self.kept(made))
+            except Exception as error:       # whatever user code raises
+                self.main.truncate(before)
+                del self.changes[before:]
+                self.on_error(error, "the reduce function", row, None, slots[i], times[i])
+        if self.main.n:
+            self.send_changes(batch)
+        return self.flush(batch)
+
+    cdef tuple kept(self, Row made):
+        # As the output column reads: plain values, whatever the function returned.
+        cdef int i, place
+        cdef list values = []
+        for i in range(self.input_shape.width):
+            place = self.output_of[i]
+            values.append(made.get(i) if place < 0 else self.main.value_at(place, self.main.n - 1))
+        return tuple(values)
+
+    cdef int send_changes(self, Batch* batch) except -1:
+        cdef StringBuilder builder
+        cdef Batch* out = self.main.take(batch)
+        if self.column_op >= 0:
+            column_clear(&out.columns[self.column_op])
+            strings_init(&builder, out.n, 8 * out.n)
+            try:
+                for first in self.changes:
+                    if first:
+                        strings_append(&builder, b"add", 3)
+                    else:
+                        strings_append(&builder, b"replace", 7)
+                strings_finish(&builder, &out.columns[self.column_op])
+            except BaseException:
+                strings_free(&builder)
+                batch_release(out)
+                raise
+        self.changes = []
+        self.emitted += out.n
+        return self.send(self.next, out)
+
+
+class WindowReduce:
+    """The Processor that a windowed reduce is: one row for each key and window."""
+
+    outputs = {}
+
+    def __init__(self, function, input_schema, schema, key_schema):
+        self.function = function
+        self.shape = RowShape(input_schema)
+        self.keys = frozenset(field.name for field in key_schema.fields)
+        self.names = [field.name for field in schema.fields if not field.hidden]
+
+    def open(self, ctx):
+        """Nothing is kept beside the rows of open windows."""
+
+    def process_window(self, key, window, rows, ctx):
+        """Unite the rows in the order they came."""
+        so_far = rows[0]
+        for row in rows[1:]:
+            so_far = united(self.function, self.shape, self.keys, so_far, row)
+        bounds = {"window_start": window.start, "window_end": window.end}
+        return {name: bounds[name] if name in bounds else so_far[name] for name in self.names}
+
+    def close(self):
+        """Nothing to do."""
+
+
+def window_reduce(spec, lookup, table):
+    """Return the operator of a `PhysicalReduce` with a window; arguments as of `WindowProcessOperator`."""
+    processor = WindowReduce(spec.function, spec.input_schema, spec.schema, spec.key_schema)
+    return WindowProcessOperator(
+        SimpleNamespace(name=spec.name, schema=spec.schema, tags=spec.tags, input_schema=spec.input_schema,
+                        key_schema=spec.key_schema, window=spec.window, errors=spec.errors, processor=Shared(processor)),
+        lookup, table,
+    )
+
+
+class Shared:
+    """Makes the Processor it holds the task's own: there is nothing in it that tasks could not share."""
+
+    def __init__(self, processor):
+        self.processor = processor
+
+    def __deepcopy__(self, memo):
+        return self.processor

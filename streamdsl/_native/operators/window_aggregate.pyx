@@ -1,0 +1,233 @@
+"""See window_aggregate.pxd.
+
+A window is open while the watermark is below its last moment and the grace; one rule decides both what is late and
+what closes. Rows come out with the window's last moment as their time.
+"""
+from libc.stdint cimport INT64_MAX, INT64_MIN
+from libc.stdlib cimport free, realloc
+
+from streamdsl._native.expr.program cimport Program
+from streamdsl._native.flow.batch cimport (
+    KIND_I64, SYS_KEY, SYS_ORDINAL, SYS_SLOT, SYS_TIME, batch_new, batch_release, batch_slice, column_alloc,
+    column_take, i64,
+)
+from streamdsl._native.operators.accumulators cimport ADD, ADD_THEN_EMIT, EMIT, make_set
+from streamdsl._native.operators.key_lookup cimport KeyLookup
+from streamdsl._native.operators.keyed cimport OUTPUT_ROWS
+from streamdsl._native.state.key_table cimport KeyTable, RowHeader
+from streamdsl._native.windows.assign cimport saturating_subtract, window_end, window_is_open, window_start, windows_of
+
+from streamdsl.errors import InternalError
+
+
+cdef class WindowAggregateOperator(KeyedOperator):
+    """Key columns, window_start, window_end, the aggregates; one row when the window closes, or one a record.
+
+    Parameters
+    ----------
+    spec : PhysicalWindowAggregate
+    lookup : KeyLookup
+    arguments : Program or None
+        Computes the columns that the aggregates read.
+    table : KeyTable
+        Empty and of its own; the operator adds its field.
+    """
+
+    def __init__(self, spec, KeyLookup lookup not None, Program arguments, KeyTable table not None):
+        KeyedOperator.__init__(self, spec.name, lookup, arguments)
+        window = spec.window
+        if any(aggregate.kind == "lag" for aggregate in spec.aggregates):
+            raise InternalError(f"{spec.name}: lag() has no meaning in a window")
+        self.every_ms = window.every_ms if window.kind == "hopping" else window.size_ms
+        self.offset_ms = window.offset_ms
+        self.updates = window.emit == "update"
+        self.windows = OpenWindows(table, window.size_ms, window.grace_ms)
+        self.watermark = INT64_MIN
+        self.passed = INT64_MIN
+        self.n_keys = lookup.decoder.n_components
+        self.accumulators = make_set(spec.name, spec.aggregates, table.arena, 0)
+        self.row_field = AggregateField(spec.name, self.accumulators, None, 0)
+        table.add_field(self.row_field)
+
+    def __dealloc__(self):
+        free(self.starts)
+        free(self.late_rows)
+
+    def restored(self):
+        """Note the windows that stand in the table, once it has been loaded."""
+        self.windows.rebuild()
+
+    cdef int process(self, Batch* batch) except -1 nogil:
+        cdef Batch* out
+        cdef Batch* part
+        cdef int32_t at = 0
+        self.assign(batch)
+        if self.n_late > 0:
+            self.emit_late(batch, self.late_rows, self.n_late)
+        if self.n_pairs == 0:
+            return 0
+        if not self.updates:
+            return self.accumulate(batch)
+        out = self.updated_rows(batch)
+        if out.n <= OUTPUT_ROWS:
+            return self.emit(out)
+        try:
+            while at < out.n:
+                part = batch_slice(out, at, min(OUTPUT_ROWS, out.n - at))
+                at += part.n
+                self.emit(part)
+        finally:
+            batch_release(out)
+        return 0
+
+    cdef int assign(self, Batch* batch) except -1 nogil:
+        cdef int64_t* times = i64(&batch.sys[SYS_TIME])
+        cdef int64_t* slots = i64(&batch.sys[SYS_SLOT])
+        cdef int32_t row
+        cdef int32_t* late_rows
+        self.n_pairs = 0
+        self.n_late = 0
+        if self.late_capacity < batch.n:
+            late_rows = <int32_t*>realloc(self.late_rows, batch.n * sizeof(int32_t))
+            if late_rows == NULL:
+                with gil:
+                    raise MemoryError("no memory left for late rows")
+            self.late_rows = late_rows
+            self.late_capacity = batch.n
+        for row in range(batch.n):
+            self.assign_row(row, slots[row], times[row])
+        return 0
+
+    cdef int assign_row(self, int32_t row, int64_t slot, int64_t time) except -1 nogil:
+        cdef int64_t watermark = self.lookup.lateness_watermark(slot)
+        cdef int64_t n = windows_of(time, self.windows.size_ms, self.every_ms, self.offset_ms)
+        cdef int64_t k, start, window_slot, taken = 0
+        if self.n_pairs + n > self.starts_capacity:
+            self.reserve_pairs(self.n_pairs + n)
+        for k in range(n - 1, -1, -1):
+            start = window_start(time, self.every_ms, self.offset_ms, k)
+            if not window_is_open(window_end(start, self.windows.size_ms), self.windows.grace_ms, watermark):
+                self.late_refusals += 1
+                continue
+            window_slot = self.windows.slot_of(start, self.lookup.table.header(slot))
+            self.windows.table.touch(window_slot)
+            self.starts[self.n_pairs] = start
+            self.rows[self.n_pairs] = row
+            self.states[self.n_pairs] = self.windows.table.row(window_slot) + self.row_field.offset
+            self.n_pairs += 1
+            taken += 1
+        if taken == 0 and n > 0:
+            self.late_rows[self.n_late] = row
+            self.n_late += 1
+        return 0
+
+    cdef int reserve_pairs(self, int64_t n) except -1 nogil:
+        cdef int64_t* starts
+        cdef int64_t capacity = max(n, 2 * self.starts_capacity)
+        self.reserve(capacity)
+        starts = <int64_t*>realloc(self.starts, capacity * sizeof(int64_t))
+        if starts == NULL:
+            with gil:
+                raise MemoryError("no memory left for windows")
+        self.starts = starts
+        self.starts_capacity = capacity
+        return 0
+
+    cdef int accumulate(self, Batch* batch) except -1 nogil:
+        try:
+            self.evaluate(batch)
+            self.accumulators.begin(self.columns, self.n_pairs if self.updates else 0)
+            self.accumulators.run(self.states, self.rows, self.n_pairs, ADD_THEN_EMIT if self.updates else ADD)
+        finally:
+            self.release_columns()
+        return 0
+
+    cdef Batch* updated_rows(self, Batch* batch) except NULL nogil:
+        cdef int sys
+        cdef bint done = False
+        cdef Batch* out = batch_new(<int32_t>self.n_pairs, self.n_keys + 2 + self.accumulators.count)
+        try:
+            out.read_ns = batch.read_ns
+            self.accumulate(batch)
+            for sys in range(SYS_ORDINAL, SYS_SLOT + 1):
+                column_take(&out.sys[sys], &batch.sys[sys], self.rows, self.n_pairs)
+            self.fill_bounds(out)
+            self.lookup.decoder.decode(self.lookup.table, i64(&out.sys[SYS_SLOT]), out.n, out.columns)
+            self.accumulators.finish(out.columns + self.n_keys + 2)
+            done = True
+        finally:
+            if not done:
+                batch_release(out)
+        return out
+
+    cdef Batch* closed_rows(self, const int64_t* slots, int32_t n) except NULL nogil:
+        cdef int32_t i
+        cdef RowHeader* header
+        cdef int64_t* key_slots
+        cdef bint done = False
+        cdef Batch* out = batch_new(n, self.n_keys + 2 + self.accumulators.count)
+        try:
+            self.reserve_pairs(n)
+            column_alloc(&out.sys[SYS_SLOT], KIND_I64, n, 0)
+            key_slots = i64(&out.sys[SYS_SLOT])
+            for i in range(n):
+                header = self.windows.table.header(slots[i])
+                key_slots[i] = self.lookup.table.find_or_insert(header.key + 8, header.key_size - 8, header.shard)
+                self.starts[i] = self.windows.start_of(slots[i])
+                self.states[i] = self.windows.table.row(slots[i]) + self.row_field.offset
+            self.fill_bounds(out)
+            self.lookup.decoder.decode(self.lookup.table, key_slots, n, out.columns)
+            self.accumulators.begin(NULL, n)
+            self.accumulators.run(self.states, NULL, n, EMIT)
+            self.accumulators.finish(out.columns + self.n_keys + 2)
+            done = True
+        finally:
+            if not done:
+                batch_release(out)
+        return out
+
+    cdef int fill_bounds(self, Batch* out) except -1 nogil:
+        cdef int32_t i
+        column_alloc(&out.columns[self.n_keys], KIND_I64, out.n, 0)
+        column_alloc(&out.columns[self.n_keys + 1], KIND_I64, out.n, 0)
+        column_alloc(&out.sys[SYS_TIME], KIND_I64, out.n, 0)
+        for i in range(out.n):
+            i64(&out.columns[self.n_keys])[i] = self.starts[i]
+            i64(&out.columns[self.n_keys + 1])[i] = window_end(self.starts[i], self.windows.size_ms)
+            i64(&out.sys[SYS_TIME])[i] = window_end(self.starts[i], self.windows.size_ms) - 1
+        return 0
+
+    cdef int on_watermark(self, int64_t watermark) except -1 nogil:
+        cdef int64_t passing = watermark
+        if watermark <= self.watermark:
+            return 0
+        self.watermark = watermark
+        self.close(watermark)
+        # Windows that are still open may emit rows behind the watermark, as far back as their grace.
+        if watermark != INT64_MAX and self.windows.grace_ms > 0:
+            passing = saturating_subtract(watermark, self.windows.grace_ms)
+        if self.late_output is not None:
+            self.late_output.on_watermark(watermark)
+        if passing > self.passed:
+            self.passed = passing
+            return self.next.on_watermark(passing)
+        return 0
+
+    cdef int close(self, int64_t watermark) except -1 nogil:
+        cdef int64_t n = self.windows.take_due(watermark), at = 0, i
+        cdef int32_t size
+        cdef Batch* out
+        while at < n:
+            size = <int32_t>min(<int64_t>OUTPUT_ROWS, n - at)
+            out = NULL if self.updates else self.closed_rows(self.windows.due + at, size)
+            for i in range(at, at + size):
+                self.windows.table.remove(self.windows.due[i])
+            at += size
+            if out != NULL:
+                self.emit(out)
+        if n > 0 and not self.updates:
+            return self.next.end_batch()
+        return 0
+
+    def metrics(self):
+        return {"late": self.late, "late_refusals": self.late_refusals, "open_windows": self.windows.n}

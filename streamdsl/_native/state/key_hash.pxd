@@ -1,0 +1,62 @@
+"""Hashing and comparing keys, and memory for tables of any size: small C functions, inlined."""
+from libc.stdint cimport int32_t, uint64_t
+
+cdef extern from * nogil:
+    """
+    #include <stdint.h>
+    #include <string.h>
+    #include <stdlib.h>
+    #include <sys/mman.h>
+
+    static inline uint64_t sd_mix(uint64_t a, uint64_t b) {
+        __uint128_t product = (__uint128_t)a * b;
+        return (uint64_t)product ^ (uint64_t)(product >> 64);
+    }
+    static inline uint64_t sd_read8(const char *p) { uint64_t v; memcpy(&v, p, 8); return v; }
+    static inline uint64_t sd_read4(const char *p) { uint32_t v; memcpy(&v, p, 4); return v; }
+
+    /* Multiply-and-fold, 16 bytes a round; seeded, so that nobody can send keys that all collide. */
+    static inline uint64_t sd_hash(const char *p, int32_t size, uint64_t seed) {
+        const uint64_t s0 = 0x2d358dccaa6c78a5ULL, s1 = 0x8bb84b93962eacc9ULL;
+        uint64_t a, b;
+        int32_t left = size;
+        seed ^= s0;
+        if (size <= 16) {
+            if (size >= 8) { a = sd_read8(p); b = sd_read8(p + size - 8); }
+            else if (size >= 4) { a = sd_read4(p); b = sd_read4(p + size - 4); }
+            else if (size > 0) {
+                a = ((uint64_t)(uint8_t)p[0] << 16) | ((uint64_t)(uint8_t)p[size >> 1] << 8) | (uint8_t)p[size - 1];
+                b = 0;
+            } else { a = b = 0; }
+        } else {
+            while (left > 16) {
+                seed = sd_mix(sd_read8(p) ^ s1, sd_read8(p + 8) ^ seed);
+                p += 16;
+                left -= 16;
+            }
+            a = sd_read8(p + left - 16);
+            b = sd_read8(p + left - 8);
+        }
+        return sd_mix(s1 ^ (uint64_t)size, sd_mix(a ^ s1, b ^ seed));
+    }
+
+    static inline int sd_same(const char *a, const char *b, int32_t size) {
+        if (size >= 8 && size <= 16)
+            return sd_read8(a) == sd_read8(b) && sd_read8(a + size - 8) == sd_read8(b + size - 8);
+        return memcmp(a, b, (size_t)size) == 0;
+    }
+
+    static inline void *sd_huge_alloc(size_t size) {
+        void *block = NULL;
+        if (posix_memalign(&block, 2097152, size)) return NULL;
+    #ifdef MADV_HUGEPAGE
+        madvise(block, size, MADV_HUGEPAGE);
+    #endif
+        return block;
+    }
+    #define sd_prefetch(p) __builtin_prefetch((p), 0, 3)
+    """
+    uint64_t hash_bytes "sd_hash"(const char* data, int32_t size, uint64_t seed) noexcept
+    bint same_bytes "sd_same"(const char* a, const char* b, int32_t size) noexcept
+    void* huge_alloc "sd_huge_alloc"(size_t size) noexcept
+    void prefetch "sd_prefetch"(const void* address) noexcept

@@ -1,0 +1,31 @@
+"""The open windows of one operator: rows by window and key, and the order in which they close."""
+from libc.stdint cimport int64_t
+
+from streamdsl._native.state.key_table cimport KeyTable, RowHeader
+
+cdef struct WindowEntry:
+    int64_t start
+    int64_t slot
+
+
+cdef class OpenWindows:
+    cdef KeyTable table                      # key: start (biased, big-endian), then the user's key; shard: of the user's key
+    cdef int64_t size_ms
+    cdef int64_t grace_ms
+    cdef WindowEntry* heap                   # by start
+    cdef int64_t n
+    cdef int64_t capacity
+    cdef int64_t* due                        # slots, filled by take_due
+    cdef int64_t due_capacity
+    cdef char* key                           # scratch
+    cdef int64_t key_capacity
+
+    # The row of the window that begins at `start`, for the key in `owner`; a new window is opened.
+    cdef int64_t slot_of(self, int64_t start, const RowHeader* owner) except -1 nogil
+    cdef int64_t start_of(self, int64_t slot) noexcept nogil
+    # Takes the windows that the watermark closes, in order of end, start and key bytes, into due[0 .. n); returns n.
+    # Their rows stay in the table: the caller removes them.
+    cdef int64_t take_due(self, int64_t watermark) except -1 nogil
+    cdef int rebuild(self) except -1 nogil   # from the table, once that has been loaded
+    cdef int push(self, int64_t start, int64_t slot) except -1 nogil
+    cdef void pop(self) noexcept nogil

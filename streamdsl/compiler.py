@@ -1,0 +1,69 @@
+"""The whole pipeline: as typed → what it means → optimised → how it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from streamdsl.dsl.binding import check_columns
+from streamdsl.dsl.written import Typed
+from streamdsl.logical.plan import LogicalPlan
+from streamdsl.optimizer import PASSES, Pass, optimise
+from streamdsl.physical.explain import explain_physical
+from streamdsl.physical.lower import lower
+from streamdsl.physical.node import PhysicalPlan
+
+if TYPE_CHECKING:
+    from streamdsl.dsl.topology import Bindings, Topology
+
+__all__ = ["Plans", "compile", "explain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plans:
+    """The four forms of one topology; each prints as text."""
+
+    typed: Typed
+    logical: LogicalPlan
+    optimised: LogicalPlan
+    physical: PhysicalPlan
+
+
+def compile(
+    topology: Topology,
+    *,
+    parallelism: int = 1,
+    bind: Bindings | None = None,
+    strict_names: bool = False,
+    passes: Sequence[Pass] = PASSES,
+) -> Plans:
+    """Return all forms of a topology.
+
+    Parameters
+    ----------
+    topology : Topology
+    parallelism : int
+        Tasks of each stage.
+    bind : mapping, optional
+        Sources and sinks in place of those of the same names.
+    strict_names : bool
+        Insist on `name=` for everything that keeps state.
+    passes : sequence, optional
+        Optimiser passes to run, in order.
+    """
+    logical = topology.plan(bind=bind, strict_names=strict_names)
+    optimised = optimise(logical, passes)
+    check_columns(optimised)
+    return Plans(topology.typed(), logical, optimised, lower(optimised, parallelism))
+
+
+def explain(plans: Plans) -> str:
+    """Return all forms as text, under headings."""
+    forms = {
+        "as typed": str(plans.typed),
+        "logical": str(plans.logical),
+        "optimised": str(plans.optimised),
+        "physical": explain_physical(plans.physical),
+    }
+    return "\n\n".join(f"== {title} ==\n{text}" for title, text in forms.items())

@@ -1,0 +1,42 @@
+"""Expressions: what is computed from the columns of a row, and aggregates over the records of a key.
+
+An `Expr` is a frozen value; nothing is computed before the topology runs.
+"""
+
+from __future__ import annotations
+
+from streamdsl.expr.aggregate import Aggregate
+from streamdsl.expr.expression import Expr, Operand, node_of
+from streamdsl.expr.functions import (
+    When,
+    coalesce,
+    col,
+    concat,
+    count,
+    event_time,
+    format,
+    greatest,
+    haversine_km,
+    least,
+    lit,
+    when,
+)
+
+__all__ = [
+    "Aggregate",
+    "Expr",
+    "Operand",
+    "When",
+    "coalesce",
+    "col",
+    "concat",
+    "count",
+    "event_time",
+    "format",
+    "greatest",
+    "haversine_km",
+    "least",
+    "lit",
+    "node_of",
+    "when",
+]

@@ -1,0 +1,60 @@
+"""Aggregates of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from streamdsl.errors import TopologyError
+from streamdsl.expr.expression import Expr, column_or_expr
+from streamdsl.logical.expression import Aggregation
+from streamdsl.schema import type_of
+
+__all__ = ["Aggregate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """An aggregate of one's own, in Python: call it with the column it reads.
+
+    Parameters
+    ----------
+    init : callable
+        Returns the empty state.
+    add : callable
+        ``add(state, value)`` returns the state with one value more.
+    merge : callable, optional
+        ``merge(a, b)`` unites two states.
+    type : type
+        Type of the column; the state itself is the value.
+
+    Examples
+    --------
+    >>> longest = Aggregate(lambda: "", lambda s, v: max(s, v, key=len), type=str)
+    >>> longest(col("city"))
+    col("city").custom()
+    """
+
+    init: Callable[[], Any]
+    add: Callable[[Any, Any], Any]
+    merge: Callable[[Any, Any], Any] | None = None
+    type: Any = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.init) or not callable(self.add) or not (self.merge is None or callable(self.merge)):
+            raise TopologyError("Aggregate needs functions: init(), add(state, value) and merge(a, b)")
+        if self.type is None:
+            raise TopologyError("Aggregate needs type=, the type of its column")
+        type_of(self.type)
+
+    @property
+    def result_type(self) -> pa.DataType:
+        """Logical type of the column."""
+        return type_of(self.type)
+
+    def __call__(self, value: Expr | str) -> Expr:
+        """Return the aggregate over a column or expression."""
+        return Expr(Aggregation("custom", column_or_expr(value), custom=self))

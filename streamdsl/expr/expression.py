@@ -1,0 +1,433 @@
+"""`Expr`: one column, computed; operators and methods make new ones."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Union
+
+from streamdsl.errors import TopologyError
+from streamdsl.logical.expression import (
+    Aggregation,
+    Call,
+    ColumnRef,
+    Constant,
+    Expression,
+    Named,
+    rewrite,
+    text_of,
+)
+from streamdsl.schema import type_of
+from streamdsl.windows import Frame
+
+if TYPE_CHECKING:
+    from streamdsl.expr.text import StringFunctions
+    from streamdsl.expr.time import TimeFunctions
+
+__all__ = ["Expr", "Operand", "Unfinished", "call", "column_or_expr", "node_of"]
+
+#: What can stand where an expression is expected.
+Operand = Union["Expr", int, float, str, bool, bytes, datetime.datetime, datetime.date, datetime.timedelta, None]
+# `Expr.str` hides the builtin inside the class.
+Text = str
+
+_LITERALS: Final = (bool, int, float, str, bytes, datetime.datetime, datetime.date, datetime.timedelta, type(None))
+
+
+class Unfinished:
+    """Base of what is not an expression yet; `remedy` says what is missing."""
+
+    __slots__ = ()
+    remedy: ClassVar[str] = ""
+
+
+def node_of(value: Any) -> Expression:
+    """Return the tree of an operand: an `Expr`'s own, a `Constant` for a Python value."""
+    if isinstance(value, Expr):
+        return value.node
+    if isinstance(value, _LITERALS):
+        return Constant(value, repr(value))
+    if isinstance(value, decimal.Decimal):
+        raise TopologyError(f"{value!r} cannot be computed with", remedy="decimals pass through; use a float")
+    if isinstance(value, Unfinished):
+        raise TopologyError(f"{type(value).__name__} is not an expression yet", remedy=value.remedy)
+    raise TopologyError(f"{value!r} is not an expression", remedy="use col(...), lit(...) or a plain value")
+
+
+def call(op: str, *args: Any, params: tuple[Any, ...] = ()) -> Expr:
+    """Return an operation on operands."""
+    return Expr(Call(op, tuple(node_of(arg) for arg in args), params))
+
+
+def column_or_expr(value: Expr | str) -> Expression:
+    """Return the tree of an operand of which a string is the name of a column."""
+    return ColumnRef(value) if isinstance(value, str) else node_of(value)
+
+
+class Expr:
+    """One column, computed. Made by `col`, `lit`, `count` and by operators and methods of other expressions.
+
+    Examples
+    --------
+    >>> (col("amount") * 2 > 10) & col("city").is_not_null()
+    (col("amount") * 2) > 10 & not_null(col("city"))
+    """
+
+    __slots__ = ("node",)
+    node: Expression
+
+    def __init__(self, node: Expression) -> None:
+        object.__setattr__(self, "node", node)
+
+    def __setattr__(self, name: Text, value: object) -> NoReturn:
+        raise AttributeError("expressions cannot be changed")
+
+    def __repr__(self) -> Text:
+        return text_of(self.node)
+
+    def __hash__(self) -> int:
+        return hash(self.node)
+
+    def __bool__(self) -> NoReturn:
+        raise TopologyError(
+            f"the expression {self!r} has no truth value before it runs",
+            remedy="use & for and, | for or, ~ for not (with brackets around comparisons), between() for a < b < c",
+        )
+
+    def __iter__(self) -> NoReturn:
+        raise TopologyError(f"the expression {self!r} cannot be iterated over")
+
+    # Arithmetic ------------------------------------------------------------------------------------------------
+
+    def __add__(self, other: Operand) -> Expr:
+        return call("add", self, other)
+
+    def __radd__(self, other: Operand) -> Expr:
+        return call("add", other, self)
+
+    def __sub__(self, other: Operand) -> Expr:
+        return call("sub", self, other)
+
+    def __rsub__(self, other: Operand) -> Expr:
+        return call("sub", other, self)
+
+    def __mul__(self, other: Operand) -> Expr:
+        return call("mul", self, other)
+
+    def __rmul__(self, other: Operand) -> Expr:
+        return call("mul", other, self)
+
+    def __truediv__(self, other: Operand) -> Expr:
+        return call("div", self, other)
+
+    def __rtruediv__(self, other: Operand) -> Expr:
+        return call("div", other, self)
+
+    def __floordiv__(self, other: Operand) -> Expr:
+        return call("floordiv", self, other)
+
+    def __rfloordiv__(self, other: Operand) -> Expr:
+        return call("floordiv", other, self)
+
+    def __mod__(self, other: Operand) -> Expr:
+        return call("mod", self, other)
+
+    def __rmod__(self, other: Operand) -> Expr:
+        return call("mod", other, self)
+
+    def __pow__(self, other: Operand) -> Expr:
+        return call("pow", self, other)
+
+    def __rpow__(self, other: Operand) -> Expr:
+        return call("pow", other, self)
+
+    def __neg__(self) -> Expr:
+        return call("neg", self)
+
+    def __pos__(self) -> Expr:
+        return self
+
+    def __abs__(self) -> Expr:
+        return call("abs", self)
+
+    # Comparison and logic --------------------------------------------------------------------------------------
+
+    def __eq__(self, other: Operand) -> Expr:  # type: ignore[override]
+        return call("eq", self, other)
+
+    def __ne__(self, other: Operand) -> Expr:  # type: ignore[override]
+        return call("ne", self, other)
+
+    def __lt__(self, other: Operand) -> Expr:
+        return call("lt", self, other)
+
+    def __le__(self, other: Operand) -> Expr:
+        return call("le", self, other)
+
+    def __gt__(self, other: Operand) -> Expr:
+        return call("gt", self, other)
+
+    def __ge__(self, other: Operand) -> Expr:
+        return call("ge", self, other)
+
+    def __and__(self, other: Operand) -> Expr:
+        return call("and", self, other)
+
+    def __rand__(self, other: Operand) -> Expr:
+        return call("and", other, self)
+
+    def __or__(self, other: Operand) -> Expr:
+        return call("or", self, other)
+
+    def __ror__(self, other: Operand) -> Expr:
+        return call("or", other, self)
+
+    def __invert__(self) -> Expr:
+        return call("not", self)
+
+    def between(self, low: Operand, high: Operand) -> Expr:
+        """Whether ``low <= value <= high``."""
+        return (self >= low) & (self <= high)
+
+    def is_in(self, values: Iterable[Any]) -> Expr:
+        """Whether the value is one of `values` (plain values; null gives null)."""
+        if isinstance(values, (str, bytes, Expr)):
+            raise TopologyError(f"is_in needs a list of values, not {values!r}")
+        listed = tuple(values)
+        for value in listed:
+            if value is None or not isinstance(value, _LITERALS):
+                raise TopologyError(f"is_in cannot hold {value!r}", remedy="use plain values, and is_null() for None")
+        return call("is_in", self, params=(listed,))
+
+    def is_null(self) -> Expr:
+        """Whether there is no value."""
+        return call("is_null", self)
+
+    def not_null(self) -> Expr:
+        """Whether there is a value."""
+        return call("not_null", self)
+
+    def fill_null(self, value: Operand) -> Expr:
+        """The value, or `value` where there is none."""
+        return call("coalesce", self, value)
+
+    def is_nan(self) -> Expr:
+        """Whether the number is NaN."""
+        return call("is_nan", self)
+
+    def is_finite(self) -> Expr:
+        """Whether the number is neither NaN nor infinite."""
+        return call("is_finite", self)
+
+    # Values ----------------------------------------------------------------------------------------------------
+
+    def abs(self) -> Expr:
+        """The value without its sign."""
+        return call("abs", self)
+
+    def cast(self, type: Any, *, strict: bool = True) -> Expr:
+        """The value as another type; what does not fit is an error of the record, or null unless `strict`."""
+        return call("cast", self, params=(type_of(type), strict))
+
+    def replace(self, mapping: Mapping[Any, Any], *, default: Operand = None) -> Expr:
+        """The mapped value; values not in the mapping become `default`."""
+        if not mapping:
+            raise TopologyError("replace needs a mapping with at least one value")
+        for value in (*mapping.keys(), *mapping.values()):
+            if not isinstance(value, _LITERALS):
+                raise TopologyError(f"replace cannot hold {value!r}", remedy="use plain values")
+        if None in mapping:
+            raise TopologyError("replace cannot map None", remedy="use fill_null() first")
+        return call("replace", self, default, params=(tuple(mapping), tuple(mapping.values())))
+
+    def round(self, digits: int = 0) -> Expr:
+        """The number rounded to `digits` decimals, halves to even."""
+        return call("round", self, params=(digits,))
+
+    def floor(self) -> Expr:
+        """The greatest whole number not above."""
+        return call("floor", self)
+
+    def ceil(self) -> Expr:
+        """The least whole number not below."""
+        return call("ceil", self)
+
+    def sign(self) -> Expr:
+        """-1, 0 or 1."""
+        return call("sign", self)
+
+    def sqrt(self) -> Expr:
+        """Square root; NaN for negative numbers."""
+        return call("sqrt", self)
+
+    def exp(self) -> Expr:
+        """e to the power of the value."""
+        return call("exp", self)
+
+    def log(self) -> Expr:
+        """Natural logarithm."""
+        return call("log", self)
+
+    def log10(self) -> Expr:
+        """Logarithm to base 10."""
+        return call("log10", self)
+
+    def sin(self) -> Expr:
+        """Sine of radians."""
+        return call("sin", self)
+
+    def cos(self) -> Expr:
+        """Cosine of radians."""
+        return call("cos", self)
+
+    def tan(self) -> Expr:
+        """Tangent of radians."""
+        return call("tan", self)
+
+    def asin(self) -> Expr:
+        """Arc sine in radians."""
+        return call("asin", self)
+
+    def acos(self) -> Expr:
+        """Arc cosine in radians."""
+        return call("acos", self)
+
+    def atan(self) -> Expr:
+        """Arc tangent in radians."""
+        return call("atan", self)
+
+    def atan2(self, x: Operand) -> Expr:
+        """Angle of the point (x, value) in radians."""
+        return call("atan2", self, x)
+
+    def radians(self) -> Expr:
+        """Degrees as radians."""
+        return call("radians", self)
+
+    def alias(self, name: Text) -> Expr:
+        """The expression with the name of its column."""
+        if not isinstance(name, str) or not name:
+            raise TopologyError(f"alias needs a name, not {name!r}")
+        node = self.node.argument if isinstance(self.node, Named) else self.node
+        return Expr(Named(node, name))
+
+    @property
+    def str(self) -> StringFunctions:
+        """Functions of strings."""
+        from streamdsl.expr.text import StringFunctions
+
+        return StringFunctions(self)
+
+    @property
+    def dt(self) -> TimeFunctions:
+        """Functions of timestamps, dates and integers of milliseconds (UTC)."""
+        from streamdsl.expr.time import TimeFunctions
+
+        return TimeFunctions(self)
+
+    # Aggregates ------------------------------------------------------------------------------------------------
+
+    def _aggregate(self, kind: Text, *, by: Expr | Text | None = None, **params: Any) -> Expr:
+        order = None if by is None else column_or_expr(by)
+        return Expr(Aggregation(kind, self.node, order, params=tuple(params.items())))
+
+    def count(self) -> Expr:
+        """Number of records with a value."""
+        return Expr(Aggregation("count", where=Call("not_null", (self.node,))))
+
+    def sum(self) -> Expr:
+        """Sum; 0 of nothing."""
+        return self._aggregate("sum")
+
+    def min(self) -> Expr:
+        """Least value."""
+        return self._aggregate("min")
+
+    def max(self) -> Expr:
+        """Greatest value."""
+        return self._aggregate("max")
+
+    def mean(self) -> Expr:
+        """Arithmetic mean."""
+        return self._aggregate("mean")
+
+    def std(self, *, ddof: int = 0) -> Expr:
+        """Standard deviation (divisor ``n - ddof``)."""
+        return self._aggregate("std", ddof=_whole(ddof, "ddof", 0))
+
+    def var(self, *, ddof: int = 0) -> Expr:
+        """Variance (divisor ``n - ddof``)."""
+        return self._aggregate("var", ddof=_whole(ddof, "ddof", 0))
+
+    def first(self) -> Expr:
+        """Value of the record that arrived first."""
+        return self._aggregate("first")
+
+    def last(self) -> Expr:
+        """Value of the record that arrived last."""
+        return self._aggregate("last")
+
+    def to_list(self) -> Expr:
+        """All values, by arrival."""
+        return self._aggregate("to_list")
+
+    def n_unique(self) -> Expr:
+        """Number of different values."""
+        return self._aggregate("n_unique")
+
+    def max_by(self, by: Expr | Text) -> Expr:
+        """Value of the record whose `by` is greatest."""
+        return self._aggregate("max_by", by=by)
+
+    def min_by(self, by: Expr | Text) -> Expr:
+        """Value of the record whose `by` is least."""
+        return self._aggregate("min_by", by=by)
+
+    def top_k(self, n: int, *, by: Expr | Text | None = None) -> Expr:
+        """Values of the `n` records whose `by` (default: the value itself) is greatest, as a list."""
+        return self._aggregate("top_k", by=self if by is None else by, n=_whole(n, "n", 1))
+
+    def lag(self, n: int = 1) -> Expr:
+        """Value of the record of this key that came `n` arrivals ago; null at first."""
+        return self._aggregate("lag", n=_whole(n, "n", 1))
+
+    def filter(self, condition: Operand) -> Expr:
+        """The aggregate over those records for which `condition` is true."""
+        node = self.node
+        if not isinstance(node, Aggregation):
+            raise TopologyError(f".filter() belongs to an aggregate, not to {self!r}")
+        if node.kind == "lag":
+            raise TopologyError("lag() cannot be filtered", remedy="filter the stream first")
+        wanted = node_of(condition)
+        return Expr(replace(node, where=wanted if node.where is None else Call("and", (node.where, wanted))))
+
+    def over(self, frame: Frame) -> Expr:
+        """The aggregate over the records that `frame` names; one row in, one row out."""
+        if not isinstance(frame, Frame):
+            raise TopologyError(
+                f".over() needs rolling(...) or expanding(), not {frame}",
+                remedy="windows with one row per window go to .window(...)",
+            )
+        found = False
+
+        def framed(node: Expression) -> Expression | None:
+            nonlocal found
+            if not isinstance(node, Aggregation):
+                return None
+            found = True
+            if node.kind == "lag":
+                raise TopologyError("lag() looks at arrivals and has no frame", remedy="write lag() without .over()")
+            return node if node.frame is not None else replace(node, frame=frame)
+
+        result = rewrite(self.node, framed)
+        if not found:
+            raise TopologyError(f".over() belongs to an aggregate, not to {self!r}")
+        return Expr(result)
+
+
+def _whole(value: int, name: str, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise TopologyError(f"{name}={value!r} must be a whole number of at least {least}")
+    return value

@@ -1,0 +1,154 @@
+"""Where expressions begin: columns, constants, choices, texts."""
+
+from __future__ import annotations
+
+import re
+import string
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from streamdsl.errors import TopologyError
+from streamdsl.expr.expression import Expr, Operand, Unfinished, call, node_of
+from streamdsl.logical.expression import Aggregation, Call, ColumnRef, Expression
+
+__all__ = [
+    "When",
+    "coalesce",
+    "col",
+    "concat",
+    "count",
+    "event_time",
+    "format",
+    "greatest",
+    "haversine_km",
+    "least",
+    "lit",
+    "when",
+]
+
+EARTH_RADIUS_KM: Final = 6371.0
+
+
+def col(name: str) -> Expr:
+    """Return the column `name`."""
+    if not isinstance(name, str) or not name:
+        raise TopologyError(f"col needs the name of a column, not {name!r}")
+    return Expr(ColumnRef(name))
+
+
+def lit(value: Operand) -> Expr:
+    """Return a constant."""
+    return Expr(node_of(value))
+
+
+def event_time() -> Expr:
+    """Return the event time of the record."""
+    return call("time")
+
+
+def count() -> Expr:
+    """Return the number of records."""
+    return Expr(Aggregation("count"))
+
+
+def coalesce(*values: Operand) -> Expr:
+    """Return the first value that is not null."""
+    return _several("coalesce", values)
+
+
+def concat(*values: Operand) -> Expr:
+    """Return the texts one after another; null if one is null."""
+    return _several("concat", values)
+
+
+def least(*values: Operand) -> Expr:
+    """Return the least of the values; null if one is null."""
+    return _several("least", values)
+
+
+def greatest(*values: Operand) -> Expr:
+    """Return the greatest of the values; null if one is null."""
+    return _several("greatest", values)
+
+
+def _several(op: str, values: tuple[Operand, ...]) -> Expr:
+    if not values:
+        raise TopologyError(f"{op} needs at least one value")
+    return call(op, *values)
+
+
+@dataclass(frozen=True, slots=True)
+class When(Unfinished):
+    """A choice without its end: go on with `then`, `when` or `otherwise`."""
+
+    remedy: ClassVar[str] = "end when(...).then(...) with .otherwise(...)"
+    parts: tuple[Expression, ...]
+
+    def then(self, value: Operand) -> When:
+        """Give the value for the last condition."""
+        if len(self.parts) % 2 == 0:
+            raise TopologyError("then() follows when()")
+        return When((*self.parts, node_of(value)))
+
+    def when(self, condition: Operand) -> When:
+        """Add a condition for the rows that are left."""
+        if len(self.parts) % 2 == 1:
+            raise TopologyError("when(...) needs .then(...) before the next .when(...)")
+        return When((*self.parts, node_of(condition)))
+
+    def otherwise(self, value: Operand) -> Expr:
+        """Give the value for all other rows."""
+        if len(self.parts) % 2 == 1:
+            raise TopologyError("when(...) needs .then(...) before .otherwise(...)")
+        return Expr(Call("when", (*self.parts, node_of(value))))
+
+
+def when(condition: Operand) -> When:
+    """Begin a choice: ``when(a).then(x).when(b).then(y).otherwise(z)``."""
+    return When((node_of(condition),))
+
+
+_SPEC: Final = re.compile(r"(?:,|0?\d*)?(?:\.\d+)?[dfegs%]?", re.ASCII)
+
+
+def format(template: str, *values: Operand) -> Expr:
+    """Return a text made of values; a null shows as "null".
+
+    Parameters
+    ----------
+    template : str
+        ``"{} of {:.2f}"``: one ``{}`` for each value, ``{{`` and ``}}`` for brackets.
+    *values : Expr or plain value
+
+    Examples
+    --------
+    >>> format("{} of {:.2f}", col("n"), col("amount"))
+    format(col("n"), col("amount"), ('', ' of ', ''), ('', '.2f'))
+    """
+    pieces: list[str] = [""]
+    specs: list[str] = []
+    try:
+        parsed = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise TopologyError(f"format: {template!r} cannot be read: {error}") from None
+    for text, name, spec, conversion in parsed:
+        pieces[-1] += text
+        if name is None:
+            continue
+        if name or conversion:
+            raise TopologyError(f"format: {template!r} may only hold {{}} and {{:spec}}", remedy="values go by position")
+        if not _SPEC.fullmatch(spec or ""):
+            raise TopologyError(f"format: {spec!r} is not supported", remedy="use a width, a comma, .2f, d, e, g or %")
+        specs.append(spec or "")
+        pieces.append("")
+    if len(specs) != len(values):
+        raise TopologyError(f"format: {template!r} has {len(specs)} places for {len(values)} values")
+    return call("format", *values, params=(tuple(pieces), tuple(specs)))
+
+
+def haversine_km(lat1: Operand, lon1: Operand, lat2: Operand, lon2: Operand) -> Expr:
+    """Return the great-circle distance in km of two points in degrees, on a sphere of 6371.0 km."""
+    a_lat, a_lon, b_lat, b_lon = (Expr(node_of(value)).cast(float) for value in (lat1, lon1, lat2, lon2))
+    dp, dl = (b_lat - a_lat).radians(), (b_lon - a_lon).radians()
+    h = (dp / 2).sin() ** 2 + a_lat.radians().cos() * b_lat.radians().cos() * (dl / 2).sin() ** 2
+    return 2 * EARTH_RADIUS_KM * h.sqrt().asin()

@@ -1,0 +1,72 @@
+"""Functions of strings: ``col("city").str.lower()``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from streamdsl.errors import TopologyError
+from streamdsl.expr.expression import Expr, Operand, call
+
+__all__ = ["StringFunctions"]
+
+
+@dataclass(frozen=True, slots=True)
+class StringFunctions:
+    """Functions of strings: ``col("city").str.lower()``. Lengths and offsets count characters."""
+
+    expr: Expr
+
+    def lower(self) -> Expr:
+        """In small letters."""
+        return call("str_lower", self.expr)
+
+    def upper(self) -> Expr:
+        """In capital letters."""
+        return call("str_upper", self.expr)
+
+    def strip(self) -> Expr:
+        """Without white space at both ends."""
+        return call("str_strip", self.expr)
+
+    def length(self) -> Expr:
+        """Number of characters."""
+        return call("str_length", self.expr)
+
+    def starts_with(self, prefix: Operand) -> Expr:
+        """Whether the string begins with `prefix`."""
+        return call("str_starts_with", self.expr, prefix)
+
+    def ends_with(self, suffix: Operand) -> Expr:
+        """Whether the string ends with `suffix`."""
+        return call("str_ends_with", self.expr, suffix)
+
+    def contains(self, part: Operand) -> Expr:
+        """Whether `part` (plain text) occurs in the string."""
+        return call("str_contains", self.expr, part)
+
+    def slice(self, offset: int, length: int | None = None) -> Expr:
+        """`length` characters from `offset` on (negative: from the end); None is to the end."""
+        return call("str_slice", self.expr, params=(offset, length))
+
+    def replace(self, old: str, new: str) -> Expr:
+        """With every `old` (plain text) replaced by `new`."""
+        if not old:
+            raise TopologyError("str.replace needs a text to look for")
+        return call("str_replace", self.expr, params=(old, new))
+
+    def split_part(self, separator: str, index: int) -> Expr:
+        """Part number `index` (from 0) between separators; null if there are fewer."""
+        if not separator:
+            raise TopologyError("str.split_part needs a separator")
+        return call("str_split_part", self.expr, params=(separator, index))
+
+    def extract(self, regex: str, group: int = 1) -> Expr:
+        """What `group` of the first match holds; null without a match."""
+        try:
+            groups = re.compile(regex).groups
+        except re.error as error:
+            raise TopologyError(f"str.extract: {regex!r} is not a regular expression: {error}") from None
+        if not 0 <= group <= groups:
+            raise TopologyError(f"str.extract: {regex!r} has {groups} groups, not {group}", remedy="group=0 is all of it")
+        return call("str_extract", self.expr, params=(regex, group))

@@ -1,0 +1,279 @@
+"""Lowering: what a topology means becomes how it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from streamdsl.errors import InternalError, TopologyError
+from streamdsl.logical.aggregate import AggregateNode, ReduceNode
+from streamdsl.logical.counter import CounterNode
+from streamdsl.logical.filter import FilterNode
+from streamdsl.logical.frame import FrameNode
+from streamdsl.logical.key_by import KeyByNode, key_of
+from streamdsl.logical.merge import MergeNode
+from streamdsl.logical.node import Node, StatefulNode
+from streamdsl.logical.output import OutputNode
+from streamdsl.logical.plan import LogicalPlan
+from streamdsl.logical.process import NativeNode, ProcessNode
+from streamdsl.logical.project import ProjectNode
+from streamdsl.logical.python_function import PythonFunctionNode
+from streamdsl.logical.sink import SinkNode
+from streamdsl.logical.source import SourceNode
+from streamdsl.logical.table import TableNode
+from streamdsl.logical.window_aggregate import WindowAggregateNode
+from streamdsl.physical import node as physical
+from streamdsl.physical.chain import Place, Stages
+from streamdsl.physical.lower_expr import lower_aggregates, lower_expressions
+from streamdsl.physical.names import lookup_names
+from streamdsl.policies import DeadLetter, ErrorPolicy
+from streamdsl.schema import Schema
+from streamdsl.windows import Window
+
+__all__ = ["SHARDS", "lower"]
+
+#: S of the keyed exchange. State is stored by shard, so the number is part of every checkpoint.
+SHARDS: Final = 128
+
+
+def lower(plan: LogicalPlan, parallelism: int = 1) -> physical.PhysicalPlan:
+    """Return the physical plan.
+
+    An operator runs in the task of what it reads, unless rows must change tasks: in front of a keyed operator
+    (parallelism > 1), between streams of different sources, and in front of a sink that gathers.
+    """
+    if not 1 <= parallelism <= SHARDS:
+        raise TopologyError(f"parallelism={parallelism} must be from 1 to {SHARDS}")
+    return _Lowering(plan, parallelism).lower()
+
+
+class _Lowering:
+    def __init__(self, plan: LogicalPlan, parallelism: int) -> None:
+        self.plan = plan
+        self.parallelism = parallelism
+        self.stages = Stages()
+        self.places: dict[int, Place] = {}
+        self.lookups: dict[int, Place] = {}
+        self.lookup_names = lookup_names(plan)
+
+    def lower(self) -> physical.PhysicalPlan:
+        for node in self.plan.nodes:
+            self.places[id(node)] = self._place(node)
+        return physical.PhysicalPlan(
+            self.plan.name, self.parallelism, SHARDS, self.stages.built(), self.plan.state_names
+        )
+
+    def _place(self, node: Node) -> Place:
+        if isinstance(node, SourceNode):
+            return self.stages.new(self.parallelism).add(_source(node))
+        if isinstance(node, MergeNode):
+            return self._merge(node)
+        place = self.places[id(node.inputs[0])]
+        if isinstance(node, OutputNode):
+            return place.tagged(_physical_tag(node.inputs[0], node.tag))
+        if isinstance(node, KeyByNode):
+            return self._key_by(node, place)
+        if isinstance(node, SinkNode):
+            return self._sink(node, place)
+        stage = self.stages.of(place)
+        common = {"inputs": (stage.reads(place),), "schema": node.schema, "tags": _tags(node)}
+        if isinstance(node, StatefulNode):
+            lookup = self.lookups[id(key_of(node))]
+            if lookup.stage != place.stage:
+                raise InternalError(f"{node.name}: its keys are looked up in another stage")
+            common.update(name=node.name, lookup=lookup.operator)
+        else:
+            common.update(name=self._name(node))
+        return stage.add(_BUILDERS[type(node)](node, node.inputs[0].schema, common))
+
+    def _name(self, node: Node) -> str:
+        if isinstance(node, CounterNode):
+            return f"counter.{node.metric}.{self.plan.numbers[id(node)]}"
+        label = node.name if isinstance(node, PythonFunctionNode) else node.verb
+        return f"{label}.{self.plan.numbers[id(node)]}"
+
+    def _merge(self, node: MergeNode) -> Place:
+        name = self._name(node)
+        groups = self.stages.by_stage([self.places[id(source)] for source in node.inputs])
+        # Branches of one task are united there: only there is the order of their records known.
+        united = []
+        for number, places in enumerate(groups.values()):
+            if len(places) == 1:
+                united.append(places[0])
+                continue
+            stage = self.stages.of(places[0])
+            inputs = tuple(stage.reads(place) for place in places)
+            own = name if len(groups) == 1 else f"{name}.{number}"
+            united.append(stage.add(physical.PhysicalMerge(name=own, inputs=inputs, schema=node.schema)))
+        if len(united) == 1:
+            return united[0]
+        stage = self.stages.new(self.parallelism)
+        inputs = tuple(stage.reads(place) for place in united)
+        return stage.add(physical.PhysicalMerge(name=name, inputs=inputs, schema=node.schema))
+
+    def _key_by(self, node: KeyByNode, place: Place) -> Place:
+        upstream = self.stages.of(place)
+        schema = node.schema
+        number = self.plan.numbers[id(node)]
+        keys = tuple(schema.index(key) for key in node.keys)
+        encoded = upstream.add(
+            physical.PhysicalKeyEncode(
+                name=f"key_encode.{number}", inputs=(upstream.reads(place),), schema=schema, keys=keys
+            )
+        )
+        stage = upstream if self.parallelism == 1 else self.stages.new(self.parallelism)
+        lookup = stage.add(
+            physical.PhysicalKeyLookup(
+                name=self.lookup_names[id(node)],
+                inputs=(stage.reads(encoded, "hash"),),
+                schema=schema,
+                key_schema=node.key_schema,
+            )
+        )
+        self.lookups[id(node)] = lookup
+        return lookup
+
+    def _sink(self, node: SinkNode, place: Place) -> Place:
+        rows = node.inputs[0].schema
+        columns = tuple(position for position, field in enumerate(rows.fields) if not field.hidden)
+        gathers = self.parallelism > 1 and node.sink.gathers
+        stage = self.stages.new(1) if gathers else self.stages.of(place)
+        return stage.add(
+            physical.PhysicalSink(
+                name=node.name,
+                inputs=(stage.reads(place, "gather" if gathers else "forward"),),
+                schema=rows.visible(),
+                sink=node.sink,
+                columns=columns,
+                keys=node.keys,
+            )
+        )
+
+
+def _policy(policy: ErrorPolicy) -> physical.ErrorPolicy:
+    return "dead_letter" if isinstance(policy, DeadLetter) else policy
+
+
+def _physical_tag(node: Node, tag: str) -> str:
+    window: Window | None = getattr(node, "window", None)
+    return physical.LATE if window is not None and tag == window.late else tag
+
+
+def _tags(node: Node) -> tuple[tuple[str, Schema], ...]:
+    return tuple((_physical_tag(node, tag), schema) for tag, schema in node.tags.items())
+
+
+def _window(window: Window | None) -> physical.WindowSpec | None:
+    if window is None:
+        return None
+    return physical.WindowSpec(
+        window.kind, window.size_ms, window.every_ms, window.offset_ms, window.grace_ms, window.emit
+    )
+
+
+def _source(node: SourceNode) -> physical.PhysicalSource:
+    return physical.PhysicalSource(
+        name=node.name,
+        inputs=(),
+        schema=node.schema,
+        tags=_tags(node),
+        source=node.source,
+        columns=node.schema.names,
+        timestamp=-1 if node.timestamp is None else node.schema.index(node.timestamp),
+        disorder_ms=node.disorder_ms,
+        idle_timeout_ms=node.idle_timeout_ms,
+        max_ahead_ms=node.max_ahead_ms,
+        external_watermarks=node.external_watermarks,
+        errors=_policy(node.errors),
+    )
+
+
+_Common = dict[str, Any]
+
+
+def _filter(node: FilterNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
+    return physical.PhysicalFilter(**common, predicate=lower_expressions([node.predicate], rows))
+
+
+def _counter(node: CounterNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
+    return physical.PhysicalCounter(
+        **common, metric=node.metric, predicate=lower_expressions([node.predicate], rows)
+    )
+
+
+def _project(node: ProjectNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
+    columns = tuple(rows.index(made.value.column) if made.value.is_column else -1 for made in node.outputs)
+    computed = [made.value for made in node.outputs if not made.value.is_column]
+    return physical.PhysicalProject(**common, columns=columns, program=lower_expressions(computed, rows))
+
+
+def _python(node: PythonFunctionNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
+    return physical.PhysicalPython(
+        **common, mode=node.mode, function=node.function, input_schema=rows, errors=_policy(node.errors)
+    )
+
+
+def _frame(node: FrameNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
+    arguments, aggregates = lower_aggregates(node.aggregates, rows)
+    return physical.PhysicalFrame(**common, arguments=arguments, aggregates=aggregates)
+
+
+def _aggregate(node: AggregateNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
+    arguments, aggregates = lower_aggregates(node.aggregates, rows)
+    return physical.PhysicalAggregate(
+        **common, key_schema=node.key_schema, arguments=arguments, aggregates=aggregates
+    )
+
+
+def _window_aggregate(node: WindowAggregateNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
+    arguments, aggregates = lower_aggregates(node.aggregates, rows)
+    window = _window(node.window)
+    assert window is not None
+    return physical.PhysicalWindowAggregate(
+        **common, key_schema=node.key_schema, window=window, arguments=arguments, aggregates=aggregates
+    )
+
+
+def _reduce(node: ReduceNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
+    return physical.PhysicalReduce(
+        **common,
+        key_schema=node.key_schema,
+        function=node.function,
+        input_schema=rows,
+        errors=_policy(node.errors),
+        window=_window(node.window),
+    )
+
+
+def _process(node: ProcessNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
+    return physical.PhysicalProcess(
+        **common,
+        key_schema=node.key_schema,
+        processor=node.processor,
+        input_schema=rows,
+        window=_window(node.window),
+        errors=_policy(node.errors),
+    )
+
+
+def _native(node: NativeNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
+    return physical.PhysicalNative(**common, factory=node.factory)
+
+
+def _table(node: TableNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
+    return physical.PhysicalTable(**common, key_schema=node.key_schema)
+
+
+_BUILDERS: Final[dict[type[Node], Callable[[Any, Schema, _Common], physical.PhysicalOperator]]] = {
+    FilterNode: _filter,
+    ProjectNode: _project,
+    PythonFunctionNode: _python,
+    CounterNode: _counter,
+    FrameNode: _frame,
+    AggregateNode: _aggregate,
+    ReduceNode: _reduce,
+    WindowAggregateNode: _window_aggregate,
+    ProcessNode: _process,
+    NativeNode: _native,
+    TableNode: _table,
+}

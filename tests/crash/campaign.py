@@ -1,0 +1,182 @@
+"""Kills the fraud example again and again, and compares what it wrote with the oracle.
+
+``python tests/crash/campaign.py --kills 100 --seed 7``. One round is a run from nothing to its end, killed with SIGKILL
+(the whole process group) at random moments and started again with another parallelism. A failing round keeps its
+directory and prints its seed.
+
+A SIGKILL leaves the page cache intact: this shows what survives a dead process, not what survives a power cut.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "fraud")]
+
+import oracle  # noqa: E402
+
+from examples.fraud import data  # noqa: E402
+
+TOPOLOGY = ROOT / "examples" / "fraud" / "topology.py"
+INTERVAL = "100ms"
+LONGEST_LIFE_S = 2.5
+LONGEST_RUN_S = 120.0
+#: Share of the kills that wait for a checkpoint to begin.
+AIMED = 0.3
+
+
+@dataclass
+class Report:
+    """What a campaign has done and found."""
+
+    seed: int
+    kills: int = 0
+    rounds: int = 0
+    phases: Counter[str] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        phases = ", ".join(f"{name} {count}" for name, count in sorted(self.phases.items()))
+        lines = [f"seed {self.seed}: {self.kills} kills in {self.rounds} rounds ({phases}); {len(self.violations)} violations"]
+        return "\n".join(lines + self.violations)
+
+
+class Round:
+    """One run of the example in its own directory."""
+
+    def __init__(self, directory: pathlib.Path, inputs: list[pathlib.Path], rate: int, chance: random.Random) -> None:
+        self.directory = directory
+        self.output = directory / "alerts.jsonl"
+        self.state = directory / "state"
+        self._inputs = [str(path) for path in inputs]
+        self._rate = rate
+        self._chance = chance
+        self._log = (directory / "log.txt").open("ab")
+
+    def start(self) -> subprocess.Popen[bytes]:
+        arguments = [sys.executable, str(TOPOLOGY), "--quiet", "--input", *self._inputs, "--output", str(self.output)]
+        arguments += ["--state-dir", str(self.state), "--rate", str(self._rate), "--checkpoint-interval", INTERVAL]
+        arguments += ["--parallelism", str(self._chance.randint(1, 3))]
+        return subprocess.Popen(arguments, start_new_session=True, stdout=self._log, stderr=self._log)
+
+    def checkpoints(self) -> tuple[set[str], set[str]]:
+        """Return the checkpoints that exist, and those that were begun and are not complete."""
+        done, begun = set(), set()
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.scandir(self.state / "checkpoints"):
+                (done if os.path.exists(os.path.join(entry.path, "manifest.json")) else begun).add(entry.name)
+        return done, begun
+
+    def live_and_die(self) -> str | None:
+        """Run for a while, kill, and return the phase at death; None if the run ended by itself."""
+        known = set().union(*self.checkpoints())
+        process = self.start()
+        until = time.monotonic() + self._chance.uniform(0.1, LONGEST_LIFE_S)
+        aimed = self._chance.random() < AIMED
+        try:
+            while process.poll() is None:
+                late = time.monotonic() >= until
+                if late and (not aimed or self.checkpoints()[1] - known or time.monotonic() > until + 1):
+                    break
+                time.sleep(0.0002 if aimed and late else 0.005)
+        finally:
+            ended = process.poll() is not None
+            kill(process)
+        if ended:
+            if process.returncode:
+                raise RuntimeError(f"exit code {process.returncode}")
+            return None
+        done, begun = self.checkpoints()
+        if begun - known:
+            return "in a checkpoint"
+        return "between checkpoints" if done - known else "before the first checkpoint"
+
+    def finish(self) -> None:
+        """Run to the end; then once more, which must change nothing."""
+        for _ in range(2):
+            process = self.start()
+            try:
+                if process.wait(LONGEST_RUN_S):
+                    raise RuntimeError(f"exit code {process.returncode}")
+            except subprocess.TimeoutExpired:
+                raise RuntimeError(f"did not end within {LONGEST_RUN_S} s") from None
+            finally:
+                kill(process)
+
+    def close(self) -> None:
+        self._log.close()
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def campaign(kills: int, seed: int, directory: pathlib.Path, transactions: int = 30_000, rate: int = 5_000) -> Report:
+    """Kill so often, in as many rounds as that takes."""
+    report = Report(seed)
+    chance = random.Random(seed)
+    sample = data.generate(directory / "data", transactions, transactions // 10, seed)
+    expected = oracle.expected(sample.transactions)
+    while report.kills < kills:
+        report.rounds += 1
+        place = directory / f"round-{report.rounds}"
+        place.mkdir()
+        problem = _round(Round(place, list(sample.transactions), rate, chance), report, kills, expected)
+        if problem:
+            report.violations.append(f"round {report.rounds} ({place}): {problem}")
+        else:
+            shutil.rmtree(place)
+    return report
+
+
+def _round(run: Round, report: Report, kills: int, expected: Counter[oracle.Alert]) -> str:
+    """Run one round and return what is wrong with it."""
+    try:
+        while report.kills < kills:
+            phase = run.live_and_die()
+            if phase is None:
+                break
+            report.kills += 1
+            report.phases[phase] += 1
+        run.finish()
+    except RuntimeError as error:
+        return f"{error}\n{(run.directory / 'log.txt').read_text()[-2000:]}"
+    finally:
+        run.close()
+    return oracle.difference(expected, oracle.found(run.output))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--transactions", type=int, default=30_000)
+    parser.add_argument("--rate", type=int, default=5_000)
+    asked = parser.parse_args()
+    seed = random.SystemRandom().randrange(10**6) if asked.seed is None else asked.seed
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="crash-"))
+    report = campaign(asked.kills, seed, directory, asked.transactions, asked.rate)
+    print(report)
+    if not report.violations:
+        shutil.rmtree(directory)
+    return 1 if report.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""A few kills of the fraud example; `campaign.py` does as many as there is time for."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from collections import Counter
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+import campaign
+import oracle
+
+
+def test_ten_kills_lose_and_repeat_nothing(tmp_path):
+    report = campaign.campaign(kills=10, seed=1, directory=tmp_path, transactions=12_000, rate=2_500)
+    assert report.kills == 10
+    assert not report.violations, str(report)
+
+
+def test_the_checker_sees_a_lost_and_a_repeated_alert():
+    alert = oracle.Alert(1, "CL00000001", "VELOCITY", 5, "high")
+    other = oracle.Alert(2, "CL00000001", "VELOCITY", 6, "high")
+    assert oracle.difference(Counter([alert, other]), Counter([other, alert])) == ""
+    assert "1 lost, 0 too much" in oracle.difference(Counter([alert, other]), Counter([other]))
+    assert "0 lost, 1 too much" in oracle.difference(Counter([alert]), Counter([alert, alert]))

@@ -1,0 +1,230 @@
+"""The write stream between barriers: what stands in it, and in which order."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamdsl._native.state.store import StateStore
+from streamdsl._native.state.stream_reader import StreamReader
+from streamdsl._native.state.testing import BytesField, FailingField, IntField, TableView
+
+
+def make(*fields):
+    store = StateStore("task", 8)
+    table = TableView(store.add_table("rows", "lookup", "string", fields or [IntField("n")]))
+    return store, table, StreamReader(store.stream)
+
+
+def everything(reader):
+    """What the reader has, as (key without shard and table, int value | None) and marks."""
+    found = []
+    while (head := reader.peek(2)) is not None:
+        if isinstance(head, int):
+            found.append(head)
+        else:
+            found += [(key[4:], None if value is None else int.from_bytes(value[6:14], "little")) for key, value in head]
+        reader.confirm()
+    return found
+
+
+def checkpoint(store, checkpoint_id):
+    store.begin_checkpoint(checkpoint_id)
+    assert store.drain_some(1000)
+
+
+def test_nothing_leaves_before_a_barrier():
+    store, table, reader = make()
+    table.set_int(table.slot(b"a"), 0, 1)
+    assert everything(reader) == []
+    checkpoint(store, 1)
+    assert everything(reader) == [(b"a", 1), 1]
+
+
+def test_only_changed_rows_are_written_again():
+    store, table, reader = make()
+    for key in (b"a", b"b"):
+        table.set_int(table.slot(key), 0, 1)
+    checkpoint(store, 1)
+    everything(reader)
+    table.set_int(table.slot(b"b"), 0, 2)
+    checkpoint(store, 2)
+    assert everything(reader) == [(b"b", 2), 2]
+    checkpoint(store, 3)
+    assert everything(reader) == [3]
+
+
+def test_a_row_changed_after_the_barrier_is_saved_as_it_was():
+    store, table, reader = make()
+    slot = table.slot(b"a")
+    table.set_int(slot, 0, 1)
+    store.begin_checkpoint(1)
+    table.set_int(slot, 0, 2)
+    table.set_int(table.slot(b"new"), 0, 9)
+    assert store.drain_some(1000)
+    assert everything(reader) == [(b"a", 1), 1]
+    checkpoint(store, 2)
+    assert [item for item in everything(reader) if item != 2] in ([(b"a", 2), (b"new", 9)], [(b"new", 9), (b"a", 2)])
+
+
+def test_a_delete_after_the_barrier_waits_for_the_next():
+    store, table, reader = make()
+    for key in (b"a", b"b"):
+        table.set_int(table.slot(key), 0, 1)
+    checkpoint(store, 1)
+    everything(reader)
+    table.set_int(table.find(b"a"), 0, 2)
+    store.begin_checkpoint(2)
+    table.remove(table.find(b"a"))
+    table.remove(table.find(b"b"))
+    assert store.drain_some(1000)
+    assert everything(reader) == [(b"a", 2), 2]
+    checkpoint(store, 3)
+    assert everything(reader) == [(b"a", None), (b"b", None), 3]
+
+
+def test_a_key_made_again_survives_its_delete():
+    store, table, reader = make()
+    table.set_int(table.slot(b"a"), 0, 1)
+    checkpoint(store, 1)
+    everything(reader)
+    table.remove(table.find(b"a"))
+    table.set_int(table.slot(b"a"), 0, 7)
+    checkpoint(store, 2)
+    assert everything(reader) == [(b"a", 7), 2]
+
+
+def test_a_key_that_came_and_went_costs_nothing():
+    store, table, reader = make()
+    table.remove(table.slot(b"a"))
+    checkpoint(store, 1)
+    assert everything(reader) == [1]
+
+
+def test_keys_that_come_and_go_without_barriers_do_not_pile_up():
+    store, table, _ = make()
+    for i in range(10_000):
+        table.remove(table.slot(b"key %d" % i))
+    assert store.memory_bytes() < 400_000
+
+
+def test_a_slot_that_died_before_a_barrier_serves_its_next_row_well():
+    for barriers in (0, 1, 2, 3):
+        store, table, reader = make()
+        table.remove(table.slot(b"a"))
+        for checkpoint_id in range(barriers):
+            checkpoint(store, checkpoint_id + 1)
+        everything(reader)
+        table.set_int(table.slot(b"b"), 0, 5)
+        checkpoint(store, 9)
+        assert everything(reader) == [(b"b", 5), 9]
+
+
+def test_a_slot_that_dies_while_it_is_pending_serves_its_next_row_well():
+    store, table, reader = make()
+    table.remove(table.slot(b"a"))
+    store.begin_checkpoint(1)
+    table.set_int(table.slot(b"b"), 0, 5)  # the pending list still names the slot
+    assert store.drain_some(10)
+    assert everything(reader) == [1]
+    checkpoint(store, 2)
+    assert everything(reader) == [(b"b", 5), 2]
+
+
+def test_a_barrier_finishes_the_one_before():
+    store, table, reader = make()
+    for i in range(10):
+        table.set_int(table.slot(b"%d" % i), 0, i)
+    store.begin_checkpoint(1)
+    assert not store.drain_some(3)
+    store.begin_checkpoint(2)
+    assert store.drain_some(1000)
+    found = everything(reader)
+    assert found[-2:] == [1, 2]
+    assert sorted(found[:-2]) == [(b"%d" % i, i) for i in range(10)]
+
+
+def test_draining_stops_where_it_is_told():
+    store, table, _ = make()
+    for i in range(10):
+        table.slot(b"%d" % i)
+    store.begin_checkpoint(1)
+    for appended in (4, 8):
+        assert not store.drain_some(4)
+        assert store.stream.appended == appended
+    assert store.drain_some(4)
+    assert store.stream.appended == 11
+    assert store.drain_some(4)
+
+
+def test_the_last_version_of_a_key_wins_within_a_run():
+    store, table, reader = make()
+    table.set_int(table.slot(b"a"), 0, 1)
+    checkpoint(store, 1)
+    table.remove(table.find(b"a"))
+    store.begin_checkpoint(2)
+    table.set_int(table.slot(b"a"), 0, 5)
+    store.begin_checkpoint(3)
+    assert store.drain_some(10)
+    assert everything(reader) == [(b"a", 1), 1, (b"a", None), 2, (b"a", 5), 3]
+
+
+def test_entries_come_in_key_order():
+    store, table, reader = make()
+    keys = [b"%d" % (i * 7919 % 1000) for i in range(300)] + [b"x" * n for n in range(20)]
+    for key in keys:
+        table.slot(key)
+    checkpoint(store, 1)
+    seen = []
+    while isinstance(head := reader.peek(7), list):
+        seen += [key for key, _ in head]
+        reader.confirm()
+    assert seen == sorted(seen)
+    assert sorted(key[4:] for key in seen) == sorted(set(keys))
+
+
+def test_peek_repeats_itself_until_confirmed_and_marks_can_be_seen_ahead():
+    store, table, reader = make()
+    table.slot(b"a")
+    checkpoint(store, 1)
+    assert reader.peek(10) == reader.peek(10)
+    table.set_int(table.slot(b"a"), 0, 3)
+    checkpoint(store, 2)
+    assert reader.marks() == [1, 2]
+    assert everything(reader) == [(b"a", 0), 1, (b"a", 3), 2]
+    assert store.stream.bytes_waiting == 0
+
+
+def test_bytes_wait_until_they_are_confirmed():
+    store, table, reader = make()
+    table.slot(b"a")
+    checkpoint(store, 1)
+    waiting = store.stream.bytes_waiting
+    assert waiting > 0
+    reader.peek(10)
+    assert store.stream.bytes_waiting == waiting
+    everything(reader)
+    assert store.stream.bytes_waiting == 0
+
+
+def test_a_row_that_cannot_be_written_stays_pending():
+    failing = FailingField("failing")
+    store, table, reader = make(IntField("n"), failing)
+    for key in (b"a", b"b", b"c"):
+        table.slot(key)
+    store.begin_checkpoint(1)
+    failing.fail_write = True
+    with pytest.raises(ValueError, match="told to fail"):
+        store.drain_some(100)
+    failing.fail_write = False
+    assert store.drain_some(100)
+    *rows, mark = everything(reader)
+    assert (sorted(rows), mark) == ([(b"a", 0), (b"b", 0), (b"c", 0)], 1)
+
+
+def test_long_values_and_keys():
+    store, table, reader = make(BytesField("text"))
+    key, value = b"k" * 70_000, b"v" * 3_000_000
+    table.set_bytes(table.slot(key), 0, value)
+    checkpoint(store, 1)
+    [(stored_key, stored)] = reader.peek(10)
+    assert (stored_key[4:], stored[6:]) == (key, value)

@@ -1,0 +1,72 @@
+"""The two walks of docs/architecture.md, proved: each station exists, and its body calls the next."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOC = (ROOT / "docs" / "architecture.md").read_text()
+
+#: (station, what its body must say to lead on). The stations stand in the document in this order.
+RECORD = [
+    ("SourceTask.refill", "_refill"),
+    ("SourceTask._set_times", "SYS_TIME"),
+    ("SourceTask.hand_on", "generator_scan(", "on_records("),
+    ("Task.on_records", ".process(batch)"),
+    ("FilterOperator.process", "self.emit("),
+    ("KeyEncodeOperator.process", "SYS_KEY", "self.emit("),
+    ("Output.partition", "shard_of(", "self.send("),
+    ("Channel.offer", "self.ring["),
+    ("InputGate.next", ".poll(element)"),
+    ("Task.read_input", "self.gate.next(", "self.on_records("),
+    ("KeyLookup.process", "lookup_batch(", "self.emit("),
+    ("FrameOperator.process", "emit("),
+    ("SinkOperator.process", "hand_over("),
+]
+BARRIER = [
+    ("Job._trigger", "coordinator.trigger(", "request_checkpoint("),
+    ("SourceTask.read_input", "self.take_snapshot("),
+    ("Task.take_snapshot", "_snapshot(", "broadcast(BARRIER"),
+    ("Output.broadcast", "self.send("),
+    ("Task.read_input", "on_barrier(", "self.gate.block(", "self.gate.unblock_all("),
+    ("BarrierAligner.on_barrier", "self.missing -= 1"),
+    ("StateStore.begin",),
+    ("StoreWriter.step", "_checkpoint("),
+    ("Job._on_event", "coordinator.acknowledge(", "coordinator.store_written("),
+    ("Coordinator._complete_if_whole", "storage.publish("),
+    ("Job.on_complete", "task.commit("),
+]
+
+
+def stations(walk: str) -> list[tuple[Path, str]]:
+    """Return (file, function) of each station as the document lists them."""
+    text = DOC.split(f"<!-- walk: {walk} -->")[1].split("\n\n")[0]
+    return [(ROOT / file, name) for file, name in re.findall(r"^\d+\. `([^`]+)` `([^`]+)`", text, re.M)]
+
+
+def body(path: Path, function: str) -> str:
+    """Return the source of Class.method."""
+    owner, name = function.split(".")
+    lines = path.read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if re.match(rf"(cdef )?class {owner}\b", line))
+    first = next(i for i in range(start, len(lines)) if re.match(rf"    (cp?def|def) .*\b{name}\(", lines[i]))
+    end = next((i for i in range(first + 1, len(lines)) if re.match(r"( {0,4})\S", lines[i]) and not lines[i].startswith("    )")), len(lines))
+    return "\n".join(lines[first:end])
+
+
+@pytest.mark.parametrize(("walk", "expected"), [("record", RECORD), ("barrier", BARRIER)])
+def test_the_document_lists_the_stations(walk, expected):
+    assert [name for _, name in stations(walk)] == [station[0] for station in expected]
+
+
+@pytest.mark.parametrize(
+    ("walk", "at"), [("record", i) for i in range(len(RECORD))] + [("barrier", i) for i in range(len(BARRIER))],
+    ids=[f"record-{s[0]}" for s in RECORD] + [f"barrier-{s[0]}" for s in BARRIER],
+)
+def test_each_station_leads_on(walk, at):
+    path, function = stations(walk)[at]
+    _, *needed = (RECORD if walk == "record" else BARRIER)[at]
+    source = body(path, function)
+    for text in needed:
+        assert text in source, f"{function} no longer says {text!r}: mend the walk in docs/architecture.md, or the code"
