@@ -38,6 +38,8 @@ __all__ = ["Stream"]
 
 S = TypeVar("S", bound="Stream")
 
+_NEED_A_KEY = frozenset({"aggregate", "count", "reduce", "window"})
+
 
 class Stream:
     """Rows that flow. Every verb returns a new stream; nothing runs before the topology does.
@@ -55,6 +57,16 @@ class Stream:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._topology.name!r}: {self.schema}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in _NEED_A_KEY and not self._keyed:
+                raise TopologyError(
+                    f"{name}() works on the records of a key",
+                    remedy="write .key_by(...) first; .key_by() without columns is everything as one key",
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
     def topology(self) -> Topology:

@@ -15,6 +15,7 @@ from streamdsl.checkpoint.names import safe_name
 from streamdsl.checkpoint.pending import StoreOwner
 from streamdsl.checkpoint.recovery import Checkpoint, StateDirectory, find_checkpoint
 from streamdsl.checkpoint.storage import CheckpointStorage, MemoryStorage
+from streamdsl.errors import StateError
 from streamdsl.physical.node import PhysicalPlan
 from streamdsl.runtime.deploy import Deployment
 from streamdsl.runtime.listener import Listener
@@ -56,7 +57,9 @@ class JobEnvironment:
         self._take(plan)
         # The sinks here can all be cut back to a checkpoint, so an older one may stand in for a damaged one.
         self._checkpoint = find_checkpoint(self.storage, plan.name, fall_back=True)
-        self.completed = [i for i in self.storage.ids() if self.storage.read_manifest(i) is not None]
+        restored = 0 if self._checkpoint is None else self._checkpoint.id
+        # A damaged newer one does not count: it must not push good ones out.
+        self.completed = [i for i in self.storage.ids() if i <= restored and self.storage.read_manifest(i) is not None]
         return None if self._checkpoint is None else self._checkpoint.manifest
 
     def _take(self, plan: PhysicalPlan) -> None:
@@ -97,6 +100,9 @@ class JobEnvironment:
         for writer in self.writers:
             writer.close()
         self.writers = []
+        for store, _ in self._stores.values():
+            store.close()
+        self._stores = {}
 
 
 class MemoryEnvironment(JobEnvironment):
@@ -128,6 +134,13 @@ class DirectoryEnvironment(JobEnvironment):
         self.directory: StateDirectory | None = None
 
     def _take(self, plan: PhysicalPlan) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StateError(
+                f"the state directory {self.path} cannot be made: {error.strerror or error}",
+                remedy="name a directory that can be written: Config(state_dir=...)",
+            ) from error
         self.directory = StateDirectory(self.path, plan.name)
         self.storage = self.directory.storage
 

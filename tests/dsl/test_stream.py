@@ -137,6 +137,8 @@ def test_equal_steps_are_one_step():
         (lambda s: s.key_by("acount"), ["key_by: unknown column 'acount'", "did you mean 'account'"]),
         (lambda s: s.branch(), ["at least one condition"]),
         (lambda s: s.branch(other=col("id") > 1), ["'other' is a condition and the default"]),
+        (lambda s: s.window(rolling("1m")), ["window() works on the records of a key", ".key_by(...)"]),
+        (lambda s: s.count(), ["count() works on the records of a key"]),
         (lambda s: s.output("late"), ["nothing before has the output 'late'"]),
         (lambda s: s.to(print), ["is not a sink"]),
         (lambda s: s.process(print), ["is not an operator", "@operator"]),

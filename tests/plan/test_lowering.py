@@ -25,7 +25,8 @@ def find(plan, kind):
 
 def check(plan):
     """What every physical plan promises."""
-    names = [one.name for stage in plan.stages for one in stage.operators if not isinstance(one, physical.PhysicalSource)]
+    ends = (physical.PhysicalSource, physical.PhysicalSink)
+    names = [one.name for stage in plan.stages for one in stage.operators if not isinstance(one, ends)]
     assert len(names) == len(set(names))
     for number, stage in enumerate(plan.stages):
         assert stage.id == number

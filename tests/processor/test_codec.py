@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 import random
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -23,7 +23,7 @@ SCALARS = (
     | st.text()
     | st.binary()
     | st.datetimes()
-    | st.datetimes(timezones=st.sampled_from([timezone.utc, timezone(timedelta(hours=-3)), timezone(timedelta(hours=5, minutes=30))]))
+    | st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-3)), timezone(timedelta(hours=5, minutes=30))]))
     | st.dates()
     | st.decimals(allow_nan=False)
 )
@@ -111,7 +111,7 @@ def test_damaged_bytes(data: bytes) -> None:
 
 def test_ten_thousand_hostile_strings() -> None:
     rng = random.Random(20_240_607)
-    sane = [encode([1, "text", {"k": (2.5, None)}, b"raw", datetime(2024, 1, 1, tzinfo=timezone.utc), date(2024, 1, 1), Decimal("1.5")]), encode("x" * 300)]
+    sane = [encode([1, "text", {"k": (2.5, None)}, b"raw", datetime(2024, 1, 1, tzinfo=UTC), date(2024, 1, 1), Decimal("1.5")]), encode("x" * 300)]
     for _ in range(10_000):
         if rng.random() < 0.5:
             data = bytearray(b"\x01" + rng.randbytes(rng.randrange(60)))

@@ -36,6 +36,7 @@ class Simulation:
         self.sources = {name: self._source(name, source, rows[name], key) for name, source in topology.sources().items()}
         self.sinks = {name: DriverSink(name) for name in topology.sinks()}
         self.restores = 0
+        self.from_checkpoint = 0
 
     def _source(self, name: str, source: Any, rows: Rows, key: str) -> DriverSource:
         """Put the rows into the logs of a few partitions, a key always into the same one, cut into random batches."""
@@ -59,11 +60,14 @@ class Simulation:
 
     def _one_incarnation(self, *, crash: bool) -> bool:
         parallelism = self.random.randint(1, 4)
-        config = Config(parallelism=parallelism, state_backend="memory", checkpoint_interval=self.random.randint(1, 60), batch_rows=7)
+        config = Config(
+            parallelism=parallelism, state_backend="memory", checkpoint_interval=self.random.randint(1, 20), batch_rows=self.random.choice([1, 2, 5, 40])
+        )
         plans = compile(self.topology, parallelism=parallelism, bind={**self.sources, **self.sinks})
         job = Job(plans.physical, config, self.environment, clock=self.clock, seed=self.random.getrandbits(30))
         job.open()
-        last = self.random.randint(1, 300) if crash else MOST_STEPS
+        self.from_checkpoint += bool(self.environment.completed)
+        last = self.random.randint(1, 800) if crash else MOST_STEPS
         for _ in range(last):
             if job.ended:
                 break
@@ -78,11 +82,11 @@ class Simulation:
         return job.finished
 
     def _step(self, job: Job) -> None:
-        self.clock.ms += self.random.randint(0, 1)
+        self.clock.ms += self.random.randint(0, 2)
         choice = self.random.random()
-        if choice < 0.8:
+        if choice < 0.7:
             self.random.choice(job.tasks).step_once()
-        elif choice < 0.9:
+        elif choice < 0.85:
             job.write_step()
         else:
             job.control_step()

@@ -333,7 +333,7 @@ cdef class Program:
             only = self.branches(
                 frame, ins, parts, <int16_t*>which.data, <int32_t*>rows.data, <int32_t*>rows.data + frame.m
             )
-            if only >= 0 and parts[only].col.kind == ins.kind:
+            if only < n_parts and parts[only].col.kind == ins.kind:
                 vector_share(out, &parts[only])
             else:
                 merge(frame, ins.kind, parts, n_parts, <int16_t*>which.data, out)
@@ -349,7 +349,7 @@ cdef class Program:
         return 0
 
     cdef int branches(self, Frame* frame, Instruction* ins, Vector* parts, int16_t* which, int32_t* rows, int32_t* taken) except -1 nogil:
-        """Evaluate the parts for the rows that take them. Returns the part that all rows take, or -1."""
+        """Evaluate the parts for the rows that take them. Returns the part that all rows take, or their number."""
         cdef bint testing = ins.op == OP_WHEN
         cdef int k, last = ins.n_args // 2 if testing else ins.n_args - 1
         cdef int64_t i, m
@@ -373,13 +373,13 @@ cdef class Program:
             if m == frame.m:
                 return k
             if m == rest.m:
-                return -1                    # no row is left
+                return last + 1              # no row is left
             rest = self.subframe(frame, rows, rest.m - m)
         for i in range(rest.m):
             which[row_at(&rest, i)] = <int16_t>last
         value = ins.args[ins.n_args - 1]
         self.eval(frame if rest.m == frame.m or self.code[value].cheap else &rest, value, &parts[last])
-        return last if rest.m == frame.m else -1
+        return last if rest.m == frame.m else last + 1
 
     cdef void forget(self) noexcept nogil:
         """Drop what was kept for common subexpressions of this batch."""

@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, int64_t
 from streamdsl._native.flow.batch cimport Batch
 from streamdsl._native.operators.accumulators cimport AccumulatorSet
 from streamdsl._native.operators.keyed cimport AggregateField, KeyedOperator
-from streamdsl._native.windows.open_windows cimport OpenWindows
+from streamdsl._native.operators.open_windows cimport OpenWindows
 
 
 cdef class WindowAggregateOperator(KeyedOperator):

@@ -124,6 +124,8 @@ cdef class WindowAggregateOperator(KeyedOperator):
     cdef int reserve_pairs(self, int64_t n) except -1 nogil:
         cdef int64_t* starts
         cdef int64_t capacity = max(n, 2 * self.starts_capacity)
+        if n <= self.starts_capacity:
+            return 0
         self.reserve(capacity)
         starts = <int64_t*>realloc(self.starts, capacity * sizeof(int64_t))
         if starts == NULL:

@@ -1,0 +1,241 @@
+"""State of Processors against dicts: values, lists, maps, their times to live, copies, restoring."""
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamdsl import Processor, UserCodeError
+from streamdsl.schema import Schema
+
+from .jobs import driven, row, send
+
+TTL = 20
+
+
+class Kept(Processor):
+    """Does what n says to its states and emits what it finds then; x is an argument."""
+
+    output = Schema.of({"value": str})
+
+    def open(self, ctx: Any) -> None:
+        self.value = ctx.state.value("value", float, ttl=TTL)
+        self.plain = ctx.state.value("plain", float)
+        self.items = ctx.state.list("items", float, ttl=TTL)
+        self.map = ctx.state.map("map", int, float, ttl=TTL)
+
+    def process(self, row: Any, ctx: Any) -> Any:
+        x = row.x
+        actions = [
+            lambda: self.value.set(x),
+            lambda: self.value.set(x, ttl=None),
+            lambda: self.value.set(x, ttl=5),
+            lambda: self.value.clear(),
+            lambda: self.plain.set(x),
+            lambda: self.items.append(x),
+            lambda: self.items.extend([x, x]),
+            lambda: self.items.clear(),
+            lambda: self.map.put(int(x), x),
+            lambda: self.map.put(int(x), x, ttl=None),
+            lambda: self.map.remove(int(x)),
+            lambda: None,
+        ]
+        actions[row.n % len(actions)]()
+        return {"value": repr((self.value.get(), self.plain.value, self.items.get(), len(self.items), self.map.items(), int(x) in self.map))}
+
+
+ACTIONS = 12
+
+
+class Model:
+    """The same with deadlines in the open."""
+
+    def __init__(self) -> None:
+        self.value: tuple[float, float] | None = None
+        self.plain: float | None = None
+        self.items: list[tuple[float, float]] = []
+        self.map: dict[int, tuple[float, float]] = {}
+
+    def apply(self, now: int, n: int, x: float) -> str:
+        forever = float("inf")
+        self.map = {key: item for key, item in self.map.items() if key != int(x) or item[1] > now}
+        if n < 3:
+            self.value = (x, (now + TTL, forever, now + 5)[n])
+        elif n == 3:
+            self.value = None
+        elif n == 4:
+            self.plain = x
+        elif n in (5, 6):
+            self.items += [(x, now + TTL)] * (n - 4)
+        elif n == 7:
+            self.items = []
+        elif n in (8, 9):
+            self.map[int(x)] = (x, now + TTL if n == 8 else forever)
+        elif n == 10:
+            self.map.pop(int(x), None)
+        value = self.value[0] if self.value and self.value[1] > now else None
+        items = [item for item, deadline in self.items if deadline > now]
+        entries = [(key, item) for key, (item, deadline) in self.map.items() if deadline > now]
+        return repr((value, self.plain, items, len(items), entries, int(x) in dict(entries)))
+
+
+STEPS = st.lists(
+    st.tuples(st.integers(0, 100), st.sampled_from("ab"), st.integers(0, ACTIONS - 1), st.integers(0, 3).map(float)), min_size=1, max_size=40
+)
+
+
+@given(STEPS, st.integers(1, 10))
+@settings(max_examples=60, deadline=None)
+def test_states_are_as_a_model_says(steps: list[tuple[int, str, int, float]], cut: int) -> None:
+    # Times in any order: what is gone for a later record is still there for an earlier one.
+    driver = driven(Kept)
+    models = {"a": Model(), "b": Model()}
+    expected = []
+    for start in range(0, len(steps), cut):
+        part = steps[start : start + cut]
+        send(driver, *((at, row(key, n, x)) for at, key, n, x in part))
+        for at, key, n, x in part:
+            expected.append(models[key].apply(at, n, x))
+        if start == 0:
+            driver.checkpoint()
+            driver.crash_and_restore()
+    assert [found["value"] for found in driver.read("out")] == expected
+
+
+@dataclasses.dataclass
+class Account:
+    total: float = 0.0
+    cities: list[str] = dataclasses.field(default_factory=list)
+
+
+class Mutating(Processor):
+    """Changes what it reads."""
+
+    output = Schema.of({"total": float, "cities": int})
+
+    def open(self, ctx: Any) -> None:
+        self.account = ctx.state.value("account", Account)
+        self.numbers = ctx.state.value("numbers", list[int])
+
+    def process(self, row: Any, ctx: Any) -> Any:
+        account = self.account.get() or Account()
+        account.total += row.x
+        account.cities.append(row.k)
+        if row.n:
+            self.account.set(account)
+            account.cities.append("behind the back")
+        numbers = self.numbers.get([])
+        numbers.append(1)
+        assert self.numbers.get() is None
+        kept = self.account.get(Account())
+        return {"total": kept.total, "cities": len(kept.cities)}
+
+
+def test_only_set_writes() -> None:
+    driver = driven(Mutating)
+    send(driver, (1, row("a", 0, 5.0)), (2, row("a", 1, 1.0)), (3, row("a", 0, 7.0)), (4, row("a", 1, 1.0)))
+    assert [(found["total"], found["cities"]) for found in driver.read("out")] == [(0.0, 0), (1.0, 1), (1.0, 1), (2.0, 2)]
+    driver.checkpoint()
+    driver.crash_and_restore()
+    driver.read("out")
+    send(driver, (5, row("a", 1, 1.0)))
+    assert driver.read("out") == [{"total": 3.0, "cities": 3}]
+
+
+class Typed(Processor):
+    """Sets what its types do not allow."""
+
+    output = Schema.of({"k": str})
+    VALUES = ("text", None, True, [1], 1.5)
+
+    def open(self, ctx: Any) -> None:
+        self.number = ctx.state.value("number", int)
+        self.list = ctx.state.list("list", str)
+
+    def process(self, row: Any, ctx: Any) -> None:
+        if row.x:
+            self.list.append(self.VALUES[row.n + 1])
+        self.number.set(self.VALUES[row.n])
+
+
+@pytest.mark.parametrize("case", range(5))
+def test_other_types_are_refused(case: int) -> None:
+    with pytest.raises(UserCodeError, match="state 'number': expected int") as caught:
+        send(driven(Typed), (1, row("a", case)))
+    assert isinstance(caught.value.__cause__, TypeError)
+
+
+class Before(Processor):
+    output = Schema.of({"n": int})
+
+    def open(self, ctx: Any) -> None:
+        self.n = ctx.state.value("n", int)
+
+    def process(self, row: Any, ctx: Any) -> Any:
+        self.n.set(self.n.get(0) + row.n)
+        late = ctx.state.value("declared late", str)
+        late.set(late.get("") + "x")
+        return {"n": len(late.get())}
+
+
+def test_states_declared_at_first_use_are_kept() -> None:
+    driver = driven(Before)
+    send(driver, (1, row("a", 2)), (2, row("a", 2)))
+    driver.checkpoint()
+    driver.crash_and_restore()
+    driver.read("out")
+    send(driver, (3, row("a", 1)))
+    assert driver.read("out") == [{"n": 3}]
+    assert driver.state("op") == {"a": {"n": 5, "declared late": "xxx"}}
+
+
+class Clocked(Processor):
+    output = Schema.of({"n": int})
+
+    def open(self, ctx: Any) -> None:
+        self.n = ctx.state.value("n", int, ttl="1s", clock="processing")
+
+    def process(self, row: Any, ctx: Any) -> Any:
+        found = self.n.get(-1)
+        if row.n:
+            self.n.set(row.n)
+        return {"n": found}
+
+
+def test_time_to_live_by_the_wall_clock() -> None:
+    driver = driven(Clocked, start_ms=5000)
+    send(driver, (1, row("a", 3)))
+    driver.advance_processing_time(999)
+    send(driver, (10_000_000, row("a")))
+    driver.advance_processing_time(1)
+    send(driver, (2, row("a")))
+    assert [found["n"] for found in driver.read("out")] == [-1, 3, -1]
+
+
+class Wide(Processor):
+    """Counts rows by whole batches."""
+
+    output = Schema.of({"k": str, "n": int})
+
+    def open(self, ctx: Any) -> None:
+        self.n = ctx.state.value("n", int)
+
+    def process_batch(self, batch: Any, ctx: Any) -> Any:
+        counts = dict(zip(ctx.keys, self.n.get_many(ctx.keys, 0), strict=True))
+        for key in ctx.keys:
+            counts[key] += 1
+        self.n.set_many(list(counts), list(counts.values()))
+        for key, n in counts.items():
+            ctx.emit({"k": key, "n": n}, key=key)
+        assert batch.column_names == ["k", "n", "x"] and len(ctx.timestamps) == batch.num_rows
+
+
+def test_process_batch() -> None:
+    driver = driven(Wide)
+    send(driver, (1, row("a")), (2, row("b")), (5, row("a")))
+    assert driver.read("out", timestamps=True) == [(5, {"k": "a", "n": 2}), (2, {"k": "b", "n": 1})]
+    send(driver, (9, row("a")))
+    assert driver.read("out") == [{"k": "a", "n": 3}]

@@ -1,0 +1,197 @@
+"""Timers of Processors: order, cancelling, what is set while time advances, periodic ones, restoring."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from streamdsl import Processor
+
+from .jobs import driven, row, send
+
+FIRED = {"k": str, "at": int, "name": str}
+
+
+class Timed(Processor):
+    """Sets the timers that a row names: n is the time, k the key."""
+
+    output = FIRED
+
+    def process(self, row: Any, ctx: Any) -> None:
+        ctx.set_timer(row.n)
+
+    def on_timer(self, timer: Any, ctx: Any) -> Iterator[dict[str, Any]]:
+        assert ctx.timestamp == timer.time
+        yield {"k": ctx.key, "at": timer.time, "name": timer.name}
+
+
+def fired(driver: Any) -> list[tuple[str, int, str]]:
+    return [(found["k"], found["at"], found["name"]) for found in driver.read("out")]
+
+
+def test_order_is_time_then_key() -> None:
+    driver = driven(Timed)
+    send(driver, (1, row("b", 50)), (2, row("a", 50)), (3, row("c", 20)), (4, row("b", 90)))
+    assert fired(driver) == []
+    driver.advance_watermark("in", 60)
+    assert fired(driver) == [("c", 20, ""), ("a", 50, ""), ("b", 50, "")]
+    driver.advance_watermark("in", 89)
+    assert fired(driver) == []
+    driver.advance_watermark("in", 90)
+    assert driver.read("out", timestamps=True) == [(90, {"k": "b", "at": 90, "name": ""})]
+
+
+def test_setting_twice_is_one_call() -> None:
+    driver = driven(Timed)
+    send(driver, (1, row("a", 50)), (2, row("a", 50)))
+    driver.advance_watermark("in", 60)
+    assert fired(driver) == [("a", 50, "")]
+
+
+def test_set_at_or_below_the_watermark_fires_with_the_next() -> None:
+    driver = driven(Timed)
+    driver.advance_watermark("in", 100)
+    send(driver, (101, row("a", 40)))
+    assert fired(driver) == []
+    driver.advance_watermark("in", 101)
+    assert fired(driver) == [("a", 40, "")]
+
+
+class Cancelling(Timed):
+    """x > 0 cancels instead of setting."""
+
+    def process(self, row: Any, ctx: Any) -> None:
+        if row.x:
+            ctx.cancel_timer(row.n, "t")
+        else:
+            ctx.set_timer(row.n, "t")
+
+
+def test_cancel() -> None:
+    driver = driven(Cancelling)
+    send(driver, (1, row("a", 50)), (1, row("b", 50)), (2, row("a", 50, 1.0)), (3, row("b", 51, 1.0)))
+    driver.advance_watermark("in", 60)
+    assert fired(driver) == [("b", 50, "t")]
+
+
+class Chained(Timed):
+    """A timer sets the next one, three times."""
+
+    def on_timer(self, timer: Any, ctx: Any) -> Iterator[dict[str, Any]]:
+        yield from super().on_timer(timer, ctx)
+        if len(timer.name) < 3:
+            ctx.set_timer(timer.time + 10, timer.name + "x")
+
+
+def test_set_within_the_advance_fires_in_it() -> None:
+    driver = driven(Chained)
+    send(driver, (1, row("a", 10)), (1, row("b", 15)))
+    driver.advance_watermark("in", 30)
+    assert fired(driver) == [("a", 10, ""), ("b", 15, ""), ("a", 20, "x"), ("b", 25, "x"), ("a", 30, "xx")]
+    driver.advance_watermark("in", 35)
+    assert fired(driver) == [("b", 35, "xx")]
+
+
+class Again(Timed):
+    """A timer that sets itself for the moment it fires."""
+
+    def on_timer(self, timer: Any, ctx: Any) -> Iterator[dict[str, Any]]:
+        yield from super().on_timer(timer, ctx)
+        ctx.set_timer(timer.time)
+
+
+def test_a_timer_for_now_waits_for_the_next_advance() -> None:
+    driver = driven(Again)
+    send(driver, (1, row("a", 10)))
+    driver.advance_watermark("in", 30)
+    assert fired(driver) == [("a", 10, "")]
+    driver.advance_watermark("in", 31)
+    assert fired(driver) == [("a", 10, "")]
+
+
+class SelfSetting(Timed):
+    """Sets itself anew for ever."""
+
+    def on_timer(self, timer: Any, ctx: Any) -> Iterator[dict[str, Any]]:
+        yield from super().on_timer(timer, ctx)
+        ctx.set_timer(timer.time + 10)
+
+
+def test_the_end_of_the_input_ends_timers_that_set_themselves() -> None:
+    driver = driven(SelfSetting)
+    send(driver, (1, row("a", 10)))
+    driver.end()
+    assert 1 <= len(fired(driver)) <= 200
+
+
+class Periodic(Timed):
+    """n is the first time; x > 0 cancels."""
+
+    def process(self, row: Any, ctx: Any) -> None:
+        if row.x:
+            ctx.cancel_timer(row.n, "p", every="10ms")
+        else:
+            ctx.set_timer(row.n, "p", every="10ms")
+
+
+def test_periodic_keeps_its_grid() -> None:
+    driver = driven(Periodic)
+    send(driver, (1, row("a", 13)))
+    driver.advance_watermark("in", 13)
+    assert fired(driver) == [("a", 13, "p")]
+    driver.advance_watermark("in", 58)
+    assert fired(driver) == [("a", 23, "p")]
+    driver.advance_watermark("in", 63)
+    assert fired(driver) == [("a", 63, "p")]
+    send(driver, (64, row("a", 13, 1.0)))
+    driver.advance_watermark("in", 200)
+    assert fired(driver) == []
+
+
+def test_periodic_ends_with_the_input() -> None:
+    driver = driven(Periodic)
+    send(driver, (1, row("a", 13)))
+    driver.end()
+    assert fired(driver) == [("a", 13, "p")]
+
+
+class Clocked(Timed):
+    """Timers by the wall clock."""
+
+    def process(self, row: Any, ctx: Any) -> None:
+        ctx.set_timer(row.n, clock="processing")
+
+
+def test_processing_time() -> None:
+    driver = driven(Clocked, start_ms=1000)
+    send(driver, (5, row("a", 1500)), (6, row("b", 1200)))
+    driver.advance_watermark("in", 10_000)
+    driver.advance_processing_time(199)
+    assert fired(driver) == []
+    driver.advance_processing_time(400)
+    assert fired(driver) == [("b", 1200, ""), ("a", 1500, "")]
+
+
+@pytest.mark.parametrize("parallelism", [1, 3])
+def test_restored_timers_fire_once(parallelism: int) -> None:
+    driver = driven(Chained)
+    send(driver, *((1, row(key, 50 + n)) for n, key in enumerate("abcdef")))
+    driver.advance_watermark("in", 51)
+    assert [key for key, _, _ in fired(driver)] == ["a", "b"]
+    driver.checkpoint()
+    driver.crash_and_restore(parallelism=parallelism)
+    driver.read("out")
+    driver.advance_watermark("in", 59)
+    assert sorted(key for key, _, name in fired(driver) if not name) == ["c", "d", "e", "f"]
+    driver.advance_watermark("in", 61)
+    assert sorted(key for key, _, name in fired(driver) if name) == ["a", "b"]
+
+
+def test_overdue_processing_timers_fire_at_once_after_a_restore() -> None:
+    driver = driven(Clocked, start_ms=1000)
+    send(driver, (5, row("a", 1100)))
+    driver.checkpoint()
+    driver.crash_and_restore()
+    driver.advance_processing_time(5000)
+    assert fired(driver) == [("a", 1100, "")]

@@ -1,0 +1,83 @@
+"""Processors and reduce functions on windows."""
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streamdsl import Processor, Topology, hopping, memory, tumbling
+from streamdsl.schema import Schema
+from streamdsl.testing import TopologyTestDriver
+
+from .jobs import ROW, driven, row, send
+
+
+class Summed(Processor):
+    """Adds up a window, and counts the windows of the key."""
+
+    output = Schema.of({"k": str, "start": int, "end": int, "x": float, "windows": int})
+
+    def open(self, ctx: Any) -> None:
+        self.windows = ctx.state.value("windows", int)
+
+    def process_window(self, key: Any, window: Any, rows: Any, ctx: Any) -> Any:
+        self.windows.set(self.windows.get(0) + 1)
+        assert key == ctx.key and ctx.timestamp == window.end - 1
+        yield {"k": key, "start": window.start, "end": window.end, "x": sum(row.x for row in rows), "windows": self.windows.get()}
+
+
+def found(driver: TopologyTestDriver) -> list[tuple[Any, ...]]:
+    return [tuple(item.values()) for item in driver.read("out")]
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_windows_close_by_end_start_and_key(crash: bool) -> None:
+    driver = driven(Summed, window=tumbling(10), tags=("late",))
+    send(driver, (12, row("b", 0, 1.0)), (3, row("b", 0, 2.0)), (-1, row("a", 0, 4.0)), (4, row("a", 0, 8.0)), (9, row("a", 0, 16.0)))
+    driver.advance_watermark("in", 8)
+    assert found(driver) == [("a", -10, 0, 4.0, 1)]
+    if crash:
+        driver.checkpoint()
+        driver.crash_and_restore()
+        driver.read("out")
+    send(driver, (-2, row("c", 5)))
+    assert [item["n"] for item in driver.read("late")] == [5]
+    driver.end()
+    assert found(driver) == [("a", 0, 10, 24.0, 2), ("b", 0, 10, 2.0, 1), ("b", 10, 20, 1.0, 2)]
+
+
+def test_grace_and_hopping() -> None:
+    driver = driven(Summed, window=hopping(20, 10), grace=5)
+    send(driver, (12, row("a", 0, 1.0)))
+    driver.advance_watermark("in", 23)
+    send(driver, (13, row("a", 0, 2.0)))
+    assert found(driver) == []
+    driver.advance_watermark("in", 24)
+    assert found(driver) == [("a", 0, 20, 3.0, 1)]
+    driver.end()
+    assert found(driver) == [("a", 10, 30, 3.0, 2)]
+
+
+def test_windowed_reduce() -> None:
+    topology = Topology("job")
+    stream = topology.stream(memory("in", schema=ROW), watermarks="external").key_by("k").window(tumbling(10))
+    stream.reduce(lambda a, b: {"k": a.k, "n": max(a.n, b.n), "x": a.x + b.x}).to(memory("out"))
+    driver = TopologyTestDriver(topology)
+    send(driver, (1, row("a", 1, 1.0)), (2, row("a", 5, 2.0)), (3, row("b", 2, 1.0)), (11, row("a", 9, 9.0)))
+    driver.advance_watermark("in", 10)
+    assert [(item["k"], item["n"], item["x"]) for item in driver.read("out")] == [("a", 5, 3.0), ("b", 2, 1.0)]
+
+
+def test_running_reduce() -> None:
+    topology = Topology("job")
+    table = topology.stream(memory("in", schema=ROW)).key_by("k").reduce(lambda a, b: {"k": "?", "n": a.n + b.n, "x": max(a.x, b.x)})
+    table.to_stream().to(memory("out"))
+    driver = TopologyTestDriver(topology)
+    send(driver, (1, row("a", 1, 1.0)), (2, row("b", 2, 2.0)), (3, row("a", 3, 0.5)))
+    changes = [(item["k"], item["n"], item["x"], item["op"]) for item in driver.read("out")]
+    assert changes == [("a", 1, 1.0, "add"), ("b", 2, 2.0, "add"), ("a", 4, 1.0, "replace")]
+    driver.checkpoint()
+    driver.crash_and_restore()
+    driver.read("out")
+    send(driver, (4, row("a", 1, 9.0)))
+    assert [(item["n"], item["x"]) for item in driver.read("out")] == [(5, 9.0)]
