@@ -122,7 +122,7 @@ def read_table(path: str | None) -> pa.Table:
     if path is None:
         import pyarrow.csv
 
-        return pa.concat_tables([pyarrow.csv.read_csv(p) for p in example.sample_files()]).sort_by("event_time")
+        return pa.concat_tables([pyarrow.csv.read_csv(p) for p in example.data.sample().transactions]).sort_by("event_time")
     with pa.memory_map(path) as file:
         return pa.ipc.open_file(file).read_all()
 

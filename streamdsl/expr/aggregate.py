@@ -33,6 +33,7 @@ class Aggregate:
 
     Examples
     --------
+    >>> from streamdsl import col
     >>> longest = Aggregate(lambda: "", lambda s, v: max(s, v, key=len), type=str)
     >>> longest(col("city"))
     col("city").custom()

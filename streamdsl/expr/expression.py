@@ -71,8 +71,9 @@ class Expr:
 
     Examples
     --------
-    >>> (col("amount") * 2 > 10) & col("city").is_not_null()
-    (col("amount") * 2) > 10 & not_null(col("city"))
+    >>> from streamdsl import col
+    >>> (col("amount") * 2 > 10) & col("city").not_null()
+    ((col("amount") * 2) > 10) & not_null(col("city"))
     """
 
     __slots__ = ("node",)

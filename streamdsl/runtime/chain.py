@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from streamdsl._native.event_time.clock import Clock
 from streamdsl._native.event_time.timers import TimerService
 
 
@@ -16,6 +17,7 @@ class Chain:
     shards: int
     owned_shards: list[int]
     new_store: Callable[[], Any]
+    clock: Clock
     store: Any = None
     built: list[Any] = field(default_factory=list)  # by operator index of the stage
     operators: list[Any] = field(default_factory=list)
@@ -24,6 +26,7 @@ class Chain:
     merges: list[Any] = field(default_factory=list)
     sinks: list[Any] = field(default_factory=list)
     lookups: list[Any] = field(default_factory=list)
+    timed: list[Any] = field(default_factory=list)  # have processing-time timers
     restored: list[Any] = field(default_factory=list)  # told once their table has been loaded
     tables_of: dict[str, Any] = field(default_factory=dict)
     dead_letters: Any = None

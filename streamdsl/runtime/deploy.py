@@ -87,7 +87,7 @@ class _TaskBuilder:
         self.plan, self.stage, self.index, self.channels, self.environment = plan, stage, index, channels, environment
         self.id = f"{stage.id}.{index}"
         owned = [shard for shard in range(plan.shards) if shard % stage.parallelism == index]
-        self.chain = Chain(plan.shards, owned, lambda: environment.new_store(self.id, owned, plan.shards))
+        self.chain = Chain(plan.shards, owned, lambda: environment.new_store(self.id, owned, plan.shards), environment.clock)
         self.merges_inside = any(isinstance(op, node.PhysicalMerge) and op.inputs[0].operator >= 0 for op in stage.operators)
         self.ports: dict[int, list[MergePort]] = {}
         # (operator, tag) or (-1, edge) -> what reads it

@@ -19,7 +19,7 @@ from streamdsl._native.operators.key_lookup import KeyDecoder, KeyLookup
 from streamdsl._native.operators.process import ProcessOperator, WindowProcessOperator
 from streamdsl._native.operators.project import ProjectOperator
 from streamdsl._native.operators.python_function import PythonFunctionOperator
-from streamdsl._native.operators.reduce import ReduceOperator
+from streamdsl._native.operators.reduce import ReduceOperator, window_reduce
 from streamdsl._native.operators.table import TableOperator
 from streamdsl._native.operators.window_aggregate import WindowAggregateOperator
 from streamdsl.errors import InternalError
@@ -69,6 +69,10 @@ def _aggregate(spec: node.PhysicalAggregate, chain: Chain) -> Operator:
 
 
 def _reduce(spec: node.PhysicalReduce, chain: Chain) -> Operator:
+    if spec.window is not None:
+        windows = window_reduce(spec, chain.built[spec.lookup], chain.new_table("windows", spec.name, _key_layout(spec)))
+        chain.restored.append(windows)
+        return windows
     return _keyed(ReduceOperator(spec, chain.built[spec.lookup]), spec, chain)
 
 
@@ -86,11 +90,12 @@ def _window_aggregate(spec: node.PhysicalWindowAggregate, chain: Chain) -> Opera
 def _process(spec: node.PhysicalProcess, chain: Chain) -> Operator:
     lookup = chain.built[spec.lookup]
     if spec.window is not None:
-        windows = WindowProcessOperator(spec, lookup, chain.new_table("windows", spec.name, _key_layout(spec)))
+        windows = WindowProcessOperator(spec, lookup, chain.new_table("windows", spec.name, _key_layout(spec)), chain.clock)
         chain.restored.append(windows)
         return windows
-    timers = chain.new_timers(spec.name, _key_layout(spec))
-    return _keyed(ProcessOperator(spec, lookup, timers), spec, chain)
+    operator = ProcessOperator(spec, lookup, chain.new_timers(spec.name, _key_layout(spec)), chain.clock)
+    chain.timed.append(operator)
+    return _keyed(operator, spec, chain)
 
 
 def _native(spec: node.PhysicalNative, chain: Chain) -> Operator:

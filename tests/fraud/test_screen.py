@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 
 import pyarrow as pa
+
 from examples.fraud.data import Planted
 from examples.fraud.screen import Screen, ScreenSink
-
 from streamdsl.connectors.memory import memory
 from streamdsl.schema import Schema
 

@@ -14,7 +14,9 @@ def row(k: str | None, n: int = 0, x: float = 0.0) -> dict[str, Any]:
     return {"k": k, "n": n, "x": x}
 
 
-def driven(processor: Any, *, tags: tuple[str, ...] = (), errors: Any = "fail", window: Any = None, grace: Any = 0, **options: Any) -> TopologyTestDriver:
+def driven(
+    processor: Any, *, tags: tuple[str, ...] = (), errors: Any = "fail", window: Any = None, grace: Any = 0, **options: Any
+) -> TopologyTestDriver:
     """Return a driver of: rows by `k` → processor → "out" (and each tag to a sink of its name)."""
     topology = Topology("job")
     stream = topology.stream(memory("in", schema=ROW), watermarks="external").key_by("k")

@@ -71,7 +71,7 @@ class Wrong(Processor):
 
 @pytest.mark.parametrize(("case", "words"), [(0, "'n'"), (1, "1.5"), (2, "'m'"), (3, "'k'"), (4, "7")])
 def test_rows_that_do_not_fit_the_schema(case: int, words: str) -> None:
-    with pytest.raises(UserCodeError, match="Wrong.process") as caught:
+    with pytest.raises(UserCodeError, match=r"Wrong\.process") as caught:
         send(driven(Wrong), (1, row("a", case)))
     assert words in str(caught.value)
 

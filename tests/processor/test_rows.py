@@ -29,7 +29,10 @@ class Order:
     ok: bool
 
 
-ORDER = Order(7, datetime.datetime(1969, 12, 31, 23, 59, 59, 1000, tzinfo=UTC), datetime.date(2024, 2, 29), Decimal("12.500000000"), ["a", "b"], b"\x00\xff", None, True)
+ORDER = Order(
+    7, datetime.datetime(1969, 12, 31, 23, 59, 59, 1000, tzinfo=UTC),
+    datetime.date(2024, 2, 29), Decimal("12.500000000"), ["a", "b"], b"\x00\xff", None, True,
+)
 
 
 def through(function: Any, verb: str = "map", schema: Any = Order) -> list[Any]:
@@ -55,7 +58,7 @@ def test_values_have_python_types() -> None:
 def test_unknown_columns_name_the_nearest() -> None:
     seen = []
     through(seen.append, "peek", None)
-    with pytest.raises(AttributeError, match="'prise'.*did you mean 'price'"):
+    with pytest.raises(AttributeError, match=r"'prise'.*did you mean 'price'"):
         _ = seen[0].prise
     with pytest.raises(KeyError, match="known: id, at, day"):
         _ = seen[0]["nothing"]

@@ -33,18 +33,19 @@ class Kept(Processor):
             lambda: self.value.set(x),
             lambda: self.value.set(x, ttl=None),
             lambda: self.value.set(x, ttl=5),
-            lambda: self.value.clear(),
+            self.value.clear,
             lambda: self.plain.set(x),
             lambda: self.items.append(x),
             lambda: self.items.extend([x, x]),
-            lambda: self.items.clear(),
+            self.items.clear,
             lambda: self.map.put(int(x), x),
             lambda: self.map.put(int(x), x, ttl=None),
             lambda: self.map.remove(int(x)),
             lambda: None,
         ]
         actions[row.n % len(actions)]()
-        return {"value": repr((self.value.get(), self.plain.value, self.items.get(), len(self.items), self.map.items(), int(x) in self.map))}
+        lists = (self.items.get(), len(self.items), self.map.items(), int(x) in self.map)
+        return {"value": repr((self.value.get(), self.plain.value, *lists))}
 
 
 ACTIONS = 12
@@ -61,7 +62,6 @@ class Model:
 
     def apply(self, now: int, n: int, x: float) -> str:
         forever = float("inf")
-        self.map = {key: item for key, item in self.map.items() if key != int(x) or item[1] > now}
         if n < 3:
             self.value = (x, (now + TTL, forever, now + 5)[n])
         elif n == 3:
@@ -73,6 +73,8 @@ class Model:
         elif n == 7:
             self.items = []
         elif n in (8, 9):
+            if int(x) in self.map and self.map[int(x)][1] <= now:
+                del self.map[int(x)]         # an entry that was gone comes back as a new one
             self.map[int(x)] = (x, now + TTL if n == 8 else forever)
         elif n == 10:
             self.map.pop(int(x), None)
@@ -82,9 +84,8 @@ class Model:
         return repr((value, self.plain, items, len(items), entries, int(x) in dict(entries)))
 
 
-STEPS = st.lists(
-    st.tuples(st.integers(0, 100), st.sampled_from("ab"), st.integers(0, ACTIONS - 1), st.integers(0, 3).map(float)), min_size=1, max_size=40
-)
+STEP = st.tuples(st.integers(0, 100), st.sampled_from("ab"), st.integers(0, ACTIONS - 1), st.integers(0, 3).map(float))
+STEPS = st.lists(STEP, min_size=1, max_size=40)
 
 
 @given(STEPS, st.integers(1, 10))
@@ -239,3 +240,61 @@ def test_process_batch() -> None:
     assert driver.read("out", timestamps=True) == [(5, {"k": "a", "n": 2}), (2, {"k": "b", "n": 1})]
     send(driver, (9, row("a")))
     assert driver.read("out") == [{"k": "a", "n": 3}]
+
+
+class Brief(Processor):
+    """Keeps one of each for a second; n > 0 sets, else it reads."""
+
+    output = Schema.of({"found": str})
+
+    def open(self, ctx: Any) -> None:
+        self.value = ctx.state.value("value", int, ttl="1s")
+        self.items = ctx.state.list("items", int, ttl="1s")
+        self.map = ctx.state.map("map", int, int, ttl="1s")
+        self.count = ctx.metrics.counter("reads")
+
+    def process(self, row: Any, ctx: Any) -> Any:
+        if row.n:
+            self.value.set(row.n)
+            self.items.append(row.n)
+            self.map[row.n] = row.n
+            return None
+        self.count.inc()
+        return {"found": repr((self.value.get(), self.items.get(), self.map.items()))}
+
+
+HOUR = 3_600_000
+
+
+def test_expired_values_are_removed_and_refreshed_ones_stay() -> None:
+    driver = driven(Brief)
+    send(driver, (0, row("a", 1)), (0, row("b", 1)))
+    driver.advance_watermark("in", 5000)
+    # Expired, but a late record may still ask: nothing is removed yet, and reading is exact.
+    assert driver.state("op")["a"] == {"value": 1, "items": [1], "map": {1: 1}}
+    send(driver, (999, row("a")), (1000, row("a")))
+    assert [item["found"] for item in driver.read("out")] == ["(1, [1], [(1, 1)])", "(None, [], [])"]
+    send(driver, (HOUR, row("b", 2)))
+    driver.advance_watermark("in", HOUR + 1000)
+    assert driver.state("op") == {"b": {"value": 2, "items": [2], "map": {2: 2}}}
+    driver.checkpoint()
+    driver.crash_and_restore()
+    driver.read("out")
+    assert driver.state("op") == {"b": {"value": 2, "items": [2], "map": {2: 2}}}
+    send(driver, (999, row("a")), (HOUR + 999, row("b")))
+    assert [item["found"] for item in driver.read("out")] == ["(None, [], [])", "(2, [2], [(2, 2)])"]
+    assert driver.metrics()["operators"]["op"]["reads"] == 2
+
+
+def test_what_a_late_record_sees_does_not_depend_on_the_removal() -> None:
+    # More keys than one watermark looks at: those not yet removed must read as gone as well.
+    keys = [f"k{i}" for i in range(1000)]
+    driver = driven(Brief)
+    send(driver, *((0, row(key, 1)) for key in keys))
+    driver.advance_watermark("in", HOUR + 1000)
+    assert 0 < len(driver.state("op")) < len(keys)
+    send(driver, *((500, row(key)) for key in keys))
+    assert {item["found"] for item in driver.read("out")} == {"(None, [], [])"}
+    for i in range(10):
+        driver.advance_watermark("in", HOUR + 1001 + i)
+    assert driver.state("op") == {}

@@ -158,7 +158,7 @@ def test_limits(monkeypatch):
         Manifest.decode(data, "m")
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), b"bytes", {1, 2}], ids=repr)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), b"bytes", {1, 2}], ids=str)
 def test_only_json_goes_in(value):
     with pytest.raises(StateError, match="not JSON"):
         a_manifest(operators={"a": {"0": value}}).encode()

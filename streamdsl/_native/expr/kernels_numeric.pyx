@@ -1,5 +1,5 @@
 """Arithmetic as Python's, except that dividing integers by zero gives null and floats follow IEEE 754."""
-from libc.math cimport copysign, fabs, floor, fmod, isfinite, rint
+from libc.math cimport HUGE_VAL, copysign, fabs, floor, fmod, isfinite, rint
 from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport strtod
@@ -304,18 +304,20 @@ cdef double power_of_ten(int64_t digits) noexcept nogil:
     return power
 
 
-cdef double round_exactly(double x, int64_t digits) noexcept nogil:
+cdef double round_exactly(double x, int64_t digits) except? -1.0 nogil:
     """Through the decimal text: the digits of the number itself decide, as in Python's round()."""
     cdef char[700] text
-    cdef double power
     if digits >= 0:
         snprintf(text, 700, "%.*f", <int>digits, x)
         return strtod(text, NULL)
-    power = power_of_ten(-digits)
-    return rint(x / power) * power
+    with gil:
+        try:
+            return round(x, digits)
+        except OverflowError:
+            return copysign(HUGE_VAL, x)
 
 
-cdef inline double round_f64(double x, int64_t digits, double power) noexcept nogil:
+cdef inline double round_f64(double x, int64_t digits, double power) except? -1.0 nogil:
     cdef double scaled, whole
     if not isfinite(x) or digits > 323:
         return x

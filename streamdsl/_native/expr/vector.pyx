@@ -212,7 +212,8 @@ cdef int writer_grow(Writer* writer, int64_t n_bytes) except -1 nogil:
         with gil:
             raise OverflowError("a string column of one batch holds at most 2 GiB; use smaller batches")
     larger = pool_take(writer.pool, 2 * (writer.used + n_bytes))
-    memcpy(larger.data, writer.bytes.data, writer.used)
+    # All of it: a row may have been begun behind `used`.
+    memcpy(larger.data, writer.bytes.data, writer.bytes.size)
     buffer_release(writer.bytes)
     writer.bytes = larger
     return 0

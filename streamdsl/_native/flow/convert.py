@@ -10,6 +10,7 @@ import base64
 import datetime
 import decimal
 import json
+import math
 from typing import Any, Final
 
 import pyarrow as pa
@@ -245,49 +246,63 @@ def _time_outward(array: Any, type_: pa.DataType) -> Any:
 # Nested values as JSON ---------------------------------------------------------------------------------------
 
 
-def plain_values(array: Any) -> list[Any]:
+def plain_values(array: Any, *, readable: bool = False) -> list[Any]:
     """Return the values of an array as what JSON can hold.
 
     Times and dates are whole numbers in the unit of their type, decimals texts, bytes base64, a map a list of
     pairs. NaN and infinities stay floats.
+
+    Parameters
+    ----------
+    readable : bool
+        For readers outside: times and dates are ISO 8601 texts, NaN and infinities None, a map with text keys an
+        object.
     """
     type_ = array.type
     if pa.types.is_struct(type_):
         names = [type_.field(i).name for i in range(type_.num_fields)]
-        fields = [plain_values(field) for field in array.flatten()]
+        fields = [plain_values(field, readable=readable) for field in array.flatten()]
         rows = zip(*fields, strict=True) if fields else [()] * len(array)
         valid = array.is_valid().to_pylist()
         return [dict(zip(names, row, strict=True)) if ok else None for ok, row in zip(valid, rows, strict=True)]
     if pa.types.is_map(type_) or _is_list(type_):
-        return _plain_lists(array)
+        return [_plain_list(scalar, readable) for scalar in array]
     if pa.types.is_dictionary(type_):
-        return plain_values(array.cast(type_.value_type))
+        return plain_values(array.cast(type_.value_type), readable=readable)
     if pa.types.is_decimal(type_):
         return [None if value is None else f"{value:f}" for value in array.to_pylist()]
-    if _is_time(type_) or pa.types.is_date64(type_):
-        return list(array.cast(pa.int64()).to_pylist())
-    if pa.types.is_date32(type_) or pa.types.is_time32(type_):
-        return list(array.cast(pa.int32()).to_pylist())
-    if pa.types.is_time64(type_):
-        return list(array.cast(pa.int64()).to_pylist())
     if _is_bytes(type_):
         return [None if value is None else base64.b64encode(value).decode() for value in array.to_pylist()]
+    if pa.types.is_temporal(type_):
+        return _plain_times(array, readable)
+    if readable and pa.types.is_floating(type_):
+        return [value if value is not None and math.isfinite(value) else None for value in array.to_pylist()]
     return list(array.to_pylist())
 
 
-def _plain_lists(array: Any) -> list[Any]:
-    result: list[Any] = []
-    for scalar in array:
-        if not scalar.is_valid:
-            result.append(None)
-            continue
-        values = scalar.values
-        if pa.types.is_map(array.type):
-            pairs = zip(plain_values(values.field(0)), plain_values(values.field(1)), strict=True)
-            result.append([[key, value] for key, value in pairs])
-        else:
-            result.append(plain_values(values))
-    return result
+def _plain_times(array: Any, readable: bool) -> list[Any]:
+    type_ = array.type
+    if readable and pa.types.is_date(type_):
+        return [None if value is None else value.isoformat() for value in array.to_pylist()]
+    if readable and pa.types.is_timestamp(type_):
+        # Arrow's own text has all digits of the unit and no time zone of its own once the type has none.
+        texts = array.cast(pa.int64()).cast(pa.timestamp(type_.unit)).cast(pa.string())
+        return [None if text is None else f"{text.replace(' ', 'T')}Z" for text in texts.to_pylist()]
+    if pa.types.is_date32(type_) or pa.types.is_time32(type_):
+        array = array.cast(pa.int32())
+    return list(array.cast(pa.int64()).to_pylist())
+
+
+def _plain_list(scalar: Any, readable: bool) -> list[Any] | dict[str, Any] | None:
+    if not scalar.is_valid:
+        return None
+    values = scalar.values
+    if not pa.types.is_map(scalar.type):
+        return plain_values(values, readable=readable)
+    keys, items = (plain_values(values.field(i), readable=readable) for i in range(2))
+    if readable and _is_text(scalar.type.key_type):
+        return dict(zip(keys, items, strict=True))
+    return [[key, item] for key, item in zip(keys, items, strict=True)]
 
 
 def _is_list(type_: pa.DataType) -> bool:

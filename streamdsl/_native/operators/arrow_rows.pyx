@@ -8,7 +8,7 @@ from streamdsl._native.flow.batch cimport (
     column_alloc, column_fill_null, column_share, column_take, i64,
 )
 from streamdsl._native.flow.convert import canonical_type, from_canonical, to_canonical
-from streamdsl._native.operators.row_writer import BadRow
+from streamdsl._native.operators.row_results import BadRow
 
 #: A column of this name in what `process_batch` returns says which input row each row stems from.
 ROW_COLUMN = "_row"

@@ -6,7 +6,7 @@ from streamdsl._native.flow.batch cimport KIND_F64, KIND_STR, strings_end_row, s
 from streamdsl._native.operators.accumulators cimport Accumulator
 from streamdsl._native.operators.cell cimport (
     ByteReader, Cell, as_f64, cell_assign, cell_compare, cell_free, cell_read, cell_view, cell_write,
-    cell_write_json, f64_bits, read_bytes, read_i64, results_append, results_bits, results_null, write_i64,
+    cell_write_json, read_bytes, read_i64, results_append, results_bits, results_null, write_i64,
 )
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append, bytes_free, bytes_init
@@ -209,8 +209,8 @@ cdef class UniqueAccumulator(Accumulator):
 
     cdef int read(self, char* state, ByteReader* source) except -1 nogil:
         cdef Cell cell
-        cdef int64_t i, count = read_i64(source)
-        for i in range(count):
+        cdef int64_t _i, count = read_i64(source)
+        for _i in range(count):
             cell_view(&cell, self.argument_kind, source)
             self.add(state, &cell, NULL)
         return 0

@@ -6,14 +6,16 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t
 from streamdsl._native.event_time.clock cimport Clock
 from streamdsl._native.event_time.timers cimport CLOCK_EVENT, CLOCK_PROCESSING, TimerService
 from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, Batch, i64
+from streamdsl._native.includes.clock cimport wall_ms
 from streamdsl._native.operators.arrow_rows cimport ArrowRows
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.process_context cimport Context, KeyReader, ProcessTimers, Timer, new_context
 from streamdsl._native.operators.row cimport Row, row_new
-from streamdsl._native.operators.row_writer cimport RESULT_ROWS, RowWriter, result_kind
+from streamdsl._native.operators.row_results cimport RESULT_ROWS, result_kind
+from streamdsl._native.operators.row_writer cimport RowWriter
 from streamdsl._native.operators.user_code cimport POLICY_FAIL, UserCodeOperator
-from streamdsl._native.state.handles cimport SWEEP_ROWS, Scope, StateField
 from streamdsl._native.state.key_table cimport KeyTable, RowHeader
+from streamdsl._native.state.state_field cimport SWEEP_ROWS, Scope, StateField
 
 from streamdsl._native.operators.process_context import (
     CLOCK_NAMES, instance_of, next_on_grid, open_processor, overrides, split_name,
@@ -32,6 +34,7 @@ cdef class ProcessOperator(UserCodeOperator):
     cdef KeyTable table
     cdef Context context
     cdef Scope scope
+    cdef Clock clock                         # None: the system's
     cdef StateField state_field
     cdef ProcessTimers timers
     cdef readonly object processor
@@ -41,16 +44,17 @@ cdef class ProcessOperator(UserCodeOperator):
 
     def __init__(self, spec, KeyLookup lookup not None, TimerService timers not None, Clock clock=None):
         self.prepare(spec, True)
+        self.clock = clock
         self.timed = True
         self.latest = INT64_MIN
         self.lookup = lookup
         self.table = lookup.table
         self.processor = instance_of(spec.processor)
         self.timers = ProcessTimers(timers)
-        self.context = new_context(self, lookup, KeyReader(lookup, spec.key_schema), self.timers, clock)
+        self.context = new_context(self, lookup, KeyReader(lookup, spec.key_schema), self.timers)
         self.scope = self.context.scope
         open_processor(self.name, self.processor, self.context)
-        self.call = self.processor.process
+        self.call = getattr(self.processor, "process", None)
         if overrides(self.processor, "process_batch"):
             self.arrow = ArrowRows(spec.name, spec.input_schema, spec.schema)
         self.state_field = self.context.state.lay_out(self.name)
@@ -61,11 +65,15 @@ cdef class ProcessOperator(UserCodeOperator):
 
     def set_clock(self, Clock clock):
         """Ask this clock for the wall clock's time."""
-        self.scope.clock = clock
+        self.clock = clock
+
+    cdef int64_t wall(self) noexcept nogil:
+        return wall_ms() if self.clock is None else self.clock.now_ms()
 
     cdef int process(self, Batch* batch) except -1 nogil:
         with gil:
             self.scope.watermark = self.lookup.watermark
+            self.scope.wall = self.wall()
             if self.arrow is not None:
                 self.run_batch(batch)
             else:
@@ -178,6 +186,7 @@ cdef class ProcessOperator(UserCodeOperator):
         cdef bint due = self.timers.service.next_time(CLOCK_EVENT) <= watermark
         cdef int64_t before = self.scope.watermark
         self.scope.watermark = watermark
+        self.scope.wall = self.wall()
         if due or self.state_field.any_ttl:
             with gil:
                 if due:
@@ -190,6 +199,7 @@ cdef class ProcessOperator(UserCodeOperator):
     cdef int on_processing_time(self, int64_t now_ms) except -1 nogil:
         if self.timers.service.next_time(CLOCK_PROCESSING) <= now_ms:
             with gil:
+                self.scope.wall = now_ms
                 self.fire(CLOCK_PROCESSING, INT64_MIN, now_ms)
             return UserCodeOperator.end_batch(self)
         return 0
@@ -259,7 +269,8 @@ cdef class ProcessOperator(UserCodeOperator):
 
     def close(self):
         """Close the Processor; called once."""
-        self.processor.close()
+        if hasattr(self.processor, "close"):
+            self.processor.close()
 
     def metrics(self):
         figures = UserCodeOperator.metrics(self)

@@ -1,11 +1,11 @@
 """What a Processor is given beside its rows: key, time, output, timers, state, metrics."""
 from libc.stdint cimport int32_t, int64_t
 
-from streamdsl._native.event_time.clock cimport Clock
 from streamdsl._native.event_time.timers cimport TimerService
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.user_code cimport UserCodeOperator
-from streamdsl._native.state.handles cimport Scope, StateDeclarations
+from streamdsl._native.state.handles cimport StateDeclarations
+from streamdsl._native.state.state_field cimport Scope
 
 
 cdef class KeyReader:
@@ -60,4 +60,4 @@ cdef class Context:
     cdef int clock_number(self, str clock) except -1
 
 
-cdef Context new_context(UserCodeOperator operator, KeyLookup lookup, KeyReader reader, ProcessTimers timers, Clock clock)
+cdef Context new_context(UserCodeOperator operator, KeyLookup lookup, KeyReader reader, ProcessTimers timers)

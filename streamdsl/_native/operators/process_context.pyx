@@ -2,9 +2,7 @@
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t
 
-from streamdsl._native.event_time.clock cimport Clock
 from streamdsl._native.event_time.timers cimport CLOCK_EVENT, CLOCK_PROCESSING
-from streamdsl._native.includes.clock cimport wall_ms
 from streamdsl._native.operators.row cimport (
     VALUE_BYTES, VALUE_DATE, VALUE_DECIMAL, VALUE_DURATION, VALUE_JSON, VALUE_STR, VALUE_TIMESTAMP, timestamp_value, value_code,
 )
@@ -212,7 +210,7 @@ cdef class Context:
 
     @property
     def processing_time(self):
-        return wall_ms() if self.scope.clock is None else self.scope.clock.now_ms()
+        return self.scope.wall
 
     @property
     def keys(self):
@@ -256,7 +254,7 @@ cdef class Context:
         """Forget a timer; of a periodic one `at` may be any time of its grid."""
         cdef RowHeader* header
         cdef int number = self.clock_number(clock)
-        cdef int64_t now = self.scope.watermark if number == CLOCK_EVENT else self.processing_time
+        cdef int64_t now = self.scope.watermark if number == CLOCK_EVENT else self.scope.wall
         cdef int64_t time = moment(at)
         cdef str stored = stored_name(name, every)
         self.check_active("cancel_timer")
@@ -292,7 +290,15 @@ def next_on_grid(at, every, now):
 
 def instance_of(processor):
     """Return a task's own copy of a Processor, given as class or instance."""
-    return processor() if isinstance(processor, type) else copy.deepcopy(processor)
+    if isinstance(processor, type):
+        return processor()
+    try:
+        return copy.deepcopy(processor)
+    except (TypeError, copy.Error) as error:
+        raise UserCodeError(
+            f"{type(processor).__name__} cannot be copied for each task: {error}", reason=str(error),
+            remedy="Make what cannot be copied (locks, connections, models) in open(ctx).",
+        ) from error
 
 
 def overrides(processor, str method):
@@ -300,13 +306,12 @@ def overrides(processor, str method):
     return not getattr(getattr(type(processor), method, None), "__streamdsl_default__", False) and hasattr(processor, method)
 
 
-cdef Context new_context(UserCodeOperator operator, KeyLookup lookup, KeyReader reader, ProcessTimers timers, Clock clock):
+cdef Context new_context(UserCodeOperator operator, KeyLookup lookup, KeyReader reader, ProcessTimers timers):
     cdef Context context = Context.__new__(Context)
     context.operator = operator
     context.state = StateDeclarations()
     context.scope = context.state.scope
     context.scope.table = lookup.table
-    context.scope.clock = clock
     context.metrics = ProcessMetrics()
     context.reader = reader
     context.timers = timers
@@ -318,7 +323,8 @@ cdef Context new_context(UserCodeOperator operator, KeyLookup lookup, KeyReader 
 def open_processor(str name, processor, context):
     """Call `open`; what it raises names the operator."""
     try:
-        processor.open(context)
+        if hasattr(processor, "open"):
+            processor.open(context)
     except Exception as error:               # whatever user code raises
         raise UserCodeError(
             f"{name}: {type(processor).__name__}.open failed: {type(error).__name__}: {error}", operator=name,

@@ -5,22 +5,24 @@ from libc.stdlib cimport free, malloc
 
 from streamdsl._native.event_time.clock cimport Clock
 from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, Batch, batch_release, batch_take, i64
+from streamdsl._native.includes.clock cimport wall_ms
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.process_context cimport Context, KeyReader, new_context
 from streamdsl._native.operators.row cimport Row, row_new
 from streamdsl._native.operators.row_block cimport RowBlock, RowBlockField
-from streamdsl._native.operators.row_writer cimport RESULT_ROWS, RowWriter, result_kind
+from streamdsl._native.operators.row_results cimport RESULT_ROWS, result_kind
+from streamdsl._native.operators.row_writer cimport RowWriter
 from streamdsl._native.operators.user_code cimport POLICY_FAIL, UserCodeOperator
-from streamdsl._native.state.handles cimport SWEEP_ROWS, Scope, StateField
 from streamdsl._native.state.key_table cimport KeyTable, RowHeader
+from streamdsl._native.state.state_field cimport SWEEP_ROWS, Scope, StateField
 from streamdsl._native.windows.assign cimport (
     saturating_subtract, window_end, window_is_open, window_start, windows_of,
 )
 
 import heapq
 
-from streamdsl._native.operators.process_context import instance_of, open_processor
-from streamdsl.errors import InternalError
+from streamdsl._native.operators.process_context import instance_of, open_processor, overrides
+from streamdsl.errors import InternalError, TopologyError
 
 cdef enum:
     FLUSH_ROWS = 4096
@@ -63,6 +65,7 @@ cdef class WindowProcessOperator(UserCodeOperator):
     cdef RowBlockField blocks
     cdef Context context
     cdef Scope scope
+    cdef Clock clock                         # None: the system's
     cdef StateField state_field
     cdef readonly object processor
     cdef str late_tag
@@ -81,6 +84,7 @@ cdef class WindowProcessOperator(UserCodeOperator):
 
     def __init__(self, spec, KeyLookup lookup not None, KeyTable table not None, Clock clock=None):
         self.prepare(spec, True)
+        self.clock = clock
         self.lookup = lookup
         self.table = table
         window = spec.window
@@ -92,7 +96,10 @@ cdef class WindowProcessOperator(UserCodeOperator):
         self.heap = []
         self.next_end = INT64_MAX
         self.processor = instance_of(spec.processor)
-        self.context = new_context(self, lookup, KeyReader(lookup, spec.key_schema), None, clock)
+        if not overrides(self.processor, "process_window"):
+            raise TopologyError(f"{self.name}: {type(self.processor).__name__} has no process_window(key, window, rows, ctx)",
+                                remedy="Define it, or process the rows without a window.")
+        self.context = new_context(self, lookup, KeyReader(lookup, spec.key_schema), None)
         self.scope = self.context.scope
         open_processor(self.name, self.processor, self.context)
         declared = getattr(self.processor, "outputs", None) or {}
@@ -105,7 +112,7 @@ cdef class WindowProcessOperator(UserCodeOperator):
 
     def set_clock(self, Clock clock):
         """Ask this clock for the wall clock's time."""
-        self.scope.clock = clock
+        self.clock = clock
 
     def restored(self):
         """Take the open windows from the table, once it has been loaded."""
@@ -123,6 +130,9 @@ cdef class WindowProcessOperator(UserCodeOperator):
 
     def note_next(self):
         self.next_end = int.from_bytes(self.heap[0][:8], "big") - BIAS if self.heap else INT64_MAX
+
+    cdef int64_t wall(self) noexcept nogil:
+        return wall_ms() if self.clock is None else self.clock.now_ms()
 
     cdef int process(self, Batch* batch) except -1 nogil:
         cdef Batch* late = NULL
@@ -183,6 +193,8 @@ cdef class WindowProcessOperator(UserCodeOperator):
 
     cdef int emit_updates(self) except -1:
         """Call process_window for each window that the batch has changed, with all rows so far."""
+        self.scope.watermark = self.lookup.watermark
+        self.scope.wall = self.wall()
         self.context.active = True
         self.context.reader.slot = -1
         try:
@@ -198,6 +210,7 @@ cdef class WindowProcessOperator(UserCodeOperator):
         cdef int64_t passed = watermark
         cdef bint due = self.next_end != INT64_MAX and not window_is_open(self.next_end, self.grace_ms, watermark)
         self.scope.watermark = watermark
+        self.scope.wall = self.wall()
         if due or self.state_field.any_ttl:
             with gil:
                 if due:
@@ -291,7 +304,8 @@ cdef class WindowProcessOperator(UserCodeOperator):
 
     def close(self):
         """Close the Processor; called once."""
-        self.processor.close()
+        if hasattr(self.processor, "close"):
+            self.processor.close()
 
     def metrics(self):
         figures = UserCodeOperator.metrics(self)

@@ -9,10 +9,10 @@ from streamdsl._native.flow.batch cimport (
 )
 from streamdsl._native.operators.arrow_rows cimport ArrowRows
 from streamdsl._native.operators.row cimport Row, row_new
-from streamdsl._native.operators.row_writer cimport RESULT_ROWS, result_kind
+from streamdsl._native.operators.row_results cimport RESULT_ROWS, result_kind
 from streamdsl._native.operators.user_code cimport UserCodeOperator
 
-from streamdsl._native.operators.row_writer import BadRow
+from streamdsl._native.operators.row_results import BadRow
 from streamdsl.errors import InternalError
 
 cdef enum:

@@ -8,8 +8,9 @@ from streamdsl._native.flow.batch cimport (
     strings_free, strings_init,
 )
 from streamdsl._native.operators.key_lookup cimport KeyLookup
+from streamdsl._native.operators.process_context cimport KeyReader
 from streamdsl._native.operators.row cimport Row, RowShape, row_new, row_of_values
-from streamdsl._native.operators.row_writer cimport RESULT_DICT, RESULT_MAPPING, RESULT_ROWS, result_kind
+from streamdsl._native.operators.row_results cimport RESULT_DICT, RESULT_MAPPING, RESULT_OBJECT, RESULT_ROWS, result_kind
 from streamdsl._native.operators.user_code cimport UserCodeOperator
 from streamdsl._native.serdes.codec cimport decode_buffer, encode
 from streamdsl._native.state.key_table cimport KeyTable, RowField
@@ -18,7 +19,7 @@ from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
 from types import SimpleNamespace
 
 from streamdsl._native.operators.process_window import WindowProcessOperator
-from streamdsl._native.operators.row_writer import BadRow
+from streamdsl._native.operators.row_results import BadRow
 from streamdsl.errors import StateError
 
 
@@ -83,7 +84,7 @@ cdef Row united(object function, RowShape shape, frozenset keys, Row so_far, Row
     kind = result_kind(result)
     if result is None or kind == RESULT_ROWS:
         raise BadRow(f"a reduce function returns one row, not {type(result).__name__}")
-    by_item = kind != 4
+    by_item = kind != RESULT_OBJECT
     for i in range(shape.width):
         name = shape.names[i]
         if name in keys or shape.hidden[i]:
@@ -100,11 +101,6 @@ cdef Row united(object function, RowShape shape, frozenset keys, Row so_far, Row
     return row_of_values(shape, tuple(values))
 
 
-cdef tuple all_values(Row row):
-    cdef int i
-    return tuple([row.get(i) for i in range(row.shape.width)])
-
-
 @cython.final
 cdef class ReduceOperator(UserCodeOperator):
     """`spec` is a `PhysicalReduce` without a window. Add `field()` to the table of the lookup.
@@ -115,6 +111,7 @@ cdef class ReduceOperator(UserCodeOperator):
     cdef KeyTable table
     cdef ReduceField row_field
     cdef object function
+    cdef object key_schema
     cdef frozenset keys
     cdef list output_of                      # for each input column: its place in the output, -1
     cdef int column_op
@@ -125,6 +122,7 @@ cdef class ReduceOperator(UserCodeOperator):
         self.lookup = lookup
         self.table = lookup.table
         self.function = spec.function
+        self.key_schema = spec.key_schema
         self.keys = frozenset(field.name for field in spec.key_schema.fields)
         self.row_field = ReduceField(self.name, self.input_shape)
         places = self.main.shape.index
@@ -170,6 +168,19 @@ cdef class ReduceOperator(UserCodeOperator):
         if self.main.n:
             self.send_changes(batch)
         return self.flush(batch)
+
+    def state(self):
+        """Return {key: row accumulated so far, as a dict} of all keys."""
+        cdef int64_t slot = self.table.first_slot(0)
+        cdef KeyReader reader = KeyReader(self.lookup, self.key_schema)
+        cdef PyObject** place
+        found = {}
+        while slot >= 0:
+            place = <PyObject**>(self.table.row(slot) + self.row_field.offset)
+            if place[0] != NULL:
+                found[reader.key(slot)] = row_of_values(self.input_shape, <tuple>place[0]).asdict()
+            slot = self.table.first_slot(slot + 1)
+        return found
 
     cdef tuple kept(self, Row made):
         # As the output column reads: plain values, whatever the function returned.

@@ -4,14 +4,6 @@ from libc.stdint cimport int32_t, int64_t
 from streamdsl._native.flow.batch cimport Batch, Buffer, Column, StringBuilder
 from streamdsl._native.operators.row cimport RowShape
 
-# How a value that user code returned is read.
-cdef enum:
-    RESULT_DICT = 1
-    RESULT_ROW = 2
-    RESULT_MAPPING = 3
-    RESULT_OBJECT = 4      # dataclass, NamedTuple, anything with attributes
-    RESULT_ROWS = 5        # an iterable: rows, not a row
-
 cdef struct ColumnBuilder:
     int code                                 # VALUE_*
     int kind                                 # KIND_*
@@ -56,6 +48,3 @@ cdef class RowWriter:
     cdef int end_row(self, int32_t row, int64_t time, int64_t slot) except -1
     cdef int resize_places(self) except -1
     cdef int take_hidden(self, int column, Batch* source, Column* target, bint same) except -1
-
-cdef int result_kind(object result) except -1
-cdef object json_text(object value)

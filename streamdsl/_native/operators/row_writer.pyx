@@ -18,13 +18,16 @@ from streamdsl._native.operators.row cimport (
     VALUE_BOOL, VALUE_BYTES, VALUE_DATE, VALUE_DECIMAL, VALUE_DURATION, VALUE_FLOAT, VALUE_INT, VALUE_JSON, VALUE_STR,
     VALUE_TIMESTAMP, VALUE_UINT64, Row, column_value,
 )
+from streamdsl._native.operators.row_results cimport (
+    RESULT_DICT, RESULT_MAPPING, RESULT_OBJECT, RESULT_ROWS, json_text, result_kind, shortened,
+)
 
-import base64
-import dataclasses
 import datetime as datetimes
 import json
 from collections.abc import Mapping
 from decimal import Context, Decimal, Inexact, InvalidOperation
+
+from streamdsl._native.operators.row_results import BadRow
 
 INT_RANGES = {
     "int8": (-(2**7), 2**7 - 1), "int16": (-(2**15), 2**15 - 1), "int32": (-(2**31), 2**31 - 1),
@@ -39,65 +42,6 @@ cdef object EPOCH_UTC = datetimes.datetime(1970, 1, 1, tzinfo=datetimes.timezone
 cdef object EPOCH_ORDINAL = datetimes.date(1970, 1, 1).toordinal()
 cdef object DECIMAL = Decimal
 cdef object EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
-cdef dict result_kinds = {dict: RESULT_DICT, Row: RESULT_ROW, list: RESULT_ROWS, tuple: RESULT_ROWS}
-
-
-class BadRow(ValueError):
-    """A row does not fit the output schema; `field` is the column at fault, if there is one."""
-
-    def __init__(self, message, field=None):
-        super().__init__(message)
-        self.field = field
-
-
-cdef int result_kind(object result) except -1:
-    cdef PyObject* known = PyDict_GetItem(result_kinds, type(result))
-    if known != NULL:
-        return <int><object>known
-    kind = type(result)
-    if isinstance(result, (str, bytes, int, float, bool)):
-        return RESULT_OBJECT                 # has no columns: the error names the first that is missing
-    if dataclasses.is_dataclass(kind) or hasattr(kind, "_fields"):
-        number = RESULT_OBJECT
-    elif issubclass(kind, Mapping):
-        number = RESULT_MAPPING
-    else:
-        number = RESULT_ROWS if hasattr(kind, "__iter__") else RESULT_OBJECT
-    if len(result_kinds) < 1000:
-        result_kinds[kind] = number
-    return number
-
-
-def _plain(value):
-    # What json does not know, in the text form that the column kinds use as well.
-    if isinstance(value, Row):
-        return value.asdict()
-    if isinstance(value, (DATETIME, DATE)):
-        return value.isoformat()
-    if isinstance(value, DECIMAL):
-        return format(value, "f")
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if dataclasses.is_dataclass(value):
-        return dataclasses.asdict(value)
-    if isinstance(value, (set, frozenset)):
-        return sorted(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, DURATION):
-        return value // MILLISECOND
-    raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-cdef object json_text(object value):
-    return json.dumps(value, default=_plain, separators=(",", ":"), ensure_ascii=False)
-
-
-cdef object shortened(object value):
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 cdef class RowWriter:

@@ -1,6 +1,5 @@
 """See table.pxd."""
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memset
 
 from streamdsl._native.flow.batch cimport (
     KIND_NONE, KIND_STR, SYS_COUNT, batch_new, batch_release, column_take, is_valid, strings_append, strings_finish, strings_free,

@@ -6,7 +6,7 @@ from streamdsl._native.flow.batch cimport batch_release
 import json
 from types import SimpleNamespace
 
-from streamdsl._native.operators.row_writer import BadRow
+from streamdsl._native.operators.row_results import BadRow
 from streamdsl.errors import DataError, InternalError, UserCodeError
 
 DEAD_LETTER = "dead_letter"

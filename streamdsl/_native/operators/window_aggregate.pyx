@@ -8,7 +8,7 @@ from libc.stdlib cimport free, realloc
 
 from streamdsl._native.expr.program cimport Program
 from streamdsl._native.flow.batch cimport (
-    KIND_I64, SYS_KEY, SYS_ORDINAL, SYS_SLOT, SYS_TIME, batch_new, batch_release, batch_slice, column_alloc,
+    KIND_I64, SYS_ORDINAL, SYS_SLOT, SYS_TIME, batch_new, batch_release, batch_slice, column_alloc,
     column_take, i64,
 )
 from streamdsl._native.operators.accumulators cimport ADD, ADD_THEN_EMIT, EMIT, make_set

@@ -238,7 +238,7 @@ cdef class PlainType(ValueType):
     cdef object check(self, object value):
         if not isinstance(value, self.kind):
             refuse(self, value)
-        return decode(encode(value))
+        return decode(encode(((value,),)))[0][0]      # as deep as it will lie in a row
 
     cdef object copy(self, object value):
         return decode(encode(value))

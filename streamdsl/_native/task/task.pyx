@@ -43,8 +43,7 @@ cdef class Task:
         self.gate = gate
         self.watermark = INT64_MIN
         distinct = list({id_of(head): head for head in chain.heads}.values())
-        timed = [op for op in chain.operators if getattr(op, "timed", False)]
-        self.keep = [chain.heads, distinct, chain.outputs, chain.merges, chain.sinks, timed]
+        self.keep = [chain.heads, distinct, chain.outputs, chain.merges, chain.sinks, chain.timed]
         self.heads = references(chain.heads)
         self.distinct_heads = references(distinct)
         self.n_heads = len(distinct)
@@ -54,8 +53,8 @@ cdef class Task:
         self.n_merges = len(chain.merges)
         self.sinks = references(chain.sinks)
         self.n_sinks = len(chain.sinks)
-        self.timed = references(timed)
-        self.n_timed = len(timed)
+        self.timed = references(chain.timed)
+        self.n_timed = len(chain.timed)
         if gate is not None:
             self.valve = WatermarkValve(gate.size)
             self.aligner = BarrierAligner(gate.size)
@@ -95,6 +94,7 @@ cdef class Task:
             if (<Operator>self.timed[i]).next_wakeup() <= now:
                 (<Operator>self.timed[i]).on_processing_time(now)
                 self.settle(False)
+                self.quiet = False       # rows may wait in a sink
                 progress = 1
         if self.read_input():
             self.quiet = False

@@ -1,0 +1,1 @@
+ROW_COLUMN: str

@@ -1,0 +1,19 @@
+from typing import Any
+
+from streamdsl._native.event_time.clock import Clock
+from streamdsl._native.operators.key_lookup import KeyLookup
+from streamdsl._native.operators.user_code import UserCodeOperator
+from streamdsl._native.state.key_table import KeyTable
+
+class Window:
+    start: int
+    end: int
+    def __init__(self, start: int, end: int) -> None: ...
+
+class WindowProcessOperator(UserCodeOperator):
+    processor: Any
+    def __init__(self, spec: Any, lookup: KeyLookup, table: KeyTable, clock: Clock | None = None) -> None: ...
+    def set_clock(self, clock: Clock) -> None: ...
+    def restored(self) -> None: ...
+    def state(self) -> dict[Any, dict[str, Any]]: ...
+    def close(self) -> None: ...

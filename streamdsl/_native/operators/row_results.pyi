@@ -1,0 +1,3 @@
+class BadRow(ValueError):
+    field: str | None
+    def __init__(self, message: str, field: str | None = None) -> None: ...

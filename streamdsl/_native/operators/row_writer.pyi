@@ -1,0 +1,8 @@
+from typing import Any
+
+from streamdsl._native.operators.row import RowShape
+
+class RowWriter:
+    shape: RowShape
+    n: int
+    def __init__(self, operator: str, schema: Any, source: RowShape | None = None, keyed: bool = False) -> None: ...

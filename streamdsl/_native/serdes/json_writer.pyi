@@ -1,0 +1,3 @@
+import pyarrow as pa
+
+def json_lines(record_batch: pa.RecordBatch) -> bytes: ...

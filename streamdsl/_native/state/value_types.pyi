@@ -1,0 +1,3 @@
+class ValueType:
+    text: str
+    immutable: bool

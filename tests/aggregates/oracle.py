@@ -1,0 +1,197 @@
+"""What aggregates, frames and windows must answer, in plain Python: slow, and written independently of the library."""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def rank(value: Any) -> tuple[int, Any]:
+    """Return a key by which values order: NaN is the greatest number; strings order by their bytes."""
+    if isinstance(value, float) and math.isnan(value):
+        return (1, 0.0)
+    return (0, value.encode() if isinstance(value, str) else value)
+
+
+def values(rows: Iterable[Row], column: str) -> list[Any]:
+    return [row[column] for row in rows if row[column] is not None]
+
+
+def welford(numbers: Sequence[float]) -> tuple[int, float, float]:
+    n, mean, m2 = 0, 0.0, 0.0
+    for number in numbers:
+        x = float(number)
+        n += 1
+        distance = x - mean
+        mean += distance / n
+        m2 += distance * (x - mean)
+    return n, mean, m2
+
+
+def total(numbers: Iterable[Any], zero: Any) -> Any:
+    result = zero
+    for number in numbers:
+        result = result + number
+    return result
+
+
+def variance(numbers: Sequence[float], ddof: int) -> float | None:
+    n, _, m2 = welford(numbers)
+    return m2 / (n - ddof) if n > ddof else None
+
+
+def deviation(numbers: Sequence[float], ddof: int) -> float | None:
+    result = variance(numbers, ddof)
+    if result is None:
+        return None
+    return math.nan if result < 0 else math.sqrt(result)      # the squares of huge numbers overflow
+
+
+def smallest(found: Sequence[Any]) -> Any:
+    return min(found, key=rank) if found else None
+
+
+def largest(found: Sequence[Any]) -> Any:
+    return max(found, key=rank) if found else None
+
+
+def best_by(rows: Iterable[Row], column: str, by: str, largest_first: bool) -> Any:
+    complete = [row for row in rows if row[column] is not None and row[by] is not None]
+    if not complete:
+        return None
+    choose = max if largest_first else min      # both keep the first of equal ones
+    return choose(complete, key=lambda row: rank(row[by]))[column]
+
+
+def top(rows: Iterable[Row], column: str, by: str, n: int) -> list[Any] | None:
+    complete = [row for row in rows if row[column] is not None and row[by] is not None]
+    ordered = sorted(complete, key=lambda row: rank(row[by]), reverse=True)      # stable: ties by arrival
+    return [row[column] for row in ordered[:n]] or None
+
+
+def distinct(found: Iterable[Any]) -> int:
+    return len({"nan" if isinstance(value, float) and math.isnan(value) else value for value in found})
+
+
+#: name of the output column → its value over the rows of a frame or window, in order of arrival
+EXPECTED: dict[str, Callable[[Sequence[Row]], Any]] = {
+    "n": len,
+    "n_i": lambda rows: len(values(rows, "i")),
+    "sum_i": lambda rows: sum(values(rows, "i")),
+    "sum_f": lambda rows: total(values(rows, "f"), 0.0),
+    "sum_b": lambda rows: sum(values(rows, "b")),
+    "min_i": lambda rows: smallest(values(rows, "i")),
+    "max_f": lambda rows: largest(values(rows, "f")),
+    "min_f": lambda rows: smallest(values(rows, "f")),
+    "max_s": lambda rows: largest(values(rows, "s")),
+    "min_b": lambda rows: smallest(values(rows, "b")),
+    "mean_i": lambda rows: welford(values(rows, "i"))[1] if values(rows, "i") else None,
+    "mean_f": lambda rows: welford(values(rows, "f"))[1] if values(rows, "f") else None,
+    "std_f": lambda rows: deviation(values(rows, "f"), 0),
+    "var_i": lambda rows: variance(values(rows, "i"), 1),
+    "first_s": lambda rows: next(iter(values(rows, "s")), None),
+    "last_f": lambda rows: (values(rows, "f") or [None])[-1],
+    "list_s": lambda rows: values(rows, "s") or None,
+    "list_f": lambda rows: values(rows, "f") or None,
+    "unique_s": lambda rows: distinct(values(rows, "s")),
+    "unique_f": lambda rows: distinct(values(rows, "f")),
+    "max_by": lambda rows: best_by(rows, "s", "f", True),
+    "min_by": lambda rows: best_by(rows, "i", "s", False),
+    "top": lambda rows: top(rows, "s", "i", 2),
+    "some": lambda rows: sum(values([row for row in rows if row["b"]], "i")),
+    "joined": lambda rows: "".join(values(rows, "s")) if values(rows, "s") else None,
+}
+
+
+def same(value: Any) -> Any:
+    """Return a form that compares equal exactly when the bits do (0.0 is not -0.0), NaN included."""
+    if isinstance(value, float):
+        return "nan" if math.isnan(value) else value.hex()
+    if isinstance(value, list):
+        return [same(one) for one in value]
+    if isinstance(value, dict):
+        return {name: same(one) for name, one in value.items()}
+    return value
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A record, or (row is None) the watermark that arrived."""
+
+    time: int
+    row: Row | None
+
+
+def framed(arrivals: Sequence[Arrival], size: int | None, exclude: bool) -> tuple[list[Row], list[Row]]:
+    """Return, for each record in order, the expected aggregates; and the rows that were late. `size` None: expanding."""
+    watermark = -(2**63)
+    history: dict[str, list[tuple[int, Row]]] = {}
+    results, late = [], []
+    for arrival in arrivals:
+        if arrival.row is None:
+            watermark = max(watermark, arrival.time)
+            continue
+        time, row = arrival.time, arrival.row
+        if size is not None and time <= watermark:
+            late.append(row)
+            continue
+        earlier = history.setdefault(row["k"], [])
+        visible = [old for at, old in earlier if size is None or time - size < at <= time]
+        if not exclude:
+            visible = [*visible, row]
+        results.append(row | {name: expected(visible) for name, expected in EXPECTED.items()})
+        earlier.append((time, row))
+    return results, late
+
+
+@dataclass(frozen=True)
+class Windowed:
+    """What a window operator gives: closed rows in order, update rows in order, late rows, refusals."""
+
+    closed: list[Row]
+    updates: list[Row]
+    late: list[Row]
+    refusals: int
+
+
+def starts_of(time: int, size: int, every: int, offset: int) -> list[int]:
+    last = (time - offset) // every * every + offset
+    return [start for start in range(last - size, last + 1, 1) if (start - offset) % every == 0 and start <= time < start + size]
+
+
+def windowed(arrivals: Sequence[Arrival], size: int, every: int, offset: int, grace: int) -> Windowed:
+    watermark = -(2**63)
+    held: dict[tuple[int, bytes], list[Row]] = {}
+    result = Windowed([], [], [], 0)
+    refusals = 0
+
+    def row_of(start: int, rows: list[Row]) -> Row:
+        bounds = {"k": rows[0]["k"], "window_start": start, "window_end": start + size, "time": start + size - 1}
+        return bounds | {name: expected(rows) for name, expected in EXPECTED.items()}
+
+    def close(reached: int) -> None:
+        for start, key in sorted(held):
+            if start + size - 1 + grace <= reached:
+                result.closed.append(row_of(start, held.pop((start, key))))
+
+    for arrival in arrivals:
+        if arrival.row is None:
+            watermark = max(watermark, arrival.time)
+            close(watermark)
+            continue
+        taken = False
+        for start in starts_of(arrival.time, size, every, offset):
+            if watermark >= start + size - 1 + grace:
+                refusals += 1
+                continue
+            rows = held.setdefault((start, arrival.row["k"].encode()), [])
+            rows.append(arrival.row)
+            result.updates.append(row_of(start, rows))
+            taken = True
+        if not taken:
+            result.late.append(arrival.row)
+    close(2**63 - 1)
+    return Windowed(result.closed, result.updates, result.late, refusals)

@@ -1,0 +1,110 @@
+"""Timers per key, time and name."""
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamdsl._native.event_time.timers import EVENT, PROCESSING, TimerService
+from streamdsl._native.state.store import StateStore
+
+LOW, HIGH = -(2**63), 2**63 - 1
+
+
+def service():
+    return TimerService(StateStore("task", 8).add_table("timers", "op"))
+
+
+def due(timers, now, clock=EVENT):
+    return list(iter(lambda: timers.pop_due(clock, now), None))
+
+
+def test_timers_fire_in_order_of_time_key_and_name():
+    timers = service()
+    for key, time, name in ((b"b", 5, ""), (b"a", 5, "z"), (b"a", 5, "a"), (b"c", -7, ""), (b"a", 6, ""), (b"ab", 5, "")):
+        timers.set(key, 0, time, name)
+    assert due(timers, 5) == [(b"c", -7, ""), (b"a", 5, "a"), (b"a", 5, "z"), (b"ab", 5, ""), (b"b", 5, "")]
+    assert due(timers, 5) == []
+    assert due(timers, HIGH) == [(b"a", 6, "")]
+    assert timers.fired == 6
+
+
+def test_a_timer_that_is_set_twice_fires_once():
+    timers = service()
+    timers.set(b"k", 0, 5)
+    timers.set(b"k", 0, 5)
+    assert len(due(timers, 5)) == 1
+    timers.set(b"k", 0, 5)
+    assert len(due(timers, 5)) == 1
+
+
+def test_a_cancelled_timer_does_not_fire():
+    timers = service()
+    timers.set(b"k", 0, 5, "x")
+    assert timers.cancel(b"k", 5, "x")
+    assert not timers.cancel(b"k", 5, "x")
+    assert not timers.cancel(b"k", 5, "y")
+    assert due(timers, 9) == []
+    timers.set(b"k", 0, 5, "x")
+    timers.cancel(b"k", 5, "x")
+    timers.set(b"k", 0, 5, "x")
+    assert due(timers, 9) == [(b"k", 5, "x")]
+
+
+def test_a_timer_set_during_an_advance_takes_its_place_in_it():
+    timers = service()
+    timers.set(b"k", 0, 1)
+    timers.set(b"k", 0, 3)
+    fired = [timers.pop_due(EVENT, 10)]
+    timers.set(b"k", 0, 2)
+    timers.set(b"k", 0, 11)
+    assert fired + due(timers, 10) == [(b"k", 1, ""), (b"k", 2, ""), (b"k", 3, "")]
+
+
+def test_the_clocks_are_apart():
+    timers = service()
+    timers.set(b"k", 0, 5, "", PROCESSING)
+    timers.set(b"k", 0, 5, "", EVENT)
+    assert due(timers, 5, EVENT) == [(b"k", 5, "")]
+    assert due(timers, 5, PROCESSING) == [(b"k", 5, "")]
+
+
+def test_timers_come_back_from_their_table():
+    table = StateStore("task", 8).add_table("timers", "op")
+    first = TimerService(table)
+    for time, name in ((LOW, "é"), (HIGH, ""), (0, "n" * 300)):
+        first.set(b"\x00\xff", 3, time, name)
+        first.set(b"", 3, time, name, PROCESSING)
+    first.cancel(b"", 0, "n" * 300, PROCESSING)
+    second = TimerService(table)
+    second.restored()
+    assert due(second, HIGH) == [(b"\x00\xff", LOW, "é"), (b"\x00\xff", 0, "n" * 300), (b"\x00\xff", HIGH, "")]
+    assert due(second, HIGH, PROCESSING) == [(b"", LOW, "é"), (b"", HIGH, "")]
+
+
+def test_timers_that_are_put_off_again_and_again_do_not_pile_up():
+    timers = service()
+    for time in range(10_000):
+        timers.set(b"k", 0, time)
+        timers.cancel(b"k", time - 1)
+    assert timers.pending() == [(EVENT, 9_999, b"k", "")]
+    assert due(timers, 10_000) == [(b"k", 9_999, "")]
+
+
+KEYS, TIMES, NAMES = st.sampled_from([b"", b"a", b"ab"]), st.integers(-3, 9), st.sampled_from(["", "x"])
+
+
+@given(st.lists(st.tuples(st.sampled_from(["set", "cancel", "advance", "restore"]), KEYS, TIMES, NAMES), max_size=60))
+def test_timers_answer_as_a_set_does(steps):
+    timers, expected = service(), set()
+    for step, key, time, name in steps:
+        if step == "set":
+            timers.set(key, 0, time, name)
+            expected.add((time, key, name))
+        elif step == "cancel":
+            assert timers.cancel(key, time, name) == ((time, key, name) in expected)
+            expected.discard((time, key, name))
+        elif step == "restore":
+            timers.restored()
+        else:
+            now = sorted(timer for timer in expected if timer[0] <= time)
+            assert due(timers, time) == [(found, at, called) for at, found, called in now]
+            expected -= set(now)
+    assert timers.pending() == [(EVENT, *timer) for timer in sorted(expected)]
