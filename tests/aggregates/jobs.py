@@ -108,5 +108,5 @@ def timed(drawn: list[Arrival]) -> list[Arrival]:
 
 def rising(drawn: list[Arrival]) -> list[Arrival]:
     """Put the records in order of time."""
-    records = sorted((arrival for arrival in drawn if arrival.row is not None), key=lambda arrival: arrival.time)
-    return [next(iter_records) if arrival.row is not None else arrival for iter_records in [iter(records)] for arrival in drawn]
+    records = iter(sorted((arrival for arrival in drawn if arrival.row is not None), key=lambda arrival: arrival.time))
+    return [arrival if arrival.row is None else next(records) for arrival in drawn]

@@ -110,3 +110,11 @@ def test_frames_answer_as_plain_python_does(frame, exclude, sent, cuts, restore)
 @given(st.booleans(), arrivals(st.integers(0, 200)).map(rising), CUTS)
 def test_ordered_rows_take_the_short_way_to_the_same_answers(exclude, sent, cuts):
     check(rolling, exclude, sent, cuts, None)
+
+
+def test_an_error_names_the_record_even_behind_late_ones():
+    driver = driven(lambda keyed: keyed.with_columns(total=col("i").sum().over(rolling(10))))
+    send(driver, [Arrival(5, None)])
+    with pytest.raises(DataError) as raised:
+        send(driver, [Arrival(1, row(i=1)), Arrival(6, row(i=2**63 - 1)), Arrival(2, row(i=1)), Arrival(7, row(i=1))])
+    assert (raised.value.__cause__.row, raised.value.field) == (3, "total")

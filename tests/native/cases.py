@@ -79,7 +79,7 @@ class Signature:
     op: str
     kind: str
     args: tuple[str, ...]
-    params: st.SearchStrategy[tuple[Any, ...]] = st.just(())
+    params: st.SearchStrategy[tuple[Any, ...]] = field(default_factory=lambda: st.just(()))
 
     def __str__(self) -> str:
         return f"{self.op}({','.join(self.args)})->{self.kind}"

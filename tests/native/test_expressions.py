@@ -15,7 +15,7 @@ from streamdsl.physical.node import ProgramSpec
 from tests.native.cases import SIGNATURES, Builder, Signature, applications, check, record_batches, trees
 from tests.native.reference import Refused, evaluate
 
-RELAXED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+RELAXED = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 @pytest.mark.parametrize("signature", SIGNATURES, ids=str)
@@ -27,7 +27,7 @@ def test_operation(signature: Signature, data: st.DataObject, record_batch: pa.R
     check(ProgramSpec(tuple(builder.instructions), (output,)), record_batch)
 
 
-@settings(RELAXED, max_examples=600)
+@settings(RELAXED, max_examples=200)
 @given(data=st.data())
 def test_trees_and_programs_that_are_used_again(data: st.DataObject) -> None:
     builder = Builder()
@@ -39,7 +39,7 @@ def test_trees_and_programs_that_are_used_again(data: st.DataObject) -> None:
         check(spec, record_batch, program)
 
 
-@settings(RELAXED, max_examples=400)
+@settings(RELAXED, max_examples=120)
 @given(data=st.data(), record_batch=record_batches())
 def test_select_keeps_the_rows_where_it_is_true(data: st.DataObject, record_batch: pa.RecordBatch) -> None:
     builder = Builder()

@@ -29,12 +29,8 @@ cdef extern from * nogil:
     SD_BINARY(sd_and, uint8_t, uint8_t, x & y)
     SD_BINARY(sd_or, uint8_t, uint8_t, x | y)
     """
-    void loop_and "sd_and"(
-        const void* left, int left_constant, const void* right, int right_constant, void* target, const int32_t* rows, int64_t m
-    ) noexcept
-    void loop_or "sd_or"(
-        const void* left, int left_constant, const void* right, int right_constant, void* target, const int32_t* rows, int64_t m
-    ) noexcept
+    Binary loop_and "sd_and"
+    Binary loop_or "sd_or"
 
 
 # and, or -----------------------------------------------------------------------------------------------------

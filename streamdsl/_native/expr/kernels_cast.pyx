@@ -4,15 +4,10 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from streamdsl._native.expr.ops cimport (
-    OP_CAST_BOOL,
     OP_CAST_F64,
-    OP_CAST_I64,
     OP_CAST_STR,
-    OP_CAST_U64,
     OP_CHECK_RANGE,
     OP_PARSE_BOOL,
-    OP_PARSE_F64,
-    OP_PARSE_I64,
 )
 from streamdsl._native.expr.vector cimport (
     Frame,
@@ -20,7 +15,6 @@ from streamdsl._native.expr.vector cimport (
     Kernel,
     Vector,
     Writer,
-    fail,
     own_valid,
     row_at,
     text,

@@ -2,7 +2,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from streamdsl._native.expr.elementwise cimport Binary
+from streamdsl._native.expr.elementwise cimport Binary, Unary
 from streamdsl._native.expr.ops cimport (
     OP_EQ,
     OP_GE,
@@ -70,9 +70,9 @@ cdef extern from * nogil:
     SD_UNARY(sd_is_finite, double, uint8_t, fabs(x) <= 1.7976931348623157e308)
     """
     Binary compare_loop "sd_compare_loop"(int kind, int which) noexcept
-    void loop_not "sd_not"(const void* values, void* target, const int32_t* rows, int64_t m) noexcept
-    void loop_is_nan "sd_is_nan"(const void* values, void* target, const int32_t* rows, int64_t m) noexcept
-    void loop_is_finite "sd_is_finite"(const void* values, void* target, const int32_t* rows, int64_t m) noexcept
+    Unary loop_not "sd_not"
+    Unary loop_is_nan "sd_is_nan"
+    Unary loop_is_finite "sd_is_finite"
 
 
 cdef Kernel compare_kernel(int op) noexcept:
@@ -180,7 +180,7 @@ cdef int test_null(Frame* frame, Instruction* ins, Vector* args, Vector* out) ex
     target = <uint8_t*>out.col.values
     for i in range(frame.m):
         row = row_at(frame, i)
-        target[row] = wanted if valid == NULL else (valid[row] == wanted)
+        target[row] = wanted if valid == NULL else ((valid[row] != 0) == wanted)
     return 0
 
 

@@ -298,8 +298,8 @@ cdef int neg_abs_sign(Frame* frame, Instruction* ins, Vector* args, Vector* out)
 
 cdef double power_of_ten(int64_t digits) noexcept nogil:
     cdef double power = 1.0
-    cdef int64_t i
-    for i in range(digits):
+    cdef int64_t _i
+    for _i in range(digits):
         power *= 10.0                        # exact up to 10**22
     return power
 
@@ -351,11 +351,11 @@ cdef int round_half_even(Frame* frame, Instruction* ins, Vector* args, Vector* o
 
 cdef int round_whole(Frame* frame, Instruction* ins, Vector* args, Vector* out) except -1 nogil:
     """To tens, hundreds ... (digits below zero)."""
-    cdef int64_t i, row
+    cdef int64_t _i, i, row
     cdef uint64_t x, power = 1, rest, limit
     cdef bint negative, signed = ins.kind == KIND_I64
     vector_alloc(frame, out, ins.kind)
-    for i in range(-ins.whole if ins.whole >= -19 else 0):
+    for _i in range(-ins.whole if ins.whole >= -19 else 0):
         power *= 10
     for i in range(frame.m):
         row = row_at(frame, i)

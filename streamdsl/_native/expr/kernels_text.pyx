@@ -16,7 +16,6 @@ from streamdsl._native.expr.vector cimport (
     row_at,
     text,
     text_size,
-    to_f64,
     writer_end,
     writer_finish,
     writer_free,

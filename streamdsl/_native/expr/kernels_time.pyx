@@ -4,7 +4,6 @@ from libc.stdint cimport INT64_MIN, int64_t
 from streamdsl._native.expr.ops cimport (
     OP_DT_DATE,
     OP_DT_DAY,
-    OP_DT_DAY_OF_YEAR,
     OP_DT_HOUR,
     OP_DT_MILLISECOND,
     OP_DT_MINUTE,

@@ -28,7 +28,6 @@ from streamdsl._native.flow.batch cimport (
     KIND_F64,
     KIND_I64,
     KIND_STR,
-    KIND_U64,
     column_alloc,
     column_alloc_valid,
     is_valid,

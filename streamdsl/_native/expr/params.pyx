@@ -2,7 +2,7 @@
 import re
 
 from cpython.ref cimport PyObject
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -15,7 +15,7 @@ from streamdsl._native.expr.kernels_time cimport time_kernel
 from streamdsl._native.expr.lookup cimport Table, lookup_kernel, table_free, table_new, table_set_values
 from streamdsl._native.expr.ops cimport *
 from streamdsl._native.expr.vector cimport Instruction, Kernel, is_null_constant, vector_clear, vector_null
-from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64, column_alloc
+from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64
 
 cdef object KIND_NAMES = ("none", "bool", "i64", "u64", "f64", "str")
 cdef object FIXED_SPEC = re.compile(r"\.(\d{1,2})f", re.ASCII)
@@ -215,7 +215,6 @@ cdef int set_object(Instruction* ins, tuple params, list keep) except -1:
 
 
 cdef int set_literal(Instruction* ins, value) except -1:
-    cdef bytes data
     cdef Table* table
     vector_null(&ins.constant, ins.kind)
     if value is None:

@@ -2,7 +2,7 @@
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset, strcmp
+from libc.string cimport memset, strcmp
 
 import pyarrow as pa
 
@@ -17,7 +17,6 @@ from streamdsl._native.flow.batch cimport (
     Buffer,
     batch_new,
     batch_release,
-    batch_retain,
     batch_slice,
     batch_take,
     buffer_new,

@@ -75,9 +75,7 @@ def to_canonical(record_batch: pa.RecordBatch, types: list[pa.DataType]) -> pa.R
         return record_batch
     if len(found) != len(types):
         raise TypeError(f"the record batch has {len(found)} columns, not {len(types)}")
-    arrays = [
-        _named(_inward, record_batch.schema.names[i], record_batch.column(i), type_) for i, type_ in enumerate(types)
-    ]
+    arrays = [_named(_inward, record_batch.schema.names[i], record_batch.column(i), type_) for i, type_ in enumerate(types)]
     return _batch(arrays, pa.schema(zip(record_batch.schema.names, (array.type for array in arrays), strict=True)), record_batch)
 
 
@@ -93,15 +91,13 @@ def from_canonical(record_batch: pa.RecordBatch, schema: pa.Schema) -> pa.Record
         return record_batch
     if len(schema) != record_batch.num_columns:
         raise TypeError(f"the record batch has {record_batch.num_columns} columns, not {len(schema)}")
-    arrays = [
-        _named(_outward, field.name, record_batch.column(i), field.type) for i, field in enumerate(schema)
-    ]
+    arrays = [_named(_outward, field.name, record_batch.column(i), field.type) for i, field in enumerate(schema)]
     return _batch(arrays, schema, record_batch)
 
 
 def _batch(arrays: list[Any], schema: pa.Schema, source: pa.RecordBatch) -> pa.RecordBatch:
     if not arrays:
-        return source                        # a record batch without columns still has rows
+        return source  # a record batch without columns still has rows
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
@@ -143,7 +139,7 @@ def _inward(array: Any, type_: pa.DataType) -> Any:
         texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in plain_values(array)]
         return pa.array(texts, pa.string())
     if pa.types.is_integer(type_) and source != type_:
-        array = array.cast(type_)            # a value outside a narrow type is an error here, not at the sink
+        array = array.cast(type_)  # a value outside a narrow type is an error here, not at the sink
     elif pa.types.is_floating(type_) and pa.types.is_integer(source):
         return array.cast(pa.float64(), safe=False)
     elif type_ == pa.float32():
@@ -180,7 +176,7 @@ def _time_inward(array: Any, type_: pa.DataType) -> Any:
     elif pa.types.is_date(source):
         array = array.cast(pa.timestamp("ms"))
     elif pa.types.is_integer(source):
-        return array.cast(pa.int64())        # whole numbers are milliseconds
+        return array.cast(pa.int64())  # whole numbers are milliseconds
     elif not _is_time(source):
         raise TypeError(f"{source} is not a time")
     return _in_ms(array)
@@ -311,10 +307,7 @@ def _is_list(type_: pa.DataType) -> bool:
 
 def _is_bytes(type_: pa.DataType) -> bool:
     return bool(
-        pa.types.is_binary(type_)
-        or pa.types.is_large_binary(type_)
-        or pa.types.is_fixed_size_binary(type_)
-        or type_ == pa.binary_view()
+        pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_fixed_size_binary(type_) or type_ == pa.binary_view()
     )
 
 

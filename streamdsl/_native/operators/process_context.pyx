@@ -73,6 +73,11 @@ cdef class Timer:
     def __init__(self, int64_t time, str name, str clock):
         self.time, self.name, self.clock = time, name, clock
 
+    @property
+    def timestamp(self):
+        """The same as `time`: what `ctx.timestamp` is while the timer is handled."""
+        return self.time
+
     def __repr__(self):
         return f"Timer(time={self.time}, name={self.name!r}, clock={self.clock!r})"
 

@@ -10,7 +10,6 @@ from libc.string cimport memcpy
 from streamdsl._native.flow.arrow cimport column_from_arrow
 from streamdsl._native.flow.batch cimport (
     KIND_BOOL,
-    KIND_F64,
     KIND_I64,
     KIND_STR,
     KIND_U64,

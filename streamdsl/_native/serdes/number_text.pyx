@@ -1,5 +1,5 @@
 """See number_text.pxd for what each function promises."""
-from libc.math cimport fabs, isinf, isnan
+from libc.math cimport fabs, isnan
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, strtod

@@ -233,9 +233,10 @@ cdef class Task:
             sink.commit(checkpoint_id)
 
     def close(self):
-        """Close the sink writers."""
-        for sink in self.keep[4]:
-            sink.close()
+        """Close what the operators hold: sink writers, processors."""
+        for operator in self.operators:
+            if hasattr(operator, "close"):
+                operator.close()
 
     def metrics(self):
         """Return the task's figures and those of its operators."""
