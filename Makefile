@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 STAMP := $(VENV)/.installed
 NATIVE := $(shell find streamdsl/_native -name '*.pyx' -o -name '*.pxd')
 BUILT := $(VENV)/.built
@@ -36,7 +37,7 @@ bench: $(BUILT)
 	$(BIN)/python benchmarks/fraud.py
 
 wheel: $(STAMP)
-	$(BIN)/pip wheel --no-deps -w dist .
+	$(BIN)/pip wheel -q --no-deps --no-build-isolation -w dist .
 	$(BIN)/python setup.py -q sdist
 
 $(STAMP): pyproject.toml

@@ -1,6 +1,7 @@
 """Builds the native modules. Everything else about the package stands in pyproject.toml."""
 import os
 import pathlib
+import subprocess
 import sys
 import sysconfig
 
@@ -34,8 +35,8 @@ class BuildNative(build_ext):
         if not header.exists():
             sys.exit(f"streamdsl needs the header Python.h ({header} does not exist); on Debian: apt install python3-dev")
         try:
-            self.compiler.spawn([*self.compiler.compiler_so[:1], "--version"])
-        except Exception:
+            subprocess.run([self.compiler.compiler_so[0], "--version"], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
             name = self.compiler.compiler_so[0] if self.compiler.compiler_so else "cc"
             sys.exit(f"streamdsl needs a C compiler ({name} did not run); on Debian: apt install gcc")
         self.parallel = self.parallel or os.cpu_count()

@@ -56,7 +56,7 @@ class StringFunctions:
         return call("str_replace", self.expr, params=(old, new))
 
     def split_part(self, separator: str, index: int) -> Expr:
-        """Part number `index` (from 0) between separators; null if there are fewer."""
+        """Part number `index` (from 0) between separators; "" if there are fewer."""
         if not separator:
             raise TopologyError("str.split_part needs a separator")
         return call("str_split_part", self.expr, params=(separator, index))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 from streamdsl._native.state.restore import load_store
 from streamdsl._native.state.store import StateStore

@@ -16,7 +16,8 @@ from streamdsl._native.operators.filter import FilterOperator
 from streamdsl._native.operators.frame import FrameOperator
 from streamdsl._native.operators.key_encode import KeyEncodeOperator
 from streamdsl._native.operators.key_lookup import KeyDecoder, KeyLookup
-from streamdsl._native.operators.process import ProcessOperator, WindowProcessOperator
+from streamdsl._native.operators.process import ProcessOperator
+from streamdsl._native.operators.process_window import WindowProcessOperator
 from streamdsl._native.operators.project import ProjectOperator
 from streamdsl._native.operators.python_function import PythonFunctionOperator
 from streamdsl._native.operators.reduce import ReduceOperator, window_reduce

@@ -10,6 +10,7 @@ import pyarrow as pa
 from streamdsl._native.event_time.clock import ManualClock
 from streamdsl.compiler import compile
 from streamdsl.config import Config
+from streamdsl.connectors.base import Sink, Source
 from streamdsl.dsl.topology import Topology
 from streamdsl.errors import StreamError, TopologyError
 from streamdsl.runtime.environment import MemoryEnvironment
@@ -75,7 +76,7 @@ class TopologyTestDriver:
 
     def _start(self, parallelism: int) -> Job:
         config = Config(parallelism=parallelism, **self._options)
-        bind = {**self._sources, **self._sinks}
+        bind: dict[str, Source | Sink] = {**self._sources, **self._sinks}
         plans = compile(self.topology, parallelism=parallelism, bind=bind, strict_names=config.strict_names)
         job = Job(plans.physical, config, self._storage, clock=self.clock, seed=self._seed)
         job.open()

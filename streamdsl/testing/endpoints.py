@@ -56,7 +56,8 @@ class DriverSource(Source):
         if isinstance(rows, pa.Table):
             rows = rows.combine_chunks().to_batches()[0] if rows.num_rows else pa.RecordBatch.from_pylist([], schema=schema)
         if isinstance(rows, pa.RecordBatch):
-            return self._checked(pa.RecordBatch.from_arrays([rows.column(n).cast(schema.field(n).type) for n in schema.names], schema=schema))
+            columns = [rows.column(name).cast(schema.field(name).type) for name in schema.names]
+            return self._checked(pa.RecordBatch.from_arrays(columns, schema=schema))
         values = [_mapping(row) for row in rows]
         for row in values:
             unknown = set(row) - set(schema.names)
@@ -121,8 +122,7 @@ class _LogReader(SplitReader):
         return pa.RecordBatch.from_arrays(arrays, names=self.columns)
 
     def position(self, chunk: Chunk, rows: int) -> Json:
-        start = chunk.position
-        assert isinstance(start, Mapping)
+        start: dict[str, int] = dict(chunk.position)  # type: ignore[arg-type]
         if chunk.rows.num_rows == 0:
             return start
         if rows == chunk.rows.num_rows:
@@ -142,7 +142,9 @@ class DriverSink(Sink):
 
     def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
         """Cut the list to the length in the checkpoint and append to it."""
-        del self.rows[state["length"] if isinstance(state, Mapping) else 0 :]
+        length = state["length"] if isinstance(state, Mapping) else 0
+        assert isinstance(length, int)
+        del self.rows[length:]
         return _ListWriter(self)
 
     def take(self) -> list[tuple[int, dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 import os
 
+import pyarrow as pa
 import pytest
 
 from streamdsl import Processor, Topology, col, count, expanding, lit, memory, rolling, tumbling
@@ -57,7 +58,7 @@ def table():
 class Quiet(Processor):
     """Says so 60 ms after the last record of a key."""
 
-    output = {"key": str, "seen": int, "due": int}
+    output = pa.schema([("key", pa.string()), ("seen", pa.int64()), ("due", pa.int64())])
 
     def open(self, ctx):
         self.seen = ctx.state.value("seen", int)

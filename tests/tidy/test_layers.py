@@ -57,7 +57,7 @@ def imports(path: Path) -> set[str]:
 def layer_of(name: str) -> str:
     if name.startswith("connectors.base"):
         return "connectors.base"
-    return name.split(".")[0]
+    return name.partition(".")[0]
 
 
 def python_files():

@@ -51,7 +51,8 @@ def body(path: Path, function: str) -> str:
     lines = path.read_text().splitlines()
     start = next(i for i, line in enumerate(lines) if re.match(rf"(cdef )?class {owner}\b", line))
     first = next(i for i in range(start, len(lines)) if re.match(rf"    (cp?def|def) .*\b{name}\(", lines[i]))
-    end = next((i for i in range(first + 1, len(lines)) if re.match(r"( {0,4})\S", lines[i]) and not lines[i].startswith("    )")), len(lines))
+    after = (i for i in range(first + 1, len(lines)) if re.match(r" {0,4}\S", lines[i]) and not lines[i].startswith("    )"))
+    end = next(after, len(lines))
     return "\n".join(lines[first:end])
 
 

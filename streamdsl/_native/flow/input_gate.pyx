@@ -1,5 +1,4 @@
 """The inputs of a task. The gate does not know why an input is blocked: the task tells it."""
-from cpython.ref cimport PyObject
 from libc.stdlib cimport calloc, free
 
 

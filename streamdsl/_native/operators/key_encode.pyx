@@ -4,12 +4,12 @@ One string column encodes as its bytes, as Kafka's StringSerializer does, so tha
 by it. Everything else is tagged and injective: a tag, then eight bytes big-endian, or a length and the bytes.
 A null component makes a null key; −0.0 is 0.0; every NaN is one key.
 """
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from streamdsl._native.flow.batch cimport (
-    KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64, SYS_KEY, SYS_SLOT, StringBuilder, batch_share, column_clear,
+    KIND_BOOL, KIND_F64, KIND_STR, KIND_U64, SYS_KEY, SYS_SLOT, StringBuilder, batch_share, column_clear,
     column_share, is_valid,
     strings_append_null, strings_end_row, strings_finish, strings_init, strings_reserve,
 )

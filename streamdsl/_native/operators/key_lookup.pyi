@@ -1,11 +1,11 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from streamdsl._native.operators.base import Operator
 from streamdsl._native.state.key_table import KeyTable
 
 class KeyDecoder:
     kinds: list[str]
-    def __init__(self, kinds: list[str]) -> None: ...
+    def __init__(self, kinds: Sequence[str]) -> None: ...
     def key_of(self, key: bytes) -> object: ...
 
 class KeyLookup(Operator):

@@ -5,8 +5,8 @@ from libc.string cimport memcpy
 
 from streamdsl._native.flow.batch cimport (
     KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64, SYS_KEY, SYS_SLOT, Batch, StringBuilder, batch_release,
-    batch_share, batch_take, column_alloc, column_share, i64, strings_append, strings_end_row, strings_finish,
-    strings_free, strings_init, strings_reserve,
+    batch_share, batch_take, column_alloc, column_share, i64, strings_append, strings_finish,
+    strings_init,
 )
 from streamdsl._native.state.key_table cimport RowHeader
 
@@ -18,8 +18,9 @@ KINDS = {"bool": KIND_BOOL, "i64": KIND_I64, "u64": KIND_U64, "f64": KIND_F64, "
 cdef class KeyDecoder:
     """Key bytes back to columns; `kinds` are the physical kinds of the key's components."""
 
-    def __init__(self, list kinds):
+    def __init__(self, kinds):
         cdef int i
+        kinds = list(kinds)
         self.kinds = kinds
         self.n_components = len(kinds)
         self.plain = kinds == ["str"]
@@ -33,7 +34,7 @@ cdef class KeyDecoder:
         free(self.component_kinds)
 
     cdef int decode(self, KeyTable table, const int64_t* slots, int64_t n, Column* out) except -1 nogil:
-        cdef int k, skip
+        cdef int k
         cdef int64_t row
         for k in range(self.n_components):
             if self.component_kinds[k] == KIND_STR:

@@ -9,7 +9,7 @@ from libc.string cimport memmove, memset
 from streamdsl._native.flow.batch cimport (
     SYS_KEY, Batch, Column, batch_release, batch_retain, batch_take,
 )
-from streamdsl._native.flow.channel cimport BARRIER, RECORDS, STATUS, WATERMARK, Channel
+from streamdsl._native.flow.channel cimport RECORDS, STATUS, WATERMARK, Channel
 from streamdsl._native.state.murmur2 cimport shard_of
 
 

@@ -20,7 +20,6 @@ from streamdsl._native.state.state_field cimport SWEEP_ROWS, Scope, StateField
 from streamdsl._native.operators.process_context import (
     CLOCK_NAMES, instance_of, next_on_grid, open_processor, overrides, split_name,
 )
-from streamdsl._native.operators.process_window import WindowProcessOperator  # noqa: F401
 
 cdef enum:
     FLUSH_ROWS = 4096        # rows that timers make before they are sent on

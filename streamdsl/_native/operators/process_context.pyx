@@ -1,6 +1,6 @@
 """See process_context.pxd; the words are explained in `streamdsl.processor.Context`."""
 from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
 
 from streamdsl._native.event_time.timers cimport CLOCK_EVENT, CLOCK_PROCESSING
 from streamdsl._native.operators.row cimport (

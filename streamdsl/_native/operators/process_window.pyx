@@ -1,6 +1,6 @@
 """A user's Processor on windows: the rows of each key and window, handed over when the window closes."""
 cimport cython
-from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t
 from libc.stdlib cimport free, malloc
 
 from streamdsl._native.event_time.clock cimport Clock
@@ -8,7 +8,7 @@ from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, Batch, batch_relea
 from streamdsl._native.includes.clock cimport wall_ms
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.process_context cimport Context, KeyReader, new_context
-from streamdsl._native.operators.row cimport Row, row_new
+from streamdsl._native.operators.row cimport row_new
 from streamdsl._native.operators.row_block cimport RowBlock, RowBlockField
 from streamdsl._native.operators.row_results cimport RESULT_ROWS, result_kind
 from streamdsl._native.operators.row_writer cimport RowWriter

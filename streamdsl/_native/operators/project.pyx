@@ -1,7 +1,7 @@
 """Chooses, renames and computes columns."""
 from libc.stdlib cimport calloc, free
 
-from streamdsl._native.flow.batch cimport Batch, batch_release, batch_share, column_share
+from streamdsl._native.flow.batch cimport Batch, batch_share, column_share
 
 
 cdef class ProjectOperator(Operator):

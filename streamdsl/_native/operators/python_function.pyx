@@ -1,11 +1,11 @@
 """Python functions on a stream without state: map, flat_map, filter, peek, and whole batches."""
 from cpython.ref cimport Py_REFCNT
-from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t
+from libc.stdint cimport INT64_MIN, int32_t, int64_t
 from libc.stdlib cimport free, malloc
 cimport cython
 
 from streamdsl._native.flow.batch cimport (
-    KIND_NONE, SYS_COUNT, SYS_TIME, Batch, batch_release, batch_retain, batch_take, i64,
+    SYS_TIME, Batch, batch_retain, batch_take, i64,
 )
 from streamdsl._native.operators.arrow_rows cimport ArrowRows
 from streamdsl._native.operators.row cimport Row, row_new

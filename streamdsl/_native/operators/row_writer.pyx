@@ -15,7 +15,7 @@ from streamdsl._native.flow.batch cimport (
     strings_finish, strings_free, strings_init,
 )
 from streamdsl._native.operators.row cimport (
-    VALUE_BOOL, VALUE_BYTES, VALUE_DATE, VALUE_DECIMAL, VALUE_DURATION, VALUE_FLOAT, VALUE_INT, VALUE_JSON, VALUE_STR,
+    VALUE_BOOL, VALUE_BYTES, VALUE_DATE, VALUE_DECIMAL, VALUE_DURATION, VALUE_FLOAT, VALUE_INT, VALUE_STR,
     VALUE_TIMESTAMP, VALUE_UINT64, Row, column_value,
 )
 from streamdsl._native.operators.row_results cimport (

@@ -4,7 +4,7 @@ from libc.string cimport memset
 
 from streamdsl._native.flow.arrow cimport batch_to_arrow, column_to_arrow
 from streamdsl._native.flow.batch cimport (
-    SYS_TIME, batch_concat, batch_new, batch_release, batch_retain, batch_share, column_share,
+    SYS_TIME, batch_concat, batch_release, batch_retain, batch_share, column_share,
 )
 
 import pyarrow as pa

@@ -303,17 +303,17 @@ cdef Py_ssize_t checked_count(CodecCursor* cursor, uint64_t n, int bytes_each, i
 
 
 cdef list next_list(CodecCursor* cursor, uint64_t count, int depth):
-    cdef Py_ssize_t i, n = checked_count(cursor, count, 1, depth)
+    cdef Py_ssize_t _, n = checked_count(cursor, count, 1, depth)
     cdef list out = []
-    for i in range(n):
+    for _ in range(n):
         out.append(decode_next(cursor, depth + 1))
     return out
 
 
 cdef dict next_dict(CodecCursor* cursor, uint64_t count, int depth):
-    cdef Py_ssize_t i, n = checked_count(cursor, count, 2, depth)
+    cdef Py_ssize_t _, n = checked_count(cursor, count, 2, depth)
     cdef dict out = {}
-    for i in range(n):
+    for _ in range(n):
         key = decode_next(cursor, depth + 1)
         value = decode_next(cursor, depth + 1)
         try:

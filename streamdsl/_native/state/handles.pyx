@@ -41,7 +41,9 @@ cdef int64_t duration_ms(object value) except? -1:
             at = match.end()
         if at == len(text) and at > 0:
             return total
-    raise ValueError(f"{value!r} is not a duration; write \"100ms\", \"60s\", \"5m\", \"1h\", \"2d\", a timedelta, or an int of milliseconds")
+    raise ValueError(
+        f"{value!r} is not a duration; write \"100ms\", \"60s\", \"5m\", \"1h\", \"2d\", a timedelta, or an int of milliseconds"
+    )
 
 
 cdef class Handle:
@@ -381,9 +383,9 @@ cdef class StateDeclarations:
         """Declare a list for each key."""
         return self.declare(STATE_LIST, name, None, type, ttl, clock)
 
-    def map(self, str name, key_type, value_type, *, ttl=None, str clock="event"):
+    def map(self, str name, key_type, item_type, *, ttl=None, str clock="event"):
         """Declare a dict for each key."""
-        return self.declare(STATE_MAP, name, key_type, value_type, ttl, clock)
+        return self.declare(STATE_MAP, name, key_type, item_type, ttl, clock)
 
     cdef object declare(self, int kind, str name, object key_type, object type, object ttl, str clock):
         cdef StateSpec spec = StateSpec.__new__(StateSpec)

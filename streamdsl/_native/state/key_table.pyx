@@ -7,9 +7,9 @@ misses of a group overlap.
 import os
 
 cimport cython
-from libc.stdint cimport INT64_MAX, uint32_t
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
 from streamdsl._native.state.key_hash cimport hash_bytes, huge_alloc, prefetch, same_bytes
 from streamdsl._native.state.murmur2 cimport shard_of

@@ -297,7 +297,6 @@ cdef class Scope:
         cdef int64_t slot = self.sweep_at
         cdef Cell* cells
         cdef int i
-        cdef bint found
         cdef StateSpec spec
         if not self.field.any_ttl:
             return 0

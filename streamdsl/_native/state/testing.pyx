@@ -98,7 +98,7 @@ cdef class TableView:
         cdef bytes values = b"".join(keys)
         cdef const char* data = values
         cdef int64_t n = len(keys)
-        cdef int64_t i
+        cdef int64_t i, _
         cdef int64_t at
         cdef timespec start, end
         cdef int32_t* offsets = <int32_t*>malloc((n + 1) * sizeof(int32_t))
@@ -109,7 +109,7 @@ cdef class TableView:
                 offsets[i + 1] = offsets[i] + <int32_t>len(keys[i])
             with nogil:
                 clock_gettime(CLOCK_MONOTONIC, &start)
-                for i in range(rounds):
+                for _ in range(rounds):
                     at = 0
                     while at < n:
                         self.table.lookup_batch(data, offsets + at, batch if n - at > batch else n - at, slots + at)

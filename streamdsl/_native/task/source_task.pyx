@@ -181,7 +181,7 @@ cdef class SourceTask(Task):
         return got
 
     def _refill(self, Split split):
-        spec, types = self.spec
+        types = self.spec[1]
         chunk = split.reader.read(self.chunk_rows)
         if chunk is None:
             self._dry(split)

@@ -3,7 +3,7 @@
 Somebody else decides when `step` is called: a worker thread, a seeded scheduler, a test driver.
 """
 from cpython.ref cimport PyObject
-from libc.stdint cimport INT64_MAX, INT64_MIN
+from libc.stdint cimport INT64_MIN
 from libc.stdlib cimport calloc, free
 
 from streamdsl._native.flow.batch cimport batch_release

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TextIO
 
 import pyarrow as pa
-from streamdsl._native.serdes.json_writer import json_lines
 
+from streamdsl._native.serdes.json_writer import json_lines
 from streamdsl.connectors.base import Json, Sink, SinkWriter
 from streamdsl.errors import TopologyError
 from streamdsl.schema import Schema

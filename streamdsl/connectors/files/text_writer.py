@@ -10,8 +10,8 @@ from typing import Final, cast
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-from streamdsl._native.serdes.json_writer import json_lines
 
+from streamdsl._native.serdes.json_writer import json_lines
 from streamdsl.connectors.base import Json, SinkWriter
 from streamdsl.errors import ConnectorError
 from streamdsl.schema import Schema
