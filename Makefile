@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 NATIVE := $(shell find streamdsl/_native -name '*.pyx' -o -name '*.pxd')
 BUILT := $(VENV)/.built
 
-.PHONY: demo demo-crash test lint crash simulate bench wheel clean
+.PHONY: demo demo-crash test lint crash simulate bench wheel check-wheel clean
 
 demo: $(BUILT)
 	$(BIN)/python examples/fraud/topology.py --rate 20000
@@ -37,6 +37,7 @@ bench: $(BUILT)
 	$(BIN)/python benchmarks/fraud.py
 
 wheel: $(STAMP)
+	rm -rf dist
 	$(BIN)/pip wheel -q --no-deps --no-build-isolation -w dist .
 	$(BIN)/python setup.py -q sdist
 
@@ -53,6 +54,13 @@ $(BUILT): $(STAMP) setup.py $(NATIVE)
 	@echo "streamdsl: building the native modules (in parallel, about a minute the first time)"
 	@$(BIN)/python setup.py -q build_ext --inplace
 	@touch $(BUILT)
+
+# Both distributions build, and install where nothing else is.
+check-wheel: wheel
+	rm -rf build/clean && $(PYTHON) -m venv build/clean/wheel && $(PYTHON) -m venv build/clean/sdist
+	build/clean/wheel/bin/pip install --disable-pip-version-check -q dist/*.whl
+	build/clean/sdist/bin/pip install --disable-pip-version-check -q dist/*.tar.gz
+	for kind in wheel sdist; do (cd build/clean && $$kind/bin/python ../../tests/packaging/smoke.py) || exit 1; done
 
 clean:
 	rm -rf build dist *.egg-info $(VENV)
