@@ -1,4 +1,5 @@
 """Builds the native modules. Everything else about the package stands in pyproject.toml."""
+
 import os
 import pathlib
 import subprocess

@@ -74,8 +74,10 @@ class _LoopedReader(SplitReader):
         }
         self.table = pa.table(
             {
-                name: given[name] if name in given
-                else table.column(name) if name in table.column_names
+                name: given[name]
+                if name in given
+                else table.column(name)
+                if name in table.column_names
                 else pa.nulls(n, source.schema.field(name).type)
                 for name in columns
             }
@@ -169,7 +171,9 @@ def main() -> None:
     topology = example.topology if arguments.rules == "declarative" else example.build("processors")
     with tempfile.TemporaryDirectory() as state_dir:
         config = Config(
-            parallelism=arguments.parallelism, state_backend=arguments.state, state_dir=state_dir,
+            parallelism=arguments.parallelism,
+            state_backend=arguments.state,
+            state_dir=state_dir,
             checkpoint_interval=arguments.checkpoint_interval,
         )
         began, cpu = time.perf_counter(), time.process_time()

@@ -190,9 +190,7 @@ class Context(Protocol):
         In `process_batch`, `key` says to which of `keys` the row belongs.
         """
 
-    def set_timer(
-        self, at: int | datetime.datetime, name: str = "", *, clock: Clock = "event", every: Duration | None = None
-    ) -> None:
+    def set_timer(self, at: int | datetime.datetime, name: str = "", *, clock: Clock = "event", every: Duration | None = None) -> None:
         """Call `on_timer` for this key when the clock passes `at`. Setting (time, name) twice is one call.
 
         With `every` the timer is set anew each time it fires, on the grid `at + n * every`; firings that were missed are one.

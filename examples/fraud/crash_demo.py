@@ -69,9 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         subprocess.run(command(directory / "expected.jsonl", directory / "calm", "--quiet"), check=True)
         expected = alerts(directory / "expected.jsonl")
         print(f"now at {asked.rate} records a second, with {asked.kills} kills", flush=True)
-        arguments = command(
-            directory / "alerts.jsonl", directory / "state", "--rate", asked.rate, "--checkpoint-interval", "500ms", *quiet
-        )
+        arguments = command(directory / "alerts.jsonl", directory / "state", "--rate", asked.rate, "--checkpoint-interval", "500ms", *quiet)
         run_and_kill(arguments, asked.kills, random.Random(asked.seed))
         found = alerts(directory / "alerts.jsonl")
     twice = sum(1 for times in found.values() if times > 1)

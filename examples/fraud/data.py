@@ -36,9 +36,7 @@ _MAX_DELAY_MS: Final = 2_000
 _TYPES: Final = ("payment", "payment", "payment", "payment", "withdrawal", "transfer", "deposit")
 _CHANNELS: Final = ("pos", "pos", "web", "mobile", "mobile", "atm", "branch")
 _CATEGORIES: Final = ("food", "food", "fuel", "health", "home", "leisure", "clothes", "travel", "services", "")
-_COLUMNS: Final = (
-    "transaction_id,account_number,event_time,amount,currency,transaction_type,city,country,channel,category"
-)
+_COLUMNS: Final = "transaction_id,account_number,event_time,amount,currency,transaction_type,city,country,channel,category"
 
 #: Incidents of each kind for 100,000 transactions; a kind in capitals is fraud and named for the rule it should meet.
 _INCIDENTS: Final = {
@@ -102,9 +100,7 @@ def default_directory() -> Path:
     return Path(cache or Path.home() / ".cache") / "streamdsl" / "fraud"
 
 
-def generate(
-    directory: Path, transactions: int = TRANSACTIONS, accounts: int = ACCOUNTS, seed: int = SEED
-) -> Sample:
+def generate(directory: Path, transactions: int = TRANSACTIONS, accounts: int = ACCOUNTS, seed: int = SEED) -> Sample:
     """Write transactions of so many accounts and the truth about them; return where they are."""
     directory.mkdir(parents=True, exist_ok=True)
     found = _named(directory)
@@ -120,9 +116,7 @@ def generate(
 def read_truth(path: Path) -> dict[int, Planted]:
     """Return what is fraud, by transaction id."""
     with path.open(newline="") as file:
-        return {
-            int(row["transaction_id"]): Planted(int(row["incident"]), row["kind"]) for row in csv.DictReader(file)
-        }
+        return {int(row["transaction_id"]): Planted(int(row["incident"]), row["kind"]) for row in csv.DictReader(file)}
 
 
 def _named(directory: Path) -> Sample:
@@ -147,9 +141,7 @@ class _Event(NamedTuple):
     fraud: Planted | None
 
 
-def _transactions(
-    count: int, accounts: int, chance: random.Random
-) -> tuple[list[tuple[str, str]], dict[int, Planted]]:
+def _transactions(count: int, accounts: int, chance: random.Random) -> tuple[list[tuple[str, str]], dict[int, Planted]]:
     people = [_account(number, chance) for number in range(accounts)]
     kinds = [kind for kind, often in _INCIDENTS.items() for _ in range(math.ceil(often * count / 100_000))]
     sizes = [_extra(kind, chance) for kind in kinds]
@@ -227,9 +219,7 @@ def _extra(kind: str, chance: random.Random) -> int:
     return {"slow burst": 2, "GEO_IMPOSSIBLE": 1, "flight": 1}.get(kind, 0)
 
 
-def _incident(
-    fraud: Planted, size: int, host: _Event, person: _Account, chance: random.Random
-) -> Iterator[_Event]:
+def _incident(fraud: Planted, size: int, host: _Event, person: _Account, chance: random.Random) -> Iterator[_Event]:
     """Yield what an incident adds to, or puts in the place of, the transaction `host`."""
     kind = fraud.kind
 
@@ -263,10 +253,7 @@ def _elsewhere(person: _Account, chance: random.Random, but: str | None = None) 
 def distance_km(a: tuple[float, float], b: tuple[float, float]) -> float:
     """Return the great-circle distance of two places, on a sphere of 6371.0 km."""
     lat_a, lat_b = math.radians(a[0]), math.radians(b[0])
-    h = (
-        math.sin((lat_b - lat_a) / 2) ** 2
-        + math.cos(lat_a) * math.cos(lat_b) * math.sin(math.radians(b[1] - a[1]) / 2) ** 2
-    )
+    h = math.sin((lat_b - lat_a) / 2) ** 2 + math.cos(lat_a) * math.cos(lat_b) * math.sin(math.radians(b[1] - a[1]) / 2) ** 2
     return 2 * 6371.0 * math.asin(math.sqrt(h))
 
 

@@ -51,9 +51,7 @@ def impossible_travel(transactions: KeyedStream, *, max_kmh: float = 900, min_km
     city, before = col("city"), col("previous_city")
     moved = transactions.with_columns(previous_city=city.lag(), previous_time=col("event_time").lag())
     moved = moved.filter(city != before).with_columns(
-        distance_km=haversine_km(
-            before.replace(LATITUDE), before.replace(LONGITUDE), city.replace(LATITUDE), city.replace(LONGITUDE)
-        ),
+        distance_km=haversine_km(before.replace(LATITUDE), before.replace(LONGITUDE), city.replace(LATITUDE), city.replace(LONGITUDE)),
         seconds=greatest((col("event_time") - col("previous_time")).abs() / 1000, 1.0),
     )
     km, seconds = col("distance_km"), col("seconds")

@@ -145,14 +145,18 @@ def _without(manifest: Manifest, drop_state: Collection[str]) -> Manifest:
         for table in stored.description["tables"]:
             if not table["fields"] and _dropped(table["name"], drop_state):
                 continue
-            kept = [
-                {**field, "name": "", "layout": ""} if _dropped(field["name"], drop_state) else field for field in table["fields"]
-            ]
+            kept = [{**field, "name": "", "layout": ""} if _dropped(field["name"], drop_state) else field for field in table["fields"]]
             tables.append({**table, "fields": kept})
         stores.append(StoreEntry(stored.name, stored.backend, stored.shards, {"tables": tables}, stored.files))
     return Manifest(
-        job=manifest.job, checkpoint_id=manifest.checkpoint_id, finished=manifest.finished, shards=manifest.shards,
-        sources=manifest.sources, operators=manifest.operators, shard_watermarks=manifest.shard_watermarks, stores=tuple(stores),
+        job=manifest.job,
+        checkpoint_id=manifest.checkpoint_id,
+        finished=manifest.finished,
+        shards=manifest.shards,
+        sources=manifest.sources,
+        operators=manifest.operators,
+        shard_watermarks=manifest.shard_watermarks,
+        stores=tuple(stores),
     )
 
 
@@ -161,7 +165,10 @@ def _tables(stored: StoreEntry) -> list[_Table]:
     try:
         tables = [
             _Table(
-                _id(table["id"]), _text(table["kind"]), _text(table["name"]), _text(table["key"]),
+                _id(table["id"]),
+                _text(table["kind"]),
+                _text(table["name"]),
+                _text(table["key"]),
                 {_id(field["id"]): (_text(field["name"]), _text(field["layout"])) for field in table["fields"]},
             )
             for table in stored.description["tables"]

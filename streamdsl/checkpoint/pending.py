@@ -102,6 +102,12 @@ class PendingCheckpoint:
             for name, owner in sorted(self._stores.items())
         )
         return Manifest(
-            job=job, checkpoint_id=self.id, finished=self.finished, shards=shards, sources=sources, operators=operators,
-            shard_watermarks=watermarks, stores=stores,
+            job=job,
+            checkpoint_id=self.id,
+            finished=self.finished,
+            shards=shards,
+            sources=sources,
+            operators=operators,
+            shard_watermarks=watermarks,
+            stores=stores,
         )

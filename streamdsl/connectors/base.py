@@ -3,6 +3,7 @@
 The runtime never asks a connector for more than what stands here. Positions and writer states are plain JSON values:
 they are kept in the checkpoint's manifest.
 """
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod

@@ -46,9 +46,7 @@ class Grouping:
         return f"{self.scope}{self.name or automatic}"
 
 
-def aggregated(
-    grouping: Grouping, columns: Sequence[Expr], name: str | Expr | None, named: dict[str, Any]
-) -> tuple[Node, str]:
+def aggregated(grouping: Grouping, columns: Sequence[Expr], name: str | Expr | None, named: dict[str, Any]) -> tuple[Node, str]:
     """Return the node of aggregates, and its arguments as text."""
     state, named = state_name(name, named)
     grouping = replace(grouping, name=state)
@@ -56,9 +54,7 @@ def aggregated(
     reserved = (*grouping.keys, "op") if grouping.window is None else (*grouping.keys, "window_start", "window_end")
     for item in items:
         if item.name in reserved:
-            raise TopologyError(
-                f"{grouping.verb}: the column {item.name!r} is there already", remedy="give the aggregate another name"
-            )
+            raise TopologyError(f"{grouping.verb}: the column {item.name!r} is there already", remedy="give the aggregate another name")
     direct = {item.name: item.value for item in items if isinstance(item.value, Aggregation)}
     values = {item.name: ColumnRef(item.name) if item.name in direct else item.value for item in items}
     taken = (*grouping.node.schema.names, *values)
@@ -82,9 +78,7 @@ def _aggregate_node(grouping: Grouping, made: tuple[TypedAggregate, ...], name: 
     named = grouping.name is not None
     if grouping.window is None:
         return AggregateNode(inputs=(grouping.node,), where=here(), name=name, named=named, aggregates=made)
-    return WindowAggregateNode(
-        inputs=(grouping.node,), where=here(), name=name, named=named, window=grouping.window, aggregates=made
-    )
+    return WindowAggregateNode(inputs=(grouping.node,), where=here(), name=name, named=named, window=grouping.window, aggregates=made)
 
 
 def reduced(grouping: Grouping, function: Callable[[Any, Any], Any], errors: ErrorPolicy) -> Node:

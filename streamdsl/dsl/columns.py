@@ -218,8 +218,7 @@ def aggregate_items(verb: str, positional: Sequence[Any], named: dict[str, Any])
 def automatic_name(kind: str, keys: Sequence[str], items: Sequence[Item], window: str = "") -> str:
     """Return the automatic name of an aggregation's state."""
     columns = "+".join(
-        item.name if not isinstance(item.value, Aggregation) or slug_of(item.value) == item.name
-        else f"{item.name}_{slug_of(item.value)}"
+        item.name if not isinstance(item.value, Aggregation) or slug_of(item.value) == item.name else f"{item.name}_{slug_of(item.value)}"
         for item in items
     )
     return slug([kind, "+".join(keys) or "all", columns, window])

@@ -38,9 +38,7 @@ class KeyedStream(Stream):
     def window(self, window: Frame) -> FramedStream: ...
 
     @overload
-    def window(
-        self, window: Window, *, grace: Duration = 0, emit: str = "close", late: str = "late"
-    ) -> WindowedStream: ...
+    def window(self, window: Window, *, grace: Duration = 0, emit: str = "close", late: str = "late") -> WindowedStream: ...
 
     def window(
         self, window: Frame | Window, *, grace: Duration = 0, emit: str = "close", late: str = "late"
@@ -93,9 +91,7 @@ class KeyedStream(Stream):
         node, _ = aggregated(self._grouping("count", name), (), name, {"count": count()})
         return Table(self._topology, node, self.keys, self._says("count", arguments(name=name)))
 
-    def reduce(
-        self, function: Callable[[Any, Any], Any], *, name: str | None = None, errors: ErrorPolicy = "fail"
-    ) -> Table:
+    def reduce(self, function: Callable[[Any, Any], Any], *, name: str | None = None, errors: ErrorPolicy = "fail") -> Table:
         """Unite the rows of each key two by two: ``function(so_far, row)`` returns a row of the same columns."""
         node = reduced(self._grouping("reduce", name), function, errors)
         return Table(self._topology, node, self.keys, self._says("reduce", arguments(function, name=name)))
@@ -130,9 +126,7 @@ class FramedStream(KeyedStream):
         """Refused, as `aggregate`."""
         raise self._one_row_each("count")
 
-    def reduce(
-        self, function: Callable[[Any, Any], Any], *, name: str | None = None, errors: ErrorPolicy = "fail"
-    ) -> Table:
+    def reduce(self, function: Callable[[Any, Any], Any], *, name: str | None = None, errors: ErrorPolicy = "fail") -> Table:
         """Refused, as `aggregate`."""
         raise self._one_row_each("reduce")
 

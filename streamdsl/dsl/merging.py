@@ -28,9 +28,7 @@ def merged(nodes: Sequence[Node]) -> Node:
         for field in first.fields
         if not field.hidden
         or all(
-            field.name in node.schema
-            and node.schema.field(field.name).hidden
-            and node.schema.field(field.name).type == field.type
+            field.name in node.schema and node.schema.field(field.name).hidden and node.schema.field(field.name).type == field.type
             for node in nodes
         )
     ]

@@ -101,9 +101,7 @@ class NativeOperator:
     outputs: tuple[tuple[str, Schema], ...] = field(default=())
 
 
-def native(
-    factory: Callable[[], Any], *, output: Any = None, outputs: Mapping[str, Any] | None = None
-) -> NativeOperator:
+def native(factory: Callable[[], Any], *, output: Any = None, outputs: Mapping[str, Any] | None = None) -> NativeOperator:
     """Wrap a factory of native operators for `process` (experimental).
 
     Parameters

@@ -200,17 +200,13 @@ class Stream:
 
     # Python functions ------------------------------------------------------------------------------------------
 
-    def _function(
-        self: S, mode: Mode, function: Callable[..., Any], output: Any, errors: ErrorPolicy, verb: str = ""
-    ) -> S:
+    def _function(self: S, mode: Mode, function: Callable[..., Any], output: Any, errors: ErrorPolicy, verb: str = "") -> S:
         verb = verb or mode
         if not callable(function):
             raise TopologyError(f"{verb} needs a function, not {function!r}")
         schema = None if output is None else Schema.of(output)
         policy = checked_policy(errors, verb)
-        node = PythonFunctionNode(
-            inputs=(self._node,), where=here(), mode=mode, function=function, output=schema, errors=policy
-        )
+        node = PythonFunctionNode(inputs=(self._node,), where=here(), mode=mode, function=function, output=schema, errors=policy)
         shown = None if policy == "fail" else policy
         return self._next(node, self._says(verb, arguments(function, errors=shown)))
 
@@ -231,15 +227,11 @@ class Stream:
         """Make any number of rows of each row; the rows have no key afterwards. Arguments as `map`."""
         return self._plain_function("flat_map", function, schema, errors)
 
-    def map_batches(
-        self, function: Callable[[pa.RecordBatch], pa.RecordBatch], *, schema: Any, errors: ErrorPolicy = "fail"
-    ) -> Stream:
+    def map_batches(self, function: Callable[[pa.RecordBatch], pa.RecordBatch], *, schema: Any, errors: ErrorPolicy = "fail") -> Stream:
         """Make a record batch of each record batch, of the same number of rows. Arguments as `map`."""
         return self._plain_function("batches", function, schema, errors, "map_batches")
 
-    def _plain_function(
-        self, mode: Mode, function: Callable[..., Any], schema: Any, errors: ErrorPolicy, verb: str = ""
-    ) -> Stream:
+    def _plain_function(self, mode: Mode, function: Callable[..., Any], schema: Any, errors: ErrorPolicy, verb: str = "") -> Stream:
         if schema is None:
             raise TopologyError(f"{verb or mode} needs schema=, the columns of the new rows")
         result = self._plain(self._node, self._written)
@@ -399,4 +391,3 @@ class Stream:
         from streamdsl import launch
 
         return launch.collect(self, config, bind, limit=n)
-

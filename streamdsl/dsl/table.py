@@ -54,8 +54,7 @@ class Table:
     def to_stream(self) -> Stream:
         """Return the changes; the column `op` says "add", "replace" or "withdraw"."""
         outputs = tuple(
-            dataclasses.replace(output, hidden=False) if output.name == CHANGE.name else output
-            for output in passed(self._node.schema)
+            dataclasses.replace(output, hidden=False) if output.name == CHANGE.name else output for output in passed(self._node.schema)
         )
         node = ProjectNode(inputs=(self._node,), where=here(), outputs=outputs)
         return Stream(self._topology, node, Written("to_stream", "", self._written))

@@ -132,9 +132,7 @@ class Topology:
         timestamp, disorder, idle_timeout, errors, name
             As for `stream`. The table's state has the name of the source.
         """
-        node = self._read(
-            "table", source, timestamp=timestamp, disorder=disorder, idle_timeout=idle_timeout, errors=errors, name=name
-        )
+        node = self._read("table", source, timestamp=timestamp, disorder=disorder, idle_timeout=idle_timeout, errors=errors, name=name)
         keys = (key,) if isinstance(key, str) else tuple(key)
         rows = Stream(self, node, Written("table", arguments(source, key=key, timestamp=timestamp, name=name)))
         keyed = rows.key_by(*keys)._node

@@ -64,9 +64,7 @@ class WindowedStream:
         node, _ = aggregated(self._grouping("count", name), (), name, {"count": count()})
         return self._result(node, "count", arguments(name=name))
 
-    def reduce(
-        self, function: Callable[[Any, Any], Any], *, name: str | None = None, errors: ErrorPolicy = "fail"
-    ) -> Stream:
+    def reduce(self, function: Callable[[Any, Any], Any], *, name: str | None = None, errors: ErrorPolicy = "fail") -> Stream:
         """Unite the rows of each key and window two by two: ``function(so_far, row)`` returns a row."""
         node = reduced(self._grouping("reduce", name), function, errors)
         return self._result(node, "reduce", arguments(function, name=name))

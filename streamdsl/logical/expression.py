@@ -323,10 +323,7 @@ def text_of(node: Expression) -> str:
         return f'{text_of(node.argument)}.alias("{node.name}")'
     if isinstance(node, Aggregation):
         return _aggregation_text(node)
-    args = [
-        f"({text_of(arg)})" if node.op in (*_INFIX, "neg", "not") and _is_infix(arg) else text_of(arg)
-        for arg in node.args
-    ]
+    args = [f"({text_of(arg)})" if node.op in (*_INFIX, "neg", "not") and _is_infix(arg) else text_of(arg) for arg in node.args]
     return _call_text(node.op, args, node.params)
 
 

@@ -21,9 +21,4 @@ class MergeNode(Node):
     @cached_property
     def schema(self) -> Schema:
         rows = zip(*(node.schema.fields for node in self.inputs), strict=True)
-        return Schema(
-            tuple(
-                Field(same[0].name, same[0].type, any(f.nullable for f in same), all(f.hidden for f in same))
-                for same in rows
-            )
-        )
+        return Schema(tuple(Field(same[0].name, same[0].type, any(f.nullable for f in same), all(f.hidden for f in same)) for same in rows))

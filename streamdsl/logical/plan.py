@@ -167,8 +167,7 @@ def _check_states(plan: LogicalPlan, strict_names: bool) -> None:
         other = seen.setdefault(node.name, node)
         if other is not node:
             raise TopologyError(
-                f"two operators keep their state under the name {node.name!r}: "
-                f"{other.verb} and {node.verb}{_places(other, node)}",
+                f"two operators keep their state under the name {node.name!r}: {other.verb} and {node.verb}{_places(other, node)}",
                 remedy="give one of them another name with name=",
             )
 

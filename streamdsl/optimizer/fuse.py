@@ -53,9 +53,7 @@ def _fused_projects(node: ProjectNode, below: ProjectNode) -> Node:
     # What the first computes and the second does not read would no longer be computed, nor fail.
     if any(may_fail(output.value) for output in below.outputs if output.name not in used):
         return node
-    outputs = tuple(
-        dataclasses.replace(output, value=substitute(output.value, below.by_name)) for output in node.outputs
-    )
+    outputs = tuple(dataclasses.replace(output, value=substitute(output.value, below.by_name)) for output in node.outputs)
     if sum(output.value.weight for output in outputs) > MAX_WEIGHT:
         return node
     return dataclasses.replace(node, inputs=below.inputs, outputs=outputs)

@@ -75,6 +75,4 @@ class Stages:
 
     def built(self) -> tuple[Stage, ...]:
         """Return the finished stages."""
-        return tuple(
-            Stage(stage.id, stage.parallelism, tuple(stage.edges), tuple(stage.operators)) for stage in self._stages
-        )
+        return tuple(Stage(stage.id, stage.parallelism, tuple(stage.edges), tuple(stage.operators)) for stage in self._stages)

@@ -59,9 +59,7 @@ class _Lowering:
     def lower(self) -> physical.PhysicalPlan:
         for node in self.plan.nodes:
             self.places[id(node)] = self._place(node)
-        return physical.PhysicalPlan(
-            self.plan.name, self.parallelism, SHARDS, self.stages.built(), self.plan.state_names
-        )
+        return physical.PhysicalPlan(self.plan.name, self.parallelism, SHARDS, self.stages.built(), self.plan.state_names)
 
     def _place(self, node: Node) -> Place:
         if isinstance(node, SourceNode):
@@ -117,9 +115,7 @@ class _Lowering:
         number = self.plan.numbers[id(node)]
         keys = tuple(schema.index(key) for key in node.keys)
         encoded = upstream.add(
-            physical.PhysicalKeyEncode(
-                name=f"key_encode.{number}", inputs=(upstream.reads(place),), schema=schema, keys=keys
-            )
+            physical.PhysicalKeyEncode(name=f"key_encode.{number}", inputs=(upstream.reads(place),), schema=schema, keys=keys)
         )
         stage = upstream if self.parallelism == 1 else self.stages.new(self.parallelism)
         lookup = stage.add(
@@ -166,9 +162,7 @@ def _tags(node: Node) -> tuple[tuple[str, Schema], ...]:
 def _window(window: Window | None) -> physical.WindowSpec | None:
     if window is None:
         return None
-    return physical.WindowSpec(
-        window.kind, window.size_ms, window.every_ms, window.offset_ms, window.grace_ms, window.emit
-    )
+    return physical.WindowSpec(window.kind, window.size_ms, window.every_ms, window.offset_ms, window.grace_ms, window.emit)
 
 
 def _source(node: SourceNode) -> physical.PhysicalSource:
@@ -196,9 +190,7 @@ def _filter(node: FilterNode, rows: Schema, common: _Common) -> physical.Physica
 
 
 def _counter(node: CounterNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
-    return physical.PhysicalCounter(
-        **common, metric=node.metric, predicate=lower_expressions([node.predicate], rows)
-    )
+    return physical.PhysicalCounter(**common, metric=node.metric, predicate=lower_expressions([node.predicate], rows))
 
 
 def _project(node: ProjectNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
@@ -208,9 +200,7 @@ def _project(node: ProjectNode, rows: Schema, common: _Common) -> physical.Physi
 
 
 def _python(node: PythonFunctionNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
-    return physical.PhysicalPython(
-        **common, mode=node.mode, function=node.function, input_schema=rows, errors=_policy(node.errors)
-    )
+    return physical.PhysicalPython(**common, mode=node.mode, function=node.function, input_schema=rows, errors=_policy(node.errors))
 
 
 def _frame(node: FrameNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
@@ -220,18 +210,14 @@ def _frame(node: FrameNode, rows: Schema, common: _Common) -> physical.PhysicalO
 
 def _aggregate(node: AggregateNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
     arguments, aggregates = lower_aggregates(node.aggregates, rows)
-    return physical.PhysicalAggregate(
-        **common, key_schema=node.key_schema, arguments=arguments, aggregates=aggregates
-    )
+    return physical.PhysicalAggregate(**common, key_schema=node.key_schema, arguments=arguments, aggregates=aggregates)
 
 
 def _window_aggregate(node: WindowAggregateNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
     arguments, aggregates = lower_aggregates(node.aggregates, rows)
     window = _window(node.window)
     assert window is not None
-    return physical.PhysicalWindowAggregate(
-        **common, key_schema=node.key_schema, window=window, arguments=arguments, aggregates=aggregates
-    )
+    return physical.PhysicalWindowAggregate(**common, key_schema=node.key_schema, window=window, arguments=arguments, aggregates=aggregates)
 
 
 def _reduce(node: ReduceNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:

@@ -58,9 +58,7 @@ def lower_expressions(expressions: Sequence[Typed], schema: Schema) -> ProgramSp
     return ProgramSpec(builder.program().instructions, outputs)
 
 
-def lower_aggregates(
-    aggregates: Sequence[TypedAggregate], schema: Schema
-) -> tuple[ProgramSpec, tuple[AggregateSpec, ...]]:
+def lower_aggregates(aggregates: Sequence[TypedAggregate], schema: Schema) -> tuple[ProgramSpec, tuple[AggregateSpec, ...]]:
     """Return the program of all that aggregates read, and the aggregates over its outputs."""
     builder = ProgramBuilder(schema)
     specs = tuple(_aggregate(made, builder) for made in aggregates)

@@ -3,6 +3,7 @@
 A plan is a list of stages. A stage is a chain of operators that call one another directly; it runs as
 `parallelism` identical tasks. Stages are joined by edges, which become channels.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -81,7 +81,11 @@ class _TaskBuilder:
     """Builds one task: operators in order, then what connects them."""
 
     def __init__(
-        self, plan: node.PhysicalPlan, stage: node.Stage, index: int, channels: dict[tuple[int, int], list[list[Channel]]],
+        self,
+        plan: node.PhysicalPlan,
+        stage: node.Stage,
+        index: int,
+        channels: dict[tuple[int, int], list[list[Channel]]],
         environment: Environment,
     ) -> None:
         self.plan, self.stage, self.index, self.channels, self.environment = plan, stage, index, channels, environment

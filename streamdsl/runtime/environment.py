@@ -75,9 +75,7 @@ class JobEnvironment:
 
     def owners(self, deployment: Deployment) -> list[StoreOwner]:
         """Return what manifests say about the stores."""
-        return [
-            StoreOwner(task, store.name, self.backend, shards, store.describe()) for task, (store, shards) in self._stores.items()
-        ]
+        return [StoreOwner(task, store.name, self.backend, shards, store.describe()) for task, (store, shards) in self._stores.items()]
 
     def load(self, deployment: Deployment, restored: Manifest | None, drop_state: Collection[str], listener: Listener) -> None:
         """Fill the stores from the checkpoint and start their writers.

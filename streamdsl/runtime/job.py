@@ -79,15 +79,26 @@ class Job:
                 return
             self._check(restored)
             environment = Environment(
-                config=self.config, clock=self.clock, listener=self.listener, new_store=self.environment.new_store, seed=self._seed,
-                sources=restored.sources if restored else {}, operators=restored.operators if restored else {},
+                config=self.config,
+                clock=self.clock,
+                listener=self.listener,
+                new_store=self.environment.new_store,
+                seed=self._seed,
+                sources=restored.sources if restored else {},
+                operators=restored.operators if restored else {},
                 shard_watermarks=restored.shard_watermarks if restored else {},
             )
             self._deployment = deploy(self.plan, environment)
             self._load(restored)
             self.coordinator = Coordinator(
-                self.plan.name, self.plan.shards, [task.id for task in self.tasks], self.environment.owners(self._deployment),
-                self.environment.storage, self._settings(), self, completed=self.environment.completed,
+                self.plan.name,
+                self.plan.shards,
+                [task.id for task in self.tasks],
+                self.environment.owners(self._deployment),
+                self.environment.storage,
+                self._settings(),
+                self,
+                completed=self.environment.completed,
             )
         except BaseException:
             self.environment.close()
@@ -96,8 +107,10 @@ class Job:
     def _settings(self) -> Settings:
         config = self.config
         return Settings(
-            interval_ms=config.checkpoint_interval_ms, timeout_ms=config.checkpoint_timeout_ms,
-            tolerated_failures=config.tolerated_checkpoint_failures, retained=config.retained_checkpoints,
+            interval_ms=config.checkpoint_interval_ms,
+            timeout_ms=config.checkpoint_timeout_ms,
+            tolerated_failures=config.tolerated_checkpoint_failures,
+            retained=config.retained_checkpoints,
         )
 
     def _check(self, restored: Manifest | None) -> None:

@@ -34,7 +34,10 @@ class CheckpointFigures:
     def as_dict(self) -> dict[str, Any]:
         """Return the figures."""
         return {
-            "completed": self.completed, "failed": self.failed, "last_id": self.last_id, "last_duration_ms": self.last_duration_ms,
+            "completed": self.completed,
+            "failed": self.failed,
+            "last_id": self.last_id,
+            "last_duration_ms": self.last_duration_ms,
             "longest_ms": self.longest_ms,
         }
 

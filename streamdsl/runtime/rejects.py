@@ -40,13 +40,20 @@ class RejectPolicy:
             if self.skipped == 1:
                 log.warning(
                     "%s: bad records are skipped (counted as rejected); the first: %s at %s, record %s: %s",
-                    self.spec.name, rejected.reason, rejected.topic, rejected.offset, shown(rejected.raw),
+                    self.spec.name,
+                    rejected.reason,
+                    rejected.topic,
+                    rejected.offset,
+                    shown(rejected.raw),
                 )
         else:
             raise DataError(
                 f"a record cannot be read: {shown(rejected.raw)}",
                 remedy='mend the record, or give the stream errors="skip" or errors=dead_letter(sink)',
-                operator=self.spec.name, topic=rejected.topic, partition=rejected.partition, offset=rejected.offset,
+                operator=self.spec.name,
+                topic=rejected.topic,
+                partition=rejected.partition,
+                offset=rejected.offset,
                 reason=rejected.reason,
             )
 

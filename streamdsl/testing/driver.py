@@ -53,16 +53,22 @@ class TopologyTestDriver:
     """
 
     def __init__(
-        self, topology: Topology, *, parallelism: int = 1, partitions: int = 1, start_ms: int = 0, seed: int | None = None,
-        strict_names: bool = False, batch_rows: int = 4096,
+        self,
+        topology: Topology,
+        *,
+        parallelism: int = 1,
+        partitions: int = 1,
+        start_ms: int = 0,
+        seed: int | None = None,
+        strict_names: bool = False,
+        batch_rows: int = 4096,
     ) -> None:
         self.topology = topology
         self.clock = ManualClock(start_ms)
         self._seed = seed
         self._options: dict[str, Any] = {"strict_names": strict_names, "batch_rows": batch_rows, "state_backend": "memory"}
         self._sources = {
-            name: DriverSource(name, self._schema(name, source), partitions, source.errors)
-            for name, source in topology.sources().items()
+            name: DriverSource(name, self._schema(name, source), partitions, source.errors) for name, source in topology.sources().items()
         }
         self._sinks = {name: DriverSink(name) for name in topology.sinks()}
         self._storage = MemoryEnvironment()

@@ -63,7 +63,9 @@ class DriverSource(Source):
             unknown = set(row) - set(schema.names)
             if unknown:
                 raise DataError(
-                    f"source {self.name!r} has no column {sorted(unknown)[0]!r}", operator=self.name, field=sorted(unknown)[0],
+                    f"source {self.name!r} has no column {sorted(unknown)[0]!r}",
+                    operator=self.name,
+                    field=sorted(unknown)[0],
                     remedy=f"its columns: {', '.join(schema.names)}",
                 )
         try:

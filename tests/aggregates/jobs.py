@@ -1,4 +1,5 @@
 """Small keyed jobs driven through the real tasks, and the data that Hypothesis draws for them."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,5 @@
 """What aggregates, frames and windows must answer, in plain Python: slow, and written independently of the library."""
+
 from __future__ import annotations
 
 import math
@@ -47,7 +48,7 @@ def deviation(numbers: Sequence[float], ddof: int) -> float | None:
     result = variance(numbers, ddof)
     if result is None:
         return None
-    return math.nan if result < 0 else math.sqrt(result)      # the squares of huge numbers overflow
+    return math.nan if result < 0 else math.sqrt(result)  # the squares of huge numbers overflow
 
 
 def smallest(found: Sequence[Any]) -> Any:
@@ -62,13 +63,13 @@ def best_by(rows: Iterable[Row], column: str, by: str, largest_first: bool) -> A
     complete = [row for row in rows if row[column] is not None and row[by] is not None]
     if not complete:
         return None
-    choose = max if largest_first else min      # both keep the first of equal ones
+    choose = max if largest_first else min  # both keep the first of equal ones
     return choose(complete, key=lambda row: rank(row[by]))[column]
 
 
 def top(rows: Iterable[Row], column: str, by: str, n: int) -> list[Any] | None:
     complete = [row for row in rows if row[column] is not None and row[by] is not None]
-    ordered = sorted(complete, key=lambda row: rank(row[by]), reverse=True)      # stable: ties by arrival
+    ordered = sorted(complete, key=lambda row: rank(row[by]), reverse=True)  # stable: ties by arrival
     return [row[column] for row in ordered[:n]] or None
 
 

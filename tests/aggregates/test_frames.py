@@ -1,4 +1,5 @@
 """Frames: one row in, one row out."""
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,9 +34,13 @@ def test_rolling_sees_what_arrived_before_and_is_not_younger():
 
 
 def test_the_current_row_can_be_left_out():
-    driver = driven(lambda keyed: keyed.with_columns(
-        n=count().over(rolling(10, exclude_current=True)), all=count().over(expanding()),
-        mean=col("f").mean().over(expanding(exclude_current=True))))
+    driver = driven(
+        lambda keyed: keyed.with_columns(
+            n=count().over(rolling(10, exclude_current=True)),
+            all=count().over(expanding()),
+            mean=col("f").mean().over(expanding(exclude_current=True)),
+        )
+    )
     send(driver, [Arrival(time, row(f=float(time)) | {"t": time}) for time in (0, 5, 40)])
     assert [(out["n"], out["all"], out["mean"]) for out in driver.read("out")] == [(0, 1, None), (1, 2, 0.0), (0, 3, 2.5)]
 
@@ -86,7 +91,7 @@ def test_many_rows_of_one_key_are_forgotten_as_time_passes():
 
 def check(frame, exclude, sent, cuts, restore):
     size = SIZE if frame is rolling else None
-    made = (rolling(SIZE, exclude_current=exclude) if frame is rolling else expanding(exclude_current=exclude))
+    made = rolling(SIZE, exclude_current=exclude) if frame is rolling else expanding(exclude_current=exclude)
     driver = driven(lambda keyed: keyed.window(made).with_columns(**AGGREGATES))
     if restore is not None:
         restore = min(restore, len(sent))

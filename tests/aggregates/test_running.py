@@ -1,4 +1,5 @@
 """Aggregates without a window: a changed row for each record, and the aggregates themselves one by one."""
+
 import math
 
 import pytest
@@ -26,7 +27,11 @@ def test_the_first_row_of_a_key_is_added_then_replaced():
     driver = driven(lambda keyed: keyed.aggregate(n=count(), total=col("i").sum()).to_stream())
     send(driver, [Arrival(i, row(key, i=i)) for i, key in enumerate(["a", "b", "a", "a"])])
     assert [(out["k"], out["n"], out["total"], out["op"]) for out in driver.read("out")] == [
-        ("a", 1, 0, "add"), ("b", 1, 1, "add"), ("a", 2, 2, "replace"), ("a", 3, 5, "replace")]
+        ("a", 1, 0, "add"),
+        ("b", 1, 1, "add"),
+        ("a", 2, 2, "replace"),
+        ("a", 3, 5, "replace"),
+    ]
 
 
 @settings(max_examples=40, deadline=None)

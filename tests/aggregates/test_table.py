@@ -1,4 +1,5 @@
 """Tables: the last row of each key, and its changes."""
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +35,11 @@ def test_a_withdrawal_shows_the_row_of_the_same_batch():
     driver = driven()
     send(driver, ("a", 1, "long " * 100), ("a", None, None), ("a", None, None), ("a", 2, ""), ("a", None, None))
     assert changes(driver) == [
-        ("add", "a", 1, "long " * 100), ("withdraw", "a", 1, "long " * 100), ("add", "a", 2, ""), ("withdraw", "a", 2, "")]
+        ("add", "a", 1, "long " * 100),
+        ("withdraw", "a", 1, "long " * 100),
+        ("add", "a", 2, ""),
+        ("withdraw", "a", 2, ""),
+    ]
 
 
 TEXTS = st.none() | st.sampled_from(["", "x", "text of some length"])

@@ -1,4 +1,5 @@
 """Timers per key, time and name."""
+
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,4 +1,5 @@
 """Tumbling and hopping windows: one rule for what is late and what closes."""
+
 import datetime
 
 from hypothesis import given, settings
@@ -35,7 +36,8 @@ def test_a_window_closes_when_its_last_moment_is_reached():
     assert driver.read("out") == []
     send(driver, [Arrival(9, None)])
     assert driver.read("out", timestamps=True) == [
-        (9, {"k": "a", "window_start": EPOCH, "window_end": EPOCH + datetime.timedelta(milliseconds=10), "n": 2})]
+        (9, {"k": "a", "window_start": EPOCH, "window_end": EPOCH + datetime.timedelta(milliseconds=10), "n": 2})
+    ]
     driver.end()
     assert shown(driver, "n") == [("a", 10, 1)]
 
@@ -64,8 +66,11 @@ def test_grace_keeps_a_window_open():
 
 
 def test_no_stage_makes_the_rows_of_another_late():
-    driver = driven(lambda keyed: keyed.window(tumbling(10), grace=7).aggregate(n=count())
-                    .key_by("k").window(tumbling(10)).aggregate(total=col("n").sum()))
+    driver = driven(
+        lambda keyed: (
+            keyed.window(tumbling(10), grace=7).aggregate(n=count()).key_by("k").window(tumbling(10)).aggregate(total=col("n").sum())
+        )
+    )
     send(driver, [*at(1), Arrival(14, None), *at(2), Arrival(16, None)])
     send(driver, [Arrival(17, None)])
     assert shown(driver, "total") == [("a", 0, 2)]
@@ -106,7 +111,10 @@ def test_late_rows_and_the_rest_can_both_be_read():
 @settings(max_examples=60, deadline=None)
 @given(
     st.tuples(st.sampled_from([(10, 10, 0), (10, 10, 3), (12, 5, 0), (12, 4, 1), (7, 1, 0)]), st.sampled_from([0, 4]), st.booleans()),
-    arrivals(), st.lists(st.integers(0, 40), max_size=4), st.none() | st.integers(0, 40), st.integers(1, 3),
+    arrivals(),
+    st.lists(st.integers(0, 40), max_size=4),
+    st.none() | st.integers(0, 40),
+    st.integers(1, 3),
 )
 def test_windows_answer_as_plain_python_does(window, sent, cuts, restore, parallelism):
     (size, every, offset), grace, updates = window
@@ -121,8 +129,10 @@ def test_windows_answer_as_plain_python_does(window, sent, cuts, restore, parall
         cut(driver, sent[restore:], cuts)
     driver.end()
     expected = windowed(sent, size, every, offset, grace)
-    found = [same(out | {"window_start": ms(out["window_start"]), "window_end": ms(out["window_end"]), "time": time})
-             for time, out in driver.read("out", timestamps=True)]
+    found = [
+        same(out | {"window_start": ms(out["window_start"]), "window_end": ms(out["window_end"]), "time": time})
+        for time, out in driver.read("out", timestamps=True)
+    ]
     wanted = [same(out) for out in (expected.updates if updates else expected.closed)]
     if parallelism > 1 and restore < len(sent):
         found, wanted = sorted(found, key=repr), sorted(wanted, key=repr)

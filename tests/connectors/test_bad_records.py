@@ -43,7 +43,7 @@ JSON = [
     (b'{"id":null,"name":"e"}', "field 'id' is null"),
     (b'{"id":6}', "field 'name' is missing"),
     (b"null", "not a JSON object: 'null'"),
-    (b'[{"id":8,"name":"g"}]', "not a JSON object: '[{\"id\":8,\"name\":\"g\"}]'"),
+    (b'[{"id":8,"name":"g"}]', 'not a JSON object: \'[{"id":8,"name":"g"}]\''),
     (b'{"id":9,"name":"\xff"}', "invalid UTF-8 at byte 16"),
     (b'{"id":3000000000,"name":"i"}', "field 'id': 3000000000 is not int32"),
     (b'{"id":11,"name":"k"}{"id":12,"name":"l"}', "not valid JSON: Extra data: line 1 column 21 (char 20)"),

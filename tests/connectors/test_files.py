@@ -78,9 +78,7 @@ def test_a_missing_column_is_named_with_the_nearest(tmp_path):
 
 def test_a_missing_column_that_may_be_null_is_null(tmp_path):
     (tmp_path / "in.csv").write_text("id\n1\n")
-    assert read_all(files(tmp_path / "in.csv", {"id": "int64", "city": "string"}), ["id", "city"])[0] == [
-        [{"id": 1, "city": None}]
-    ]
+    assert read_all(files(tmp_path / "in.csv", {"id": "int64", "city": "string"}), ["id", "city"])[0] == [[{"id": 1, "city": None}]]
 
 
 @pytest.mark.parametrize("content", [b"", b"id\n", b"\xef\xbb\xbfid\r\n", b"\n\nid\n\n\n"])

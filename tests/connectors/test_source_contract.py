@@ -47,8 +47,7 @@ def test_columns_come_as_asked(make, tmp_path):
     rows = flat(read_all(source, ["_offset", "amount", "_partition", "id", "_topic"])[0])
     topic = source.name if "files" not in type(source).__module__ else source.splits()[0]
     assert rows == [
-        {"_offset": i, "amount": row["amount"], "_partition": 0, "id": i, "_topic": topic}
-        for i, row in enumerate(table(5).to_pylist())
+        {"_offset": i, "amount": row["amount"], "_partition": 0, "id": i, "_topic": topic} for i, row in enumerate(table(5).to_pylist())
     ]
 
 

@@ -182,7 +182,7 @@ def test_a_column_may_be_called_name():
         (lambda k: k.window(rolling("1m")).count(), ["gives every row its aggregates", "with_columns(n=count())"]),
         (lambda k: k.window(tumbling("1m"), emit="often"), ["emit='often' is unknown"]),
         (lambda k: k.window(tumbling("1m")).aggregate(window_start=count()), ["'window_start' is there already"]),
-        (lambda k: k.window(tumbling("1m")).count().output("missed"), ["no" "thing before has", "known: late"]),
+        (lambda k: k.window(tumbling("1m")).count().output("missed"), ["nothing before has", "known: late"]),
         (lambda k: k.drop("account").reduce(max), ["the key column 'account' is gone"]),
     ],
 )

@@ -118,9 +118,7 @@ class TestRules:
 
     def test_velocity(self, rules):
         times = [0, 59_999, 60_000, 119_998, 200_000]
-        assert self.details(rules, rows_of(*({"event_time": t} for t in times))) == [
-            (3, "VELOCITY", "high", "3 transactions in 60s")
-        ]
+        assert self.details(rules, rows_of(*({"event_time": t} for t in times))) == [(3, "VELOCITY", "high", "3 transactions in 60s")]
 
     def test_amount(self, rules):
         amounts = [800.0, 900.0, 850.0, 840.0, 860.0, 15_000.0]
@@ -133,9 +131,7 @@ class TestRules:
 
     def test_travel(self, rules):
         rows = rows_of({"event_time": 0}, {"event_time": 150_000, "city": "Punta Arenas"})
-        assert self.details(rules, rows) == [
-            (1, "GEO_IMPOSSIBLE", "critical", "Santiago → Punta Arenas in 2.5min (2192km)")
-        ]
+        assert self.details(rules, rows) == [(1, "GEO_IMPOSSIBLE", "critical", "Santiago → Punta Arenas in 2.5min (2192km)")]
 
     def test_a_city_that_is_not_known(self, rules):
         rows = rows_of({"event_time": 0}, {"event_time": 1000, "city": "Atlantis"}, {"event_time": 2000, "city": "Lima"})

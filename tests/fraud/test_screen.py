@@ -11,9 +11,7 @@ from examples.fraud.screen import Screen, ScreenSink
 from streamdsl.connectors.memory import memory
 from streamdsl.schema import Schema
 
-SCHEMA = Schema.of(
-    {"transaction_id": "int64", "account_number": "string", "rule": "string", "severity": "string", "detail": "string"}
-)
+SCHEMA = Schema.of({"transaction_id": "int64", "account_number": "string", "rule": "string", "severity": "string", "detail": "string"})
 
 
 class FakeRun:

@@ -1,4 +1,5 @@
 """Small jobs around one Processor, driven through the real tasks."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -1,4 +1,5 @@
 """The codec of state values: round trip, determinism, and nothing but StateError on hostile bytes."""
+
 from __future__ import annotations
 
 import math

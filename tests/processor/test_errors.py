@@ -1,4 +1,5 @@
 """What becomes of records on which user code fails."""
+
 from __future__ import annotations
 
 import json

@@ -1,4 +1,5 @@
 """Rows as user code sees them, and what it may return for them."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -30,8 +31,14 @@ class Order:
 
 
 ORDER = Order(
-    7, datetime.datetime(1969, 12, 31, 23, 59, 59, 1000, tzinfo=UTC),
-    datetime.date(2024, 2, 29), Decimal("12.500000000"), ["a", "b"], b"\x00\xff", None, True,
+    7,
+    datetime.datetime(1969, 12, 31, 23, 59, 59, 1000, tzinfo=UTC),
+    datetime.date(2024, 2, 29),
+    Decimal("12.500000000"),
+    ["a", "b"],
+    b"\x00\xff",
+    None,
+    True,
 )
 
 

@@ -1,4 +1,5 @@
 """State of Processors against dicts: values, lists, maps, their times to live, copies, restoring."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -74,7 +75,7 @@ class Model:
             self.items = []
         elif n in (8, 9):
             if int(x) in self.map and self.map[int(x)][1] <= now:
-                del self.map[int(x)]         # an entry that was gone comes back as a new one
+                del self.map[int(x)]  # an entry that was gone comes back as a new one
             self.map[int(x)] = (x, now + TTL if n == 8 else forever)
         elif n == 10:
             self.map.pop(int(x), None)

@@ -1,4 +1,5 @@
 """Timers of Processors: order, cancelling, what is set while time advances, periodic ones, restoring."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
 """Processors and reduce functions on windows."""
+
 from __future__ import annotations
 
 from typing import Any

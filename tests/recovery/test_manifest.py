@@ -23,9 +23,7 @@ def a_manifest(**changes):
         "sources": {"transactions": {"p0": {"position": [1, "ä"], "watermark": -5}}},
         "operators": {"alerts": {"1.0": {"length": 10**15}}},
         "shard_watermarks": {"lookup": {"0": -(2**63), "127": 2**63 - 1}},
-        "stores": (
-            StoreEntry("1-0", "rocksdb", (0, 5), {"tables": []}, FILES),
-        ),
+        "stores": (StoreEntry("1-0", "rocksdb", (0, 5), {"tables": []}, FILES),),
         **changes,
     }
     return Manifest(**values)

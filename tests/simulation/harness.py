@@ -61,7 +61,9 @@ class Simulation:
     def _one_incarnation(self, *, crash: bool) -> bool:
         parallelism = self.random.randint(1, 4)
         config = Config(
-            parallelism=parallelism, state_backend="memory", checkpoint_interval=self.random.randint(1, 20),
+            parallelism=parallelism,
+            state_backend="memory",
+            checkpoint_interval=self.random.randint(1, 20),
             batch_rows=self.random.choice([1, 2, 5, 40]),
         )
         plans = compile(self.topology, parallelism=parallelism, bind={**self.sources, **self.sinks})

@@ -62,7 +62,8 @@ def test_the_document_lists_the_stations(walk, expected):
 
 
 @pytest.mark.parametrize(
-    ("walk", "at"), [("record", i) for i in range(len(RECORD))] + [("barrier", i) for i in range(len(BARRIER))],
+    ("walk", "at"),
+    [("record", i) for i in range(len(RECORD))] + [("barrier", i) for i in range(len(BARRIER))],
     ids=[f"record-{s[0]}" for s in RECORD] + [f"barrier-{s[0]}" for s in BARRIER],
 )
 def test_each_station_leads_on(walk, at):

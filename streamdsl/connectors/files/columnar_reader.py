@@ -23,9 +23,7 @@ _PARQUET_ROWS: Final = 65536
 class ColumnarReader(BlockReader):
     """One typed file: a sequence of units (record batches, row groups), each in one or more blocks."""
 
-    def __init__(
-        self, path: str, partition: int, schema: Schema, columns: Sequence[str], position: Json
-    ) -> None:
+    def __init__(self, path: str, partition: int, schema: Schema, columns: Sequence[str], position: Json) -> None:
         at = cast(Mapping[str, Json], position or {})
         super().__init__(path, partition, columns, cast(int, at.get("skip", 0)))
         self._fields = data_fields(schema, columns)

@@ -115,9 +115,7 @@ class TextDecoder(ABC):
             return False
         return rows.num_rows == 1 and not any(rows.column(name).null_count for name in self.required)
 
-    def _decode_good(
-        self, records: list[bytes], indices: list[int], kept: list[int], bad: dict[int, str]
-    ) -> list[pa.RecordBatch]:
+    def _decode_good(self, records: list[bytes], indices: list[int], kept: list[int], bad: dict[int, str]) -> list[pa.RecordBatch]:
         if not indices:
             return []
         try:
@@ -134,9 +132,7 @@ class TextDecoder(ABC):
         kept.extend(indices)
         return [rows]
 
-    def _without_nulls(
-        self, rows: pa.RecordBatch, kept: list[int], bad: dict[int, str]
-    ) -> tuple[pa.RecordBatch, list[int]]:
+    def _without_nulls(self, rows: pa.RecordBatch, kept: list[int], bad: dict[int, str]) -> tuple[pa.RecordBatch, list[int]]:
         mask = None
         for name in self.required:
             column = rows.column(name)

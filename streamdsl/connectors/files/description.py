@@ -208,12 +208,8 @@ def _format(paths: Sequence[str], given: str | None) -> Format:
         raise TopologyError(f"files(format={given!r}) is unknown", remedy=f"known: {', '.join(_FORMATS)}")
     formats = {_SUFFIXES.get(pathlib.PurePath(path).suffix.lower()) for path in paths}
     if len(formats) > 1:
-        raise TopologyError(
-            f"files of several formats: {', '.join(paths)}", remedy="make one source per format and merge the streams"
-        )
+        raise TopologyError(f"files of several formats: {', '.join(paths)}", remedy="make one source per format and merge the streams")
     (found,) = formats
     if found is None:
-        raise TopologyError(
-            f"the suffix of {paths[0]!r} does not tell the format", remedy=f"give format=: {', '.join(_FORMATS)}"
-        )
+        raise TopologyError(f"the suffix of {paths[0]!r} does not tell the format", remedy=f"give format=: {', '.join(_FORMATS)}")
     return found

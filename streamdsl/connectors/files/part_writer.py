@@ -39,9 +39,7 @@ class PartWriter(SinkWriter):
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
         if os.path.exists(directory) and not os.path.isdir(directory):
-            raise ConnectorError(
-                f"{directory} is a file; as a sink it is a directory of part files", remedy="remove it or name another"
-            )
+            raise ConnectorError(f"{directory} is a file; as a sink it is a directory of part files", remedy="remove it or name another")
         os.makedirs(directory, exist_ok=True)
         restored = 0 if state is None else cast(int, cast(Mapping[str, Json], state)["checkpoint"])
         self._remove_behind(restored)
