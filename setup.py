@@ -41,7 +41,15 @@ class BuildNative(build_ext):
             name = self.compiler.compiler_so[0] if self.compiler.compiler_so else "cc"
             sys.exit(f"streamdsl needs a C compiler ({name} did not run); on Debian: apt install gcc")
         self.parallel = self.parallel or os.cpu_count()
+        self.built = 0
         super().build_extensions()
+
+    def build_extension(self, ext: Extension) -> None:
+        super().build_extension(ext)
+        self.built += 1
+        if sys.stdout.isatty() or self.built % 10 == 0 or self.built == len(self.extensions):
+            end = "\r" if sys.stdout.isatty() and self.built < len(self.extensions) else "\n"
+            print(f"  {self.built} of {len(self.extensions)} modules", end=end, flush=True)
 
 
 def cythonized() -> list[Extension]:

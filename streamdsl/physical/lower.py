@@ -205,7 +205,7 @@ def _python(node: PythonFunctionNode, rows: Schema, common: _Common) -> physical
 
 def _frame(node: FrameNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
     arguments, aggregates = lower_aggregates(node.aggregates, rows)
-    return physical.PhysicalFrame(**common, arguments=arguments, aggregates=aggregates)
+    return physical.PhysicalFrame(**common, key_schema=node.key_schema, arguments=arguments, aggregates=aggregates)
 
 
 def _aggregate(node: AggregateNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:

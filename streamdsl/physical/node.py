@@ -179,6 +179,7 @@ class PhysicalFrame(PhysicalOperator):
     """
 
     lookup: int
+    key_schema: Schema
     arguments: ProgramSpec
     aggregates: tuple[AggregateSpec, ...]
 

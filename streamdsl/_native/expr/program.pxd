@@ -18,6 +18,7 @@ cdef class Program:
     cdef int64_t n_frames                    # frames made so far: their ids
     cdef Batch* batch                        # the one at hand
     cdef list keep                           # Python values that the instructions point at
+    cdef int at                              # the output being evaluated: whose error it is
 
     # Fills out[0 .. n_outputs) with columns of batch.n rows; the caller clears them (column_clear).
     cdef int evaluate(self, Batch* batch, Column* out) except -1 nogil

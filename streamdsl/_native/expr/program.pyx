@@ -131,6 +131,7 @@ cdef class Program:
         try:
             for i in range(self.n_outputs):
                 memset(&result, 0, sizeof(Vector))
+                self.at = i
                 self.eval(&frame, self.outputs[i], &result)
                 vector_spread(&frame, &result)
                 out[i] = result.col

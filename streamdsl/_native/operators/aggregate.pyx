@@ -1,10 +1,13 @@
 """See aggregate.pxd."""
+from libc.stdlib cimport calloc, free
+
 from streamdsl._native.expr.program cimport Program
 from streamdsl._native.flow.batch cimport (
     SYS_SLOT, StringBuilder, batch_release, batch_share, i64, strings_append, strings_finish, strings_free,
     strings_init,
 )
-from streamdsl._native.operators.accumulators cimport ADD_THEN_EMIT, make_set
+from streamdsl._native.operators.accumulators cimport ADD_THEN_EMIT, EMIT, make_set
+from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 
 
@@ -20,7 +23,7 @@ cdef class AggregateOperator(KeyedOperator):
     """
 
     def __init__(self, spec, KeyLookup lookup not None, Program arguments):
-        KeyedOperator.__init__(self, spec.name, lookup, arguments)
+        KeyedOperator.__init__(self, spec, lookup, arguments)
         self.n_keys = lookup.decoder.n_components
         self.accumulators = make_set(spec.name, spec.aggregates, lookup.table.arena, 8)
         self.row_field = AggregateField(spec.name, self.accumulators, None, 8)
@@ -28,6 +31,21 @@ cdef class AggregateOperator(KeyedOperator):
     def field(self):
         """Return the operator's part of the lookup's rows; it must be added to the lookup's table."""
         return self.row_field
+
+    def state(self):
+        """Return {key: {aggregate: value}} of all keys."""
+        cdef list slots = []
+        cdef int64_t n = self.collect_slots(self.row_field, slots)
+        cdef Column* columns = <Column*>calloc(self.accumulators.count + 1, sizeof(Column))
+        if columns == NULL:
+            raise MemoryError("no memory left to look into an aggregate")
+        try:
+            self.accumulators.begin(NULL, n)
+            self.accumulators.run(self.states, NULL, n, EMIT)
+            self.accumulators.finish(columns)
+            return self.shown(slots, self.accumulators.accumulators, columns)
+        finally:
+            free(columns)
 
     cdef int process(self, Batch* batch) except -1 nogil:
         return self.emit(self.compute(batch))
@@ -49,6 +67,7 @@ cdef class AggregateOperator(KeyedOperator):
         finally:
             self.release_columns()
             if not done:
+                blame(self, batch, -1)
                 batch_release(out)
         return out
 

@@ -8,7 +8,7 @@ cdef class Operator:
     cdef readonly str name                   # identity of its state and metrics
     cdef Operator next                       # main output; never None once deployed
     cdef object tagged                       # dict tag -> Operator: the other outputs
-    cdef object keep                         # what must live as long as the operator does
+    cdef object failed                       # (PyBatch, output of the program or -1): what `blame` kept; None = nothing
 
     cdef int process(self, Batch* batch) except -1 nogil                 # borrows the batch; batch.n > 0
     cdef int end_batch(self) except -1 nogil                             # all rows of one input batch have passed
@@ -17,3 +17,7 @@ cdef class Operator:
     cdef int on_processing_time(self, int64_t now_ms) except -1 nogil    # wall clock; never goes back
     cdef int64_t next_wakeup(self) noexcept nogil                        # wall-clock ms of the next timer; INT64_MAX = none
     cdef int emit(self, Batch* batch) except -1 nogil                    # next.process, then release: takes the batch
+
+# Keeps the batch of a row that failed, for the error that the user will see; called while the exception passes. The first
+# call counts: it is the one nearest to the fault.
+cdef int blame(Operator operator, Batch* batch, int output) except -1 nogil

@@ -1,13 +1,14 @@
 """The operator contract: a chain of operators that call one another directly."""
 from libc.stdint cimport INT64_MAX
 
-from streamdsl._native.flow.batch cimport batch_release
+from streamdsl._native.flow.arrow cimport wrap_batch
+from streamdsl._native.flow.batch cimport batch_release, batch_retain
 
 
 cdef class Operator:
     """One step of a chain. Subclasses override what they react to; the defaults pass everything on.
 
-    Python sees four methods: `connect`, `snapshot`, `restore`, `metrics`.
+    Python sees five methods: `connect`, `snapshot`, `restore`, `metrics`, `take_failed`.
     """
 
     def __cinit__(self, *args, **kwargs):
@@ -58,3 +59,16 @@ cdef class Operator:
     def metrics(self):
         """Return the operator's counters and gauges."""
         return {}
+
+    def take_failed(self):
+        """Return the batch in which a row failed and the output that was being computed (-1: unknown); None: nothing failed."""
+        failed, self.failed = self.failed, None
+        return failed
+
+
+cdef int blame(Operator operator, Batch* batch, int output) except -1 nogil:
+    with gil:
+        if operator.failed is None:
+            batch_retain(batch)
+            operator.failed = (wrap_batch(batch), output)
+    return 0

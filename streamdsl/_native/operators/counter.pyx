@@ -4,7 +4,7 @@ from libc.stdlib cimport free, malloc
 
 from streamdsl._native.expr.program cimport Program
 from streamdsl._native.flow.batch cimport Batch
-from streamdsl._native.operators.base cimport Operator
+from streamdsl._native.operators.base cimport Operator, blame
 
 
 cdef class CounterOperator(Operator):
@@ -24,6 +24,7 @@ cdef class CounterOperator(Operator):
         free(self.rows)
 
     cdef int process(self, Batch* batch) except -1 nogil:
+        cdef bint done = False
         if self.capacity < batch.n:
             free(self.rows)
             self.rows = <int32_t*>malloc(batch.n * sizeof(int32_t))
@@ -31,7 +32,12 @@ cdef class CounterOperator(Operator):
             if self.rows == NULL:
                 with gil:
                     raise MemoryError("no memory left for a counter")
-        self.counted += self.predicate.select(batch, self.rows)
+        try:
+            self.counted += self.predicate.select(batch, self.rows)
+            done = True
+        finally:
+            if not done:
+                blame(self, batch, -1)
         return self.next.process(batch)
 
     def metrics(self):

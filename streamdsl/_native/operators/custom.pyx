@@ -47,8 +47,9 @@ cdef class CustomAccumulator(Accumulator):
         self.values = []
         self.free_places = []
 
-    cdef object failed(self, error):
-        return UserCodeError(f"the aggregate {self.column!r} raised {type(error).__name__}: {error}", operator=self.operator)
+    cdef object failed(self, error, dict context):
+        return UserCodeError(f"the aggregate {self.column!r} raised {type(error).__name__}: {error}",
+                             remedy="mend the functions of the Aggregate", operator=self.operator, field=self.column, **context)
 
     cdef int keep(self, int64_t* place, value) except -1:
         if place[0] != 0:
@@ -70,7 +71,7 @@ cdef class CustomAccumulator(Accumulator):
             before = self.values[place[0] - 1] if place[0] else self.init_value()
             after = self.add_value(before, cell_value(self.argument_kind, self.binary, argument))
         except Exception as error:      # whatever user code raises is reported as its fault
-            raise self.failed(error) from error
+            raise self.failed(error, {"at_row": self.row}) from error
         return self.keep(place, after)
 
     cdef int emit(self, char* state) except -1 nogil:
@@ -86,7 +87,7 @@ cdef class CustomAccumulator(Accumulator):
         try:
             text = self.convert(value, &cell)
         except (TypeError, ValueError, OverflowError) as error:
-            raise self.failed(error) from error
+            raise self.failed(error, {}) from error
         results_append(&self.results, &cell)
         del text
         return 0

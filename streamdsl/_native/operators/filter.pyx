@@ -2,6 +2,7 @@
 from libc.stdlib cimport free, malloc
 
 from streamdsl._native.flow.batch cimport Batch, batch_take
+from streamdsl._native.operators.base cimport blame
 
 
 cdef class FilterOperator(Operator):
@@ -16,6 +17,7 @@ cdef class FilterOperator(Operator):
 
     cdef int process(self, Batch* batch) except -1 nogil:
         cdef int64_t n
+        cdef bint done = False
         if self.capacity < batch.n:
             free(self.rows)
             self.rows = <int32_t*>malloc(batch.n * sizeof(int32_t))
@@ -23,7 +25,12 @@ cdef class FilterOperator(Operator):
             if self.rows == NULL:
                 with gil:
                     raise MemoryError("no memory left for a filter")
-        n = self.predicate.select(batch, self.rows)
+        try:
+            n = self.predicate.select(batch, self.rows)
+            done = True
+        finally:
+            if not done:
+                blame(self, batch, -1)
         self.filtered += batch.n - n
         if n == batch.n:
             return self.next.process(batch)

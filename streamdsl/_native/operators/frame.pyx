@@ -2,15 +2,14 @@
 from libc.stdlib cimport calloc, free
 
 from streamdsl._native.expr.program cimport Program
-from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, batch_release, batch_take, i64
+from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, Column, batch_release, batch_take, i64
 from streamdsl._native.operators.accumulators cimport (
-    ADD_THEN_EMIT, EMIT_THEN_ADD, Accumulator, AccumulatorSet, RunMode, make_accumulator,
+    ADD_THEN_EMIT, EMIT, EMIT_THEN_ADD, Accumulator, AccumulatorSet, RunMode, make_accumulator,
 )
+from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.keyed cimport widened
 from streamdsl._native.operators.rolling cimport Ring
-
-from streamdsl.errors import RecordError
 
 
 cdef class FrameOperator(KeyedOperator):
@@ -27,7 +26,7 @@ cdef class FrameOperator(KeyedOperator):
     def __init__(self, spec, KeyLookup lookup not None, Program arguments):
         cdef int i
         cdef Accumulator accumulator
-        KeyedOperator.__init__(self, spec.name, lookup, arguments)
+        KeyedOperator.__init__(self, spec, lookup, arguments)
         arena = lookup.table.arena
         self.n_aggregates = len(spec.aggregates)
         self.refs = <void**>calloc(self.n_aggregates + 1, sizeof(void*))
@@ -93,7 +92,7 @@ cdef class FrameOperator(KeyedOperator):
         return batch.n - n
 
     cdef Batch* compute_kept(self, Batch* batch, int32_t n) except NULL:
-        """Compute the first n of `rows`; an error names the row of the batch that came in."""
+        """Compute the first n of `rows`."""
         cdef Batch* kept = NULL
         cdef Batch* out
         try:
@@ -101,9 +100,6 @@ cdef class FrameOperator(KeyedOperator):
                 kept = batch_take(batch, self.rows, n)
                 out = self.compute(kept)
             return out
-        except RecordError as error:
-            error.row = self.rows[<int>error.row]
-            raise
         finally:
             batch_release(kept)
 
@@ -112,6 +108,7 @@ cdef class FrameOperator(KeyedOperator):
         cdef int64_t* slots = i64(&batch.sys[SYS_SLOT])
         cdef int64_t row
         cdef int i
+        cdef bint done = False
         cdef Batch* out = NULL
         self.touch_rows(batch, self.row_field)
         try:
@@ -128,9 +125,34 @@ cdef class FrameOperator(KeyedOperator):
             out = widened(batch, self.n_aggregates)
             for i in range(self.n_aggregates):
                 (<Accumulator>self.refs[i]).finish(&out.columns[batch.width + i])
+            done = True
         finally:
             self.release_columns()
+            if not done:
+                blame(self, batch, -1)
         return out
+
+    def state(self):
+        """Return {key: {aggregate: value}} of all keys: what a record at the time of the key's last one would see of the others."""
+        cdef list slots = []
+        cdef int64_t n = self.collect_slots(self.row_field, slots), row
+        cdef int i
+        cdef Column* columns = <Column*>calloc(self.n_aggregates + 1, sizeof(Column))
+        if columns == NULL:
+            raise MemoryError("no memory left to look into a frame")
+        try:
+            if self.rolling is not None:
+                self.rolling.begin(NULL, n)
+                for row in range(n):
+                    self.rolling.show(<Ring*>(self.states[row] + self.row_field.ring_at))
+            for i in range(self.n_aggregates):
+                if self.modes[i] >= 0:
+                    (<Accumulator>self.refs[i]).begin(NULL, n)
+                    (<Accumulator>self.refs[i]).run(self.states, NULL, n, EMIT)
+                (<Accumulator>self.refs[i]).finish(&columns[i])
+            return self.shown(slots, self.accumulators, columns)
+        finally:
+            free(columns)
 
     def metrics(self):
         return {"late": self.late} if self.rolling is not None else {}

@@ -24,6 +24,7 @@ cdef class AggregateField(RowField):
 
 cdef class KeyedOperator(Operator):
     cdef KeyLookup lookup
+    cdef object spec                         # of the physical plan
     cdef Program arguments                   # None = no aggregate has an argument
     cdef Column* columns                     # its outputs for the batch at hand
     cdef int n_columns
@@ -38,6 +39,8 @@ cdef class KeyedOperator(Operator):
     cdef void release_columns(self) noexcept nogil
     cdef int touch_rows(self, Batch* batch, RowField field) except -1 nogil      # states[i] = the field of row i
     cdef int emit_late(self, Batch* batch, const int32_t* rows, int32_t n) except -1 nogil
+    cdef int64_t collect_slots(self, RowField field, list slots) except -1       # keys whose field is not all zero; states[i] = it
+    cdef dict shown(self, list slots, list accumulators, Column* columns)        # {key: {aggregate: value}}; releases the columns
 
 
 cdef Batch* widened(Batch* batch, int extra) except NULL nogil      # its columns, and room for `extra` more

@@ -5,8 +5,11 @@ from libc.string cimport memcpy
 from streamdsl._native.flow.batch cimport (
     SYS_SLOT, batch_release, batch_share, batch_take, column_clear, column_share, i64,
 )
+from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.cell cimport ByteReader, damaged_state, read_bytes
 from streamdsl._native.operators.rolling cimport Ring
+from streamdsl._native.operators.state_view cimport StateView, all_zero, new_view
+from streamdsl._native.state.key_table cimport KeyTable
 from streamdsl._native.state.write_stream cimport bytes_append
 
 
@@ -54,8 +57,9 @@ cdef class AggregateField(RowField):
 cdef class KeyedOperator(Operator):
     """Base. `connect` takes the target of late rows under whatever tag the plan gives them: there is only one."""
 
-    def __init__(self, str name, KeyLookup lookup, arguments):
-        self.name = name
+    def __init__(self, spec, KeyLookup lookup, arguments):
+        self.spec = spec
+        self.name = spec.name
         self.lookup = lookup
         self.arguments = arguments
         self.n_columns = 0 if arguments is None else self.arguments.n_outputs
@@ -94,8 +98,16 @@ cdef class KeyedOperator(Operator):
         return 0
 
     cdef int evaluate(self, Batch* batch) except -1 nogil:
+        cdef bint done = False
         self.release_columns()
-        return self.arguments.evaluate(batch, self.columns) if self.n_columns > 0 else 0
+        try:
+            if self.n_columns > 0:
+                self.arguments.evaluate(batch, self.columns)
+            done = True
+        finally:
+            if not done:
+                blame(self, batch, self.arguments.at)
+        return 0
 
     cdef void release_columns(self) noexcept nogil:
         cdef int i
@@ -122,6 +134,26 @@ cdef class KeyedOperator(Operator):
             return self.late_output.process(out)
         finally:
             batch_release(out)
+
+    cdef int64_t collect_slots(self, RowField field, list slots) except -1:
+        cdef KeyTable table = self.lookup.table
+        cdef int64_t n = 0, slot = table.first_slot(0)
+        cdef char* state
+        self.reserve(table.count)
+        while slot >= 0:
+            state = table.row(slot) + field.offset
+            if not all_zero(state, field.size):          # zeroed memory is the empty state of every field
+                self.states[n] = state
+                slots.append(slot)
+                n += 1
+            slot = table.first_slot(slot + 1)
+        return n
+
+    cdef dict shown(self, list slots, list accumulators, Column* columns):
+        cdef StateView view = new_view(self.lookup, self.spec.key_schema, [one.column for one in accumulators],
+                                       [aggregate.output_type for aggregate in self.spec.aggregates])
+        rows = view.rows_of(columns, len(slots))
+        return {view.reader.key(slot): row for slot, row in zip(slots, rows, strict=True)}
 
     cdef int end_batch(self) except -1 nogil:
         if self.late_output is not None:

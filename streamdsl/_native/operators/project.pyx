@@ -2,6 +2,7 @@
 from libc.stdlib cimport calloc, free
 
 from streamdsl._native.flow.batch cimport Batch, batch_share, column_share
+from streamdsl._native.operators.base cimport blame
 
 
 cdef class ProjectOperator(Operator):
@@ -25,9 +26,15 @@ cdef class ProjectOperator(Operator):
 
     cdef int process(self, Batch* batch) except -1 nogil:
         cdef int i, at = 0
+        cdef bint done = False
         cdef Batch* out
-        if self.program is not None:
-            self.program.evaluate(batch, self.computed)
+        try:
+            if self.program is not None:
+                self.program.evaluate(batch, self.computed)
+            done = True
+        finally:
+            if not done:
+                blame(self, batch, self.program.at)
         out = batch_share(batch, self.width)
         for i in range(self.width):
             if self.columns[i] >= 0:

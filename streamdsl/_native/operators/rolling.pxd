@@ -42,6 +42,8 @@ cdef class RollingFrame:
     cdef int begin(self, Column* arguments, int64_t n_results) except -1 nogil
     # One record: drops what no record above the watermark can see, gives a result of each aggregate, keeps the record.
     cdef int run(self, Ring* ring, int64_t row, int64_t time, int64_t watermark) except -1 nogil
+    # A result of each aggregate over what the ring holds, at the time of its last record.
+    cdef int show(self, Ring* ring) except -1 nogil
     cdef int clear(self, Ring* ring) except -1 nogil
     cdef int write(self, Ring* ring, ByteWriter* out) except -1 nogil
     cdef int read(self, Ring* ring, ByteReader* source) except -1 nogil

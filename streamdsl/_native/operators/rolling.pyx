@@ -114,6 +114,13 @@ cdef class RollingFrame:
                 self.evaluate(&self.aggregates[i], ring, row, time)
         return 0
 
+    cdef int show(self, Ring* ring) except -1 nogil:
+        cdef int i
+        cdef int64_t time = time_at(ring, ring.count - 1, self.stride) if ring.count > 0 else 0
+        for i in range(self.n_aggregates):
+            self.evaluate(&self.aggregates[i], ring, 0, time)
+        return 0
+
     cdef int evaluate(self, RollingAggregate* aggregate, Ring* ring, int64_t row, int64_t time) except -1 nogil:
         # While times never went back, the frame is a tail of the ring; else every entry is asked.
         cdef bint sorted = not ring.unsorted and (ring.count == 0 or time_at(ring, ring.count - 1, self.stride) <= time)

@@ -2,18 +2,22 @@
 from libc.stdlib cimport calloc, free, realloc
 
 from streamdsl._native.flow.batch cimport (
-    KIND_NONE, KIND_STR, SYS_COUNT, batch_new, batch_release, column_take, is_valid, strings_append, strings_finish, strings_free,
+    KIND_NONE, KIND_STR, SYS_COUNT, Column, batch_new, batch_release, column_take, is_valid, strings_append, strings_finish, strings_free,
     strings_init,
 )
 from streamdsl._native.operators.cell cimport (
     ByteReader, Cell, Results, cell_assign, cell_free, cell_load, cell_read, cell_view, cell_write, damaged_state,
-    results_append, results_finish, results_free, results_init,
+    kind_number, results_append, results_finish, results_free, results_init,
 )
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.keyed cimport widened
+from streamdsl._native.operators.state_view cimport StateView, new_view
 from streamdsl._native.state.write_stream cimport bytes_append, bytes_free, bytes_init
 
+from streamdsl._native.flow.convert import canonical_type
 from streamdsl.errors import InternalError
+
+CANONICAL_KINDS = {"int64": "i64", "uint64": "u64", "double": "f64", "bool": "bool", "string": "str", "binary": "str"}
 
 
 cdef class TableField(RowField):
@@ -52,7 +56,7 @@ cdef class TableOperator(KeyedOperator):
 
     def __init__(self, spec, KeyLookup lookup not None):
         cdef int i
-        KeyedOperator.__init__(self, spec.name, lookup, None)
+        KeyedOperator.__init__(self, spec, lookup, None)
         fields = list(spec.schema.fields)
         change = fields.pop() if fields else None
         keys = {field.name for field in spec.key_schema.fields}
@@ -193,6 +197,35 @@ cdef class TableOperator(KeyedOperator):
             if not done:
                 results_free(&results)
         return 0
+
+    def state(self):
+        """Return {key: row} of the keys that have one."""
+        cdef list slots = []
+        cdef int64_t i, n = self.collect_slots(self.row_field, slots)
+        cdef int c, k
+        cdef Cell cell
+        cdef Results results
+        cdef ByteReader source
+        cdef StateView view = new_view(self.lookup, self.spec.key_schema, [field.name for field in self.spec.schema.fields[:self.width]],
+                                       [field.type for field in self.spec.schema.fields[:self.width]])
+        cdef list kinds = [kind_number(CANONICAL_KINDS[str(canonical_type(type_))]) for type_ in view.types]
+        cdef Column* columns = <Column*>calloc(self.width + 1, sizeof(Column))
+        if columns == NULL:
+            raise MemoryError("no memory left to look into a table")
+        try:
+            for c in range(self.width):
+                results_init(&results, kinds[c], n)
+                for i in range(n):
+                    source.at = <char*>(<Cell*>self.states[i]).bits
+                    source.end = source.at + (<Cell*>self.states[i]).tag - 1
+                    for k in range(c + 1):
+                        cell_view(&cell, kinds[k], &source)
+                    results_append(&results, &cell)
+                results_finish(&results, &columns[c])
+            rows = view.rows_of(columns, n)
+        finally:
+            free(columns)
+        return {view.reader.key(slot): row for slot, row in zip(slots, rows, strict=True)}
 
     def metrics(self):
         return {"unmatched_tombstones": self.unmatched}

@@ -4,18 +4,22 @@ A window is open while the watermark is below its last moment and the grace; one
 what closes. Rows come out with the window's last moment as their time.
 """
 from libc.stdint cimport INT64_MAX, INT64_MIN
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport calloc, free, realloc
 
 from streamdsl._native.expr.program cimport Program
 from streamdsl._native.flow.batch cimport (
-    KIND_I64, SYS_ORDINAL, SYS_SLOT, SYS_TIME, batch_new, batch_release, batch_slice, column_alloc,
+    KIND_I64, SYS_ORDINAL, SYS_SLOT, SYS_TIME, Column, batch_new, batch_release, batch_slice, column_alloc,
     column_take, i64,
 )
 from streamdsl._native.operators.accumulators cimport ADD, ADD_THEN_EMIT, EMIT, make_set
+from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.keyed cimport OUTPUT_ROWS
+from streamdsl._native.operators.state_view cimport StateView, new_view
 from streamdsl._native.state.key_table cimport KeyTable, RowHeader
 from streamdsl._native.windows.assign cimport saturating_subtract, window_end, window_is_open, window_start, windows_of
+
+import pyarrow as pa
 
 from streamdsl.errors import InternalError
 
@@ -34,7 +38,7 @@ cdef class WindowAggregateOperator(KeyedOperator):
     """
 
     def __init__(self, spec, KeyLookup lookup not None, Program arguments, KeyTable table not None):
-        KeyedOperator.__init__(self, spec.name, lookup, arguments)
+        KeyedOperator.__init__(self, spec, lookup, arguments)
         window = spec.window
         if any(aggregate.kind == "lag" for aggregate in spec.aggregates):
             raise InternalError(f"{spec.name}: lag() has no meaning in a window")
@@ -136,12 +140,16 @@ cdef class WindowAggregateOperator(KeyedOperator):
         return 0
 
     cdef int accumulate(self, Batch* batch) except -1 nogil:
+        cdef bint done = False
         try:
             self.evaluate(batch)
             self.accumulators.begin(self.columns, self.n_pairs if self.updates else 0)
             self.accumulators.run(self.states, self.rows, self.n_pairs, ADD_THEN_EMIT if self.updates else ADD)
+            done = True
         finally:
             self.release_columns()
+            if not done:
+                blame(self, batch, -1)
         return 0
 
     cdef Batch* updated_rows(self, Batch* batch) except NULL nogil:
@@ -230,6 +238,46 @@ cdef class WindowAggregateOperator(KeyedOperator):
         if n > 0 and not self.updates:
             return self.next.end_batch()
         return 0
+
+    def state(self):
+        """Return {key: [{window_start, window_end, aggregate: value, …}, …]} of the open windows, in order of start."""
+        cdef KeyTable table = self.windows.table
+        cdef int width = 2 + self.accumulators.count
+        cdef int64_t slot = table.first_slot(0), i
+        cdef RowHeader* header
+        cdef Column* columns
+        cdef list slots, found = []
+        cdef StateView view = new_view(
+            self.lookup, self.spec.key_schema, ["window_start", "window_end", *[one.column for one in self.accumulators.accumulators]],
+            [pa.timestamp("ms", tz="UTC")] * 2 + [aggregate.output_type for aggregate in self.spec.aggregates])
+        while slot >= 0:
+            found.append((self.windows.start_of(slot), slot))
+            slot = table.first_slot(slot + 1)
+        found.sort()
+        slots = [slot for _, slot in found]
+        self.reserve_pairs(len(slots))
+        columns = <Column*>calloc(width, sizeof(Column))
+        if columns == NULL:
+            raise MemoryError("no memory left to look into windows")
+        try:
+            column_alloc(&columns[0], KIND_I64, len(slots), 0)
+            column_alloc(&columns[1], KIND_I64, len(slots), 0)
+            for i in range(len(slots)):
+                slot = slots[i]
+                i64(&columns[0])[i] = self.windows.start_of(slot)
+                i64(&columns[1])[i] = window_end(self.windows.start_of(slot), self.windows.size_ms)
+                self.states[i] = table.row(slot) + self.row_field.offset
+            self.accumulators.begin(NULL, len(slots))
+            self.accumulators.run(self.states, NULL, len(slots), EMIT)
+            self.accumulators.finish(columns + 2)
+            rows = view.rows_of(columns, len(slots))
+        finally:
+            free(columns)
+        by_key = {}
+        for slot, row in zip(slots, rows, strict=True):
+            header = table.header(slot)
+            by_key.setdefault(view.reader.key_of_bytes(header.key[8:header.key_size]), []).append(row)
+        return by_key
 
     def metrics(self):
         return {"late": self.late, "late_refusals": self.late_refusals, "open_windows": self.windows.n}
