@@ -137,7 +137,11 @@ def read_table(path: str | None) -> pa.Table:
 
         return pa.concat_tables([pyarrow.csv.read_csv(p) for p in example.data.sample().transactions]).sort_by("event_time")
     with pa.memory_map(path) as file:
-        return pa.ipc.open_file(file).read_all()
+        try:
+            return pa.ipc.open_file(file).read_all()
+        except pa.ArrowInvalid:  # the stream format
+            file.seek(0)
+            return pa.ipc.open_stream(file).read_all()
 
 
 def machine() -> str:

@@ -155,6 +155,15 @@ class InternalError(StreamError):
     """A broken promise of the library itself; please report it."""
 
 
+def connector_failure(doing: str, error: Exception) -> Exception:
+    """Return what is raised for an error of a source or sink: its own if it raised one of ours, else a `ConnectorError`."""
+    if isinstance(error, StreamError | MemoryError):
+        return error
+    said = ConnectorError(f"{doing}: {type(error).__name__}: {error}", remedy="see the cause above; what was committed stays")
+    said.__cause__ = error
+    return said
+
+
 class RecordError(Exception):
     """Row `row` of the batch at hand failed. Raised in the data plane, completed with the position by the task.
 

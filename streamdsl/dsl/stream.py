@@ -262,27 +262,25 @@ class Stream:
         node = merged([self._node, *(other._node for other in streams)])
         return self._plain(node, self._says("merge", "", *streams))
 
-    def branch(self: S, *, default: str | None = "other", **conditions: Expr) -> dict[str, S]:
+    def branch(self: S, *, default: str | None = "other", **conditions: Expr | bool | Callable[[Any], bool]) -> dict[str, S]:
         """Part the rows: each goes to the first branch whose condition is true (null is not).
 
         Parameters
         ----------
         default : str, optional
             Branch of the rows that match nothing; None drops them.
-        **conditions : Expr
+        **conditions : Expr or callable
+            A function gets the row.
 
         Returns
         -------
         dict
             A stream for each name.
         """
-        parts = branched(conditions, default)
+        parts = branched(self._node, conditions, default)
         shown = self._says("branch", arguments(**conditions, default=default))
         result: dict[str, S] = {}
-        for name, condition in parts.items():
-            no_aggregates("branch", node_of(condition))
-            predicate = Binder(self._node.schema, f"branch {name!r}").bind_bool(node_of(condition))
-            node = FilterNode(inputs=(self._node,), where=here(), predicate=predicate)
+        for name, node in parts.items():
             result[name] = self._next(node, Written(f"[{name!r}]", "", shown))
         return result
 

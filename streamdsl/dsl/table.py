@@ -9,8 +9,11 @@ from streamdsl.connectors.base import Sink
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.written import Written, arguments, here
 from streamdsl.logical.aggregate import CHANGE
+from streamdsl.logical.expression import Typed
 from streamdsl.logical.node import Node
 from streamdsl.logical.project import ProjectNode, passed
+from streamdsl.logical.table import TableNode
+from streamdsl.logical.types import BOOL, TEXT, literal
 from streamdsl.schema import Schema
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ class Table:
         return self._node.schema.visible()
 
     def to(self, sink: Sink, *, name: str | None = None) -> None:
-        """Write the rows to a sink as upserts by key.
+        """Write the rows to a sink as upserts by key; of a withdrawn row the key alone is left, all else is null (a tombstone).
 
         Parameters
         ----------
@@ -49,7 +52,8 @@ class Table:
             Name of the sink in this topology (default: the sink's own).
         """
         written = Written("to", arguments(sink, name=name), self._written)
-        self._topology._end(self._node, sink, name, written, keys=self.keys, changes=True)
+        node = _with_tombstones(self._node, self.keys) if isinstance(self._node, TableNode) else self._node
+        self._topology._end(node, sink, name, written, keys=self.keys, changes=True)
 
     def to_stream(self) -> Stream:
         """Return the changes; the column `op` says "add", "replace" or "withdraw"."""
@@ -66,3 +70,18 @@ class Table:
     def head(self, n: int = 10, config: Config | None = None, *, bind: Bindings | None = None) -> pa.Table:
         """Run the topology for this table alone and return its first `n` changes."""
         return self.to_stream().head(n, config, bind=bind)
+
+
+def _with_tombstones(node: Node, keys: tuple[str, ...]) -> Node:
+    change = Typed("column", TEXT, params=(CHANGE.name,), nullable=False)
+    withdrawn = Typed("eq", BOOL, (change, literal("withdraw", TEXT)), nullable=False)
+    outputs = tuple(
+        output
+        if output.hidden or output.name in keys
+        else dataclasses.replace(
+            output,
+            value=Typed("when", output.value.type, (withdrawn, literal(None, output.value.type), output.value), nullable=True),
+        )
+        for output in passed(node.schema)
+    )
+    return ProjectNode(inputs=(node,), where=here(), outputs=outputs)

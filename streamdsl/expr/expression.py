@@ -210,6 +210,10 @@ class Expr:
         """Whether there is a value."""
         return call("not_null", self)
 
+    def is_not_null(self) -> Expr:
+        """Whether there is a value; the same as `not_null`."""
+        return self.not_null()
+
     def fill_null(self, value: Operand) -> Expr:
         """The value, or `value` where there is none."""
         return call("coalesce", self, value)

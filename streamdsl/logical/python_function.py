@@ -7,28 +7,36 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
+import pyarrow as pa
+
 from streamdsl.logical.node import Columns, Node, joined, policy_text
 from streamdsl.policies import ErrorPolicy
-from streamdsl.schema import DEAD_LETTER_SCHEMA, Schema
+from streamdsl.schema import DEAD_LETTER_SCHEMA, Field, Schema
 
 __all__ = ["PythonFunctionNode"]
 
-Mode = Literal["map", "flat_map", "filter", "peek", "batches"]
+Mode = Literal["map", "flat_map", "filter", "peek", "batches", "test"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PythonFunctionNode(Node):
-    """Calls `function`. `output` is the schema of what it returns; None where rows pass unchanged."""
+    """Calls `function`. `output` is the schema of what it returns; None where rows pass unchanged.
+
+    Mode "test" appends the hidden column `test`: whether the function said yes.
+    """
 
     mode: Mode
     function: Callable[..., Any]
     output: Schema | None = None
     errors: ErrorPolicy = "fail"
+    test: str = ""
 
     verb: ClassVar[str] = "python"
 
     @cached_property
     def schema(self) -> Schema:
+        if self.mode == "test":
+            return Schema((*self.inputs[0].schema.fields, Field(self.test, pa.bool_(), nullable=False, hidden=True)))
         return self.inputs[0].schema if self.output is None else self.output
 
     @cached_property
@@ -42,7 +50,7 @@ class PythonFunctionNode(Node):
 
     def needs(self, wanted: Columns) -> Columns:
         visible = frozenset(self.inputs[0].schema.visible().names)
-        return visible | wanted if self.output is None else visible
+        return visible | (wanted - {self.test}) if self.output is None else visible
 
     def text(self) -> str:
         made = "" if self.output is None else f"-> ({', '.join(self.output.names)})"

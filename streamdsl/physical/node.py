@@ -138,9 +138,10 @@ class PhysicalProject(PhysicalOperator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhysicalPython(PhysicalOperator):
-    """A Python function: mode map (row → row), flat_map (row → rows), filter (row → bool), peek, batches (RecordBatch → RecordBatch)."""
+    """A Python function: mode map (row → row), flat_map (row → rows), filter (row → bool), peek, batches (RecordBatch → RecordBatch),
+    test (row → bool, as a new last column)."""
 
-    mode: Literal["map", "flat_map", "filter", "peek", "batches"]
+    mode: Literal["map", "flat_map", "filter", "peek", "batches", "test"]
     function: Any
     input_schema: Schema
     errors: ErrorPolicy = "fail"

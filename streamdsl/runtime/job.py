@@ -324,9 +324,23 @@ class Job:
         """Return the figures of the job (see `runtime.metrics`)."""
         return metrics.of_job(self)
 
+    def _full_name(self, operator: str) -> str:
+        """Return the name of the one state that `operator` means: its own, a table's, or that of the operator made of verbs."""
+        names = {native.name for chain in self._chains for native in chain.operators}
+        if operator in names:
+            return operator
+        keeping = {native.name for chain in self._chains for native in chain.operators if hasattr(native, "state")}
+        inside = [name for name in keeping if name == f"table.{operator}" or name.startswith(f"{operator}.")]
+        return inside[0] if len(inside) == 1 else operator
+
+    @property
+    def _chains(self) -> tuple[Any, ...]:
+        return () if self._deployment is None else self._deployment.chains
+
     def state(self, operator: str) -> dict[Any, Any]:
         """Return {key: value} of an operator's keyed state."""
         found: dict[Any, Any] = {}
+        operator = self._full_name(operator)
         for task in self.tasks:
             native = task.operator(operator)
             if native is not None and hasattr(native, "state"):

@@ -5,7 +5,7 @@ from libc.stdlib cimport free, malloc
 cimport cython
 
 from streamdsl._native.flow.batch cimport (
-    SYS_TIME, Batch, batch_retain, batch_take, i64,
+    KIND_BOOL, SYS_TIME, Batch, batch_release, batch_retain, batch_share, batch_take, column_alloc, column_share, i64,
 )
 from streamdsl._native.operators.arrow_rows cimport ArrowRows
 from streamdsl._native.operators.row cimport Row, row_new
@@ -21,8 +21,9 @@ cdef enum:
     MODE_FILTER = 2
     MODE_PEEK = 3
     MODE_BATCHES = 4
+    MODE_TEST = 5
 
-MODES = {"map": MODE_MAP, "flat_map": MODE_FLAT_MAP, "filter": MODE_FILTER, "peek": MODE_PEEK, "batches": MODE_BATCHES}
+MODES = {"map": MODE_MAP, "flat_map": MODE_FLAT_MAP, "filter": MODE_FILTER, "peek": MODE_PEEK, "batches": MODE_BATCHES, "test": MODE_TEST}
 
 
 @cython.final
@@ -51,6 +52,8 @@ cdef class PythonFunctionOperator(UserCodeOperator):
         with gil:
             if self.mode == MODE_BATCHES:
                 self.run_batch(batch)
+            elif self.mode == MODE_TEST:
+                self.run_test(batch)
             elif self.mode == MODE_FILTER or self.mode == MODE_PEEK:
                 self.run_selection(batch)
             else:
@@ -96,7 +99,7 @@ cdef class PythonFunctionOperator(UserCodeOperator):
         return 0
 
     cdef int run_selection(self, Batch* batch) except -1:
-        cdef int32_t i, n = 0
+        cdef int32_t i, n = 0, failed = 0
         cdef Row row = None
         cdef Batch* out
         cdef int64_t* times = i64(&batch.sys[SYS_TIME])
@@ -114,7 +117,8 @@ cdef class PythonFunctionOperator(UserCodeOperator):
                         n += 1
                 except Exception as error:   # whatever user code raises
                     self.on_error(error, "the function", row, None, 0, times[i])
-            self.dropped += batch.n - n
+                    failed += 1
+            self.dropped += batch.n - n - failed
             self.emitted += n
             row = None
             if n == batch.n:
@@ -126,6 +130,31 @@ cdef class PythonFunctionOperator(UserCodeOperator):
         finally:
             free(rows)
         self.flush(batch)
+        return 0
+
+    cdef int run_test(self, Batch* batch) except -1:
+        cdef int32_t i
+        cdef int c
+        cdef Row row = None
+        cdef Batch* out = batch_share(batch, batch.width + 1)
+        cdef bint done = False
+        try:
+            for c in range(batch.width):
+                column_share(&out.columns[c], &batch.columns[c])
+            column_alloc(&out.columns[batch.width], KIND_BOOL, batch.n, 0)
+            for i in range(batch.n):
+                row = self.fresh(row, batch, i)
+                try:
+                    out.columns[batch.width].values[i] = 1 if self.function(row) else 0
+                except Exception as error:   # whatever user code raises
+                    self.on_error(error, "the function", row, None, 0, i64(&batch.sys[SYS_TIME])[i])
+            done = True
+        finally:
+            if not done:
+                batch_release(out)
+        row = None
+        self.emitted += batch.n
+        self.send(self.next, out)
         return 0
 
     cdef int run_batch(self, Batch* batch) except -1:

@@ -9,7 +9,7 @@ cdef enum:
 
 
 cdef class SinkOperator(Operator):
-    cdef object writer
+    cdef object writer                       # None before `open`
     cdef list columns                        # input columns that are written
     cdef object canonical                    # pyarrow schema of the native columns
     cdef object schema                       # pyarrow schema that the writer sees
