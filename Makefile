@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 NATIVE := $(shell find streamdsl/_native -name '*.pyx' -o -name '*.pxd')
 BUILT := $(VENV)/.built
 
-.PHONY: demo demo-crash test lint crash simulate bench wheel check-wheel clean
+.PHONY: demo demo-crash test lint crash corrupt simulate bench wheel check-wheel clean
 
 demo: $(BUILT)
 	$(BIN)/python examples/fraud/topology.py --rate 20000
@@ -29,6 +29,10 @@ KILLS ?= 100
 SEEDS ?= 5000
 crash: $(BUILT)
 	$(BIN)/python tests/crash/campaign.py --kills $(KILLS)
+
+corrupt: $(BUILT)
+	$(BIN)/python tests/trust/corruption.py
+	$(BIN)/python tests/trust/corruption.py --backend memory
 
 simulate: $(BUILT)
 	STREAMDSL_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/simulation

@@ -57,6 +57,8 @@ class Config:
     state_dir : path, optional
         Where checkpoints live; a run started again with the same directory goes on where it was. None: a fresh
         temporary directory, removed at the end.
+    restore_from : path, optional
+        A savepoint (`Run.savepoint`) to begin a fresh `state_dir` with.
     state_backend : "rocksdb" | "memory"
         What holds the state beside the working copy.
     state_memory : int or str
@@ -82,6 +84,7 @@ class Config:
     tolerated_checkpoint_failures: int = 3
     retained_checkpoints: int = 2
     state_dir: str | os.PathLike[str] | None = None
+    restore_from: str | os.PathLike[str] | None = None
     state_backend: Literal["rocksdb", "memory"] = "rocksdb"
     state_memory: int | str = "256MiB"
     restarts: int = 0
@@ -127,6 +130,11 @@ class Config:
     def state_path(self) -> Path | None:
         """`state_dir` as a path."""
         return None if self.state_dir is None else Path(self.state_dir)
+
+    @property
+    def restore_path(self) -> Path | None:
+        """`restore_from` as a path."""
+        return None if self.restore_from is None else Path(self.restore_from)
 
 
 def _duration(name: str, value: str | int | timedelta) -> int:

@@ -65,6 +65,8 @@ class StreamError(Exception):
         facts = self.facts()
         if facts:
             text = f"{text} ({facts})"
+        # Values of records and texts of foreign errors are in there: nothing of it may steer a terminal or forge a line.
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
         if self.remedy:
             text = f"{text}\n  {self.remedy}"
         return text
@@ -132,7 +134,11 @@ class _PositionedError(StreamError):
     def facts(self) -> str:
         """Return all known facts, in a fixed order."""
         known = ((name, self.context.get(name)) for name in self._shown)
-        return ", ".join(f"{name}={value}" for name, value in known if value is not None)
+        # A reason that the message tells already is not told twice.
+        return ", ".join(f"{name}={value}" for name, value in known if value is not None and not self._told(name, value))
+
+    def _told(self, name: str, value: Any) -> bool:
+        return name == "reason" and str(value) in self.message
 
 
 class DataError(_PositionedError):

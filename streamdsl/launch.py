@@ -6,16 +6,19 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pyarrow as pa
 
+from streamdsl.checkpoint.recovery import published
+from streamdsl.checkpoint.storage import DirectoryStorage
 from streamdsl.compiler import compile
 from streamdsl.config import Config
 from streamdsl.connectors.memory import memory
+from streamdsl.errors import StateError
 from streamdsl.runtime.environment import DirectoryEnvironment
 from streamdsl.runtime.job import Job
 from streamdsl.runtime.run import Run
@@ -40,9 +43,11 @@ def start(topology: Any, config: Config | None = None, bind: Mapping[str, Any] |
     temporary = Path(tempfile.mkdtemp(prefix="streamdsl-")) if config.state_path is None else None
     state_dir = config.state_path or temporary
     assert state_dir is not None
+    if config.restore_path is not None:
+        _check_fresh(state_dir)
 
     def make_job() -> Job:
-        return Job(plans.physical, config, DirectoryEnvironment(state_dir, config.state_backend))
+        return Job(plans.physical, config, DirectoryEnvironment(state_dir, config.state_backend, config.restore_path))
 
     def clean_up() -> None:
         if temporary is not None:
@@ -55,44 +60,70 @@ def start(topology: Any, config: Config | None = None, bind: Mapping[str, Any] |
         raise
 
 
+def _check_fresh(state_dir: Path) -> None:
+    """A savepoint beside checkpoints: which of them is meant nobody can know. (A restart within the run goes on from its own.)"""
+    if (state_dir / "checkpoints").is_dir() and published(DirectoryStorage(state_dir / "checkpoints")):
+        raise StateError(
+            f"the state directory {state_dir} has checkpoints already, and restore_from names a savepoint",
+            remedy="leave restore_from out to go on from them, or name a fresh directory: Config(state_dir=...)",
+        )
+
+
 def run(topology: Any, config: Config | None = None, bind: Mapping[str, Any] | None = None) -> Run:
     """Run a topology until its input ends; Ctrl-C and SIGTERM stop it with a last checkpoint, a second Ctrl-C at once."""
-    started = start(topology, config, bind)
-    with _Signals(started):
-        while not started.wait(_WAIT_S):
-            pass
+    with _Signals() as signals:
+        started = signals.run = start(topology, config, bind)
+        signals.follow(_WAIT_S)
     return started
 
 
 class _Signals:
-    """Ctrl-C and SIGTERM stop the run while this is entered (in the main thread; elsewhere they are not ours)."""
+    """Ctrl-C and SIGTERM stop the run while this is entered (in the main thread; elsewhere they are not ours).
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    The first one asks for a last checkpoint; the second, of either kind, and any before there is a run, leave at once.
+    """
+
+    def __init__(self) -> None:
+        self.run: Run | None = None
+        self.asked = False
         self.before: dict[int, Any] = {}
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _Signals:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.before[number] = signal.signal(number, self._stop)
+        return self
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+        if self.run is None or self.asked:
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        self.asked = True
         self.run.stop()
+
+    def follow(self, interval: float, done: Callable[[], bool] = lambda: False) -> None:
+        """Wait until the run has ended; stop it once it is `done`."""
+        assert self.run is not None
+        try:
+            while not self.run.wait(interval):
+                if done():
+                    self.run.stop()
+        except (KeyboardInterrupt, SystemExit):
+            self.run.abandon()
+            raise
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self.before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def collect(stream: Any, config: Config | None = None, bind: Mapping[str, Any] | None = None, limit: int | None = None) -> pa.Table:
     """Run the part of a topology that makes `stream` and return its rows; with `limit`, stop once so many have come."""
     sink = memory("_collect")
     topology = stream.topology.collecting(stream, sink)
-    started = start(topology, config or Config(state_backend="memory"), bind)
-    with _Signals(started):
-        while not started.wait(_WAIT_S if limit is None else 0.01):
-            if limit is not None and sink.table().num_rows >= limit:
-                started.stop()
+    with _Signals() as signals:
+        signals.run = start(topology, config or Config(state_backend="memory"), bind)
+        signals.follow(_WAIT_S if limit is None else 0.01, lambda: limit is not None and sink.table().num_rows >= limit)
+        if signals.asked:
+            raise KeyboardInterrupt  # a part of the rows would look like all of them
     table = sink.table()
     return table if limit is None else table.slice(0, limit)

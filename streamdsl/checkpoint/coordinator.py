@@ -96,7 +96,10 @@ class Coordinator:
         self._storage, self._listener = storage, listener
         self._completed = sorted(completed)
         # Every id that was ever begun has left a trace: none is used twice.
-        self._next_id = max([*storage.ids(), *completed, 0]) + 1
+        try:
+            self._next_id = max([*storage.ids(), *completed, 0]) + 1
+        except OSError as error:
+            raise StateError(f"the checkpoints cannot be listed: {error}", remedy="check the permissions of the state directory") from error
         self._pending: PendingCheckpoint | None = None
         self._not_passed: set[str] = set()  # tasks that have not passed the last barrier
         self._last_start: int | None = None

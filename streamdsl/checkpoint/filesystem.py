@@ -89,8 +89,23 @@ class FileSystem:
         """Whether there is a regular file, not a link to one."""
         try:
             return stat.S_ISREG(os.lstat(path).st_mode)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
+
+    def is_directory(self, path: Path) -> bool:
+        """Whether there is a directory, not a link to one."""
+        try:
+            return stat.S_ISDIR(os.lstat(path).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def exists(self, path: Path) -> bool:
+        """Whether there is anything of that name, be it a link that leads nowhere."""
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
 
     def read(self, root: Path, parts: Sequence[str]) -> Iterator[bytes]:
         """Return the bytes of the regular file `parts` below `root`, in chunks; no component may be a link."""

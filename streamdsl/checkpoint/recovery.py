@@ -10,20 +10,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import logging
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
 from streamdsl.checkpoint.filesystem import FileSystem
 from streamdsl.checkpoint.manifest import FORMAT, Manifest, StoreEntry
 from streamdsl.checkpoint.names import safe_name
-from streamdsl.checkpoint.storage import CheckpointStorage, DirectoryStorage, StoreFiles
+from streamdsl.checkpoint.storage import CheckpointStorage, DirectoryStorage, StoreFiles, cannot_be_read
 from streamdsl.errors import StateError
 
-__all__ = ["Checkpoint", "StateDirectory", "find_checkpoint"]
+__all__ = ["Checkpoint", "StateDirectory", "find_checkpoint", "published", "retire_newer"]
 
 _log = logging.getLogger("streamdsl")
 
@@ -100,7 +102,8 @@ def find_checkpoint(
             )
         found.verify()
         return found
-    for candidate in reversed(storage.ids()):
+    passed_over: list[StateError] = []
+    for candidate in reversed(_ids(storage)):
         try:
             found = _read(storage, job, candidate)
             if found is not None:
@@ -110,13 +113,64 @@ def find_checkpoint(
             # "final": not damaged, but not ours to pass over.
             if not fall_back or error.context.get("final"):
                 raise
-            _log.warning("checkpoint %d is passed over: %s", candidate, error)
+            _log.warning("checkpoint %d is passed over for an older one: %s", candidate, error.message)
+            passed_over.append(error)
+    if passed_over:
+        # To begin anew would be to lose everything without a word.
+        raise StateError(
+            f"{passed_over[0].message}; no older checkpoint is whole",
+            remedy="put the file back from a copy, or start from the beginning with another state directory",
+        ) from passed_over[0]
     return None
 
 
+def retire_newer(storage: CheckpointStorage, checkpoint_id: int) -> None:
+    """Make sure that what was passed over for `checkpoint_id` never comes back, before sinks are cut to the older one.
+
+    A disk may read again what it once did not. The newer checkpoint would then be restored beside an output that has gone
+    another way since.
+
+    Raises
+    ------
+    StateError
+        That cannot be made sure.
+    """
+    for newer in published(storage):
+        if newer > checkpoint_id:
+            try:
+                storage.retire(newer)
+            except OSError as error:
+                raise StateError(
+                    f"{storage.where(newer)} is damaged and cannot be set aside: {_told(error)}",
+                    remedy="check that the state directory can be written and that its disk has room",
+                ) from error
+
+
 def _complete(storage: CheckpointStorage) -> str:
-    complete = [str(i) for i in storage.ids() if storage.read_manifest(i) is not None]
-    return ", ".join(complete) or "none"
+    return ", ".join(map(str, published(storage))) or "none"
+
+
+def published(storage: CheckpointStorage) -> list[int]:
+    """Return the ids of the checkpoints that have a manifest, be it damaged, ascending."""
+    return [checkpoint_id for checkpoint_id in _ids(storage) if _has_manifest(storage, checkpoint_id)]
+
+
+def _has_manifest(storage: CheckpointStorage, checkpoint_id: int) -> bool:
+    try:
+        return storage.read_manifest(checkpoint_id) is not None
+    except OSError:
+        return True
+
+
+def _ids(storage: CheckpointStorage) -> list[int]:
+    try:
+        return storage.ids()
+    except OSError as error:
+        raise StateError(f"the checkpoints cannot be listed: {_told(error)}", remedy="check the permissions") from error
+
+
+def _told(error: OSError) -> str:
+    return f"{error.strerror or error}" + ("" if error.filename is None else f" ({error.filename})")
 
 
 def _read(storage: CheckpointStorage, job: str, checkpoint_id: int) -> Checkpoint | None:
@@ -124,7 +178,7 @@ def _read(storage: CheckpointStorage, job: str, checkpoint_id: int) -> Checkpoin
     try:
         data = storage.read_manifest(checkpoint_id)
     except OSError as error:
-        raise StateError(f"{where} cannot be read: {error.strerror or error}", remedy="check the permissions") from error
+        raise cannot_be_read(where, error, "restore from another checkpoint, or put the file back from a copy") from error
     if data is None:
         return None
     manifest = Manifest.decode(data, where)
@@ -187,7 +241,7 @@ class StateDirectory:
 
     def _unusable(self, error: OSError) -> StateError:
         return StateError(
-            f"the state directory {self.path} cannot be used: {error.strerror or error}",
+            f"the state directory {self.path} cannot be used: {_told(error)}",
             remedy="check that it can be written and that its disk has room, or name another: Config(state_dir=...)",
         )
 
@@ -221,13 +275,18 @@ class StateDirectory:
         entries = os.listdir(self.path)
         if entries and _JOB not in entries and set(entries) - {_LOCK, _JOB + ".tmp"}:
             raise StateError(
-                f"{self.path} is not empty and not a state directory", remedy="name a new or an empty directory: Config(state_dir=...)"
+                f"{self.path} is not empty and not a state directory: it has no {_JOB}",
+                remedy="name a new or an empty directory: Config(state_dir=...)",
             )
         if status.st_mode & 0o077:
             os.chmod(self.path, 0o700)
 
     def _take_lock(self) -> None:
         self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        status = os.fstat(self._lock)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            # It is about to be emptied: not what somebody has linked here from elsewhere.
+            raise StateError(f"{self.path / _LOCK} is not streamdsl's", remedy=f"remove {self.path / _LOCK}")
         os.fchmod(self._lock, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -249,7 +308,10 @@ class StateDirectory:
         except FileNotFoundError:
             pass
         except (ValueError, RecursionError) as error:
-            raise StateError(f"{where} is damaged: {error}", remedy="name another state directory: Config(state_dir=...)") from error
+            raise StateError(
+                f"{where} is damaged: {error}",
+                remedy="put the file back from a copy, or name another state directory: Config(state_dir=...)",
+            ) from error
         body = json.dumps({"format": FORMAT, "job": self.job, "incarnation": incarnation + 1}) + "\n"
         filesystem.remove_file(self.path / (_JOB + ".tmp"))
         filesystem.write_new(self.path / (_JOB + ".tmp"), [body.encode()])
@@ -266,7 +328,7 @@ class StateDirectory:
                 remedy="use the version of streamdsl that wrote it, or a newer one",
             )
         if known["job"] != self.job:
-            raise _foreign(str(self.path), known["job"], self.job)
+            raise _foreign(str(where), known["job"], self.job)
         incarnation = known.get("incarnation")
         if not isinstance(incarnation, int) or isinstance(incarnation, bool) or incarnation < 0:
             raise ValueError("it does not count its starts")
@@ -286,7 +348,8 @@ class StateDirectory:
 
     def _clean_checkpoints(self) -> None:
         ids = self.storage.ids()
-        published = [i for i in ids if self._filesystem.is_file(self.path / "checkpoints" / str(i) / "manifest.json")]
+        # Whatever stands in the place of a manifest: a damaged checkpoint is told of, not cleared away.
+        published = [i for i in ids if self._filesystem.exists(self.path / "checkpoints" / str(i) / "manifest.json")]
         for checkpoint_id in ids:
             if checkpoint_id in published:
                 continue
@@ -307,8 +370,14 @@ class StateDirectory:
         """Return where the live database of a store is made; does not exist yet."""
         return self.path / "live" / str(self.incarnation) / safe_name(store)
 
-    def close(self) -> None:
-        """Let go of the lock. May be called twice."""
+    def close(self, *, clear: bool = False) -> None:
+        """Let go of the lock; with `clear`, without the databases of this start, which nobody needs again. May be called twice."""
         if self._lock >= 0:
+            if clear:
+                # What cannot be removed now is removed by the next start.
+                with contextlib.suppress(OSError):
+                    self._filesystem.remove_tree(self.path / "live" / str(self.incarnation))
+            # A process that was forked from this one has the descriptor too: closing ours would leave the lock with it.
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
             os.close(self._lock)
             self._lock = -1

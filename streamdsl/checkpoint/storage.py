@@ -6,6 +6,10 @@ puts the manifest in with one rename, and from then on it exists. What was begun
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
+import stat
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +22,12 @@ from streamdsl.errors import StateError
 
 __all__ = ["CheckpointStorage", "DirectoryStorage", "MemoryStorage", "StoreFiles", "StoreTarget"]
 
+_log = logging.getLogger("streamdsl")
+
 MANIFEST = "manifest.json"
+RETIRED = "manifest.json.retired"
+#: These say something about the process or the system, not about the file: no reason to pass a checkpoint over.
+_PASSING = frozenset({errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.ENOSPC, errno.ESTALE})
 #: RocksDB never writes into these again, so a link is as good as a copy.
 _IMMUTABLE = ".sst"
 
@@ -65,6 +74,10 @@ class CheckpointStorage(ABC):
         """Forget a checkpoint, manifest first; its id too, so a newer one must exist."""
 
     @abstractmethod
+    def retire(self, checkpoint_id: int) -> None:
+        """Take a published checkpoint's manifest away, durably: it is never restored. Its id stays used."""
+
+    @abstractmethod
     def ids(self) -> list[int]:
         """Return all ids in use, ascending: published, begun, discarded."""
 
@@ -107,12 +120,19 @@ class CheckpointStorage(ABC):
                     break
                 digest.update(chunk)
         except OSError as error:
-            raise StateError(f"{where} cannot be read: {error.strerror or error}", remedy=remedy) from error
+            raise cannot_be_read(where, error, remedy) from error
         if size != file.size:
             more = "more than " if size > file.size else f"{size} instead of "
             raise StateError(f"{where} is damaged: it has {more}{file.size} bytes", remedy=remedy)
         if digest.hexdigest() != file.checksum:
             raise StateError(f"{where} is damaged: its {size} bytes are not those that were written", remedy=remedy)
+
+
+def cannot_be_read(where: str, error: OSError, remedy: str) -> StateError:
+    """Return what a failed read is told as; "final": another try may succeed, so that nothing older may take its place."""
+    if error.errno in _PASSING:
+        return StateError(f"{where} cannot be read: {error.strerror}", remedy="mend the cause, and start again", final=True)
+    return StateError(f"{where} cannot be read: {error.strerror or error}", remedy=remedy)
 
 
 class StoreFiles:
@@ -126,7 +146,14 @@ class StoreFiles:
         if all(name != file.name for file in self._entry.files):
             where = self._storage.where(self._id, self._entry.name)
             raise StateError(f"{where} has no file {name!r}", remedy="restore from another checkpoint")
-        return self._storage.read(self._id, self._entry.name, name)
+        return self._read(name)
+
+    def _read(self, name: str) -> Iterator[bytes]:
+        try:
+            yield from self._storage.read(self._id, self._entry.name, name)
+        except OSError as error:
+            where = self._storage.where(self._id, self._entry.name, name)
+            raise StateError(f"{where} cannot be read: {error.strerror or error}", remedy="restore from another checkpoint") from error
 
     def place(self, directory: Path) -> None:
         """Put the files into a new directory."""
@@ -142,16 +169,20 @@ class DirectoryStorage(CheckpointStorage):
         Exists already.
     filesystem : FileSystem, optional
         What does the work.
+    links : bool
+        Whether `place` may link files that never change; else all are copied (a savepoint is nobody's but its own).
     """
 
-    def __init__(self, root: Path, filesystem: FileSystem | None = None) -> None:
-        self.root = root
+    def __init__(self, root: Path, filesystem: FileSystem | None = None, *, links: bool = True) -> None:
+        self.root, self._links = root, links
         self.filesystem = filesystem or FileSystem()
         self._lock = threading.Lock()
         self._open: dict[int, int] = {}  # begun, neither published nor discarded -> targets in use
         self._discarded: dict[int, int] = {}  # targets still in use
         #: By store: immutable files of its last checkpoint; each is hashed once, not at every checkpoint.
         self._known: dict[str, dict[tuple[str | int, ...], FileEntry]] = {}
+        #: Files that could not be synced. A second try may succeed although the first has dropped what was to be written.
+        self._lost: set[tuple[str | int, ...]] = set()
 
     def where(self, checkpoint_id: int, *parts: str) -> str:
         """Return the path."""
@@ -188,7 +219,10 @@ class DirectoryStorage(CheckpointStorage):
             if self._discarded[checkpoint_id]:
                 return
             del self._discarded[checkpoint_id]
-        self._clear(checkpoint_id)
+        try:
+            self._clear(checkpoint_id)
+        except OSError as error:
+            _log.warning("what checkpoint %d left cannot be removed, will be tried again: %s", checkpoint_id, error)
 
     def publish(self, checkpoint_id: int, manifest: bytes) -> None:
         """See `CheckpointStorage.publish`."""
@@ -214,22 +248,43 @@ class DirectoryStorage(CheckpointStorage):
 
     def _clear(self, checkpoint_id: int) -> None:
         place = self._place(checkpoint_id)
+        if not self._is_ours(place):
+            return
         # A publish that failed half-way must not come back to life: the manifest goes first.
-        self.filesystem.remove_file(place / MANIFEST)
-        self.filesystem.sync_directory(place)
+        self._remove_manifest(place)
         for name in self.filesystem.names(place):
             path = place / name
-            if path.is_dir() and not path.is_symlink():
+            if self.filesystem.is_directory(path):
                 self.filesystem.remove_tree(path)
             else:
                 self.filesystem.remove_file(path)
 
+    def _is_ours(self, place: Path) -> bool:
+        """Whether it is a directory; a link that somebody put there must not lead what is removed out of the root."""
+        return self.filesystem.is_directory(place)
+
+    def _remove_manifest(self, place: Path) -> None:
+        if self.filesystem.is_directory(place / MANIFEST):
+            self.filesystem.remove_tree(place / MANIFEST)
+        else:
+            self.filesystem.remove_file(place / MANIFEST)
+        self.filesystem.sync_directory(place)
+
     def remove(self, checkpoint_id: int) -> None:
         """See `CheckpointStorage.remove`."""
         place = self._place(checkpoint_id)
-        self.filesystem.remove_file(place / MANIFEST)
-        self.filesystem.sync_directory(place)
-        self.filesystem.remove_tree(place)
+        if self._is_ours(place):
+            self._remove_manifest(place)
+            self.filesystem.remove_tree(place)
+        else:
+            self.filesystem.remove_file(place)
+
+    def retire(self, checkpoint_id: int) -> None:
+        """See `CheckpointStorage.retire`. The rest of it stays, to be looked at, until the next start."""
+        place = self._place(checkpoint_id)
+        if self._is_ours(place):
+            self.filesystem.rename(place / MANIFEST, place / RETIRED)
+            self.filesystem.sync_directory(place)
 
     def ids(self) -> list[int]:
         """See `CheckpointStorage.ids`."""
@@ -258,7 +313,7 @@ class DirectoryStorage(CheckpointStorage):
             self.filesystem.make_directory(directory)
             for name in names:
                 parts = (str(checkpoint_id), check_store_name(store), check_file_name(name))
-                if name.endswith(_IMMUTABLE):
+                if self._links and name.endswith(_IMMUTABLE) and self._is_private(parts):
                     self.filesystem.link(self.root, parts, directory / name)
                 else:
                     self.filesystem.write_new(directory / name, self.filesystem.read(self.root, parts))
@@ -267,6 +322,11 @@ class DirectoryStorage(CheckpointStorage):
                 f"{self.where(checkpoint_id, store)} cannot be put into {directory}: {error.strerror or error}",
                 remedy="check the permissions and the free space of the state directory",
             ) from error
+
+    def _is_private(self, parts: Sequence[str]) -> bool:
+        # A database closes its files to others. A file that somebody linked in from elsewhere is left as it is: copied.
+        status = self.filesystem.stat(self.root.joinpath(*parts))
+        return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
 
     def seal(self, path: Path, store: str) -> tuple[FileEntry, ...]:
         """Sync and describe the files of a target."""
@@ -279,7 +339,7 @@ class DirectoryStorage(CheckpointStorage):
             identity = (name, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
             entry = known.get(identity) if name.endswith(_IMMUTABLE) else None
             if entry is None:
-                self.filesystem.sync_file(path / name)
+                self._sync(path / name, identity)
                 digest = blake2b()
                 for chunk in self.filesystem.read(path, (name,)):
                     digest.update(chunk)
@@ -289,6 +349,19 @@ class DirectoryStorage(CheckpointStorage):
         self.filesystem.sync_directory(path)
         self._known[store] = seen
         return tuple(entries)
+
+    def _sync(self, path: Path, identity: tuple[str | int, ...]) -> None:
+        if identity in self._lost:
+            raise StateError(
+                f"{path.name} could not be made durable before, and what it holds may be lost",
+                remedy="start again from the last checkpoint; see the system's log about the disk",
+            )
+        try:
+            self.filesystem.sync_file(path)
+        except OSError:
+            if path.name.endswith(_IMMUTABLE):  # the database goes on with it; all others are new at every checkpoint
+                self._lost.add(identity)
+            raise
 
 
 class _DirectoryTarget(StoreTarget):
@@ -355,6 +428,11 @@ class MemoryStorage(CheckpointStorage):
             self._begun.discard(checkpoint_id)
             self._published.pop(checkpoint_id, None)
             self.contents.pop(checkpoint_id, None)
+
+    def retire(self, checkpoint_id: int) -> None:
+        """See `CheckpointStorage.retire`."""
+        with self._lock:
+            self._published.pop(checkpoint_id, None)
 
     def ids(self) -> list[int]:
         """See `CheckpointStorage.ids`."""

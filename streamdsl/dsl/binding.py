@@ -49,7 +49,8 @@ def with_sources(plan: LogicalPlan, bind: Mapping[str, Any]) -> LogicalPlan:
         other = bind.get(node.name)
         if not isinstance(other, Source):
             return node
-        if other.schema is None:
+        # Columns that nobody declared are those of the topology.
+        if other.schema is None or not Schema.of(other.schema).fields or getattr(other, "inferred", False):
             adapt = getattr(other, "with_schema", None)
             if adapt is None:
                 raise TopologyError(f"bind: the source for {node.name!r} has no schema", remedy="give it schema=")

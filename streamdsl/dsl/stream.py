@@ -38,6 +38,13 @@ __all__ = ["Stream"]
 
 S = TypeVar("S", bound="Stream")
 
+#: Verbs to come, and what to write until then.
+_NOT_YET = {
+    "deduplicate": "keep the first with filter(count().over(expanding()) == 1), or rolling(...) for a time",
+    "join": "merge the streams and write a Processor",
+    "join_asof": "merge the streams and write a Processor",
+    "join_lookup": "look up in a map(...)",
+}
 _NEED_A_KEY = frozenset({"aggregate", "count", "reduce", "window"})
 
 
@@ -66,6 +73,8 @@ class Stream:
                     f"{name}() works on the records of a key",
                     remedy="write .key_by(...) first; .key_by() without columns is everything as one key",
                 )
+            if name in _NOT_YET:
+                raise TopologyError(f"{name}() is not supported yet", remedy=_NOT_YET[name])
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
@@ -216,7 +225,8 @@ class Stream:
         Parameters
         ----------
         function : callable
-            Gets the row (``row.amount``, ``row["amount"]``), returns a mapping, a dataclass or a tuple.
+            Gets the row (``row.amount``, ``row["amount"]``), returns a mapping, a dataclass instance or another object with the
+            columns as attributes.
         schema : schema
             Columns of the new rows.
         errors : "fail" | "skip" | dead_letter(sink)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from streamdsl.connectors.base import Sink
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.written import Written, arguments, here
+from streamdsl.errors import TopologyError
 from streamdsl.logical.aggregate import CHANGE
 from streamdsl.logical.expression import Typed
 from streamdsl.logical.node import Node
@@ -24,6 +25,25 @@ if TYPE_CHECKING:
 
 __all__ = ["Table"]
 
+_OF_STREAMS: Final = frozenset(
+    [
+        "branch",
+        "drop",
+        "filter",
+        "flat_map",
+        "key_by",
+        "map",
+        "map_batches",
+        "merge",
+        "output",
+        "peek",
+        "process",
+        "rename",
+        "select",
+        "with_columns",
+    ]
+)
+
 
 class Table:
     """One row for each key. Made by aggregates without a window and by `Topology.table`."""
@@ -36,6 +56,15 @@ class Table:
 
     def __repr__(self) -> str:
         return f"<Table of {self._topology.name!r} by {', '.join(self.keys) or 'everything'}: {self.schema}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in _OF_STREAMS:
+                raise TopologyError(f"a table has no {name}()", remedy=f"write .to_stream().{name}(...) to go on with its changes")
+            if name == "join":
+                raise TopologyError("join() is not supported yet", remedy="merge the streams and write a Processor")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @property
     def schema(self) -> Schema:

@@ -282,7 +282,7 @@ def _declared(source: Source, verb: str) -> Schema:
         except TopologyError as error:
             raise TopologyError(f"{verb}: column {field.name!r}: {error.message}", remedy=error.remedy) from None
     if not declared.fields:
-        raise TopologyError(f"{verb}: the source {source.name!r} has no columns")
+        raise TopologyError(f"{verb}: the source {source.name!r} has no columns", remedy="give it schema=")
     return declared
 
 

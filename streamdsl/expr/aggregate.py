@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from streamdsl.errors import TopologyError
-from streamdsl.expr.expression import Expr, column_or_expr
+from streamdsl.expr.expression import Expr, Unfinished, column_or_expr
 from streamdsl.logical.expression import Aggregation
 from streamdsl.schema import type_of
 
@@ -17,7 +17,7 @@ __all__ = ["Aggregate"]
 
 
 @dataclass(frozen=True, slots=True)
-class Aggregate:
+class Aggregate(Unfinished):
     """An aggregate of one's own, in Python: call it with the column it reads.
 
     Parameters
@@ -39,6 +39,7 @@ class Aggregate:
     col("city").custom()
     """
 
+    remedy: ClassVar[str] = 'call it with the column it reads: longest(col("city"))'
     init: Callable[[], Any]
     add: Callable[[Any, Any], Any]
     merge: Callable[[Any, Any], Any] | None = None

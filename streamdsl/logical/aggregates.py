@@ -18,7 +18,7 @@ from streamdsl.logical.expression import (
     rewrite,
     text_of,
 )
-from streamdsl.logical.types import FLOAT, INT, UINT, convert, is_float, is_number, is_ordered, retyped
+from streamdsl.logical.types import FLOAT, INT, UINT, convert, is_float, is_number, is_ordered, is_time, retyped
 
 if TYPE_CHECKING:
     from streamdsl.logical.bind import Binder
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["bind_aggregate", "slug_of", "split"]
 
 #: Aggregates that always have a value.
-_NEVER_NULL: Final = frozenset({"count", "sum", "n_unique", "to_list", "top_k"})
+_NEVER_NULL: Final = frozenset({"count", "sum", "n_unique"})
 
 
 def bind_aggregate(binder: Binder, name: str, node: Aggregation) -> TypedAggregate:
@@ -75,7 +75,9 @@ def _typed(binder: Binder, node: Aggregation, argument: Typed | None) -> tuple[T
     if kind == "n_unique":
         return argument, INT
     if kind in ("to_list", "top_k"):
-        return argument, pa.list_(argument.type)
+        # At run time a moment is a number of ms, and in a list there is nothing that converts it.
+        item = pa.timestamp("ms", tz=argument.type.tz) if is_time(argument.type) else argument.type
+        return argument, pa.list_(item)
     if kind == "custom":
         result: Any = node.custom.result_type
         return argument, result

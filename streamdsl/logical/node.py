@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
-from streamdsl.connectors.base import Sink
+from streamdsl.connectors.base import METADATA_COLUMNS, Sink
 from streamdsl.logical.expression import Typed
 from streamdsl.policies import DeadLetter, ErrorPolicy
 from streamdsl.schema import Field, Schema
@@ -58,6 +58,11 @@ class Node:
     def tag_needs(self, tag: str, wanted: Columns) -> Columns:
         """Return the input columns without which the `wanted` columns of an output tag cannot be made."""
         return wanted if self.tags[tag] is self.inputs[0].schema else frozenset()
+
+    def rows_of_user_code(self) -> Columns:
+        """Return the input columns that a user's function sees, and those that say where a record it refuses came from."""
+        rows, skips = self.inputs[0].schema, getattr(self, "errors", "fail") == "skip"
+        return frozenset(field.name for field in rows.fields if not field.hidden or (field.name in METADATA_COLUMNS and not skips))
 
     def with_inputs(self: N, inputs: Sequence[Node]) -> N:
         """Return the node over other inputs; itself if nothing changes."""

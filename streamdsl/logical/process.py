@@ -41,7 +41,8 @@ class ProcessNode(StatefulNode):
         return found
 
     def needs(self, wanted: Columns) -> Columns:
-        return frozenset(self.inputs[0].schema.visible().names)
+        # The rows of a window are state: what they hold does not depend on a policy.
+        return self.rows_of_user_code() if self.window is None else frozenset(self.inputs[0].schema.visible().names)
 
     def text(self) -> str:
         owner = self.processor if isinstance(self.processor, type) else type(self.processor)

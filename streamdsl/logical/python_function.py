@@ -49,8 +49,8 @@ class PythonFunctionNode(Node):
         return f"{self.mode}.{getattr(self.function, '__name__', type(self.function).__name__)}"
 
     def needs(self, wanted: Columns) -> Columns:
-        visible = frozenset(self.inputs[0].schema.visible().names)
-        return visible | (wanted - {self.test}) if self.output is None else visible
+        seen = self.rows_of_user_code()
+        return seen | (wanted - {self.test}) if self.output is None else seen
 
     def text(self) -> str:
         made = "" if self.output is None else f"-> ({', '.join(self.output.names)})"

@@ -239,4 +239,6 @@ def _converted_literal(value: Any, source: pa.DataType, target: pa.DataType) -> 
         return literal(float(value), target)
     if pa.types.is_date32(source) and is_time(target):
         return literal(value * DAY_MS, target)
+    if is_integer(target) and is_integer(source) and not fits(value, UINT if target == UINT else INT):
+        raise TopologyError(f"{value} does not fit {target}", remedy="calculate with floats: col(...).cast(float)")
     return literal(value, target)

@@ -25,6 +25,8 @@ class Chain:
     outputs: list[Any] = field(default_factory=list)
     merges: list[Any] = field(default_factory=list)
     sinks: list[Any] = field(default_factory=list)
+    openers: list[Callable[[], None]] = field(default_factory=list)  # open the writers of `sinks`
+    readers: list[Any] = field(default_factory=list)
     lookups: list[Any] = field(default_factory=list)
     timed: list[Any] = field(default_factory=list)  # have processing-time timers
     restored: list[Any] = field(default_factory=list)  # told once their table has been loaded

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +19,9 @@ from streamdsl._native.operators.merge import MergeOperator, MergePort
 from streamdsl._native.operators.output import Output
 from streamdsl._native.operators.sink import SinkOperator
 from streamdsl._native.task.source_task import SourceTask, Split
-from streamdsl._native.task.task import Task
+from streamdsl._native.task.task import Task, close_all
 from streamdsl.config import Config
-from streamdsl.errors import InternalError, StateError
+from streamdsl.errors import InternalError, StateError, connector_failure
 from streamdsl.physical import node
 from streamdsl.runtime.chain import Chain
 from streamdsl.runtime.operators import build_operator, canonical_schema
@@ -54,6 +55,12 @@ class Deployment:
     chains: tuple[Chain, ...]
     sources: tuple[SourceTask, ...]
 
+    def open_sinks(self) -> None:
+        """Open the writers: last of all, because it cuts off what no checkpoint covers."""
+        for chain in self.chains:
+            for opener in chain.openers:
+                opener()
+
 
 def deploy(plan: node.PhysicalPlan, environment: Environment) -> Deployment:
     """Return the tasks of `plan`, ready to be stepped; state has yet to be loaded into their stores."""
@@ -64,11 +71,16 @@ def deploy(plan: node.PhysicalPlan, environment: Environment) -> Deployment:
     }
     tasks: list[Task] = []
     chains: list[Chain] = []
-    for stage in plan.stages:
-        for index in range(stage.parallelism):
-            builder = _TaskBuilder(plan, stage, index, channels, environment)
-            tasks.append(builder.build())
-            chains.append(builder.chain)
+    try:
+        for stage in plan.stages:
+            for index in range(stage.parallelism):
+                builder = _TaskBuilder(plan, stage, index, channels, environment)
+                chains.append(builder.chain)
+                tasks.append(builder.build())
+    except BaseException:
+        with contextlib.suppress(Exception):  # the first error is the one to tell of
+            close_all([thing for chain in chains for thing in [*chain.operators, *chain.readers] if hasattr(thing, "close")])
+        raise
     return Deployment(tuple(tasks), tuple(chains), tuple(task for task in tasks if isinstance(task, SourceTask)))
 
 
@@ -143,11 +155,16 @@ class _TaskBuilder:
         # Snapshots are filed under task ids ("stage.index"); a sink goes on with what the task of its index left.
         states = {task.split(".")[1]: state for task, state in self.environment.operators.get(spec.name, {}).items()}
         state = states.get(str(self.index))
-        writer = spec.sink.open_writer(schema, spec.keys, self.index, self.stage.parallelism, state)
         canonical = canonical_schema(schema, tuple(range(len(spec.columns))))
         arrow = pa.schema([pa.field(f.name, f.type, f.nullable) for f in schema.fields])
-        sink = SinkOperator(spec.name, writer, list(spec.columns), canonical, arrow, self.environment.clock)
+        sink = SinkOperator(spec.name, list(spec.columns), canonical, arrow, self.environment.clock)
+
+        def open_writer() -> None:
+            with _as_connector_errors(f"the sink {spec.name!r} cannot be opened"):
+                sink.open(spec.sink.open_writer(schema, spec.keys, self.index, self.stage.parallelism, state))
+
         self.chain.sinks.append(sink)
+        self.chain.openers.append(open_writer)
         return sink
 
     def _note_inputs(self, at: int, spec: node.PhysicalOperator, operator: Operator | None) -> None:
@@ -201,7 +218,8 @@ class _TaskBuilder:
 
     def _open_source(self, task: SourceTask, spec: node.PhysicalSource) -> None:
         source, config = spec.source, self.environment.config
-        names = list(source.splits())
+        with _as_connector_errors(f"the source {spec.name!r} cannot be opened"):
+            names = list(source.splits())
         if len(set(names)) != len(names):
             raise InternalError(f"source {spec.name!r} has two splits of one name")
         states = self.environment.sources.get(spec.name, {})
@@ -215,16 +233,30 @@ class _TaskBuilder:
         splits = []
         for i, name in enumerate(own):
             state = states.get(name)
-            reader = source.open_split(name, None if state is None else state["position"], spec.columns)
+            with _as_connector_errors(f"the source {spec.name!r} cannot open {name}"):
+                reader = source.open_split(name, None if state is None else state["position"], spec.columns)
+            self.chain.readers.append(reader)
             splits.append(Split(name, i, reader, spec.disorder_ms, spec.external_watermarks, state))
         types = [_declared_type(source, name) for name in spec.columns]
-        policy = RejectPolicy(spec, task, self.chain.dead_letters, source.errors)
+        policy = RejectPolicy(spec, task, self.chain.dead_letters, source.errors, self.environment.clock)
         rate = 0.0 if source.rate is None or not names else source.rate * len(own) / len(names)
         task.open(spec, splits, types, policy, rate, config.batch_rows, CHUNK_ROWS, bool(source.bounded))
 
     def _title(self) -> str:
         names = [op.name for op in self.stage.operators if not isinstance(op, node.PhysicalKeyEncode | node.PhysicalKeyLookup)]
         return " → ".join(dict.fromkeys(names[:1] + names[-1:])) + (f" [{self.index}]" if self.stage.parallelism > 1 else "")
+
+
+@contextlib.contextmanager
+def _as_connector_errors(doing: str) -> Iterator[None]:
+    """Name the source or sink in whatever it raises."""
+    try:
+        yield
+    except Exception as error:
+        failure = connector_failure(doing, error)
+        if failure is error:
+            raise
+        raise failure from error
 
 
 def hash_of(text: str) -> int:

@@ -8,11 +8,13 @@ from pathlib import Path
 from streamdsl._native.state.restore import load_store
 from streamdsl._native.state.store import StateStore
 from streamdsl._native.state.writer import StoreWriter
+from streamdsl._native.task.task import close_all
 from streamdsl.checkpoint.manifest import Manifest
 from streamdsl.checkpoint.matching import match_state
 from streamdsl.checkpoint.names import safe_name
 from streamdsl.checkpoint.pending import StoreOwner
-from streamdsl.checkpoint.recovery import Checkpoint, StateDirectory, find_checkpoint
+from streamdsl.checkpoint.recovery import Checkpoint, StateDirectory, find_checkpoint, published, retire_newer
+from streamdsl.checkpoint.savepoint import find_savepoint
 from streamdsl.checkpoint.storage import CheckpointStorage, MemoryStorage
 from streamdsl.errors import StateError
 from streamdsl.physical.node import PhysicalPlan
@@ -58,11 +60,19 @@ class JobEnvironment:
         self._checkpoint = find_checkpoint(self.storage, plan.name, fall_back=True)
         restored = 0 if self._checkpoint is None else self._checkpoint.id
         # A damaged newer one does not count: it must not push good ones out.
-        self.completed = [i for i in self.storage.ids() if i <= restored and self.storage.read_manifest(i) is not None]
+        self.completed = [i for i in published(self.storage) if i <= restored]
+        if self._checkpoint is None:
+            self._checkpoint = self._begin_with(plan)
+            # Ids go on behind the savepoint's: sinks may have it on record.
+            self.completed = [] if self._checkpoint is None else [self._checkpoint.id]
         return None if self._checkpoint is None else self._checkpoint.manifest
 
     def _take(self, plan: PhysicalPlan) -> None:
         raise NotImplementedError
+
+    def _begin_with(self, plan: PhysicalPlan) -> Checkpoint | None:
+        """Return what to begin with where there is no checkpoint yet."""
+        return None
 
     def _live(self, store: str) -> Path:
         raise NotImplementedError
@@ -91,15 +101,13 @@ class JobEnvironment:
         for store, shards in self._stores.values():
             loaded = load_store(store, shards, self.backend, self._live(store.name), checkpoint=self._checkpoint, match=match)
             self.writers.append(StoreWriter(store, loaded.backend, self.storage.target, _Reports(listener)))
+        retire_newer(self.storage, 0 if restored is None else restored.checkpoint_id)
 
-    def close(self) -> None:
-        """Close the databases and let go of the directory."""
-        for writer in self.writers:
-            writer.close()
-        self.writers = []
-        for store, _ in self._stores.values():
-            store.close()
-        self._stores = {}
+    def close(self, *, failed: bool = False) -> None:
+        """Close the databases and let go of the directory; what `failed` leaves may be looked into."""
+        closing = [*self.writers, *[store for store, _ in self._stores.values()]]
+        self.writers, self._stores = [], {}
+        close_all(closing)
 
 
 class MemoryEnvironment(JobEnvironment):
@@ -123,16 +131,18 @@ class DirectoryEnvironment(JobEnvironment):
     ----------
     path : Path
     backend : "rocksdb" | "memory"
+    restore_from : Path, optional
+        A savepoint to begin with, as long as the directory has no checkpoint of its own.
     """
 
-    def __init__(self, path: Path, backend: str) -> None:
+    def __init__(self, path: Path, backend: str, restore_from: Path | None = None) -> None:
         super().__init__(backend)
-        self.path = path
+        self.path, self.restore_from = path, restore_from
         self.directory: StateDirectory | None = None
 
     def _take(self, plan: PhysicalPlan) -> None:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _make_parents(self.path)
         except OSError as error:
             raise StateError(
                 f"the state directory {self.path} cannot be made: {error.strerror or error}",
@@ -141,13 +151,26 @@ class DirectoryEnvironment(JobEnvironment):
         self.directory = StateDirectory(self.path, plan.name)
         self.storage = self.directory.storage
 
+    def _begin_with(self, plan: PhysicalPlan) -> Checkpoint | None:
+        return None if self.restore_from is None else find_savepoint(self.restore_from, plan.name)
+
     def _live(self, store: str) -> Path:
         assert self.directory is not None
         return self.directory.live(store)
 
-    def close(self) -> None:
-        """Close the databases and let go of the directory's lock."""
-        super().close()
-        if self.directory is not None:
-            self.directory.close()
-            self.directory = None
+    def close(self, *, failed: bool = False) -> None:
+        """Close the databases, which are scratch, and let go of the directory's lock."""
+        directory, self.directory = self.directory, None
+        try:
+            super().close(failed=failed)
+        finally:
+            if directory is not None:
+                directory.close(clear=not failed)
+
+
+def _make_parents(path: Path) -> None:
+    """Make the directories above `path` that are missing, closed to others whatever the umask says."""
+    missing = [parent for parent in path.absolute().parents if not parent.exists()]
+    for parent in reversed(missing):
+        parent.mkdir(mode=0o700, exist_ok=True)
+        parent.chmod(0o700)

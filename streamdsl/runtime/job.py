@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 import random
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from streamdsl._native.event_time.clock import Clock
 from streamdsl._native.task.task import Task
 from streamdsl.checkpoint.coordinator import Coordinator, Settings
 from streamdsl.checkpoint.manifest import Manifest
+from streamdsl.checkpoint.savepoint import SavepointRequest
 from streamdsl.config import Config
 from streamdsl.errors import InternalError, StateError, StreamError
 from streamdsl.physical.node import PhysicalPlan
@@ -33,6 +36,20 @@ class Phase(enum.Enum):
     STOPPING = "stopping"  # a last checkpoint is on its way; windows stay open
     FINISHING = "finishing"  # all input has ended; the checkpoint that says so is on its way
     ENDED = "ended"
+
+
+@contextlib.contextmanager
+def _as_damage(restored: Manifest | None) -> Iterator[None]:
+    """Name the checkpoint in what operators and connectors raise when it holds something else than they write."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+        if restored is None:
+            raise
+        raise StateError(
+            f"checkpoint {restored.checkpoint_id} cannot be restored: {type(error).__name__}: {error}",
+            remedy="restore from another checkpoint, or start with another state directory",
+        ) from error
 
 
 class Job:
@@ -58,6 +75,8 @@ class Job:
         self._ended_tasks: set[str] = set()
         self._final_id: int | None = None
         self._triggered_at = 0
+        self._wanted: list[SavepointRequest] = []  # savepoints that wait for a checkpoint to begin
+        self._under_way: list[SavepointRequest] = []  # that wait for the one under way
 
     # ------------------------------------------------------------------ beginning and end
 
@@ -71,8 +90,8 @@ class Job:
         ConnectorError
             A source or sink cannot be opened.
         """
-        restored = self.environment.open(self.plan)
         try:
+            restored = self.environment.open(self.plan)
             if restored is not None and restored.finished:
                 self.finished = True
                 self.phase = Phase.ENDED
@@ -88,8 +107,9 @@ class Job:
                 operators=restored.operators if restored else {},
                 shard_watermarks=restored.shard_watermarks if restored else {},
             )
-            self._deployment = deploy(self.plan, environment)
-            self._load(restored)
+            with _as_damage(restored):
+                self._deployment = deploy(self.plan, environment)
+                self._load(restored)
             self.coordinator = Coordinator(
                 self.plan.name,
                 self.plan.shards,
@@ -100,8 +120,11 @@ class Job:
                 self,
                 completed=self.environment.completed,
             )
-        except BaseException:
-            self.environment.close()
+            # Last of all: what cannot be opened so far has touched no output.
+            self._deployment.open_sinks()
+        except BaseException as error:
+            self.error = error
+            self.close()
             raise
 
     def _settings(self) -> Settings:
@@ -138,16 +161,24 @@ class Job:
             for operator in chain.restored:
                 operator.restored()
 
-    def close(self) -> None:
-        """Let everything go: writers, readers, databases, the state directory."""
-        if self._deployment is not None and self.error is None and not self.finished and self.coordinator.pending is not None:
-            self.coordinator.abort()
-        if self._deployment is not None:
-            for task in self._deployment.tasks:
-                if self.error is None:
-                    task.commit_now()
-                task.close()
-        self.environment.close()
+    def close(self, *, commit: bool = True) -> None:
+        """Let everything go: writers, readers, databases, the state directory. What fails on the way becomes the job's error.
+
+        Without `commit`, or when the job has failed, sinks are not told of a checkpoint that has just completed: the next start tells them.
+        """
+        letting_go: list[Callable[[], None]] = []
+        if commit and self.error is None and self._deployment is not None:
+            letting_go += [self.coordinator.abort, *[task.commit_now for task in self.tasks]]
+        letting_go += [*[task.close for task in self.tasks], self._close_environment]
+        self.phase = Phase.ENDED
+        for let_go in letting_go:
+            try:
+                let_go()
+            except Exception as error:  # whatever it was, the rest must be let go all the same
+                self.error = self.error or explained(error, self.tasks, self.plan)
+
+    def _close_environment(self) -> None:
+        self.environment.close(failed=self.error is not None)
 
     def abandon(self) -> None:
         """Let go as a crash would: nothing is committed, flushed or told."""
@@ -196,7 +227,7 @@ class Job:
             if self._final_id is None and self.coordinator.may_trigger():
                 self._final_id = self._trigger(now, finished=self.phase is Phase.FINISHING)
                 progress = True
-        elif self.phase is Phase.RUNNING and self.coordinator.due(now):
+        elif self.phase is Phase.RUNNING and (self.coordinator.due(now) or (self._wanted and self.coordinator.may_trigger())):
             progress |= self._trigger(now) is not None
         return progress
 
@@ -217,6 +248,7 @@ class Job:
         if checkpoint_id is not None:
             assert self._deployment is not None
             self._triggered_at = now
+            self._under_way, self._wanted = self._wanted, []
             for source in self._deployment.sources:
                 source.request_checkpoint(checkpoint_id)
         return checkpoint_id
@@ -236,21 +268,32 @@ class Job:
         elif kind == "store_failed":
             store, checkpoint_id, error = facts
             self.coordinator.fail(now, checkpoint_id, f"the state of {store} could not be written: {error}")
+        elif kind == "savepoint":
+            self._wanted.append(facts[0])
         elif kind == "end":
             self._ended_tasks.add(facts[0])
         elif kind == "failure":
-            self._end(explained(facts[1], self.tasks))
+            self._end(facts[1])
         else:
             raise InternalError(f"unknown event {kind!r}")
 
     def _end(self, error: BaseException | None) -> None:
         self.error = self.error or error
         self.phase = Phase.ENDED
+        self._refuse_savepoints("the run has ended")
+
+    def _refuse_savepoints(self, reason: str) -> None:
+        for request in self._under_way + self._wanted:
+            request.refuse(reason)
+        self._under_way, self._wanted = [], []
 
     # ------------------------------------------------------------------ what the coordinator decided
 
     def on_complete(self, manifest: Manifest) -> None:
         """The checkpoint is published: sinks may commit; the last one ends the job."""
+        for request in self._under_way:
+            request.write(self.environment.storage, manifest)
+        self._under_way = []
         self.checkpoints.complete(manifest.checkpoint_id, self.clock.monotonic_ms() - self._triggered_at)
         for task in self.tasks:
             task.commit(manifest.checkpoint_id)
@@ -263,6 +306,7 @@ class Job:
         """The checkpoint has failed; a fatal one ends the job."""
         self.checkpoints.fail()
         log.warning("checkpoint %d failed: %s", checkpoint_id, reason)
+        self._refuse_savepoints(f"checkpoint {checkpoint_id} failed: {reason}")
         if checkpoint_id == self._final_id:
             self._final_id = None  # try again
         if fatal:
@@ -288,10 +332,11 @@ class Job:
     def _step(self, task: Task) -> bool:
         try:
             return bool(task.step_once())
-        except StreamError:
-            raise
         except Exception as error:
-            raise explained(error, self.tasks) from error
+            found = explained(error, [task], self.plan)
+            if found is error:
+                raise
+            raise found from error
 
     def run_until_quiet(self, *, checkpoints: bool = False) -> None:
         """Step everything until nothing moves; an error of a task is raised. With `checkpoints`, begin those that are due."""
@@ -326,11 +371,8 @@ class Job:
 
     def _full_name(self, operator: str) -> str:
         """Return the name of the one state that `operator` means: its own, a table's, or that of the operator made of verbs."""
-        names = {native.name for chain in self._chains for native in chain.operators}
-        if operator in names:
-            return operator
         keeping = {native.name for chain in self._chains for native in chain.operators if hasattr(native, "state")}
-        inside = [name for name in keeping if name == f"table.{operator}" or name.startswith(f"{operator}.")]
+        inside = [] if operator in keeping else [name for name in keeping if name == f"table.{operator}" or name.startswith(f"{operator}.")]
         return inside[0] if len(inside) == 1 else operator
 
     @property

@@ -35,6 +35,10 @@ class Listener:
         """A store's writer could not."""
         self._put("store_failed", *report)
 
+    def on_savepoint(self, request: Any) -> None:
+        """A user wants a savepoint (`checkpoint.savepoint.SavepointRequest`)."""
+        self._put("savepoint", request)
+
     def on_end(self, task: str) -> None:
         """A task has seen the end of all its inputs."""
         self._put("end", task)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-import time
+import re
 from typing import Any
 
 import pyarrow as pa
 
+from streamdsl._native.event_time.clock import Clock
 from streamdsl.errors import DataError
 from streamdsl.physical.node import PhysicalSource
 
 log = logging.getLogger("streamdsl")
 
+#: Decoders begin a reason with the field that it is about.
+_FIELD = re.compile(r"field '([^']+)'")
 #: So much of a bad record is shown; it comes from outside and may be anything.
 SHOWN_BYTES = 200
 
@@ -26,8 +29,8 @@ def shown(raw: bytes) -> str:
 class RejectPolicy:
     """Called with each rejected record; fails, skips it, or sends it to the dead letters."""
 
-    def __init__(self, spec: PhysicalSource, task: Any, target: Any, errors: Any) -> None:
-        self.spec, self.task, self.target = spec, task, target
+    def __init__(self, spec: PhysicalSource, task: Any, target: Any, errors: Any, clock: Clock) -> None:
+        self.spec, self.task, self.target, self.clock = spec, task, target, clock
         # The stream's policy rules; a source's own "skip" holds where the stream says nothing.
         self.errors = spec.errors if spec.errors != "fail" else ("skip" if errors == "skip" else "fail")
         self.skipped = 0
@@ -47,10 +50,12 @@ class RejectPolicy:
                     shown(rejected.raw),
                 )
         else:
+            field = _FIELD.match(rejected.reason)
             raise DataError(
                 f"a record cannot be read: {shown(rejected.raw)}",
                 remedy='mend the record, or give the stream errors="skip" or errors=dead_letter(sink)',
                 operator=self.spec.name,
+                field=field and field[1],
                 topic=rejected.topic,
                 partition=rejected.partition,
                 offset=rejected.offset,
@@ -65,6 +70,6 @@ class RejectPolicy:
             "topic": (rejected.topic, pa.string()),
             "partition": (rejected.partition, pa.int64()),
             "offset": (rejected.offset, pa.int64()),
-            "timestamp": (int(time.time() * 1000), pa.int64()),
+            "timestamp": (self.clock.time_ms(), pa.int64()),
         }
         return pa.RecordBatch.from_arrays([pa.array([v], t) for v, t in values.values()], names=list(values))

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 import sys
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from streamdsl._native.task.task import Task
 from streamdsl._native.task.worker_loop import WorkerLoop
-from streamdsl.errors import StreamError
+from streamdsl.checkpoint.savepoint import SavepointRequest
+from streamdsl.runtime.failures import explained
 from streamdsl.runtime.job import Job
 
 log = logging.getLogger("streamdsl")
 
 #: How often the control plane looks at its clock when nothing wakes it.
 CONTROL_INTERVAL_S = 0.005
+#: How long a run that is abandoned is waited for.
+LEAVE_S = 2.0
+#: How often a caller that waits for a savepoint looks whether there is still a run to make it.
+SAVEPOINT_POLL_S = 0.05
+_ABANDON = "abandon"
 #: Back-off between restarts.
 FIRST_RESTART_S, MOST_RESTART_S = 0.5, 30.0
 #: While a run is on, Python threads take turns more often than by default (5 ms): a sink that waits for the interpreter is
@@ -44,10 +53,13 @@ class Run:
         self._restarts = restarts
         self._done = threading.Event()
         self._stop_asked: str | None = None
+        self._asked = threading.Event()
         self._error: BaseException | None = None
         self._job = make_job()
         self._job.open()
         self.already_finished = self._job.finished
+        # Threads that still run while the interpreter is taken down would find it gone.
+        atexit.register(self.abandon)
         self._control = threading.Thread(target=self._run, name="streamdsl-control", daemon=True)
         self._control.start()
 
@@ -58,12 +70,24 @@ class Run:
 
     def stop(self) -> None:
         """Take a checkpoint and leave: windows stay open, a later run goes on from here."""
-        self._stop_asked = self._stop_asked or "stop"
-        self._job.listener.wake.set()
+        self._ask("stop")
 
     def drain(self) -> None:
         """Take what has been read as the end of the input: windows close, everything is committed."""
-        self._stop_asked = self._stop_asked or "drain"
+        self._ask("drain")
+
+    def abandon(self, timeout: float = LEAVE_S) -> bool:
+        """Leave at once, without a last checkpoint: what is committed stays, the next run reads the rest again.
+
+        Waits for the threads to end, `timeout` seconds at most, and returns whether they have.
+        """
+        self._stop_asked = _ABANDON
+        self._ask(_ABANDON)
+        return self._done.wait(timeout)
+
+    def _ask(self, what: str) -> None:
+        self._stop_asked = self._stop_asked or what
+        self._asked.set()
         self._job.listener.wake.set()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -81,6 +105,25 @@ class Run:
             raise self._error
         return True
 
+    def savepoint(self, path: str | os.PathLike[str]) -> str:
+        """Take a checkpoint, copy it into the new directory `path`, and return its absolute path. The run goes on.
+
+        Nothing removes a savepoint. `Config(restore_from=path)` begins with it.
+
+        Raises
+        ------
+        StateError
+            The checkpoint failed, the run has ended, or the directory exists or cannot be written.
+        """
+        job, request = self._job, SavepointRequest(Path(path).absolute())
+        job.listener.on_savepoint(request)
+        while not request.done.wait(SAVEPOINT_POLL_S):
+            if self._done.is_set() or job is not self._job:
+                request.refuse("the run has ended" if self._done.is_set() else "the run was started again")
+        if request.error is not None:
+            raise request.error
+        return str(request.path)
+
     def metrics(self) -> dict[str, Any]:
         """Return the figures of the run: tasks, operators, checkpoints, latency (ms), sinks."""
         return self._job.metrics()
@@ -88,64 +131,80 @@ class Run:
     # ------------------------------------------------------------------ the control thread
 
     def _run(self) -> None:
-        pause = FIRST_RESTART_S
         interval = sys.getswitchinterval()
         sys.setswitchinterval(min(interval, SWITCH_INTERVAL_S))
         try:
-            while True:
-                error = self._run_once()
-                if error is None or self._restarts <= 0 or self._stop_asked:
-                    self._error = error
-                    return
-                self._restarts -= 1
-                log.warning("the run failed and is started again in %.1f s: %s", pause, error)
-                time.sleep(pause)
-                pause = min(2 * pause, MOST_RESTART_S)
-                self._job = self._make_job()
-                self._job.open()
-        except StreamError as error:
-            self._error = error
+            self._error = self._run_with_restarts()
         except BaseException as error:  # noqa: BLE001 - the edge of the thread: `wait` raises it where the user is
             self._error = error
         finally:
             sys.setswitchinterval(interval)
-            self._clean_up()
-            self._done.set()
+            try:
+                self._clean_up()
+            finally:
+                self._done.set()
+                atexit.unregister(self.abandon)
+
+    def _run_with_restarts(self) -> BaseException | None:
+        pause = FIRST_RESTART_S
+        error = self._run_once()
+        while error is not None and self._restarts > 0 and not self._stop_asked:
+            self._restarts -= 1
+            log.warning("the run failed and is started again in %.1f s: %s", pause, error)
+            self._asked.wait(pause)
+            if self._stop_asked:
+                break
+            pause = min(2 * pause, MOST_RESTART_S)
+            error = self._run_again()
+        return error
+
+    def _run_again(self) -> BaseException | None:
+        self._job = self._make_job()
+        try:
+            self._job.open()
+        except Exception as error:  # whatever it was, it may be gone at the next start
+            return error
+        return self._run_once()
 
     def _run_once(self) -> BaseException | None:
         job = self._job
         if job.finished:
             job.close()
-            return None
-        loops = [WorkerLoop(tasks) for tasks in job.tasks_by_thread()]
-        threads = [threading.Thread(target=self._work, args=(job, loop), name=f"streamdsl-worker-{i}") for i, loop in enumerate(loops)]
-        writing = threading.Event()
-        writer = threading.Thread(target=self._write, args=(job, writing), name="streamdsl-state")
-        for thread in [*threads, writer]:
-            thread.daemon = True
-            thread.start()
+            return job.error
+        parts = job.tasks_by_thread()
+        loops = [WorkerLoop(tasks) for tasks in parts]
+        threads = [
+            threading.Thread(target=self._work, args=(job, loop, tasks), name=f"streamdsl-worker-{i}", daemon=True)
+            for i, (loop, tasks) in enumerate(zip(loops, parts, strict=True))
+        ]
+        written = threading.Event()
+        writer = threading.Thread(target=self._write, args=(job, written), name="streamdsl-state", daemon=True)
         try:
-            while not job.ended:
+            for thread in (*threads, writer):
+                thread.start()
+            while not job.ended and self._stop_asked != _ABANDON:
                 job.listener.wake.wait(CONTROL_INTERVAL_S)
-                if self._stop_asked:
+                if self._stop_asked in ("stop", "drain"):
                     job.request_stop(drain=self._stop_asked == "drain")
                 job.control_step()
+        except Exception as error:  # the edge of the control plane: the threads must end with it
+            job.error = job.error or error
         finally:
             for loop in loops:
                 loop.stop()
-            for thread in threads:
-                thread.join()
-            writing.set()
-            writer.join()
-            job.close()
+            _join(threads)
+            written.set()
+            _join([writer])
+            job.close(commit=self._stop_asked != _ABANDON)
         return job.error
 
     @staticmethod
-    def _work(job: Job, loop: WorkerLoop) -> None:
+    def _work(job: Job, loop: WorkerLoop, tasks: Sequence[Task]) -> None:
         try:
             loop.run()
         except BaseException as error:  # noqa: BLE001 - the worker's edge: whatever it was, the run must end with it
-            job.listener.on_failure("", error)
+            # Here, where these tasks stand still and no others are asked: two threads may fail at the same time.
+            job.listener.on_failure("", explained(error, tasks, job.plan))
 
     @staticmethod
     def _write(job: Job, stop: threading.Event) -> None:
@@ -154,4 +213,10 @@ class Run:
                 if not job.write_step():
                     stop.wait(0.001)
         except BaseException as error:  # noqa: BLE001 - as above
-            job.listener.on_failure("", error)
+            job.listener.on_failure("", explained(error, (), job.plan))
+
+
+def _join(threads: Sequence[threading.Thread]) -> None:
+    for thread in threads:
+        if thread.ident is not None:  # it has been started
+            thread.join()

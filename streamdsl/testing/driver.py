@@ -15,6 +15,7 @@ from streamdsl.dsl.topology import Topology
 from streamdsl.errors import StreamError, TopologyError
 from streamdsl.runtime.environment import MemoryEnvironment
 from streamdsl.runtime.job import Job
+from streamdsl.schema import Schema
 from streamdsl.testing.endpoints import DriverSink, DriverSource, Entry, rows_of
 
 __all__ = ["TopologyTestDriver"]
@@ -39,6 +40,8 @@ class TopologyTestDriver:
         Chooses the order in which tasks are stepped and inputs read; the promised results do not depend on it.
     strict_names : bool
         Insist on `name=` for everything that keeps state.
+    batch_rows : int
+        Rows of a batch at most.
 
     Examples
     --------
@@ -75,10 +78,10 @@ class TopologyTestDriver:
         self._job = self._start(parallelism)
 
     @staticmethod
-    def _schema(name: str, source: Any) -> Any:
+    def _schema(name: str, source: Any) -> Schema:
         if source.schema is None:
             raise TopologyError(f"source {name!r} has no schema", remedy="give it one with schema=, so that rows can be checked")
-        return source.schema
+        return Schema.of(source.schema)
 
     def _start(self, parallelism: int) -> Job:
         config = Config(parallelism=parallelism, **self._options)
@@ -99,11 +102,13 @@ class TopologyTestDriver:
 
     def _append(self, source: str, partition: int | None, entry: Entry) -> None:
         logs = self._source(source).logs
-        for split, log in logs.items():
-            if partition is None or split == str(partition):
-                log.entries.append(entry)
         if partition is not None and str(partition) not in logs:
             raise StreamError(f"source {source!r} has no partition {partition}", remedy=f"it has {len(logs)}")
+        for split, log in logs.items():
+            if partition is None or split == str(partition):
+                if log.entries and log.entries[-1].end and not entry.end:
+                    raise StreamError(f"source {source!r} has ended: nothing can follow", remedy="send before end()")
+                log.entries.append(entry)
 
     def send(self, source: str, row: Any, *, timestamp: int | None = None, partition: int = 0) -> None:
         """Send one row (dict, dataclass or named tuple); `timestamp` (ms) overrides the row's event time.
@@ -119,6 +124,8 @@ class TopologyTestDriver:
         """Send rows (a list of rows, a RecordBatch or a Table) as one batch."""
         batch = self._source(source).batch_of(rows_of(rows))
         times = None if timestamps is None else pa.array(list(timestamps), pa.int64())
+        if times is not None and len(times) != batch.num_rows:
+            raise StreamError(f"{len(times)} timestamps for {batch.num_rows} rows", remedy="give one timestamp for each row")
         self._append(source, partition, Entry(rows=batch, timestamps=times))
         self._settle()
 
@@ -145,6 +152,8 @@ class TopologyTestDriver:
 
     def advance_processing_time(self, ms: int) -> None:
         """Move the clock on; what is due by then happens."""
+        if ms < 0:
+            raise StreamError(f"advance_processing_time({ms}): the clock does not go back")
         self.clock.ms += ms
         self._settle()
 
@@ -174,7 +183,12 @@ class TopologyTestDriver:
         return self._job.checkpoint_now()
 
     def crash_and_restore(self, parallelism: int | None = None) -> None:
-        """Lose everything that no checkpoint covers and start again from the last one, at another parallelism if given."""
+        """Lose everything that no checkpoint covers and start again from the last one, at another parallelism if given.
+
+        What was sent since is read again. Rows that `read` has returned before are not returned twice.
+        """
         self._job.abandon()
         self._job = self._start(self._parallelism if parallelism is None else parallelism)
         self._settle()
+        for sink in self._sinks.values():
+            sink.recognise()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,10 +17,14 @@ from streamdsl.schema import Schema
 
 @dataclass(slots=True)
 class Entry:
-    """One entry of a split's log: rows, or a word about time (watermark, idle), or the end."""
+    """One entry of a split's log: rows, or a word about time (watermark, idle), or the end.
+
+    With `offsets` the rows say themselves where they came from, in partition 0: that does not depend on the split.
+    """
 
     rows: pa.RecordBatch | None = None
     timestamps: pa.Int64Array | None = None
+    offsets: pa.Int64Array | None = None
     watermark: int | None = None
     idle: bool | None = None
     end: bool = False
@@ -55,23 +60,30 @@ class DriverSource(Source):
         schema = pa.schema([pa.field(f.name, f.type) for f in self.schema.fields if not f.hidden])
         if isinstance(rows, pa.Table):
             rows = rows.combine_chunks().to_batches()[0] if rows.num_rows else pa.RecordBatch.from_pylist([], schema=schema)
-        if isinstance(rows, pa.RecordBatch):
-            columns = [rows.column(name).cast(schema.field(name).type) for name in schema.names]
-            return self._checked(pa.RecordBatch.from_arrays(columns, schema=schema))
-        values = [_mapping(row) for row in rows]
-        for row in values:
-            unknown = set(row) - set(schema.names)
-            if unknown:
-                raise DataError(
-                    f"source {self.name!r} has no column {sorted(unknown)[0]!r}",
-                    operator=self.name,
-                    field=sorted(unknown)[0],
-                    remedy=f"its columns: {', '.join(schema.names)}",
-                )
         try:
+            if isinstance(rows, pa.RecordBatch):
+                self._known(rows.schema.names)
+                columns = [
+                    rows.column(f.name).cast(f.type) if f.name in rows.schema.names else pa.nulls(rows.num_rows, f.type) for f in schema
+                ]
+                return self._checked(pa.RecordBatch.from_arrays(columns, schema=schema))
+            values = [_mapping(row) for row in rows]
+            for row in values:
+                self._known(row)
             return self._checked(pa.RecordBatch.from_pylist(values, schema=schema))
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
             raise DataError(f"a row does not fit source {self.name!r}: {error}", operator=self.name) from None
+
+    def _known(self, names: Iterable[str]) -> None:
+        declared = [f.name for f in self.schema.fields if not f.hidden]
+        unknown = sorted(set(names) - set(declared))
+        if unknown:
+            raise DataError(
+                f"source {self.name!r} has no column {unknown[0]!r}",
+                operator=self.name,
+                field=unknown[0],
+                remedy=f"its columns: {', '.join(declared)}",
+            )
 
     def _checked(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         for f in self.schema.fields:
@@ -105,18 +117,21 @@ class _LogReader(SplitReader):
             return END
         self.entry, self.skip = self.entry + 1, 0
         if entry.rows is None:
-            empty = self._select(self.source.batch_of([]), 0)
+            empty = self._select(self.source.batch_of([]))
             return Chunk(empty, {"entry": at + 1, "skip": 0}, watermark=entry.watermark, idle=bool(entry.idle))
-        rows = self._select(entry.rows, self.offset).slice(skip)
+        rows = self._select(entry.rows, entry.offsets).slice(skip)
         self.offset += entry.rows.num_rows
         times = None if entry.timestamps is None else entry.timestamps.slice(skip)
         return Chunk(rows, {"entry": at, "skip": skip}, timestamps=times)
 
-    def _select(self, batch: pa.RecordBatch, offset: int) -> pa.RecordBatch:
+    def _select(self, batch: pa.RecordBatch, offsets: pa.Int64Array | None = None) -> pa.RecordBatch:
+        partition = int(self.split) if offsets is None else 0
+        if offsets is None:
+            offsets = pa.array(range(self.offset, self.offset + batch.num_rows), pa.int64())
         metadata = {
             "_topic": lambda: pa.array([self.source.name] * batch.num_rows, pa.string()),
-            "_partition": lambda: pa.array([int(self.split)] * batch.num_rows, pa.int64()),
-            "_offset": lambda: pa.array(range(offset, offset + batch.num_rows), pa.int64()),
+            "_partition": lambda: pa.array([partition] * batch.num_rows, pa.int64()),
+            "_offset": lambda: offsets,
         }
         arrays = [metadata[n]() if n in METADATA_COLUMNS else batch.column(n) for n in self.columns]
         if not arrays:
@@ -140,20 +155,39 @@ class DriverSink(Sink):
     def __init__(self, name: str) -> None:
         self.name = name
         self.rows: list[tuple[int, dict[str, Any]]] = []
-        self.read = 0  # rows the test has seen
+        self._seen: list[bool] = []  # of each row, whether the test has read it
+        self._first = 0  # all rows before it have been read
+        self._gone: Counter[str] = Counter()  # read, and undone by a crash: they come again
 
     def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
         """Cut the list to the length in the checkpoint and append to it."""
         length = state["length"] if isinstance(state, Mapping) else 0
         assert isinstance(length, int)
-        del self.rows[length:]
+        self._gone.update(repr(row) for row, seen in zip(self.rows[length:], self._seen[length:], strict=True) if seen)
+        del self.rows[length:], self._seen[length:]
+        self._first = min(self._first, length)
         return _ListWriter(self)
+
+    def add(self, rows: Sequence[tuple[int, dict[str, Any]]]) -> None:
+        """Take in rows that were written."""
+        self.rows.extend(rows)
+        self._seen.extend([False] * len(rows))
 
     def take(self) -> list[tuple[int, dict[str, Any]]]:
         """Return the rows that have not been taken yet."""
-        new = self.rows[self.read :]
-        self.read = max(self.read, len(self.rows))
+        new = [self.rows[i] for i in range(self._first, len(self.rows)) if not self._seen[i]]
+        self._seen[self._first :] = [True] * (len(self.rows) - self._first)
+        self._first = len(self.rows)
         return new
+
+    def recognise(self) -> None:
+        """Take the rows that have come again after a crash, in whatever order, for those that the test has read before."""
+        for i in range(self._first, len(self.rows)):
+            text = repr(self.rows[i])
+            if not self._seen[i] and self._gone[text]:
+                self._gone[text] -= 1
+                self._seen[i] = True
+        self._gone.clear()
 
 
 class _ListWriter(SinkWriter):
@@ -161,7 +195,7 @@ class _ListWriter(SinkWriter):
         self.sink = sink
 
     def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
-        self.sink.rows.extend(zip(timestamps.to_pylist(), rows.to_pylist(), strict=True))
+        self.sink.add(list(zip(timestamps.to_pylist(), rows.to_pylist(), strict=True)))
 
     def snapshot(self, checkpoint_id: int) -> Json:
         return {"length": len(self.sink.rows)}

@@ -117,9 +117,60 @@ def test_ordered_rows_take_the_short_way_to_the_same_answers(exclude, sent, cuts
     check(rolling, exclude, sent, cuts, None)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.booleans(), arrivals(), CUTS)
+def test_a_frame_that_only_counts_answers_as_one_that_keeps_more(exclude, sent, cuts):
+    frame = rolling(SIZE, exclude_current=exclude)
+    alone = driven(lambda keyed: keyed.with_columns(n=count().over(frame)))
+    beside = driven(lambda keyed: keyed.with_columns(n=count().over(frame), i=col("i").sum().over(frame)))
+    for driver in (alone, beside):
+        cut(driver, sent, cuts)
+    assert column(alone, "n") == column(beside, "n")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.booleans(), arrivals(), CUTS, st.integers(0, 40))
+def test_results_of_one_shared_state_are_those_of_their_own(exclude, sent, cuts, restore):
+    frame = expanding(exclude_current=exclude)
+    made = {
+        "mean": col("f").mean(),
+        "std": col("f").std(),
+        "var": col("f").var(ddof=1),
+        "other": col("i").mean(),
+        "some": col("f").mean().filter(col("b")),
+        "bools": col("b").mean(),
+    }
+    together = driven(lambda keyed: keyed.with_columns(**{name: one.over(frame) for name, one in made.items()}))
+    cut(together, sent[:restore], cuts)
+    together.checkpoint()
+    together.crash_and_restore()
+    cut(together, sent[restore:], cuts)
+    rows = together.read("out")
+    for name, one in made.items():
+        alone = driven(lambda keyed, name=name, one=one: keyed.with_columns(**{name: one.over(frame)}))
+        cut(alone, sent, cuts)
+        assert list(map(repr, column(alone, name))) == [repr(out[name]) for out in rows]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 6),
+    st.lists(st.tuples(st.sampled_from("ab"), st.none() | st.text("xyñ", max_size=20)), max_size=40),
+    CUTS,
+)
+def test_lag_of_texts_of_any_length(n, drawn, cuts):
+    driver = driven(lambda keyed: keyed.with_columns(old=col("s").lag(n), older=col("s").lag(n + 1)))
+    cut(driver, [Arrival(0, row(key, s=text)) for key, text in drawn], cuts)
+    expected, earlier = [], {"a": [None] * (n + 1), "b": [None] * (n + 1)}
+    for key, text in drawn:
+        expected.append((earlier[key][-n], earlier[key][-n - 1]))
+        earlier[key].append(text)
+    assert [(out["old"], out["older"]) for out in driver.read("out")] == expected
+
+
 def test_an_error_names_the_record_even_behind_late_ones():
     driver = driven(lambda keyed: keyed.with_columns(total=col("i").sum().over(rolling(10))))
     send(driver, [Arrival(5, None)])
     with pytest.raises(DataError) as raised:
         send(driver, [Arrival(1, row(i=1)), Arrival(6, row(i=2**63 - 1)), Arrival(2, row(i=1)), Arrival(7, row(i=1))])
-    assert (raised.value.__cause__.row, raised.value.field) == (3, "total")
+    assert (raised.value.context["timestamp"], raised.value.context["record"]["i"], raised.value.field) == (7, 1, "total")

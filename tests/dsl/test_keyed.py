@@ -93,11 +93,13 @@ def test_a_table_of_a_source():
     topology, _ = payments()
     table = topology.table(FakeSource("customers"), key="id")
     table.to(FakeSink())
+    rest = ("account", "time", "amount", "city")
     assert logical(topology) == [
         "%0 = source customers (id, account, time, amount, city)",
         "%1 = key_by %0: id",
         "%2 = table %1  [state table.customers]",
-        "%3 = sink %2: out (id, account, time, amount, city)  upsert by id",
+        "%3 = project %2: id; " + "; ".join(f"{column} = when(op == 'withdraw', None, {column})" for column in rest),
+        "%4 = sink %3: out (id, account, time, amount, city)  upsert by id",
     ]
 
 

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from streamdsl import Processor, Topology, col, count, expanding, lit, memory, rolling, tumbling
-from tests.simulation.harness import SCHEMA, Simulation, by_key, multiset, random_rows, reference
+from streamdsl.testing import Simulation, reference
+from tests.simulation.harness import SCHEMA, by_key, multiset, random_rows
 
 #: Seeds for each topology; `make simulate SEEDS=…` takes more.
 SEEDS = int(os.environ.get("STREAMDSL_SEEDS", "300")) // 5
@@ -137,7 +138,7 @@ def test_the_seed_does_not_show(case):
             equal(expected, found)
         except AssertionError as error:
             raise AssertionError(f"{case}: seed {seed} (restores: {simulation.restores})") from error
-        from_checkpoint += simulation.from_checkpoint
+        from_checkpoint += bool(simulation.resumed)
     assert from_checkpoint >= SEEDS // 2, "too few runs went on from a checkpoint: the test has lost its power"
 
 

@@ -144,7 +144,7 @@ def test_an_unknown_backend_is_refused(tmp_path):
 
 def test_a_directory_that_exists_is_not_opened(tmp_path):
     (tmp_path / "live").mkdir()
-    with pytest.raises(OSError, match="exists"):
+    with pytest.raises(StateError, match="exists"):
         RocksDBBackend(tmp_path / "live")
 
 

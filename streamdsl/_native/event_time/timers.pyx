@@ -5,7 +5,7 @@ from libc.stdint cimport INT64_MAX, uint64_t
 
 from streamdsl._native.state.key_table cimport RowHeader
 
-from streamdsl.errors import InternalError, StateError
+from streamdsl.errors import StateError
 
 EVENT = CLOCK_EVENT
 PROCESSING = CLOCK_PROCESSING
@@ -96,11 +96,15 @@ cdef class TimerService:
         while slot >= 0:
             header = self.table.header(slot)
             entry = header.key[:header.key_size]
-            if len(entry) < 11 or entry[0] > CLOCK_PROCESSING:
-                raise InternalError(f"table {self.table.name!r} holds something that is not a timer")
-            time = <int64_t>(<uint64_t>int.from_bytes(entry[1:9], "big") ^ (<uint64_t>1 << 63))
             size = int.from_bytes(entry[9:11], "big")
-            name = entry[11:11 + size].decode("utf-8", "surrogatepass")
+            try:
+                if len(entry) < 11 + size or entry[0] > CLOCK_PROCESSING:
+                    raise ValueError("its parts do not fit")
+                name = entry[11:11 + size].decode("utf-8", "surrogatepass")
+            except ValueError as error:
+                raise StateError(f"table {self.table.name!r} holds something that is not a timer: {error}",
+                                 remedy="the checkpoint is damaged: restore an older one") from error
+            time = <int64_t>(<uint64_t>int.from_bytes(entry[1:9], "big") ^ (<uint64_t>1 << 63))
             self.heaps[entry[0]].append((time, entry[11 + size:], name))
             slot = self.table.first_slot(slot + 1)
         for clock in (CLOCK_EVENT, CLOCK_PROCESSING):

@@ -26,6 +26,7 @@ from streamdsl._native.expr.vector cimport (
     Writer,
     row_at,
     text,
+    text_end,
     text_size,
     to_f64,
     vector_alloc,
@@ -35,6 +36,7 @@ from streamdsl._native.expr.vector cimport (
     writer_init,
     writer_room,
 )
+from streamdsl._native.includes.short_text cimport same_text
 from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64, buffer_release, buffer_retain
 
 cdef extern from * nogil:
@@ -114,12 +116,15 @@ cdef int compare_texts(Frame* frame, Instruction* ins, Vector* args, Vector* out
     cdef int64_t i, row
     cdef int32_t size
     cdef bint equal
+    cdef const char* left_end = text_end(frame, &args[0])
+    cdef const char* right_end = text_end(frame, &args[1])
     cdef uint8_t* target = <uint8_t*>out.col.values
     for i in range(frame.m):
         row = row_at(frame, i)
         if ins.op <= OP_NE:
             size = text_size(&args[0], row)
-            equal = size == text_size(&args[1], row) and memcmp(text(&args[0], row), text(&args[1], row), size) == 0
+            equal = same_text(
+                text(&args[0], row), size, left_end, text(&args[1], row), text_size(&args[1], row), right_end)
             target[row] = equal == (ins.op == OP_EQ)
         else:
             target[row] = holds(ins.op, order_of_texts(&args[0], &args[1], row))

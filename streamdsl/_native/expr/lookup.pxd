@@ -2,6 +2,7 @@
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
 from streamdsl._native.expr.vector cimport Kernel, Vector
+from streamdsl._native.includes.short_text cimport Words
 
 cdef struct Table:
     int key_kind
@@ -11,6 +12,7 @@ cdef struct Table:
     uint64_t* keys                           # not text: the normalised bits
     char* text                               # text: all keys one after another
     int32_t* ends                            # entry's end in text
+    Words* words                             # text: the first 16 bytes of each entry
     bint null_key                            # is_in: null is one of the values
     Vector values                            # replace: one row for each entry
 

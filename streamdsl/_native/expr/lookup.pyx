@@ -14,6 +14,7 @@ from streamdsl._native.expr.vector cimport (
     own_valid,
     row_at,
     text,
+    text_end,
     text_size,
     vector_alloc,
     vector_clear,
@@ -23,6 +24,7 @@ from streamdsl._native.expr.vector cimport (
     writer_init,
     writer_room,
 )
+from streamdsl._native.includes.short_text cimport Words, hash_words, words_of
 from streamdsl._native.flow.batch cimport (
     KIND_BOOL,
     KIND_F64,
@@ -78,7 +80,21 @@ cdef uint64_t hash_text(const char* data, int64_t size) noexcept nogil:
     return mixed(value ^ word)
 
 
-cdef int32_t find_text(const Table* table, const char* data, int64_t size, int64_t* slot) noexcept nogil:
+cdef inline int32_t find_short(const Table* table, const char* data, int64_t size, const char* end, int64_t* slot) noexcept nogil:
+    cdef Words words = words_of(data, size, end)
+    cdef int32_t entry, first
+    slot[0] = hash_words(words, size) & table.mask
+    while True:
+        entry = table.slots[slot[0]]
+        if entry < 0:
+            return -1
+        first = table.ends[entry - 1] if entry > 0 else 0
+        if table.words[entry].low == words.low and table.words[entry].high == words.high and table.ends[entry] - first == size:
+            return entry
+        slot[0] = (slot[0] + 1) & table.mask
+
+
+cdef int32_t find_long(const Table* table, const char* data, int64_t size, int64_t* slot) noexcept nogil:
     cdef int32_t entry, first
     slot[0] = hash_text(data, size) & table.mask
     while True:
@@ -101,10 +117,15 @@ cdef int32_t find_bits(const Table* table, uint64_t bits, int64_t* slot) noexcep
         slot[0] = (slot[0] + 1) & table.mask
 
 
-cdef inline int32_t find(const Table* table, const Vector* source, int64_t row) noexcept nogil:
+cdef inline int32_t find_text(const Table* table, const char* data, int64_t size, const char* end, int64_t* slot) noexcept nogil:
+    return find_short(table, data, size, end, slot) if size <= 16 else find_long(table, data, size, slot)
+
+
+cdef inline int32_t find(const Table* table, const Vector* source, const char* end, int64_t row) noexcept nogil:
+    # `end`: of the source's text.
     cdef int64_t slot
     if table.key_kind == KIND_STR:
-        return find_text(table, text(source, row), text_size(source, row), &slot)
+        return find_text(table, text(source, row), text_size(source, row), end, &slot)
     return find_bits(table, bits_of(table.key_kind, source, 0 if source.constant else row), &slot)
 
 
@@ -154,8 +175,9 @@ cdef Table* table_new(list keys, int key_kind) except NULL:
     table.slots = <int32_t*>malloc(n_slots * 4)
     table.keys = <uint64_t*>malloc(8 * len(wanted) + 8)
     table.ends = <int32_t*>malloc(4 * len(wanted) + 4)
+    table.words = <Words*>malloc((len(wanted) + 1) * sizeof(Words))
     table.text = <char*>malloc(sum(map(len, wanted)) + 1 if key_kind == KIND_STR else 1)
-    if table.slots == NULL or table.keys == NULL or table.ends == NULL or table.text == NULL:
+    if table.slots == NULL or table.keys == NULL or table.ends == NULL or table.words == NULL or table.text == NULL:
         table_free(table)
         raise MemoryError("no memory left for a lookup table")
     memset(table.slots, 0xFF, n_slots * 4)
@@ -178,7 +200,7 @@ cdef int32_t insert(Table* table, key) except -1:
     cdef bytes data
     if table.key_kind == KIND_STR:
         data = key
-        entry = find_text(table, data, len(data), &slot)
+        entry = find_text(table, data, len(data), <char*>data + len(data), &slot)
     else:
         memset(&one, 0, sizeof(Vector))
         one.col.values = room
@@ -192,6 +214,7 @@ cdef int32_t insert(Table* table, key) except -1:
         first = table.ends[entry - 1] if entry > 0 else 0
         memcpy(table.text + first, <char*>data, len(data))
         table.ends[entry] = first + <int32_t>len(data)
+        table.words[entry] = words_of(data, min(len(data), 16), <char*>data + len(data))
     else:
         table.keys[entry] = bits
     table.slots[slot] = entry
@@ -228,6 +251,7 @@ cdef void table_free(Table* table) noexcept:
         free(table.slots)
         free(table.keys)
         free(table.ends)
+        free(table.words)
         free(table.text)
         vector_clear(&table.values)
         free(table)
@@ -241,13 +265,14 @@ cdef int is_in(Frame* frame, Instruction* ins, Vector* args, Vector* out) except
     cdef int64_t i, row
     cdef uint8_t* nulls = own_valid(frame, out) if table.null_key else NULL
     cdef bint found
+    cdef const char* end = text_end(frame, &args[0])
     vector_alloc(frame, out, KIND_BOOL)
     for i in range(frame.m):
         row = row_at(frame, i)
         if not is_valid(&out.col, row):
             out.col.values[row] = 0
             continue
-        found = find(table, &args[0], row) >= 0
+        found = find(table, &args[0], end, row) >= 0
         out.col.values[row] = found
         if nulls != NULL and not found:
             nulls[row] = 0                   # it may be the unknown value
@@ -261,11 +286,12 @@ cdef int replace_text(Frame* frame, Instruction* ins, Vector* args, Vector* out)
     cdef int64_t i, row, at
     cdef int32_t entry, size
     cdef uint8_t* valid = own_valid(frame, out)
+    cdef const char* end = text_end(frame, &args[0])
     writer_init(&writer, frame, frame.m * 16)
     try:
         for i in range(frame.m):
             row = row_at(frame, i)
-            entry = find(table, &args[0], row) if has_value(&args[0], row) else -1
+            entry = find(table, &args[0], end, row) if has_value(&args[0], row) else -1
             source = &table.values if entry >= 0 else (&args[1] if ins.n_args > 1 else NULL)
             at = entry if entry >= 0 else row
             if source == NULL or not has_value(source, at):
@@ -287,13 +313,14 @@ cdef int replace(Frame* frame, Instruction* ins, Vector* args, Vector* out) exce
     cdef int64_t i, row, at
     cdef int32_t entry
     cdef uint8_t* valid
+    cdef const char* end = text_end(frame, &args[0])
     if ins.kind == KIND_STR:
         return replace_text(frame, ins, args, out)
     valid = own_valid(frame, out)
     vector_alloc(frame, out, ins.kind)
     for i in range(frame.m):
         row = row_at(frame, i)
-        entry = find(table, &args[0], row) if has_value(&args[0], row) else -1
+        entry = find(table, &args[0], end, row) if has_value(&args[0], row) else -1
         source = &table.values if entry >= 0 else (&args[1] if ins.n_args > 1 else NULL)
         valid[row] = source != NULL and has_value(source, entry if entry >= 0 else row)
         at = 0 if source == NULL or source.constant else (entry if entry >= 0 else row)

@@ -93,6 +93,13 @@ cdef inline int32_t text_size(const Vector* vector, int64_t row) noexcept nogil:
     return vector.col.offsets[row + 1] - vector.col.offsets[row]
 
 
+cdef inline const char* text_end(const Frame* frame, const Vector* vector) noexcept nogil:
+    # Where the bytes of all rows end: whoever reads whole words must know.
+    if vector.col.offsets == NULL:
+        return NULL
+    return vector.col.values + vector.col.offsets[1 if vector.constant else frame.n]
+
+
 # Writes a string vector, rows ascending; rows that are passed over are empty.
 cdef struct Writer:
     Pool* pool

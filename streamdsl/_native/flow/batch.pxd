@@ -8,6 +8,8 @@ returned. An operator's `process` borrows its batch; it retains it to keep it lo
 """
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
+from streamdsl._native.includes.short_text cimport copy_eights
+
 # The five physical kinds of a column. Narrow types are widened on the way in and narrowed on the way out.
 cdef enum:
     KIND_NONE = 0    # an absent system column
@@ -49,7 +51,7 @@ cdef struct Batch:
     Column sys[4]                            # SYS_*; kind KIND_NONE = absent
     Column* columns                          # width entries
 
-cdef Buffer* buffer_new(int64_t size) except NULL nogil
+cdef Buffer* buffer_new(int64_t size) except NULL nogil                   # and 16 bytes more, which may be written over
 cdef void buffer_retain(Buffer* buffer) noexcept nogil
 cdef void buffer_release(Buffer* buffer) noexcept nogil
 
@@ -104,6 +106,18 @@ cdef int strings_init(StringBuilder* builder, int64_t n_hint, int64_t bytes_hint
 cdef char* strings_reserve(StringBuilder* builder, int64_t n_bytes) except NULL nogil   # room for n_bytes more at the end
 cdef int strings_end_row(StringBuilder* builder, int64_t n_bytes) except -1 nogil       # the row took n_bytes of the reserved
 cdef int strings_append(StringBuilder* builder, const char* data, int64_t n_bytes) except -1 nogil
+# For short strings: they are copied by whole words, so `data` must be readable up to the next multiple of 8 bytes.
+cdef inline int strings_append_eights(StringBuilder* builder, const char* data, int64_t n_bytes) except -1 nogil:
+    if <uint64_t>(n_bytes - 1) >= 16 or builder.used + n_bytes > builder.bytes.size or builder.n == builder.capacity:
+        return strings_append(builder, data, n_bytes)
+    copy_eights(builder.bytes.data + builder.used, data, n_bytes)
+    builder.used += n_bytes
+    builder.n += 1
+    (<int32_t*>builder.offsets.data)[builder.n] = <int32_t>builder.used
+    if builder.valid != NULL:
+        builder.valid.data[builder.n - 1] = 1
+    return 0
+
 cdef int strings_append_null(StringBuilder* builder) except -1 nogil
 cdef int strings_finish(StringBuilder* builder, Column* target) except -1 nogil         # gives the buffers away
 cdef void strings_free(StringBuilder* builder) noexcept nogil

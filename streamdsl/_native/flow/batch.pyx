@@ -3,6 +3,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from streamdsl._native.includes.atomic cimport atomic_add
+from streamdsl._native.includes.short_text cimport copy_text
 
 cdef enum:
     MAX_STRING_BYTES = 2147483647            # offsets are 32-bit, as Arrow's utf8
@@ -20,7 +21,8 @@ cdef int too_many_bytes() except -1 nogil:
 
 cdef Buffer* buffer_new(int64_t size) except NULL nogil:
     # Header and data in one allocation; the header is a multiple of 16 bytes, so the data are aligned.
-    cdef Buffer* buffer = <Buffer*>malloc(64 + (size if size > 0 else 1))
+    # The slack lets short strings be written as whole words.
+    cdef Buffer* buffer = <Buffer*>malloc(64 + size + 16)
     if buffer == NULL:
         out_of_memory()
     buffer.refs = 1
@@ -111,15 +113,19 @@ cdef int column_slice(Column* target, const Column* source, int64_t offset) exce
 
 cdef int take_strings(Column* target, const Column* source, const int32_t* rows, int64_t n) except -1 nogil:
     cdef int64_t i, total = 0
-    cdef int32_t row, size, at = 0
+    cdef int32_t row, size, at = 0, last = 0
     cdef const int32_t* offsets = source.offsets
+    cdef const char* end
     for i in range(n):
-        total += offsets[rows[i] + 1] - offsets[rows[i]]
+        row = rows[i]
+        total += offsets[row + 1] - offsets[row]
+        last = max(last, offsets[row + 1])
+    end = source.values + last
     column_alloc(target, KIND_STR, n, total)
     for i in range(n):
         row = rows[i]
         size = offsets[row + 1] - offsets[row]
-        memcpy(target.values + at, source.values + offsets[row], size)
+        copy_text(target.values + at, source.values + offsets[row], size, end)
         at += size
         target.offsets[i + 1] = at
     return 0
@@ -238,11 +244,25 @@ cdef Batch* batch_take(Batch* batch, const int32_t* rows, int32_t n) except NULL
     cdef int i
     cdef Batch* out = batch_new(n, batch.width)
     out.read_ns = batch.read_ns
-    for i in range(SYS_COUNT):
-        column_take(&out.sys[i], &batch.sys[i], rows, n)
     for i in range(batch.width):
         column_take(&out.columns[i], &batch.columns[i], rows, n)
+    for i in range(SYS_COUNT):
+        if not share_taken(out, batch, &out.sys[i], &batch.sys[i]):
+            column_take(&out.sys[i], &batch.sys[i], rows, n)
     return out
+
+
+cdef bint share_taken(Batch* out, Batch* batch, Column* target, const Column* source) noexcept nogil:
+    # Event time and key mostly are columns of the record: what has been taken of them serves twice.
+    cdef int i
+    if source.kind == KIND_NONE:
+        return False
+    for i in range(batch.width):
+        if (batch.columns[i].values == source.values and batch.columns[i].offsets == source.offsets
+                and batch.columns[i].valid == source.valid and batch.columns[i].kind == source.kind):
+            column_share(target, &out.columns[i])
+            return True
+    return False
 
 
 cdef Batch* batch_concat(Batch** parts, int n_parts) except NULL nogil:

@@ -49,6 +49,9 @@ cdef class Accumulator:
     cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil
     # run: states[i] meets the row rows[i] (rows = NULL: i) of the bound columns
     cdef int finish(self, Column* target) except -1 nogil
+    # Whether `other`, over the same rows, is another result of this one's state; if so, `run` writes its results too,
+    # and it keeps no state of its own.
+    cdef bint share(self, Accumulator other)
     cdef int fail(self, str reason) except -1 nogil                  # raises RecordError for `row`
 
 

@@ -91,6 +91,9 @@ cdef class Accumulator:
     cdef int finish(self, Column* target) except -1 nogil:
         return results_finish(&self.results, target)
 
+    cdef bint share(self, Accumulator other):
+        return False
+
     cdef int fail(self, str reason) except -1 nogil:
         with gil:
             raise RecordError(self.row, reason, field=self.column, operator=self.operator)
@@ -216,6 +219,7 @@ cdef class MomentsAccumulator(Accumulator):
     """mean, var and std by Welford's recurrence; population by default, `ddof` is taken from n."""
     cdef Moment moment
     cdef int64_t ddof
+    cdef readonly MomentsAccumulator also    # another result of the same state: see `share`
 
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
@@ -229,7 +233,7 @@ cdef class MomentsAccumulator(Accumulator):
         welford(<Moments*>state, as_number(self.argument_kind, argument.bits))
         return 0
 
-    cdef inline int put(self, Moments* moments) except -1 nogil:
+    cdef inline int put(self, const Moments* moments) except -1 nogil:
         cdef double value
         if moments.n == 0 or (self.moment != MEAN and moments.n <= self.ddof):
             return results_null(&self.results)
@@ -241,24 +245,42 @@ cdef class MomentsAccumulator(Accumulator):
                 value = sqrt(value)
         return results_bits(&self.results, f64_bits(value))
 
+    cdef inline int put_all(self, const Moments* moments) except -1 nogil:
+        cdef void* other = <void*>self.also
+        self.put(moments)
+        while other != <void*>None:
+            (<MomentsAccumulator>other).put(moments)
+            other = <void*>(<MomentsAccumulator>other).also
+        return 0
+
     cdef int emit(self, char* state) except -1 nogil:
         return self.put(<Moments*>state)
+
+    cdef bint share(self, Accumulator other):
+        # mean and std of one column keep one state, and their results are written in one pass.
+        if (not isinstance(other, MomentsAccumulator) or other.argument != self.argument or other.where != self.where
+                or other.argument_kind != self.argument_kind or self.argument_kind == KIND_BOOL):
+            return False
+        (<MomentsAccumulator>other).also = self.also
+        self.also = other
+        return True
 
     cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil:
         cdef int64_t i, row
         cdef Moments* moments
         cdef int64_t* values = <int64_t*>self.argument_column.values if self.argument_column != NULL else NULL
+        cdef bint always = self.where_column == NULL and self.argument_column != NULL and self.argument_column.valid == NULL
         if self.argument_kind == KIND_BOOL:
             return Accumulator.run(self, states, rows, n, mode)
         for i in range(n):
             moments = <Moments*>(states[i] + self.offset)
             if mode == EMIT_THEN_ADD:
-                self.put(moments)
+                self.put_all(moments)
             row = rows[i] if rows != NULL else i
-            if mode != EMIT and takes(self, row):
+            if mode != EMIT and (always or takes(self, row)):
                 welford(moments, as_number(self.argument_kind, values[row]))
             if mode == ADD_THEN_EMIT or mode == EMIT:
-                self.put(moments)
+                self.put_all(moments)
         return 0
 
 

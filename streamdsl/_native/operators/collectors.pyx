@@ -11,12 +11,36 @@ from streamdsl._native.operators.cell cimport (
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append, bytes_free, bytes_init
 
+import base64
+
 from streamdsl.errors import InternalError
 
 
-cdef bint holds_json(spec) except -1:
-    # Lists and structs travel as JSON text; inside a list they stand as they are.
-    return spec.input_type is not None and spec.input_type.num_fields > 0
+cdef enum Form:
+    FORM_PLAIN = 0
+    FORM_JSON = 1                            # lists and structs travel as JSON text; inside a list they stand as they are
+    FORM_BYTES = 2
+
+
+cdef int form_of(spec) except -1:
+    if spec.input_type is None:
+        return FORM_PLAIN
+    if spec.input_type.num_fields > 0:
+        return FORM_JSON
+    return FORM_BYTES if str(spec.input_type) in ("binary", "large_binary") else FORM_PLAIN
+
+
+cdef int write_element(const Cell* cell, int kind, Form form, ByteWriter* out) except -1 nogil:
+    """Append a value as it stands in the text of a JSON list."""
+    if form == FORM_BYTES and cell.tag > 0:
+        with gil:
+            return write_base64((<char*>cell.bits)[:cell.tag - 1], out)
+    return cell_write_json(cell, kind, form == FORM_JSON, out)
+
+
+cdef int write_base64(bytes data, ByteWriter* out) except -1:
+    cdef bytes text = b'"' + base64.b64encode(data) + b'"'
+    return bytes_append(out, <const char*>text, len(text))
 
 
 cdef struct TextList:
@@ -27,13 +51,13 @@ cdef struct TextList:
 
 cdef class ListAccumulator(Accumulator):
     """All values in order of arrival, as the text of a JSON list; null when there are none."""
-    cdef bint raw
+    cdef Form form
     cdef ByteWriter scratch
 
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
         self.size = sizeof(TextList)
-        self.raw = holds_json(spec)
+        self.form = <Form>form_of(spec)
         bytes_init(&self.scratch, 256)
 
     def __dealloc__(self):
@@ -44,7 +68,7 @@ cdef class ListAccumulator(Accumulator):
         self.scratch.used = 0
         if held.used > 0:
             bytes_append(&self.scratch, b",", 1)
-        cell_write_json(argument, self.argument_kind, self.raw, &self.scratch)
+        write_element(argument, self.argument_kind, self.form, &self.scratch)
         return self.append(held, self.scratch.data, self.scratch.used)
 
     cdef int append(self, TextList* held, const char* text, int64_t size) except -1 nogil:
@@ -225,13 +249,13 @@ cdef struct TopList:
 cdef class TopAccumulator(Accumulator):
     """The n arguments with the largest ordering values, best first, of equal ones the first; as the text of a JSON list."""
     cdef int64_t n
-    cdef bint raw
+    cdef Form form
     cdef ByteWriter scratch
 
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
         self.size = sizeof(TopList)
-        self.raw = holds_json(spec)
+        self.form = <Form>form_of(spec)
         self.n = dict(spec.params)["n"]
         if self.n < 1:
             raise InternalError(f"top_k({self.n}) keeps at least one value")
@@ -279,7 +303,7 @@ cdef class TopAccumulator(Accumulator):
         self.scratch.used = 0
         for i in range(held.count):
             bytes_append(&self.scratch, b"[" if i == 0 else b",", 1)
-            cell_write_json(held.cells + 2 * i + 1, self.argument_kind, self.raw, &self.scratch)
+            write_element(held.cells + 2 * i + 1, self.argument_kind, self.form, &self.scratch)
         bytes_append(&self.scratch, b"]", 1)
         text.tag = 1 + self.scratch.used
         text.bits = <int64_t>self.scratch.data

@@ -1,40 +1,45 @@
 """A user's own aggregate, `Aggregate(init, add, merge, type)`: Python, one call a record, under the GIL."""
-import json
+from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.string cimport memset
 
-from libc.stdint cimport int64_t
-
-from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64
+from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_STR, Column
 from streamdsl._native.operators.accumulators cimport Accumulator
 from streamdsl._native.operators.cell cimport (
-    ByteReader, Cell, as_f64, f64_bits, read_bytes, read_i64, results_append, results_null, write_i64,
+    ByteReader, Cell, read_bytes, read_i64, results_append, results_null, write_i64,
 )
+from streamdsl._native.operators.row cimport (
+    VALUE_BYTES, VALUE_DECIMAL, VALUE_INT, VALUE_JSON, VALUE_STR, column_value, value_code,
+)
+from streamdsl._native.operators.row_writer cimport ColumnBuilder, RowWriter
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
 
+from types import SimpleNamespace
+
+from streamdsl._native.operators.row_results import BadRow
 from streamdsl.errors import UserCodeError
 
 
-cdef object cell_value(int kind, bint binary, const Cell* cell):
-    """Return the cell as a Python value."""
+cdef object cell_value(int code, const Cell* cell):
+    """Return the cell as user code sees values of its type."""
+    cdef Column column
+    cdef int32_t[2] offsets
     if cell.tag == 0:
         return None
-    if kind == KIND_BOOL:
-        return cell.bits != 0
-    if kind == KIND_F64:
-        return as_f64(cell.bits)
-    if kind == KIND_U64:
-        return <unsigned long long>cell.bits
-    if kind == KIND_STR:
-        data = (<char*>cell.bits)[:cell.tag - 1] if cell.tag > 1 else b""
-        return data if binary else data.decode("utf-8")
-    return cell.bits
+    memset(&column, 0, sizeof(Column))
+    column.values = <char*>&cell.bits
+    if code in (VALUE_STR, VALUE_BYTES, VALUE_DECIMAL, VALUE_JSON):
+        offsets[0], offsets[1] = 0, <int32_t>(cell.tag - 1)
+        column.values, column.offsets = <char*>cell.bits, offsets
+    return column_value(code, &column, 0)
 
 
 cdef class CustomAccumulator(Accumulator):
     """The state is 1 + the place of the user's value in a list, 0 until the first row."""
     cdef object init_value
     cdef object add_value
-    cdef bint binary
+    cdef int code                            # VALUE_* of the argument
+    cdef RowWriter writer                    # checks what the user returns against the declared type
     cdef list values
     cdef list free_places
 
@@ -43,7 +48,9 @@ cdef class CustomAccumulator(Accumulator):
         self.size = 8
         self.init_value = spec.custom.init
         self.add_value = spec.custom.add
-        self.binary = spec.input_type is not None and str(spec.input_type).endswith("binary")
+        self.code = VALUE_INT if spec.input_type is None else value_code(str(spec.input_type))
+        column = SimpleNamespace(name=spec.name, type=spec.output_type, nullable=True, hidden=False)
+        self.writer = RowWriter(operator, SimpleNamespace(fields=(column,)))
         self.values = []
         self.free_places = []
 
@@ -69,7 +76,7 @@ cdef class CustomAccumulator(Accumulator):
     cdef int call(self, int64_t* place, const Cell* argument) except -1:
         try:
             before = self.values[place[0] - 1] if place[0] else self.init_value()
-            after = self.add_value(before, cell_value(self.argument_kind, self.binary, argument))
+            after = self.add_value(before, cell_value(self.code, argument))
         except Exception as error:      # whatever user code raises is reported as its fault
             raise self.failed(error, {"at_row": self.row}) from error
         return self.keep(place, after)
@@ -81,41 +88,25 @@ cdef class CustomAccumulator(Accumulator):
             return self.append(self.values[(<int64_t*>state)[0] - 1])
 
     cdef int append(self, value) except -1:
+        cdef ColumnBuilder* built
         cdef Cell cell
         if value is None:
             return results_null(&self.results)
+        self.writer.truncate(0)
         try:
-            text = self.convert(value, &cell)
-        except (TypeError, ValueError, OverflowError) as error:
+            self.writer.append_values((value,), -1, 0, 0)
+        except BadRow as error:
             raise self.failed(error, {}) from error
-        results_append(&self.results, &cell)
-        del text
-        return 0
-
-    cdef bytes convert(self, value, Cell* cell):
-        """Fill the cell; what is returned owns its bytes."""
-        cdef bytes text = None
-        cdef double number
+        built = &self.writer.columns[0]
         cell.tag = 1
-        if self.output_kind == KIND_BOOL:
-            cell.bits = bool(value)
-        elif self.output_kind == KIND_F64:
-            number = value
-            cell.bits = f64_bits(number)
-        elif self.output_kind == KIND_U64:
-            cell.bits = <int64_t><unsigned long long>value
-        elif self.output_kind == KIND_I64:
-            cell.bits = value
+        if self.output_kind == KIND_STR:
+            cell.tag = 1 + (<int32_t*>built.strings.offsets.data)[1]
+            cell.bits = <int64_t>built.strings.bytes.data
+        elif self.output_kind == KIND_BOOL:
+            cell.bits = (<uint8_t*>built.values.data)[0]
         else:
-            if isinstance(value, bytes):
-                text = value
-            elif isinstance(value, str):
-                text = value.encode("utf-8")
-            else:
-                text = json.dumps(value).encode("utf-8")
-            cell.tag = 1 + len(text)
-            cell.bits = <int64_t><char*>text
-        return text
+            cell.bits = (<int64_t*>built.values.data)[0]
+        return results_append(&self.results, &cell)
 
     cdef int clear(self, char* state) except -1 nogil:
         cdef int64_t* place = <int64_t*>state

@@ -9,7 +9,7 @@ from streamdsl._native.operators.rolling cimport RollingFrame
 cdef class FrameOperator(KeyedOperator):
     cdef list accumulators                   # in the order of the new columns
     cdef void** refs                         # borrowed from the list
-    cdef int* modes                          # RunMode; -1: rolling
+    cdef int* modes                          # RunMode, or negative: see the .pyx
     cdef int n_aggregates
     cdef RollingFrame rolling                # None = no aggregate is rolling: nothing is late
     cdef AggregateField row_field

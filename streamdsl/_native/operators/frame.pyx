@@ -12,6 +12,11 @@ from streamdsl._native.operators.keyed cimport widened
 from streamdsl._native.operators.rolling cimport Ring
 
 
+cdef enum:
+    ROLLING = -1
+    SHARED = -2              # another aggregate's state has the result
+
+
 cdef class FrameOperator(KeyedOperator):
     """Appends a column for each aggregate.
 
@@ -39,12 +44,17 @@ cdef class FrameOperator(KeyedOperator):
             accumulator = self.accumulators[i]
             self.refs[i] = <void*>accumulator
             if is_rolling(aggregate):
-                self.modes[i] = -1
+                self.modes[i] = ROLLING
                 rolling.append((aggregate, accumulator))
                 continue
             excluded = aggregate.frame is not None and aggregate.frame.exclude_current
             self.modes[i] = EMIT_THEN_ADD if excluded else ADD_THEN_EMIT
-            expanding.append(accumulator)
+            for kept in expanding:
+                if self.modes[self.accumulators.index(kept)] == self.modes[i] and (<Accumulator>kept).share(accumulator):
+                    self.modes[i] = SHARED
+                    break
+            else:
+                expanding.append(accumulator)
         if rolling:
             self.rolling = RollingFrame([pair[0] for pair in rolling], [pair[1] for pair in rolling], arena)
         self.row_field = AggregateField(spec.name, AccumulatorSet(expanding, 0), self.rolling, 0)
@@ -115,13 +125,17 @@ cdef class FrameOperator(KeyedOperator):
             self.evaluate(batch)
             for i in range(self.n_aggregates):
                 (<Accumulator>self.refs[i]).begin(self.columns, batch.n)
+            for i in range(self.n_aggregates):
                 if self.modes[i] >= 0:
                     (<Accumulator>self.refs[i]).run(self.states, NULL, batch.n, <RunMode>self.modes[i])
             if self.rolling is not None:
                 self.rolling.begin(self.columns, batch.n)
-                for row in range(batch.n):
-                    self.rolling.run(<Ring*>(self.states[row] + self.row_field.ring_at), row, times[row],
-                                     self.lookup.lateness_watermark(slots[row]))
+                if self.lookup.one_watermark():
+                    self.rolling.run_batch(self.states, self.row_field.ring_at, times, batch.n, self.lookup.watermark)
+                else:
+                    for row in range(batch.n):
+                        self.rolling.run(<Ring*>(self.states[row] + self.row_field.ring_at), row, times[row],
+                                         self.lookup.lateness_watermark(slots[row]))
             out = widened(batch, self.n_aggregates)
             for i in range(self.n_aggregates):
                 (<Accumulator>self.refs[i]).finish(&out.columns[batch.width + i])
@@ -146,9 +160,12 @@ cdef class FrameOperator(KeyedOperator):
                 for row in range(n):
                     self.rolling.show(<Ring*>(self.states[row] + self.row_field.ring_at))
             for i in range(self.n_aggregates):
-                if self.modes[i] >= 0:
+                if self.modes[i] != ROLLING:
                     (<Accumulator>self.refs[i]).begin(NULL, n)
+            for i in range(self.n_aggregates):
+                if self.modes[i] >= 0:
                     (<Accumulator>self.refs[i]).run(self.states, NULL, n, EMIT)
+            for i in range(self.n_aggregates):
                 (<Accumulator>self.refs[i]).finish(&columns[i])
             return self.shown(slots, self.accumulators, columns)
         finally:

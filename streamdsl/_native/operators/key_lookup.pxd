@@ -21,9 +21,20 @@ cdef class KeyLookup(Operator):
     cdef KeyTable table
     cdef readonly KeyDecoder decoder
     cdef int64_t* shard_watermarks           # S entries, ms: what each shard had reached before a restore
+    cdef int64_t latest_shard                # the greatest of them
     cdef int64_t watermark                   # of the task, before the records now being processed
     cdef int64_t null_keys
 
     # The watermark that decides whether a record of this slot's key is late.
-    cdef int64_t lateness_watermark(self, int64_t slot) noexcept nogil
+    cdef inline int64_t lateness_watermark(self, int64_t slot) noexcept nogil:
+        cdef int64_t shard_watermark
+        if self.one_watermark():             # no look at the row
+            return self.watermark
+        shard_watermark = self.shard_watermarks[self.table.header(slot).shard]
+        return self.watermark if self.watermark > shard_watermark else shard_watermark
+
+    # Whether the task has overtaken what its shards had reached before the restore: then one watermark holds for all.
+    cdef inline bint one_watermark(self) noexcept nogil:
+        return self.watermark >= self.latest_shard
+
     cdef Batch* _without_null_keys(self, Batch* batch) except? NULL nogil

@@ -4,13 +4,13 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from streamdsl._native.flow.batch cimport (
-    KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64, SYS_KEY, SYS_SLOT, Batch, StringBuilder, batch_release,
-    batch_share, batch_take, column_alloc, column_share, i64, strings_append, strings_finish,
+    KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64, SYS_KEY, SYS_SLOT, SYS_TIME, Batch, StringBuilder, batch_release,
+    batch_share, batch_take, column_alloc, column_clear, column_share, i64, strings_append, strings_finish,
     strings_init,
 )
 from streamdsl._native.state.key_table cimport RowHeader
 
-from streamdsl.errors import InternalError
+from streamdsl.errors import InternalError, StateError
 
 KINDS = {"bool": KIND_BOOL, "i64": KIND_I64, "u64": KIND_U64, "f64": KIND_F64, "str": KIND_STR}
 
@@ -36,6 +36,10 @@ cdef class KeyDecoder:
     cdef int decode(self, KeyTable table, const int64_t* slots, int64_t n, Column* out) except -1 nogil:
         cdef int k
         cdef int64_t row
+        if not self.plain:
+            for row in range(n):
+                if not fits(table.header(slots[row]).key, table.header(slots[row]).key_size, self.component_kinds, self.n_components):
+                    damaged_key()
         for k in range(self.n_components):
             if self.component_kinds[k] == KIND_STR:
                 self._decode_strings(table, slots, n, k, &out[k])
@@ -69,9 +73,35 @@ cdef class KeyDecoder:
         cdef const char* data = key
         if self.plain:
             return key.decode("utf-8", "surrogateescape")
+        if not fits(data, len(key), self.component_kinds, self.n_components):
+            damaged_key()
         for k in range(self.n_components):
             parts.append(python_component(component(data, k)))
         return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+cdef bint fits(const char* key, int64_t size, const int* kinds, int n) noexcept nogil:
+    # A key may come from a damaged checkpoint: its parts must lie inside of it. A part begins with its kind.
+    cdef int k
+    cdef uint32_t text
+    cdef int64_t at = 0, need
+    for k in range(n):
+        need = 2 if kinds[k] == KIND_BOOL else 5 if kinds[k] == KIND_STR else 9
+        if size - at < need or key[at] != kinds[k]:
+            return False
+        if kinds[k] == KIND_STR:
+            memcpy(&text, key + at + 1, 4)
+            need += text
+            if size - at < need:
+                return False
+        at += need
+    return at == size
+
+
+cdef int damaged_key() except -1 nogil:
+    with gil:
+        raise StateError("a stored key does not have the columns that the stream is keyed by",
+                         remedy="the checkpoint is damaged: restore an older one")
 
 
 cdef const char* component(const char* key, int k) noexcept nogil:
@@ -128,6 +158,7 @@ cdef class KeyLookup(Operator):
         self.table = table
         self.decoder = decoder
         self.watermark = INT64_MIN
+        self.latest_shard = INT64_MIN
         self.shard_watermarks = <int64_t*>malloc(table.shards * sizeof(int64_t))
         if self.shard_watermarks == NULL:
             raise MemoryError("no memory left for a key lookup")
@@ -136,10 +167,6 @@ cdef class KeyLookup(Operator):
 
     def __dealloc__(self):
         free(self.shard_watermarks)
-
-    cdef int64_t lateness_watermark(self, int64_t slot) noexcept nogil:
-        cdef int64_t shard_watermark = self.shard_watermarks[self.table.header(slot).shard]
-        return self.watermark if self.watermark > shard_watermark else shard_watermark
 
     cdef int process(self, Batch* batch) except -1 nogil:
         cdef Batch* kept = NULL
@@ -157,6 +184,8 @@ cdef class KeyLookup(Operator):
             out = batch_share(batch, batch.width)
             for i in range(batch.width):
                 column_share(&out.columns[i], &batch.columns[i])
+            # The slot stands for the key from here on: whoever keeps rows need not keep its bytes too.
+            column_clear(&out.sys[SYS_KEY])
             column_alloc(&out.sys[SYS_SLOT], KIND_I64, batch.n, 0)
             self.table.lookup_batch(key.values, key.offsets, batch.n, i64(&out.sys[SYS_SLOT]))
             self.emit(out)
@@ -175,8 +204,11 @@ cdef class KeyLookup(Operator):
         if n == batch.n:
             return NULL
         if self.null_keys == 0:
+            row = 0
+            while key.valid[row]:
+                row += 1
             with gil:
-                self._warn_null_key()
+                self._warn_null_key(i64(&batch.sys[SYS_TIME])[row])
         self.null_keys += batch.n - n
         rows = <int32_t*>malloc((batch.n + 1) * sizeof(int32_t))
         if rows == NULL:
@@ -191,11 +223,11 @@ cdef class KeyLookup(Operator):
         free(rows)
         return kept
 
-    def _warn_null_key(self):
+    def _warn_null_key(self, int64_t time):
         import logging
 
         logging.getLogger("streamdsl").warning(
-            "%s: records with a null key are dropped (counted as null_keys); this is the first one", self.name
+            "%s: records with a null key are dropped (counted as null_keys); the first one has the event time %d ms", self.name, time
         )
 
     cdef int on_watermark(self, int64_t watermark) except -1 nogil:
@@ -217,6 +249,7 @@ cdef class KeyLookup(Operator):
             if not 0 <= int(shard) < self.table.shards:
                 raise InternalError(f"{self.name}: the checkpoint has a watermark of shard {shard}")
             self.shard_watermarks[<int>int(shard)] = reached
+            self.latest_shard = max(self.latest_shard, <int64_t>reached)
 
     def metrics(self):
         return {"null_keys": self.null_keys, "keys": self.table.count}

@@ -2,17 +2,22 @@
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 
+from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_STR, strings_append_eights, strings_append_null
+from streamdsl._native.includes.short_text cimport Words, copy_eights, words_of
 from streamdsl._native.operators.accumulators cimport EMIT_THEN_ADD, ADD_THEN_EMIT, Accumulator, RunMode
 from streamdsl._native.operators.cell cimport (
-    ByteReader, Cell, cell_assign, cell_free, cell_read, cell_write, read_bytes, results_append, results_null,
+    ByteReader, Cell, cell_assign, cell_free, cell_load, cell_read, cell_write, read_bytes, results_append, results_bits,
+    results_null,
 )
 from streamdsl._native.state.arena cimport Arena
+from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
 
 from streamdsl.errors import InternalError
 
 cdef enum:
     LAG_INLINE = 4                           # longer lags keep their values in the arena
+    AHEAD = 8                                # records between asking for a text and using it
 
 
 cdef class LagAccumulator(Accumulator):
@@ -49,7 +54,55 @@ cdef class LagAccumulator(Accumulator):
         return results_append(&self.results, cells + (<int64_t*>state)[0])
 
     cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil:
-        return Accumulator.run(self, states, rows, n, EMIT_THEN_ADD if mode == ADD_THEN_EMIT else mode)
+        if mode == ADD_THEN_EMIT:
+            mode = EMIT_THEN_ADD             # it never sees the row it stands in
+        if mode != EMIT_THEN_ADD or rows != NULL or self.n > LAG_INLINE or self.where_column != NULL or self.argument_column == NULL:
+            return Accumulator.run(self, states, rows, n, mode)
+        return self.run_texts(states, n) if self.argument_kind == KIND_STR else self.run_numbers(states, n)
+
+    cdef int run_numbers(self, char** states, int64_t n) except -1 nogil:
+        cdef int64_t i
+        cdef int64_t* oldest
+        cdef Cell* cell
+        for i in range(n):
+            oldest = <int64_t*>(states[i] + self.offset)
+            cell = <Cell*>(oldest + 1) + oldest[0]
+            if cell.tag != 0 and self.output_kind != KIND_BOOL:
+                results_bits(&self.results, cell.bits)
+            else:
+                results_append(&self.results, cell)
+            cell[0] = cell_load(self.argument_column, i)
+            oldest[0] = oldest[0] + 1 if oldest[0] + 1 < self.n else 0
+        return 0
+
+    cdef int run_texts(self, char** states, int64_t n) except -1 nogil:
+        cdef int64_t i, size
+        cdef int64_t* oldest
+        cdef Cell* cell
+        cdef Cell value
+        cdef Words words
+        cdef const char* end = self.argument_column.values + self.argument_column.offsets[n]
+        for i in range(n):
+            if i + AHEAD < n:
+                oldest = <int64_t*>(states[i + AHEAD] + self.offset)
+                prefetch(<char*>(<Cell*>(oldest + 1) + oldest[0]).bits)
+            oldest = <int64_t*>(states[i] + self.offset)
+            cell = <Cell*>(oldest + 1) + oldest[0]
+            value = cell_load(self.argument_column, i)
+            if cell.tag == 0:
+                strings_append_null(&self.results.strings)
+            else:
+                strings_append_eights(&self.results.strings, <char*>cell.bits, cell.tag - 1)
+            # Most values are as long as the one before, in units of the arena: they take its place.
+            size = value.tag - 1
+            if 0 < size <= 16 and 1 < cell.tag <= 17 and (cell.tag - 2) >> 3 == (size - 1) >> 3:
+                words = words_of(<char*>value.bits, size, end)
+                copy_eights(<char*>cell.bits, <char*>&words, size)
+                cell.tag = value.tag
+            else:
+                cell_assign(cell, KIND_STR, &value, self.arena)
+            oldest[0] = oldest[0] + 1 if oldest[0] + 1 < self.n else 0
+        return 0
 
     cdef int clear(self, char* state) except -1 nogil:
         cdef int64_t i

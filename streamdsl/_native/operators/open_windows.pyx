@@ -9,6 +9,8 @@ from libc.string cimport memcmp, memcpy
 
 from streamdsl._native.windows.assign cimport window_end, window_is_open
 
+from streamdsl.errors import StateError
+
 cdef struct DueWindow:
     const char* key
     int64_t size
@@ -18,6 +20,12 @@ cdef struct DueWindow:
 cdef int no_memory() except -1 nogil:
     with gil:
         raise MemoryError("no memory left for windows")
+
+
+cdef int damaged_key(KeyTable table) except -1 nogil:
+    with gil:
+        raise StateError(f"table {table.name!r} holds something that is not a window",
+                         remedy="the checkpoint is damaged: restore an older one")
 
 
 cdef int by_key(const void* left, const void* right) noexcept nogil:
@@ -102,6 +110,8 @@ cdef class OpenWindows:
         cdef int64_t slot = self.table.first_slot(0)
         self.n = 0
         while slot >= 0:
+            if self.table.header(slot).key_size < 8:
+                damaged_key(self.table)
             self.push(self.start_of(slot), slot)
             slot = self.table.first_slot(slot + 1)
         return 0

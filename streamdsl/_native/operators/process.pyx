@@ -14,15 +14,17 @@ from streamdsl._native.operators.row cimport Row, row_new
 from streamdsl._native.operators.row_results cimport RESULT_ROWS, result_kind
 from streamdsl._native.operators.row_writer cimport RowWriter
 from streamdsl._native.operators.user_code cimport POLICY_FAIL, UserCodeOperator
+from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.key_table cimport KeyTable, RowHeader
 from streamdsl._native.state.state_field cimport SWEEP_ROWS, Scope, StateField
 
 from streamdsl._native.operators.process_context import (
-    CLOCK_NAMES, instance_of, next_on_grid, open_processor, overrides, split_name,
+    CLOCK_NAMES, close_processor, instance_of, next_on_grid, open_processor, overrides, split_name,
 )
 
 cdef enum:
     FLUSH_ROWS = 4096        # rows that timers make before they are sent on
+    AHEAD = 3                # rows between asking for what a state holds and using it
 
 
 @cython.final
@@ -96,6 +98,10 @@ cdef class ProcessOperator(UserCodeOperator):
                     row.at = i
                 else:
                     row = row_new(self.input_shape, batch, i)
+                if i + 2 * AHEAD < batch.n:
+                    prefetch(self.table.row(slots[i + 2 * AHEAD]) + self.state_field.offset)
+                if i + AHEAD < batch.n:
+                    self.state_field.prefetch_values(self.table.row(slots[i + AHEAD]) + self.state_field.offset)
                 scope.bind(slots[i], times[i])
                 context.row = i
                 context.time = times[i]
@@ -268,8 +274,7 @@ cdef class ProcessOperator(UserCodeOperator):
 
     def close(self):
         """Close the Processor; called once."""
-        if hasattr(self.processor, "close"):
-            self.processor.close()
+        close_processor(self.name, self.processor)
 
     def metrics(self):
         figures = UserCodeOperator.metrics(self)

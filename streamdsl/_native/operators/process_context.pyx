@@ -333,5 +333,17 @@ def open_processor(str name, processor, context):
     except Exception as error:               # whatever user code raises
         raise UserCodeError(
             f"{name}: {type(processor).__name__}.open failed: {type(error).__name__}: {error}", operator=name,
-            reason=f"{type(error).__name__}: {error}",
+            remedy="mend the Processor", reason=f"{type(error).__name__}: {error}",
+        ) from error
+
+
+def close_processor(str name, processor):
+    """Call `close`; what it raises names the operator."""
+    try:
+        if hasattr(processor, "close"):
+            processor.close()
+    except Exception as error:               # whatever user code raises
+        raise UserCodeError(
+            f"{name}: {type(processor).__name__}.close failed: {type(error).__name__}: {error}", operator=name,
+            remedy="mend the Processor; what was committed stays", reason=f"{type(error).__name__}: {error}",
         ) from error

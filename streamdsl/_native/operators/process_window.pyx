@@ -8,7 +8,7 @@ from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, Batch, batch_relea
 from streamdsl._native.includes.clock cimport wall_ms
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.process_context cimport Context, KeyReader, new_context
-from streamdsl._native.operators.row cimport row_new
+from streamdsl._native.operators.row cimport row_new, timestamp_value
 from streamdsl._native.operators.row_block cimport RowBlock, RowBlockField
 from streamdsl._native.operators.row_results cimport RESULT_ROWS, result_kind
 from streamdsl._native.operators.row_writer cimport RowWriter
@@ -21,8 +21,8 @@ from streamdsl._native.windows.assign cimport (
 
 import heapq
 
-from streamdsl._native.operators.process_context import instance_of, open_processor, overrides
-from streamdsl.errors import InternalError, TopologyError
+from streamdsl._native.operators.process_context import close_processor, instance_of, open_processor, overrides
+from streamdsl.errors import StateError, TopologyError
 
 cdef enum:
     FLUSH_ROWS = 4096
@@ -122,7 +122,8 @@ cdef class WindowProcessOperator(UserCodeOperator):
         while slot >= 0:
             header = self.table.header(slot)
             if header.key_size < 16:
-                raise InternalError(f"table {self.table.name!r} holds something that is not a window")
+                raise StateError(f"table {self.table.name!r} holds something that is not a window",
+                                 remedy="the checkpoint is damaged: restore an older one")
             self.heap.append(header.key[:header.key_size])
             slot = self.table.first_slot(slot + 1)
         heapq.heapify(self.heap)
@@ -292,7 +293,9 @@ cdef class WindowProcessOperator(UserCodeOperator):
         return 0
 
     def state(self):
-        """Return {key: {state: value}} of all keys, expired values included."""
+        """Return {key: {state: value}} of all keys, expired values included; if the Processor keeps none, the open windows:
+        {key: [{window_start, window_end, rows}, …]}.
+        """
         cdef int64_t slot = self.lookup.table.first_slot(0)
         found = {}
         while slot >= 0:
@@ -300,12 +303,24 @@ cdef class WindowProcessOperator(UserCodeOperator):
             if values:
                 found[self.context.reader.key(slot)] = values
             slot = self.lookup.table.first_slot(slot + 1)
+        return found or self.windows_by_key()
+
+    def windows_by_key(self):
+        """Return {key: [{window_start, window_end, rows}, …]} of the open windows, in order of end."""
+        cdef int64_t slot
+        found = {}
+        for key in sorted(self.heap):
+            slot = self.table.find(<bytes>key, <int32_t>len(key))
+            found.setdefault(self.context.reader.key_of_bytes(key[16:]), []).append({
+                "window_start": timestamp_value(int.from_bytes(key[8:16], "big") - BIAS),
+                "window_end": timestamp_value(int.from_bytes(key[:8], "big") - BIAS),
+                "rows": (<RowBlock*>(self.table.row(slot) + self.blocks.offset)).n,
+            })
         return found
 
     def close(self):
         """Close the Processor; called once."""
-        if hasattr(self.processor, "close"):
-            self.processor.close()
+        close_processor(self.name, self.processor)
 
     def metrics(self):
         figures = UserCodeOperator.metrics(self)

@@ -38,16 +38,20 @@ cdef class RollingFrame:
     cdef int64_t stride                      # bytes an entry
     cdef char* scratch                       # one accumulator's state
     cdef Column* arguments                   # of the batch at hand
+    cdef bint counts_only                    # one aggregate, count(): see count_batch
 
     cdef int begin(self, Column* arguments, int64_t n_results) except -1 nogil
     # One record: drops what no record above the watermark can see, gives a result of each aggregate, keeps the record.
     cdef int run(self, Ring* ring, int64_t row, int64_t time, int64_t watermark) except -1 nogil
+    # Many records, where one watermark holds for all: rings[i] + offset is the ring of record i.
+    cdef int run_batch(self, char** rings, int64_t offset, const int64_t* times, int64_t n, int64_t watermark) except -1 nogil
     # A result of each aggregate over what the ring holds, at the time of its last record.
     cdef int show(self, Ring* ring) except -1 nogil
     cdef int clear(self, Ring* ring) except -1 nogil
     cdef int write(self, Ring* ring, ByteWriter* out) except -1 nogil
     cdef int read(self, Ring* ring, ByteReader* source) except -1 nogil
 
+    cdef int count_batch(self, char** rings, int64_t offset, const int64_t* times, int64_t n, int64_t watermark) except -1 nogil
     cdef int purge(self, Ring* ring, int64_t watermark) except -1 nogil
     cdef int append(self, Ring* ring, int64_t row, int64_t time) except -1 nogil
     cdef int evaluate(self, RollingAggregate* aggregate, Ring* ring, int64_t row, int64_t time) except -1 nogil

@@ -8,13 +8,15 @@ from libc.string cimport memcpy, memset
 
 from streamdsl._native.operators.accumulators cimport Accumulator
 from streamdsl._native.operators.cell cimport (
-    Cell, cell_assign, cell_free, cell_load, cell_read, cell_write, damaged_state, kind_number, read_i64,
+    Cell, Results, cell_assign, cell_free, cell_load, cell_read, cell_write, damaged_state, kind_number, read_i64,
     results_bits, write_i64,
 )
+from streamdsl._native.state.key_hash cimport prefetch
 
 cdef enum:
     FIRST_CAPACITY = 4
     MOST_ENTRIES = 1073741824
+    AHEAD = 8                                # records between asking for a ring's memory and using it
 
 
 cdef inline char* entry_at(Ring* ring, int32_t i, int64_t stride) noexcept nogil:
@@ -35,7 +37,11 @@ cdef inline bint outlived(int64_t time, int64_t watermark, int64_t size_ms) noex
     return time <= watermark and <uint64_t>watermark - <uint64_t>time >= <uint64_t>size_ms
 
 
-cdef int32_t first_within(Ring* ring, int64_t stride, int64_t now, int64_t size_ms) noexcept nogil:
+cdef inline bint shrinks(const Ring* ring) noexcept nogil:
+    return ring.capacity > 4 * FIRST_CAPACITY and 8 * ring.count <= ring.capacity
+
+
+cdef inline int32_t first_within(Ring* ring, int64_t stride, int64_t now, int64_t size_ms) noexcept nogil:
     """Return the first entry of a sorted ring, none newer than `now`, that is younger than the size."""
     cdef int32_t low = 0, high = ring.count, middle
     if high > 0 and within(time_at(ring, 0, stride), now, size_ms):
@@ -86,6 +92,7 @@ cdef class RollingFrame:
         self.scratch = <char*>calloc(1, largest)
         if self.scratch == NULL:
             raise MemoryError("no memory left for a frame")
+        self.counts_only = self.n_aggregates == 1 and self.aggregates[0].counts_rows
         self.layout = f"rolling {self.size_ms} ms: {','.join(kinds)}"
 
     def __dealloc__(self):
@@ -112,6 +119,52 @@ cdef class RollingFrame:
         for i in range(self.n_aggregates):
             if not self.aggregates[i].exclude_current:
                 self.evaluate(&self.aggregates[i], ring, row, time)
+        return 0
+
+    cdef int run_batch(self, char** rings, int64_t offset, const int64_t* times, int64_t n, int64_t watermark) except -1 nogil:
+        cdef int64_t i
+        cdef Ring* ring
+        if self.counts_only:
+            return self.count_batch(rings, offset, times, n, watermark)
+        for i in range(n):
+            if i + AHEAD < n:
+                ring = <Ring*>(rings[i + AHEAD] + offset)
+                prefetch(ring.block + ring.head * self.stride)
+            self.run(<Ring*>(rings[i] + offset), i, times[i], watermark)
+        return 0
+
+    cdef int count_batch(self, char** rings, int64_t offset, const int64_t* times, int64_t n, int64_t watermark) except -1 nogil:
+        # The commonest frame: a ring of nothing but times. The same steps as `run`, in one loop without calls.
+        cdef RollingAggregate* aggregate = self.aggregates
+        cdef Results* results = &(<Accumulator>aggregate.accumulator).results
+        cdef int64_t* out = <int64_t*>results.column.values
+        cdef int64_t* entries
+        cdef int64_t i, time, size_ms = aggregate.size_ms
+        cdef bint included = not aggregate.exclude_current
+        cdef int32_t mask
+        cdef Ring* ring
+        for i in range(n):
+            if i + AHEAD < n:
+                ring = <Ring*>(rings[i + AHEAD] + offset)
+                prefetch(ring.block + ring.head * <int64_t>sizeof(int64_t))
+            ring = <Ring*>(rings[i] + offset)
+            time = times[i]
+            entries = <int64_t*>ring.block
+            mask = ring.capacity - 1
+            if ring.count > 0 and (ring.unsorted or entries[(ring.head + ring.count - 1) & mask] > time):
+                self.run(ring, i, time, watermark)       # times went back
+                continue
+            while ring.count > 0 and outlived(entries[ring.head], watermark, size_ms):
+                ring.head = (ring.head + 1) & mask
+                ring.count -= 1
+            if shrinks(ring):
+                self.resize(ring, ring.capacity // 4)
+            out[i] = ring.count - first_within(ring, sizeof(int64_t), time, size_ms) + included
+            if ring.count == ring.capacity:
+                self.resize(ring, 2 * ring.capacity if ring.capacity > 0 else FIRST_CAPACITY)
+            (<int64_t*>ring.block)[(ring.head + ring.count) & (ring.capacity - 1)] = time
+            ring.count += 1
+            results.n = i + 1
         return 0
 
     cdef int show(self, Ring* ring) except -1 nogil:
@@ -206,7 +259,7 @@ cdef class RollingFrame:
                     memcpy(entry_at(ring, kept, self.stride), entry_at(ring, i, self.stride), self.stride)
                 kept += 1
             ring.count = kept
-        if ring.capacity > 4 * FIRST_CAPACITY and 8 * ring.count <= ring.capacity:
+        if shrinks(ring):
             self.resize(ring, ring.capacity // 4)
         return 0
 

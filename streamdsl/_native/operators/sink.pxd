@@ -13,6 +13,7 @@ cdef class SinkOperator(Operator):
     cdef list columns                        # input columns that are written
     cdef object canonical                    # pyarrow schema of the native columns
     cdef object schema                       # pyarrow schema that the writer sees
+    cdef bint as_they_are                    # its types are the native ones
     cdef Clock clock
     cdef Batch** waiting                     # rows not yet handed over
     cdef int n_waiting

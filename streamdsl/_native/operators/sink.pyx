@@ -6,10 +6,12 @@ from streamdsl._native.flow.arrow cimport batch_to_arrow, column_to_arrow
 from streamdsl._native.flow.batch cimport (
     SYS_TIME, batch_concat, batch_release, batch_retain, batch_share, column_share,
 )
+from streamdsl._native.operators.base cimport blame
 
 import pyarrow as pa
 
 from streamdsl._native.flow.convert import from_canonical
+from streamdsl.errors import DataError, connector_failure
 
 cdef enum:
     HAND_OVER_ROWS = 2048
@@ -33,13 +35,14 @@ cdef int64_t bucket_floor_ns(int64_t bucket) noexcept:
 
 
 cdef class SinkOperator(Operator):
-    """`columns` of the input go to `writer`, in the types of the pyarrow schema `schema`."""
+    """`columns` of the input go to the writer that `open` is given, in the types of the pyarrow schema `schema`."""
 
-    def __init__(self, str name, writer, list columns, canonical, schema, Clock clock):
+    def __init__(self, str name, list columns, canonical, schema, Clock clock):
         self.name = name
-        self.writer = writer
         self.columns = columns
-        self.canonical = canonical
+        # On a slow stream each row is handed over by itself: what need not be converted is not even asked.
+        self.as_they_are = canonical.types == schema.types
+        self.canonical = schema if self.as_they_are else canonical
         self.schema = schema
         self.clock = clock
         memset(self.latency, 0, sizeof(self.latency))
@@ -49,6 +52,10 @@ cdef class SinkOperator(Operator):
         for i in range(self.n_waiting):
             batch_release(self.waiting[i])
         free(self.waiting)
+
+    def open(self, writer):
+        """Begin: before this nothing has been touched of what an earlier run wrote."""
+        self.writer = writer
 
     cdef int process(self, Batch* batch) except -1 nogil:
         if self.n_waiting == self.capacity:
@@ -77,7 +84,7 @@ cdef class SinkOperator(Operator):
         if self.unflushed:
             with gil:
                 self.unflushed = False
-                self.writer.flush()
+                self._flush()
         return 0
 
     def _write(self):
@@ -93,8 +100,17 @@ cdef class SinkOperator(Operator):
             column_share(&narrow.columns[i], &rows.columns[<int>self.columns[i]])
         try:
             times = column_to_arrow(&narrow.sys[SYS_TIME], narrow.n, pa.int64())
-            table = from_canonical(batch_to_arrow(narrow, self.canonical), self.schema)
-            self.writer.write(table, times)
+            canonical = batch_to_arrow(narrow, self.canonical)
+            try:
+                table = canonical if self.as_they_are else from_canonical(canonical, self.schema)
+            except DataError as error:
+                blame(self, rows, -1)
+                error.context.update(operator=self.name, at_row=self._bad_row(canonical))
+                raise
+            try:
+                self.writer.write(table, times)
+            except Exception as error:   # whatever a sink raises
+                raise connector_failure(f"the sink {self.name!r} cannot write", error)
             self.unflushed = True
         finally:
             batch_release(narrow)
@@ -107,6 +123,21 @@ cdef class SinkOperator(Operator):
             batch_release(self.waiting[i])
         self.n_waiting = 0
         self.waiting_rows = 0
+
+    def _flush(self):
+        try:
+            self.writer.flush()
+        except Exception as error:       # whatever a sink raises
+            raise connector_failure(f"the sink {self.name!r} cannot flush", error)
+
+    def _bad_row(self, canonical):
+        """Return the first row that does not become what the writer takes."""
+        for row in range(canonical.num_rows):
+            try:
+                from_canonical(canonical.slice(row, 1), self.schema)
+            except DataError:
+                return row
+        return 0
 
     cdef int end_batch(self) except -1 nogil:
         return 0
@@ -123,11 +154,19 @@ cdef class SinkOperator(Operator):
 
     def commit(self, checkpoint_id):
         """The checkpoint has completed."""
-        self.writer.commit(checkpoint_id)
+        try:
+            self.writer.commit(checkpoint_id)
+        except Exception as error:       # whatever a sink raises
+            raise connector_failure(f"the sink {self.name!r} cannot commit checkpoint {checkpoint_id}", error)
 
     def close(self):
         """Let the writer go; rows of no checkpoint are its business."""
-        self.writer.close()
+        if self.writer is None:
+            return
+        try:
+            self.writer.close()
+        except Exception as error:       # whatever a sink raises
+            raise connector_failure(f"the sink {self.name!r} cannot be closed", error)
 
     def metrics(self):
         return {"written": self.written}

@@ -1,12 +1,15 @@
 """What user code holds of its states: handles bound to the key at hand, and `ctx.state`, which declares them."""
 cimport cython
+from cpython.float cimport PyFloat_CheckExact
+from cpython.long cimport PyLong_CheckExact
+from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport INT64_MAX, int64_t
 
 from streamdsl._native.serdes.codec cimport encode
 from streamdsl._native.state.state_field cimport (
     DEFAULT_TTL, NO_TTL, STATE_LIST, STATE_MAP, STATE_VALUE, Elements, Entries, LateCell, cell_clear, cell_put,
 )
-from streamdsl._native.state.value_types cimport SCALAR_FLOAT, ValueType, value_type
+from streamdsl._native.state.value_types cimport SCALAR_FLOAT, SCALAR_INT, SCALAR_STR, ValueType, value_type
 
 import datetime
 import re
@@ -78,7 +81,13 @@ cdef int type_error(StateSpec spec, object error) except -1:
 
 cdef inline object kept(StateSpec spec, ValueType type, object value):
     # The usual case first: a scalar of exactly the declared type.
-    if type.scalar == SCALAR_FLOAT and value.__class__ is float:
+    if type.scalar == SCALAR_INT:
+        if PyLong_CheckExact(value):
+            return value
+    elif type.scalar == SCALAR_FLOAT:
+        if PyFloat_CheckExact(value):
+            return value
+    elif type.scalar == SCALAR_STR and PyUnicode_CheckExact(value):
         return value
     try:
         return type.check(value)
@@ -183,7 +192,10 @@ cdef class ListState(Handle):
         elements = <Elements>cell.value
         if elements.deadlines is None:
             return elements.values
-        return [elements.values[i] for i in range(len(elements.values)) if not self.scope.gone(self.spec, elements.deadlines[i])]
+        for i in range(len(elements.values)):
+            if self.scope.gone(self.spec, elements.deadlines[i]):
+                return [elements.values[i] for i in range(len(elements.values)) if not self.scope.gone(self.spec, elements.deadlines[i])]
+        return elements.values
 
     cdef list copied(self):
         if self.spec.type.immutable:
@@ -207,12 +219,22 @@ cdef class ListState(Handle):
             if elements.deadlines is None:
                 elements.deadlines = [INT64_MAX] * len(elements.values)
             elif elements.values and self.scope.removable(self.spec, elements.deadlines[0]):
-                self.scope.sweep_cell(self.spec, cell, True)
-                if cell.value == NULL:
-                    return self.add(values)
+                self.remove_gone(elements)
         if elements.deadlines is not None:
             elements.deadlines.extend([deadline] * len(values))
         elements.values.extend(values)
+        return 0
+
+    cdef int remove_gone(self, Elements elements) except -1:
+        # In place: the list is about to grow again.
+        cdef Py_ssize_t i, left = 0
+        for i in range(len(elements.values)):
+            if not self.scope.removable(self.spec, elements.deadlines[i]):
+                elements.values[left] = elements.values[i]
+                elements.deadlines[left] = elements.deadlines[i]
+                left += 1
+        del elements.values[left:]
+        del elements.deadlines[left:]
         return 0
 
     def append(self, value):
@@ -230,6 +252,11 @@ cdef class ListState(Handle):
     def set(self, values):
         """Replace the list."""
         cdef list new = [kept(self.spec, self.spec.type, value) for value in values]
+        cdef Cell* cell = self.cell(False)
+        if new and self.spec.ttl == NO_TTL and cell != NULL and cell.value != NULL and (<Elements>cell.value).deadlines is None:
+            self.cell(True)
+            (<Elements>cell.value).values = new
+            return
         self.clear()
         self.add(new)
 

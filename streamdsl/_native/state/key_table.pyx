@@ -26,6 +26,7 @@ cdef enum:
     DRAIN_CHUNK = 256          # rows for one append to the stream
     SINGLE_PAGES = 32          # pages allocated one by one before whole blocks are taken
     BLOCK_PAGES = 32
+    PREFETCHED = 256           # bytes of a row
     HUGE_PAGE = 2097152
 
 
@@ -171,7 +172,7 @@ cdef class KeyTable:
         cdef int32_t size
         cdef uint64_t at
         cdef uint32_t tag
-        cdef bint wide = self.stride > 64
+        cdef int64_t line, ahead = min(self.stride, <int64_t>PREFETCHED)
         base = 0
         while base < n:
             width = n - base if n - base < GROUP else GROUP
@@ -189,8 +190,10 @@ cdef class KeyTable:
                 if slot >= 0:
                     header = self.header(slot)
                     prefetch(header)
-                    if wide:                 # the operators will want the fields at once
-                        prefetch(<char*>header + 64)
+                    line = 64
+                    while line < ahead:      # the operators will want the fields at once
+                        prefetch(<char*>header + line)
+                        line += 64
             for i in range(width):
                 if slots[base + i] >= 0:
                     prefetch(self.header(slots[base + i]).key)

@@ -48,19 +48,21 @@ class RocksDBBackend:
     def __init__(self, directory: Path, files: CheckpointFiles | None = None) -> None:
         self._directory = directory
         self._db: Rdict | None = None
-        if files is None:
-            directory.mkdir(mode=0o700)
-        else:
+        if files is not None:
             files.place(directory)
             _check_marker(directory)
-        with _errors(f"the database {directory} cannot be opened"):
+        else:
+            _make(directory)
+        opening = f"the database {directory} cannot be opened"
+        with _errors(opening):
             self._db = Rdict(str(directory), _options())
         try:
-            self._check()
-            self._write_options = WriteOptions()
-            self._write_options.disable_wal = True
-            self._db.set_write_options(self._write_options)
-            _restrict(directory)
+            with _errors(opening):
+                self._check()
+                self._write_options = WriteOptions()
+                self._write_options.disable_wal = True
+                self._db.set_write_options(self._write_options)
+                _restrict(directory)
         except BaseException:
             self.close()
             raise
@@ -125,7 +127,7 @@ class RocksDBBackend:
         with _errors("a checkpoint of the database cannot be made"):
             self._open.flush(True)
             Checkpoint(self._open).create_checkpoint(str(target.path))
-        _restrict(self._directory)
+            _restrict(self._directory)
 
     def close(self) -> None:
         """See `StateBackend.close`."""
@@ -166,10 +168,22 @@ def _errors(what: str) -> Iterator[None]:
     # The binding raises bare Exception (and KeyError for values that are not bytes): nothing narrower can be caught.
     try:
         yield
+    except OSError as error:
+        raise StateError(f"{what}: {error}", remedy=_REMEDY) from error
     except Exception as error:
         if type(error) is not Exception:
             raise
         raise StateError(f"{what}: {str(error).strip()}", remedy=_REMEDY) from error
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o700)
+    except OSError as error:
+        raise StateError(
+            f"the directory {directory} of a database cannot be made: {error.strerror}",
+            remedy="check that the state directory can be written and that its disk has room",
+        ) from error
 
 
 def _check_marker(directory: Path) -> None:

@@ -4,6 +4,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t
 
 from streamdsl._native.serdes.codec cimport CodecBuffer
+from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.key_table cimport KeyTable, RowField
 from streamdsl._native.state.value_types cimport ValueType
 from streamdsl._native.state.write_stream cimport ByteWriter
@@ -61,6 +62,14 @@ cdef class StateField(RowField):
     cdef int n_cells
     cdef bint any_ttl
     cdef CodecBuffer buffer
+
+    # Asks for the memory of the values, which lie all over the heap; the cells themselves should have been asked for before.
+    cdef inline void prefetch_values(self, char* field) noexcept:
+        cdef Cell* cells = <Cell*>field
+        cdef int i
+        for i in range(self.n_cells):
+            if cells[i].value != NULL:
+                prefetch(<char*>cells[i].value - 16)     # Python's collector keeps its links in front
 
     cdef int write_row(self, char* field, ByteWriter* out) except -1
     cdef int read_row(self, char* field, const char* data, int64_t size) except -1

@@ -1,4 +1,8 @@
 """See value_types.pxd. A value is checked when it is set, so that what a checkpoint holds can be read again."""
+from cpython.float cimport PyFloat_CheckExact
+from cpython.long cimport PyLong_CheckExact
+from cpython.unicode cimport PyUnicode_CheckExact
+
 import dataclasses
 import datetime
 import types
@@ -115,6 +119,14 @@ cdef class ListType(ValueType):
         return [self.item.typed(item) for item in plain]
 
 
+cdef inline bint is_exactly(ValueType expected, object value) noexcept:
+    if expected.scalar == SCALAR_INT:
+        return PyLong_CheckExact(value)
+    if expected.scalar == SCALAR_FLOAT:
+        return PyFloat_CheckExact(value)
+    return expected.scalar == SCALAR_STR and PyUnicode_CheckExact(value)
+
+
 cdef class TupleType(ValueType):
     """tuple[A, B] and, with `many`, tuple[A, ...]."""
     cdef list items
@@ -129,8 +141,16 @@ cdef class TupleType(ValueType):
         return <ValueType>self.items[0 if self.many else i]
 
     cdef object check(self, object value):
+        cdef Py_ssize_t i, n
         if not isinstance(value, tuple) or not (self.many or len(value) == len(self.items)):
             refuse(self, value)
+        if type(value) is tuple:             # most are right as they are
+            n = len(<tuple>value)
+            i = 0
+            while i < n and is_exactly(self.item(i), (<tuple>value)[i]):
+                i += 1
+            if i == n:
+                return value
         return tuple([self.item(i).check(value[i]) for i in range(len(value))])
 
     cdef object copy(self, object value):

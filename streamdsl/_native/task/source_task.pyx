@@ -22,6 +22,8 @@ import json
 from collections import namedtuple
 
 from streamdsl._native.flow.convert import to_canonical
+from streamdsl._native.task.task import close_all
+from streamdsl.errors import DataError, connector_failure
 
 # The same fields as connectors.base.Rejected, which this layer does not import.
 Rejected = namedtuple("Rejected", "before_row raw reason topic partition offset")
@@ -108,7 +110,7 @@ cdef class SourceTask(Task):
     cdef int read_input(self) except -1 nogil:
         cdef int64_t checkpoint_id = atomic_load(&self.requested)
         cdef int64_t limit
-        cdef int chosen
+        cdef int chosen, tries
         if checkpoint_id:
             atomic_store(&self.requested, 0)
             self.take_snapshot(checkpoint_id)
@@ -124,13 +126,17 @@ cdef class SourceTask(Task):
             with gil:
                 self._end_all()
             return 1
-        chosen = self.choose()
-        if chosen < 0:
-            return 0
         limit = self.allowance()
         if limit <= 0:
             return 0
-        return self.read_split(chosen, limit)
+        # Nothing to read is said only once every split whose turn it may be has been asked.
+        for tries in range(1 if self.in_time_order else self.n_splits):
+            chosen = self.choose()
+            if chosen < 0:
+                return 0
+            if self.read_split(chosen, limit):
+                return 1
+        return 0
 
     cdef int read_split(self, int chosen, int64_t limit) except -1 nogil:
         cdef void* ref = self.split_refs[chosen]
@@ -138,7 +144,7 @@ cdef class SourceTask(Task):
             if not self.refill(<Split>ref):
                 return 0
             if (<Split>ref).rows == NULL:
-                return 1         # it has ended, or the chunk held no rows
+                return 1         # it has ended or become idle, or the chunk held no rows
         self.hand_on(<Split>ref, limit)
         return 1
 
@@ -174,7 +180,7 @@ cdef class SourceTask(Task):
         return <int64_t>due if due < self.batch_rows else self.batch_rows
 
     cdef int refill(self, Split split) except -1 nogil:
-        """Decode the split's next chunk; return 0 when there is nothing to read now."""
+        """Decode the split's next chunk; return 0 when there was nothing to do."""
         cdef int got
         with gil:
             got = self._refill(split)
@@ -182,10 +188,12 @@ cdef class SourceTask(Task):
 
     def _refill(self, Split split):
         types = self.spec[1]
-        chunk = split.reader.read(self.chunk_rows)
+        try:
+            chunk = split.reader.read(self.chunk_rows)
+        except Exception as error:       # whatever a source raises
+            raise connector_failure(f"the source {self.spec[0].name!r} cannot read {split.name}", error)
         if chunk is None:
-            self._dry(split)
-            return 0
+            return self._dry(split)
         if not hasattr(chunk, "rows"):
             self.end_split(split)
             return 1
@@ -193,7 +201,13 @@ cdef class SourceTask(Task):
         split.chunk = chunk
         split.at = 0
         split.n_rejected = 0
-        split.rows = batch_from_arrow(to_canonical(chunk.rows, types))
+        try:
+            split.rows = batch_from_arrow(to_canonical(chunk.rows, types))
+        except DataError as error:
+            error.context.update(operator=self.spec[0].name, topic=split.name)
+            raise
+        except Exception as error:       # whatever a source hands over
+            raise connector_failure(f"the source {self.spec[0].name!r} gives rows of {split.name} that are not of its schema", error)
         self._set_times(split)
         self._set_idle(split, False)
         if split.rows.n == 0:
@@ -204,7 +218,10 @@ cdef class SourceTask(Task):
         """All rows of the chunk have gone down the chain: what stood behind them, then its position is passed."""
         chunk = split.chunk
         self.handle_rejected(split, split.rows.n + 1)
-        split.position = split.reader.position(chunk, split.rows.n)
+        try:
+            split.position = split.reader.position(chunk, split.rows.n)
+        except Exception as error:       # whatever a source raises
+            raise connector_failure(f"the source {self.spec[0].name!r} does not know its position in {split.name}", error)
         split.chunk = None
         batch_release(split.rows)
         split.rows = NULL
@@ -214,11 +231,14 @@ cdef class SourceTask(Task):
             self._set_idle(split, True)
 
     def _dry(self, Split split):
+        """Return whether the split has just become idle: that may make rows, as records do."""
         cdef int64_t now = self.clock.now_ns() // 1000000
         if split.dry_since_ms < 0:
             split.dry_since_ms = now
         elif not split.idle and 0 <= self.idle_timeout_ms <= now - split.dry_since_ms:
             self._set_idle(split, True)
+            return True
+        return False
 
     def _set_idle(self, Split split, bint idle):
         if split.idle != idle and not split.ended:
@@ -290,7 +310,7 @@ cdef class SourceTask(Task):
         offset = values.get("_offset")
         return Rejected(
             before_row=row, raw=json.dumps(values, default=str).encode(), reason=reason, topic=values.get("_topic") or split.name,
-            partition=values.get("_partition") or 0, offset=-1 if offset is None else offset,
+            partition=values.get("_partition"), offset=offset,      # None: nobody has asked for the column
         )
 
     cdef int handle_rejected(self, Split split, int32_t before) except -1:
@@ -412,9 +432,12 @@ cdef class SourceTask(Task):
 
     def close(self):
         """Close the readers and the sinks."""
-        for split in self.splits:
-            (<Split>split).reader.close()
-        Task.close(self)
+        try:
+            close_all([(<Split>split).reader for split in self.splits or ()])
+        except Exception as error:       # whatever a source raises
+            raise connector_failure(f"the source {self.spec[0].name!r} cannot be closed", error)
+        finally:
+            Task.close(self)
 
 
 def before_row(rejected):

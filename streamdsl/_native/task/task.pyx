@@ -168,8 +168,13 @@ cdef class Task:
         return 0
 
     cdef int take_snapshot(self, int64_t checkpoint_id) except -1 nogil:
-        """Mark the state, then pass the barrier on: nothing is processed in between. A failure is reported, the barrier goes on."""
+        """Mark the state, then pass the barrier on: nothing is processed in between. A failure is reported, the barrier goes on.
+
+        Handing rows to a sink is not part of the snapshot: where that fails, rows are lost, and so the task fails.
+        """
         cdef int i
+        for i in range(self.n_sinks):
+            (<SinkOperator>self.sinks[i]).hand_over()
         with gil:
             self._snapshot(checkpoint_id)
         for i in range(self.n_outputs):
@@ -234,9 +239,7 @@ cdef class Task:
 
     def close(self):
         """Close what the operators hold: sink writers, processors."""
-        for operator in self.operators:
-            if hasattr(operator, "close"):
-                operator.close()
+        close_all([operator for operator in self.operators if hasattr(operator, "close")])
 
     def metrics(self):
         """Return the task's figures and those of its operators."""
@@ -256,12 +259,28 @@ cdef class Task:
                 total[bucket] = total.get(bucket, 0) + rows
         return total
 
+    def operators_of_chain(self):
+        """Return the operators, head to tail."""
+        return list(self.operators)
+
     def operator(self, str name):
         """Return the operator of that name, or None."""
         for operator in self.operators:
             if operator.name == name:
                 return operator
         return None
+
+
+def close_all(things):
+    """Close all of them, whatever happens on the way; the first error is raised."""
+    first = None
+    for thing in things:
+        try:
+            thing.close()
+        except Exception as error:       # whatever a connector or a Processor raises
+            first = first or error
+    if first is not None:
+        raise first
 
 
 cdef object id_of(object thing):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any, Final, cast
 import pyarrow as pa
 
 from streamdsl.connectors.base import Json, SinkWriter
-from streamdsl.connectors.files.text_writer import fsync_directory
+from streamdsl.connectors.files.text_writer import REMEDY, fsync_directory
 from streamdsl.errors import ConnectorError
 from streamdsl.schema import Schema
 
@@ -38,6 +39,7 @@ class PartWriter(SinkWriter):
         self._sink: Any = None
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
+        self._broken = ""
         if os.path.exists(directory) and not os.path.isdir(directory):
             raise ConnectorError(f"{directory} is a file; as a sink it is a directory of part files", remedy="remove it or name another")
         os.makedirs(directory, exist_ok=True)
@@ -53,10 +55,23 @@ class PartWriter(SinkWriter):
 
     def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
         """Take rows."""
+        self._check_whole()
         self._waiting.append(rows)
         self._waiting_rows += rows.num_rows
         if self._waiting_rows >= _GROUP_ROWS:
-            self._write_group()
+            try:
+                self._write_group()
+            except (OSError, pa.ArrowException) as error:
+                raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> ConnectorError:
+        self._broken = getattr(error, "strerror", None) or str(error)
+        return ConnectorError(f"{self._directory} cannot be written: {self._broken}", remedy=REMEDY)
+
+    def _check_whole(self) -> None:
+        """Rows that could not be written are gone: after that no checkpoint may be taken, and the run has to be started again."""
+        if self._broken:
+            raise ConnectorError(f"{self._directory} could not be written before: {self._broken}", remedy=REMEDY)
 
     def _write_group(self) -> None:
         if not self._waiting_rows:
@@ -77,6 +92,7 @@ class PartWriter(SinkWriter):
 
     def snapshot(self, checkpoint_id: int) -> Json:
         """Turn what was written since the last checkpoint into a part."""
+        self._check_whole()
         try:
             self._write_group()
             if self._file is not None:
@@ -84,8 +100,8 @@ class PartWriter(SinkWriter):
                 self._sink.close()
                 self._file = None
                 self._publish(checkpoint_id)
-        except OSError as error:
-            raise ConnectorError(f"{self._directory} cannot be written: {error.strerror or error}") from error
+        except (OSError, pa.ArrowException) as error:
+            raise self._failed(error) from error
         return {"checkpoint": checkpoint_id}
 
     def _publish(self, checkpoint_id: int) -> None:
@@ -101,7 +117,8 @@ class PartWriter(SinkWriter):
     def close(self) -> None:
         """Drop what no checkpoint has taken."""
         if self._file is not None:
-            self._file.close()
-            self._sink.close()
-            self._file = None
+            file, self._file = self._file, None
+            with contextlib.suppress(OSError, pa.ArrowException):  # it is thrown away, its end with it
+                file.close()
+                self._sink.close()
             os.unlink(self._temporary)

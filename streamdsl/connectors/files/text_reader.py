@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO, Final, cast
 
-from streamdsl.connectors.base import Json
+from streamdsl.connectors.base import Chunk, Json
 from streamdsl.connectors.files.block_reader import Block, BlockReader, changed, data_fields
 from streamdsl.connectors.files.conform import check_columns, empty_rows
 from streamdsl.connectors.files.cutter import cut_csv, cut_lines
@@ -69,10 +69,12 @@ class TextReader(BlockReader):
         fields = data_fields(schema, columns)
         if not is_csv:
             self._cut, self._decoder = cut_lines, JsonLines(fields)
+            self._least_bytes = len(b"{}\n")
             return
         header = self._header()
         check_columns(self._path, header or [field.name for field in fields], fields)
         self._cut, self._decoder = cut_csv, Csv(fields, header, self._path)
+        self._least_bytes = max(len(header), 1)  # of a good record: its commas and its line end
 
     def _header(self) -> list[str]:
         while True:
@@ -96,23 +98,38 @@ class TextReader(BlockReader):
         offset = cast(int, start["bytes"])
         size = os.fstat(self._file.fileno()).st_size
         first, stop, checksum = cast(Sequence[int], start["probe"])
-        if size < max(offset, stop):
-            raise changed(self._path, f"it is {size} bytes long, the position is {max(offset, stop)}")
-        if zlib.crc32(os.pread(self._file.fileno(), stop - first, first)) != checksum:
-            raise changed(self._path, f"other bytes stand around position {offset}")
+        if size < stop:
+            raise changed(self._path, f"it is {size} bytes long, the position is {stop}")
+        if self._checksum(first, stop) != checksum:
+            raise changed(self._path, f"other bytes stand in front of position {stop}")
         self._file.seek(offset)
         self._offset, self._record = offset, cast(int, start["record"])
         self._pending, self._at_end = b"", False
 
     def _start(self) -> Json:
-        """Return where the next block begins, with a checksum of the bytes around it."""
+        """Return where the next block begins, with a checksum of the bytes in front of it."""
         first = max(self._offset - _PROBE, 0)
-        around = os.pread(self._file.fileno(), self._offset + _PROBE - first, first)
         return {
             "bytes": self._offset,
             "record": self._record,
-            "probe": [first, first + len(around), zlib.crc32(around)],
+            "probe": [first, self._offset, self._checksum(first, self._offset)],
         }
+
+    def position(self, chunk: Chunk, rows: int) -> Json:
+        """Return the position behind the first `rows` rows of `chunk`; its checksum is of bytes that have been read for good.
+
+        What comes behind may change: a record that stopped the run is mended there.
+        """
+        at = cast(Mapping[str, Json], super().position(chunk, rows))
+        skip, start = cast(int, at["skip"]), cast(Mapping[str, Json], at["start"])
+        if not skip:
+            return at
+        offset = cast(int, start["bytes"])
+        first, stop = max(offset - _PROBE, 0), offset + min(skip * self._least_bytes, _PROBE)
+        return {"start": {**start, "probe": [first, stop, self._checksum(first, stop)]}, "skip": skip}
+
+    def _checksum(self, first: int, stop: int) -> int:
+        return zlib.crc32(os.pread(self._file.fileno(), stop - first, first))
 
     def next_block(self) -> Block | None:
         """Return the next block of whole records."""

@@ -17,6 +17,7 @@ from streamdsl.errors import ConnectorError
 from streamdsl.schema import Schema
 
 _BUFFER_BYTES: Final = 1 << 18
+REMEDY: Final = "make room on the disk or mend its permissions, and start again: what was committed stays"
 
 
 def fsync_directory(path: str) -> None:
@@ -38,13 +39,15 @@ class TextWriter(SinkWriter):
             _check_csv(path, schema)
         length = 0 if state is None else cast(int, cast(Mapping[str, Json], state)["length"])
         # Not truncated by opening: until the length is known to fit, nothing of an earlier run may be lost.
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        # A file of which something was committed and that is gone is an error, not a new file.
+        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (0 if length else os.O_CREAT), 0o666)
         try:
             self._restore(length)
         except BaseException:
             os.close(self._fd)
             raise
         self._length = length
+        self._broken = ""
         self._new = True
         self._buffer: list[bytes] = []
         self._buffered = 0
@@ -78,6 +81,7 @@ class TextWriter(SinkWriter):
 
     def flush(self) -> None:
         """Hand what was written to the operating system."""
+        self._check_whole()
         data = memoryview(b"".join(self._buffer))
         self._buffer.clear()
         self._buffered = 0
@@ -87,7 +91,13 @@ class TextWriter(SinkWriter):
                 self._length += written
                 data = data[written:]
         except OSError as error:
-            raise ConnectorError(f"{self._path} cannot be written: {error.strerror}") from error
+            self._broken = error.strerror or str(error)
+            raise ConnectorError(f"{self._path} cannot be written: {self._broken}", remedy=REMEDY) from error
+
+    def _check_whole(self) -> None:
+        """Rows that could not be written are gone: after that no checkpoint may be taken, and the run has to be started again."""
+        if self._broken:
+            raise ConnectorError(f"{self._path} could not be written before: {self._broken}", remedy=REMEDY)
 
     def snapshot(self, checkpoint_id: int) -> Json:
         """Make the file durable and return its length."""
@@ -97,7 +107,9 @@ class TextWriter(SinkWriter):
             if self._new:
                 fsync_directory(os.path.dirname(self._path))
         except OSError as error:
-            raise ConnectorError(f"{self._path} cannot be made durable: {error.strerror}") from error
+            # What a failed fsync has not written may be lost although the next one succeeds.
+            self._broken = error.strerror or str(error)
+            raise ConnectorError(f"{self._path} cannot be made durable: {self._broken}", remedy=REMEDY) from error
         self._new = False
         return {"length": self._length}
 
@@ -106,7 +118,8 @@ class TextWriter(SinkWriter):
         if self._fd < 0:
             return
         try:
-            self.flush()
+            if not self._broken:
+                self.flush()
         finally:
             os.close(self._fd)
             self._fd = -1

@@ -62,6 +62,7 @@ class Memory(Source, Sink):
     schema: Schema
     given: pa.RecordBatch | None = None
     split_count: int = 1
+    inferred: bool = False  # nobody declared the schema: it is that of the rows
     store: Store = field(default_factory=Store)
 
     bounded = True
@@ -72,7 +73,7 @@ class Memory(Source, Sink):
     def with_schema(self, schema: Any) -> Memory:
         """Return the same rows with the columns of `schema`."""
         declared = Schema.of(schema)
-        return replace(self, schema=declared, given=_typed(self.name, self.given, declared))
+        return replace(self, schema=declared, given=_typed(self.name, self.given, declared), inferred=False)
 
     def splits(self) -> Sequence[str]:
         """Return the names of the splits."""
@@ -192,7 +193,7 @@ def memory(name: str, schema: Any = None, rows: Any = None, splits: int = 1) -> 
         rows = _batch(rows)
     if not isinstance(rows, pa.RecordBatch):
         rows, declared = _from_python(name, rows, declared)
-    return Memory(name, declared or Schema.of(rows.schema), _typed(name, rows, declared), splits)
+    return Memory(name, declared or Schema.of(rows.schema), _typed(name, rows, declared), splits, inferred=schema is None)
 
 
 def empty(schema: pa.Schema) -> pa.RecordBatch:

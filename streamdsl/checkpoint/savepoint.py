@@ -1,0 +1,101 @@
+"""Savepoints: a checkpoint copied out of the state directory, whole and its own, that no retention removes.
+
+::
+
+    <savepoint>/<id>/     what stands in `checkpoints/<id>` of a state directory, every file a copy
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from streamdsl.checkpoint.filesystem import FileSystem
+from streamdsl.checkpoint.manifest import Manifest
+from streamdsl.checkpoint.recovery import Checkpoint, find_checkpoint
+from streamdsl.checkpoint.storage import CheckpointStorage, DirectoryStorage
+from streamdsl.errors import StateError
+
+__all__ = ["SavepointRequest", "find_savepoint", "write_savepoint"]
+
+
+class SavepointRequest:
+    """One wish for a savepoint: asked for in one thread, answered in another.
+
+    Attributes
+    ----------
+    error : StateError or None
+        Why there is none; to be looked at once `done` is set.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.done = threading.Event()
+        self.error: StateError | None = None
+
+    def write(self, storage: CheckpointStorage, manifest: Manifest) -> None:
+        """Answer with this checkpoint."""
+        try:
+            write_savepoint(storage, manifest, self.path)
+        except StateError as error:
+            self.error = error
+        self.done.set()
+
+    def refuse(self, reason: str) -> None:
+        """Answer that there is none."""
+        self.error = StateError(f"there is no savepoint {self.path}: {reason}", remedy="mend the cause and ask again")
+        self.done.set()
+
+
+def write_savepoint(storage: CheckpointStorage, manifest: Manifest, path: Path, filesystem: FileSystem | None = None) -> None:
+    """Copy a complete checkpoint into the new directory `path`: all of it or nothing.
+
+    Raises
+    ------
+    StateError
+        The directory exists or cannot be written, or the checkpoint is damaged.
+    """
+    filesystem = filesystem or FileSystem()
+    if filesystem.exists(path):
+        raise StateError(f"{path} exists", remedy="a savepoint is a new directory: name another")
+    try:
+        filesystem.make_directory(path)
+        try:
+            _copy(storage, manifest, DirectoryStorage(path, filesystem))
+            filesystem.sync_directory(path.parent)
+        except BaseException:
+            filesystem.remove_tree(path)
+            raise
+    except OSError as error:
+        raise StateError(
+            f"the savepoint {path} cannot be written: {error.strerror or error}", remedy="check that its directory exists and has room"
+        ) from error
+
+
+def _copy(storage: CheckpointStorage, manifest: Manifest, copies: DirectoryStorage) -> None:
+    copies.begin(manifest.checkpoint_id)
+    for store in manifest.stores:
+        target = copies.target(manifest.checkpoint_id, store.name)
+        assert target is not None
+        for file in store.files:
+            target.write_file(file.name, storage.read(manifest.checkpoint_id, store.name, file.name))
+        target.seal()
+        target.close()
+    copies.publish(manifest.checkpoint_id, manifest.encode())
+    # Against the manifest: what was read may not be what was once written.
+    for store in manifest.stores:
+        copies.files(manifest.checkpoint_id, store)
+
+
+def find_savepoint(path: Path, job: str) -> Checkpoint:
+    """Return the checkpoint in a savepoint, every file verified.
+
+    Raises
+    ------
+    StateError
+        There is none, it is damaged, or of another job.
+    """
+    found = find_checkpoint(DirectoryStorage(path, links=False), job) if path.is_dir() else None
+    if found is None:
+        raise StateError(f"{path} is not a savepoint", remedy="name a directory that Run.savepoint has made")
+    return found
