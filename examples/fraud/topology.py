@@ -87,6 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StreamError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        # Before there was a run, or for the second time.
+        print("left at once; what was committed stays", file=sys.stderr)
+        return 130
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from streamdsl._native.flow.convert import from_canonical
 from streamdsl.connectors.base import METADATA_COLUMNS
-from streamdsl.errors import DataError, InternalError, RecordError, StreamError
+from streamdsl.errors import DataError, InternalError, RecordError, StateError, StreamError
 from streamdsl.physical import node
 from streamdsl.runtime.operators import canonical_schema
 from streamdsl.schema import Schema
@@ -36,8 +36,13 @@ def explained(error: BaseException, tasks: Sequence[Any], plan: node.PhysicalPla
         if at_row is not None and found is not None:
             found.add_to(error, at_row)
         return error
-    elif isinstance(error, MemoryError | KeyboardInterrupt | OSError | OverflowError):
+    elif isinstance(error, MemoryError) or not isinstance(error, Exception):
         return error
+    elif isinstance(error, OSError):
+        # Connectors name themselves; what is left is the state's.
+        said = StateError(f"the operating system refused: {error}", remedy="check the state directory: its permissions and its space")
+    elif isinstance(error, OverflowError):
+        said = DataError(f"records are too large: {error}", remedy="use smaller batches: Config(batch_rows=...)")
     else:
         said = InternalError(f"{type(error).__name__}: {error}", remedy="please report it, with the traceback")
     said.__cause__ = error
@@ -50,7 +55,9 @@ def _bad_record(error: RecordError, found: _Failed | None) -> DataError:
     said = DataError(
         f"{operator or 'an operator'}: a record cannot be processed: {error.reason}",
         remedy="mend the record or the expression (a filter in front of it, when(...), cast(..., strict=False)), and start again",
-        operator=operator, field=field, reason=error.reason,
+        operator=operator,
+        field=field,
+        reason=error.reason,
     )
     if found is not None:
         found.add_to(said, error.row)

@@ -174,7 +174,7 @@ class Job:
         for let_go in letting_go:
             try:
                 let_go()
-            except Exception as error:  # whatever it was, the rest must be let go all the same
+            except Exception as error:  # noqa: BLE001 - whatever it was, the rest must be let go all the same
                 self.error = self.error or explained(error, self.tasks, self.plan)
 
     def _close_environment(self) -> None:
@@ -332,7 +332,7 @@ class Job:
     def _step(self, task: Task) -> bool:
         try:
             return bool(task.step_once())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the edge of a task
             found = explained(error, [task], self.plan)
             if found is error:
                 raise

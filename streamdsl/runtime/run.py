@@ -83,7 +83,8 @@ class Run:
         """
         self._stop_asked = _ABANDON
         self._ask(_ABANDON)
-        return self._done.wait(timeout)
+        self._control.join(timeout)
+        return not self._control.is_alive()
 
     def _ask(self, what: str) -> None:
         self._stop_asked = self._stop_asked or what
@@ -98,9 +99,10 @@ class Run:
         StreamError
             The run failed; what was committed stays.
         """
-        if not self._done.wait(timeout):
+        # Not `Event.wait`: a Ctrl-C inside of it can leave its lock in a state that it does not expect.
+        self._control.join(timeout)
+        if self._control.is_alive():
             return False
-        self._control.join()
         if self._error is not None:
             raise self._error
         return True
@@ -162,7 +164,7 @@ class Run:
         self._job = self._make_job()
         try:
             self._job.open()
-        except Exception as error:  # whatever it was, it may be gone at the next start
+        except Exception as error:  # noqa: BLE001 - whatever it was, it may be gone at the next start
             return error
         return self._run_once()
 
@@ -187,8 +189,8 @@ class Run:
                 if self._stop_asked in ("stop", "drain"):
                     job.request_stop(drain=self._stop_asked == "drain")
                 job.control_step()
-        except Exception as error:  # the edge of the control plane: the threads must end with it
-            job.error = job.error or error
+        except Exception as error:  # noqa: BLE001 - the edge of the control plane: the threads must end with it
+            job.error = job.error or explained(error, (), job.plan)
         finally:
             for loop in loops:
                 loop.stop()

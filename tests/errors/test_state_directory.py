@@ -27,8 +27,15 @@ class Numbered(Numbering):
 
 
 def build(
-    place: Path, gate: Gate | None = None, *, job: str = "job", source: str = "in", sink: str = "out", numbers: str = "number",
-    total: str = "sum", key: str = "k",
+    place: Path,
+    gate: Gate | None = None,
+    *,
+    job: str = "job",
+    source: str = "in",
+    sink: str = "out",
+    numbers: str = "number",
+    total: str = "sum",
+    key: str = "k",
 ) -> Topology:
     """Numbered records into out.jsonl, and running totals into total.jsonl."""
     gate = gate or Gate(0)

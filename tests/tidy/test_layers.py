@@ -25,7 +25,8 @@ ALLOWED = {
     "connectors": {"errors", "schema", "windows", "connectors.base", "_native"},
     "runtime": VALUES | {"physical", "checkpoint", "connectors.base", "_native"},
     "launch": VALUES | {"dsl", "compiler", "runtime", "checkpoint", "connectors", "connectors.base", "physical"},
-    "testing": VALUES | {"dsl", "logical", "compiler", "runtime", "checkpoint", "connectors.base", "connectors", "physical", "launch", "_native"},
+    "testing": VALUES
+    | {"dsl", "logical", "compiler", "runtime", "checkpoint", "connectors.base", "connectors", "physical", "launch", "_native"},
     "cli": VALUES | {"dsl", "compiler", "launch", "runtime", "checkpoint"},
     "_native": {"errors"},
 }

@@ -297,7 +297,7 @@ def sweep(directory: pathlib.Path, backend: str, cases: list[Case], first: int =
         report.cases += 1
         try:
             outcome = made.judge(cases[i], prove=i % PROOF_EVERY == 0)
-        except Exception as error:  # whatever it is, it is not what a user should see
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not what a user should see
             outcome = f"{type(error).__name__}: {error}"
         if outcome in ("noticed", "refused", "same output"):
             report.outcomes[outcome] += 1

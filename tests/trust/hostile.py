@@ -45,8 +45,8 @@ NAMES = [
     "rows/../rows", "./rows", "rows/", "~", "$HOME", "%2e%2e", "task-0-0/rows", "manifest.json", "\u202erows", "rows\n", " rows", "file:///etc/passwd",
 ]  # fmt: skip
 VALUES: list[Any] = [
-    None, True, False, 0, -1, 1, 2**31, 2**53, 2**63, 2**64, -(2**63) - 1, 10**300, 1e308, -0.0, 0.5, "", "x", "\0", "../../outside", "9" * 4000, [], {},
-    [[]], [None], {"": {}}, {"a": {"b": {}}}, {"__class__": "os.system"}, "cos\nsystem\n(S'true'\ntR.", [1] * 1000, {"length": -1}, {"position": "x", "ended": 1},
+    None, True, False, 0, -1, 1, 2**31, 2**53, 2**63, 2**64, -(2**63) - 1, 10**300, 1e308, -0.0, 0.5, "", "x", "\0", "../../outside", "9" * 4000, [], {},  # noqa: E501
+    [[]], [None], {"": {}}, {"a": {"b": {}}}, {"__class__": "os.system"}, "cos\nsystem\n(S'true'\ntR.", [1] * 1000, {"length": -1}, {"position": "x", "ended": 1},  # noqa: E501
 ]  # fmt: skip
 
 
@@ -84,8 +84,7 @@ def hostile_texts(body: Any) -> Iterator[bytes]:
     yield signed({**body, "stores": [body["stores"][0]] * 1000})
     yield signed({**body, "shards": 65_536, "shard_watermarks": {"x": {str(i): 0 for i in range(65_536)}}})
     yield b'{"blake2b":"' + b"0" * 64 + b'","manifest":' + b"9" * 1_000_000 + b"}\n"
-    for text in (b"", b"\0" * 4096, b"null\n", b"\xff\xfe{\0}\0", b"NaN", b"{}", b"\x80\x04cos\nsystem\n.", b"\xef\xbb\xbf" + signed(body)):
-        yield text
+    yield from (b"", b"\0" * 4096, b"null\n", b"\xff\xfe{\0}\0", b"NaN", b"{}", b"\x80\x04cos\nsystem\n.", b"\xef\xbb\xbf" + signed(body))
 
 
 def manifests(body: Any, n: int, seed: int) -> Iterator[bytes]:
@@ -192,7 +191,7 @@ class Restores:
                 jobs.step(job, 3)
         except (StateError, ConnectorError, ConfigError) as error:
             outcome = "refused" if error.remedy else f"no remedy: {error}"
-        except Exception as error:  # what a hostile file must not lead to
+        except Exception as error:  # noqa: BLE001 - what a hostile file must not lead to
             outcome = f"{type(error).__name__}: {error}"
         finally:
             self.watching = False

@@ -107,7 +107,7 @@ def test_a_disk_may_be_full_for_a_while_from_any_call_on(tmp_path, backend, expe
         filesystem = FailingFileSystem()
         job = begun(stage, filesystem)
         writing = ("make_directory", "write_new", "sync_directory", "rename", "link")
-        filesystem.fails = lambda number, name, k=k: errno.ENOSPC if number >= k and name in writing else 0
+        filesystem.fails = lambda number, name, k=k, writing=writing: errno.ENOSPC if number >= k and name in writing else 0
         for _ in range(3):
             jobs.checkpoint(job)
             jobs.step(job, 1)
@@ -196,7 +196,7 @@ def test_a_passing_failure_is_no_reason_to_fall_back(tmp_path, cause, expected):
     begun(stage, None).abandon()
     failing = FailingFileSystem()
     failing.fails = lambda number, name: cause if name == "read" and "checkpoints/2/" in failing.calls[-1][1] else 0
-    with pytest.raises(StateError, match="checkpoints/2/.* cannot be read") as caught:
+    with pytest.raises(StateError, match=r"checkpoints/2/.* cannot be read") as caught:
         stage.job(failing).open()
     assert caught.value.remedy
     job = stage.job()

@@ -110,7 +110,7 @@ cdef class SourceTask(Task):
     cdef int read_input(self) except -1 nogil:
         cdef int64_t checkpoint_id = atomic_load(&self.requested)
         cdef int64_t limit
-        cdef int chosen, tries
+        cdef int chosen, _
         if checkpoint_id:
             atomic_store(&self.requested, 0)
             self.take_snapshot(checkpoint_id)
@@ -130,7 +130,7 @@ cdef class SourceTask(Task):
         if limit <= 0:
             return 0
         # Nothing to read is said only once every split whose turn it may be has been asked.
-        for tries in range(1 if self.in_time_order else self.n_splits):
+        for _ in range(1 if self.in_time_order else self.n_splits):
             chosen = self.choose()
             if chosen < 0:
                 return 0
