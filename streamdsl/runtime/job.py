@@ -332,7 +332,7 @@ class Job:
     def _step(self, task: Task) -> bool:
         try:
             return bool(task.step_once())
-        except Exception as error:  # noqa: BLE001 - the edge of a task
+        except Exception as error:
             found = explained(error, [task], self.plan)
             if found is error:
                 raise

@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import queue
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ log = logging.getLogger("streamdsl")
 
 #: How often the control plane looks at its clock when nothing wakes it.
 CONTROL_INTERVAL_S = 0.005
+#: Who waits looks again so often, in case the word was lost on the way.
+WAIT_AGAIN_S = 1.0
 #: How long a run that is abandoned is waited for.
 LEAVE_S = 2.0
 #: How often a caller that waits for a savepoint looks whether there is still a run to make it.
@@ -52,6 +56,7 @@ class Run:
         self._clean_up = clean_up
         self._restarts = restarts
         self._done = threading.Event()
+        self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stop_asked: str | None = None
         self._asked = threading.Event()
         self._error: BaseException | None = None
@@ -83,8 +88,21 @@ class Run:
         """
         self._stop_asked = _ABANDON
         self._ask(_ABANDON)
-        self._control.join(timeout)
-        return not self._control.is_alive()
+        return self._wait(timeout)
+
+    def _wait(self, timeout: float | None) -> bool:
+        """Wait for the end. A signal handler may raise in here: `Event.wait` and `Thread.join` do not bear that, a queue does."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while not self._done.is_set():
+            left = WAIT_AGAIN_S if until is None else min(WAIT_AGAIN_S, until - time.monotonic())
+            try:
+                self._ended.get(timeout=max(left, 0))
+                self._ended.put(None)  # others may be waiting
+            except queue.Empty:
+                if until is not None and time.monotonic() >= until:
+                    return self._done.is_set()
+        self._control.join()
+        return True
 
     def _ask(self, what: str) -> None:
         self._stop_asked = self._stop_asked or what
@@ -99,9 +117,7 @@ class Run:
         StreamError
             The run failed; what was committed stays.
         """
-        # Not `Event.wait`: a Ctrl-C inside of it can leave its lock in a state that it does not expect.
-        self._control.join(timeout)
-        if self._control.is_alive():
+        if not self._wait(timeout):
             return False
         if self._error is not None:
             raise self._error
@@ -145,6 +161,7 @@ class Run:
                 self._clean_up()
             finally:
                 self._done.set()
+                self._ended.put(None)
                 atexit.unregister(self.abandon)
 
     def _run_with_restarts(self) -> BaseException | None:

@@ -52,7 +52,7 @@ def test_a_signal_stops_with_a_checkpoint_and_the_next_run_goes_on(tmp_path, sam
     assert "had finished: nothing to do" in (tmp_path / "log.txt").read_text()
 
 
-def test_signals_at_any_moment_leave_no_traceback(tmp_path, sample):
+def test_signals_at_any_moment(tmp_path, sample):
     """Also while modules are imported and state is restored; two signals leave at once."""
     chance = random.Random(5)
     run = campaign.Round(tmp_path, list(sample.transactions), 2_000, chance)
