@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Union
 
+import pyarrow as pa
+
 from streamdsl.connectors.base import METADATA_COLUMNS, Sink, Source
 from streamdsl.dsl.binding import bound_sink, check_bindings, with_sources
 from streamdsl.dsl.stream import Stream
@@ -293,8 +295,8 @@ def _check_timestamp(declared: Schema, timestamp: str, verb: str) -> None:
         raise TopologyError(f"{verb}: timestamp={timestamp!r}: {error.message}", remedy=error.remedy) from None
     if timestamp in METADATA_COLUMNS and timestamp not in declared:
         raise TopologyError(f"{verb}: timestamp={timestamp!r} is not a time")
-    if not is_time(type_) and not is_integer(type_):
+    if type_ == pa.uint64() or (not is_time(type_) and not is_integer(type_)):
         raise TopologyError(
             f"{verb}: timestamp={timestamp!r} is {type_}",
-            remedy="event time is a timestamp or integers of milliseconds since 1970",
+            remedy="event time is a timestamp or integers (not uint64) of milliseconds since 1970",
         )

@@ -71,10 +71,11 @@ def deploy(plan: node.PhysicalPlan, environment: Environment) -> Deployment:
     }
     tasks: list[Task] = []
     chains: list[Chain] = []
+    silent: set[str] = set()
     try:
         for stage in plan.stages:
             for index in range(stage.parallelism):
-                builder = _TaskBuilder(plan, stage, index, channels, environment)
+                builder = _TaskBuilder(plan, stage, index, channels, environment, silent)
                 chains.append(builder.chain)
                 tasks.append(builder.build())
     except BaseException:
@@ -99,7 +100,11 @@ class _TaskBuilder:
         index: int,
         channels: dict[tuple[int, int], list[list[Channel]]],
         environment: Environment,
+        silent: set[str],
     ) -> None:
+        # Tasks that will never send a record: no splits, or all of them read. They must not hold back anybody's watermark
+        # until their END happens to be read, or which records are late would depend on the schedule.
+        self.silent = silent
         self.plan, self.stage, self.index, self.channels, self.environment = plan, stage, index, channels, environment
         self.id = f"{stage.id}.{index}"
         owned = [shard for shard in range(plan.shards) if shard % stage.parallelism == index]
@@ -207,14 +212,21 @@ class _TaskBuilder:
             self._open_source(task, first)
             return task
         inputs: list[Channel] = []
+        ended: list[int] = []
         for k, edge in enumerate(self.stage.edges):
             head = self._target((-1, k))
             for i, row in enumerate(self.channels[self.stage.id, k]):
                 if edge.partition != "forward" or i == self.index:
+                    if f"{edge.stage}.{i}" in self.silent:
+                        ended.append(len(inputs))
                     inputs.append(row[self.index])
                     self.chain.heads.append(head)
         seed = None if environment.seed is None else environment.seed * 1009 + hash_of(self.id)
-        return Task(self.id, title, self.chain, InputGate(inputs, seed), environment.clock, environment.listener)
+        task = Task(self.id, title, self.chain, InputGate(inputs, seed), environment.clock, environment.listener)
+        task.expect_nothing(ended)
+        if len(ended) == len(inputs):
+            self.silent.add(self.id)
+        return task
 
     def _open_source(self, task: SourceTask, spec: node.PhysicalSource) -> None:
         source, config = spec.source, self.environment.config
@@ -237,6 +249,8 @@ class _TaskBuilder:
                 reader = source.open_split(name, None if state is None else state["position"], spec.columns)
             self.chain.readers.append(reader)
             splits.append(Split(name, i, reader, spec.disorder_ms, spec.external_watermarks, state))
+        if all(split.ended for split in splits):
+            self.silent.add(self.id)
         types = [_declared_type(source, name) for name in spec.columns]
         policy = RejectPolicy(spec, task, self.chain.dead_letters, source.errors, self.environment.clock)
         rate = 0.0 if source.rate is None or not names else source.rate * len(own) / len(names)

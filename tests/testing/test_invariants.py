@@ -66,9 +66,6 @@ def test_broken_topologies_are_found_out(name):
     assert_invariant(make, jobs.data(make()), seeds=0)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="tasks without a split hold the watermark back until their END is read: P5 is broken at parallelism > 1"
-)
 def test_late_rows_are_the_same_ones_in_every_run():
     for variety in range(5):
         for make in (jobs.frames, jobs.late_windows, jobs.window_processor):

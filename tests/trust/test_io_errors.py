@@ -58,6 +58,12 @@ def leftovers(stage):
     return {path for path in root.rglob("*") if not path.is_dir()} - known
 
 
+def tables_of(stage, checkpoint_id):
+    """The database files that a complete checkpoint names."""
+    manifest = find_checkpoint(DirectoryStorage(stage.state / "checkpoints"), "trust", checkpoint_id=checkpoint_id).manifest
+    return {file.name for store in manifest.stores for file in store.files}
+
+
 def assert_restorable(stage, at_least):
     found = find_checkpoint(DirectoryStorage(stage.state / "checkpoints"), "trust")
     assert found is not None and found.id >= at_least
@@ -88,8 +94,11 @@ def test_every_call_of_a_checkpoint_may_fail(tmp_path, backend, error, expected)
         assert_restorable(stage, 2 if taken is None else 3)
         jobs.step(job, 1)
         lost = backend == "rocksdb" and filesystem.calls[k][0] == "sync_file" and filesystem.calls[k][1].endswith(".sst")
-        if lost:  # a file whose fsync failed is never taken for a durable one: only a new start helps
-            assert jobs.checkpoint(job) is None
+        if lost:
+            # Never taken for a durable one. Either a compaction has read it back, by its checksums, into a new file before the
+            # next checkpoint, or that one fails too and only a new start helps: which, is the database's timing.
+            again = jobs.checkpoint(job)
+            assert again is None or Path(filesystem.calls[k][1]).name not in tables_of(stage, again)
             job.abandon()
             job = stage.job()
             job.open()
@@ -222,7 +231,11 @@ def test_a_failed_fsync_is_not_repeated_as_if_it_had_worked(tmp_path):
     """The next fsync of a file whose pages were dropped succeeds: only a new start, from what is durable, is right."""
     stage = stage_in(tmp_path, "rocksdb")
     filesystem = FailingFileSystem()
-    job = begun(stage, filesystem)
+    job = stage.job(filesystem)
+    job.open()
+    jobs.step(job, 1)
+    assert jobs.checkpoint(job) == 1
+    jobs.step(job, 1)  # three tables by the third checkpoint: too few for a compaction to take the lost one away
     failed: list[str] = []
 
     def first_sync_of_a_table(number, name):
@@ -239,7 +252,7 @@ def test_a_failed_fsync_is_not_repeated_as_if_it_had_worked(tmp_path):
     assert jobs.checkpoint(job) is None
     assert f"{failed[0]} could not be made durable before" in reasons[0]
     job.abandon()
-    assert_restorable(stage, 2)
+    assert_restorable(stage, 1)
 
 
 def test_clearing_up_may_fail_in_the_writers_thread(tmp_path):
