@@ -76,7 +76,7 @@ class Coordinator:
         Checkpoints that exist already (what recovery found), for retention.
     """
 
-    def __init__(  # noqa: PLR0917
+    def __init__(
         self,
         job: str,
         shards: int,

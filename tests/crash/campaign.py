@@ -20,7 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -54,22 +56,25 @@ class Report:
         return "\n".join(lines + self.violations)
 
 
-class Round:
-    """One run of the example in its own directory."""
+class Round(ABC):
+    """One run of a job in its own directory, from nothing to its end."""
 
-    def __init__(self, directory: pathlib.Path, inputs: list[pathlib.Path], rate: int, chance: random.Random) -> None:
+    def __init__(self, directory: pathlib.Path, chance: random.Random) -> None:
         self.directory = directory
-        self.output = directory / "alerts.jsonl"
         self.state = directory / "state"
-        self._inputs = [str(path) for path in inputs]
-        self._rate = rate
         self._chance = chance
         self._log = (directory / "log.txt").open("ab")
 
+    @abstractmethod
+    def command(self, parallelism: int) -> list[str]:
+        """Return what starts the job, or goes on with it."""
+
+    @abstractmethod
+    def wrong(self) -> str:
+        """Return what is wrong with what the job wrote, or nothing."""
+
     def start(self) -> subprocess.Popen[bytes]:
-        arguments = [sys.executable, str(TOPOLOGY), "--quiet", "--input", *self._inputs, "--output", str(self.output)]
-        arguments += ["--state-dir", str(self.state), "--rate", str(self._rate), "--checkpoint-interval", INTERVAL]
-        arguments += ["--parallelism", str(self._chance.randint(1, 3))]
+        arguments = [sys.executable, *self.command(self._chance.randint(1, 3))]
         return subprocess.Popen(arguments, start_new_session=True, stdout=self._log, stderr=self._log)
 
     def checkpoints(self) -> tuple[set[str], set[str]]:
@@ -120,6 +125,23 @@ class Round:
         self._log.close()
 
 
+class FraudRound(Round):
+    """The example."""
+
+    def __init__(self, directory: pathlib.Path, chance: random.Random, sample: data.Sample, rate: int) -> None:
+        super().__init__(directory, chance)
+        self.output = directory / "alerts.jsonl"
+        self._sample, self._rate = sample, rate
+
+    def command(self, parallelism: int) -> list[str]:
+        arguments = [str(TOPOLOGY), "--quiet", "--input", *map(str, self._sample.transactions), "--output", str(self.output)]
+        arguments += ["--state-dir", str(self.state), "--rate", str(self._rate), "--checkpoint-interval", INTERVAL]
+        return [*arguments, "--parallelism", str(parallelism)]
+
+    def wrong(self) -> str:
+        return oracle.difference(oracle.expected(self._sample.transactions), oracle.found(self.output))
+
+
 def kill(process: subprocess.Popen[bytes]) -> None:
     """Kill a process and all it has started."""
     with contextlib.suppress(ProcessLookupError):
@@ -128,16 +150,20 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def campaign(kills: int, seed: int, directory: pathlib.Path, transactions: int = 30_000, rate: int = 5_000) -> Report:
+    """Kill the example so often."""
+    sample = data.generate(directory / "data", transactions, transactions // 10, seed)
+    return rounds(kills, seed, directory, lambda place, chance: FraudRound(place, chance, sample, rate))
+
+
+def rounds(kills: int, seed: int, directory: pathlib.Path, make: Callable[[pathlib.Path, random.Random], Round]) -> Report:
     """Kill so often, in as many rounds as that takes."""
     report = Report(seed)
     chance = random.Random(seed)
-    sample = data.generate(directory / "data", transactions, transactions // 10, seed)
-    expected = oracle.expected(sample.transactions)
     while report.kills < kills:
         report.rounds += 1
         place = directory / f"round-{report.rounds}"
         place.mkdir()
-        problem = _round(Round(place, list(sample.transactions), rate, chance), report, kills, expected)
+        problem = _round(make(place, chance), report, kills)
         if problem:
             report.violations.append(f"round {report.rounds} ({place}): {problem}")
         else:
@@ -145,7 +171,7 @@ def campaign(kills: int, seed: int, directory: pathlib.Path, transactions: int =
     return report
 
 
-def _round(run: Round, report: Report, kills: int, expected: Counter[oracle.Alert]) -> str:
+def _round(run: Round, report: Report, kills: int) -> str:
     """Run one round and return what is wrong with it."""
     try:
         while report.kills < kills:
@@ -159,7 +185,7 @@ def _round(run: Round, report: Report, kills: int, expected: Counter[oracle.Aler
         return f"{error}\n{(run.directory / 'log.txt').read_text()[-2000:]}"
     finally:
         run.close()
-    return oracle.difference(expected, oracle.found(run.output))
+    return run.wrong()
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ from collections import Counter
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import campaign
+import keyed
 import oracle
 
 
@@ -16,6 +17,22 @@ def test_ten_kills_lose_and_repeat_nothing(tmp_path):
     report = campaign.campaign(kills=10, seed=1, directory=tmp_path, transactions=12_000, rate=2_500)
     assert report.kills == 10
     assert not report.violations, str(report)
+
+
+def test_kills_over_windows_and_timers_lose_and_repeat_nothing(tmp_path):
+    report = keyed.kill_often(kills=8, seed=2, directory=tmp_path, records=8_000, rate=2_000)
+    assert report.kills == 8
+    assert not report.violations, str(report)
+
+
+def test_the_checker_of_windows_and_timers_sees_a_lost_and_a_repeated_row(tmp_path):
+    keyed.write_records(tmp_path / "records.csv", 500, 20, seed=1)
+    wanted = keyed.expected(tmp_path / "records.csv")
+    for name in keyed.OUTPUTS:
+        row = next(iter(wanted[name]))
+        assert keyed.difference(wanted, {**wanted, name: wanted[name] - Counter([row])}).startswith(f"{name}: 1 lost, 0 too much")
+        assert keyed.difference(wanted, {**wanted, name: wanted[name] + Counter([row])}).startswith(f"{name}: 0 lost, 1 too much")
+    assert keyed.difference(wanted, wanted) == ""
 
 
 def test_the_checker_sees_a_lost_and_a_repeated_alert():
