@@ -222,11 +222,11 @@ class _TaskBuilder:
                     inputs.append(row[self.index])
                     self.chain.heads.append(head)
         seed = None if environment.seed is None else environment.seed * 1009 + hash_of(self.id)
-        task = Task(self.id, title, self.chain, InputGate(inputs, seed), environment.clock, environment.listener)
-        task.expect_nothing(ended)
+        reader = Task(self.id, title, self.chain, InputGate(inputs, seed), environment.clock, environment.listener)
+        reader.expect_nothing(ended)
         if len(ended) == len(inputs):
             self.silent.add(self.id)
-        return task
+        return reader
 
     def _open_source(self, task: SourceTask, spec: node.PhysicalSource) -> None:
         source, config = spec.source, self.environment.config
