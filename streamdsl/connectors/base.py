@@ -115,10 +115,17 @@ class SinkWriter(ABC):
 
     @abstractmethod
     def snapshot(self, checkpoint_id: int) -> Json:
-        """Make everything written so far durable and return what `Sink.open_writer` needs to go on from here."""
+        """Make everything written so far durable and return what `Sink.open_writer` needs to go on from here.
+
+        If it raises, the checkpoint fails and the run goes on: what was written must be in a later snapshot, or that must raise too.
+        """
 
     def commit(self, checkpoint_id: int) -> None:
-        """Called once the checkpoint has completed."""
+        """Called once the checkpoint has completed.
+
+        It stands for all earlier ones too: when two complete close together, or after a crash, this is called for the last one
+        or not at all. What has to happen for a checkpoint must be possible in `Sink.open_writer`, from its state.
+        """
 
     def close(self) -> None:
         """Release what the writer holds; uncommitted rows may stay visible."""
