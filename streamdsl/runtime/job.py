@@ -277,6 +277,12 @@ class Job:
         else:
             raise InternalError(f"unknown event {kind!r}")
 
+    def take_late_failures(self) -> None:
+        """Take in what failed between the job's end and its threads' end: the commit of the last checkpoint, for one."""
+        for event in self.listener.events():
+            if event[0] == "failure":
+                self._end(event[2])
+
     def _end(self, error: BaseException | None) -> None:
         self.error = self.error or error
         self.phase = Phase.ENDED

@@ -61,10 +61,11 @@ def of_job(job: Job) -> dict[str, Any]:
 
     A task's figures are its own; "operators" adds them up over the tasks of a stage.
     """
-    tasks = [task.metrics() for task in job.tasks]
+    natives = job.tasks  # asked once: another thread may be deploying them
+    tasks = [task.metrics() for task in natives]
     operators: dict[str, dict[str, Any]] = {}
     latency: dict[int, int] = {}
-    for native, task in zip(job.tasks, tasks, strict=True):
+    for native, task in zip(natives, tasks, strict=True):
         for bucket, rows in native.latency_buckets().items():
             latency[bucket] = latency.get(bucket, 0) + rows
         for name, figures in task["operators"].items():
@@ -77,6 +78,6 @@ def of_job(job: Job) -> dict[str, Any]:
         "checkpoints": job.checkpoints.as_dict(),
         "latency_ms": percentiles(latency),
         "sinks": {name: figures["written"] for name, figures in operators.items() if "written" in figures},
-        "state": {"bytes": sum(task.store.memory_bytes() for task in job.tasks if task.store is not None)},
+        "state": {"bytes": sum(task.store.memory_bytes() for task in natives if task.store is not None)},
         "phase": job.phase.value,
     }

@@ -214,6 +214,7 @@ class Run:
             _join(threads)
             written.set()
             _join([writer])
+            job.take_late_failures()
             job.close(commit=self._stop_asked != _ABANDON)
         return job.error
 

@@ -66,11 +66,11 @@ def test_a_stop_closes_no_window_and_the_next_run_goes_on(tmp_path: Path) -> Non
     assert run.wait(60) and not run.finished
     stopped = read_jsonl(tmp_path / "out.jsonl")
     assert len(stopped) == 6, "the windows that had closed"
-    windows(tmp_path, Gate(0)).run(Config(state_dir=tmp_path / "state", parallelism=2))
+    windows(tmp_path, Gate(0)).run(Config(state_dir=tmp_path / "state", parallelism=2, checkpoint_interval="5ms"))
     rows = read_jsonl(tmp_path / "out.jsonl")
     (tmp_path / "once").mkdir()
     write_csv(tmp_path / "once" / "in.csv")
-    windows(tmp_path / "once", Gate(0)).run()
+    windows(tmp_path / "once", Gate(0)).run(Config(checkpoint_interval="5ms"))
     assert sorted(map(str, rows)) == sorted(map(str, read_jsonl(tmp_path / "once" / "out.jsonl")))
     assert rows[: len(stopped)] == stopped
 
@@ -92,7 +92,7 @@ def test_a_stop_before_anything_was_read(tmp_path: Path) -> None:
     run = windows(tmp_path, gate).start(Config(state_dir=tmp_path / "state"))
     run.stop()
     assert run.wait(60)
-    windows(tmp_path, Gate(0)).run(Config(state_dir=tmp_path / "state"))
+    windows(tmp_path, Gate(0)).run(Config(state_dir=tmp_path / "state", checkpoint_interval="5ms"))
     assert sum(row["count"] for row in read_jsonl(tmp_path / "out.jsonl")) == ROWS
 
 
@@ -315,6 +315,25 @@ def test_wait_raises_every_time(tmp_path: Path) -> None:
         with pytest.raises(ConnectorError):
             run.wait()
     assert run.metrics()["phase"] == "ended"
+
+
+def test_a_failure_between_the_last_checkpoint_and_the_end_is_told(tmp_path: Path) -> None:
+    """The commit of the last checkpoint fails when the control plane has left its loop already."""
+    started = threading.Event()
+    runs: list[Any] = []
+
+    class Late(Failing):
+        def at(self, place: str) -> None:
+            if place == "commit":
+                assert started.wait(60)
+                while runs[0].metrics()["phase"] != "ended":
+                    threading.Event().wait(0.001)
+            super().at(place)
+
+    runs.append(failing_job(tmp_path, Late("commit", ERRORS["any"])).start(Config(checkpoint_interval="1h")))
+    started.set()
+    with pytest.raises(ConnectorError, match="cannot commit"):
+        runs[0].wait(60)
 
 
 def test_two_tasks_that_fail_at_once(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def said(process: subprocess.Popen[str], line: str) -> None:
 
 def resumed(place: Path) -> None:
     """The next run goes on from the checkpoint, with the windows that were open."""
-    run = windows(place).run(Config(state_dir=place / "state", parallelism=2))
+    run = windows(place).run(Config(state_dir=place / "state", parallelism=2, checkpoint_interval="5ms"))
     assert run.finished and sum(run.metrics()["tasks"][0]["splits"].values()) == ROWS - HALF
     rows = read_jsonl(place / "out.jsonl")
     assert sum(row["count"] for row in rows) == ROWS
