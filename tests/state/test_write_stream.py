@@ -206,6 +206,21 @@ def test_bytes_wait_until_they_are_confirmed():
     assert store.stream.bytes_waiting == 0
 
 
+def test_bytes_are_counted_as_they_come_and_as_they_are_applied():
+    store, table, reader = make()
+    table.slot(b"a")
+    checkpoint(store, 1)
+    first = store.stream.appended_bytes
+    assert (first, store.stream.applied_bytes) == (store.stream.bytes_waiting, 0)
+    everything(reader)
+    table.slot(b"b")
+    checkpoint(store, 2)
+    assert store.stream.appended_bytes == 2 * first
+    assert store.stream.applied_bytes == first
+    everything(reader)
+    assert store.stream.applied_bytes == 2 * first
+
+
 def test_a_row_that_cannot_be_written_stays_pending():
     failing = FailingField("failing")
     store, table, reader = make(IntField("n"), failing)

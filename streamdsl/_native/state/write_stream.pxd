@@ -36,7 +36,11 @@ cdef class WriteStream:
     cdef void* lock                          # guards everything below; held for a copy or a swap, never for I/O
     cdef ByteWriter entries                  # what no reader has taken yet
     cdef readonly int64_t appended           # entries ever
-    cdef readonly int64_t bytes_waiting      # bytes not yet applied, those a reader has taken included
+    cdef readonly int64_t bytes_waiting      # bytes in memory: not yet read by all readers
+    # These three only grow; each has one writer, and any thread may look at them without the lock.
+    cdef readonly int64_t appended_bytes     # ever appended, MARKs included
+    cdef readonly int64_t applied_bytes      # of those, from the first on, what the database has
+    cdef readonly int64_t wanted_bytes       # the database is asked to come as far as this
 
     cdef int put(self, uint16_t shard, uint16_t table, const char* key, int32_t key_size,
                  const char* value, int32_t value_size) except -1 nogil
@@ -45,3 +49,4 @@ cdef class WriteStream:
     cdef int append(self, const char* entries, int64_t size, int64_t n) except -1 nogil   # n encoded entries at once
     cdef void swap(self, ByteWriter* other) noexcept nogil          # other's buffer for the waiting one; other.used = 0 before
     cdef void applied(self, int64_t size) noexcept nogil            # a reader is done with that many bytes
+    cdef void want_applied(self) noexcept nogil                     # the database is to have all that stands here now, soon

@@ -175,6 +175,7 @@ cdef class WriteStream:
             self.entries.used += size
             self.appended += n
             self.bytes_waiting += size
+            self.appended_bytes += size
         PyThread_release_lock(self.lock)
         if not room:
             no_memory()
@@ -191,4 +192,8 @@ cdef class WriteStream:
     cdef void applied(self, int64_t size) noexcept nogil:
         PyThread_acquire_lock(self.lock, WAIT_LOCK)
         self.bytes_waiting -= size
+        self.applied_bytes += size
         PyThread_release_lock(self.lock)
+
+    cdef void want_applied(self) noexcept nogil:
+        self.wanted_bytes = self.appended_bytes
