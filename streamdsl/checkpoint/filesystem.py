@@ -54,6 +54,10 @@ class FileSystem:
         finally:
             os.close(descriptor)
 
+    def restrict_directory(self, path: Path) -> None:
+        """Close a directory that somebody else made to others."""
+        os.chmod(path, 0o700)
+
     def rename(self, source: Path, target: Path) -> None:
         """Rename, replacing the target."""
         os.rename(source, target)

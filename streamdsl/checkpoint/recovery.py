@@ -247,14 +247,14 @@ class StateDirectory:
 
     def _prepare(self) -> None:
         filesystem = self._filesystem
-        if not self.path.exists():
+        if not filesystem.exists(self.path):
             filesystem.make_directory(self.path)
             filesystem.sync_directory(self.path.parent)
         self._check_safe()
         self._take_lock()
         self.incarnation = self._next_incarnation()
         for name in ("checkpoints", "live"):
-            if not (self.path / name).is_dir() or (self.path / name).is_symlink():
+            if not filesystem.is_directory(self.path / name):
                 filesystem.make_directory(self.path / name)
         filesystem.sync_directory(self.path)
         self.storage = DirectoryStorage(self.path / "checkpoints", filesystem)
@@ -339,7 +339,7 @@ class StateDirectory:
         live = self.path / "live"
         for name in self._filesystem.names(live):
             path = live / name
-            if path.is_dir() and not path.is_symlink():
+            if self._filesystem.is_directory(path):
                 self._filesystem.remove_tree(path)
             else:
                 self._filesystem.remove_file(path)

@@ -372,12 +372,12 @@ class _DirectoryTarget(StoreTarget):
 
     def write_file(self, name: str, chunks: Iterable[bytes]) -> None:
         filesystem = self._storage.filesystem
-        if not self.path.exists():
+        if not filesystem.exists(self.path):
             filesystem.make_directory(self.path)
         filesystem.write_new(self.path / check_file_name(name), chunks)
 
     def seal(self) -> tuple[FileEntry, ...]:
-        self.path.chmod(0o700)
+        self._storage.filesystem.restrict_directory(self.path)
         return self._storage.seal(self.path, self._store)
 
     def close(self) -> None:

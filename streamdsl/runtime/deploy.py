@@ -45,6 +45,7 @@ class Environment:
     operators: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # {operator: {task index: state}}
     shard_watermarks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     seed: int | None = None  # chooses which input is read next; None: in turn
+    channel_batches: int = CHANNEL_BATCHES
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Deployment:
 def deploy(plan: node.PhysicalPlan, environment: Environment) -> Deployment:
     """Return the tasks of `plan`, ready to be stepped; state has yet to be loaded into their stores."""
     channels = {
-        (stage.id, k): _channels(stage, k, plan.stages[edge.stage].parallelism)
+        (stage.id, k): _channels(stage, k, plan.stages[edge.stage].parallelism, environment.channel_batches)
         for stage in plan.stages
         for k, edge in enumerate(stage.edges)
     }
@@ -85,9 +86,9 @@ def deploy(plan: node.PhysicalPlan, environment: Environment) -> Deployment:
     return Deployment(tuple(tasks), tuple(chains), tuple(task for task in tasks if isinstance(task, SourceTask)))
 
 
-def _channels(stage: node.Stage, k: int, producers: int) -> list[list[Channel]]:
+def _channels(stage: node.Stage, k: int, producers: int, batches: int) -> list[list[Channel]]:
     """Return channel[producer][consumer] of edge `k`; a forward edge has the diagonal only (others stay unused)."""
-    return [[Channel(f"{stage.id}.{k}:{i}>{j}", CHANNEL_BATCHES) for j in range(stage.parallelism)] for i in range(producers)]
+    return [[Channel(f"{stage.id}.{k}:{i}>{j}", batches) for j in range(stage.parallelism)] for i in range(producers)]
 
 
 class _TaskBuilder:

@@ -18,7 +18,7 @@ from streamdsl.config import Config
 from streamdsl.errors import InternalError, StateError, StreamError
 from streamdsl.physical.node import PhysicalPlan
 from streamdsl.runtime import metrics
-from streamdsl.runtime.deploy import Deployment, Environment, deploy
+from streamdsl.runtime.deploy import CHANNEL_BATCHES, Deployment, Environment, deploy
 from streamdsl.runtime.environment import JobEnvironment
 from streamdsl.runtime.failures import explained
 from streamdsl.runtime.listener import Listener
@@ -60,7 +60,14 @@ class Job:
     """
 
     def __init__(
-        self, plan: PhysicalPlan, config: Config, environment: JobEnvironment, *, clock: Clock | None = None, seed: int | None = None
+        self,
+        plan: PhysicalPlan,
+        config: Config,
+        environment: JobEnvironment,
+        *,
+        clock: Clock | None = None,
+        seed: int | None = None,
+        channel_batches: int = CHANNEL_BATCHES,
     ) -> None:
         self.plan, self.config, self.environment = plan, config, environment
         self.clock = clock or Clock()
@@ -70,6 +77,7 @@ class Job:
         self.error: BaseException | None = None
         self.checkpoints = metrics.CheckpointFigures()
         self._seed = seed
+        self._channel_batches = channel_batches
         self._random = None if seed is None else random.Random(seed)
         self._deployment: Deployment | None = None
         self._ended_tasks: set[str] = set()
@@ -103,6 +111,7 @@ class Job:
                 listener=self.listener,
                 new_store=self.environment.new_store,
                 seed=self._seed,
+                channel_batches=self._channel_batches,
                 sources=restored.sources if restored else {},
                 operators=restored.operators if restored else {},
                 shard_watermarks=restored.shard_watermarks if restored else {},

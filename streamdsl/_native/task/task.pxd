@@ -35,8 +35,8 @@ cdef class Task:
     cdef InputGate gate
     cdef WatermarkValve valve
     cdef BarrierAligner aligner
-    cdef int64_t watermark
-    cdef bint idle
+    cdef readonly int64_t watermark          # never goes back; INT64_MIN: none yet
+    cdef readonly bint idle
     cdef readonly bint ended
     cdef readonly bint failed
     cdef bint quiet

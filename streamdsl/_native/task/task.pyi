@@ -10,6 +10,8 @@ class Task:
     title: str
     store: StateStore | None
     owned_shards: list[int]
+    watermark: int
+    idle: bool
     ended: bool
     processed: int
     def __init__(self, id: str, title: str, chain: Any, gate: InputGate | None, clock: Clock, listener: Any) -> None: ...

@@ -1,0 +1,60 @@
+"""All families, and the plans of each, compiled once."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from streamdsl.compiler import compile
+from streamdsl.physical.node import PhysicalPlan, PhysicalSink, PhysicalSource
+from tests.simulation import arrivals, timed
+from tests.simulation.family import Family
+
+FAMILIES: tuple[tuple[Family, ...], ...] = (
+    tuple(arrivals.chain(i) for i in range(8)),
+    tuple(arrivals.letters(i) for i in range(2)),
+    tuple(arrivals.frames(i) for i in range(12)),
+    tuple(arrivals.rules(i) for i in range(2)),
+    tuple(arrivals.table(i) for i in range(4)),
+    tuple(arrivals.rekeyed(i) for i in range(2)),
+    tuple(arrivals.diamond(i) for i in range(1)),
+    tuple(arrivals.two_sources(i) for i in range(2)),
+    tuple(arrivals.one_key(i) for i in range(1)),
+    tuple(timed.windows(i) for i in range(16)),
+    tuple(timed.nested(i) for i in range(2)),
+    tuple(timed.two_clocks(i) for i in range(1)),
+    tuple(timed.window_processor(i) for i in range(2)),
+    tuple(timed.sequence(i) for i in range(1)),
+    tuple(timed.collections(i) for i in range(1)),
+    tuple(timed.timers(i) for i in range(1)),
+    tuple(timed.gathered(i) for i in range(1)),
+)
+
+
+@functools.cache
+def _template(kind: int, variant: int, parallelism: int) -> PhysicalPlan:
+    # A plan is a value: runs share it, and each puts its own ends in.
+    return compile(FAMILIES[kind][variant].build(), parallelism=parallelism).physical
+
+
+def plan_with(kind: int, variant: int, parallelism: int, shards: int, ends: Mapping[str, Any]) -> PhysicalPlan:
+    """Return the plan of a topology with the shards, sources and sinks of one run."""
+    template = _template(kind, variant, parallelism)
+    stages = []
+    for stage in template.stages:
+        operators = []
+        for operator in stage.operators:
+            if isinstance(operator, PhysicalSource):
+                operator = dataclasses.replace(operator, source=ends[operator.name])
+            elif isinstance(operator, PhysicalSink):
+                operator = dataclasses.replace(operator, sink=ends[operator.name])
+            operators.append(operator)
+        stages.append(dataclasses.replace(stage, operators=tuple(operators)))
+    return dataclasses.replace(template, shards=shards, stages=tuple(stages))
+
+
+def sinks_of(kind: int, variant: int) -> list[str]:
+    """Return the names of a topology's sinks."""
+    return [op.name for stage in _template(kind, variant, 1).stages for op in stage.operators if isinstance(op, PhysicalSink)]

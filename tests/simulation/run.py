@@ -1,0 +1,439 @@
+"""One seed: the real tasks, writers and control plane, stepped one at a time in a drawn order, over a simulated disk."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from streamdsl._native.event_time.clock import ManualClock
+from streamdsl.checkpoint.manifest import Manifest
+from streamdsl.checkpoint.recovery import StateDirectory
+from streamdsl.errors import StateError
+from streamdsl.physical.node import PhysicalPlan
+from streamdsl.runtime.environment import JobEnvironment
+from streamdsl.runtime.failures import explained
+from streamdsl.runtime.job import Job, Phase
+from tests.simulation import checks
+from tests.simulation.checks import Violation
+from tests.simulation.disk import Crashed, Directory, DiskPath, SimulatedDisk
+from tests.simulation.endpoints import SimulatedSink, SimulatedSource
+from tests.simulation.families import plan_with, sinks_of
+from tests.simulation.family import SCHEMA
+from tests.simulation.scenario import ENDS, PATIENT_MS, Start, describe, drawn_scenario, drawn_start
+
+STATE = DiskPath("/simulated/state")
+#: A start that takes more steps goes round in circles: so many, and so many more for each row.
+MOST_STEPS, STEPS_A_ROW = 30_000, 500
+IMPATIENT_STEPS = 400
+#: How often in a row time may pass, twice as much each time, without anything happening: more than any timeout.
+MOST_RESTS = 20
+
+
+class _StateDirectory(StateDirectory):
+    """On the simulated disk there is no lock, and nobody else."""
+
+    def _prepare(self) -> None:
+        self.path = STATE
+        super()._prepare()
+
+    def _check_safe(self) -> None:
+        pass
+
+    def _take_lock(self) -> None:
+        pass
+
+
+class SimulatedEnvironment(JobEnvironment):
+    """The state directory of a run, and what the disk does to it."""
+
+    def __init__(self, disk: SimulatedDisk) -> None:
+        super().__init__("memory")
+        self.disk = disk
+        self.restored: Manifest | None = None
+        self.directory: _StateDirectory | None = None
+
+    def open(self, plan: PhysicalPlan) -> Manifest | None:
+        self.restored = super().open(plan)
+        return self.restored
+
+    def _take(self, plan: PhysicalPlan) -> None:
+        self.directory = _StateDirectory(STATE, plan.name, self.disk)
+        self.storage = self.directory.storage
+
+    def _live(self, store: str) -> Path:
+        assert self.directory is not None
+        return self.directory.live(store)
+
+
+class _Failing:
+    """A backend some of whose writes fail."""
+
+    def __init__(self, backend: Any, draw: random.Random, share: float, count: Callable[[str], None]) -> None:
+        self._backend, self._draw, self._share, self._count = backend, draw, share, count
+
+    def apply(self, entries: Any) -> None:
+        if self._draw.random() < self._share:
+            self._count("store writes failed")
+            raise StateError("the store's disk is full")
+        self._backend.apply(entries)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+
+class ObservedJob(Job):
+    """Tells the run what the coordinator decides, before anything is done about it."""
+
+    def __init__(self, run: SeededRun, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._run = run
+
+    def on_complete(self, manifest: Manifest) -> None:
+        self._run.completed(manifest)
+        super().on_complete(manifest)
+
+    def on_failed(self, checkpoint_id: int, reason: str, fatal: bool) -> None:
+        self._run.failed(checkpoint_id, reason)
+        super().on_failed(checkpoint_id, reason, fatal)
+
+
+class SeededRun:
+    """Runs one seed to its end, or to the first violation.
+
+    Attributes
+    ----------
+    story : list of str
+        What happened, in a few lines.
+    trace : list
+        Everything that happened, step by step.
+    covered : Counter
+        What this seed really did.
+    steps : int
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.draw = random.Random(seed)
+        self.scenario = drawn_scenario(self.draw)
+        self.family = self.scenario.family
+        self.disk = SimulatedDisk(self.draw)
+        self.disk.root.entries["simulated"] = self.disk.root.durable["simulated"] = Directory()
+        self.clock = ManualClock(10_000)
+        self.sources = {
+            name: SimulatedSource(name, SCHEMA, logs, self.clock, bounded=self.scenario.bounded)
+            for name, logs in self.scenario.logs.items()
+        }
+        self.sinks = {name: SimulatedSink(name) for name in sinks_of(self.scenario.kind, self.scenario.variant)}
+        self.history = checks.History()
+        self.story: list[str] = [self.family.name]
+        self.trace: list[Any] = [self.family.name]
+        self.covered: Counter[str] = Counter(self.family.features)
+        self.steps = 0
+        self.starts = 0
+        self._since: list[int] = []  # checkpoints completed in this start
+        self._before: Manifest | None = None
+        self._failures_at = 0  # of the disk, when the last checkpoint completed
+        self._first_faults = 0
+        self._parallelism = 0
+        self._unread = False  # a start that failed had met something that it could not read
+
+    # What the coordinator decides ----------------------------------------------------------------------------------
+
+    def completed(self, manifest: Manifest) -> None:
+        self.covered["checkpoints completed"] += 1
+        self.trace.append(f"checkpoint {manifest.checkpoint_id}")
+        self.history.completed(manifest)
+        checks.check_rising_shards(self._before, manifest)
+        self._before = manifest
+        self._since.append(manifest.checkpoint_id)
+
+    def failed(self, checkpoint_id: int, reason: str) -> None:
+        self.covered["checkpoints timed out" if "it took longer" in reason else "checkpoints failed"] += 1
+        self.trace.append(f"failed {checkpoint_id}")
+
+    # All starts ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Raise `Violation` if something is wrong."""
+        number = 0
+        while True:
+            start = drawn_start(self.draw, self.scenario, number)
+            number += 1
+            self.story.append(describe(start))
+            self.trace.append(self.story[-1])
+            if self._incarnation(start):
+                return
+            if number > 60:
+                raise Violation("progress", "the run was started 60 times and has not come to its end")
+
+    def _incarnation(self, start: Start) -> bool:
+        """Start once; return whether the run has come to its end."""
+        self.starts += 1
+        job: ObservedJob | None = None
+        try:
+            job = self._started(start)
+            if job is None:
+                return False
+            if not job.ended:
+                self._drive(job, start)
+            if job.error is not None:
+                self._excuse(job.error, start)
+                self.covered["runs failed"] += 1
+                self._say("the run failed")
+                self._let_go(job)
+                return False
+            if not job.ended:
+                return self._crash(job, start, start.end if start.end in ENDS and start.end != "stop" else "crash")
+            job.close()
+            if job.error is not None:
+                raise Violation("errors", f"closing failed: {job.error!r}")
+            self._after_clean_end(job)
+            return job.finished
+        except Crashed:
+            return self._crash(job, start, start.end)
+
+    def _started(self, start: Start) -> ObservedJob | None:
+        disk, environment = self.disk, SimulatedEnvironment(self.disk)
+        disk.calm()
+        disk.errors = {disk.calls + call: wrong for call, wrong in start.faults.items()}
+        disk.bad_reads = start.bad_reads
+        disk.full = range(disk.calls + start.full[0], disk.calls + start.full[1])
+        parallelism = start.config.parallelism
+        ends = {**self.sources, **self.sinks}
+        plan = plan_with(self.scenario.kind, self.scenario.variant, parallelism, self.scenario.shards, ends)
+        for source in self.sources.values():
+            source.opened = {}
+        job = ObservedJob(
+            self, plan, start.config, environment, clock=self.clock, seed=start.seed, channel_batches=start.channel_batches
+        )
+        self._first_faults = disk.failed
+        self._since = []
+        try:
+            job.open()
+        except Exception as error:
+            self._excuse(error, start)
+            self.covered["starts failed"] += 1
+            # It may have set aside what it could not read, and then failed.
+            self._unread |= disk.unread
+            self._say("the start failed")
+            self._let_go(job)
+            return None
+        self._opened(job, environment, start)
+        return job
+
+    def _opened(self, job: ObservedJob, environment: SimulatedEnvironment, start: Start) -> None:
+        restored = environment.restored
+        newest = self.history.newest
+        self.history.restored(restored, excused=self._unread or self.disk.unread)
+        self._unread = False
+        self._before = restored
+        if restored is not None:
+            self.covered["restores"] += 1
+            self.covered["rescales"] += self._parallelism != start.config.parallelism
+            self.covered["fallbacks"] += restored.checkpoint_id < newest
+        self._parallelism = start.config.parallelism
+        self.trace.append(f"restored {0 if restored is None else restored.checkpoint_id}")
+        if job.ended:
+            return
+        checks.check_positions(restored, {**self.sources, **self.sinks})
+        checks.check_shard_watermarks(restored, job)
+        if start.write_fails:
+            for writer in environment.writers:
+                writer.backend = _Failing(writer.backend, self.draw, start.write_fails, self._count)
+
+    def _count(self, what: str) -> None:
+        self.covered[what] += 1
+
+    def _say(self, what: str) -> None:
+        self.story.append(what)
+        self.trace.append(what)
+
+    def _excuse(self, error: BaseException, start: Start) -> None:
+        """Only what the disk did, or too many failed checkpoints, may end a run."""
+        if isinstance(error, StateError) and (self.disk.failed > self._first_faults or start.config.tolerated_checkpoint_failures < 10**6):
+            return
+        raise Violation("errors", f"the run failed: {type(error).__name__}: {error}") from error
+
+    # How a start ends --------------------------------------------------------------------------------------------------
+
+    def _crash(self, job: ObservedJob | None, start: Start, how: str) -> bool:
+        self.covered["crashes"] += 1
+        self.covered["crashes in a call"] += self.disk.dead
+        if how.startswith("power cut"):
+            self.covered["power cuts"] += 1
+            self.disk.power_cut(start.cut)
+            for sink in self.sinks.values():
+                sink.power_cut(self.draw)
+        self._say(f"{how}{f' ({start.cut})' if how.startswith('power') else ''}")
+        if job is not None:
+            self._let_go(job)
+        return False
+
+    def _let_go(self, job: ObservedJob) -> None:
+        self.covered["storage errors"] += self.disk.failed - self._first_faults
+        self.disk.dead = True  # a process that is gone touches nothing
+        try:
+            job.abandon()
+        except Crashed:
+            pass
+        finally:
+            self.disk.dead = False
+
+    def _after_clean_end(self, job: ObservedJob) -> None:
+        self.covered["storage errors"] += self.disk.failed - self._first_faults
+        if not job.tasks:
+            return
+        for task in job.tasks:
+            self.covered["blocked steps"] += task.metrics()["blocked"]
+        drained = job.finished and self.story[-1] == "drain"
+        checks.check_conservation(job)
+        if len(self._since) >= 2 and self.disk.failed == self._first_faults:
+            checks.check_no_orphans(self.disk, STATE / "checkpoints", self.history.complete, job.coordinator.completed)
+        if not job.finished:
+            return
+        inputs = self.scenario.inputs
+        if drained:
+            inputs = self._taken()
+        checks.check_results(self.family, self.family.oracle(inputs), self.sinks)
+        if self.family.counts is not None:
+            figures = self.family.counts(inputs)
+            for name, value in figures.items():
+                self.covered[name] += value
+            if self.starts == 1:
+                checks.check_figures(job, figures)
+
+    def _taken(self) -> dict[str, Any]:
+        """Return the rows that had been taken when the input was declared to have ended."""
+        assert self._before is not None
+        taken = {}
+        for name, logs in self.scenario.logs.items():
+            numbers = set()
+            for split, log in logs.items():
+                position = self._before.sources[name][split]["position"]
+                numbers.update(log.at[: 0 if position is None else position[2]])
+            taken[name] = [row for row in self.scenario.inputs[name] if row.n in numbers]
+        return taken
+
+    # Steps -----------------------------------------------------------------------------------------------------------
+
+    def _drive(self, job: ObservedJob, start: Start) -> None:
+        """Step until the job has ended or the start is to end."""
+        actors = _Actors(self, job, start)
+        goal, after = start.after
+        patient = start.config.checkpoint_timeout_ms == PATIENT_MS
+        most = MOST_STEPS + STEPS_A_ROW * sum(map(len, self.scenario.inputs.values()))
+        if start.end:
+            actors.go(most if patient else IMPATIENT_STEPS, lambda: len(self._since) >= goal)
+            actors.go(after)
+            if job.ended or self._interrupt(job, start.end):
+                return
+        actors.go(most if patient else IMPATIENT_STEPS)
+        if patient and not job.ended:
+            raise Violation("progress", f"the run goes round in circles: {most} steps")
+
+    def _interrupt(self, job: ObservedJob, end: str) -> bool:
+        """Do what ends the start; return whether it is over at once."""
+        if end in ("stop", "drain"):
+            self.covered[f"{end}s"] += 1
+            self._say(end)
+            job.request_stop(drain=end == "drain")
+            return False
+        if end.endswith("in a call"):
+            self.disk.crash_at = self.disk.calls + self.draw.randint(1, 30)
+            return False
+        return True
+
+
+class _Actors:
+    """Tasks, writers and control of one start. Who has nothing to do is not asked again before one that it hears from has moved."""
+
+    def __init__(self, run: SeededRun, job: ObservedJob, start: Start) -> None:
+        self.run, self.job, self.start = run, job, start
+        self.tasks, self.writers = job.tasks, job.environment.writers
+        self.watermarks = checks.Watermarks(job, run.scenario.logs, idles=run.scenario.idles, external=run.family.external)
+        weights = start.task_weights
+        n = len(self.tasks)
+        self.slots = [i for i in range(n) for _ in range(2 * weights[i % len(weights)])]
+        self.slots += [n + i for i in range(len(self.writers)) for _ in range(start.writer_weight)]
+        self.slots += [-1] * start.control_weight
+        self.hears = self._hearing()
+
+    def _hearing(self) -> list[tuple[int, ...]]:
+        """Return for each actor those for whom there may be something to do once it has moved: itself, neighbours, its writer."""
+        n = len(self.tasks)
+        hears: list[set[int]] = [{i} for i in range(n + len(self.writers))]
+        of_stage: dict[int, list[int]] = {}
+        for i, task in enumerate(self.tasks):
+            of_stage.setdefault(int(task.id.split(".")[0]), []).append(i)
+        for stage in self.job.plan.stages:
+            for edge in stage.edges:
+                for a in of_stage[stage.id]:
+                    for b in of_stage[edge.stage]:
+                        hears[a].add(b)
+                        hears[b].add(a)
+        writers = {writer.name: n + i for i, writer in enumerate(self.writers)}
+        for i, task in enumerate(self.tasks):
+            if task.store is not None:
+                hears[i].add(writers[task.store.name])
+                hears[writers[task.store.name]].add(i)
+        return [tuple(sorted(own)) for own in hears]
+
+    def go(self, most: int, enough: Callable[[], bool] | None = None) -> None:
+        """Step one actor after another: at most so often, until the job has ended, or until `enough` (asked after control) says so."""
+        run, job, slots, hears = self.run, self.job, self.slots, self.hears
+        trace, random_, n, m = run.trace, run.draw.random, len(self.tasks), len(slots)
+        after, clock, tick = self.watermarks.after, run.clock, self.start.tick_ms
+        steps = [*[task.step_once for task in self.tasks], *[writer.step for writer in self.writers]]
+        everybody = range(len(steps))
+        awake = [True] * len(steps)
+        rests = idle = taken = 0
+        i = -1
+        try:
+            for _ in range(most):
+                i = slots[int(random_() * m)]
+                if i < 0:
+                    clock.ms += tick
+                    progress = job.control_step()
+                    if job.phase is Phase.ENDED or (enough is not None and enough()):
+                        break
+                    heard: Any = everybody
+                elif not awake[i]:
+                    idle += 1
+                    if idle < 2 * m:
+                        continue
+                    idle, progress = 0, self.rest(rests)
+                    rests = 0 if progress else rests + 1
+                    awake = [True] * len(steps)
+                    if job.phase is Phase.ENDED:
+                        break
+                    continue
+                else:
+                    progress = steps[i]()
+                    heard = hears[i]
+                    awake[i] = progress
+                taken += 1
+                if progress:
+                    if 0 <= i < n:
+                        after(i)
+                    for other in heard:
+                        awake[other] = True
+                    idle = rests = 0
+                    trace.append(i)
+        except Exception as error:
+            if isinstance(error, Violation) or not 0 <= i < n:
+                raise
+            found = explained(error, [self.tasks[i]], job.plan)
+            raise Violation("errors", f"task {self.tasks[i].id} failed: {type(found).__name__}: {found}") from error
+        finally:
+            run.steps += taken
+
+    def rest(self, rests: int) -> bool:
+        """Nobody has anything to do: let time pass. Doing so in vain for longer than anything may take is a deadlock."""
+        if rests > MOST_RESTS:
+            waiting = [f"{task.id}{' (ended)' if task.ended else ''}" for task in self.tasks]
+            raise Violation("deadlock", f"nobody has anything to do and the run has not ended; tasks {', '.join(waiting)}")
+        self.run.clock.ms += 1 << rests
+        return bool(self.job.control_step())

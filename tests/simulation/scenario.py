@@ -1,0 +1,187 @@
+"""What a seed draws before the first step: topology, rows, splits, cuts; and before each start: everything else that is chance."""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from streamdsl.config import Config
+from tests.simulation.disk import CUTS
+from tests.simulation.endpoints import Entry, SplitLog
+from tests.simulation.families import FAMILIES
+from tests.simulation.family import SCHEMA, Family, Record, drawn_rows
+
+#: How a start ends before the input does. "call": in the middle of a call of the file system.
+ENDS = ("crash", "crash", "crash in a call", "power cut", "power cut in a call", "stop")
+#: A checkpoint that takes so long hangs; where less is drawn, one may never get done, and so the start is cut short.
+PATIENT_MS = 60_000
+MOST_ROWS = (3, 10, 16, 24, 40)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """The part that is drawn once. `ends`: how each start but the last one ends."""
+
+    kind: int
+    variant: int
+    family: Family
+    inputs: dict[str, list[Record]]
+    logs: dict[str, dict[str, SplitLog]]
+    bounded: bool
+    idles: bool
+    shards: int
+    ends: tuple[str, ...]
+    drains: bool
+    faulty: bool
+
+
+def drawn_scenario(draw: random.Random) -> Scenario:
+    """Draw a scenario."""
+    kind = draw.randrange(len(FAMILIES))
+    variant = draw.randrange(len(FAMILIES[kind]))
+    family = FAMILIES[kind][variant]
+    late_ms = draw.choice((0, 60)) if family.late else 0
+    idles = family.idle and draw.random() < 0.4
+    waits = draw.random() < 0.3
+    most = draw.choice(MOST_ROWS)
+    inputs, logs = {}, {}
+    for i, name in enumerate(family.sources):
+        prefix = "k" if family.same_keys else "kl"[i]
+        rows = drawn_rows(
+            draw, draw.randint(0, most), prefix=prefix, late_ms=late_ms, nulls=draw.random() < 0.6, bad_times=family.bad_times
+        )
+        splits = 1 if late_ms or family.alone else draw.randint(1, 3)
+        inputs[name] = rows
+        logs[name] = {
+            str(split): _log(draw, rows, at, family.external, idles, waits)
+            for split, at in enumerate(_dealt(draw, rows, splits, family.together))
+        }
+    interruptions = draw.choice((0, 1, 1, 1, 2, 2))
+    return Scenario(
+        kind,
+        variant,
+        family,
+        inputs,
+        logs,
+        bounded=not idles and draw.random() < 0.5,
+        idles=idles,
+        shards=draw.choice((4, 4, 4, 12, 12, 12, 128)),
+        ends=tuple(draw.choice(ENDS) for _ in range(interruptions)),
+        drains=draw.random() < 0.08,
+        faulty=draw.random() < 0.25,
+    )
+
+
+def _dealt(draw: random.Random, rows: Sequence[Record], splits: int, together: Sequence[str]) -> list[list[int]]:
+    """Return the numbers of each split's rows, in order; rows of one key go to one split if they must."""
+    dealt: list[list[int]] = [[] for _ in range(splits)]
+    chosen: dict[str | None, int] = {}
+    for row in rows:
+        if together and row.key not in chosen:
+            chosen[row.key] = draw.randrange(splits)
+        dealt[chosen[row.key] if together else draw.randrange(splits)].append(row.n)
+    return dealt
+
+
+def _log(draw: random.Random, rows: Sequence[Record], at: list[int], external: bool, idles: bool, waits: bool) -> SplitLog:
+    own = [rows[n] for n in at]
+    columns = list(zip(*own, strict=True)) if own else [()] * len(SCHEMA)
+    batch = pa.RecordBatch.from_arrays([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+    log = SplitLog(batch, at)
+    taken = 0
+    sizes = draw.choice(((1,), (1, 2, 3), (1, 5, 20), (60,), (4, 8)))
+    while taken < len(own):
+        if idles and draw.random() < 0.3:
+            log.entries.append(Entry(idle=True))
+        if (idles or waits) and draw.random() < 0.3:
+            log.entries.append(Entry(wait_ms=draw.randint(1, 40)))
+        n = min(draw.choice(sizes), len(own) - taken)
+        taken += n
+        rest = [row.at for row in own[taken:] if row.at is not None] if external else []
+        log.entries.append(Entry(rows=n, watermark=min(rest) - 1 if rest else None))
+    return log
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is drawn for one start of the job.
+
+    `weights`: how often each kind of actor is stepped. `after`: (completed checkpoints, steps) from which on the start ends.
+    `crash_call`: how many calls of the file system from there. `faults`: calls from the beginning that fail; `bad_reads`: reads. `full`: calls
+    between which the disk is full. `write_fails`: share of the writes of stores that fail.
+    """
+
+    config: Config
+    channel_batches: int
+    seed: int
+    task_weights: tuple[int, ...]
+    writer_weight: int
+    control_weight: int
+    end: str
+    after: tuple[int, int]
+    crash_call: int
+    cut: str
+    faults: dict[int, int]
+    bad_reads: frozenset[int]
+    full: tuple[int, int]
+    write_fails: float
+    tick_ms: int
+
+
+def drawn_start(draw: random.Random, scenario: Scenario, number: int) -> Start:
+    """Draw what start `number` (from 0) does and how it ends."""
+    choice, last = draw.choice, number >= len(scenario.ends)
+    faulty = scenario.faulty and not (last and draw.random() < 0.5)
+    fatal = faulty and draw.random() < 0.2
+    config = Config(
+        parallelism=choice((1, 1, 1, 2, 2, 2, 3, 4)),
+        state_backend="memory",
+        checkpoint_interval=choice((2, 5, 15, 40)),
+        checkpoint_timeout=PATIENT_MS if last else choice((PATIENT_MS,) * 8 + (10, 40)),
+        tolerated_checkpoint_failures=choice((0, 2)) if fatal else 10**6,
+        retained_checkpoints=choice((1, 2, 2, 3)),
+        batch_rows=choice((1, 2, 5, 40, 4096)),
+    )
+    end = "" if last else scenario.ends[number]
+    if last and scenario.drains:
+        end = "drain"
+    return Start(
+        config=config,
+        channel_batches=choice((1, 1, 2, 8)),
+        seed=draw.getrandbits(30),
+        task_weights=choice(((1,), (1,), (1, 6), (1, 1, 8), (5, 1, 1, 2))),
+        writer_weight=choice((1, 1, 4)),
+        control_weight=choice((1, 1, 3)),
+        end=end,
+        after=(choice((0, 1, 1, 1, 2, 3)), choice((1, 5, 20, 60))) if end != "drain" else (0, draw.randint(1, 200)),
+        crash_call=draw.randint(1, 30),
+        cut=choice(CUTS),
+        faults=_faults(draw) if faulty else {},
+        bad_reads=frozenset(draw.randint(2, 8) for _ in range(2)) if faulty and draw.random() < 0.4 else frozenset(),
+        full=_full(draw) if faulty and draw.random() < 0.3 else (0, 0),
+        write_fails=choice((0.0, 0.0, 0.3)) if faulty else 0.0,
+        tick_ms=choice((1, 1, 2, 5)),
+    )
+
+
+def _faults(draw: random.Random) -> dict[int, int]:
+    return {draw.randint(1, 200): draw.choice((errno.EIO, errno.EIO, errno.ENOSPC)) for _ in range(draw.randint(0, 4))}
+
+
+def _full(draw: random.Random) -> tuple[int, int]:
+    begin = draw.randint(1, 100)
+    return begin, begin + draw.randint(1, 25)
+
+
+def describe(start: Start) -> str:
+    """Return a start in one line."""
+    config: Any = start.config
+    return (
+        f"parallelism {config.parallelism}, interval {config.checkpoint_interval}, timeout {config.checkpoint_timeout}, "
+        f"batches of {config.batch_rows}, channels of {start.channel_batches}, end {start.end or 'of input'} after {start.after}"
+    )
