@@ -14,6 +14,7 @@ import logging
 import multiprocessing
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -85,6 +86,11 @@ def run_seed(seed: int) -> Outcome:
     except Violation as error:
         violation = str(error)
         run.trace.append(violation)
+    except Exception as error:
+        # Nothing else may come out of the runtime, whatever the disk does.
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        violation = f"errors: {type(error).__name__}: {error} (at {at.filename}:{at.lineno})"
+        run.trace.append(f"errors: {type(error).__name__}")
     return Outcome(seed, run.steps, violation, run.story, run.covered, run.trace)
 
 

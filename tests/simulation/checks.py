@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from streamdsl._native.operators.key_lookup import KeyLookup
 from streamdsl._native.task.source_task import SourceTask
 from streamdsl.checkpoint.manifest import Manifest
 from streamdsl.physical.node import PhysicalSource
 from streamdsl.runtime.job import Job
 from tests.simulation.disk import Directory, SimulatedDisk
 from tests.simulation.endpoints import SimulatedSink, SimulatedSource, SplitLog
-from tests.simulation.family import DISORDER_MS, NEVER, Expected, Family
+from tests.simulation.family import NEVER, Expected, Family
 
 #: The end of time: what an input that has ended counts as.
 FOREVER = (1 << 63) - 1
@@ -94,12 +95,7 @@ def _split(task: Any, name: str) -> Any:
 def _limits(split: Any, source: SimulatedSource, log: SplitLog) -> tuple[Any, int, list[int]]:
     """Return the split, how many rows were taken before this start, and the watermark that so many rows allow."""
     position: Any = source.opened[split.name]
-    latest, limits = NEVER, [NEVER]
-    for at in log.batch.column("at").to_pylist():
-        if at is not None:
-            latest = max(latest, at)
-        limits.append(NEVER if latest == NEVER else latest - DISORDER_MS - 1)
-    return split, 0 if position is None else position[2], limits
+    return split, 0 if position is None else position[2], log.limits
 
 
 class History:
@@ -107,6 +103,7 @@ class History:
 
     def __init__(self) -> None:
         self.complete: dict[int, Manifest] = {}
+        self.set_aside: set[int] = set()
         self.newest = 0  # id of the last one, ever
         self.standing = 0  # id of the one that must be there
 
@@ -122,6 +119,8 @@ class History:
         found = 0 if manifest is None else manifest.checkpoint_id
         if found < self.standing and not excused:
             raise Violation("durability", f"checkpoint {self.standing} was complete, and {found or 'nothing'} was restored")
+        if found in self.set_aside:
+            raise Violation("durability", f"checkpoint {found} was passed over for an older one, and has come back")
         known = self.complete.get(found)
         if manifest is not None and known is not None and _content(known) != _content(manifest):
             raise Violation("checkpoint ids", f"checkpoint {found} was restored with another content than it was completed with")
@@ -129,6 +128,7 @@ class History:
         self.standing = found
         for newer in [i for i in self.complete if i > found]:
             del self.complete[newer]
+            self.set_aside.add(newer)
 
 
 def _content(manifest: Manifest) -> Any:
@@ -173,6 +173,40 @@ def check_rising_shards(before: Manifest | None, manifest: Manifest) -> None:
         for shard, watermark in shards.items():
             if now.get(shard, NEVER) < watermark:
                 raise Violation("watermark", f"shard {shard} of {name} fell from {watermark} to {now.get(shard)} between two checkpoints")
+
+
+def check_snapshot_watermarks(manifest: Manifest, tasks: Sequence[Any], reached: Mapping[str, int]) -> None:
+    """The checkpoint knows, for each shard, at least the watermark that its task had at the barrier.
+
+    A second lookup of the same task may be behind: windows with grace hold time back.
+    """
+    for task in tasks:
+        wanted = reached[task.id]
+        lookups = [operator for operator in task.operators_of_chain() if isinstance(operator, KeyLookup)]
+        for lookup in lookups[:1] if wanted > NEVER else ():
+            known = manifest.shard_watermarks.get(lookup.name, {})
+            for shard in task.owned_shards:
+                if known.get(str(shard), NEVER) < wanted:
+                    raise Violation(
+                        "watermark", f"task {task.id} was at {wanted} at barrier {manifest.checkpoint_id}, its shard {shard} is not there"
+                    )
+
+
+def check_split_watermarks(manifest: Manifest, logs: Mapping[str, Mapping[str, SplitLog]]) -> None:
+    """The checkpoint knows how far time had come in each split: what its rows say."""
+    for name, splits in manifest.sources.items():
+        for split, state in splits.items():
+            position = state["position"]
+            wanted = logs[name][split].limits[0 if position is None else position[2]]
+            found = NEVER if state["watermark"] is None else state["watermark"]
+            if found != wanted:
+                raise Violation("watermark", f"split {split} of {name} is at {found} in checkpoint {manifest.checkpoint_id}, not {wanted}")
+
+
+def check_given_up(disk: SimulatedDisk, manifest: Path) -> None:
+    """A checkpoint that has failed has no manifest with which it could come back; that it could be removed is not certain."""
+    if disk.exists(manifest) and sum(call > disk.calls - 12 for call in disk.failures) < 2:
+        raise Violation("checkpoint ids", f"a checkpoint has failed and {manifest} is still there")
 
 
 def check_conservation(job: Job) -> None:

@@ -148,8 +148,13 @@ class SimulatedDisk(FileSystem):
         self.errors: dict[int, int] = {}
         self.full = range(0)
         self.crash_at = -1
-        self.failed = 0
+        self.failures: list[int] = []  # numbers of the calls that have failed
         self.dead = self.unread = False
+
+    @property
+    def failed(self) -> int:
+        """How many calls have failed."""
+        return len(self.failures)
 
     # What happens to it ------------------------------------------------------------------------------------------
 
@@ -189,7 +194,7 @@ class SimulatedDisk(FileSystem):
         elif wrong == errno.ENOSPC and not grows:
             wrong = 0
         if wrong:
-            self.failed += 1
+            self.failures.append(self.calls)
             raise OSError(wrong, os.strerror(wrong), str(path))
 
     def _find(self, path: Path | Sequence[str]) -> Node:
@@ -326,8 +331,8 @@ class SimulatedDisk(FileSystem):
             self.unread = True
             raise
         if self.reads in self.bad_reads:
-            self.failed += 1
             self.unread = True
+            self.failures.append(self.calls)
             raise OSError(errno.EIO, os.strerror(errno.EIO), "/".join(parts))
         yield self._file((*root.parts, *parts)).data
 

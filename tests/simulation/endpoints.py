@@ -26,11 +26,12 @@ class Entry:
 
 @dataclass(slots=True)
 class SplitLog:
-    """A split: its rows as one batch and, in order, how they are cut. `at` are the numbers of its rows in the source."""
+    """A split: its rows as one batch, how they are cut, in order. `at` are the numbers of its rows in the source."""
 
     batch: pa.RecordBatch
     at: list[int]
     entries: list[Entry] = field(default_factory=list)
+    limits: list[int] = field(default_factory=list)  # the watermark that the first k rows allow
 
 
 class SimulatedSource(Source):

@@ -16,6 +16,7 @@ from streamdsl.physical.node import PhysicalPlan
 from streamdsl.runtime.environment import JobEnvironment
 from streamdsl.runtime.failures import explained
 from streamdsl.runtime.job import Job, Phase
+from streamdsl.runtime.listener import Listener
 from tests.simulation import checks
 from tests.simulation.checks import Violation
 from tests.simulation.disk import Crashed, Directory, DiskPath, SimulatedDisk
@@ -84,15 +85,50 @@ class _Failing:
         return getattr(self._backend, name)
 
 
+class ObservedListener(Listener):
+    """Tells the job of each snapshot in the moment in which it is taken."""
+
+    def __init__(self, job: ObservedJob) -> None:
+        super().__init__()
+        self._job = job
+
+    def on_snapshot(self, task: str, checkpoint_id: int, part: Any) -> None:
+        self._job.noted(task)
+        super().on_snapshot(task, checkpoint_id, part)
+
+
 class ObservedJob(Job):
     """Tells the run what the coordinator decides, before anything is done about it."""
 
     def __init__(self, run: SeededRun, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._run = run
+        self.listener = ObservedListener(self)
+        self.reached: dict[str, int] = {}  # task -> its watermark when it last passed a barrier
+        self.passed: set[str] = set()  # tasks that have passed the last barrier
+        self._last: int | None = None
+
+    def _trigger(self, now: int, *, finished: bool = False) -> int | None:
+        found = super()._trigger(now, finished=finished)
+        if found is not None:
+            if self._last is not None and len(self.passed) < len(self.tasks):
+                raise Violation("barriers", f"checkpoint {found} began while {self._last} was still on its way to {self._missing()}")
+            self.passed, self._last = set(), found
+        return found
+
+    def _missing(self) -> str:
+        return ", ".join(task.id for task in self.tasks if task.id not in self.passed)
+
+    def noted(self, task: str) -> None:
+        """A task is passing a barrier on, in this moment."""
+        self.passed.add(task)
+        self.reached[task] = next(one.watermark for one in self.tasks if one.id == task)
 
     def on_complete(self, manifest: Manifest) -> None:
+        if len(self.passed) < len(self.tasks):
+            raise Violation("barriers", f"checkpoint {manifest.checkpoint_id} is complete, and {self._missing()} have not passed its barrier")
         self._run.completed(manifest)
+        checks.check_snapshot_watermarks(manifest, self.tasks, self.reached)
         super().on_complete(manifest)
 
     def on_failed(self, checkpoint_id: int, reason: str, fatal: bool) -> None:
@@ -147,10 +183,13 @@ class SeededRun:
         self.trace.append(f"checkpoint {manifest.checkpoint_id}")
         self.history.completed(manifest)
         checks.check_rising_shards(self._before, manifest)
+        if not self.family.external:
+            checks.check_split_watermarks(manifest, self.scenario.logs)
         self._before = manifest
         self._since.append(manifest.checkpoint_id)
 
     def failed(self, checkpoint_id: int, reason: str) -> None:
+        checks.check_given_up(self.disk, STATE / "checkpoints" / str(checkpoint_id) / "manifest.json")
         self.covered["checkpoints timed out" if "it took longer" in reason else "checkpoints failed"] += 1
         self.trace.append(f"failed {checkpoint_id}")
 

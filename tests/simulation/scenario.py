@@ -14,7 +14,7 @@ from streamdsl.config import Config
 from tests.simulation.disk import CUTS
 from tests.simulation.endpoints import Entry, SplitLog
 from tests.simulation.families import FAMILIES
-from tests.simulation.family import SCHEMA, Family, Record, drawn_rows
+from tests.simulation.family import DISORDER_MS, NEVER, SCHEMA, Family, Record, drawn_rows
 
 #: How a start ends before the input does. "call": in the middle of a call of the file system.
 ENDS = ("crash", "crash", "crash in a call", "power cut", "power cut in a call", "stop")
@@ -93,6 +93,11 @@ def _log(draw: random.Random, rows: Sequence[Record], at: list[int], external: b
     columns = list(zip(*own, strict=True)) if own else [()] * len(SCHEMA)
     batch = pa.RecordBatch.from_arrays([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
     log = SplitLog(batch, at)
+    latest = NEVER
+    log.limits.append(NEVER)
+    for row in own:
+        latest = max(latest, NEVER if row.at is None else row.at)
+        log.limits.append(NEVER if latest == NEVER else latest - DISORDER_MS - 1)
     taken = 0
     sizes = draw.choice(((1,), (1, 2, 3), (1, 5, 20), (60,), (4, 8)))
     while taken < len(own):
@@ -144,7 +149,7 @@ def drawn_start(draw: random.Random, scenario: Scenario, number: int) -> Start:
         checkpoint_interval=choice((2, 5, 15, 40)),
         checkpoint_timeout=PATIENT_MS if last else choice((PATIENT_MS,) * 8 + (10, 40)),
         tolerated_checkpoint_failures=choice((0, 2)) if fatal else 10**6,
-        retained_checkpoints=choice((1, 2, 2, 3)),
+        retained_checkpoints=choice((1, 2, 2, 2, 3)),
         batch_rows=choice((1, 2, 5, 40, 4096)),
     )
     end = "" if last else scenario.ends[number]
@@ -162,7 +167,7 @@ def drawn_start(draw: random.Random, scenario: Scenario, number: int) -> Start:
         crash_call=draw.randint(1, 30),
         cut=choice(CUTS),
         faults=_faults(draw) if faulty else {},
-        bad_reads=frozenset(draw.randint(2, 8) for _ in range(2)) if faulty and draw.random() < 0.4 else frozenset(),
+        bad_reads=frozenset([draw.choice((2, 2, 3, 5))]) if number and draw.random() < 0.25 else frozenset(),
         full=_full(draw) if faulty and draw.random() < 0.3 else (0, 0),
         write_fails=choice((0.0, 0.0, 0.3)) if faulty else 0.0,
         tick_ms=choice((1, 1, 2, 5)),
