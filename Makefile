@@ -26,7 +26,8 @@ lint: $(BUILT)
 
 # Slow campaigns; a small seeded part of each is in `make test`.
 KILLS ?= 100
-SEEDS ?= 5000
+JOBS ?= 1
+SEEDS ?= 20000
 crash: $(BUILT)
 	$(BIN)/python tests/crash/campaign.py --kills $(KILLS)
 
@@ -35,7 +36,7 @@ corrupt: $(BUILT)
 	$(BIN)/python tests/trust/corruption.py --backend memory
 
 simulate: $(BUILT)
-	STREAMDSL_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/simulation
+	$(BIN)/python -m tests.simulation.campaign $(if $(SEED),--seeds $(SEED) --trace,--seeds 0..$(SEEDS) --jobs $(JOBS) --json)
 
 bench: $(BUILT)
 	$(BIN)/python benchmarks/fraud.py

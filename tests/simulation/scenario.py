@@ -169,7 +169,7 @@ def drawn_start(draw: random.Random, scenario: Scenario, number: int) -> Start:
         faults=_faults(draw) if faulty else {},
         bad_reads=frozenset([draw.choice((2, 2, 3, 5))]) if number and draw.random() < 0.25 else frozenset(),
         full=_full(draw) if faulty and draw.random() < 0.3 else (0, 0),
-        write_fails=choice((0.0, 0.0, 0.3)) if faulty else 0.0,
+        write_fails=choice((0.2, 0.5)) if draw.random() < 0.12 else 0.0,
         tick_ms=choice((1, 1, 2, 5)),
     )
 
