@@ -86,8 +86,7 @@ def run_seed(seed: int) -> Outcome:
     except Violation as error:
         violation = str(error)
         run.trace.append(violation)
-    except Exception as error:
-        # Nothing else may come out of the runtime, whatever the disk does.
+    except Exception as error:  # noqa: BLE001 - nothing else may come out of the runtime, whatever the disk does
         at = traceback.extract_tb(error.__traceback__)[-1]
         violation = f"errors: {type(error).__name__}: {error} (at {at.filename}:{at.lineno})"
         run.trace.append(f"errors: {type(error).__name__}")

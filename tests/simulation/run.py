@@ -29,6 +29,7 @@ STATE = DiskPath("/simulated/state")
 #: A start that takes more steps goes round in circles: so many, and so many more for each row.
 MOST_STEPS, STEPS_A_ROW = 30_000, 500
 IMPATIENT_STEPS = 400
+MOST_FAILED_WRITES = 4
 #: How often in a row time may pass, twice as much each time, without anything happening: more than any timeout.
 MOST_RESTS = 20
 
@@ -70,13 +71,15 @@ class SimulatedEnvironment(JobEnvironment):
 
 
 class _Failing:
-    """A backend some of whose writes fail."""
+    """A backend some of whose writes fail, but not for ever: each failure fails the checkpoint, and one must get done."""
 
     def __init__(self, backend: Any, draw: random.Random, share: float, count: Callable[[str], None]) -> None:
         self._backend, self._draw, self._share, self._count = backend, draw, share, count
+        self._left = MOST_FAILED_WRITES
 
     def apply(self, entries: Any) -> None:
-        if self._draw.random() < self._share:
+        if self._left and self._draw.random() < self._share:
+            self._left -= 1
             self._count("store writes failed")
             raise StateError("the store's disk is full")
         self._backend.apply(entries)
@@ -126,7 +129,9 @@ class ObservedJob(Job):
 
     def on_complete(self, manifest: Manifest) -> None:
         if len(self.passed) < len(self.tasks):
-            raise Violation("barriers", f"checkpoint {manifest.checkpoint_id} is complete, and {self._missing()} have not passed its barrier")
+            raise Violation(
+                "barriers", f"checkpoint {manifest.checkpoint_id} is complete, and {self._missing()} have not passed its barrier"
+            )
         self._run.completed(manifest)
         checks.check_snapshot_watermarks(manifest, self.tasks, self.reached)
         super().on_complete(manifest)
@@ -245,14 +250,12 @@ class SeededRun:
         plan = plan_with(self.scenario.kind, self.scenario.variant, parallelism, self.scenario.shards, ends)
         for source in self.sources.values():
             source.opened = {}
-        job = ObservedJob(
-            self, plan, start.config, environment, clock=self.clock, seed=start.seed, channel_batches=start.channel_batches
-        )
+        job = ObservedJob(self, plan, start.config, environment, clock=self.clock, seed=start.seed, channel_batches=start.channel_batches)
         self._first_faults = disk.failed
         self._since = []
         try:
             job.open()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - what may not come out of a start, `_excuse` says
             self._excuse(error, start)
             self.covered["starts failed"] += 1
             # It may have set aside what it could not read, and then failed.
@@ -279,6 +282,10 @@ class SeededRun:
             return
         checks.check_positions(restored, {**self.sources, **self.sinks})
         checks.check_shard_watermarks(restored, job)
+        for task in job.tasks:
+            task.drain_rows = start.drain_rows
+        for writer in environment.writers:
+            writer._chunk_rows = start.chunk_rows
         if start.write_fails:
             for writer in environment.writers:
                 writer.backend = _Failing(writer.backend, self.draw, start.write_fails, self._count)
@@ -367,13 +374,13 @@ class SeededRun:
         if start.end:
             actors.go(most if patient else IMPATIENT_STEPS, lambda: len(self._since) >= goal)
             actors.go(after)
-            if job.ended or self._interrupt(job, start.end):
+            if job.ended or self._interrupt(job, start.end, start.crash_call):
                 return
         actors.go(most if patient else IMPATIENT_STEPS)
         if patient and not job.ended:
             raise Violation("progress", f"the run goes round in circles: {most} steps")
 
-    def _interrupt(self, job: ObservedJob, end: str) -> bool:
+    def _interrupt(self, job: ObservedJob, end: str, crash_call: int) -> bool:
         """Do what ends the start; return whether it is over at once."""
         if end in ("stop", "drain"):
             self.covered[f"{end}s"] += 1
@@ -381,7 +388,7 @@ class SeededRun:
             job.request_stop(drain=end == "drain")
             return False
         if end.endswith("in a call"):
-            self.disk.crash_at = self.disk.calls + self.draw.randint(1, 30)
+            self.disk.crash_at = self.disk.calls + crash_call
             return False
         return True
 

@@ -117,8 +117,9 @@ class Start:
     """What is drawn for one start of the job.
 
     `weights`: how often each kind of actor is stepped. `after`: (completed checkpoints, steps) from which on the start ends.
-    `crash_call`: how many calls of the file system from there. `faults`: calls from the beginning that fail; `bad_reads`: reads. `full`: calls
-    between which the disk is full. `write_fails`: share of the writes of stores that fail.
+    `crash_call`: how many calls of the file system from there the process dies. `faults`: calls from the beginning that fail;
+    `bad_reads`: reads; `full`: calls between which the disk is full; `write_fails`: share of the writes of stores.
+    `drain_rows`, `chunk_rows`: how much of the state is written in one step.
     """
 
     config: Config
@@ -136,6 +137,8 @@ class Start:
     full: tuple[int, int]
     write_fails: float
     tick_ms: int
+    drain_rows: int
+    chunk_rows: int
 
 
 def drawn_start(draw: random.Random, scenario: Scenario, number: int) -> Start:
@@ -171,6 +174,8 @@ def drawn_start(draw: random.Random, scenario: Scenario, number: int) -> Start:
         full=_full(draw) if faulty and draw.random() < 0.3 else (0, 0),
         write_fails=choice((0.2, 0.5)) if draw.random() < 0.12 else 0.0,
         tick_ms=choice((1, 1, 2, 5)),
+        drain_rows=choice((1, 1, 2, 512)),
+        chunk_rows=choice((1, 3, 1000)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -175,7 +176,7 @@ class SequenceBrokenError(Exception):
     """A key's rows did not come one after another: one is lost, or came twice."""
 
 
-class Sequence_(Processor):
+class Numbered(Processor):
     """Holds every key's rows to their numbers: each is the one before it plus 1."""
 
     output = {"key": str, "n": int, "seen": int}
@@ -196,7 +197,7 @@ def sequence(variant: int) -> Family:
 
     def build() -> Topology:
         topology = Topology("sequence")
-        stream(topology).key_by("key").process(Sequence_, name="sequence").to(memory("out"))
+        stream(topology).key_by("key").process(Numbered, name="sequence").to(memory("out"))
         return topology
 
     def oracle(inputs: Inputs) -> dict[str, Expected]:
@@ -294,7 +295,7 @@ class Timers(Processor):
 
 def _fired(key: str, rows: Sequence[Record]) -> Iterator[Out]:
     cancelled = set()
-    for before, row in zip(rows, rows[1:], strict=False):
+    for before, row in itertools.pairwise(rows):
         assert before.at is not None and row.at is not None
         if row.n % 3 == 0 and row.at <= before.at + 10 * (before.n % 7):
             cancelled.add(before.n)
@@ -322,7 +323,7 @@ def timers(variant: int) -> Family:
     return Family(f"timers {variant}", build, oracle, together=("key",), counts=fired, features=frozenset(["processor", "timers"]))
 
 
-class Mixed(Sequence_):
+class Mixed(Numbered):
     """Numbers the rows of a key, and says so again a while later: what a timer sees of the state is what was at its time."""
 
     output = {"key": str, "n": int, "seen": int}

@@ -40,6 +40,7 @@ cdef class Task:
     cdef readonly bint ended
     cdef readonly bint failed
     cdef bint quiet
+    cdef public int drain_rows               # rows of pending state written in one step; a simulation makes it small
     cdef int64_t committed                   # atomic: a completed checkpoint the sinks have not heard of; 0 = none
     cdef readonly int64_t processed          # rows in
     cdef readonly int64_t batches

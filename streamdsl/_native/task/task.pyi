@@ -11,6 +11,7 @@ class Task:
     store: StateStore | None
     owned_shards: list[int]
     watermark: int
+    drain_rows: int
     idle: bool
     ended: bool
     processed: int

@@ -15,7 +15,7 @@ from streamdsl._native.operators.sink cimport SinkOperator
 from streamdsl._native.snapshot.barrier_aligner cimport ALIGN_ABANDON, ALIGN_COMPLETE, ALIGN_STALE
 
 cdef enum:
-    DRAIN_ROWS = 512         # rows of pending state written in one step
+    DRAIN_ROWS = 512
 
 
 cdef void** references(list items) except? NULL:
@@ -42,6 +42,7 @@ cdef class Task:
         self.owned_shards = chain.owned_shards
         self.gate = gate
         self.watermark = INT64_MIN
+        self.drain_rows = DRAIN_ROWS
         distinct = list({id_of(head): head for head in chain.heads}.values())
         self.keep = [chain.heads, distinct, chain.outputs, chain.merges, chain.sinks, chain.timed]
         self.heads = references(chain.heads)
@@ -88,7 +89,7 @@ cdef class Task:
         for i in range(self.n_outputs):
             progress |= (<Output>self.outputs[i]).flush()
         if self.store is not None and self.store.barrier >= 0:
-            self.store.drain(DRAIN_ROWS)
+            self.store.drain(self.drain_rows)
             progress = 1
         for i in range(self.n_outputs):
             if (<Output>self.outputs[i]).n_waiting:
