@@ -11,6 +11,7 @@ import gc
 import hashlib
 import json
 import logging
+import math
 import multiprocessing
 import sys
 import time
@@ -100,6 +101,7 @@ class Report:
     seeds: int = 0
     steps: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     violations: list[str] = field(default_factory=list)
     covered: Counter[str] = field(default_factory=Counter)
 
@@ -107,6 +109,7 @@ class Report:
         """Take in the figures of a part of the campaign."""
         self.seeds += other.seeds
         self.steps += other.steps
+        self.cpu_seconds += other.cpu_seconds
         self.violations += other.violations
         self.covered += other.covered
 
@@ -123,6 +126,7 @@ class Report:
         return {
             "seeds": self.seeds,
             "seeds_per_second": round(self.seeds / self.seconds, 1) if self.seconds else None,
+            "seeds_per_cpu_second": round(self.seeds / self.cpu_seconds, 1) if self.cpu_seconds else None,
             "steps": self.steps,
             "violations": len(self.violations),
             "bound": 3 / self.seeds if self.seeds and not self.violations else None,
@@ -131,10 +135,10 @@ class Report:
         }
 
 
-def run_seeds(seeds: Iterable[int], *, most_violations: int = 10) -> Report:
-    """Run seeds in this process; stop after so many violations."""
+def run_seeds(seeds: Iterable[int], *, seconds: float = math.inf, most_violations: int = 10) -> Report:
+    """Run seeds in this process; stop after so long, or so many violations."""
     report = Report()
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     thresholds = gc.get_threshold()
     gc.set_threshold(100_000, 50, 50)  # next to nothing of a run is cyclic; looking for it takes a fifth of the time
     logger = logging.getLogger("streamdsl")
@@ -150,10 +154,13 @@ def run_seeds(seeds: Iterable[int], *, most_violations: int = 10) -> Report:
                 report.violations.append(str(outcome))
                 if len(report.violations) >= most_violations:
                     break
+            if time.perf_counter() - began > seconds:
+                break
     finally:
         logger.setLevel(level)
         gc.set_threshold(*thresholds)
     report.seconds = time.perf_counter() - began
+    report.cpu_seconds = time.process_time() - cpu
     return report
 
 
@@ -171,8 +178,8 @@ def _range(text: str) -> range:
     return range(int(first), int(last) if dots else int(first) + 1)
 
 
-def _part(arguments: tuple[range, int]) -> Report:
-    return run_seeds(arguments[0], most_violations=arguments[1])
+def _part(arguments: tuple[range, float]) -> Report:
+    return run_seeds(arguments[0], seconds=arguments[1])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -180,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=_range, default=range(2_000), help="A..B (without B), or one seed")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="stop after so long")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--trace", action="store_true", help="print the trace of each seed")
     parser.add_argument("--digest", action="store_true", help="print a hash of all traces, nothing else")
@@ -195,12 +203,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.perf_counter()
     report = Report()
     if chosen.jobs > 1:
-        parts = [(chosen.seeds[i :: chosen.jobs], 10) for i in range(chosen.jobs)]
+        parts = [(chosen.seeds[i :: chosen.jobs], chosen.seconds) for i in range(chosen.jobs)]
         with multiprocessing.get_context("spawn").Pool(chosen.jobs) as pool:
             for part in pool.imap_unordered(_part, parts):
                 report.add(part)
     else:
-        report = run_seeds(chosen.seeds)
+        report = run_seeds(chosen.seeds, seconds=chosen.seconds)
     report.seconds = time.perf_counter() - began
     for violation in report.violations:
         print(violation, file=sys.stderr)

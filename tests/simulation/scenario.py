@@ -158,6 +158,15 @@ def drawn_start(draw: random.Random, scenario: Scenario, number: int) -> Start:
     end = "" if last else scenario.ends[number]
     if last and scenario.drains:
         end = "drain"
+    after = (choice((0, 1, 1, 1, 2, 3)), choice((1, 5, 20, 60)))
+    bad_reads: frozenset[int] = frozenset()
+    if end == "drain":
+        after = (0, draw.randint(1, 200))
+    elif number and draw.random() < 0.25:
+        # What was passed over must not come back: an end before anything newer than it is complete would show it.
+        bad_reads = frozenset([choice((2, 2, 3, 5))])
+        if draw.random() < 0.6:
+            end, after = choice(("crash", "power cut")), (0, choice((1, 5, 20)))
     return Start(
         config=config,
         channel_batches=choice((1, 1, 2, 8)),
@@ -166,11 +175,11 @@ def drawn_start(draw: random.Random, scenario: Scenario, number: int) -> Start:
         writer_weight=choice((1, 1, 4)),
         control_weight=choice((1, 1, 3)),
         end=end,
-        after=(choice((0, 1, 1, 1, 2, 3)), choice((1, 5, 20, 60))) if end != "drain" else (0, draw.randint(1, 200)),
+        after=after,
         crash_call=draw.randint(1, 30),
         cut=choice(CUTS),
         faults=_faults(draw) if faulty else {},
-        bad_reads=frozenset([draw.choice((2, 2, 3, 5))]) if number and draw.random() < 0.25 else frozenset(),
+        bad_reads=bad_reads,
         full=_full(draw) if faulty and draw.random() < 0.3 else (0, 0),
         write_fails=choice((0.2, 0.5)) if draw.random() < 0.12 else 0.0,
         tick_ms=choice((1, 1, 2, 5)),
