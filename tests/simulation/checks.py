@@ -14,7 +14,7 @@ from streamdsl.physical.node import PhysicalSource
 from streamdsl.runtime.job import Job
 from tests.simulation.disk import Directory, SimulatedDisk
 from tests.simulation.endpoints import SimulatedSink, SimulatedSource, SplitLog
-from tests.simulation.family import NEVER, Expected, Family
+from tests.simulation.family import NEVER, Expected, Family, Inputs
 
 #: The end of time: what an input that has ended counts as.
 FOREVER = (1 << 63) - 1
@@ -268,8 +268,13 @@ def check_no_orphans(disk: SimulatedDisk, root: Path, manifests: Mapping[int, Ma
 # What came out ---------------------------------------------------------------------------------------------------------
 
 
-def check_results(family: Family, expected: Mapping[str, Expected], sinks: Mapping[str, SimulatedSink]) -> None:
-    """Every sink keeps its promise."""
+def check_results(family: Family, inputs: Inputs, sinks: Mapping[str, SimulatedSink]) -> None:
+    """Every sink keeps its promise, and every row is accounted for."""
+    expected = family.oracle(inputs)
+    if family.accounts is not None:
+        wrong = family.accounts(inputs, {name: sink.rows() for name, sink in sinks.items()})
+        if wrong is not None:
+            raise Violation("conservation", wrong)
     for name, wanted in expected.items():
         found = sinks[name].rows()
         if wanted.only is not None:

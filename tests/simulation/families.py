@@ -23,6 +23,7 @@ FAMILIES: tuple[tuple[Family, ...], ...] = (
     tuple(arrivals.two_sources(i) for i in range(2)),
     tuple(arrivals.one_key(i) for i in range(1)),
     tuple(timed.windows(i) for i in range(16)),
+    tuple(timed.sleepers(i) for i in range(2)),
     tuple(timed.nested(i) for i in range(2)),
     tuple(timed.two_clocks(i) for i in range(1)),
     tuple(timed.window_processor(i) for i in range(2)),

@@ -87,6 +87,8 @@ class Family:
         Rows may have no time.
     same_keys : bool
         Both sources may have rows of one key.
+    accounts : callable, optional
+        (inputs, rows of each sink) -> what is wrong with them, or None: where what comes out is chance, every row is accounted for.
     counts : callable, optional
         Inputs -> {(operator metric): total} that a run without restarts must show.
     """
@@ -102,6 +104,7 @@ class Family:
     bad_times: bool = False
     same_keys: bool = False
     sources: tuple[str, ...] = ("in",)
+    accounts: Callable[[Inputs, Mapping[str, Sequence[Out]]], str | None] | None = None
     counts: Callable[[Inputs], dict[str, int]] | None = None
     features: frozenset[str] = field(default_factory=frozenset)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from streamdsl import Processor, Topology, col, count, hopping, memory, tumbling
@@ -83,6 +84,44 @@ def windows(variant: int) -> Family:
         external=external,
         counts=lambda inputs: {"null_keys": null_keys(inputs), "late": len(windowed(inputs["in"], size, every, grace)[1])},
         features=frozenset(["windows", *(["update"] if update else []), *(["external"] if external else ["late"])]),
+    )
+
+
+def sleepers(variant: int) -> Family:
+    """Return windows over two sources whose splits fall asleep and wake late: which rows are late is chance, that none is lost is not."""
+    grace = (0, 25)[variant % 2]
+
+    def build() -> Topology:
+        topology = Topology("sleepers")
+        rows = stream(topology, "left").merge(stream(topology, "right")).select("key", "at", "n")
+        result = rows.key_by("key").window(tumbling(40), grace=grace).aggregate(k=count(), total=col("n").sum())
+        result.to(memory("out"))
+        result.output("late").to(memory("late"))
+        return topology
+
+    def accounts(inputs: Inputs, found: Mapping[str, Sequence[Out]]) -> str | None:
+        rows = [row for own in inputs.values() for row in own if row.key is not None]
+        windows, late = found["out"], found["late"]
+        closed = [row[:3] for _, row in windows]
+        if len(set(closed)) < len(closed):
+            return f"a window closed twice: {sorted(closed)}"
+        if Counter(row for _, row in late) - Counter((row.key, row.at, row.n) for row in rows):
+            return "a late row is none of the input, or came twice"
+        held = sum(row[3] for _, row in windows), sum(row[4] for _, row in windows)
+        if (held[0] + len(late), held[1] + sum(row[2] for _, row in late)) != (len(rows), sum(row.n for row in rows)):
+            return f"windows hold {held[0]} rows, {len(late)} were late, and there were {len(rows)}"
+        return None
+
+    return Family(
+        f"sleepers {variant}",
+        build,
+        lambda inputs: {},
+        late=True,
+        idle=True,
+        same_keys=True,
+        sources=("left", "right"),
+        accounts=accounts,
+        features=frozenset(["windows", "two sources", "sleepers"]),
     )
 
 
