@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from streamdsl.compiler import compile
-from streamdsl.physical.node import PhysicalPlan, PhysicalSink, PhysicalSource
+from streamdsl.physical.node import PhysicalOperator, PhysicalPlan, PhysicalSink, PhysicalSource, Stage
 from tests.simulation import arrivals, timed
 from tests.simulation.family import Family
 
@@ -43,17 +43,19 @@ def _template(kind: int, variant: int, parallelism: int) -> PhysicalPlan:
 def plan_with(kind: int, variant: int, parallelism: int, shards: int, ends: Mapping[str, Any]) -> PhysicalPlan:
     """Return the plan of a topology with the shards, sources and sinks of one run."""
     template = _template(kind, variant, parallelism)
-    stages = []
-    for stage in template.stages:
-        operators = []
-        for operator in stage.operators:
-            if isinstance(operator, PhysicalSource):
-                operator = dataclasses.replace(operator, source=ends[operator.name])
-            elif isinstance(operator, PhysicalSink):
-                operator = dataclasses.replace(operator, sink=ends[operator.name])
+    return dataclasses.replace(template, shards=shards, stages=tuple(_stage_with(stage, ends) for stage in template.stages))
+
+
+def _stage_with(stage: Stage, ends: Mapping[str, Any]) -> Stage:
+    operators: list[PhysicalOperator] = []
+    for operator in stage.operators:
+        if isinstance(operator, PhysicalSource):
+            operators.append(dataclasses.replace(operator, source=ends[operator.name]))
+        elif isinstance(operator, PhysicalSink):
+            operators.append(dataclasses.replace(operator, sink=ends[operator.name]))
+        else:
             operators.append(operator)
-        stages.append(dataclasses.replace(stage, operators=tuple(operators)))
-    return dataclasses.replace(template, shards=shards, stages=tuple(stages))
+    return Stage(stage.id, stage.parallelism, stage.edges, tuple(operators))
 
 
 def sinks_of(kind: int, variant: int) -> list[str]:

@@ -62,7 +62,7 @@ def drawn_scenario(draw: random.Random) -> Scenario:
             str(split): _log(draw, rows, at, family.external, idles, waits)
             for split, at in enumerate(_dealt(draw, rows, splits, family.together))
         }
-    interruptions = draw.choice((0, 1, 1, 1, 2, 2))
+    interruptions = draw.choice((0, 0, 1, 1, 1, 2, 2))
     return Scenario(
         kind,
         variant,
@@ -71,7 +71,7 @@ def drawn_scenario(draw: random.Random) -> Scenario:
         logs,
         bounded=not idles and draw.random() < 0.5,
         idles=idles,
-        shards=draw.choice((4, 4, 4, 12, 12, 12, 128)),
+        shards=draw.choice((4,) * 4 + (12,) * 4 + (128,)),
         ends=tuple(draw.choice(ENDS) for _ in range(interruptions)),
         drains=draw.random() < 0.08,
         faulty=draw.random() < 0.25,

@@ -24,15 +24,13 @@ from tests.simulation.family import drawn_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 #: `make simulate SEEDS=…` takes more, outside of pytest.
-SEEDS, PARTS = 2_000, 4
+SEEDS = 2_000
 
 
-@pytest.mark.parametrize("part", range(PARTS))
-def test_seeds(part):
-    report = run_seeds(range(part * SEEDS // PARTS, (part + 1) * SEEDS // PARTS))
+def test_seeds():
+    report = run_seeds(range(SEEDS))
     assert not report.violations, "\n".join(report.violations)
-    report.seeds *= PARTS  # what 2,000 seeds must meet, so must 500: of the rarest there are a few in each part
-    assert not report.missing
+    assert not report.missing, "the campaign has lost its power"
 
 
 def test_the_same_seed_gives_the_same_trace_byte_for_byte():
