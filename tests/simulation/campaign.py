@@ -7,6 +7,7 @@ the intervals, who is slow, what fails, and how it ends. The same seed gives the
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import hashlib
 import json
@@ -17,7 +18,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,12 +142,7 @@ def run_seeds(seeds: Iterable[int], *, seconds: float = math.inf, most_violation
     """Run seeds in this process; stop after so long, or so many violations."""
     report = Report()
     began, cpu = time.perf_counter(), time.process_time()
-    thresholds = gc.get_threshold()
-    gc.set_threshold(100_000, 50, 50)  # next to nothing of a run is cyclic; looking for it takes a fifth of the time
-    logger = logging.getLogger("streamdsl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # what a run warns of, each of thousands would say again
-    try:
+    with _undisturbed():
         for seed in seeds:
             outcome = run_seed(seed)
             report.seeds += 1
@@ -158,20 +154,32 @@ def run_seeds(seeds: Iterable[int], *, seconds: float = math.inf, most_violation
                     break
             if time.perf_counter() - began > seconds:
                 break
-    finally:
-        logger.setLevel(level)
-        gc.set_threshold(*thresholds)
     report.seconds = time.perf_counter() - began
     report.cpu_seconds = time.process_time() - cpu
     return report
 
 
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let neither the log nor the garbage collector take up the time of thousands of runs; then all is as it was."""
+    thresholds = gc.get_threshold()
+    logger = logging.getLogger("streamdsl")
+    level = logger.level
+    gc.set_threshold(100_000, 50, 50)  # next to nothing of a run is cyclic; looking for it takes a fifth of the time
+    logger.setLevel(logging.ERROR)  # what a run warns of, each of thousands would say again
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        gc.set_threshold(*thresholds)
+
+
 def digest(seeds: Iterable[int]) -> str:
     """Return a hash of the traces of seeds."""
     found = hashlib.sha256()
-    logging.getLogger("streamdsl").setLevel(logging.ERROR)
-    for seed in seeds:
-        found.update(run_seed(seed).text.encode())
+    with _undisturbed():
+        for seed in seeds:
+            found.update(run_seed(seed).text.encode())
     return found.hexdigest()
 
 
