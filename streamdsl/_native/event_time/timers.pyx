@@ -3,6 +3,7 @@ import heapq
 
 from libc.stdint cimport INT64_MAX, uint64_t
 
+from streamdsl._native.includes.checked cimport CHECK, PLANTED
 from streamdsl._native.state.key_table cimport RowHeader
 
 from streamdsl.errors import StateError
@@ -79,7 +80,9 @@ cdef class TimerService:
             entry = timer_key(clock, time, name, key)
             slot = self.table.find(entry, <int>len(entry))
             if slot >= 0:
-                self.table.remove(slot)
+                CHECK(not heap or heap[0][0] >= time, "timers fire in the order of time")
+                if not PLANTED("fired-timer-kept"):
+                    self.table.remove(slot)
                 self.fired += 1
                 self.noted(clock)
                 return key, time, name
@@ -92,6 +95,8 @@ cdef class TimerService:
         cdef RowHeader* header
         cdef int64_t time
         cdef int size
+        if PLANTED("timers-not-restored"):
+            return
         self.heaps = [[], []]
         while slot >= 0:
             header = self.table.header(slot)

@@ -1,5 +1,6 @@
 """Bounded disorder, one generator for each split."""
 from libc.stdint cimport INT64_MIN
+from streamdsl._native.includes.checked cimport PLANTED
 
 
 cdef int64_t generator_scan(WatermarkGenerator* generator, const int64_t* times, int64_t n) noexcept nogil:
@@ -9,7 +10,7 @@ cdef int64_t generator_scan(WatermarkGenerator* generator, const int64_t* times,
         return n
     for i in range(n):
         t = times[i]
-        if t <= generator.watermark and generator.watermark > at_start:
+        if t <= generator.watermark and generator.watermark > at_start and not PLANTED("batch-not-cut"):
             return i
         if t > generator.max_seen:
             generator.max_seen = t

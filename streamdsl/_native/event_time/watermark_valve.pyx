@@ -5,6 +5,8 @@ The valve only remembers; the task reads `watermark`, `all_idle` and `all_ended`
 from libc.stdint cimport INT64_MAX, INT64_MIN
 from libc.stdlib cimport calloc, free
 
+from streamdsl._native.includes.checked cimport PLANTED
+
 
 cdef class WatermarkValve:
     """Inputs are numbered from 0; all start active, at the lowest watermark."""
@@ -40,7 +42,7 @@ cdef class WatermarkValve:
             return
         self.idle[input] = idle
         # One that wakes behind the output stays out of the minimum until it has caught up: time never goes back.
-        self.aligned[input] = not idle and self.watermarks[input] >= self.watermark
+        self.aligned[input] = not idle and (self.watermarks[input] >= self.watermark or PLANTED("woken-input-holds-watermark"))
         self.settle()
 
     cdef void on_end(self, int input) noexcept nogil:
@@ -56,7 +58,7 @@ cdef class WatermarkValve:
         for i in range(self.size):
             if self.ended[i]:
                 continue
-            if self.idle[i]:
+            if self.idle[i] and not PLANTED("idle-input-holds-watermark"):
                 any_idle = True
                 if self.watermarks[i] > idle_high:
                     idle_high = self.watermarks[i]

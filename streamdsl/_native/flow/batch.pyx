@@ -3,6 +3,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from streamdsl._native.includes.atomic cimport atomic_add
+from streamdsl._native.includes.checked cimport CHECK
 from streamdsl._native.includes.short_text cimport copy_text
 
 cdef enum:
@@ -35,10 +36,12 @@ cdef Buffer* buffer_new(int64_t size) except NULL nogil:
 
 cdef void buffer_retain(Buffer* buffer) noexcept nogil:
     if buffer != NULL:
+        CHECK(buffer.refs > 0, "a buffer that is retained is alive")
         atomic_add(&buffer.refs, 1)
 
 
 cdef void buffer_release(Buffer* buffer) noexcept nogil:
+    CHECK(buffer == NULL or buffer.refs > 0, "a buffer is released no more often than retained")
     if buffer != NULL and atomic_add(&buffer.refs, -1) == 0:
         if buffer.release != NULL:
             buffer.release(buffer.owner)
@@ -289,6 +292,42 @@ cdef Batch* batch_concat(Batch** parts, int n_parts) except NULL nogil:
         column_concat(&out.sys[i] if i < SYS_COUNT else &out.columns[i - SYS_COUNT], columns, counts, n_parts)
     free(columns)
     return out
+
+
+cdef bint column_sound(const Column* column, int64_t n) noexcept nogil:
+    cdef int64_t row, size
+    if column.kind == KIND_NONE:
+        return True
+    if column.valid != NULL:
+        for row in range(n):
+            if column.valid[row] > 1:
+                return False
+    if column.kind == KIND_STR:
+        if column.offsets[0] < 0:
+            return False
+        for row in range(n):
+            if column.offsets[row] > column.offsets[row + 1]:
+                return False
+        size = column.offsets[n]
+    else:
+        size = n if column.kind == KIND_BOOL else 8 * n
+    # Foreign memory does not say how large it is.
+    if column.values_buffer == NULL or column.values_buffer.owner != NULL:
+        return True
+    return column.values_buffer.data <= column.values and column.values + size <= column.values_buffer.data + column.values_buffer.size
+
+
+cdef bint batch_sound(const Batch* batch) noexcept nogil:
+    cdef int i
+    if batch.refs <= 0 or batch.n < 0:
+        return False
+    for i in range(SYS_COUNT):
+        if not column_sound(&batch.sys[i], batch.n):
+            return False
+    for i in range(batch.width):
+        if not column_sound(&batch.columns[i], batch.n):
+            return False
+    return True
 
 
 cdef int64_t batch_bytes(Batch* batch) noexcept nogil:

@@ -8,8 +8,9 @@ from cpython.pythread cimport (
 )
 from libc.stdlib cimport free, malloc
 
-from streamdsl._native.flow.batch cimport batch_release
+from streamdsl._native.flow.batch cimport batch_release, batch_sound
 from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
+from streamdsl._native.includes.checked cimport CHECK
 
 
 cdef class Channel:
@@ -36,7 +37,9 @@ cdef class Channel:
         cdef StreamElement* last
         cdef int taken = 1
         cdef bint full = False
+        CHECK(element.kind != RECORDS or batch_sound(element.batch), "columns have n rows, offsets ascend within their buffer")
         PyThread_acquire_lock(<PyThread_type_lock>self.lock, WAIT_LOCK)
+        CHECK(0 <= self.count <= self.capacity and 0 <= self.records <= self.max_records, "a channel's ring keeps its bounds")
         last = &self.ring[(self.head + self.count - 1) % self.capacity]
         if element.kind == RECORDS and self.records >= self.max_records:
             taken = 0
@@ -72,6 +75,7 @@ cdef class Channel:
         if atomic_load(&self.count) == 0:
             return 0
         PyThread_acquire_lock(<PyThread_type_lock>self.lock, WAIT_LOCK)
+        CHECK(0 < self.count <= self.capacity and 0 <= self.head < self.capacity, "a channel's ring keeps its bounds")
         element[0] = self.ring[self.head]
         self.head = (self.head + 1) % self.capacity
         if element.kind == RECORDS:

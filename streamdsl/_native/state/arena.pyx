@@ -5,6 +5,7 @@ one handed out of its class. What is larger goes to malloc, whose realloc can gr
 """
 from libc.stdlib cimport free as c_free, malloc, realloc as c_realloc
 from libc.string cimport memcpy, memset
+from streamdsl._native.includes.checked cimport CHECK
 
 cdef enum:
     SMALL_LIMIT = 128
@@ -101,6 +102,7 @@ cdef class Arena:
             return self.alloc_large(size)
         index = class_of(size)
         rounded = class_size(index)
+        CHECK(size >= 0 and rounded >= size, "a block is as large as was asked")
         self.used += rounded
         block = <char*>self.free_lists[index]
         if block != NULL:
@@ -133,6 +135,7 @@ cdef class Arena:
             self.free_large(block, size)
             return
         index = class_of(size)
+        CHECK(size >= 0 and self.used >= class_size(index), "no more is freed than was handed out")
         self.used -= class_size(index)
         (<void**>block)[0] = self.free_lists[index]
         self.free_lists[index] = block

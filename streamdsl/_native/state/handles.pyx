@@ -5,6 +5,7 @@ from cpython.long cimport PyLong_CheckExact
 from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport INT64_MAX, int64_t
 
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.serdes.codec cimport encode
 from streamdsl._native.state.state_field cimport (
     DEFAULT_TTL, NO_TTL, STATE_LIST, STATE_MAP, STATE_VALUE, Elements, Entries, LateCell, cell_clear, cell_put,
@@ -126,7 +127,7 @@ cdef class ValueState(Handle):
         cdef Cell* cell
         value = kept(self.spec, self.spec.type, value)
         cell = self.cell(True)
-        cell_put(cell, value, self.scope.deadline(self.spec, ttl))
+        cell_put(cell, value, cell.deadline if cell.value != NULL and PLANTED("ttl-not-refreshed") else self.scope.deadline(self.spec, ttl))
         return 0
 
     def get(self, default=None):

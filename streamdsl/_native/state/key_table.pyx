@@ -11,6 +11,7 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
+from streamdsl._native.includes.checked cimport CHECK, PLANTED
 from streamdsl._native.state.key_hash cimport hash_bytes, huge_alloc, prefetch, same_bytes
 from streamdsl._native.state.murmur2 cimport shard_of
 from streamdsl._native.state.write_stream cimport (
@@ -259,10 +260,11 @@ cdef class KeyTable:
         cdef RowHeader* header = self.header(slot)
         cdef char* row = self.row(slot)
         cdef int i
+        CHECK(slot < self.used and header.flags & ROW_LIVE != 0, "a row that is removed is live")
         if header.flags & self.pending_bit:
             self.serialise(slot)
             self.flush_scratch(1)
-        if header.flags & ROW_STORED:
+        if header.flags & ROW_STORED and not PLANTED("delete-missing"):
             entry_open(&self.deletes, ENTRY_DELETE, header.shard, self.id, header.key, header.key_size)
             self.n_deletes += 1
         for i in range(self.n_fields):
@@ -298,7 +300,10 @@ cdef class KeyTable:
     # -- barriers
 
     cdef int touch_clean(self, int64_t slot) except -1 nogil:
-        if self.header(slot).flags & self.pending_bit:
+        CHECK(slot < self.used and self.header(slot).flags & ROW_LIVE != 0, "a row that is touched is live")
+        if PLANTED("dirty-mark-missed"):
+            return 0
+        if self.header(slot).flags & self.pending_bit and not PLANTED("pending-row-not-copied"):
             self.serialise(slot)
             self.flush_scratch(1)
         return self.mark_dirty(slot)
@@ -320,6 +325,7 @@ cdef class KeyTable:
         cdef int64_t* rows = self.pending
         cdef int64_t capacity = self.pending_capacity
         cdef uint8_t bit = self.pending_bit
+        CHECK(self.pending_at == self.n_pending or PLANTED("second-barrier-forgets-pending"), "nothing is pending when a barrier begins")
         if self.n_deletes > 0:
             self.stream.append(self.deletes.data, self.deletes.used, self.n_deletes)
             self.deletes.used = 0
@@ -367,6 +373,7 @@ cdef class KeyTable:
         cdef uint16_t field_id
         cdef uint32_t field_size
         cdef bint done = False
+        CHECK(header.flags & ROW_LIVE != 0, "a row that is written is live")
         entry = entry_open(&self.scratch, ENTRY_PUT, header.shard, self.id, header.key, header.key_size)
         try:
             for i in range(self.n_fields):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from streamdsl._native.includes.faults import fault, planted
 from streamdsl._native.state.backend import CheckpointFiles, StateBackend, open_backend
 from streamdsl._native.state.store import RowLoader, StateStore
 from streamdsl.errors import StateError
@@ -88,6 +89,7 @@ def load_store(
         entry, targets = parts[0]
         if entry.backend == kind and set(entry.shards) == owned and entry.description == description:
             backend = open_backend(kind, live, checkpoint.files(entry))
+            fault("FP27")
             try:
                 rows = _loader(store, match, entry, targets, stored=True).load(backend.scan(b""))
             except BaseException:
@@ -100,7 +102,8 @@ def load_store(
         source = open_backend(entry.backend, scratch, checkpoint.files(entry))
         try:
             loader = _loader(store, match, entry, targets, stored=False)
-            for shard in sorted(owned.intersection(entry.shards)):
+            for shard in sorted(owned.intersection(entry.shards))[planted("shard-lost") :]:
+                fault("FP34")
                 rows += loader.load(source.scan(shard.to_bytes(2, "big")))
         finally:
             source.close()

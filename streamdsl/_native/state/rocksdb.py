@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rocksdict import BlockBasedOptions, Cache, Checkpoint, DBCompressionType, Options, Rdict, ReadOptions, WriteBatch, WriteOptions
 
+from streamdsl._native.includes.faults import fault
 from streamdsl._native.state.backend import CheckpointFiles, CheckpointTarget
 from streamdsl.errors import StateError
 
@@ -125,7 +126,9 @@ class RocksDBBackend:
         if target.path is None:
             raise StateError("RocksDB checkpoints need a directory", remedy='use state_backend="memory" without one')
         with _errors("a checkpoint of the database cannot be made"):
+            fault("FP04")
             self._open.flush(True)
+            fault("FP06")
             Checkpoint(self._open).create_checkpoint(str(target.path))
             _restrict(self._directory)
 

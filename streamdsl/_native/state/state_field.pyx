@@ -8,6 +8,7 @@ cimport cython
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
 
+from streamdsl._native.includes.checked cimport FAULT
 from streamdsl._native.serdes.codec cimport codec_free, codec_init, decode_buffer, encode_into, put_dict_head, put_raw
 from streamdsl._native.state.write_stream cimport bytes_append
 
@@ -309,6 +310,7 @@ cdef class Scope:
             for i in range(self.field.n_cells):
                 spec = <StateSpec>self.field.inline_specs[i]
                 if cells[i].value != NULL and self.sweep_cell(spec, &cells[i], False):
+                    FAULT("FP40")
                     self.table.touch(slot)
                     self.sweep_cell(spec, &cells[i], True)
             slot += 1

@@ -8,6 +8,7 @@ and must append dirty ones to the stream first.
 """
 cimport cython
 from libc.stdlib cimport free, malloc, realloc
+from streamdsl._native.includes.checked cimport PLANTED
 
 from streamdsl.errors import InternalError, StateError
 
@@ -71,10 +72,13 @@ cdef class StateStore:
 
     cdef int begin(self, int64_t checkpoint_id) except -1 nogil:
         cdef int i
-        while not self.drain(4096):
+        while not PLANTED("second-barrier-forgets-pending") and not self.drain(4096):
             pass
+        if PLANTED("mark-before-rows"):
+            self.stream.mark(checkpoint_id)
         for i in range(self.n_tables):
-            (<KeyTable>self.table_refs[i]).begin()
+            if not PLANTED("offsets-without-state"):
+                (<KeyTable>self.table_refs[i]).begin()
         self.barrier = checkpoint_id
         return 0
 
@@ -86,7 +90,8 @@ cdef class StateStore:
             max_rows -= (<KeyTable>self.table_refs[i]).drain(max_rows)
             if (<KeyTable>self.table_refs[i]).pending_at < (<KeyTable>self.table_refs[i]).n_pending:
                 return 0
-        self.stream.mark(self.barrier)
+        if not PLANTED("mark-before-rows"):
+            self.stream.mark(self.barrier)
         self.barrier = -1
         return 1
 
