@@ -2,7 +2,8 @@
 from libc.stdint cimport INT64_MAX
 
 from streamdsl._native.flow.arrow cimport wrap_batch
-from streamdsl._native.flow.batch cimport batch_release, batch_retain
+from streamdsl._native.flow.batch cimport batch_release, batch_retain, batch_sound
+from streamdsl._native.includes.checked cimport CHECK
 
 
 cdef class Operator:
@@ -35,6 +36,7 @@ cdef class Operator:
 
     cdef int emit(self, Batch* batch) except -1 nogil:
         cdef int result = 0
+        CHECK(batch_sound(batch), "columns have n rows, offsets ascend within their buffer")
         try:
             if batch.n > 0:
                 result = self.next.process(batch)

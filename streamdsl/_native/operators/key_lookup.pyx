@@ -8,6 +8,7 @@ from streamdsl._native.flow.batch cimport (
     batch_share, batch_take, column_alloc, column_clear, column_share, i64, strings_append, strings_finish,
     strings_init,
 )
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.state.key_table cimport RowHeader
 
 from streamdsl.errors import InternalError, StateError
@@ -209,7 +210,7 @@ cdef class KeyLookup(Operator):
                 row += 1
             with gil:
                 self._warn_null_key(i64(&batch.sys[SYS_TIME])[row])
-        self.null_keys += batch.n - n
+        self.null_keys += n if PLANTED("null-keys-miscounted") else batch.n - n
         rows = <int32_t*>malloc((batch.n + 1) * sizeof(int32_t))
         if rows == NULL:
             with gil:
@@ -248,6 +249,8 @@ cdef class KeyLookup(Operator):
         for shard, reached in state.items():
             if not 0 <= int(shard) < self.table.shards:
                 raise InternalError(f"{self.name}: the checkpoint has a watermark of shard {shard}")
+            if PLANTED("shard-watermark-not-restored"):
+                continue
             self.shard_watermarks[<int>int(shard)] = reached
             self.latest_shard = max(self.latest_shard, <int64_t>reached)
 

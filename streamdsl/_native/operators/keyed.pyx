@@ -5,6 +5,7 @@ from libc.string cimport memcpy
 from streamdsl._native.flow.batch cimport (
     SYS_SLOT, batch_release, batch_share, batch_take, column_clear, column_share, i64,
 )
+from streamdsl._native.includes.checked cimport CHECK
 from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.cell cimport ByteReader, damaged_state, read_bytes
 from streamdsl._native.operators.rolling cimport Ring
@@ -120,6 +121,7 @@ cdef class KeyedOperator(Operator):
         cdef int64_t i, offset = field.offset
         self.reserve(batch.n)
         for i in range(batch.n):
+            CHECK(0 <= slots[i] < self.lookup.table.used, "a slot is one of the table's")
             self.lookup.table.touch(slots[i])
             self.states[i] = self.lookup.table.row(slots[i]) + offset
         return 0

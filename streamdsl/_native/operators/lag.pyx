@@ -3,6 +3,7 @@ from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 
 from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_STR, strings_append_eights, strings_append_null
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.includes.short_text cimport Words, copy_eights, words_of
 from streamdsl._native.operators.accumulators cimport EMIT_THEN_ADD, ADD_THEN_EMIT, Accumulator, RunMode
 from streamdsl._native.operators.cell cimport (
@@ -123,7 +124,7 @@ cdef class LagAccumulator(Accumulator):
         bytes_append(out, &present, 1)
         if cells != NULL:
             for i in range(self.n):
-                cell_write(cells + ((<int64_t*>state)[0] + i) % self.n, self.argument_kind, out)
+                cell_write(cells + (i if PLANTED("lag-not-rotated") else ((<int64_t*>state)[0] + i) % self.n), self.argument_kind, out)
         return 0
 
     cdef int read(self, char* state, ByteReader* source) except -1 nogil:
@@ -137,4 +138,6 @@ cdef class LagAccumulator(Accumulator):
             (<Cell**>(state + 8))[0] = cells
         for i in range(self.n):
             cell_read(cells + i, self.argument_kind, source, self.arena)
+        if PLANTED("lag-not-restored"):
+            self.clear(state)
         return 0

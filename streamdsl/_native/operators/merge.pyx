@@ -9,6 +9,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from streamdsl._native.flow.batch cimport (
     KIND_NONE, SYS_ORDINAL, batch_concat, batch_release, batch_retain, batch_take, i64,
 )
+from streamdsl._native.includes.checked cimport PLANTED
 
 
 cdef class MergePort(Operator):
@@ -124,7 +125,7 @@ cdef class MergeOperator(Operator):
         for i in range(n):
             batch_release(parts[i])
         free(parts)
-        if all_rows.sys[SYS_ORDINAL].kind == KIND_NONE:
+        if all_rows.sys[SYS_ORDINAL].kind == KIND_NONE or PLANTED("merge-order-lost"):
             return all_rows
         rows = <int32_t*>malloc(2 * all_rows.n * sizeof(int32_t))
         if rows == NULL:

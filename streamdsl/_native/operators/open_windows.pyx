@@ -7,6 +7,7 @@ from libc.stdint cimport int32_t, uint64_t
 from libc.stdlib cimport free, qsort, realloc
 from libc.string cimport memcmp, memcpy
 
+from streamdsl._native.includes.checked cimport CHECK
 from streamdsl._native.windows.assign cimport window_end, window_is_open
 
 from streamdsl.errors import StateError
@@ -136,6 +137,8 @@ cdef class OpenWindows:
     cdef void pop(self) noexcept nogil:
         cdef WindowEntry last
         cdef int64_t at = 0, child = 1
+        CHECK(self.n > 0, "a window that closes was open")
+        CHECK(self.n < 2 or self.heap[0].start <= self.heap[1].start, "the first window to close stands first in the heap")
         self.n -= 1
         last = self.heap[self.n]
         while child < self.n:

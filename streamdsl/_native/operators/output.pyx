@@ -10,6 +10,7 @@ from streamdsl._native.flow.batch cimport (
     SYS_KEY, Batch, Column, batch_release, batch_retain, batch_take,
 )
 from streamdsl._native.flow.channel cimport RECORDS, STATUS, WATERMARK, Channel
+from streamdsl._native.includes.checked cimport CHECK
 from streamdsl._native.state.murmur2 cimport shard_of
 
 
@@ -39,6 +40,7 @@ cdef class Output(Operator):
         free(self.rows)
 
     cdef int send(self, int target, StreamElement* element) except -1 nogil:
+        CHECK(0 <= target < self.targets, "rows go to a task that exists")
         if self.n_waiting == 0 and (<Channel>self.refs[target]).offer(element):
             return 0
         if self.n_waiting == self.waiting_capacity:

@@ -6,6 +6,7 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t
 from streamdsl._native.event_time.clock cimport Clock
 from streamdsl._native.event_time.timers cimport CLOCK_EVENT, CLOCK_PROCESSING, TimerService
 from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, Batch, i64
+from streamdsl._native.includes.checked cimport FAULT
 from streamdsl._native.includes.clock cimport wall_ms
 from streamdsl._native.operators.arrow_rows cimport ArrowRows
 from streamdsl._native.operators.key_lookup cimport KeyLookup
@@ -249,6 +250,7 @@ cdef class ProcessOperator(UserCodeOperator):
                         result = None
                 except Exception as error:   # whatever user code raises
                     self.refuse(error, f"on_timer({name!r}, {time})", None, slot, time)
+                FAULT("FP36")
                 if self.main.n >= FLUSH_ROWS:
                     self.flush(NULL)
         finally:

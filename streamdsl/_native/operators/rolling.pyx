@@ -6,6 +6,7 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from streamdsl._native.includes.checked cimport CHECK, PLANTED
 from streamdsl._native.operators.accumulators cimport Accumulator
 from streamdsl._native.operators.cell cimport (
     Cell, Results, cell_assign, cell_free, cell_load, cell_read, cell_write, damaged_state, kind_number, read_i64,
@@ -228,6 +229,7 @@ cdef class RollingFrame:
             self.resize(ring, 2 * ring.capacity if ring.capacity > 0 else FIRST_CAPACITY)
         if ring.count > 0 and time_at(ring, ring.count - 1, self.stride) > time:
             ring.unsorted = 1
+        CHECK(ring.count < ring.capacity, "a ring has room for the entry that is added")
         entry = entry_at(ring, ring.count, self.stride)
         memset(entry, 0, self.stride)
         (<int64_t*>entry)[0] = time
@@ -325,6 +327,8 @@ cdef class RollingFrame:
             last = time
             for k in range(self.n_cells):
                 cell_read(<Cell*>(entry + 8) + k, self.cell_kinds[k], source, self.arena)
+        if PLANTED("rolling-not-restored"):
+            self.clear(ring)
         return 0
 
 

@@ -15,6 +15,7 @@ from streamdsl._native.flow.batch cimport (
     column_drop_valid, column_share, i64,
 )
 from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
+from streamdsl._native.includes.checked cimport FAULT, PLANTED
 from streamdsl._native.operators.base cimport Operator
 from streamdsl._native.task.task cimport references
 
@@ -61,12 +62,13 @@ cdef class Split:
         """Return where reading goes on, and how far time has come."""
         position = self.position
         if self.chunk is not None:
-            position = self.reader.position(self.chunk, self.at)
+            position = self.reader.position(self.chunk, self.rows.n if PLANTED("offset-ahead") else self.at)
         return {
             "position": position,
             "ended": self.ended,
             "max_seen": None if self.generator.max_seen == INT64_MIN else self.generator.max_seen,
-            "watermark": None if self.generator.watermark == INT64_MIN else self.generator.watermark,
+            "watermark": None if self.generator.watermark == INT64_MIN or PLANTED("watermark-not-in-snapshot")
+            else self.generator.watermark,
         }
 
 
@@ -113,6 +115,7 @@ cdef class SourceTask(Task):
         cdef int chosen, _
         if checkpoint_id:
             atomic_store(&self.requested, 0)
+            FAULT("FP01")
             self.take_snapshot(checkpoint_id)
             return 1
         if self.ended or atomic_load(&self.paused):
@@ -352,6 +355,9 @@ cdef class SourceTask(Task):
                 self.handle_rejected(split, split.at)
         batch.read_ns = self.clock.now_ns()
         try:
+            if PLANTED("late-test-after-batch"):
+                self.valve.on_watermark(split.index, split.generator.watermark)
+                self.pass_on_time()
             if batch.n > 0:
                 self.on_records(0, batch)
         finally:

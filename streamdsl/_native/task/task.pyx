@@ -9,13 +9,15 @@ from libc.stdlib cimport calloc, free
 from streamdsl._native.flow.batch cimport batch_release
 from streamdsl._native.flow.channel cimport BARRIER, END, RECORDS, STATUS, WATERMARK
 from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
+from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, FAULT, PLANTED
 from streamdsl._native.operators.merge cimport MergeOperator
 from streamdsl._native.operators.output cimport Output
 from streamdsl._native.operators.sink cimport SinkOperator
 from streamdsl._native.snapshot.barrier_aligner cimport ALIGN_ABANDON, ALIGN_COMPLETE, ALIGN_STALE
 
 cdef enum:
-    DRAIN_ROWS = 512
+    DRAIN_ROWS = 512         # rows of pending state written in one step
+    FEW_ROWS = 3             # the same in the checked build: even a small state is pending for a while
 
 
 cdef void** references(list items) except? NULL:
@@ -42,7 +44,7 @@ cdef class Task:
         self.owned_shards = chain.owned_shards
         self.gate = gate
         self.watermark = INT64_MIN
-        self.drain_rows = DRAIN_ROWS
+        self.drain_rows = FEW_ROWS if CHECKED_BUILD else DRAIN_ROWS
         distinct = list({id_of(head): head for head in chain.heads}.values())
         self.keep = [chain.heads, distinct, chain.outputs, chain.merges, chain.sinks, chain.timed]
         self.heads = references(chain.heads)
@@ -136,10 +138,14 @@ cdef class Task:
             elif verdict != ALIGN_STALE:
                 if verdict == ALIGN_ABANDON:
                     self.gate.unblock_all()
-                self.gate.block(input)
+                if not PLANTED("no-alignment"):
+                    self.gate.block(input)
+                FAULT("FP02")
         elif element.kind == END:
             self.valve.on_end(input)
             self.pass_on_time()
+            if PLANTED("end-unblocks"):
+                self.gate.unblock_all()
             if self.valve.all_ended:
                 self.end()
         return 1
@@ -155,6 +161,7 @@ cdef class Task:
     cdef int pass_on_time(self) except -1 nogil:
         """Tell the chain what has changed of watermark and idleness; rows made on the way leave before the watermark."""
         cdef int i
+        CHECK(self.valve.watermark >= self.watermark or self.watermark == INT64_MIN, "a watermark never goes back")
         if self.valve.watermark > self.watermark:
             self.watermark = self.valve.watermark
             for i in range(self.n_heads):
@@ -183,6 +190,7 @@ cdef class Task:
             (<SinkOperator>self.sinks[i]).hand_over()
         with gil:
             self._snapshot(checkpoint_id)
+        FAULT("FP03")
         for i in range(self.n_outputs):
             (<Output>self.outputs[i]).broadcast(BARRIER, checkpoint_id)
         return 0
