@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from streamdsl._native.includes.faults import fault, planted
 from streamdsl.checkpoint.manifest import FileEntry, Manifest
 from streamdsl.checkpoint.pending import PendingCheckpoint, StoreOwner
 from streamdsl.checkpoint.storage import CheckpointStorage
@@ -97,7 +98,7 @@ class Coordinator:
         self._completed = sorted(completed)
         # Every id that was ever begun has left a trace: none is used twice.
         try:
-            self._next_id = max([*storage.ids(), *completed, 0]) + 1
+            self._next_id = max([*([] if planted("id-used-again") else storage.ids()), *completed, 0]) + 1
         except OSError as error:
             raise StateError(f"the checkpoints cannot be listed: {error}", remedy="check the permissions of the state directory") from error
         self._pending: PendingCheckpoint | None = None
@@ -158,7 +159,7 @@ class Coordinator:
 
     def store_written(self, now: int, store: str, checkpoint_id: int, files: tuple[FileEntry, ...]) -> None:
         """A store's writer has made its files durable."""
-        if self._pending is not None and self._pending.id == checkpoint_id:
+        if self._pending is not None and (self._pending.id == checkpoint_id or planted("abandoned-store-counts")):
             if store not in self._stores:
                 raise InternalError(f"store {store!r} is not one of this job's")
             self._pending.store_written(store, files)
@@ -194,6 +195,8 @@ class Coordinator:
         if pending is None or not pending.complete:
             return
         try:
+            if pending.finished:
+                fault("FP31")
             manifest = pending.manifest(self.job, self.shards)
             self._storage.publish(pending.id, manifest.encode())
         except (StateError, OSError) as error:
@@ -210,9 +213,11 @@ class Coordinator:
         """Remove checkpoints that are too old, and what failed ones left. A failure here costs disk, nothing else."""
         keep = set(self._completed[-max(1, self.settings.retained) :])
         newest = self._completed[-1]
+        if planted("retention-removes-newest"):
+            keep.discard(newest)
         try:
             for checkpoint_id in self._storage.ids():
-                if checkpoint_id < newest and checkpoint_id not in keep:
+                if checkpoint_id <= newest and checkpoint_id not in keep:
                     self._storage.remove(checkpoint_id)
         except (StateError, OSError) as error:
             _log.warning("an old checkpoint cannot be removed, will be tried again: %s", error)

@@ -11,6 +11,8 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from streamdsl._native.includes.faults import fault, planted
+
 __all__ = ["FileSystem"]
 
 CHUNK_BYTES = 1 << 20
@@ -33,7 +35,10 @@ class FileSystem:
                 view = memoryview(chunk)
                 while view:
                     view = view[os.write(descriptor, view) :]
-            os.fsync(descriptor)
+                fault("FP07")
+            fault("FP08")
+            if not planted("manifest-not-synced"):
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
@@ -48,6 +53,7 @@ class FileSystem:
 
     def sync_directory(self, path: Path) -> None:
         """Make the directory's entries durable."""
+        fault("FP09")
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from streamdsl._native.includes.faults import fault
 from streamdsl.checkpoint.filesystem import FileSystem
 from streamdsl.checkpoint.manifest import Manifest
 from streamdsl.checkpoint.recovery import Checkpoint, find_checkpoint
@@ -74,6 +75,7 @@ def write_savepoint(storage: CheckpointStorage, manifest: Manifest, path: Path, 
 
 def _copy(storage: CheckpointStorage, manifest: Manifest, copies: DirectoryStorage) -> None:
     copies.begin(manifest.checkpoint_id)
+    fault("FP33")
     for store in manifest.stores:
         target = copies.target(manifest.checkpoint_id, store.name)
         assert target is not None

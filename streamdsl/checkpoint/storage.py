@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from streamdsl._native.includes.faults import fault, planted
 from streamdsl.checkpoint.filesystem import FileSystem
 from streamdsl.checkpoint.manifest import MAX_BYTES, FileEntry, StoreEntry, blake2b
 from streamdsl.checkpoint.names import check_file_name, check_store_name
@@ -194,7 +195,8 @@ class DirectoryStorage(CheckpointStorage):
     def begin(self, checkpoint_id: int) -> None:
         """See `CheckpointStorage.begin`."""
         self.filesystem.make_directory(self._place(checkpoint_id))
-        self.filesystem.sync_directory(self.root)
+        if not planted("checkpoint-directory-not-synced"):
+            self.filesystem.sync_directory(self.root)
         with self._lock:
             self._open[checkpoint_id] = 0
 
@@ -229,11 +231,16 @@ class DirectoryStorage(CheckpointStorage):
         place = self._place(checkpoint_id)
         temporary = place / (MANIFEST + ".tmp")
         self.filesystem.remove_file(temporary)
+        fault("FP10")
         self.filesystem.write_new(temporary, [manifest])
         # The stores' directories first: the manifest must not become visible before what it names.
-        self.filesystem.sync_directory(place)
+        if not planted("names-not-synced-before-manifest"):
+            self.filesystem.sync_directory(place)
+        fault("FP11")
         self.filesystem.rename(temporary, place / MANIFEST)
-        self.filesystem.sync_directory(place)
+        fault("FP12")
+        if not planted("rename-not-synced"):
+            self.filesystem.sync_directory(place)
         with self._lock:
             self._open.pop(checkpoint_id, None)
 
@@ -275,6 +282,7 @@ class DirectoryStorage(CheckpointStorage):
         place = self._place(checkpoint_id)
         if self._is_ours(place):
             self._remove_manifest(place)
+            fault("FP21")
             self.filesystem.remove_tree(place)
         else:
             self.filesystem.remove_file(place)
@@ -313,6 +321,7 @@ class DirectoryStorage(CheckpointStorage):
             self.filesystem.make_directory(directory)
             for name in names:
                 parts = (str(checkpoint_id), check_store_name(store), check_file_name(name))
+                fault("FP26")
                 if self._links and name.endswith(_IMMUTABLE) and self._is_private(parts):
                     self.filesystem.link(self.root, parts, directory / name)
                 else:
@@ -339,7 +348,8 @@ class DirectoryStorage(CheckpointStorage):
             identity = (name, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
             entry = known.get(identity) if name.endswith(_IMMUTABLE) else None
             if entry is None:
-                self._sync(path / name, identity)
+                if not planted("store-files-not-synced"):
+                    self._sync(path / name, identity)
                 digest = blake2b()
                 for chunk in self.filesystem.read(path, (name,)):
                     digest.update(chunk)

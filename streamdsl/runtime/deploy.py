@@ -12,6 +12,7 @@ import pyarrow as pa
 from streamdsl._native.event_time.clock import Clock
 from streamdsl._native.flow.channel import Channel
 from streamdsl._native.flow.input_gate import InputGate
+from streamdsl._native.includes.faults import planted
 from streamdsl._native.operators.base import Operator
 from streamdsl._native.operators.discard import Discard
 from streamdsl._native.operators.fork import Fork
@@ -109,6 +110,8 @@ class _TaskBuilder:
         self.plan, self.stage, self.index, self.channels, self.environment = plan, stage, index, channels, environment
         self.id = f"{stage.id}.{index}"
         owned = [shard for shard in range(plan.shards) if shard % stage.parallelism == index]
+        if planted("shard-owned-twice"):
+            owned = [shard for shard in range(plan.shards) if shard % stage.parallelism >= index]
         self.chain = Chain(plan.shards, owned, lambda: environment.new_store(self.id, owned, plan.shards), environment.clock)
         self.merges_inside = any(isinstance(op, node.PhysicalMerge) and op.inputs[0].operator >= 0 for op in stage.operators)
         self.ports: dict[int, list[MergePort]] = {}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from streamdsl._native.event_time.clock import Clock
+from streamdsl._native.includes.faults import fault, planted
 from streamdsl._native.task.task import Task
 from streamdsl.checkpoint.coordinator import Coordinator, Settings
 from streamdsl.checkpoint.manifest import Manifest
@@ -119,6 +120,7 @@ class Job:
             with _as_damage(restored):
                 self._deployment = deploy(self.plan, environment)
                 self._load(restored)
+                fault("FP28")
             self.coordinator = Coordinator(
                 self.plan.name,
                 self.plan.shards,
@@ -232,6 +234,10 @@ class Job:
         self.coordinator.check_timeout(now)
         if self.phase is Phase.RUNNING and len(self._ended_tasks) == len(self.tasks):
             self.phase = Phase.FINISHING
+            fault("FP30")
+            if planted("tail-not-committed"):
+                self._end(None)
+                return True
         if self.phase in (Phase.STOPPING, Phase.FINISHING):
             if self._final_id is None and self.coordinator.may_trigger():
                 self._final_id = self._trigger(now, finished=self.phase is Phase.FINISHING)
@@ -313,6 +319,7 @@ class Job:
         for task in self.tasks:
             task.commit(manifest.checkpoint_id)
         if manifest.finished:
+            fault("FP32")
             self.finished = True
         if self.phase in (Phase.STOPPING, Phase.FINISHING) and manifest.checkpoint_id == self._final_id:
             self._end(None)

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamdsl._native.event_time.clock import Clock
+from streamdsl._native.includes.faults import fault
 from streamdsl.errors import DataError
 from streamdsl.physical.node import PhysicalSource
 
@@ -37,6 +38,7 @@ class RejectPolicy:
 
     def __call__(self, rejected: Any) -> None:
         if self.errors == "dead_letter":
+            fault("FP37")
             self.task.dead_letter(self._row(rejected), self.target)
         elif self.errors == "skip":
             self.skipped += 1

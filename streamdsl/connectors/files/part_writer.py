@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 import pyarrow as pa
 
+from streamdsl._native.includes.faults import planted
 from streamdsl.connectors.base import Json, SinkWriter
 from streamdsl.connectors.files.text_writer import REMEDY, fsync_directory
 from streamdsl.errors import ConnectorError
@@ -50,7 +51,7 @@ class PartWriter(SinkWriter):
         """Remove the parts of checkpoints that never completed, and what was being written."""
         for name in os.listdir(self._directory):
             match = _PART.fullmatch(name)
-            if (match and int(match[1]) > checkpoint) or _TEMPORARY.fullmatch(name):
+            if (match and int(match[1]) > checkpoint and not planted("uncommitted-parts-kept")) or _TEMPORARY.fullmatch(name):
                 os.unlink(os.path.join(self._directory, name))
 
     def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:

@@ -11,6 +11,7 @@ from typing import Final, cast
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
+from streamdsl._native.includes.faults import planted
 from streamdsl._native.serdes.json_writer import json_lines
 from streamdsl.connectors.base import Json, SinkWriter
 from streamdsl.errors import ConnectorError
@@ -65,6 +66,8 @@ class TextWriter(SinkWriter):
                 f"{self._path} was changed: it is {found.st_size} bytes long, the checkpoint wrote {length}",
                 remedy="restore the file as it was, or start with an empty state directory",
             )
+        if planted("output-not-truncated"):
+            length = found.st_size
         os.ftruncate(self._fd, length)
         os.lseek(self._fd, length, os.SEEK_SET)
 
