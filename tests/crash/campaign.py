@@ -64,6 +64,7 @@ class Round(ABC):
         self.state = directory / "state"
         self._chance = chance
         self._log = (directory / "log.txt").open("ab")
+        self.environment: dict[str, str] = {}
 
     @abstractmethod
     def command(self, parallelism: int) -> list[str]:
@@ -73,9 +74,11 @@ class Round(ABC):
     def wrong(self) -> str:
         """Return what is wrong with what the job wrote, or nothing."""
 
-    def start(self) -> subprocess.Popen[bytes]:
-        arguments = [sys.executable, *self.command(self._chance.randint(1, 3))]
-        return subprocess.Popen(arguments, start_new_session=True, stdout=self._log, stderr=self._log)
+    def start(self, parallelism: int | None = None) -> subprocess.Popen[bytes]:
+        arguments = [sys.executable, *self.command(parallelism or self._chance.randint(1, 3))]
+        return subprocess.Popen(
+            arguments, start_new_session=True, stdout=self._log, stderr=self._log, env={**os.environ, **self.environment}
+        )
 
     def checkpoints(self) -> tuple[set[str], set[str]]:
         """Return the checkpoints that exist, and those that were begun and are not complete."""
@@ -149,17 +152,30 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def campaign(kills: int, seed: int, directory: pathlib.Path, transactions: int = 30_000, rate: int = 5_000) -> Report:
-    """Kill the example so often."""
+def campaign(
+    kills: int, seed: int, directory: pathlib.Path, transactions: int = 30_000, rate: int = 5_000, *, until_violation: bool = False
+) -> Report:
+    """Kill the example so often; `until_violation`: or until something is wrong."""
     sample = data.generate(directory / "data", transactions, transactions // 10, seed)
-    return rounds(kills, seed, directory, lambda place, chance: FraudRound(place, chance, sample, rate))
+
+    def make(place: pathlib.Path, chance: random.Random) -> Round:
+        return FraudRound(place, chance, sample, rate)
+
+    return rounds(kills, seed, directory, make, until_violation=until_violation)
 
 
-def rounds(kills: int, seed: int, directory: pathlib.Path, make: Callable[[pathlib.Path, random.Random], Round]) -> Report:
+def rounds(
+    kills: int,
+    seed: int,
+    directory: pathlib.Path,
+    make: Callable[[pathlib.Path, random.Random], Round],
+    *,
+    until_violation: bool = False,
+) -> Report:
     """Kill so often, in as many rounds as that takes."""
     report = Report(seed)
     chance = random.Random(seed)
-    while report.kills < kills:
+    while report.kills < kills and not (until_violation and report.violations):
         report.rounds += 1
         place = directory / f"round-{report.rounds}"
         place.mkdir()
