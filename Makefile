@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 NATIVE := $(shell find streamdsl/_native -name '*.pyx' -o -name '*.pxd')
 BUILT := $(VENV)/.built
 
-.PHONY: demo demo-crash test lint crash corrupt simulate bench wheel check-wheel clean
+.PHONY: demo demo-crash test lint crash corrupt simulate checked asan faults power bench wheel check-wheel clean
 
 demo: $(BUILT)
 	$(BIN)/python examples/fraud/topology.py --rate 20000
@@ -37,6 +37,47 @@ corrupt: $(BUILT)
 
 simulate: $(BUILT)
 	$(BIN)/python -m tests.simulation.campaign $(if $(SEED),--seeds $(SEED) --trace,--seeds 0..$(SEEDS) --jobs $(JOBS) --json)
+
+# Two more builds of the same sources, each in a copy of the project of its own; nothing of one is ever imported by another.
+CHECKED := build/checked
+SANITIZED := build/sanitized
+PYTHON_HERE := $(CURDIR)/$(BIN)/python
+# What runs in minutes under AddressSanitizer, and does not start processes.
+SANITIZED_TESTS ?= tests/native tests/state tests/processor tests/semantics tests/aggregates tests/dsl tests/simulation tests/connectors
+HITS ?= 20
+
+$(CHECKED)/.built: $(STAMP) setup.py $(NATIVE)
+	@$(PYTHON_HERE) tests/power/tree.py $(CHECKED)
+	@echo "streamdsl: building the checked modules"
+	@cd $(CHECKED) && STREAMDSL_DEBUG=1 $(PYTHON_HERE) setup.py -q build_ext --inplace
+	@touch $@
+
+$(SANITIZED)/.built: $(STAMP) setup.py $(NATIVE)
+	@$(PYTHON_HERE) tests/power/tree.py $(SANITIZED)
+	@echo "streamdsl: building the modules under AddressSanitizer and UBSan"
+	@cd $(SANITIZED) && STREAMDSL_SANITIZE=1 $(PYTHON_HERE) setup.py -q build_ext --inplace
+	@touch $@
+
+# The whole suite in the checked build: bounds checks, assertions, fault points, planted bugs.
+checked: $(CHECKED)/.built
+	$(PYTHON_HERE) tests/power/tree.py $(CHECKED)
+	cd $(CHECKED) && $(PYTHON_HERE) -m pytest -p no:cacheprovider $(TESTS)
+
+# Every fault point is hit $(HITS) times by a death of the real process.
+faults: $(CHECKED)/.built
+	$(PYTHON_HERE) tests/power/tree.py $(CHECKED)
+	cd $(CHECKED) && $(PYTHON_HERE) tests/crash/faults.py --hits $(HITS)
+
+# Every planted bug is found within its bound.
+power: $(CHECKED)/.built
+	$(PYTHON_HERE) tests/power/tree.py $(CHECKED)
+	cd $(CHECKED) && $(PYTHON_HERE) tests/power/campaign.py
+
+asan: $(SANITIZED)/.built
+	$(PYTHON_HERE) tests/power/tree.py $(SANITIZED)
+	cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" PYTHONMALLOC=malloc \
+		ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+		$(PYTHON_HERE) -m pytest -p no:cacheprovider -p no:faulthandler $(SANITIZED_TESTS)
 
 bench: $(BUILT)
 	$(BIN)/python benchmarks/fraud.py

@@ -123,6 +123,18 @@ def test_late_answers_change_nothing():
     assert run.events[-1] == ("complete", 2)
 
 
+def test_a_late_answer_of_a_store_does_not_count_for_the_next():
+    run = Run()
+    run.coordinator.trigger(0)
+    run.coordinator.check_timeout(1000)
+    run.pass_barrier(1001, 1)
+    assert run.coordinator.trigger(1100) == 2
+    run.pass_barrier(1101, 2)
+    run.coordinator.store_written(1102, "2-0", 1, FILES)
+    assert run.coordinator.pending == 2
+    assert [event[0] for event in run.events] == ["failed"]
+
+
 def test_a_task_that_fails_has_passed_the_barrier():
     run = Run()
     run.coordinator.trigger(0)

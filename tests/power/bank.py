@@ -1,0 +1,139 @@
+"""The bank: known bugs, each planted behind a switch of the checked build, with who must find it and how soon.
+
+A planted bug stands where an engineer could have made it, as ``PLANTED("name")`` in native code and ``planted("name")`` in the
+control plane, and is switched on by ``STREAMDSL_PLANT=name``. `BB-nn` numbers the public bug reports that it stands for (one that
+has none is a mistake of our own kind). To add one: plant it, and give it a line here; `test_bank` holds the two together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["BANK", "Planted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """One bug.
+
+    Parameters
+    ----------
+    name : str
+        Its switch.
+    what : str
+        What goes wrong.
+    finder : str
+        "simulator", "power cut", "kills", or the id of a test that must fail.
+    bound : int
+        Seeds, disk states or kills within which it must be found; 1 for a test.
+    known_as : str
+        The bug reports that it stands for.
+    """
+
+    name: str
+    what: str
+    finder: str
+    bound: int
+    known_as: str = ""
+
+
+#: A bound is some five times what detection takes, so that another draw of the seeds does not make it fail.
+BANK = (
+    # State and its write stream.
+    Planted("dirty-mark-missed", "a changed row is not noted for the next checkpoint", "simulator", 26, "BB-21"),
+    Planted("pending-row-not-copied", "a row changes before it was written for the barrier behind it", "simulator", 130, "BB-21"),
+    Planted("mark-before-rows", "MARK n stands in front of the rows of checkpoint n", "simulator", 26, "BB-03"),
+    Planted(
+        "second-barrier-forgets-pending",
+        "rows still pending are forgotten when the next barrier begins",
+        "tests/state/test_write_stream.py::test_a_barrier_finishes_the_one_before",
+        1,
+    ),
+    Planted("delete-missing", "a row that is removed stays in the database", "simulator", 52, "BB-08"),
+    Planted("offsets-without-state", "the checkpoint has the new positions and the old state", "simulator", 26, "BB-20 BB-21"),
+    Planted("ttl-not-refreshed", "setting a value again keeps its old time to live", "simulator", 65, "BB-27"),
+    # Barriers, sources, the coordinator.
+    Planted("no-alignment", "an input whose barrier has come is read on", "simulator", 26, "BB-09"),
+    Planted("end-unblocks", "END on one input ends the alignment of the others", "simulator", 65, "BB-01"),
+    Planted("offset-ahead", "the position in the checkpoint is that of the end of the chunk", "simulator", 26, "BB-20"),
+    Planted("tail-not-committed", "a bounded run ends without its last checkpoint", "simulator", 26, "BB-01 BB-02"),
+    Planted("manifest-before-files", "the manifest is published before the stores have written", "simulator", 26, "BB-03 BB-04"),
+    Planted(
+        "id-used-again",
+        "after a restart the id of an abandoned checkpoint is given again",
+        "tests/recovery/test_coordinator.py::test_ids_are_never_used_twice",
+        1,
+        "BB-18",
+    ),
+    Planted(
+        "abandoned-store-counts",
+        "a store's answer for an abandoned checkpoint counts for the next",
+        "tests/recovery/test_coordinator.py::test_a_late_answer_of_a_store_does_not_count_for_the_next",
+        1,
+        "BB-02",
+    ),
+    Planted("retention-removes-newest", "retention removes the checkpoint just published", "simulator", 26, "BB-04"),
+    # Restore and rescale.
+    Planted("shard-lost", "a restore by shards leaves one out", "simulator", 65, "BB-24 BB-25"),
+    Planted("shard-owned-twice", "two tasks own a shard", "simulator", 130, "BB-25 BB-26"),
+    Planted("timers-not-restored", "timers are in the state and not in the heap", "simulator", 65, "BB-24"),
+    Planted("fired-timer-kept", "a timer that has fired fires again after a restore", "simulator", 130, "BB-08"),
+    Planted("windows-not-restored", "windows are in the state and never close", "simulator", 65, "BB-08"),
+    Planted("lag-not-restored", "lag() begins anew after a restore", "simulator", 52),
+    Planted("lag-not-rotated", "the ring of lag(n) is written as it lies, and read as if its oldest came first", "simulator", 130),
+    Planted("rolling-not-restored", "a rolling frame begins anew after a restore", "simulator", 65),
+    # Time.
+    Planted(
+        "watermark-not-in-snapshot",
+        "a split's watermark is not kept",
+        "tests/power/test_time_is_kept.py::test_a_partition_that_says_nothing_more_does_not_hold_back_what_it_let_pass_before_the_crash",
+        1,
+        "BB-08",
+    ),
+    Planted(
+        "shard-watermark-not-restored",
+        "lateness is judged by the task's watermark alone after a restore",
+        "tests/power/test_time_is_kept.py::test_a_window_that_closed_while_a_partition_was_idle_stays_closed",
+        1,
+        "BB-08",
+    ),
+    Planted("late-test-after-batch", "a batch is judged by the watermark that it makes itself", "simulator", 65, "BB-10"),
+    Planted("batch-not-cut", "a batch is not cut in front of a late record", "simulator", 130, "BB-10"),
+    Planted(
+        "idle-input-holds-watermark",
+        "an idle input holds the watermark back",
+        "tests/semantics/test_time.py::test_an_idle_partition_steps_aside_and_does_not_pull_time_back",
+        1,
+        "BB-11",
+    ),
+    Planted(
+        "woken-input-holds-watermark",
+        "an input that wakes behind the watermark holds it back",
+        "tests/semantics/test_time.py::test_an_idle_partition_steps_aside_and_does_not_pull_time_back",
+        1,
+        "BB-11",
+    ),
+    # Disk.
+    Planted("manifest-not-synced", "the manifest is renamed into place before its bytes are synced", "power cut", 2000, "BB-05"),
+    Planted("store-files-not-synced", "the manifest names files that were not synced", "power cut", 2000, "BB-05 BB-06"),
+    Planted("names-not-synced-before-manifest", "the manifest may be durable before the files it names are", "power cut", 2000, "BB-06"),
+    Planted("rename-not-synced", "a checkpoint is told of before its manifest's name is durable", "power cut", 2000, "BB-05"),
+    Planted("checkpoint-directory-not-synced", "the checkpoint's directory is never synced into its parent", "power cut", 2000, "BB-06"),
+    # Output.
+    Planted("output-not-truncated", "what no checkpoint covers stays in the output file", "kills", 30, "BB-03"),
+    Planted(
+        "uncommitted-parts-kept",
+        "parts of a checkpoint that never completed stay",
+        "tests/connectors/test_sink_contract.py::test_what_no_checkpoint_took_disappears",
+        1,
+        "BB-02",
+    ),
+    Planted("merge-order-lost", "merged branches come out branch by branch", "simulator", 65),
+    Planted(
+        "null-keys-miscounted",
+        "the rows kept are counted as the rows dropped",
+        "tests/semantics/test_keys.py::test_a_null_component_drops_the_record_and_is_counted_and_logged_once",
+        1,
+        "BB-32",
+    ),
+)
