@@ -115,12 +115,18 @@ BANK = (
     ),
     # Disk.
     Planted("manifest-not-synced", "the manifest is renamed into place before its bytes are synced", "power cut", 2000, "BB-05"),
-    Planted("store-files-not-synced", "the manifest names files that were not synced", "power cut", 2000, "BB-05 BB-06"),
+    Planted(
+        "store-files-not-synced",
+        "the manifest names files of the database that were not synced",
+        "tests/power/test_files_are_synced.py::test_every_file_that_a_manifest_names_was_synced_before_it",
+        1,
+        "BB-05 BB-06",
+    ),
     Planted("names-not-synced-before-manifest", "the manifest may be durable before the files it names are", "power cut", 2000, "BB-06"),
     Planted("rename-not-synced", "a checkpoint is told of before its manifest's name is durable", "power cut", 2000, "BB-05"),
     Planted("checkpoint-directory-not-synced", "the checkpoint's directory is never synced into its parent", "power cut", 2000, "BB-06"),
     # Output.
-    Planted("output-not-truncated", "what no checkpoint covers stays in the output file", "kills", 30, "BB-03"),
+    Planted("output-not-truncated", "what no checkpoint covers stays in the output file", "kills", 60, "BB-03"),
     Planted(
         "uncommitted-parts-kept",
         "parts of a checkpoint that never completed stay",

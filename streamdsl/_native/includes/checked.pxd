@@ -44,9 +44,9 @@ cdef extern from * nogil:
     }
     #else
     #define SD_CHECKED_BUILD 0
-    #define sd_check(condition, what) ((void)0)
-    #define sd_planted(name) 0
-    #define sd_fault(name) 0
+    #define sd_check(condition, what) ((void)(what))
+    #define sd_planted(name) ((void)(name), 0)
+    #define sd_fault(name) ((void)(name), 0)
     #endif
     #endif
     """
