@@ -12,7 +12,8 @@ from tests.trust.filesystems import FailingFileSystem
 def test_every_file_that_a_manifest_names_was_synced_before_it(tmp_path):
     filesystem = FailingFileSystem()
     state = StateDirectory(tmp_path / "state", "job", filesystem)
-    job = StateJob(state.storage, "rocksdb", state.live("x"))
+    (tmp_path / "live").mkdir()
+    job = StateJob(state.storage, "rocksdb", tmp_path / "live")
     try:
         for change in range(3):
             for i in range(40):
