@@ -74,7 +74,7 @@ cdef Batch* batch_take(Batch* batch, const int32_t* rows, int32_t n) except NULL
 cdef Batch* batch_concat(Batch** parts, int n_parts) except NULL nogil   # same columns in each
 cdef Batch* batch_share(Batch* batch, int32_t width) except NULL nogil
 # batch_share: same rows and system columns, room for `width` named columns (all absent)
-cdef bint batch_sound(const Batch* batch) noexcept nogil                 # columns have n rows, offsets ascend within their buffer
+cdef bint batch_sound(const Batch* batch) noexcept nogil                 # n rows in each column, offsets ascend; NULL is sound
 cdef int64_t batch_bytes(Batch* batch) noexcept nogil                    # approximate size, for budgets
 
 

@@ -319,6 +319,8 @@ cdef bint column_sound(const Column* column, int64_t n) noexcept nogil:
 
 cdef bint batch_sound(const Batch* batch) noexcept nogil:
     cdef int i
+    if batch == NULL:
+        return True
     if batch.refs <= 0 or batch.n < 0:
         return False
     for i in range(SYS_COUNT):

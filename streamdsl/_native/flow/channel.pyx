@@ -37,7 +37,7 @@ cdef class Channel:
         cdef StreamElement* last
         cdef int taken = 1
         cdef bint full = False
-        CHECK(element.kind != RECORDS or batch_sound(element.batch), "columns have n rows, offsets ascend within their buffer")
+        CHECK(batch_sound(element.batch if element.kind == RECORDS else NULL), "columns have n rows, offsets ascend within their buffer")
         PyThread_acquire_lock(<PyThread_type_lock>self.lock, WAIT_LOCK)
         CHECK(0 <= self.count <= self.capacity and 0 <= self.records <= self.max_records, "a channel's ring keeps its bounds")
         last = &self.ring[(self.head + self.count - 1) % self.capacity]

@@ -1,7 +1,8 @@
 """What only the checked build has: checks, fault points, planted bugs. In a release build all three compile to nothing.
 
 CHECK(condition, what)     an invariant of the code around it; one that does not hold ends the process, with its place.
-                           The condition has no effects: in a release build it is not there.
+                           The condition has no effects, and is a comparison of plain values or one call: what Cython computes in
+                           front of the macro (a call within `and`, anything of Python) a release build would compute too.
 FAULT("FP03")              a step at which a test may kill, fail or delay the process (see faults.py, which keeps count).
                            Not under a lock: it takes the GIL.
 PLANTED("name")            whether a known bug has been switched on (STREAMDSL_PLANT=name; tests/power/bank.py lists them).
