@@ -44,6 +44,7 @@ SANITIZED := build/sanitized
 PYTHON_HERE := $(CURDIR)/$(BIN)/python
 # What runs in minutes under AddressSanitizer, and does not start processes.
 SANITIZED_TESTS ?= tests/native tests/state tests/processor tests/semantics tests/aggregates tests/dsl tests/simulation tests/connectors
+SANITIZED_SEEDS ?= 150
 HITS ?= 20
 
 $(CHECKED)/.built: $(STAMP) setup.py $(NATIVE)
@@ -75,7 +76,7 @@ power: $(CHECKED)/.built
 
 asan: $(SANITIZED)/.built
 	$(PYTHON_HERE) tests/power/tree.py $(SANITIZED)
-	cd $(SANITIZED) && LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" PYTHONMALLOC=malloc \
+	cd $(SANITIZED) && STREAMDSL_SEEDS=$(SANITIZED_SEEDS) LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" PYTHONMALLOC=malloc \
 		ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 		$(PYTHON_HERE) -m pytest -p no:cacheprovider -p no:faulthandler $(SANITIZED_TESTS)
 
