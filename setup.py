@@ -53,6 +53,8 @@ class BuildNative(build_ext):
         if self.inplace:
             before = IN_PLACE.read_text() if IN_PLACE.exists() else "release"
             self.force = self.force or before != BUILD
+            if before != BUILD and os.environ.get("STREAMDSL_BUILD_ONLY"):
+                sys.exit(f"STREAMDSL_BUILD_ONLY would leave a {before} build that is in part a {BUILD} one; build all modules first")
 
     def run(self) -> None:
         super().run()
