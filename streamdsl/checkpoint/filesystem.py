@@ -28,19 +28,28 @@ class FileSystem:
 
     def write_new(self, path: Path, chunks: Iterable[bytes]) -> None:
         """Write a file that must not exist, and sync it."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = _create(path)
         try:
-            os.fchmod(descriptor, 0o600)
             for chunk in chunks:
-                view = memoryview(chunk)
-                while view:
-                    view = view[os.write(descriptor, view) :]
+                _write(descriptor, chunk)
                 fault("FP07")
             fault("FP08")
             if not planted("manifest-not-synced"):
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def create(self, path: Path) -> int:
+        """Make a file that must not exist and return a descriptor to write it with; it is the caller's to close."""
+        return _create(path)
+
+    def append(self, path: Path, descriptor: int, data: bytes) -> None:
+        """Write at the end of `path`, which `create` has made."""
+        _write(descriptor, data)
+
+    def sync_open(self, path: Path, descriptor: int) -> None:
+        """Sync `path`, which `create` has made."""
+        os.fsync(descriptor)
 
     def sync_file(self, path: Path) -> None:
         """Sync a file that somebody else wrote, and close it to others."""
@@ -158,3 +167,19 @@ class FileSystem:
                 os.close(directory)
             directory = below
         return directory
+
+
+def _create(path: Path) -> int:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from streamdsl._native.state.backend import open_backend
+from streamdsl._native.state.restore import open_restored
 from streamdsl.checkpoint.recovery import find_checkpoint
 from streamdsl.checkpoint.storage import DirectoryStorage
 from streamdsl.errors import StateError
@@ -42,7 +42,7 @@ def count_keys(state_dir: str | os.PathLike[str]) -> dict[str, int]:
     for store in checkpoint.manifest.stores:
         names = {table["id"]: table["name"] for table in store.description["tables"]}
         with tempfile.TemporaryDirectory() as scratch:
-            backend = open_backend(store.backend, Path(scratch) / "db", checkpoint.files(store))
+            backend = open_restored(store.backend, Path(scratch) / "db", checkpoint.files(store))
             try:
                 for key, _ in backend.scan(b""):
                     name = names[int.from_bytes(key[2:4], "big")]

@@ -16,8 +16,8 @@ from streamdsl.errors import StateError
 
 __all__ = ["FORMAT", "FileEntry", "Manifest", "StoreEntry", "blake2b"]
 
-#: Version of everything below a checkpoint's directory. A newer one is refused, never guessed at.
-FORMAT = 1
+#: Version of everything below a checkpoint's directory. Another one is refused, never guessed at. 1: without journals.
+FORMAT = 2
 MAX_BYTES = 64 << 20
 MAX_FILES = 100_000
 MAX_DEPTH = 64
@@ -32,11 +32,15 @@ def blake2b(data: bytes = b"") -> Any:
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One file of a store: its size in bytes and its BLAKE2b-256, in hex."""
+    """One file of a store: its size in bytes and its BLAKE2b-256, in hex.
+
+    A file that `grows` is the journal: it belongs to later checkpoints too, and only its first `size` bytes to this one.
+    """
 
     name: str
     size: int
     checksum: str
+    grows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class StoreEntry:
     description : mapping
         `StateStore.describe()`: what the ids of tables and fields mean.
     files : tuple of FileEntry
+        The base, and at most one journal to be applied to it.
     """
 
     name: str
@@ -61,6 +66,16 @@ class StoreEntry:
     shards: tuple[int, ...]
     description: Mapping[str, Any]
     files: tuple[FileEntry, ...]
+
+    @property
+    def base(self) -> tuple[FileEntry, ...]:
+        """The files of the base; none: it is empty."""
+        return tuple(file for file in self.files if not file.grows)
+
+    @property
+    def journal(self) -> FileEntry | None:
+        """What is to be applied to the base."""
+        return next((file for file in self.files if file.grows), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +135,7 @@ class Manifest:
                     "backend": store.backend,
                     "shards": list(store.shards),
                     "description": store.description,
-                    "files": [[file.name, file.size, file.checksum] for file in store.files],
+                    "files": [[file.name, file.size, file.checksum, file.grows] for file in store.files],
                 }
                 for store in self.stores
             ],
@@ -186,6 +201,12 @@ class _Reader:
         encoded = _canonical(body)
         if _envelope(encoded) != data:
             self.fail("its checksum does not fit its text")
+        if written_by == 1 and not isinstance(written_by, bool):
+            raise StateError(
+                f"{self.where} has format 1, which has no journals; this streamdsl reads {FORMAT} alone",
+                remedy="go on with the version of streamdsl that wrote the checkpoint, or begin anew with another state directory",
+                final=True,
+            )
         if written_by != FORMAT or isinstance(written_by, bool):
             self.fail(f"format {written_by!r} is not known")
         return self._manifest(body)
@@ -275,17 +296,21 @@ class _Reader:
             self.fail(error.message)
         if len({file.name for file in files}) != len(files):
             self.fail(f"store {name!r} names a file twice")
+        if sum(file.grows for file in files) > 1:
+            self.fail(f"store {name!r} has two journals")
         return StoreEntry(name, self._text(entry, "backend"), tuple(owned), description, files)
 
     def _file(self, entry: Any) -> FileEntry:
-        if not isinstance(entry, list) or len(entry) != 3:
+        if not isinstance(entry, list) or len(entry) != 4:
             self.fail("a file is not described")
-        name, size, checksum = entry
+        name, size, checksum, grows = entry
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**53:
             self.fail("a file has no size")
         if not isinstance(checksum, str) or len(checksum) != 64 or set(checksum) - set("0123456789abcdef"):
             self.fail("a file has no checksum")
-        return FileEntry(check_file_name(name), size, checksum)
+        if not isinstance(grows, bool):
+            self.fail("a file neither grows nor is whole")
+        return FileEntry(check_file_name(name), size, checksum, grows)
 
     def _text(self, body: dict[str, Any], name: str) -> str:
         value = body.get(name)

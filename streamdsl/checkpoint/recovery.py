@@ -5,7 +5,7 @@
     <state_dir>/job.json              whose it is, and how often it was started
     <state_dir>/LOCK                  held while a process runs the job
     <state_dir>/checkpoints/<id>/     manifest.json, and a directory for each store
-    <state_dir>/live/<incarnation>/   databases in use; scratch, made anew at every start
+    <state_dir>/live/<incarnation>/   databases in use, and what checkpoints share; scratch, made anew at every start
 """
 
 from __future__ import annotations

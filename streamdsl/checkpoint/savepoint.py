@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from streamdsl._native.includes.faults import fault
@@ -80,13 +81,22 @@ def _copy(storage: CheckpointStorage, manifest: Manifest, copies: DirectoryStora
         target = copies.target(manifest.checkpoint_id, store.name)
         assert target is not None
         for file in store.files:
-            target.write_file(file.name, storage.read(manifest.checkpoint_id, store.name, file.name))
+            chunks = storage.read(manifest.checkpoint_id, store.name, file.name)
+            target.write_file(file.name, _first(chunks, file.size) if file.grows else chunks)
         target.seal()
         target.close()
     copies.publish(manifest.checkpoint_id, manifest.encode())
     # Against the manifest: what was read may not be what was once written.
     for store in manifest.stores:
         copies.files(manifest.checkpoint_id, store)
+
+
+def _first(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        yield chunk[:size]
+        size -= min(size, len(chunk))
+        if not size:
+            return
 
 
 def find_savepoint(path: Path, job: str) -> Checkpoint:

@@ -12,16 +12,18 @@ import os
 import stat
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from streamdsl._native.includes.faults import fault, planted
 from streamdsl.checkpoint.filesystem import FileSystem
+from streamdsl.checkpoint.history import JOURNAL, DirectoryHistory, DirectoryTarget, MemoryHistory, MemoryTarget, StoreHistory, StoreTarget
 from streamdsl.checkpoint.manifest import MAX_BYTES, FileEntry, StoreEntry, blake2b
 from streamdsl.checkpoint.names import check_file_name, check_store_name
 from streamdsl.errors import StateError
 
-__all__ = ["CheckpointStorage", "DirectoryStorage", "MemoryStorage", "StoreFiles", "StoreTarget"]
+__all__ = ["CheckpointStorage", "DirectoryStorage", "MemoryStorage", "StoreFiles"]
 
 _log = logging.getLogger("streamdsl")
 
@@ -31,24 +33,6 @@ RETIRED = "manifest.json.retired"
 _PASSING = frozenset({errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR, errno.ENOSPC, errno.ESTALE})
 #: RocksDB never writes into these again, so a link is as good as a copy.
 _IMMUTABLE = ".sst"
-
-
-class StoreTarget(ABC):
-    """Where one store puts its files for one checkpoint (a `CheckpointTarget`)."""
-
-    path: Path | None = None
-
-    @abstractmethod
-    def write_file(self, name: str, chunks: Iterable[bytes]) -> None:
-        """Write one file, durably."""
-
-    @abstractmethod
-    def seal(self) -> tuple[FileEntry, ...]:
-        """Make everything durable and return the files with sizes and checksums."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Let go, sealed or not."""
 
 
 class CheckpointStorage(ABC):
@@ -61,6 +45,10 @@ class CheckpointStorage(ABC):
     @abstractmethod
     def target(self, checkpoint_id: int, store: str) -> StoreTarget | None:
         """Return where a store puts its files; None when the checkpoint has been discarded."""
+
+    @abstractmethod
+    def history(self, store: str, scratch: Path) -> StoreHistory:
+        """Return what a store's checkpoints will share. `scratch`: a directory for it alone, does not exist yet."""
 
     @abstractmethod
     def publish(self, checkpoint_id: int, manifest: bytes) -> None:
@@ -116,10 +104,12 @@ class CheckpointStorage(ABC):
         size, digest = 0, blake2b()
         try:
             for chunk in self.read(checkpoint_id, store, file.name):
-                size += len(chunk)
-                if size > file.size:
+                # What stands behind the end of a journal belongs to later checkpoints.
+                part = memoryview(chunk)[: file.size - size] if file.grows else chunk
+                size += len(part)
+                if size > file.size or not part:
                     break
-                digest.update(chunk)
+                digest.update(part)
         except OSError as error:
             raise cannot_be_read(where, error, remedy) from error
         if size != file.size:
@@ -142,6 +132,36 @@ class StoreFiles:
     def __init__(self, storage: CheckpointStorage, checkpoint_id: int, entry: StoreEntry) -> None:
         self._storage, self._id, self._entry = storage, checkpoint_id, entry
 
+    @property
+    def checkpoint_id(self) -> int:
+        """The checkpoint that has them."""
+        return self._id
+
+    @property
+    def has_base(self) -> bool:
+        """Whether there is anything that the journal is to be applied to."""
+        return bool(self._entry.base)
+
+    @property
+    def journal_bytes(self) -> int:
+        """Length of the journal; 0: there is none."""
+        return 0 if self._entry.journal is None else self._entry.journal.size
+
+    def read_journal(self) -> Iterator[bytes]:
+        """Return the bytes of the journal, as many as are this checkpoint's."""
+        left = self.journal_bytes
+        if self._entry.journal is not None:
+            for chunk in self._read(self._entry.journal.name):
+                yield chunk[:left]
+                left -= min(left, len(chunk))
+                if not left:
+                    return
+
+    def journal_damaged(self, reason: str) -> StateError:
+        """Return what a journal is told with that is not what a journal is."""
+        where = self._storage.where(self._id, self._entry.name, JOURNAL)
+        return StateError(f"{where} is damaged: {reason}", remedy="restore from another checkpoint")
+
     def read(self, name: str) -> Iterator[bytes]:
         """Return a file's bytes, in chunks."""
         if all(name != file.name for file in self._entry.files):
@@ -157,8 +177,8 @@ class StoreFiles:
             raise StateError(f"{where} cannot be read: {error.strerror or error}", remedy="restore from another checkpoint") from error
 
     def place(self, directory: Path) -> None:
-        """Put the files into a new directory."""
-        self._storage.place(self._id, self._entry.name, [file.name for file in self._entry.files], directory)
+        """Put the files of the base into a new directory."""
+        self._storage.place(self._id, self._entry.name, [file.name for file in self._entry.base], directory)
 
 
 class DirectoryStorage(CheckpointStorage):
@@ -207,7 +227,12 @@ class DirectoryStorage(CheckpointStorage):
             if checkpoint_id not in self._open:
                 return None
             self._open[checkpoint_id] += 1
-        return _DirectoryTarget(self, checkpoint_id, store)
+        path = self._place(checkpoint_id) / store
+        return DirectoryTarget(path, self.filesystem, partial(self.seal, store=store), partial(self.release, checkpoint_id))
+
+    def history(self, store: str, scratch: Path) -> StoreHistory:
+        """See `CheckpointStorage.history`."""
+        return DirectoryHistory(scratch, self.filesystem, partial(self.seal, store=check_store_name(store)))
 
     def release(self, checkpoint_id: int) -> None:
         """A target has been closed; the last one of a discarded checkpoint clears up."""
@@ -374,28 +399,6 @@ class DirectoryStorage(CheckpointStorage):
             raise
 
 
-class _DirectoryTarget(StoreTarget):
-    def __init__(self, storage: DirectoryStorage, checkpoint_id: int, store: str) -> None:
-        self._storage, self._id, self._store = storage, checkpoint_id, store
-        self.path: Path = storage.root / str(checkpoint_id) / store
-        self._closed = False
-
-    def write_file(self, name: str, chunks: Iterable[bytes]) -> None:
-        filesystem = self._storage.filesystem
-        if not filesystem.exists(self.path):
-            filesystem.make_directory(self.path)
-        filesystem.write_new(self.path / check_file_name(name), chunks)
-
-    def seal(self) -> tuple[FileEntry, ...]:
-        self._storage.filesystem.restrict_directory(self.path)
-        return self._storage.seal(self.path, self._store)
-
-    def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            self._storage.release(self._id)
-
-
 class MemoryStorage(CheckpointStorage):
     """Checkpoints in memory: for tests and simulation. Takes the memory backend only."""
 
@@ -403,7 +406,7 @@ class MemoryStorage(CheckpointStorage):
         self._lock = threading.Lock()
         self._begun: set[int] = set()
         self._published: dict[int, bytes] = {}
-        self.contents: dict[int, dict[tuple[str, str], bytes]] = {}
+        self.contents: dict[int, dict[tuple[str, str], bytes | bytearray]] = {}
 
     def begin(self, checkpoint_id: int) -> None:
         """See `CheckpointStorage.begin`."""
@@ -417,7 +420,17 @@ class MemoryStorage(CheckpointStorage):
         """See `CheckpointStorage.target`."""
         check_store_name(store)
         with self._lock:
-            return _MemoryTarget(self, checkpoint_id, store) if checkpoint_id in self._begun else None
+            return MemoryTarget(partial(self._keep, checkpoint_id, store)) if checkpoint_id in self._begun else None
+
+    def _keep(self, checkpoint_id: int, store: str, files: dict[str, bytes | bytearray]) -> None:
+        contents = self.contents.get(checkpoint_id)
+        if contents is None:
+            raise StateError(f"checkpoint {checkpoint_id} has been removed")
+        contents.update({(store, name): data for name, data in files.items()})
+
+    def history(self, store: str, scratch: Path) -> StoreHistory:
+        """See `CheckpointStorage.history`."""
+        return MemoryHistory()
 
     def publish(self, checkpoint_id: int, manifest: bytes) -> None:
         """See `CheckpointStorage.publish`."""
@@ -457,29 +470,10 @@ class MemoryStorage(CheckpointStorage):
     def read(self, checkpoint_id: int, store: str, name: str) -> Iterator[bytes]:
         """See `CheckpointStorage.read`."""
         try:
-            yield self.contents[checkpoint_id][store, name]
+            yield bytes(self.contents[checkpoint_id][store, name])
         except KeyError:
             raise FileNotFoundError(2, "No such file", self.where(checkpoint_id, store, name)) from None
 
     def place(self, checkpoint_id: int, store: str, names: Sequence[str], directory: Path) -> None:
         """See `CheckpointStorage.place`."""
         raise StateError("checkpoints in memory have no files to link", remedy='use state_backend="memory" with them')
-
-
-class _MemoryTarget(StoreTarget):
-    def __init__(self, storage: MemoryStorage, checkpoint_id: int, store: str) -> None:
-        self._storage, self._id, self._store = storage, checkpoint_id, store
-        self._files: dict[str, bytes] = {}
-
-    def write_file(self, name: str, chunks: Iterable[bytes]) -> None:
-        self._files[check_file_name(name)] = b"".join(chunks)
-
-    def seal(self) -> tuple[FileEntry, ...]:
-        contents = self._storage.contents.get(self._id)
-        if contents is None:
-            raise StateError(f"checkpoint {self._id} has been removed")
-        contents.update({(self._store, name): data for name, data in self._files.items()})
-        return tuple(FileEntry(name, len(data), blake2b(data).hexdigest()) for name, data in sorted(self._files.items()))
-
-    def close(self) -> None:
-        self._files = {}

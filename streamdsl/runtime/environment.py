@@ -7,7 +7,7 @@ from pathlib import Path
 
 from streamdsl._native.state.restore import load_store
 from streamdsl._native.state.store import StateStore
-from streamdsl._native.state.writer import StoreWriter
+from streamdsl._native.state.writer import JOURNAL_BYTES, StoreWriter
 from streamdsl._native.task.task import close_all
 from streamdsl.checkpoint.manifest import Manifest
 from streamdsl.checkpoint.matching import match_state
@@ -41,9 +41,12 @@ class JobEnvironment:
     completed : collection of int
         Checkpoints that existed at the start.
     writers : list of StoreWriter
+    journal_bytes : int
+        Length of a store's journal behind which it gets a new base.
     """
 
     storage: CheckpointStorage
+    journal_bytes = JOURNAL_BYTES
 
     def __init__(self, backend: str) -> None:
         self.backend = backend
@@ -99,8 +102,19 @@ class JobEnvironment:
         if restored is not None:
             match = match_state(restored, restored.shards, [store.describe() for store, _ in self._stores.values()], drop_state)
         for store, shards in self._stores.values():
-            loaded = load_store(store, shards, self.backend, self._live(store.name), checkpoint=self._checkpoint, match=match)
-            self.writers.append(StoreWriter(store, loaded.backend, self.storage.target, _Reports(listener)))
+            live = self._live(store.name)
+            loaded = load_store(store, shards, self.backend, live, checkpoint=self._checkpoint, match=match)
+            history = self.storage.history(store.name, live.with_name(f"{live.name}.history"))
+            writer = StoreWriter(
+                store,
+                loaded.backend,
+                history,
+                self.storage.target,
+                _Reports(listener),
+                restored=loaded.linked,
+                journal_bytes=self.journal_bytes,
+            )
+            self.writers.append(writer)
         retire_newer(self.storage, 0 if restored is None else restored.checkpoint_id)
 
     def close(self, *, failed: bool = False) -> None:

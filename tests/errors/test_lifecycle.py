@@ -15,6 +15,7 @@ import pytest
 
 from streamdsl import Config, Topology, count, files, memory, tumbling
 from streamdsl._native.state.memory import MemoryBackend
+from streamdsl.checkpoint.history import DirectoryHistory
 from streamdsl.checkpoint.storage import DirectoryStorage
 from streamdsl.connectors.base import Chunk, End, Json, Sink, SinkWriter, Source, SplitReader
 from streamdsl.errors import ConnectorError, StateError, StreamError
@@ -362,19 +363,20 @@ def test_two_tasks_that_fail_at_once(tmp_path: Path) -> None:
 def failing_storage(monkeypatch: pytest.MonkeyPatch, method: str, times: int) -> list[int]:
     """Have a method of the storage fail so often; what is returned counts down."""
     left = [times]
-    original = getattr(DirectoryStorage, method)
+    owner = DirectoryHistory if method == "share" else DirectoryStorage
+    original = getattr(owner, method)
 
-    def fail(self: DirectoryStorage, *arguments: Any) -> Any:
+    def fail(self: Any, *arguments: Any) -> Any:
         if left[0] > 0:
             left[0] -= 1
             raise OSError(28, "No space left on device")
         return original(self, *arguments)
 
-    monkeypatch.setattr(DirectoryStorage, method, fail)
+    monkeypatch.setattr(owner, method, fail)
     return left
 
 
-@pytest.mark.parametrize("method", ["begin", "publish", "seal"])
+@pytest.mark.parametrize("method", ["begin", "publish", "share"])
 def test_failed_checkpoints_are_tolerated(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left = failing_storage(monkeypatch, method, 3)
     run = job(tmp_path).run(Config(state_dir=tmp_path / "state", checkpoint_interval="1ms", tolerated_checkpoint_failures=3))
@@ -383,7 +385,7 @@ def test_failed_checkpoints_are_tolerated(method: str, tmp_path: Path, monkeypat
     check_numbered(read_jsonl(tmp_path / "out.jsonl"))
 
 
-@pytest.mark.parametrize("method", ["begin", "publish", "seal"])
+@pytest.mark.parametrize("method", ["begin", "publish", "share"])
 @pytest.mark.parametrize("stopped", [False, True])
 def test_one_more_is_fatal(method: str, stopped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failing_storage(monkeypatch, method, 10**6)

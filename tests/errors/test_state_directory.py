@@ -169,8 +169,8 @@ def damage(checkpoint: Path, what: str) -> None:
 def test_a_newer_format(half: Path) -> None:
     for checkpoint in checkpoints(half):
         path = checkpoint / "manifest.json"
-        path.write_bytes(path.read_bytes().replace(b'"format":1', b'"format":2'))
-    refused(half, lambda: build(half).run(config(half)), "format 2", "manifest.json", "version of streamdsl")
+        path.write_bytes(path.read_bytes().replace(b'"format":2', b'"format":3'))
+    refused(half, lambda: build(half).run(config(half)), "format 3", "manifest.json", "version of streamdsl")
 
 
 def test_a_newer_format_of_the_directory(half: Path) -> None:

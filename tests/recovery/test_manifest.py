@@ -67,8 +67,23 @@ def test_every_length_counts():
 
 
 def test_a_newer_format_is_named():
-    with pytest.raises(StateError, match="format 2, this streamdsl knows 1"):
-        Manifest.decode(signed({**body(), "format": 2, "anything": "new"}), "m")
+    with pytest.raises(StateError, match="format 3, this streamdsl knows 2"):
+        Manifest.decode(signed({**body(), "format": 3, "anything": "new"}), "m")
+
+
+def test_the_format_without_journals_is_named_with_the_way_out():
+    with pytest.raises(StateError, match="m has format 1, which has no journals") as caught:
+        Manifest.decode(signed({**body(), "format": 1}), "m")
+    assert "another state directory" in caught.value.remedy
+    assert caught.value.context["final"]  # nothing older takes its place
+
+
+def test_a_store_has_one_journal_at_most():
+    changed = body()
+    for file in changed["stores"][0]["files"]:
+        file[3] = True
+    with pytest.raises(StateError, match="has two journals"):
+        Manifest.decode(signed(changed), "m")
 
 
 HOSTILE_NAMES = [
@@ -118,7 +133,7 @@ CHANGES = [
     (["stores", 0, "shards"], None),
     (["stores", 0, "description"], []), (["stores", 0, "backend"], None), (["stores", 0, "files"], {}), (FILE, "CURRENT"),
     (FILE, ["CURRENT", 1]), ([*FILE, 1], -1), ([*FILE, 1], "1"), ([*FILE, 1], 2**53), ([*FILE, 2], "0" * 63), ([*FILE, 2], "G" * 64),
-    ([*FILE, 0], "CURRENT"),
+    ([*FILE, 0], "CURRENT"), ([*FILE, 3], 1), ([*FILE, 3], None),
 ]  # fmt: skip
 
 

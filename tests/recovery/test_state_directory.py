@@ -87,10 +87,10 @@ def test_another_job_is_refused_even_when_falling_back(storage):
 
 def test_a_newer_format_is_refused_even_when_falling_back(storage, monkeypatch):
     publish(storage, 1)
-    monkeypatch.setattr("streamdsl.checkpoint.manifest.FORMAT", 2)
+    monkeypatch.setattr("streamdsl.checkpoint.manifest.FORMAT", 3)
     publish(storage, 2)
     monkeypatch.undo()
-    with pytest.raises(StateError, match="format 2, this streamdsl knows 1"):
+    with pytest.raises(StateError, match="format 3, this streamdsl knows 2"):
         find_checkpoint(storage, "job", fall_back=True)
 
 

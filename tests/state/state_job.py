@@ -44,7 +44,15 @@ class StateJob:
     """Tasks and a coordinator, stepped by hand. Restores the newest checkpoint of its storage, if there is one."""
 
     def __init__(
-        self, storage: CheckpointStorage, backend: str, live: Path, *, tasks: int = 1, tables: Any = default_tables, drop_state: Any = ()
+        self,
+        storage: CheckpointStorage,
+        backend: str,
+        live: Path,
+        *,
+        tasks: int = 1,
+        tables: Any = default_tables,
+        drop_state: Any = (),
+        **limits: int,
     ) -> None:
         self.now = 0
         self.completed: list[Manifest] = []
@@ -57,7 +65,9 @@ class StateJob:
         for task in self.tasks:
             loaded = load_store(task.store, task.owned, backend, live / task.store.name, checkpoint=checkpoint, match=match)
             task.linked = loaded.linked
-            task.writer = StoreWriter(task.store, loaded.backend, storage.target, self, chunk_rows=3)
+            history = storage.history(task.store.name, live / f"{task.store.name}.history")
+            options = {"chunk_rows": 3, "restored": loaded.linked, **limits}
+            task.writer = StoreWriter(task.store, loaded.backend, history, storage.target, self, **options)
         self.coordinator = Coordinator(
             "job", shards=SHARDS, tasks=[task.name for task in self.tasks],
             stores=[StoreOwner(t.name, t.store.name, backend, t.owned, t.store.describe()) for t in self.tasks],

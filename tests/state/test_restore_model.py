@@ -18,6 +18,8 @@ from streamdsl._native.state.murmur2 import shard_of_key
 from streamdsl.checkpoint.storage import DirectoryStorage
 
 KEYS = st.sampled_from([b"", b"a", b"b", b"cc", b"ddd", b"account-000001", b"account-000002", b"a key that is longer than most"])
+#: When the database follows and when a base is due: at every MARK, now and then, never.
+LIMITS = st.sampled_from([{}, {"journal_bytes": 0}, {"journal_bytes": 300}, {"journal_bytes": 600, "backlog_bytes": 200}])
 
 
 class StateMachine(RuleBasedStateMachine):
@@ -30,13 +32,13 @@ class StateMachine(RuleBasedStateMachine):
         self.lives = 0
         self.model = {}  # (table, key) -> fields
         self.at_barrier = {}  # checkpoint id -> model then
-        self.start(1)
+        self.start(1, {})
 
-    def start(self, tasks):
+    def start(self, tasks, limits):
         self.lives += 1
         live = self.path / f"live{self.lives}"
         live.mkdir()
-        self.job = StateJob(DirectoryStorage(self.path / "checkpoints"), self.backend, live, tasks=tasks)
+        self.job = StateJob(DirectoryStorage(self.path / "checkpoints"), self.backend, live, tasks=tasks, **limits)
 
     def teardown(self):
         self.job.close()
@@ -112,11 +114,11 @@ class StateMachine(RuleBasedStateMachine):
         self.job.coordinator.check_timeout(self.job.now)
 
     @precondition(lambda self: self.lives < 6)
-    @rule(tasks=st.sampled_from([1, 1, 2, 3]))
-    def crash(self, tasks):
+    @rule(tasks=st.sampled_from([1, 1, 2, 3]), limits=LIMITS)
+    def crash(self, tasks, limits):
         complete = self.job.coordinator.completed
         self.job.close()
-        self.start(tasks)
+        self.start(tasks, limits)
         self.model = dict(self.at_barrier[complete[-1]]) if complete else {}
         assert self.job.contents() == self.model
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import struct
+
 import pytest
 
 from streamdsl._native.state.store import StateStore
@@ -15,15 +18,43 @@ def make(*fields):
     return store, table, StreamReader(store.stream)
 
 
+def decoded(data):
+    """The entries of a journal, as (key without shard and table, int value | None)."""
+    found, at = [], 0
+    while at < len(data):
+        kind, key_size, value_size = struct.unpack_from("<III", data, at)
+        key, value = data[at + 16 : at + 12 + key_size], data[at + 12 + key_size : at + 12 + key_size + value_size]
+        found.append((key, None if kind == 2 else int.from_bytes(value[6:14], "little")))
+        at += 12 + key_size + value_size
+    return found
+
+
 def everything(reader):
-    """What the reader has, as (key without shard and table, int value | None) and marks."""
-    found = []
-    while (head := reader.peek(2)) is not None:
+    """What the stream holds: between MARKs the last version of each key, by key; both readers pass it."""
+    found, run = [], {}
+    while (head := reader.peek_journal(60)) is not None:
         if isinstance(head, int):
-            found.append(head)
+            found += [*sorted(run.items()), head]
+            run = {}
         else:
-            found += [(key[4:], None if value is None else int.from_bytes(value[6:14], "little")) for key, value in head]
-        reader.confirm()
+            run.update(decoded(head))
+        reader.confirm_journal()
+    while reader.peek_database(2) is not None:
+        reader.confirm_database()
+    return found + sorted(run.items())
+
+
+def pass_journal(reader):
+    while reader.peek_journal(1000) is not None:
+        reader.confirm_journal()
+
+
+def applied(reader, rows=2):
+    """What the database gets."""
+    found = []
+    while (head := reader.peek_database(rows)) is not None:
+        found += [(key[4:], None if value is None else int.from_bytes(value[6:14], "little")) for key, value in head]
+        reader.confirm_database()
     return found
 
 
@@ -168,41 +199,134 @@ def test_the_last_version_of_a_key_wins_within_a_run():
     assert everything(reader) == [(b"a", 1), 1, (b"a", None), 2, (b"a", 5), 3]
 
 
-def test_entries_come_in_key_order():
+def test_the_database_gets_entries_in_key_order():
     store, table, reader = make()
     keys = [b"%d" % (i * 7919 % 1000) for i in range(300)] + [b"x" * n for n in range(20)]
     for key in keys:
         table.slot(key)
     checkpoint(store, 1)
+    pass_journal(reader)
     seen = []
-    while isinstance(head := reader.peek(7), list):
+    while (head := reader.peek_database(7)) is not None:
         seen += [key for key, _ in head]
-        reader.confirm()
-    assert seen == sorted(seen)
+        reader.confirm_database()
+    assert seen == sorted(seen)  # shard, table and key
     assert sorted(key[4:] for key in seen) == sorted(set(keys))
 
 
-def test_peek_repeats_itself_until_confirmed_and_marks_can_be_seen_ahead():
+def test_the_database_never_overtakes_the_journal():
     store, table, reader = make()
     table.slot(b"a")
     checkpoint(store, 1)
-    assert reader.peek(10) == reader.peek(10)
-    table.set_int(table.slot(b"a"), 0, 3)
-    checkpoint(store, 2)
-    assert reader.marks() == [1, 2]
-    assert everything(reader) == [(b"a", 0), 1, (b"a", 3), 2]
-    assert store.stream.bytes_waiting == 0
+    assert reader.peek_database(10) is None
+    assert isinstance(reader.peek_journal(1000), bytes)
+    assert reader.peek_database(10) is None  # seen is not passed
+    reader.confirm_journal()
+    assert applied(reader) == [(b"a", 0)]
+    assert store.stream.bytes_waiting == 20  # the MARK
 
 
-def test_bytes_wait_until_they_are_confirmed():
+def test_several_versions_of_a_key_become_one_across_marks():
+    store, table, reader = make()
+    for i in range(50):
+        for key in (b"a", b"b"):
+            table.set_int(table.slot(key), 0, i)
+        if i % 10 == 9:
+            table.remove(table.find(b"b"))
+        checkpoint(store, i + 1)
+        pass_journal(reader)
+    assert reader.backlog == store.stream.bytes_waiting > 2000
+    assert applied(reader) == [(b"a", 49), (b"b", None)]
+    assert reader.backlog == store.stream.bytes_waiting == 0
+
+
+def test_the_journal_has_every_version_as_it_came():
+    store, table, reader = make()
+    for i in range(3):
+        table.set_int(table.slot(b"a"), 0, i)
+        checkpoint(store, i + 1)
+    seen = []
+    while (head := reader.peek_journal(1000)) is not None:
+        seen += [head] if isinstance(head, int) else decoded(head)
+        reader.confirm_journal()
+    assert seen == [(b"a", 0), 1, (b"a", 1), 2, (b"a", 2), 3]
+
+
+def test_a_peek_repeats_itself_until_it_is_confirmed():
+    store, table, reader = make()
+    for key in (b"a", b"b", b"c"):
+        table.slot(key)
+    checkpoint(store, 1)
+    assert reader.peek_journal(10) == reader.peek_journal(10)
+    assert len(decoded(reader.peek_journal(10))) == 1  # at least one entry
+    pass_journal(reader)
+    first = read(reader.peek_database(2))
+    assert read(reader.peek_database(2)) == first
+    reader.confirm_database()
+    assert reader.applying
+    assert sorted(first + applied(reader)) == [(b"a", 0), (b"b", 0), (b"c", 0)]
+    assert not reader.applying
+
+
+def test_marks_alone_are_passed_without_a_word():
+    store, _, reader = make()
+    for i in range(3):
+        checkpoint(store, i + 1)
+    pass_journal(reader)
+    assert reader.backlog == 60
+    assert reader.peek_database(10) is None
+    assert (reader.backlog, store.stream.applied_bytes) == (0, 60)
+
+
+def test_the_readers_agree_with_a_dict_whatever_their_pace():
+    draw = random.Random(7)
+    for _ in range(30):
+        store, table, reader = make(IntField("n"), BytesField("text"))
+        model, journal, database = {}, {}, {}
+        for checkpoint_id in range(1, 30):
+            for _ in range(draw.randrange(30)):
+                key = b"key %d" % draw.randrange(12)
+                slot = table.slot(key)
+                table.set_int(slot, 0, draw.randrange(1000))
+                table.set_bytes(slot, 1, b"x" * draw.choice([0, 10, 200_000]))
+                model[key] = table.get_int(slot, 0)
+                if draw.random() < 0.2:
+                    table.remove(slot)
+                    del model[key]
+            checkpoint(store, checkpoint_id)
+            for _ in range(draw.choice([0, 3, 1000])):
+                head = reader.peek_journal(draw.choice([1, 1000, 1 << 20]))
+                if isinstance(head, bytes):
+                    journal.update(decoded(head))
+                reader.confirm_journal()
+                if draw.random() < 0.1 and (rows := reader.peek_database(draw.choice([1, 5]))):
+                    database.update(read(rows))
+                    reader.confirm_database()
+        while (head := reader.peek_journal(1000)) is not None:
+            if isinstance(head, bytes):
+                journal.update(decoded(head))
+            reader.confirm_journal()
+        while (rows := reader.peek_database(3)) is not None:
+            database.update(read(rows))
+            reader.confirm_database()
+        for found in (journal, database):
+            assert {key: value for key, value in found.items() if value is not None} == model
+        assert store.stream.bytes_waiting == 0
+
+
+def read(rows):
+    return [(key[4:], None if value is None else int.from_bytes(value[6:14], "little")) for key, value in rows]
+
+
+def test_bytes_wait_until_both_have_read_them():
     store, table, reader = make()
     table.slot(b"a")
     checkpoint(store, 1)
     waiting = store.stream.bytes_waiting
     assert waiting > 0
-    reader.peek(10)
+    pass_journal(reader)
     assert store.stream.bytes_waiting == waiting
-    everything(reader)
+    applied(reader)
     assert store.stream.bytes_waiting == 0
 
 
@@ -241,5 +365,6 @@ def test_long_values_and_keys():
     key, value = b"k" * 70_000, b"v" * 3_000_000
     table.set_bytes(table.slot(key), 0, value)
     checkpoint(store, 1)
-    [(stored_key, stored)] = reader.peek(10)
+    pass_journal(reader)
+    [(stored_key, stored)] = reader.peek_database(10)
     assert (stored_key[4:], stored[6:]) == (key, value)

@@ -28,7 +28,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
-from streamdsl.checkpoint.manifest import blake2b  # noqa: E402
+from streamdsl.checkpoint.manifest import FORMAT, blake2b  # noqa: E402
 from streamdsl.checkpoint.recovery import find_checkpoint  # noqa: E402
 from streamdsl.checkpoint.storage import DirectoryStorage  # noqa: E402
 from streamdsl.errors import StateError  # noqa: E402
@@ -74,7 +74,11 @@ def signed(body: object) -> bytes:
     return b'{"blake2b":"' + blake2b(encoded).hexdigest().encode() + b'","manifest":' + encoded + b"}\n"
 
 
-def prepare(directory: pathlib.Path, backend: str) -> None:
+#: The third checkpoint is a new base, the fourth has a journal behind it.
+JOURNAL_BYTES = 3_700
+
+
+def prepare(directory: pathlib.Path, backend: str, journal_bytes: int = JOURNAL_BYTES) -> None:
     """Make `whole` (a job that died behind its fourth checkpoint), `stranger` (another job's), and `expected.txt`."""
     for name in ("reference", "whole", "stranger"):
         (directory / name).mkdir()
@@ -84,7 +88,7 @@ def prepare(directory: pathlib.Path, backend: str) -> None:
     jobs.finish(job)
     (directory / "expected.txt").write_text("\n".join(reference.output()))
     for name in ("whole", "stranger"):
-        stage = jobs.Stage(directory / name, backend, source=directory / "in.jsonl")
+        stage = jobs.Stage(directory / name, backend, source=directory / "in.jsonl", journal_bytes=journal_bytes)
         job = stage.job(plan=None if name == "whole" else stage.planned(name))
         job.open()
         for _ in range(4):
@@ -258,7 +262,7 @@ def exchange(kind: str, path: pathlib.Path, stranger: pathlib.Path) -> None:
         shutil.copy(stranger / "checkpoints" / NEWEST / "manifest.json", manifest)
     elif kind in ("newer", "older"):
         body = json.loads(manifest.read_bytes())["manifest"]
-        manifest.write_bytes(signed({**body, "format": 2 if kind == "newer" else 0}))
+        manifest.write_bytes(signed({**body, "format": FORMAT + 1 if kind == "newer" else 1}))
     elif kind == "again":
         copy(path, path.with_name("5"))
     elif kind == "renamed":

@@ -13,7 +13,10 @@ from typing import Any
 
 from streamdsl.checkpoint.filesystem import FileSystem
 
-CALLS = ("make_directory", "write_new", "sync_file", "sync_directory", "rename", "link", "remove_file", "remove_tree", "names", "read")
+CALLS = (
+    "make_directory", "write_new", "create", "append", "sync_open", "sync_file", "sync_directory", "rename", "link", "remove_file",
+    "remove_tree", "names", "read",
+)  # fmt: skip
 SECTOR = 512
 
 
@@ -23,7 +26,7 @@ class FailingFileSystem(FileSystem):
     Parameters
     ----------
     fails : callable
-        (number of the call from 0, its name) -> errno, or 0. With `short`, `write_new` leaves half of the file behind.
+        (number of the call from 0, its name) -> errno, or 0. `write_new` and `append` then leave half of the bytes behind.
     """
 
     def __init__(self, fails: Callable[[int, str], int] = lambda number, name: 0) -> None:
@@ -41,6 +44,13 @@ class FailingFileSystem(FileSystem):
             Path(path).write_bytes(data[: len(data) // 2])
             raise OSError(wrong, os.strerror(wrong), str(path))
         super().write_new(path, chunks)
+
+    def append(self, path: Path, descriptor: int, data: bytes) -> None:
+        wrong = self._count("append", path)
+        if wrong:
+            os.write(descriptor, data[: len(data) // 2])
+            raise OSError(wrong, os.strerror(wrong), str(path))
+        super().append(path, descriptor, data)
 
     def read(self, root: Path, parts: Sequence[str]) -> Iterator[bytes]:
         wrong = self._count("read", root.joinpath(*parts))
@@ -62,7 +72,7 @@ def _failing(name: str) -> Any:
     return call
 
 
-for _name in set(CALLS) - {"write_new", "read"}:
+for _name in set(CALLS) - {"write_new", "append", "read"}:
     setattr(FailingFileSystem, _name, _failing(_name))
 
 ERRORS = {"no space": errno.ENOSPC, "I/O error": errno.EIO, "interrupted": errno.EINTR}
@@ -132,6 +142,8 @@ class Disk:
                 parent.pending.append((path[-1] + "\0" + target[-1], node))
             else:
                 raise AssertionError("a rename into another directory")
+        elif kind == "link":
+            self.node(more[0][:-1]).set(more[0][-1], self.node(path))
         elif kind == "unlink":
             parent.set(path[-1], None)
         else:
@@ -188,7 +200,8 @@ class Chooser:
             return node.data if self.asked - 1 != self.number else (node.synced or b"")
         if self.kind == "none":
             return node.synced or b""
-        length = self.draw.randrange(len(node.data) // SECTOR + 1) * SECTOR
+        # A file that has grown since it was synced: what was synced stays.
+        length = max(self.draw.randrange(len(node.data) // SECTOR + 1) * SECTOR, len(node.synced or b""))
         torn = node.data[:length]
         # Blocks may be there as zeros, too: the length was written, the bytes were not.
         return torn if self.draw.random() < 0.5 else torn + bytes(len(node.data) - length)
@@ -229,8 +242,22 @@ class RecordingFileSystem(FileSystem):
         super().rename(source, target)
         self._note("rename", source, target.relative_to(self.root).parts)
 
+    def create(self, path: Path) -> int:
+        descriptor = super().create(path)
+        self._note("create", path)
+        return descriptor
+
+    def append(self, path: Path, descriptor: int, data: bytes) -> None:
+        super().append(path, descriptor, data)
+        self._note("write", path, bytes(data))
+
+    def sync_open(self, path: Path, descriptor: int) -> None:
+        super().sync_open(path, descriptor)
+        self._note("fsync", path)
+
     def link(self, root: Path, parts: Sequence[str], target: Path) -> None:
-        raise AssertionError("only databases link files")
+        super().link(root, parts, target)
+        self._note("link", root.joinpath(*parts), target.relative_to(self.root).parts)
 
     def remove_file(self, path: Path) -> None:
         there = self.exists(path)

@@ -122,6 +122,24 @@ def rows_of(data: bytes, n: int, seed: int) -> Iterator[bytes]:
         yield magic + b"".join(struct.pack("<II", len(key), len(value)) + key + value for key, value in made)
 
 
+def journals_of(data: bytes, n: int, seed: int) -> Iterator[bytes]:
+    """Yield journals of the same rows: with rows that are not, with a frame that is not, with sizes beyond everything."""
+    draw = random.Random(seed)
+    for rows in rows_of(data, n, seed):
+        at, entries = rows.index(b"\n") + 1, []
+        while at < len(rows):
+            key, value = struct.unpack_from("<II", rows, at)
+            entries.append(struct.pack("<III", draw.choice([1] * 50 + [2]), key, value) + rows[at + 8 : at + 8 + key + value])
+            at += 8 + key + value
+        if draw.random() < 0.5:
+            place = draw.randrange(len(entries))
+            frame = [draw.choice([0, 1, 2, 3, 4, 2**31, 2**32 - 1]) for _ in range(3)]
+            entries[place] = struct.pack("<III", *frame) + entries[place][12:]
+        entries.append(struct.pack("<IIIq", 3, 0, 8, draw.choice([1] * 20 + [0, 2, -1])))
+        journal = b"streamdsl journal 1\n" + b"".join(entries)
+        yield journal if draw.random() < 0.8 else mutated(journal, draw)
+
+
 def mutated(data: bytes, draw: random.Random) -> bytes:
     """Return other bytes."""
     kind = draw.randrange(6)
@@ -148,7 +166,7 @@ class Restores:
         self.outcomes: Counter[str] = Counter()
         self.violations: list[str] = []
         self.watching = False
-        stage = jobs.Stage(self.prepared(), "memory", source=directory / "in.jsonl")
+        stage = jobs.Stage(self.prepared(), "memory", source=directory / "in.jsonl", journal_bytes=0)
         job = stage.job()
         job.open()
         jobs.step(job, 2)
@@ -175,12 +193,12 @@ class Restores:
         elif event.startswith(FORBIDDEN):
             self.violations.append(f"{event} {arguments!r:.200}")
 
-    def restore(self, manifest: bytes, rows: bytes | None = None, *, go_on: bool = False) -> None:
+    def restore(self, manifest: bytes, rows: bytes | None = None, *, name: str = "rows", go_on: bool = False) -> None:
         shutil.rmtree(self.place)
         shutil.copytree(self.directory / "whole", self.place)
         (self.place / "state" / "checkpoints" / "1" / "manifest.json").write_bytes(manifest)
         if rows is not None:
-            (self.place / "state" / "checkpoints" / "1" / "task-0-0" / "rows").write_bytes(rows)
+            (self.place / "state" / "checkpoints" / "1" / "task-0-0" / name).write_bytes(rows)
         stage = jobs.Stage(self.place, "memory", source=self.directory / "in.jsonl", plan=self.plan)
         job = stage.job()
         self.watching = True
@@ -205,9 +223,13 @@ class Restores:
         sys.addaudithook(self.hook)
         for manifest in manifests(body, n // 2, seed):
             self.restore(manifest)
-        for rows in rows_of(data, n - n // 2, seed):
-            entry = ["rows", len(rows), blake2b(rows).hexdigest()]
+        for rows in rows_of(data, n // 4, seed):
+            entry = ["rows", len(rows), blake2b(rows).hexdigest(), False]
             self.restore(signed(changed(body, ("stores", 0, "files", 0), entry, "replace")), rows, go_on=True)
+        for journal in journals_of(data, n - n // 2 - n // 4, seed):
+            entry = ["journal", len(journal), blake2b(journal).hexdigest(), True]
+            manifest = signed(changed(body, ("stores", 0, "files", 0), entry, "replace"))
+            self.restore(manifest, journal, name="journal", go_on=True)
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from streamdsl import Config, Processor, Topology, col, count, files, lit, rolling, tumbling
 from streamdsl._native.event_time.clock import ManualClock
+from streamdsl._native.state.writer import JOURNAL_BYTES
 from streamdsl.checkpoint.filesystem import FileSystem
 from streamdsl.checkpoint.recovery import StateDirectory
 from streamdsl.compiler import compile
@@ -82,9 +83,9 @@ def topology(
 class Environment(DirectoryEnvironment):
     """A state directory whose file system a test has made."""
 
-    def __init__(self, path: Path, backend: str, filesystem: FileSystem | None) -> None:
+    def __init__(self, path: Path, backend: str, filesystem: FileSystem | None, journal_bytes: int) -> None:
         super().__init__(path, backend)
-        self.filesystem = filesystem
+        self.filesystem, self.journal_bytes = filesystem, journal_bytes
 
     def _take(self, plan: PhysicalPlan) -> None:
         self.directory = StateDirectory(self.path, plan.name, self.filesystem)
@@ -92,12 +93,22 @@ class Environment(DirectoryEnvironment):
 
 
 class Stage:
-    """Where the job runs: a directory with `out.jsonl` and `state`, and `in.jsonl` unless `source` is elsewhere."""
+    """Where the job runs: a directory with `out.jsonl` and `state`, and `in.jsonl` unless `source` is elsewhere.
+
+    `journal_bytes`: 0 makes a base at every checkpoint.
+    """
 
     def __init__(
-        self, directory: Path, backend: str = "rocksdb", *, source: Path | None = None, plan: PhysicalPlan | None = None, **settings: Any
+        self,
+        directory: Path,
+        backend: str = "rocksdb",
+        *,
+        source: Path | None = None,
+        plan: PhysicalPlan | None = None,
+        journal_bytes: int = JOURNAL_BYTES,
+        **settings: Any,
     ) -> None:
-        self.directory, self.backend = directory, backend
+        self.directory, self.backend, self.journal_bytes = directory, backend, journal_bytes
         self.state = directory / "state"
         self.settings = {"batch_rows": BATCH, "state_backend": backend, "tolerated_checkpoint_failures": 1000, **settings}
         self.clock = ManualClock(0)
@@ -112,7 +123,7 @@ class Stage:
 
     def job(self, filesystem: FileSystem | None = None, plan: PhysicalPlan | None = None) -> Job:
         """Return the job, not yet opened."""
-        environment = Environment(self.state, self.backend, filesystem)
+        environment = Environment(self.state, self.backend, filesystem, self.journal_bytes)
         return Job(plan or self.plan, Config(**self.settings), environment, clock=self.clock)
 
     def output(self) -> list[str]:

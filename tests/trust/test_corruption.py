@@ -31,7 +31,7 @@ def died(tmp_path):
     job.open()
     jobs.finish(job)
     (tmp_path / "place").mkdir()
-    stage = jobs.Stage(tmp_path / "place", source=tmp_path / "in.jsonl")
+    stage = jobs.Stage(tmp_path / "place", source=tmp_path / "in.jsonl", journal_bytes=0)
     stage.expected = reference.output()
     job = stage.job()
     job.open()

@@ -22,7 +22,7 @@ CASES = 1_000
 
 
 def test_hostile_restores_open_nothing_and_run_nothing(tmp_path):
-    """Under an audit hook, in a process of its own: half of the cases are hostile manifests, half hostile rows."""
+    """Under an audit hook, in a process of its own: half of the cases are hostile manifests, the others hostile rows and journals."""
     ended = subprocess.run(
         [sys.executable, "-X", "faulthandler", hostile.__file__, str(tmp_path), str(CASES), "1"],
         cwd=ROOT, check=False, capture_output=True, text=True,
@@ -54,7 +54,7 @@ print("\\n".join(made.violations))
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "socket", "device", "directory"])
-@pytest.mark.parametrize("where", ["manifest.json", "task-0-0/rows", "task-0-0"])
+@pytest.mark.parametrize("where", ["manifest.json", "task-0-0/rows", "task-0-0/journal", "task-0-0"])
 def test_strange_files_are_refused_by_name(tmp_path, kind, where):
     corruption.prepare(tmp_path, "memory")
     path = tmp_path / "whole" / "state" / "checkpoints" / "4" / where
@@ -115,13 +115,16 @@ def damage_keys(storage, checkpoint_id, damage):
     import struct
 
     ((store, name),) = storage.contents[checkpoint_id]
-    data = storage.contents[checkpoint_id][store, name]
+    data = bytes(storage.contents[checkpoint_id][store, name])
     at = data.index(b"\n") + 1
     out = bytearray(data[:at])
     while at < len(data):
-        key_size, value_size = struct.unpack_from("<II", data, at)
-        key, value = data[at + 8 : at + 8 + key_size], data[at + 8 + key_size : at + 8 + key_size + value_size]
-        at += 8 + key_size + value_size
+        kind, key_size, value_size = struct.unpack_from("<III", data, at)
+        key, value = data[at + 12 : at + 12 + key_size], data[at + 12 + key_size : at + 12 + key_size + value_size]
+        at += 12 + key_size + value_size
+        if kind == 3:  # the MARK
+            out += data[at - 20 : at]
+            continue
         start = key.index(b"\x05")
         key = {
             "shorter": key[:-3],
@@ -129,8 +132,8 @@ def damage_keys(storage, checkpoint_id, damage):
             "tag": key[:start] + b"\x02" + key[start + 1 :],
             "length": key[: start + 1] + b"\xff\xff\xff\x7f" + key[start + 5 :],
         }[damage]
-        out += struct.pack("<II", len(key), len(value)) + key + value
+        out += struct.pack("<III", kind, len(key), len(value)) + key + value
     storage.contents[checkpoint_id][store, name] = bytes(out)
     body = json.loads(storage.read_manifest(checkpoint_id))["manifest"]
-    body["stores"][0]["files"] = [[name, len(out), corruption.blake2b(bytes(out)).hexdigest()]]
+    body["stores"][0]["files"] = [[name, len(out), corruption.blake2b(bytes(out)).hexdigest(), True]]
     storage._published[checkpoint_id] = corruption.signed(body)

@@ -69,10 +69,14 @@ def assert_restorable(stage, at_least):
     assert found is not None and found.id >= at_least
 
 
-def calls_of_a_checkpoint(tmp_path, backend):
+#: Every checkpoint is an append to the journal, or a new base; the third one is a new base and the others are not.
+SHAPES = {"journal": 1 << 20, "base": 0, "both": 3_700}
+
+
+def calls_of_a_checkpoint(tmp_path, backend, shape):
     """How many calls there are up to the third checkpoint, and in it."""
     filesystem = FailingFileSystem()
-    job = begun(stage_in(tmp_path, backend, "counted"), filesystem)
+    job = begun(stage_in(tmp_path, backend, "counted", journal_bytes=SHAPES[shape]), filesystem)
     before = len(filesystem.calls)
     jobs.checkpoint(job)
     after = len(filesystem.calls)
@@ -81,13 +85,13 @@ def calls_of_a_checkpoint(tmp_path, backend):
 
 
 @pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("backend", ["memory", "rocksdb"])
-def test_every_call_of_a_checkpoint_may_fail(tmp_path, backend, error, expected):
+@pytest.mark.parametrize(("backend", "shape"), [("memory", "journal"), ("memory", "both"), ("rocksdb", "base"), ("rocksdb", "both")])
+def test_every_call_of_a_checkpoint_may_fail(tmp_path, backend, shape, error, expected):
     """The checkpoint fails (or is whole: only its tidying failed), the job goes on, the next ones complete, nothing is left over."""
-    before, after = calls_of_a_checkpoint(tmp_path, backend)
+    before, after = calls_of_a_checkpoint(tmp_path, backend, shape)
     assert after - before >= 10
     for k in range(before, after):
-        stage = stage_in(tmp_path, backend, f"once-{k}")
+        stage = stage_in(tmp_path, backend, f"once-{k}", journal_bytes=SHAPES[shape])
         filesystem = FailingFileSystem(lambda number, name, k=k: ERRORS[error] if number == k else 0)
         job = begun(stage, filesystem)
         taken = jobs.checkpoint(job)
@@ -108,14 +112,14 @@ def test_every_call_of_a_checkpoint_may_fail(tmp_path, backend, error, expected)
         assert stage.output() == expected, filesystem.calls[k]
 
 
-@pytest.mark.parametrize("backend", ["memory", "rocksdb"])
-def test_a_disk_may_be_full_for_a_while_from_any_call_on(tmp_path, backend, expected):
-    before, after = calls_of_a_checkpoint(tmp_path, backend)
+@pytest.mark.parametrize(("backend", "shape"), [("memory", "journal"), ("memory", "both"), ("rocksdb", "base"), ("rocksdb", "both")])
+def test_a_disk_may_be_full_for_a_while_from_any_call_on(tmp_path, backend, shape, expected):
+    before, after = calls_of_a_checkpoint(tmp_path, backend, shape)
     for k in range(before, after):
-        stage = stage_in(tmp_path, backend, f"full-{k}")
+        stage = stage_in(tmp_path, backend, f"full-{k}", journal_bytes=SHAPES[shape])
         filesystem = FailingFileSystem()
         job = begun(stage, filesystem)
-        writing = ("make_directory", "write_new", "sync_directory", "rename", "link")
+        writing = ("make_directory", "write_new", "create", "append", "sync_open", "sync_directory", "rename", "link")
         filesystem.fails = lambda number, name, k=k, writing=writing: errno.ENOSPC if number >= k and name in writing else 0
         for _ in range(3):
             jobs.checkpoint(job)
@@ -229,7 +233,7 @@ def test_a_short_write_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
 def test_a_failed_fsync_is_not_repeated_as_if_it_had_worked(tmp_path):
     """The next fsync of a file whose pages were dropped succeeds: only a new start, from what is durable, is right."""
-    stage = stage_in(tmp_path, "rocksdb")
+    stage = stage_in(tmp_path, "rocksdb", journal_bytes=0)
     filesystem = FailingFileSystem()
     job = stage.job(filesystem)
     job.open()

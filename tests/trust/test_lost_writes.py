@@ -27,15 +27,15 @@ MOST_SINGLES = 8
 class Story:
     """A recorded life: the log of calls, and how far it was when what was promised."""
 
-    def __init__(self, root: Path) -> None:
-        self.filesystem = RecordingFileSystem(root)
+    def __init__(self, root: Path, journal_bytes: int) -> None:
+        self.filesystem, self.journal_bytes = RecordingFileSystem(root), journal_bytes
         self.promises: list[tuple[int, int]] = []  # (length of the log, id that is durable from there on)
         self.begun: list[tuple[int, int]] = []
         self.contents: dict[int, object] = {}
 
     def start(self) -> tuple[StateDirectory, StateJob]:
         state = StateDirectory(self.filesystem.root / "state", "job", self.filesystem)
-        return state, StateJob(state.storage, "memory", state.live("x"))
+        return state, StateJob(state.storage, "memory", state.live("x").parent, journal_bytes=self.journal_bytes)
 
     def checkpoint(self, job: StateJob, change: int) -> None:
         for task in job.tasks:
@@ -58,8 +58,12 @@ class Story:
         state.close()
 
 
-def record(root: Path, story: str) -> Story:
-    made = Story(root)
+#: Nothing but a journal; a base at every checkpoint; both, in turns.
+SHAPES = {"journal": 1 << 20, "base": 0, "both": 3000}
+
+
+def record(root: Path, story: str, shape: str) -> Story:
+    made = Story(root, SHAPES[shape])
     state, job = made.start()
     made.checkpoint(job, 1)
     made.checkpoint(job, 2)
@@ -109,7 +113,7 @@ def check(story: Story, prefix: int, place: Path) -> None:
         found = find_checkpoint(state.storage, "job")
         restored = 0 if found is None else found.id
         assert promised <= restored <= begun, f"checkpoint {restored} instead of {promised} to {begun}"
-        job = StateJob(state.storage, "memory", state.live("x"))
+        job = StateJob(state.storage, "memory", state.live("x").parent)
         assert job.contents() == (story.contents[restored] if restored else {})
         assert job.checkpoint() > restored
         job.close()
@@ -119,9 +123,10 @@ def check(story: Story, prefix: int, place: Path) -> None:
         state.close()
 
 
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("story", ["plain", "failed", "restarted", "twice"])
-def test_every_power_cut_leaves_a_whole_checkpoint(tmp_path, story):
-    made = record(tmp_path, story)
+def test_every_power_cut_leaves_a_whole_checkpoint(tmp_path, story, shape):
+    made = record(tmp_path, story, shape)
     root = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
     states = 0
     disk = Disk()
@@ -162,14 +167,16 @@ FORGOTTEN = {
         if not (e[0] == "fsync" and i and log[i - 1][0] == "rename" and log[i - 1][1][-1] == "manifest.json.tmp")
     ],
     "the bytes of the rows": lambda log: [e for e in log if not (e[0] == "fsync" and e[1][-1:] == ("rows",))],
+    "the bytes of the journal": lambda log: [e for e in log if not (e[0] == "fsync" and e[1] and e[1][-1].startswith("journal-"))],
     "the names of the stores": lambda log: [e for e in log if not (e[0] == "fsync" and len(e[1]) == 3)],
+    "the names of the files": lambda log: [e for e in log if not (e[0] == "fsync" and len(e[1]) == 4 and e[1][1] == "checkpoints")],
     "the place of the checkpoint": lambda log: [e for e in log if not (e[0] == "fsync" and e[1] == ("state", "checkpoints"))],
 }
 
 
 @pytest.mark.parametrize("what", FORGOTTEN)
 def test_the_replay_finds_a_forgotten_fsync(tmp_path, what):
-    made = record(tmp_path, "plain")
+    made = record(tmp_path, "plain", "base" if "rows" in what else "journal")
     log = FORGOTTEN[what](made.filesystem.log)
     if len(log) == len(made.filesystem.log):
         pytest.skip("no such call")

@@ -15,7 +15,7 @@ from streamdsl.checkpoint.storage import DirectoryStorage
 from streamdsl.errors import StateError
 from streamdsl.runtime.environment import DirectoryEnvironment
 from streamdsl.runtime.job import Job
-from tests.trust import jobs
+from tests.trust import corruption, jobs
 from tests.trust.filesystems import FailingFileSystem
 
 
@@ -28,7 +28,7 @@ def made(request, tmp_path):
     job.open()
     jobs.finish(job)
     (tmp_path / "place").mkdir()
-    stage = jobs.Stage(tmp_path / "place", request.param, source=tmp_path / "in.jsonl")
+    stage = jobs.Stage(tmp_path / "place", request.param, source=tmp_path / "in.jsonl", journal_bytes=corruption.JOURNAL_BYTES)
     stage.expected = reference.output()
     stage.savepoint = tmp_path / "savepoint"
     job = stage.job()
@@ -119,7 +119,7 @@ def test_an_operator_that_is_gone_is_refused_unless_it_is_named(made, tmp_path):
 
 @pytest.mark.parametrize("damage", ["flip", "gone"])
 def test_a_damaged_savepoint_is_refused_by_name(made, tmp_path, damage):
-    (path,) = [p for p in made.savepoint.rglob("*") if p.name in ("rows", "CURRENT")]
+    (path,) = made.savepoint.rglob("journal")
     data = path.read_bytes()
     path.unlink() if damage == "gone" else path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
     with pytest.raises(StateError, match=path.name) as caught:

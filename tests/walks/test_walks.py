@@ -32,7 +32,7 @@ BARRIER = [
     ("Task.read_input", "on_barrier(", "self.gate.block(", "self.gate.unblock_all("),
     ("BarrierAligner.on_barrier", "self.missing -= 1"),
     ("StateStore.begin",),
-    ("StoreWriter.step", "_checkpoint("),
+    ("StoreWriter._read_journal", "_append(", "_checkpoint("),
     ("Job._on_event", "coordinator.acknowledge(", "coordinator.store_written("),
     ("Coordinator._complete_if_whole", "storage.publish("),
     ("Job.on_complete", "task.commit("),

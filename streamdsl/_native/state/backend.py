@@ -12,7 +12,7 @@ BackendName = Literal["memory", "rocksdb"]
 
 
 class CheckpointTarget(Protocol):
-    """Where a backend puts its files for one checkpoint (made by `streamdsl.checkpoint.storage`)."""
+    """Where a backend puts its files (made by `streamdsl.checkpoint.storage`)."""
 
     @property
     def path(self) -> Path | None:
@@ -28,14 +28,69 @@ class CheckpointTarget(Protocol):
         """Let go, sealed or not. May be called twice."""
 
 
+class StoreHistory(Protocol):
+    """What a store's checkpoints share: a base and a journal (`streamdsl.checkpoint.history.StoreHistory`)."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether base and journal together are all that has been appended; if not, only a new base helps."""
+
+    @property
+    def base_bytes(self) -> int:
+        """Size of the base."""
+
+    @property
+    def journal_bytes(self) -> int:
+        """Size of the journal."""
+
+    def append(self, entries: bytes) -> None:
+        """Add to the journal's end."""
+
+    def sync(self) -> None:
+        """Make the journal durable."""
+
+    def give_up_journal(self) -> None:
+        """Have no more checkpoints with this journal."""
+
+    def new_base(self) -> CheckpointTarget:
+        """Return where a base goes."""
+
+    def adopt(self, base: Any) -> None:
+        """Take the base that has been put there; a new journal begins behind it."""
+
+    def share(self, target: Any) -> Any:
+        """Put base and journal into a checkpoint; return its files with sizes and checksums."""
+
+    def close(self) -> None:
+        """Let go. May be called twice."""
+
+
 class CheckpointFiles(Protocol):
     """One store's files in a checkpoint, already verified."""
+
+    @property
+    def checkpoint_id(self) -> int:
+        """The checkpoint."""
+
+    @property
+    def has_base(self) -> bool:
+        """Whether there is a base; if not, the journal begins with nothing."""
+
+    @property
+    def journal_bytes(self) -> int:
+        """Length of the journal; 0: there is none."""
 
     def read(self, name: str) -> Iterator[bytes]:
         """Return a file's bytes, in chunks."""
 
+    def read_journal(self) -> Iterator[bytes]:
+        """Return the journal's bytes, in chunks."""
+
+    def journal_damaged(self, reason: str) -> StateError:
+        """Return the error that names the journal."""
+
     def place(self, directory: Path) -> None:
-        """Put the files into a new directory: immutable ones may be hard links, all others are copies."""
+        """Put the base into a new directory: immutable files may be hard links, all others are copies."""
 
 
 class StateBackend(Protocol):

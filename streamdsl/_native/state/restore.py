@@ -10,10 +10,11 @@ from typing import Any, Protocol
 
 from streamdsl._native.includes.faults import fault, planted
 from streamdsl._native.state.backend import CheckpointFiles, StateBackend, open_backend
+from streamdsl._native.state.journal import apply_journal
 from streamdsl._native.state.store import RowLoader, StateStore
 from streamdsl.errors import StateError
 
-__all__ = ["LoadedStore", "load_store"]
+__all__ = ["LoadedStore", "load_store", "open_restored"]
 
 
 class Restorable(Protocol):
@@ -39,11 +40,28 @@ class Match(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoadedStore:
-    """Outcome of `load_store`: the backend that goes on, rows read, and whether its files were taken over as they are."""
+    """Outcome of `load_store`: the backend that goes on, rows read, and whether it holds them already (else it is empty)."""
 
     backend: StateBackend
     rows: int
     linked: bool
+
+
+def open_restored(kind: str, directory: Path, files: CheckpointFiles) -> StateBackend:
+    """Open a backend with what a checkpoint holds: its base, and the journal applied to it.
+
+    Raises
+    ------
+    StateError
+        The files are damaged, or the backend cannot be opened.
+    """
+    backend = open_backend(kind, directory, files if files.has_base else None)
+    try:
+        apply_journal(backend, files)
+    except BaseException:
+        backend.close()
+        raise
+    return backend
 
 
 def load_store(
@@ -88,7 +106,7 @@ def load_store(
     if len(parts) == 1:
         entry, targets = parts[0]
         if entry.backend == kind and set(entry.shards) == owned and entry.description == description:
-            backend = open_backend(kind, live, checkpoint.files(entry))
+            backend = open_restored(kind, live, checkpoint.files(entry))
             fault("FP27")
             try:
                 rows = _loader(store, match, entry, targets, stored=True).load(backend.scan(b""))
@@ -99,7 +117,7 @@ def load_store(
     rows = 0
     for i, (entry, targets) in enumerate(parts):
         scratch = live.with_name(f"{live.name}-restore-{i}")
-        source = open_backend(entry.backend, scratch, checkpoint.files(entry))
+        source = open_restored(entry.backend, scratch, checkpoint.files(entry))
         try:
             loader = _loader(store, match, entry, targets, stored=False)
             for shard in sorted(owned.intersection(entry.shards))[planted("shard-lost") :]:

@@ -1,4 +1,5 @@
-"""The reading end of a write stream: runs of entries between two MARKs, sorted, the last version of each key."""
+"""The reading end of a write stream: the journal's reader takes entries as they come, the database's reader follows it, in runs
+that are sorted and hold the last version of each key only."""
 from libc.stdint cimport int64_t, uint64_t
 
 from streamdsl._native.state.write_stream cimport ByteWriter, WriteStream
@@ -7,19 +8,31 @@ from streamdsl._native.state.write_stream cimport ByteWriter, WriteStream
 cdef struct SortItem:
     uint64_t high                            # the first 16 bytes of the key, big-endian: most comparisons end here
     uint64_t low
-    const char* entry                        # in the taken buffer; a later address is a later entry
+    const char* entry                        # in a segment
+    int64_t order                            # of two versions the later one
 
 
 cdef class StreamReader:
     cdef readonly WriteStream stream
-    cdef ByteWriter taken
-    cdef int64_t at                          # offset of the run's first entry
-    cdef int64_t run_end                     # offset behind the run; == at: no run is prepared
+    cdef ByteWriter taken                    # swapped with the stream
+    cdef ByteWriter* segments                # whole entries; a segment never moves, and goes when the database has it
+    cdef int64_t n_segments
+    cdef int64_t journal_segment             # the journal's place
+    cdef int64_t journal_at                  # offset in that segment
+    cdef int64_t journal_offered             # bytes handed out by the last peek
+    cdef int64_t journalled                  # bytes passed, ever
+    cdef int64_t database_at                 # the database's place: offset in segment 0
     cdef SortItem* run
     cdef int64_t run_capacity
     cdef int64_t n_run
     cdef int64_t run_at                      # items handed out and confirmed
     cdef int64_t offered                     # items handed out by the last peek
+    cdef int64_t run_bytes                   # in the stream, MARKs included
+    cdef int64_t end_segment                 # the place behind the run
+    cdef int64_t end_at
 
+    cdef bint find_journal(self) except -1
+    cdef bint take(self) except -1
     cdef int prepare(self) except -1 nogil
     cdef int finish_run(self) noexcept nogil
+    cdef int grow_run(self) except -1 nogil

@@ -1,17 +1,17 @@
 """See stream_reader.pxd."""
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, qsort, realloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memmove
 
 from streamdsl._native.state.write_stream cimport (
-    ENTRY_DELETE, ENTRY_MARK, EntryHeader, bytes_append, bytes_free, bytes_init,
+    ENTRY_DELETE, ENTRY_MARK, ENTRY_PUT, LONGEST_KEY, EntryHeader, bytes_append, bytes_free, bytes_init,
 )
 
 cdef enum:
     LONGEST_RUN = 262144       # entries sorted at once
-    KEPT_BUFFER = 4194304      # bytes: a larger buffer is given back to the system once it is read
-    CHUNK_BYTES = 1048576      # a chunk ends behind the entry that reaches this
+    SEGMENT_BYTES = 1048576    # room of a segment: what comes in smaller pieces is gathered in one
+    CHUNK_BYTES = 1048576      # a chunk for the database ends behind the entry that reaches this
 
 
 cdef int no_memory() except -1 nogil:
@@ -57,16 +57,68 @@ cdef int compare_items(const void* left, const void* right) noexcept nogil:
     cdef const SortItem* a = <const SortItem*>left
     cdef const SortItem* b = <const SortItem*>right
     cdef int order = compare_keys(a, b)
-    return order if order != 0 else (a.entry > b.entry) - (a.entry < b.entry)
+    return order if order != 0 else (a.order > b.order) - (a.order < b.order)
 
 
-cdef class StreamReader:
-    """Hands out what a stream holds, piece by piece; a piece stays until it is confirmed.
+def append_entries(WriteStream stream not None, bytes data not None, int64_t more):
+    """Put the whole entries at the start of `data`, the bytes of a journal, into a stream.
 
     Parameters
     ----------
     stream : WriteStream
-        The stream to read; it has one reader.
+    data : bytes
+        Begins with an entry.
+    more : int
+        So many bytes come behind `data`: an entry that would be longer than all that is left is refused.
+
+    Returns
+    -------
+    tuple of int
+        Bytes taken, and the checkpoint id of the last whole entry if that is a MARK (else -1).
+
+    Raises
+    ------
+    ValueError
+        There is something that no journal has.
+    """
+    cdef const char* entries = PyBytes_AS_STRING(data)
+    cdef int64_t length = len(data)
+    cdef int64_t at = 0
+    cdef int64_t n = 0
+    cdef int64_t size
+    cdef int64_t mark = -1
+    cdef EntryHeader header
+    cdef bint good
+    while length - at >= <int64_t>sizeof(EntryHeader):
+        header = header_at(entries + at)
+        if header.kind == ENTRY_MARK:
+            good = header.key_size == 0 and header.value_size == 8
+        else:
+            good = 4 <= header.key_size <= LONGEST_KEY + 4
+            good = good and (header.kind == ENTRY_PUT or (header.kind == ENTRY_DELETE and header.value_size == 0))
+        size = entry_size(entries + at)
+        if not good or size > length + more - at:
+            raise ValueError(f"{at} bytes on stands no entry")
+        if size > length - at:
+            break
+        mark = -1
+        if header.kind == ENTRY_MARK:
+            memcpy(&mark, entries + at + sizeof(EntryHeader), 8)
+        at += size
+        n += 1
+    stream.append(entries, at, n)
+    return at, mark
+
+
+cdef class StreamReader:
+    """The two readers of a stream: the journal in front, the database as far behind as it likes.
+
+    A piece that one of them is given stays until it is confirmed. Used by one thread at a time.
+
+    Parameters
+    ----------
+    stream : WriteStream
+        The stream to read; nothing else reads it.
     """
 
     def __cinit__(self, WriteStream stream not None):
@@ -74,38 +126,76 @@ cdef class StreamReader:
         bytes_init(&self.taken, 0)
 
     def __dealloc__(self):
+        cdef int64_t i
+        for i in range(self.n_segments):
+            bytes_free(&self.segments[i])
         bytes_free(&self.taken)
+        free(self.segments)
         free(self.run)
 
-    def peek(self, int64_t max_entries):
-        """Return what comes next, without passing it.
+    @property
+    def backlog(self):
+        """Bytes that the journal has passed and the database has not."""
+        return self.journalled - self.stream.applied_bytes
+
+    @property
+    def applying(self):
+        """Whether the database is in the middle of a run."""
+        return self.run_at < self.n_run
+
+    def peek_journal(self, int64_t max_bytes):
+        """Return what comes next for the journal, without passing it.
 
         Returns
         -------
-        list of (bytes, bytes or None) | int | None
-            Puts and deletes (value None) in key order, each key once; or the id of a MARK; or None when the stream
-            is empty. The same answer comes again until `confirm` is called.
+        bytes | int | None
+            Whole entries as they stand in the stream, up to the next MARK and at least one; or the id of a MARK; or None
+            when the stream is empty. The same answer comes again until `confirm_journal` is called, or a longer one.
         """
-        cdef EntryHeader header
+        cdef ByteWriter* segment
+        cdef const char* entry
+        cdef int64_t size = 0
         cdef int64_t mark
-        with nogil:
-            self.prepare()
-        if self.run_end == self.at:
+        if self.find_journal() == 0:
             return None
-        header = header_at(self.taken.data + self.at)
-        if header.kind == ENTRY_MARK:
-            memcpy(&mark, self.taken.data + self.at + sizeof(EntryHeader), 8)
-            self.offered = 0
-            return mark
-        return self._chunk(max_entries)
+        segment = &self.segments[self.journal_segment]
+        while self.journal_at + size < segment.used and size < max_bytes:
+            entry = segment.data + self.journal_at + size
+            if header_at(entry).kind == ENTRY_MARK:
+                if size > 0:
+                    break
+                memcpy(&mark, entry + sizeof(EntryHeader), 8)
+                self.journal_offered = entry_size(entry)
+                return mark
+            size += entry_size(entry)
+        self.journal_offered = size
+        return PyBytes_FromStringAndSize(segment.data + self.journal_at, size)
 
-    def _chunk(self, int64_t max_entries):
+    def confirm_journal(self):
+        """Pass what the last `peek_journal` returned; from now on the database may have it."""
+        self.journal_at += self.journal_offered
+        self.journalled += self.journal_offered
+        self.journal_offered = 0
+
+    def peek_database(self, int64_t max_entries):
+        """Return what comes next for the database, without passing it.
+
+        Returns
+        -------
+        list of (bytes, bytes or None) | None
+            Puts and deletes (value None) in key order, each key once with its last version; None when the database has
+            all that the journal has passed. The same answer comes again until `confirm_database` is called.
+        """
         cdef list entries = []
         cdef EntryHeader header
         cdef const char* entry
-        cdef int64_t i = self.run_at
+        cdef int64_t i
         cdef int64_t size = 0
         cdef object value
+        if self.run_at == self.n_run:
+            with nogil:
+                self.prepare()
+        i = self.run_at
         while i < self.n_run and i - self.run_at < max_entries and size < CHUNK_BYTES:
             entry = self.run[i].entry
             header = header_at(entry)
@@ -115,84 +205,123 @@ cdef class StreamReader:
             size += header.key_size + header.value_size
             i += 1
         self.offered = i - self.run_at
-        return entries
+        return entries or None
 
-    def confirm(self):
-        """Pass what the last `peek` returned: it has been dealt with."""
+    def confirm_database(self):
+        """Pass what the last `peek_database` returned: it has been applied."""
         self.run_at += self.offered
         self.offered = 0
         if self.run_at == self.n_run:
             self.finish_run()
 
-    def marks(self):
-        """Return the ids of all MARKs that wait in the stream, in order (what `peek` returned included)."""
-        cdef list ids = []
-        cdef ByteWriter waiting
-        cdef int64_t at
-        cdef int64_t mark
-        # The run is prepared anew afterwards: applying a part of it twice changes nothing.
-        self.run_end = self.at
-        self.offered = 0
-        bytes_init(&waiting, 0)
-        self.stream.swap(&waiting)
-        try:
-            bytes_append(&self.taken, waiting.data, waiting.used)
-        finally:
-            bytes_free(&waiting)
-        at = self.at
-        while at < self.taken.used:
-            if header_at(self.taken.data + at).kind == ENTRY_MARK:
-                memcpy(&mark, self.taken.data + at + sizeof(EntryHeader), 8)
-                ids.append(mark)
-            at += entry_size(self.taken.data + at)
-        return ids
+    cdef bint find_journal(self) except -1:
+        """Put the journal's place in front of an entry; 0: there is none."""
+        while True:
+            if self.journal_segment < self.n_segments:
+                if self.journal_at < self.segments[self.journal_segment].used:
+                    return 1
+                if self.journal_segment + 1 < self.n_segments:
+                    self.journal_segment += 1
+                    self.journal_at = 0
+                    continue
+            if self.take() == 0:
+                return 0
 
-    cdef int finish_run(self) noexcept nogil:
-        self.stream.applied(self.run_end - self.at)
-        self.at = self.run_end
-        self.n_run = 0
-        self.run_at = 0
-        return 0
-
-    cdef int prepare(self) except -1 nogil:
-        cdef int64_t end, kept, i
-        cdef EntryHeader header
-        cdef SortItem* item
-        cdef SortItem* grown
-        if self.run_end != self.at:
-            return 0
-        self.n_run = 0
-        self.run_at = 0
-        self.offered = 0
-        if self.at == self.taken.used:
-            if self.taken.capacity > KEPT_BUFFER:
-                bytes_free(&self.taken)
-            self.taken.used = 0
-            self.at = 0
-            self.run_end = 0
+    cdef bint take(self) except -1:
+        """Take what waits in the stream; 0: nothing does."""
+        cdef ByteWriter* last
+        cdef ByteWriter* grown
+        cdef char* data
+        cdef int64_t capacity
+        if self.taken.used == 0:
             self.stream.swap(&self.taken)
             if self.taken.used == 0:
                 return 0
-        end = self.at
-        while end < self.taken.used and self.n_run < LONGEST_RUN:
-            header = header_at(self.taken.data + end)
+        if self.n_segments > 0:
+            last = &self.segments[self.n_segments - 1]
+            if last.capacity - last.used >= self.taken.used:
+                bytes_append(last, self.taken.data, self.taken.used)
+                self.taken.used = 0
+                if self.taken.capacity > SEGMENT_BYTES:
+                    bytes_free(&self.taken)
+                return 1
+        grown = <ByteWriter*>realloc(self.segments, (self.n_segments + 1) * sizeof(ByteWriter))
+        if grown == NULL:
+            no_memory()
+        self.segments = grown
+        capacity = self.taken.used if self.taken.used > SEGMENT_BYTES else SEGMENT_BYTES
+        data = <char*>realloc(self.taken.data, capacity)
+        if data == NULL:
+            no_memory()
+        self.taken.data = data
+        self.taken.capacity = capacity
+        self.segments[self.n_segments] = self.taken
+        self.n_segments += 1
+        self.taken.data = NULL               # it is a segment now
+        self.taken.used = 0
+        self.taken.capacity = 0
+        return 1
+
+    cdef int finish_run(self) noexcept nogil:
+        cdef int64_t i
+        cdef ByteWriter* only
+        self.stream.applied(self.run_bytes)
+        self.run_bytes = 0
+        self.n_run = 0
+        self.run_at = 0
+        self.database_at = self.end_at
+        if self.end_segment > 0:
+            for i in range(self.end_segment):
+                bytes_free(&self.segments[i])
+            self.n_segments -= self.end_segment
+            memmove(self.segments, self.segments + self.end_segment, self.n_segments * sizeof(ByteWriter))
+            self.journal_segment -= self.end_segment
+            self.end_segment = 0
+        if self.n_segments == 1:
+            only = &self.segments[0]
+            if self.database_at == only.used and self.journal_offered == 0:
+                if only.capacity > SEGMENT_BYTES:
+                    bytes_free(only)
+                    self.n_segments = 0
+                only.used = 0
+                self.database_at = 0
+                self.journal_at = 0
+        return 0
+
+    cdef int prepare(self) except -1 nogil:
+        """Sort what the journal has passed; what is only MARKs is passed at once."""
+        cdef int64_t kept, i, stop
+        cdef EntryHeader header
+        cdef SortItem* item
+        cdef const char* entry
+        self.n_run = 0
+        self.run_at = 0
+        self.offered = 0
+        self.run_bytes = 0
+        self.end_segment = 0
+        self.end_at = self.database_at
+        while self.end_segment < self.n_segments and self.n_run < LONGEST_RUN:
+            stop = self.journal_at if self.end_segment == self.journal_segment else self.segments[self.end_segment].used
+            if self.end_at == stop:
+                if self.end_segment == self.journal_segment:
+                    break
+                self.end_segment += 1
+                self.end_at = 0
+                continue
+            entry = self.segments[self.end_segment].data + self.end_at
+            header = header_at(entry)
+            self.end_at += entry_size(entry)
+            self.run_bytes += entry_size(entry)
             if header.kind == ENTRY_MARK:
-                if end == self.at:           # a MARK is a run of its own
-                    self.run_end = end + entry_size(self.taken.data + end)
-                    return 0
-                break
+                continue
             if self.n_run == self.run_capacity:
-                grown = <SortItem*>realloc(self.run, (self.run_capacity * 2 + 256) * sizeof(SortItem))
-                if grown == NULL:
-                    no_memory()
-                self.run = grown
-                self.run_capacity = self.run_capacity * 2 + 256
+                self.grow_run()
             item = &self.run[self.n_run]
-            item.entry = self.taken.data + end
-            item.high = big_endian(item.entry + sizeof(EntryHeader), header.key_size)
-            item.low = big_endian(item.entry + sizeof(EntryHeader) + 8, <int64_t>header.key_size - 8)
+            item.entry = entry
+            item.order = self.n_run
+            item.high = big_endian(entry + sizeof(EntryHeader), header.key_size)
+            item.low = big_endian(entry + sizeof(EntryHeader) + 8, <int64_t>header.key_size - 8)
             self.n_run += 1
-            end += entry_size(self.taken.data + end)
         qsort(self.run, self.n_run, sizeof(SortItem), compare_items)
         kept = 0
         for i in range(self.n_run):
@@ -201,5 +330,15 @@ cdef class StreamReader:
             self.run[kept] = self.run[i]
             kept += 1
         self.n_run = kept
-        self.run_end = end
+        if kept == 0 and self.run_bytes > 0:
+            self.finish_run()
+        return 0
+
+    cdef int grow_run(self) except -1 nogil:
+        cdef int64_t capacity = self.run_capacity * 2 + 256
+        cdef SortItem* grown = <SortItem*>realloc(self.run, capacity * sizeof(SortItem))
+        if grown == NULL:
+            no_memory()
+        self.run = grown
+        self.run_capacity = capacity
         return 0

@@ -6,7 +6,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.key_table cimport KeyTable, RowField, RowHeader
-from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
+from streamdsl._native.state.write_stream cimport ByteWriter, WriteStream, bytes_append
 
 
 cdef class IntField(RowField):
@@ -190,3 +190,8 @@ cdef class ArenaView:
 
     def read(self, size_t block, int64_t size):
         return (<char*>block)[:size]
+
+
+def want_applied(WriteStream stream not None):
+    """Ask for what the stream holds to be applied, as a task does that wants to let rows go."""
+    stream.want_applied()

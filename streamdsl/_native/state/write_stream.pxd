@@ -8,6 +8,7 @@ cdef enum:
     ENTRY_PUT = 1
     ENTRY_DELETE = 2
     ENTRY_MARK = 3                           # no key; the value is the checkpoint id, int64
+    LONGEST_KEY = 16777216                   # bytes, without shard and table id
 
 
 cdef struct EntryHeader:

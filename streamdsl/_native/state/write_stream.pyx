@@ -8,10 +8,6 @@ from libc.string cimport memcpy
 
 from streamdsl.errors import StateError
 
-cdef enum:
-    LONGEST_KEY = 16777216                   # bytes
-
-
 cdef int no_memory() except -1 nogil:
     with gil:
         raise MemoryError("no memory left for a store's write stream")

@@ -1,98 +1,157 @@
-"""The one writer of a store: applies its write stream in order and makes a checkpoint at every MARK."""
+"""The one writer of a store: steps the two readers of its write stream, and makes a checkpoint at every MARK."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from streamdsl._native.state.backend import CheckpointTarget, StateBackend
+from streamdsl._native.state.backend import CheckpointTarget, StateBackend, StoreHistory
+from streamdsl._native.state.journal import MAGIC, mark_entry
 from streamdsl._native.state.store import StateStore
 from streamdsl._native.state.stream_reader import StreamReader
 from streamdsl.errors import StateError
 
-__all__ = ["StoreWriter", "WriterListener"]
+__all__ = ["BACKLOG_BYTES", "JOURNAL_BYTES", "StoreWriter", "WriterListener"]
+
+_log = logging.getLogger("streamdsl")
 
 #: Rows of one write: the binding holds the GIL for so long.
 CHUNK_ROWS = 1000
+#: Bytes of one append to the journal.
+APPEND_BYTES = 1 << 20
+#: So far the database may be behind the journal: the later it applies, the more versions of a key become one.
+BACKLOG_BYTES = 16 << 20
+#: A new base is due behind a journal of so many bytes, and of half of the base: the longest that a restore reads through.
+JOURNAL_BYTES = 64 << 20
 
 
 class WriterListener(Protocol):
     """Who hears what became of a MARK. Called by the thread that steps the writer."""
 
     def store_written(self, store: str, checkpoint_id: int, files: Any) -> None:
-        """The store's part of the checkpoint is durable; `files` is what `CheckpointTarget.seal` returned."""
+        """The store's part of the checkpoint is durable; `files` is what `StoreHistory.share` returned."""
 
     def store_failed(self, store: str, checkpoint_id: int, error: Exception) -> None:
-        """The store has no part in this checkpoint; its entries stay queued or applied for the next one."""
+        """The store has no part in this checkpoint; its entries are not lost to the next one."""
 
 
 class StoreWriter:
-    """Applies one store's write stream to its backend.
+    """Reads one store's write stream: into the journal as it comes, into the database later.
+
+    A MARK makes the journal durable, and base and journal are the store's part of the checkpoint. The database reads behind the
+    journal; it applies when it is too far behind, when somebody asks (`WriteStream.want_applied`), and when a new base is due.
 
     Parameters
     ----------
     store : StateStore
-        Whose stream is read; it has no other reader.
+        Whose stream is read; nothing else reads it.
     backend : StateBackend
-        Where the entries go. Closed by `close`.
+        The database. Closed by `close`.
+    history : StoreHistory
+        Base and journal; closed by `close`.
     open_target : callable
         (checkpoint id, store name) -> CheckpointTarget, or None when that checkpoint has been given up.
     listener : WriterListener
         Told once of every MARK whose checkpoint has not been given up.
-    chunk_rows : int
-        Rows of one write.
+    restored : bool
+        Whether the database already holds something: the first MARK makes a base of it.
+    chunk_rows, backlog_bytes : int
+        Rows of one write; how far the database may be behind.
+    journal_bytes : int
+        The length of a journal behind which a base is due, and half of the base is the least; 0: every MARK makes a base.
     """
 
     def __init__(
         self,
         store: StateStore,
         backend: StateBackend,
+        history: StoreHistory,
         open_target: Callable[[int, str], CheckpointTarget | None],
         listener: WriterListener,
         *,
+        restored: bool = False,
         chunk_rows: int = CHUNK_ROWS,
+        backlog_bytes: int = BACKLOG_BYTES,
+        journal_bytes: int = JOURNAL_BYTES,
     ) -> None:
         self.name = store.name
-        self.backend = backend
+        self.backend, self.history = backend, history
         self.error: Exception | None = None
+        self._stream = store.stream
         self._reader = StreamReader(store.stream)
         self._open_target = open_target
         self._listener = listener
-        self._chunk_rows = chunk_rows
-        self._failed: set[int] = set()
+        self._chunk_rows, self._backlog_bytes, self._journal_bytes = chunk_rows, backlog_bytes, journal_bytes
+        if restored:
+            history.give_up_journal()
 
     def step(self) -> bool:
-        """Do a bounded piece of work; False when there is nothing to do, or nothing could be done (`error` says why).
+        """Do a bounded piece of work; False when there is nothing to do, or nothing could be done (`error` says why)."""
+        progress = self._read_journal()
+        reader = self._reader
+        if reader.applying or reader.backlog > self._backlog_bytes or self._stream.applied_bytes < self._stream.wanted_bytes:
+            progress |= self._apply()
+        return progress
 
-        What could not be applied stays first in line and is tried again by the next step. Checkpoints whose MARK
-        waits behind it have failed; the first MARK that comes after it has gone through is good again.
-        """
-        head = self._reader.peek(self._chunk_rows)
+    def _read_journal(self) -> bool:
+        head = self._reader.peek_journal(APPEND_BYTES)
         if head is None:
             return False
         if isinstance(head, int):
-            self._checkpoint(head)
-        else:
+            due = self._base_due()
+            if due and self._reader.backlog:
+                # What cannot be applied stays first in line; this checkpoint has no part of the store.
+                if self._apply():
+                    return True
+                assert self.error is not None
+                self._listener.store_failed(self.name, head, self.error)
+            else:
+                self._checkpoint(head, due)
+        elif self.history.whole:
             try:
-                self.backend.apply(head)
+                self._append(head)
             except (StateError, OSError) as error:
-                self._give_up_waiting(error)
-                return False
-        self.error = None
-        self._reader.confirm()
+                # No checkpoint is lost by that: the next MARK makes a base.
+                _log.warning("store %s: its journal cannot be written, a new base takes its place: %s", self.name, error)
+        self._reader.confirm_journal()
         return True
 
-    def _checkpoint(self, checkpoint_id: int) -> None:
-        if checkpoint_id in self._failed:
-            self._failed.discard(checkpoint_id)
-            return
+    def _base_due(self) -> bool:
+        if not self.history.whole or self._journal_bytes == 0:
+            return True
+        return self.history.journal_bytes > max(self._journal_bytes, self.history.base_bytes // 2)
+
+    def _append(self, entries: bytes) -> None:
+        self.history.append(entries if self.history.journal_bytes else MAGIC + entries)
+
+    def _apply(self) -> bool:
+        """Apply a chunk; False when there is none, or it could not be applied: it is tried again by the next step."""
+        behind = self._reader.backlog
+        entries = self._reader.peek_database(self._chunk_rows)
+        if entries is None:
+            return self._reader.backlog < behind  # MARKs alone are passed without a word
+        try:
+            self.backend.apply(entries)
+        except (StateError, OSError) as error:
+            self.error = error
+            return False
+        self.error = None
+        self._reader.confirm_database()
+        return True
+
+    def _checkpoint(self, checkpoint_id: int, base_due: bool) -> None:
         target = None
         try:
             target = self._open_target(checkpoint_id, self.name)
             if target is None:
                 return
-            self.backend.checkpoint(target)
-            files = target.seal()
+            if base_due:
+                self._make_base()
+            else:
+                self._append(mark_entry(checkpoint_id))
+                self.history.sync()
+            files = self.history.share(target)
         except (StateError, OSError) as error:
             self._listener.store_failed(self.name, checkpoint_id, error)
             return
@@ -101,13 +160,15 @@ class StoreWriter:
                 target.close()
         self._listener.store_written(self.name, checkpoint_id, files)
 
-    def _give_up_waiting(self, error: Exception) -> None:
-        self.error = error
-        for checkpoint_id in self._reader.marks():
-            if checkpoint_id not in self._failed:
-                self._failed.add(checkpoint_id)
-                self._listener.store_failed(self.name, checkpoint_id, error)
+    def _make_base(self) -> None:
+        base = self.history.new_base()
+        try:
+            self.backend.checkpoint(base)
+            self.history.adopt(base)
+        finally:
+            base.close()
 
     def close(self) -> None:
         """Close the backend; what is still in the stream is dropped."""
+        self.history.close()
         self.backend.close()
