@@ -9,7 +9,6 @@ cdef struct SortItem:
     uint64_t high                            # the first 16 bytes of the key, big-endian: most comparisons end here
     uint64_t low
     const char* entry                        # in a segment
-    int64_t order                            # of two versions the later one
 
 
 cdef class StreamReader:
@@ -35,4 +34,5 @@ cdef class StreamReader:
     cdef bint take(self) except -1
     cdef int prepare(self) except -1 nogil
     cdef int finish_run(self) noexcept nogil
+    cdef int keep_last(self) except -1 nogil
     cdef int grow_run(self) except -1 nogil

@@ -1,9 +1,10 @@
 """See stream_reader.pxd."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t, uint32_t
-from libc.stdlib cimport free, qsort, realloc
-from libc.string cimport memcmp, memcpy, memmove
+from libc.stdint cimport int32_t, uint8_t, uint32_t
+from libc.stdlib cimport free, malloc, qsort, realloc
+from libc.string cimport memcmp, memcpy, memmove, memset
 
+from streamdsl._native.state.key_hash cimport hash_bytes
 from streamdsl._native.state.write_stream cimport (
     ENTRY_DELETE, ENTRY_MARK, ENTRY_PUT, LONGEST_KEY, EntryHeader, bytes_append, bytes_free, bytes_init,
 )
@@ -38,7 +39,9 @@ cdef int64_t entry_size(const char* entry) noexcept nogil:
     return <int64_t>sizeof(EntryHeader) + header.key_size + header.value_size
 
 
-cdef int compare_keys(const SortItem* a, const SortItem* b) noexcept nogil:
+cdef int compare_items(const void* left, const void* right) noexcept nogil:
+    cdef const SortItem* a = <const SortItem*>left
+    cdef const SortItem* b = <const SortItem*>right
     cdef uint32_t size_a, size_b
     cdef int order
     if a.high != b.high:
@@ -53,11 +56,8 @@ cdef int compare_keys(const SortItem* a, const SortItem* b) noexcept nogil:
     return (size_a > size_b) - (size_a < size_b)
 
 
-cdef int compare_items(const void* left, const void* right) noexcept nogil:
-    cdef const SortItem* a = <const SortItem*>left
-    cdef const SortItem* b = <const SortItem*>right
-    cdef int order = compare_keys(a, b)
-    return order if order != 0 else (a.order > b.order) - (a.order < b.order)
+cdef inline uint64_t hash_item(const SortItem* item, uint64_t seed) noexcept nogil:
+    return hash_bytes(item.entry + sizeof(EntryHeader), <int32_t>header_at(item.entry).key_size, seed)
 
 
 def append_entries(WriteStream stream not None, bytes data not None, int64_t more):
@@ -290,7 +290,7 @@ cdef class StreamReader:
 
     cdef int prepare(self) except -1 nogil:
         """Sort what the journal has passed; what is only MARKs is passed at once."""
-        cdef int64_t kept, i, stop
+        cdef int64_t stop
         cdef EntryHeader header
         cdef SortItem* item
         cdef const char* entry
@@ -318,20 +318,38 @@ cdef class StreamReader:
                 self.grow_run()
             item = &self.run[self.n_run]
             item.entry = entry
-            item.order = self.n_run
             item.high = big_endian(entry + sizeof(EntryHeader), header.key_size)
             item.low = big_endian(entry + sizeof(EntryHeader) + 8, <int64_t>header.key_size - 8)
             self.n_run += 1
+        self.keep_last()
         qsort(self.run, self.n_run, sizeof(SortItem), compare_items)
-        kept = 0
-        for i in range(self.n_run):
-            if i + 1 < self.n_run and compare_keys(&self.run[i], &self.run[i + 1]) == 0:
-                continue
-            self.run[kept] = self.run[i]
-            kept += 1
-        self.n_run = kept
-        if kept == 0 and self.run_bytes > 0:
+        if self.n_run == 0 and self.run_bytes > 0:
             self.finish_run()
+        return 0
+
+    cdef int keep_last(self) except -1 nogil:
+        """Keep the last version of each key: a run may hold a key ten times, and sorting costs more than looking up."""
+        cdef int64_t slots = 256
+        cdef int64_t at, i, kept
+        cdef int32_t* seen
+        while slots < 2 * self.n_run:
+            slots *= 2
+        seen = <int32_t*>malloc(slots * sizeof(int32_t))
+        if seen == NULL:
+            no_memory()
+        memset(seen, 0xff, slots * sizeof(int32_t))
+        kept = self.n_run                    # from the back: the first one seen is the last version
+        for i in range(self.n_run - 1, -1, -1):
+            at = <int64_t>(hash_item(&self.run[i], <uint64_t><size_t>seen) & <uint64_t>(slots - 1))
+            while seen[at] >= 0 and compare_items(&self.run[seen[at]], &self.run[i]) != 0:
+                at = (at + 1) & (slots - 1)
+            if seen[at] < 0:
+                kept -= 1
+                self.run[kept] = self.run[i]
+                seen[at] = <int32_t>kept
+        free(seen)
+        self.n_run -= kept
+        memmove(self.run, self.run + kept, self.n_run * sizeof(SortItem))
         return 0
 
     cdef int grow_run(self) except -1 nogil:
