@@ -250,6 +250,26 @@ class SimulatedDisk(FileSystem):
         directory.change((path.parts[-1], file))
         self._sync(path, file)
 
+    def create(self, path: Path) -> int:
+        directory = self._new(path)
+        self._call(path, grows=True)
+        self._numbers += 1
+        directory.change((path.parts[-1], File(self._numbers)))
+        return -1  # a simulated file has no descriptor
+
+    def append(self, path: Path, descriptor: int, data: bytes) -> None:
+        file = self._file(path)
+        try:
+            self._call(path, grows=True)
+        except (OSError, Crashed):
+            if not (self.dead and self.calls != self.crash_at):
+                file.data += data[: len(data) // 2]  # it got half-way
+            raise
+        file.data += data
+
+    def sync_open(self, path: Path, descriptor: int) -> None:
+        self._sync(path, self._file(path))
+
     def sync_file(self, path: Path) -> None:
         self._sync(path, self._file(path))
 
