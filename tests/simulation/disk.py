@@ -66,7 +66,7 @@ class File:
             return new
         # The length was written or not, and of each sector its new bytes, or what was there before: zeros behind the old end.
         if len(new) > len(old):
-            length = draw.choice([len(old), len(new), min(len(new), (draw.randrange(len(old), len(new)) // SECTOR) * SECTOR)])
+            length = draw.choice([len(old), len(new), max(len(old), (draw.randrange(len(old), len(new)) // SECTOR) * SECTOR)])
         else:
             length = draw.choice([len(old), len(new)])
         found = bytearray(max(length, 0))
