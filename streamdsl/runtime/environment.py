@@ -7,7 +7,7 @@ from pathlib import Path
 
 from streamdsl._native.state.restore import load_store
 from streamdsl._native.state.store import StateStore
-from streamdsl._native.state.writer import JOURNAL_BYTES, StoreWriter
+from streamdsl._native.state.writer import BACKLOG_BYTES, CHUNK_ROWS, JOURNAL_BYTES, StoreWriter
 from streamdsl._native.task.task import close_all
 from streamdsl.checkpoint.manifest import Manifest
 from streamdsl.checkpoint.matching import match_state
@@ -41,11 +41,13 @@ class JobEnvironment:
     completed : collection of int
         Checkpoints that existed at the start.
     writers : list of StoreWriter
-    journal_bytes : int
-        Length of a store's journal behind which it gets a new base.
+    chunk_rows, backlog_bytes, journal_bytes : int
+        What the writers go by (see `StoreWriter`).
     """
 
     storage: CheckpointStorage
+    chunk_rows = CHUNK_ROWS
+    backlog_bytes = BACKLOG_BYTES
     journal_bytes = JOURNAL_BYTES
 
     def __init__(self, backend: str) -> None:
@@ -112,6 +114,8 @@ class JobEnvironment:
                 self.storage.target,
                 _Reports(listener),
                 restored=loaded.linked,
+                chunk_rows=self.chunk_rows,
+                backlog_bytes=self.backlog_bytes,
                 journal_bytes=self.journal_bytes,
             )
             self.writers.append(writer)

@@ -28,6 +28,8 @@ from tests.simulation.run import SeededRun
 
 #: What a campaign of a few thousand seeds must have met: one that never does has lost its power.
 COVERED = (
+    "bases after a lost journal",
+    "bases due",
     "blocked steps",
     "checkpoints completed",
     "checkpoints failed",
@@ -37,12 +39,16 @@ COVERED = (
     "drains",
     "fallbacks",
     "idle splits",
+    "journals that grew",
     "late",
     "late by chance",
     "null_keys",
     "power cuts",
     "rescales",
     "restores",
+    "restores from a base",
+    "restores from a base and a journal",
+    "restores from a journal",
     "runs failed",
     "starts failed",
     "stops",

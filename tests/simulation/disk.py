@@ -133,6 +133,8 @@ class SimulatedDisk(FileSystem):
         Number of a call -> errno that it fails with.
     bad_reads : frozenset
         Numbers of the reads, from the start on, that find a bad block.
+    bad_appends : frozenset
+        Numbers of the appends and of the syncs of open files, from the start on, that fail.
     full : range
         Calls between which the disk has no room left.
     crash_at : int
@@ -143,8 +145,9 @@ class SimulatedDisk(FileSystem):
         self._draw = draw
         self._numbers = 0
         self.root = Directory()
-        self.calls = self.reads = 0
+        self.calls = self.reads = self.appends = 0
         self.bad_reads: frozenset[int] = frozenset()
+        self.bad_appends: frozenset[int] = frozenset()
         self.errors: dict[int, int] = {}
         self.full = range(0)
         self.crash_at = -1
@@ -166,6 +169,7 @@ class SimulatedDisk(FileSystem):
         """The process is started again; nothing fails from here on."""
         self.dead, self.crash_at, self.errors, self.full = False, -1, {}, range(0)
         self.reads, self.bad_reads, self.unread = 0, frozenset(), False
+        self.appends, self.bad_appends = 0, frozenset()
 
     def paths(self) -> list[str]:
         """Return every file there is, sorted."""
@@ -259,6 +263,7 @@ class SimulatedDisk(FileSystem):
 
     def append(self, path: Path, descriptor: int, data: bytes) -> None:
         file = self._file(path)
+        self._append()
         try:
             self._call(path, grows=True)
         except (OSError, Crashed):
@@ -267,7 +272,13 @@ class SimulatedDisk(FileSystem):
             raise
         file.data += data
 
+    def _append(self) -> None:
+        self.appends += 1
+        if self.appends in self.bad_appends:
+            self.errors[self.calls + 1] = errno.EIO
+
     def sync_open(self, path: Path, descriptor: int) -> None:
+        self._append()
         self._sync(path, self._file(path))
 
     def sync_file(self, path: Path) -> None:

@@ -5,140 +5,27 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from streamdsl._native.event_time.clock import ManualClock
 from streamdsl.checkpoint.manifest import Manifest
-from streamdsl.checkpoint.recovery import StateDirectory
 from streamdsl.errors import StateError
-from streamdsl.physical.node import PhysicalPlan
-from streamdsl.runtime.environment import JobEnvironment
 from streamdsl.runtime.failures import explained
-from streamdsl.runtime.job import Job, Phase
-from streamdsl.runtime.listener import Listener
+from streamdsl.runtime.job import Phase
 from tests.simulation import checks
 from tests.simulation.checks import Violation
-from tests.simulation.disk import Crashed, Directory, DiskPath, SimulatedDisk
+from tests.simulation.disk import Crashed, Directory, SimulatedDisk
 from tests.simulation.endpoints import SimulatedSink, SimulatedSource
 from tests.simulation.families import plan_with, sinks_of
 from tests.simulation.family import SCHEMA
+from tests.simulation.observed import STATE, FailingBackend, ObservedJob, SimulatedEnvironment, restores_met, stores_met
 from tests.simulation.scenario import ENDS, PATIENT_MS, Start, describe, drawn_scenario, drawn_start
 
-STATE = DiskPath("/simulated/state")
 #: A start that takes more steps goes round in circles: so many, and so many more for each row.
 MOST_STEPS, STEPS_A_ROW = 30_000, 500
 IMPATIENT_STEPS = 400
-MOST_FAILED_WRITES = 4
 #: How often in a row time may pass, twice as much each time, without anything happening: more than any timeout.
 MOST_RESTS = 20
-
-
-class _StateDirectory(StateDirectory):
-    """On the simulated disk there is no lock, and nobody else."""
-
-    def _prepare(self) -> None:
-        self.path = STATE
-        super()._prepare()
-
-    def _check_safe(self) -> None:
-        pass
-
-    def _take_lock(self) -> None:
-        pass
-
-
-class SimulatedEnvironment(JobEnvironment):
-    """The state directory of a run, and what the disk does to it."""
-
-    def __init__(self, disk: SimulatedDisk) -> None:
-        super().__init__("memory")
-        self.disk = disk
-        self.restored: Manifest | None = None
-        self.directory: _StateDirectory | None = None
-
-    def open(self, plan: PhysicalPlan) -> Manifest | None:
-        self.restored = super().open(plan)
-        return self.restored
-
-    def _take(self, plan: PhysicalPlan) -> None:
-        self.directory = _StateDirectory(STATE, plan.name, self.disk)
-        self.storage = self.directory.storage
-
-    def _live(self, store: str) -> Path:
-        assert self.directory is not None
-        return self.directory.live(store)
-
-
-class _Failing:
-    """A backend some of whose writes fail, but not for ever: each failure fails the checkpoint, and one must get done."""
-
-    def __init__(self, backend: Any, draw: random.Random, share: float, count: Callable[[str], None]) -> None:
-        self._backend, self._draw, self._share, self._count = backend, draw, share, count
-        self._left = MOST_FAILED_WRITES
-
-    def apply(self, entries: Any) -> None:
-        if self._left and self._draw.random() < self._share:
-            self._left -= 1
-            self._count("store writes failed")
-            raise StateError("the store's disk is full")
-        self._backend.apply(entries)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._backend, name)
-
-
-class ObservedListener(Listener):
-    """Tells the job of each snapshot in the moment in which it is taken."""
-
-    def __init__(self, job: ObservedJob) -> None:
-        super().__init__()
-        self._job = job
-
-    def on_snapshot(self, task: str, checkpoint_id: int, part: Any) -> None:
-        self._job.noted(task)
-        super().on_snapshot(task, checkpoint_id, part)
-
-
-class ObservedJob(Job):
-    """Tells the run what the coordinator decides, before anything is done about it."""
-
-    def __init__(self, run: SeededRun, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._run = run
-        self.listener = ObservedListener(self)
-        self.reached: dict[str, int] = {}  # task -> its watermark when it last passed a barrier
-        self.passed: set[str] = set()  # tasks that have passed the last barrier
-        self._last: int | None = None
-
-    def _trigger(self, now: int, *, finished: bool = False) -> int | None:
-        found = super()._trigger(now, finished=finished)
-        if found is not None:
-            if self._last is not None and len(self.passed) < len(self.tasks):
-                raise Violation("barriers", f"checkpoint {found} began while {self._last} was still on its way to {self._missing()}")
-            self.passed, self._last = set(), found
-        return found
-
-    def _missing(self) -> str:
-        return ", ".join(task.id for task in self.tasks if task.id not in self.passed)
-
-    def noted(self, task: str) -> None:
-        """A task is passing a barrier on, in this moment."""
-        self.passed.add(task)
-        self.reached[task] = next(one.watermark for one in self.tasks if one.id == task)
-
-    def on_complete(self, manifest: Manifest) -> None:
-        if len(self.passed) < len(self.tasks):
-            raise Violation(
-                "barriers", f"checkpoint {manifest.checkpoint_id} is complete, and {self._missing()} have not passed its barrier"
-            )
-        self._run.completed(manifest)
-        checks.check_snapshot_watermarks(manifest, self.tasks, self.reached)
-        super().on_complete(manifest)
-
-    def on_failed(self, checkpoint_id: int, reason: str, fatal: bool) -> None:
-        self._run.failed(checkpoint_id, reason)
-        super().on_failed(checkpoint_id, reason, fatal)
 
 
 class SeededRun:
@@ -177,7 +64,7 @@ class SeededRun:
         self.starts = 0
         self._since: list[int] = []  # checkpoints completed in this start
         self._before: Manifest | None = None
-        self._failures_at = 0  # of the disk, when the last checkpoint completed
+        self._failed_at = 0  # calls of the disk that had failed when the last checkpoint completed
         self._first_faults = 0
         self._parallelism = 0
         self._unread = False  # a start that failed had met something that it could not read
@@ -191,6 +78,9 @@ class SeededRun:
         checks.check_rising_shards(self._before, manifest)
         if not self.family.external:
             checks.check_split_watermarks(manifest, self.scenario.logs)
+        if self._since and self._before is not None:
+            self.covered.update(stores_met(self._before, manifest, self._start, self.disk.failed - self._failed_at))
+        self._failed_at = self.disk.failed
         self._before = manifest
         self._since.append(manifest.checkpoint_id)
 
@@ -217,6 +107,7 @@ class SeededRun:
     def _incarnation(self, start: Start) -> bool:
         """Start once; return whether the run has come to its end."""
         self.starts += 1
+        self._start = start
         job: ObservedJob | None = None
         try:
             job = self._started(start)
@@ -241,10 +132,10 @@ class SeededRun:
             return self._crash(job, start, start.end)
 
     def _started(self, start: Start) -> ObservedJob | None:
-        disk, environment = self.disk, SimulatedEnvironment(self.disk)
+        disk, environment = self.disk, SimulatedEnvironment(self.disk, start)
         disk.calm()
         disk.errors = {disk.calls + call: wrong for call, wrong in start.faults.items()}
-        disk.bad_reads = start.bad_reads
+        disk.bad_reads, disk.bad_appends = start.bad_reads, start.bad_appends
         disk.full = range(disk.calls + start.full[0], disk.calls + start.full[1])
         parallelism = start.config.parallelism
         ends = {**self.sources, **self.sinks}
@@ -275,6 +166,7 @@ class SeededRun:
         self._before = restored
         if restored is not None:
             self.covered["restores"] += 1
+            self.covered.update(restores_met(restored))
             self.covered["rescales"] += self._parallelism != start.config.parallelism
             self.covered["fallbacks"] += restored.checkpoint_id < newest
         self._parallelism = start.config.parallelism
@@ -285,11 +177,9 @@ class SeededRun:
         checks.check_shard_watermarks(restored, job)
         for task in job.tasks:
             task.drain_rows = start.drain_rows
-        for writer in environment.writers:
-            writer._chunk_rows = start.chunk_rows
         if start.write_fails:
             for writer in environment.writers:
-                writer.backend = _Failing(writer.backend, self.draw, start.write_fails, self._count)
+                writer.backend = FailingBackend(writer.backend, self.draw, start.write_fails, self._count)
 
     def _count(self, what: str) -> None:
         self.covered[what] += 1

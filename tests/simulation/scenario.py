@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from streamdsl._native.state.writer import BACKLOG_BYTES, JOURNAL_BYTES
 from streamdsl.config import Config
 from tests.simulation.disk import CUTS
 from tests.simulation.endpoints import Entry, SplitLog
@@ -20,12 +21,15 @@ from tests.simulation.family import DISORDER_MS, NEVER, SCHEMA, Family, Record, 
 ENDS = ("crash", "crash", "crash in a call", "power cut", "power cut in a call", "stop")
 #: A checkpoint that takes so long hangs; where less is drawn, one may never get done, and so the start is cut short.
 PATIENT_MS = 60_000
+PARALLELISM = (1, 1, 1, 2, 2, 2, 3, 4)
 MOST_ROWS = (3, 10, 16, 24, 40)
+#: Bytes that no journal of a run reaches.
+AMPLE = 1 << 20
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """The part that is drawn once. `ends`: how each start but the last one ends."""
+    """The part that is drawn once. `parallelism`: of about half of the starts. `ends`: how each start but the last one ends."""
 
     kind: int
     variant: int
@@ -35,6 +39,7 @@ class Scenario:
     bounded: bool
     idles: bool
     shards: int
+    parallelism: int
     ends: tuple[str, ...]
     drains: bool
     faulty: bool
@@ -62,7 +67,7 @@ def drawn_scenario(draw: random.Random) -> Scenario:
             str(split): _log(draw, rows, at, family.external, idles, waits)
             for split, at in enumerate(_dealt(draw, rows, splits, family.together))
         }
-    interruptions = draw.choice((0, 0, 1, 1, 1, 2, 2))
+    interruptions = draw.choice((0, 0, 1, 1, 2, 2, 3))
     return Scenario(
         kind,
         variant,
@@ -72,6 +77,7 @@ def drawn_scenario(draw: random.Random) -> Scenario:
         bounded=not idles and draw.random() < 0.5,
         idles=idles,
         shards=draw.choice((4,) * 4 + (12,) * 4 + (128,)),
+        parallelism=draw.choice(PARALLELISM),
         ends=tuple(draw.choice(ENDS) for _ in range(interruptions)),
         drains=draw.random() < 0.08,
         faulty=draw.random() < 0.25,
@@ -118,9 +124,11 @@ class Start:
     """What is drawn for one start of the job.
 
     `weights`: how often each kind of actor is stepped. `after`: (completed checkpoints, steps) from which on the start ends.
-    `crash_call`: how many calls of the file system from there the process dies. `faults`: calls from the beginning that fail;
-    `bad_reads`: reads; `full`: calls between which the disk is full; `write_fails`: share of the writes of stores.
-    `drain_rows`, `chunk_rows`: how much of the state is written in one step.
+    `crash_call`: how many calls of the file system from there the process dies.
+    `faults`: calls from the beginning that fail; `bad_reads`: reads; `bad_appends`: appends to journals and their syncs; `full`: calls
+    between which the disk is full; `write_fails`: share of the writes of databases.
+    `drain_rows`, `chunk_rows`: how much of the state is written in one step. `journal_bytes`, `backlog_bytes`: when a store gets a
+    new base, and how far its database may be behind its journal (`AMPLE` and more: no run comes so far).
     """
 
     config: Config
@@ -135,11 +143,14 @@ class Start:
     cut: str
     faults: dict[int, int]
     bad_reads: frozenset[int]
+    bad_appends: frozenset[int]
     full: tuple[int, int]
     write_fails: float
     tick_ms: int
     drain_rows: int
     chunk_rows: int
+    journal_bytes: int
+    backlog_bytes: int
 
 
 def drawn_start(draw: random.Random, scenario: Scenario, number: int) -> Start:
@@ -148,7 +159,7 @@ def drawn_start(draw: random.Random, scenario: Scenario, number: int) -> Start:
     faulty = scenario.faulty and not (last and draw.random() < 0.5)
     fatal = faulty and draw.random() < 0.2
     config = Config(
-        parallelism=choice((1, 1, 1, 2, 2, 2, 3, 4)),
+        parallelism=choice((scenario.parallelism, choice(PARALLELISM))),
         state_backend="memory",
         checkpoint_interval=choice((2, 5, 15, 40)),
         checkpoint_timeout=PATIENT_MS if last else choice((PATIENT_MS,) * 8 + (10, 40)),
@@ -181,11 +192,14 @@ def drawn_start(draw: random.Random, scenario: Scenario, number: int) -> Start:
         cut=choice(CUTS),
         faults=_faults(draw) if faulty else {},
         bad_reads=bad_reads,
+        bad_appends=frozenset(draw.sample(range(1, 25), 2)) if draw.random() < (0.05 if last else 0.3) else frozenset(),
         full=_full(draw) if faulty and draw.random() < 0.3 else (0, 0),
-        write_fails=choice((0.2, 0.5)) if draw.random() < 0.12 else 0.0,
+        write_fails=choice((0.2, 0.5)) if draw.random() < (0.05 if last else 0.25) else 0.0,
         tick_ms=choice((1, 1, 2, 5)),
         drain_rows=choice((1, 1, 2, 512)),
         chunk_rows=choice((1, 3, 1000)),
+        journal_bytes=choice((0, 200, 500, 1_000, JOURNAL_BYTES, JOURNAL_BYTES)),
+        backlog_bytes=choice((0, 200, BACKLOG_BYTES)),
     )
 
 
@@ -203,5 +217,6 @@ def describe(start: Start) -> str:
     config: Any = start.config
     return (
         f"parallelism {config.parallelism}, interval {config.checkpoint_interval}, timeout {config.checkpoint_timeout}, "
-        f"batches of {config.batch_rows}, channels of {start.channel_batches}, end {start.end or 'of input'} after {start.after}"
+        f"batches of {config.batch_rows}, channels of {start.channel_batches}, journals of {start.journal_bytes}, "
+        f"backlogs of {start.backlog_bytes}, end {start.end or 'of input'} after {start.after}"
     )

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from streamdsl._native.state.restore import LoadedStore
 from streamdsl._native.state.writer import StoreWriter
 from streamdsl.checkpoint.coordinator import Coordinator
+from streamdsl.checkpoint.history import DirectoryHistory, StoreHistory
 from streamdsl.checkpoint.pending import PendingCheckpoint
 from streamdsl.checkpoint.storage import DirectoryStorage
 from streamdsl.runtime import environment
@@ -91,8 +93,36 @@ def _greedy(self, chunk, rows, original=_Reader.position):
     return original(self, chunk, min(rows + 1, chunk.rows.num_rows))
 
 
-def _confirming(self, error):
-    self._reader.confirm()
+def _dropping(self, original=StoreWriter._apply):
+    original(self)
+    if self.error is not None:
+        self._reader.confirm_database()
+        self.error = None
+    return True
+
+
+def _ahead(self, entries):
+    self._digest.update(entries)
+    self.journal_bytes += len(entries)
+    self._write(entries)
+
+
+def _unguarded(self, entries):
+    try:
+        StoreHistory.append(self, entries)
+    finally:
+        self.whole = True
+
+
+def _adopting(self, base):
+    files = base.seal()
+    self._take(base)
+    self._files, self.whole = files, True
+
+
+def _unlinked(*arguments, original=environment.load_store, **named):
+    loaded = original(*arguments, **named)
+    return LoadedStore(loaded.backend, loaded.rows, linked=False)
 
 
 def _without_timers(self, restored):
@@ -116,7 +146,12 @@ BROKEN = {
     "old checkpoints stay": (Coordinator, "_retain", lambda self: setattr(self, "_completed", self._completed[-2:])),
     "a failed checkpoint stays": (DirectoryStorage, "_clear", lambda self, checkpoint_id: None),
     "a barrier may overtake another": (Coordinator, "may_trigger", lambda self: self._pending is None),
-    "what could not be written is dropped": (StoreWriter, "_give_up_waiting", _confirming),
+    "what the database did not take is dropped": (StoreWriter, "_apply", _dropping),
+    "the journal is not synced before it is shared": (DirectoryHistory, "sync", lambda history: None),
+    "a journal is as long as what was to be written": (DirectoryHistory, "append", _ahead),
+    "a journal that could not be written is gone on with": (DirectoryHistory, "append", _unguarded),
+    "a new base keeps the old journal": (DirectoryHistory, "adopt", _adopting),
+    "a restored database is no base": (environment, "load_store", _unlinked),
     "what was passed over may come back": (environment, "retire_newer", lambda storage, checkpoint_id: None),
     "timers are not restored": (Job, "_load", _without_timers),
     "a shard is not restored": (environment, "load_store", _one_shard_less),
