@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from streamdsl._native.includes.faults import fault, planted
+from streamdsl._native.includes.faults import CHECKED, fault, planted
 
 __all__ = ["FileSystem"]
 
@@ -45,10 +45,14 @@ class FileSystem:
 
     def append(self, path: Path, descriptor: int, data: bytes) -> None:
         """Write at the end of `path`, which `create` has made."""
-        _write(descriptor, data)
+        # A checked build can die in the middle.
+        for part in (data[: len(data) // 2], data[len(data) // 2 :]) if CHECKED else (data,):
+            _write(descriptor, part)
+            fault("FP07")
 
     def sync_open(self, path: Path, descriptor: int) -> None:
         """Sync `path`, which `create` has made."""
+        fault("FP08")
         os.fsync(descriptor)
 
     def sync_file(self, path: Path) -> None:

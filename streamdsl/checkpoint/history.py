@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from streamdsl._native.includes.faults import fault, planted
 from streamdsl.checkpoint.filesystem import FileSystem
 from streamdsl.checkpoint.manifest import FileEntry, blake2b
 from streamdsl.checkpoint.names import check_file_name
@@ -67,7 +68,8 @@ class StoreHistory(ABC):
         try:
             self._write(entries)
         except BaseException:
-            self.give_up_journal()
+            if not planted("journal-not-whole"):
+                self.give_up_journal()
             raise
         self._digest.update(entries)
         self.journal_bytes += len(entries)
@@ -202,7 +204,7 @@ class DirectoryHistory(StoreHistory):
         self._filesystem.append(self._journal, self._descriptor, entries)
 
     def _sync(self) -> None:
-        if self._journal is not None:
+        if self._journal is not None and not planted("journal-not-synced"):
             self._filesystem.sync_open(self._journal, self._descriptor)
 
     def _drop_journal(self) -> None:
@@ -238,6 +240,7 @@ class DirectoryHistory(StoreHistory):
             source = self._journal if file.grows else self._base
             assert source is not None
             parts = (source.name,) if file.grows else (source.name, file.name)
+            fault("FP06")
             self._filesystem.link(self._scratch, parts, target.path / file.name)
         self._filesystem.sync_directory(target.path)
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from streamdsl._native.includes.faults import planted
 from streamdsl._native.state.backend import CheckpointTarget, StateBackend, StoreHistory
 from streamdsl._native.state.journal import MAGIC, mark_entry
 from streamdsl._native.state.store import StateStore
@@ -100,7 +101,7 @@ class StoreWriter:
             return False
         if isinstance(head, int):
             due = self._base_due()
-            if due and self._reader.backlog:
+            if due and self._reader.backlog and not planted("base-before-backlog"):
                 # What cannot be applied stays first in line; this checkpoint has no part of the store.
                 if self._apply():
                     return True
