@@ -81,11 +81,22 @@ class FailingBackend:
         return getattr(self._backend, name)
 
 
+class _Awake:
+    """Stands for the event that wakes the control thread: here there is none that sleeps."""
+
+    def set(self) -> None:
+        pass
+
+    def clear(self) -> None:
+        pass
+
+
 class ObservedListener(Listener):
     """Tells the job of each snapshot in the moment in which it is taken."""
 
     def __init__(self, job: ObservedJob) -> None:
         super().__init__()
+        self.wake = _Awake()  # type: ignore[assignment]
         self._job = job
 
     def on_snapshot(self, task: str, checkpoint_id: int, part: Any) -> None:

@@ -325,7 +325,7 @@ class _Actors:
         steps = [*[task.step_once for task in self.tasks], *[writer.step for writer in self.writers]]
         everybody = range(len(steps))
         awake = [True] * len(steps)
-        rests = idle = taken = 0
+        rests = taken = 0
         i = -1
         try:
             for _ in range(most):
@@ -337,10 +337,9 @@ class _Actors:
                         break
                     heard: Any = everybody
                 elif not awake[i]:
-                    idle += 1
-                    if idle < 2 * m:
+                    if any(awake):
                         continue
-                    idle, progress = 0, self.rest(rests)
+                    progress = self.rest(rests)
                     rests = 0 if progress else rests + 1
                     awake = [True] * len(steps)
                     if job.phase is Phase.ENDED:
@@ -356,7 +355,7 @@ class _Actors:
                         after(i)
                     for other in heard:
                         awake[other] = True
-                    idle = rests = 0
+                    rests = 0
                     trace.append(i)
         except Exception as error:
             if isinstance(error, Violation) or not 0 <= i < n:

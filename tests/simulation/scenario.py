@@ -21,8 +21,8 @@ from tests.simulation.family import DISORDER_MS, NEVER, SCHEMA, Family, Record, 
 ENDS = ("crash", "crash", "crash in a call", "power cut", "power cut in a call", "stop")
 #: A checkpoint that takes so long hangs; where less is drawn, one may never get done, and so the start is cut short.
 PATIENT_MS = 60_000
-PARALLELISM = (1, 1, 1, 2, 2, 2, 3, 4)
-MOST_ROWS = (3, 10, 16, 24, 40)
+PARALLELISM = (1, 1, 1, 1, 2, 2, 2, 3, 4)
+MOST_ROWS = (3, 6, 10, 16, 24, 40)
 #: Bytes that no journal of a run reaches.
 AMPLE = 1 << 20
 
@@ -67,7 +67,7 @@ def drawn_scenario(draw: random.Random) -> Scenario:
             str(split): _log(draw, rows, at, family.external, idles, waits)
             for split, at in enumerate(_dealt(draw, rows, splits, family.together))
         }
-    interruptions = draw.choice((0, 0, 1, 1, 2, 2, 3))
+    interruptions = draw.choice((0, 0, 0, 1, 1, 2, 3))
     return Scenario(
         kind,
         variant,
@@ -76,7 +76,7 @@ def drawn_scenario(draw: random.Random) -> Scenario:
         logs,
         bounded=not idles and draw.random() < 0.5,
         idles=idles,
-        shards=draw.choice((4,) * 4 + (12,) * 4 + (128,)),
+        shards=draw.choice((4,) * 8 + (12,) * 8 + (128,)),
         parallelism=draw.choice(PARALLELISM),
         ends=tuple(draw.choice(ENDS) for _ in range(interruptions)),
         drains=draw.random() < 0.08,
