@@ -265,6 +265,16 @@ def check_no_orphans(disk: SimulatedDisk, root: Path, manifests: Mapping[int, Ma
             raise Violation("orphans", f"checkpoint {number} holds {found} and {sorted(files)}, its manifest names {named}")
 
 
+def check_histories(disk: SimulatedDisk, live: Path) -> None:
+    """A store keeps one base and one journal: what they took the place of is gone."""
+    for store, place in disk._directory(live).entries.items():
+        if store.endswith(".history"):
+            assert isinstance(place, Directory)
+            kinds = Counter(name.split("-")[0] for name in place.entries)
+            if any(number > 1 for number in kinds.values()):
+                raise Violation("orphans", f"{live / store} holds {sorted(place.entries)}")
+
+
 # What came out ---------------------------------------------------------------------------------------------------------
 
 

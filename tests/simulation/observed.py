@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from streamdsl._native.task.task import Task
 from streamdsl.checkpoint.manifest import FileEntry, Manifest, StoreEntry
 from streamdsl.checkpoint.recovery import StateDirectory
 from streamdsl.errors import StateError
@@ -58,6 +59,12 @@ class SimulatedEnvironment(JobEnvironment):
         self.directory = _StateDirectory(STATE, plan.name, self.disk)
         self.storage = self.directory.storage
 
+    @property
+    def live(self) -> Path:
+        """The directory of this start's databases, bases and journals."""
+        assert self.directory is not None
+        return STATE / "live" / str(self.directory.incarnation)
+
     def _live(self, store: str) -> Path:
         assert self.directory is not None
         return self.directory.live(store)
@@ -107,6 +114,8 @@ class ObservedListener(Listener):
 class ObservedJob(Job):
     """Tells the run what the coordinator decides, before anything is done about it."""
 
+    environment: SimulatedEnvironment
+
     def __init__(self, run: SeededRun, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._run = run
@@ -114,6 +123,11 @@ class ObservedJob(Job):
         self.reached: dict[str, int] = {}  # task -> its watermark when it last passed a barrier
         self.passed: set[str] = set()  # tasks that have passed the last barrier
         self._last: int | None = None
+        self._by_id: dict[str, Task] = {}
+
+    def _load(self, restored: Manifest | None) -> None:
+        self._by_id = {task.id: task for task in self.tasks}
+        super()._load(restored)
 
     def _trigger(self, now: int, *, finished: bool = False) -> int | None:
         found = super()._trigger(now, finished=finished)
@@ -129,7 +143,7 @@ class ObservedJob(Job):
     def noted(self, task: str) -> None:
         """A task is passing a barrier on, in this moment."""
         self.passed.add(task)
-        self.reached[task] = next(one.watermark for one in self.tasks if one.id == task)
+        self.reached[task] = self._by_id[task].watermark
 
     def on_complete(self, manifest: Manifest) -> None:
         if len(self.passed) < len(self.tasks):

@@ -227,6 +227,7 @@ class SeededRun:
             checks.check_conservation(job)
         if job.tasks and len(self._since) >= 2 and self.disk.failed == self._first_faults:
             checks.check_no_orphans(self.disk, STATE / "checkpoints", self.history.complete, job.coordinator.completed)
+            checks.check_histories(self.disk, job.environment.live)
         if not job.finished:
             return
         # A checkpoint taken while it drained knows that the input has ended: a later start leaves it at that.

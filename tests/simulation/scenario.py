@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -153,12 +154,18 @@ class Start:
     backlog_bytes: int
 
 
+@functools.cache
+def _config(**chosen: Any) -> Config:
+    # Checked once: a config is a value, and campaigns draw the same ones again and again.
+    return Config(**chosen)
+
+
 def drawn_start(draw: random.Random, scenario: Scenario, number: int) -> Start:
     """Draw what start `number` (from 0) does and how it ends."""
     choice, last = draw.choice, number >= len(scenario.ends)
     faulty = scenario.faulty and not (last and draw.random() < 0.5)
     fatal = faulty and draw.random() < 0.2
-    config = Config(
+    config = _config(
         parallelism=choice((scenario.parallelism, choice(PARALLELISM))),
         state_backend="memory",
         checkpoint_interval=choice((2, 5, 15, 40)),

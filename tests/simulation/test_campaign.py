@@ -151,6 +151,7 @@ BROKEN = {
     "a journal is as long as what was to be written": (DirectoryHistory, "append", _ahead),
     "a journal that could not be written is gone on with": (DirectoryHistory, "append", _unguarded),
     "a new base keeps the old journal": (DirectoryHistory, "adopt", _adopting),
+    "the base before stays": (DirectoryHistory, "_take", lambda history, base: setattr(history, "_base", base.path)),
     "a restored database is no base": (environment, "load_store", _unlinked),
     "what was passed over may come back": (environment, "retire_newer", lambda storage, checkpoint_id: None),
     "timers are not restored": (Job, "_load", _without_timers),
