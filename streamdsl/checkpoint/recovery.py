@@ -249,6 +249,8 @@ class StateDirectory:
         filesystem = self._filesystem
         if not filesystem.exists(self.path):
             filesystem.make_directory(self.path)
+        if not filesystem.exists(self.path / _JOB):
+            # Also behind a start that made the directory and came no further: nobody has synced its name.
             filesystem.sync_directory(self.path.parent)
         self._check_safe()
         self._take_lock()

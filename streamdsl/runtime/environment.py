@@ -9,6 +9,7 @@ from streamdsl._native.state.restore import load_store
 from streamdsl._native.state.store import StateStore
 from streamdsl._native.state.writer import BACKLOG_BYTES, CHUNK_ROWS, JOURNAL_BYTES, StoreWriter
 from streamdsl._native.task.task import close_all
+from streamdsl.checkpoint.filesystem import FileSystem
 from streamdsl.checkpoint.manifest import Manifest
 from streamdsl.checkpoint.matching import match_state
 from streamdsl.checkpoint.names import safe_name
@@ -187,8 +188,10 @@ class DirectoryEnvironment(JobEnvironment):
 
 
 def _make_parents(path: Path) -> None:
-    """Make the directories above `path` that are missing, closed to others whatever the umask says."""
+    """Make the directories above `path` that are missing, closed to others whatever the umask says, with durable names."""
     missing = [parent for parent in path.absolute().parents if not parent.exists()]
+    filesystem = FileSystem()
     for parent in reversed(missing):
         parent.mkdir(mode=0o700, exist_ok=True)
         parent.chmod(0o700)
+        filesystem.sync_directory(parent.parent)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from streamdsl import Config, ConnectorError, Processor, StateError, Topology, col, files
+from streamdsl.checkpoint.filesystem import FileSystem
 
 from .jobs import ROWS, SCHEMA, Gate, GatedSink, GatedSource, Numbering, check_numbered, read_jsonl, streamdsl_threads, write_csv
 
@@ -314,3 +315,17 @@ def test_everything_is_closed_to_others(tmp_path: Path) -> None:
     for path in [tmp_path / "a", *(tmp_path / "a").rglob("*")]:
         mode = stat.S_IMODE(path.stat().st_mode)
         assert mode == (0o700 if path.is_dir() else 0o600), f"{path}: {mode:o}"
+
+
+def test_the_names_of_the_directories_above_are_durable_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    sync = FileSystem.sync_directory
+
+    def noted(filesystem: FileSystem, path: Path) -> None:
+        synced.append(path)
+        sync(filesystem, path)
+
+    monkeypatch.setattr(FileSystem, "sync_directory", noted)
+    write_csv(tmp_path / "in.csv")
+    build(tmp_path).run(Config(state_dir=tmp_path / "a" / "b" / "state"))
+    assert synced[:3] == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]

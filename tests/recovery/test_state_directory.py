@@ -420,3 +420,24 @@ def test_files_written_once_are_hashed_once(tmp_path):
     assert entries[0][0] == entries[1][0]
     assert entries[0][1] != entries[1][1]
     assert [name for call, name in filesystem.calls if call == "sync"] == ["000001.sst", "CURRENT", "CURRENT"]
+
+
+def test_a_start_that_failed_leaves_no_directory_whose_name_is_never_synced(tmp_path):
+    """The first one makes the directory and dies; the second one finds it, and a power cut must not take it away later."""
+
+    class Recording(FileSystem):
+        def __init__(self, fails):
+            self.fails, self.synced = fails, []
+
+        def sync_directory(self, path):
+            if self.fails:
+                raise OSError(errno.EIO, "Input/output error")
+            self.synced.append(path)
+            super().sync_directory(path)
+
+    with pytest.raises(StateError):
+        StateDirectory(tmp_path / "state", "job", Recording(True))
+    for synced in (True, False):
+        filesystem = Recording(False)
+        StateDirectory(tmp_path / "state", "job", filesystem).close()
+        assert (tmp_path in filesystem.synced) is synced
