@@ -41,8 +41,8 @@ class Planted:
 BANK = (
     # State and its write stream.
     Planted("dirty-mark-missed", "a changed row is not noted for the next checkpoint", "simulator", 500, "BB-21"),
-    Planted("pending-row-not-copied", "a row changes before it was written for the barrier behind it", "simulator", 1000, "BB-21"),
-    Planted("mark-before-rows", "MARK n stands in front of the rows of checkpoint n", "simulator", 50, "BB-03"),
+    Planted("pending-row-not-copied", "a row changes before it was written for the barrier behind it", "simulator", 2000, "BB-21"),
+    Planted("mark-before-rows", "MARK n stands in front of the rows of checkpoint n", "simulator", 65, "BB-03"),
     Planted(
         "second-barrier-forgets-pending",
         "rows still pending are forgotten when the next barrier begins",
@@ -51,14 +51,14 @@ BANK = (
     ),
     Planted("delete-missing", "a row that is removed stays in the database", "simulator", 2300, "BB-08"),
     Planted("offsets-without-state", "the checkpoint has the new positions and the old state", "simulator", 50, "BB-20 BB-21"),
-    Planted("ttl-not-refreshed", "setting a value again keeps its old time to live", "simulator", 320, "BB-27"),
-    Planted("base-before-backlog", "a new base is made before the database has all that stands before its MARK", "simulator", 200, "BB-21"),
-    Planted("journal-not-whole", "a journal that could not be written still counts", "simulator", 350, "BB-12"),
-    Planted("journal-not-synced", "a checkpoint shares a journal that was not synced", "simulator", 120, "BB-05 BB-06"),
+    Planted("ttl-not-refreshed", "setting a value again keeps its old time to live", "simulator", 1200, "BB-27"),
+    Planted("base-before-backlog", "a new base is made before the database has all that stands before its MARK", "simulator", 1000, "BB-21"),
+    Planted("journal-not-whole", "a journal that could not be written still counts", "simulator", 1500, "BB-12"),
+    Planted("journal-not-synced", "a checkpoint shares a journal that was not synced", "simulator", 130, "BB-05 BB-06"),
     # Barriers, sources, the coordinator.
     Planted("no-alignment", "an input whose barrier has come is read on", "simulator", 650, "BB-09"),
     Planted("end-unblocks", "END on one input ends the alignment of the others", "simulator", 1600, "BB-01"),
-    Planted("offset-ahead", "the position in the checkpoint is that of the end of the chunk", "simulator", 100, "BB-20"),
+    Planted("offset-ahead", "the position in the checkpoint is that of the end of the chunk", "simulator", 175, "BB-20"),
     Planted("tail-not-committed", "a bounded run ends without its last checkpoint", "simulator", 26, "BB-01 BB-02"),
     Planted("manifest-before-files", "the manifest is published before the stores have written", "simulator", 26, "BB-03 BB-04"),
     Planted(
@@ -75,16 +75,16 @@ BANK = (
         1,
         "BB-02",
     ),
-    Planted("retention-removes-newest", "retention removes the checkpoint just published", "simulator", 26, "BB-04"),
+    Planted("retention-removes-newest", "retention removes the checkpoint just published", "simulator", 65, "BB-04"),
     # Restore and rescale.
-    Planted("shard-lost", "a restore by shards leaves one out", "simulator", 170, "BB-24 BB-25"),
+    Planted("shard-lost", "a restore by shards leaves one out", "simulator", 600, "BB-24 BB-25"),
     Planted("shard-owned-twice", "two tasks own a shard", "simulator", 750, "BB-25 BB-26"),
-    Planted("timers-not-restored", "timers are in the state and not in the heap", "simulator", 170, "BB-24"),
-    Planted("fired-timer-kept", "a timer that has fired fires again after a restore", "simulator", 250, "BB-08"),
+    Planted("timers-not-restored", "timers are in the state and not in the heap", "simulator", 1300, "BB-24"),
+    Planted("fired-timer-kept", "a timer that has fired fires again after a restore", "simulator", 800, "BB-08"),
     Planted("windows-not-restored", "windows are in the state and never close", "simulator", 65, "BB-08"),
-    Planted("lag-not-restored", "lag() begins anew after a restore", "simulator", 200),
-    Planted("lag-not-rotated", "the ring of lag(n) is written as it lies, and read as if its oldest came first", "simulator", 3500),
-    Planted("rolling-not-restored", "a rolling frame begins anew after a restore", "simulator", 600),
+    Planted("lag-not-restored", "lag() begins anew after a restore", "simulator", 260),
+    Planted("lag-not-rotated", "the ring of lag(n) is written as it lies, and read as if its oldest came first", "simulator", 6500),
+    Planted("rolling-not-restored", "a rolling frame begins anew after a restore", "simulator", 4500),
     # Time.
     Planted(
         "watermark-not-in-snapshot",
@@ -101,7 +101,7 @@ BANK = (
         "BB-08",
     ),
     Planted("late-test-after-batch", "a batch is judged by the watermark that it makes itself", "simulator", 75, "BB-10"),
-    Planted("batch-not-cut", "a batch is not cut in front of a late record", "simulator", 750, "BB-10"),
+    Planted("batch-not-cut", "a batch is not cut in front of a late record", "simulator", 1700, "BB-10"),
     Planted(
         "idle-input-holds-watermark",
         "an idle input holds the watermark back",
