@@ -52,7 +52,9 @@ BANK = (
     Planted("delete-missing", "a row that is removed stays in the database", "simulator", 2300, "BB-08"),
     Planted("offsets-without-state", "the checkpoint has the new positions and the old state", "simulator", 50, "BB-20 BB-21"),
     Planted("ttl-not-refreshed", "setting a value again keeps its old time to live", "simulator", 1200, "BB-27"),
-    Planted("base-before-backlog", "a new base is made before the database has all that stands before its MARK", "simulator", 1000, "BB-21"),
+    Planted(
+        "base-before-backlog", "a new base is made before the database has all that stands before its MARK", "simulator", 1000, "BB-21"
+    ),
     Planted("journal-not-whole", "a journal that could not be written still counts", "simulator", 1500, "BB-12"),
     Planted("journal-not-synced", "a checkpoint shares a journal that was not synced", "simulator", 130, "BB-05 BB-06"),
     # Barriers, sources, the coordinator.
