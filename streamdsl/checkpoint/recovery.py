@@ -354,6 +354,9 @@ class StateDirectory:
         published = [i for i in ids if self._filesystem.exists(self.path / "checkpoints" / str(i) / "manifest.json")]
         for checkpoint_id in ids:
             if checkpoint_id in published:
+                # Who published it may have died before its name was durable: a start that goes on from it makes it so.
+                if self._filesystem.is_directory(self.path / "checkpoints" / str(checkpoint_id)):
+                    self._filesystem.sync_directory(self.path / "checkpoints" / str(checkpoint_id))
                 continue
             if published and checkpoint_id < published[-1]:
                 self.storage.remove(checkpoint_id)

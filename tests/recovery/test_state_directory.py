@@ -422,22 +422,45 @@ def test_files_written_once_are_hashed_once(tmp_path):
     assert [name for call, name in filesystem.calls if call == "sync"] == ["000001.sst", "CURRENT", "CURRENT"]
 
 
+class Syncing(FileSystem):
+    """Notes which directories are synced; fails to sync those that are named."""
+
+    def __init__(self, *fails):
+        self.fails, self.synced = list(fails), []
+
+    def sync_directory(self, path):
+        if path in self.fails:
+            raise OSError(errno.EIO, "Input/output error")
+        self.synced.append(path)
+        super().sync_directory(path)
+
+
 def test_a_start_that_failed_leaves_no_directory_whose_name_is_never_synced(tmp_path):
     """The first one makes the directory and dies; the second one finds it, and a power cut must not take it away later."""
-
-    class Recording(FileSystem):
-        def __init__(self, fails):
-            self.fails, self.synced = fails, []
-
-        def sync_directory(self, path):
-            if self.fails:
-                raise OSError(errno.EIO, "Input/output error")
-            self.synced.append(path)
-            super().sync_directory(path)
-
     with pytest.raises(StateError):
-        StateDirectory(tmp_path / "state", "job", Recording(True))
+        StateDirectory(tmp_path / "state", "job", Syncing(tmp_path))
     for synced in (True, False):
-        filesystem = Recording(False)
+        filesystem = Syncing()
         StateDirectory(tmp_path / "state", "job", filesystem).close()
         assert (tmp_path in filesystem.synced) is synced
+
+
+def test_a_checkpoint_that_a_start_finds_is_durable_from_there_on(tmp_path):
+    """Who published it died before its name was synced; what is made known from it on must not lose its ground in a power cut."""
+    place = tmp_path / "state" / "checkpoints" / "1"
+    filesystem = Syncing()
+    state = StateDirectory(tmp_path / "state", "job", filesystem)
+
+    def die(source, target):
+        FileSystem.rename(filesystem, source, target)
+        filesystem.fails.append(place)
+
+    filesystem.rename = die
+    with pytest.raises(OSError, match="Input/output"):
+        publish(state.storage, 1)
+    state.close()
+    filesystem = Syncing()
+    state = StateDirectory(tmp_path / "state", "job", filesystem)
+    assert find_checkpoint(state.storage, "job").id == 1
+    assert place in filesystem.synced
+    state.close()
