@@ -54,7 +54,10 @@ class _Reader(SplitReader):
 
     def __init__(self, name: str, log: SplitLog, position: Any, columns: Sequence[str], clock: ManualClock) -> None:
         self._entries = log.entries
-        self._rows = pa.RecordBatch.from_arrays([_column(name, log, column) for column in columns], names=list(columns))
+        if METADATA_COLUMNS.keys().isdisjoint(columns):
+            self._rows = log.batch.select(list(columns))
+        else:
+            self._rows = pa.RecordBatch.from_arrays([_column(name, log, column) for column in columns], names=list(columns))
         self._entry, self._skip, self._row = (0, 0, 0) if position is None else position
         self._clock = clock
         self._until = -1
