@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from streamdsl._native.state.restore import load_store
+from streamdsl._native.state.restore import open_store
 from streamdsl._native.state.store import StateStore
 from streamdsl._native.state.writer import BACKLOG_BYTES, CHUNK_ROWS, JOURNAL_BYTES, StoreWriter
 from streamdsl._native.task.task import close_all
@@ -93,8 +93,8 @@ class JobEnvironment:
         """Return what manifests say about the stores."""
         return [StoreOwner(task, store.name, self.backend, shards, store.describe()) for task, (store, shards) in self._stores.items()]
 
-    def load(self, deployment: Deployment, restored: Manifest | None, drop_state: Collection[str], listener: Listener) -> None:
-        """Fill the stores from the checkpoint and start their writers.
+    def load(self, deployment: Deployment, restored: Manifest | None, drop_state: Collection[str], listener: Listener, memory: int) -> None:
+        """Fill the stores from the checkpoint and start their writers; `memory` is for all of them, in bytes.
 
         Raises
         ------
@@ -106,20 +106,22 @@ class JobEnvironment:
             match = match_state(restored, restored.shards, [store.describe() for store, _ in self._stores.values()], drop_state)
         for store, shards in self._stores.values():
             live = self._live(store.name)
-            loaded = load_store(store, shards, self.backend, live, checkpoint=self._checkpoint, match=match)
+            opened = open_store(store, shards, self.backend, live, checkpoint=self._checkpoint, match=match)
+            store.attach(opened.backend, memory // len(self._stores))
             history = self.storage.history(store.name, live.with_name(f"{live.name}.history"))
             writer = StoreWriter(
                 store,
-                loaded.backend,
+                opened.backend,
                 history,
                 self.storage.target,
                 _Reports(listener),
-                restored=loaded.linked,
+                restored=opened.linked,
                 chunk_rows=self.chunk_rows,
                 backlog_bytes=self.backlog_bytes,
                 journal_bytes=self.journal_bytes,
             )
             self.writers.append(writer)
+            opened.fill(store, writer.step)
         retire_newer(self.storage, 0 if restored is None else restored.checkpoint_id)
 
     def close(self, *, failed: bool = False) -> None:

@@ -167,7 +167,7 @@ class Job:
 
     def _load(self, restored: Manifest | None) -> None:
         assert self._deployment is not None
-        self.environment.load(self._deployment, restored, self.config.drop_state, self.listener)
+        self.environment.load(self._deployment, restored, self.config.drop_state, self.listener, self.config.state_memory_bytes)
         for chain in self._deployment.chains:
             for operator in chain.restored:
                 operator.restored()
@@ -408,6 +408,8 @@ class Job:
         for task in self.tasks:
             native = task.operator(operator)
             if native is not None and hasattr(native, "state"):
+                assert task.store is not None
+                task.store.warm_up()
                 found.update(native.state())
         if not any(task.operator(operator) is not None for task in self.tasks):
             names = sorted({name for task in self.tasks for name in task.metrics()["operators"]})

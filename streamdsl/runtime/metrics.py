@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from streamdsl._native.task.task import Task
     from streamdsl.runtime.job import Job
 
 __all__ = ["CheckpointFigures", "of_job", "percentiles"]
@@ -78,6 +80,15 @@ def of_job(job: Job) -> dict[str, Any]:
         "checkpoints": job.checkpoints.as_dict(),
         "latency_ms": percentiles(latency),
         "sinks": {name: figures["written"] for name, figures in operators.items() if "written" in figures},
-        "state": {"bytes": sum(task.store.memory_bytes() for task in natives if task.store is not None)},
+        "state": _state(natives),
         "phase": job.phase.value,
     }
+
+
+def _state(tasks: Sequence[Task]) -> dict[str, int]:
+    total = {"bytes": 0, "keys": 0, "cold_keys": 0, "evicted": 0, "reads": 0}
+    for task in tasks:
+        if task.store is not None:
+            for name, value in task.store.figures().items():
+                total[name] += value
+    return total

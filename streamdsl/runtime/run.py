@@ -23,6 +23,8 @@ log = logging.getLogger("streamdsl")
 
 #: How often the control plane looks at its clock when nothing wakes it.
 CONTROL_INTERVAL_S = 0.005
+#: How long the writers' thread sleeps when it has nothing to do, the first time and at most: a task may wait for it.
+WRITER_PAUSE_S, WRITER_MOST_PAUSE_S = 0.00005, 0.001
 #: Who waits looks again so often, in case the word was lost on the way.
 WAIT_AGAIN_S = 1.0
 #: How long a run that is abandoned is waited for.
@@ -229,9 +231,13 @@ class Run:
     @staticmethod
     def _write(job: Job, stop: threading.Event) -> None:
         try:
+            pause = WRITER_PAUSE_S
             while not stop.is_set():
-                if not job.write_step():
-                    stop.wait(0.001)
+                if job.write_step():
+                    pause = WRITER_PAUSE_S
+                else:
+                    stop.wait(pause)
+                    pause = min(2 * pause, WRITER_MOST_PAUSE_S)
         except BaseException as error:  # noqa: BLE001 - as above
             job.listener.on_failure("", explained(error, (), job.plan))
 

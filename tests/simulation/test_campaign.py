@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -9,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from streamdsl._native.state.restore import LoadedStore
 from streamdsl._native.state.writer import StoreWriter
 from streamdsl.checkpoint.coordinator import Coordinator
 from streamdsl.checkpoint.history import DirectoryHistory, StoreHistory
@@ -120,16 +120,15 @@ def _adopting(self, base):
     self._files, self.whole = files, True
 
 
-def _unlinked(*arguments, original=environment.load_store, **named):
-    loaded = original(*arguments, **named)
-    return LoadedStore(loaded.backend, loaded.rows, linked=False)
+def _unlinked(*arguments, original=environment.open_store, **named):
+    return dataclasses.replace(original(*arguments, **named), linked=False)
 
 
 def _without_timers(self, restored):
-    self.environment.load(self._deployment, restored, self.config.drop_state, self.listener)
+    self.environment.load(self._deployment, restored, self.config.drop_state, self.listener, self.config.state_memory_bytes)
 
 
-def _one_shard_less(store, shards, *others, original=environment.load_store, **named):
+def _one_shard_less(store, shards, *others, original=environment.open_store, **named):
     return original(store, [shard for shard in shards if shard != 1], *others, **named)
 
 
@@ -152,10 +151,10 @@ BROKEN = {
     "a journal that could not be written is gone on with": (DirectoryHistory, "append", _unguarded),
     "a new base keeps the old journal": (DirectoryHistory, "adopt", _adopting),
     "the base before stays": (DirectoryHistory, "_take", lambda history, base: setattr(history, "_base", base.path)),
-    "a restored database is no base": (environment, "load_store", _unlinked),
+    "a restored database is no base": (environment, "open_store", _unlinked),
     "what was passed over may come back": (environment, "retire_newer", lambda storage, checkpoint_id: None),
     "timers are not restored": (Job, "_load", _without_timers),
-    "a shard is not restored": (environment, "load_store", _one_shard_less),
+    "a shard is not restored": (environment, "open_store", _one_shard_less),
     "an offset is a row too far": (_Reader, "position", _greedy),
     "a sink is not cut": (SimulatedSink, "cut", lambda sink, length: None),
 }

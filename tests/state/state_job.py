@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from streamdsl._native.state.restore import load_store
+from streamdsl._native.state.restore import open_store
 from streamdsl._native.state.store import StateStore
 from streamdsl._native.state.testing import BytesField, IntField, TableView
 from streamdsl._native.state.writer import StoreWriter
@@ -63,11 +63,12 @@ class StateJob:
         if checkpoint is not None:
             match = match_state(checkpoint.manifest, SHARDS, [task.store.describe() for task in self.tasks], drop_state)
         for task in self.tasks:
-            loaded = load_store(task.store, task.owned, backend, live / task.store.name, checkpoint=checkpoint, match=match)
-            task.linked = loaded.linked
+            opened = open_store(task.store, task.owned, backend, live / task.store.name, checkpoint=checkpoint, match=match)
+            task.linked = opened.linked
             history = storage.history(task.store.name, live / f"{task.store.name}.history")
-            options = {"chunk_rows": 3, "restored": loaded.linked, **limits}
-            task.writer = StoreWriter(task.store, loaded.backend, history, storage.target, self, **options)
+            options = {"chunk_rows": 3, "restored": opened.linked, **limits}
+            task.writer = StoreWriter(task.store, opened.backend, history, storage.target, self, **options)
+            opened.fill(task.store, task.writer.step)
         self.coordinator = Coordinator(
             "job", shards=SHARDS, tasks=[task.name for task in self.tasks],
             stores=[StoreOwner(t.name, t.store.name, backend, t.owned, t.store.describe()) for t in self.tasks],

@@ -4,7 +4,7 @@ import heapq
 from libc.stdint cimport INT64_MAX, uint64_t
 
 from streamdsl._native.includes.checked cimport PLANTED
-from streamdsl._native.state.key_table cimport RowHeader
+from streamdsl._native.state.row_table cimport RowHeader
 
 from streamdsl.errors import StateError
 

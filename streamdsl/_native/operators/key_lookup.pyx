@@ -9,7 +9,7 @@ from streamdsl._native.flow.batch cimport (
     strings_init,
 )
 from streamdsl._native.includes.checked cimport PLANTED
-from streamdsl._native.state.key_table cimport RowHeader
+from streamdsl._native.state.row_table cimport RowHeader
 
 from streamdsl.errors import InternalError, StateError
 
@@ -157,6 +157,7 @@ cdef class KeyLookup(Operator):
         cdef int i
         self.name = name
         self.table = table
+        table.evictable = True
         self.decoder = decoder
         self.watermark = INT64_MIN
         self.latest_shard = INT64_MIN
@@ -255,4 +256,4 @@ cdef class KeyLookup(Operator):
             self.latest_shard = max(self.latest_shard, <int64_t>reached)
 
     def metrics(self):
-        return {"null_keys": self.null_keys, "keys": self.table.count}
+        return {"null_keys": self.null_keys, "keys": self.table.total()}

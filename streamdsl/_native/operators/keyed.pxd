@@ -7,7 +7,7 @@ from streamdsl._native.operators.accumulators cimport AccumulatorSet
 from streamdsl._native.operators.base cimport Operator
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.rolling cimport RollingFrame
-from streamdsl._native.state.key_table cimport RowField
+from streamdsl._native.state.row_table cimport RowField
 from streamdsl._native.state.write_stream cimport ByteWriter
 
 cdef enum:

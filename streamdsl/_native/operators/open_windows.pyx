@@ -1,13 +1,16 @@
 """See open_windows.pxd.
 
 All windows have one size, so the order of ends is the order of starts. The heap compares starts alone: many keys share
-one, and the few that close together are sorted by key then.
+one, and the few that close together are sorted by key then. Of cold windows only the number is kept, by start; the start
+stands first in the key, so that those that close are read from the database together.
 """
 from libc.stdint cimport int32_t, uint64_t
 from libc.stdlib cimport free, qsort, realloc
 from libc.string cimport memcmp, memcpy
 
 from streamdsl._native.includes.checked cimport CHECK
+from streamdsl._native.state.key_list cimport keys_push
+from streamdsl._native.state.row_table cimport ROW_LIVE
 from streamdsl._native.windows.assign cimport window_end, window_is_open
 
 from streamdsl.errors import StateError
@@ -37,23 +40,40 @@ cdef int by_key(const void* left, const void* right) noexcept nogil:
     return order if order != 0 else (a.size > b.size) - (a.size < b.size)
 
 
-cdef class OpenWindows:
+cdef int64_t start_in(const char* key) noexcept nogil:
+    cdef uint64_t biased = 0
+    cdef int i
+    for i in range(8):
+        biased = (biased << 8) | <unsigned char>key[i]
+    return <int64_t>(biased ^ (<uint64_t>1 << 63))
+
+
+cdef void put_start(char* key, int64_t start) noexcept nogil:
+    cdef uint64_t biased = <uint64_t>start ^ (<uint64_t>1 << 63)
+    cdef int i
+    for i in range(8):
+        key[i] = <char>(biased >> (56 - 8 * i))
+
+
+cdef class OpenWindows(ColdListener):
     """`table` belongs to the operator alone."""
 
     def __init__(self, KeyTable table not None, int64_t size_ms, int64_t grace_ms):
         self.table = table
+        table.prefix = 8
+        table.evictable = True
+        table.listener = self
         self.size_ms = size_ms
         self.grace_ms = grace_ms
 
     def __dealloc__(self):
         free(self.heap)
+        free(self.cold)
         free(self.due)
         free(self.key)
 
     cdef int64_t slot_of(self, int64_t start, const RowHeader* owner) except -1 nogil:
-        cdef uint64_t biased = <uint64_t>start ^ (<uint64_t>1 << 63)
-        cdef int64_t size = 8 + owner.key_size, before = self.table.count, slot
-        cdef int i
+        cdef int64_t size = 8 + owner.key_size, slot
         cdef char* grown
         if size > self.key_capacity:
             grown = <char*>realloc(self.key, 2 * size)
@@ -61,36 +81,85 @@ cdef class OpenWindows:
                 no_memory()
             self.key = grown
             self.key_capacity = 2 * size
-        for i in range(8):
-            self.key[i] = <char>(biased >> (56 - 8 * i))
+        put_start(self.key, start)
         if owner.key_size > 0:
             memcpy(self.key + 8, owner.key, owner.key_size)
-        slot = self.table.find_or_insert(self.key, <int32_t>size, owner.shard)
-        if self.table.count > before:
+        slot = self.table.find(self.key, <int32_t>size)
+        if slot < 0:
+            slot = self.table.insert(self.key, <int32_t>size, owner.shard)
             self.push(start, slot)
         return slot
 
+    cdef int push_key(self, KeyList* keys, int64_t start, const RowHeader* owner) except -1 nogil:
+        cdef char[8] head
+        put_start(head, start)
+        return keys_push(keys, head, 8, owner.key, owner.key_size)
+
     cdef int64_t start_of(self, int64_t slot) noexcept nogil:
-        cdef const unsigned char* key = <const unsigned char*>self.table.header(slot).key
-        cdef uint64_t biased = 0
-        cdef int i
-        for i in range(8):
-            biased = (biased << 8) | key[i]
-        return <int64_t>(biased ^ (<uint64_t>1 << 63))
+        return start_in(self.table.header(slot).key)
+
+    cdef bint is_open(self, int64_t start, int64_t watermark) noexcept nogil:
+        return window_is_open(window_end(start, self.size_ms), self.grace_ms, watermark)
+
+    # Cold windows ------------------------------------------------------------------------------------------------
+
+    cdef int on_cold(self, const RowHeader* header) except -1 nogil:
+        self.cold_at(start_in(header.key)).n += 1
+        return 0
+
+    cdef int on_hot(self, int64_t slot) except -1 nogil:
+        cdef int64_t start = self.start_of(slot)
+        self.cold_at(start).n -= 1
+        if self.n > 2 * self.table.count + 64:
+            return self.rebuild()
+        return self.push(start, slot)
+
+    cdef ColdWindows* cold_at(self, int64_t start) except NULL nogil:
+        cdef int64_t i
+        cdef ColdWindows* grown
+        for i in range(self.n_cold - 1, -1, -1):
+            if self.cold[i].start == start:
+                return &self.cold[i]
+        if self.n_cold == self.cold_capacity:
+            grown = <ColdWindows*>realloc(self.cold, (2 * self.n_cold + 16) * sizeof(ColdWindows))
+            if grown == NULL:
+                no_memory()
+            self.cold = grown
+            self.cold_capacity = 2 * self.n_cold + 16
+        self.cold[self.n_cold].start = start
+        self.cold[self.n_cold].n = 0
+        self.n_cold += 1
+        return &self.cold[self.n_cold - 1]
+
+    cdef int warm_up_due(self, int64_t watermark) except -1 nogil:
+        """Bring the cold windows back that close now; they join the heap as they come."""
+        cdef int64_t i = 0
+        cdef char[8] prefix
+        while i < self.n_cold:
+            if self.is_open(self.cold[i].start, watermark):
+                i += 1
+                continue
+            if self.cold[i].n > 0:
+                put_start(prefix, self.cold[i].start)
+                with gil:
+                    self.table.warm_up(prefix[:8])
+            self.n_cold -= 1
+            self.cold[i] = self.cold[self.n_cold]
+        return 0
+
+    # Closing -----------------------------------------------------------------------------------------------------
 
     cdef int64_t take_due(self, int64_t watermark) except -1 nogil:
-        cdef int64_t i, n = 0
+        cdef int64_t i, n = 0, slot
         cdef DueWindow* windows
-        cdef int64_t* grown
-        while self.n > 0 and not window_is_open(window_end(self.heap[0].start, self.size_ms), self.grace_ms, watermark):
-            if n == self.due_capacity:
-                grown = <int64_t*>realloc(self.due, (2 * n + 64) * sizeof(int64_t))
-                if grown == NULL:
-                    no_memory()
-                self.due = grown
-                self.due_capacity = 2 * n + 64
-            self.due[n] = self.heap[0].slot
-            n += 1
+        cdef RowHeader* header
+        self.warm_up_due(watermark)
+        while self.n > 0 and not self.is_open(self.heap[0].start, watermark):
+            slot = self.heap[0].slot
+            header = self.table.header(slot)
+            if header.flags & ROW_LIVE and self.start_of(slot) == self.heap[0].start:
+                self.note_due(n, slot)
+                n += 1
             self.pop()
         if n < 2:
             return n
@@ -102,10 +171,25 @@ cdef class OpenWindows:
             windows[i].key = self.table.header(self.due[i]).key
             windows[i].size = self.table.header(self.due[i]).key_size
         qsort(windows, n, sizeof(DueWindow), by_key)
-        for i in range(n):
-            self.due[i] = windows[i].slot
+        self.due[0] = windows[0].slot
+        slot = 1
+        for i in range(1, n):
+            if windows[i].slot != windows[i - 1].slot:       # the heap had it twice
+                self.due[slot] = windows[i].slot
+                slot += 1
         free(windows)
-        return n
+        return slot
+
+    cdef int note_due(self, int64_t at, int64_t slot) except -1 nogil:
+        cdef int64_t* grown
+        if at == self.due_capacity:
+            grown = <int64_t*>realloc(self.due, (2 * at + 64) * sizeof(int64_t))
+            if grown == NULL:
+                no_memory()
+            self.due = grown
+            self.due_capacity = 2 * at + 64
+        self.due[at] = slot
+        return 0
 
     cdef int rebuild(self) except -1 nogil:
         cdef int64_t slot = self.table.first_slot(0)

@@ -16,7 +16,8 @@ from streamdsl._native.operators.row_results cimport RESULT_ROWS, result_kind
 from streamdsl._native.operators.row_writer cimport RowWriter
 from streamdsl._native.operators.user_code cimport POLICY_FAIL, UserCodeOperator
 from streamdsl._native.state.key_hash cimport prefetch
-from streamdsl._native.state.key_table cimport KeyTable, RowHeader
+from streamdsl._native.state.key_table cimport KeyTable
+from streamdsl._native.state.row_table cimport RowHeader
 from streamdsl._native.state.state_field cimport SWEEP_ROWS, Scope, StateField
 
 from streamdsl._native.operators.process_context import (

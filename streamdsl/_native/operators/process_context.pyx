@@ -8,7 +8,7 @@ from streamdsl._native.operators.row cimport (
 )
 from streamdsl._native.operators.row_writer cimport RowWriter
 from streamdsl._native.state.handles cimport duration_ms
-from streamdsl._native.state.key_table cimport RowHeader
+from streamdsl._native.state.row_table cimport RowHeader
 
 import copy
 import datetime as datetimes

@@ -13,7 +13,8 @@ from streamdsl._native.operators.row_block cimport RowBlock, RowBlockField
 from streamdsl._native.operators.row_results cimport RESULT_ROWS, result_kind
 from streamdsl._native.operators.row_writer cimport RowWriter
 from streamdsl._native.operators.user_code cimport POLICY_FAIL, UserCodeOperator
-from streamdsl._native.state.key_table cimport KeyTable, RowHeader
+from streamdsl._native.state.key_table cimport KeyTable
+from streamdsl._native.state.row_table cimport RowHeader
 from streamdsl._native.state.state_field cimport SWEEP_ROWS, Scope, StateField
 from streamdsl._native.windows.assign cimport (
     saturating_subtract, window_end, window_is_open, window_start, windows_of,
@@ -105,6 +106,8 @@ cdef class WindowProcessOperator(UserCodeOperator):
         declared = getattr(self.processor, "outputs", None) or {}
         others = [tag for tag, _ in spec.tags if tag not in declared and tag != "dead_letter"]
         self.late_tag = others[0] if others else ""
+        table.prefix = 16                    # end and start stand in front of the user's key
+        table.evictable = True
         self.blocks = RowBlockField(self.name, self.input_shape)
         table.add_field(self.blocks)
         self.state_field = self.context.state.lay_out(self.name)
@@ -183,9 +186,9 @@ cdef class WindowProcessOperator(UserCodeOperator):
     cdef int64_t window_slot(self, int64_t start, int64_t end, int64_t user_slot) except -1:
         cdef RowHeader* header = self.lookup.table.header(user_slot)
         cdef bytes key = window_key(start, end, header.key, header.key_size)
-        cdef int64_t before = self.table.count
-        cdef int64_t slot = self.table.find_or_insert(key, <int32_t>len(key), header.shard)
-        if self.table.count > before:
+        cdef int64_t slot = self.table.find(key, <int32_t>len(key))
+        if slot < 0:
+            slot = self.table.insert(key, <int32_t>len(key), header.shard)
             heapq.heappush(self.heap, key)
             self.next_end = min(self.next_end, end)
         if self.updates:
@@ -325,6 +328,6 @@ cdef class WindowProcessOperator(UserCodeOperator):
     def metrics(self):
         figures = UserCodeOperator.metrics(self)
         figures.update({"late": self.late, "late_refusals": self.late_refusals, "windows_closed": self.windows,
-                        "open_windows": self.table.count})
+                        "open_windows": self.table.total()})
         figures.update(self.context.metrics.values())
         return figures

@@ -3,7 +3,8 @@ from typing import Any
 from streamdsl._native.operators.key_lookup import KeyLookup
 from streamdsl._native.operators.process_window import WindowProcessOperator
 from streamdsl._native.operators.user_code import UserCodeOperator
-from streamdsl._native.state.key_table import KeyTable, RowField
+from streamdsl._native.state.key_table import KeyTable
+from streamdsl._native.state.row_table import RowField
 
 class ReduceField(RowField): ...
 

@@ -13,9 +13,11 @@ from streamdsl._native.operators.row cimport Row, RowShape, row_new, row_of_valu
 from streamdsl._native.operators.row_results cimport RESULT_DICT, RESULT_MAPPING, RESULT_OBJECT, RESULT_ROWS, result_kind
 from streamdsl._native.operators.user_code cimport UserCodeOperator
 from streamdsl._native.serdes.codec cimport decode_buffer, encode
-from streamdsl._native.state.key_table cimport KeyTable, RowField
+from streamdsl._native.state.key_table cimport KeyTable
+from streamdsl._native.state.row_table cimport RowField
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
 
+from sys import getsizeof
 from types import SimpleNamespace
 
 from streamdsl._native.operators.process_window import WindowProcessOperator
@@ -34,6 +36,7 @@ cdef class ReduceField(RowField):
         columns = ", ".join([f"{name} {kind}" for name, kind in zip(shape.names, shape.types)])
         RowField.__init__(self, name, f"reduce/1 {columns}", sizeof(PyObject*))
         self.width = shape.width
+        self.on_heap = True
 
     def __dealloc__(self):
         cdef int64_t slot
@@ -42,6 +45,12 @@ cdef class ReduceField(RowField):
             while slot >= 0:
                 replace(self.table.row(slot) + self.offset, None)
                 slot = self.table.first_slot(slot + 1)
+
+    cdef int64_t heap_bytes(self, char* field):
+        cdef PyObject* kept = (<PyObject**>field)[0]
+        if kept == NULL:
+            return 0
+        return getsizeof(<object>kept) + sum([getsizeof(value) for value in <tuple>kept])
 
     cdef int write(self, char* field, ByteWriter* out) except -1 nogil:
         if (<PyObject**>field)[0] == NULL:

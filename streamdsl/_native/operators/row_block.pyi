@@ -1,5 +1,5 @@
 from streamdsl._native.operators.row import RowShape
-from streamdsl._native.state.key_table import RowField
+from streamdsl._native.state.row_table import RowField
 
 class RowBlockField(RowField):
     def __init__(self, name: str, shape: RowShape) -> None: ...

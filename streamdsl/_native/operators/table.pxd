@@ -5,7 +5,7 @@ from streamdsl._native.flow.batch cimport Batch, StringBuilder
 from streamdsl._native.operators.cell cimport Cell
 from streamdsl._native.operators.keyed cimport KeyedOperator
 from streamdsl._native.state.arena cimport Arena
-from streamdsl._native.state.key_table cimport RowField
+from streamdsl._native.state.row_table cimport RowField
 from streamdsl._native.state.write_stream cimport ByteWriter
 
 

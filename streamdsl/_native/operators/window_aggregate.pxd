@@ -5,6 +5,7 @@ from streamdsl._native.flow.batch cimport Batch
 from streamdsl._native.operators.accumulators cimport AccumulatorSet
 from streamdsl._native.operators.keyed cimport AggregateField, KeyedOperator
 from streamdsl._native.operators.open_windows cimport OpenWindows
+from streamdsl._native.state.key_list cimport KeyList
 
 
 cdef class WindowAggregateOperator(KeyedOperator):
@@ -24,8 +25,10 @@ cdef class WindowAggregateOperator(KeyedOperator):
     cdef int32_t* late_rows                  # scratch
     cdef int64_t late_capacity
     cdef int32_t n_late
+    cdef KeyList wanted                      # scratch: keys to be looked up together
 
     cdef int assign(self, Batch* batch) except -1 nogil                      # fills the pairs and the late rows
+    cdef int warm_up(self, Batch* batch) except -1 nogil
     cdef int assign_row(self, int32_t row, int64_t slot, int64_t time) except -1 nogil
     cdef int reserve_pairs(self, int64_t n) except -1 nogil
     cdef int accumulate(self, Batch* batch) except -1 nogil

@@ -17,7 +17,9 @@ from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.keyed cimport OUTPUT_ROWS
 from streamdsl._native.operators.state_view cimport StateView, new_view
-from streamdsl._native.state.key_table cimport KeyTable, RowHeader
+from streamdsl._native.state.key_table cimport KeyTable
+from streamdsl._native.state.key_list cimport keys_clear, keys_free, keys_push
+from streamdsl._native.state.row_table cimport RowHeader
 from streamdsl._native.windows.assign cimport saturating_subtract, window_end, window_is_open, window_start, windows_of
 
 import pyarrow as pa
@@ -57,6 +59,7 @@ cdef class WindowAggregateOperator(KeyedOperator):
     def __dealloc__(self):
         free(self.starts)
         free(self.late_rows)
+        keys_free(&self.wanted)
 
     def restored(self):
         """Note the windows that stand in the table, once it has been loaded."""
@@ -93,6 +96,8 @@ cdef class WindowAggregateOperator(KeyedOperator):
         cdef int32_t* late_rows
         self.n_pairs = 0
         self.n_late = 0
+        if self.windows.table.cold > 0:
+            self.warm_up(batch)
         if self.late_capacity < batch.n:
             late_rows = <int32_t*>realloc(self.late_rows, batch.n * sizeof(int32_t))
             if late_rows == NULL:
@@ -103,6 +108,20 @@ cdef class WindowAggregateOperator(KeyedOperator):
         for row in range(batch.n):
             self.assign_row(row, slots[row], times[row])
         return 0
+
+    cdef int warm_up(self, Batch* batch) except -1 nogil:
+        """Bring the cold windows back that the batch is going to need, by one read."""
+        cdef int64_t* times = i64(&batch.sys[SYS_TIME])
+        cdef int64_t* slots = i64(&batch.sys[SYS_SLOT])
+        cdef int64_t n, k
+        cdef int32_t row
+        keys_clear(&self.wanted)
+        for row in range(batch.n):
+            n = windows_of(times[row], self.windows.size_ms, self.every_ms, self.offset_ms)
+            for k in range(n):
+                self.windows.push_key(&self.wanted, window_start(times[row], self.every_ms, self.offset_ms, k),
+                                      self.lookup.table.header(slots[row]))
+        return self.windows.table.warm_up_keys(self.wanted.values.data, self.wanted.offsets, self.wanted.n)
 
     cdef int assign_row(self, int32_t row, int64_t slot, int64_t time) except -1 nogil:
         cdef int64_t watermark = self.lookup.lateness_watermark(slot)
@@ -182,11 +201,13 @@ cdef class WindowAggregateOperator(KeyedOperator):
             self.reserve_pairs(n)
             column_alloc(&out.sys[SYS_SLOT], KIND_I64, n, 0)
             key_slots = i64(&out.sys[SYS_SLOT])
+            keys_clear(&self.wanted)
             for i in range(n):
                 header = self.windows.table.header(slots[i])
-                key_slots[i] = self.lookup.table.find_or_insert(header.key + 8, header.key_size - 8, header.shard)
+                keys_push(&self.wanted, header.key + 8, header.key_size - 8, NULL, 0)
                 self.starts[i] = self.windows.start_of(slots[i])
                 self.states[i] = self.windows.table.row(slots[i]) + self.row_field.offset
+            self.lookup.table.lookup_batch(self.wanted.values.data, self.wanted.offsets, n, key_slots)
             self.fill_bounds(out)
             self.lookup.decoder.decode(self.lookup.table, key_slots, n, out.columns)
             self.accumulators.begin(NULL, n)
@@ -282,4 +303,4 @@ cdef class WindowAggregateOperator(KeyedOperator):
         return by_key
 
     def metrics(self):
-        return {"late": self.late, "late_refusals": self.late_refusals, "open_windows": self.windows.n}
+        return {"late": self.late, "late_refusals": self.late_refusals, "open_windows": self.windows.table.total()}

@@ -94,7 +94,7 @@ class CheckpointFiles(Protocol):
 
 
 class StateBackend(Protocol):
-    """Holds what a store's writer applies. Used by one thread at a time.
+    """Holds what a store's writer applies. One thread applies; another may read at the same time.
 
     Keys and values are bytes. Every failure is a `StateError`.
     """

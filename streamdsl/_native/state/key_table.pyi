@@ -1,18 +1,7 @@
-from typing import Any
+from streamdsl._native.state.row_table import RowTable
 
-class RowField:
-    name: str
-    layout: str
-    size: int
-    def __init__(self, name: str, layout: str, size: int) -> None: ...
-
-class KeyTable:
-    id: int
-    kind: str
-    name: str
-    key_layout: str
-    shards: int
-    count: int
-    fields: list[RowField]
-    def add_field(self, field: RowField) -> None: ...
-    def describe(self) -> dict[str, Any]: ...
+class KeyTable(RowTable):
+    evictable: bool
+    cold: int
+    reads: int
+    def expect_any(self) -> None: ...

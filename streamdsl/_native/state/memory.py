@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
@@ -29,18 +30,24 @@ class MemoryBackend:
     def __init__(self, files: CheckpointFiles | None = None) -> None:
         self._rows: dict[bytes, bytes] = {}
         self._sorted: list[bytes] | None = []
+        self._lock = threading.Lock()
         if files is not None:
             self._rows = _decode(b"".join(files.read(_FILE)))
             self._sorted = None
 
     def apply(self, entries: Sequence[tuple[bytes, bytes | None]]) -> None:
         """See `StateBackend.apply`."""
-        for key, value in entries:
-            if value is None:
-                self._rows.pop(key, None)
-            else:
-                self._rows[key] = value
-        self._sorted = None
+        rows = self._rows
+        with self._lock:
+            known = len(rows)
+            for key, value in entries:
+                if value is None:
+                    if rows.pop(key, None) is not None:
+                        known = -1
+                else:
+                    rows[key] = value
+            if len(rows) != known:
+                self._sorted = None
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
         """See `StateBackend.get_many`."""
@@ -48,13 +55,17 @@ class MemoryBackend:
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """See `StateBackend.scan`."""
-        if self._sorted is None:
-            self._sorted = sorted(self._rows)
-        keys, rows = self._sorted, self._rows
+        rows = self._rows
+        with self._lock:
+            keys = self._sorted
+            if keys is None:
+                keys = self._sorted = sorted(rows)
         for at in range(bisect_left(keys, prefix), len(keys)):
             if not keys[at].startswith(prefix):
                 return
-            yield keys[at], rows[keys[at]]
+            value = rows.get(keys[at])
+            if value is not None:  # else somebody has just removed it
+                yield keys[at], value
 
     def checkpoint(self, target: CheckpointTarget) -> None:
         """See `StateBackend.checkpoint`."""

@@ -5,7 +5,8 @@ from libc.stdint cimport int64_t
 
 from streamdsl._native.serdes.codec cimport CodecBuffer
 from streamdsl._native.state.key_hash cimport prefetch
-from streamdsl._native.state.key_table cimport KeyTable, RowField
+from streamdsl._native.state.key_table cimport KeyTable
+from streamdsl._native.state.row_table cimport RowField
 from streamdsl._native.state.value_types cimport ValueType
 from streamdsl._native.state.write_stream cimport ByteWriter
 

@@ -1,6 +1,6 @@
 from typing import Any
 
-from streamdsl._native.state.key_table import RowField
+from streamdsl._native.state.row_table import RowField
 
 KINDS: tuple[str, str, str]
 

@@ -12,6 +12,8 @@ from streamdsl._native.includes.checked cimport FAULT
 from streamdsl._native.serdes.codec cimport codec_free, codec_init, decode_buffer, encode_into, put_dict_head, put_raw
 from streamdsl._native.state.write_stream cimport bytes_append
 
+from sys import getsizeof
+
 from streamdsl.errors import StateError
 
 KINDS = ("value", "list", "map")
@@ -55,6 +57,7 @@ cdef class StateField(RowField):
         for i, spec in enumerate(self.inline_specs):
             (<StateSpec>spec).index = i
         RowField.__init__(self, name, "states/1", self.n_cells * sizeof(Cell) + sizeof(PyObject*))
+        self.on_heap = True
         codec_init(&self.buffer, 256)
 
     def __dealloc__(self):
@@ -80,6 +83,16 @@ cdef class StateField(RowField):
         with gil:
             self.clear_row(field)
         return 0
+
+    cdef int64_t heap_bytes(self, char* field):
+        cdef Cell* cells = <Cell*>field
+        cdef PyObject* rest = (<PyObject**>(cells + self.n_cells))[0]
+        cdef int64_t size = 0
+        cdef int i
+        for i in range(self.n_cells):
+            if cells[i].value != NULL:
+                size += heap_size(<object>cells[i].value)
+        return size if rest == NULL else size + heap_size(<object>rest)
 
     cdef int write_row(self, char* field, ByteWriter* out) except -1:
         cdef Cell* cells = <Cell*>field
@@ -235,6 +248,22 @@ cdef class StateField(RowField):
                 if late is not None and late.cell.value != NULL:
                     found[name] = inspected(<object>late.cell.value)
         return found
+
+
+cdef int64_t heap_size(object value):
+    """Bytes of a value, about: containers are measured by what they hold."""
+    cdef int64_t size = getsizeof(value)
+    if isinstance(value, Elements):
+        return size + heap_size((<Elements>value).values) + heap_size((<Elements>value).deadlines)
+    if isinstance(value, Entries):
+        return size + heap_size((<Entries>value).values) + heap_size((<Entries>value).deadlines)
+    if isinstance(value, dict):
+        for key, item in value.items():
+            size += heap_size(key) + heap_size(item)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for item in value:
+            size += heap_size(item)
+    return size
 
 
 cdef object inspected(object value):

@@ -2,15 +2,18 @@
 
 A barrier costs the task a few swaps: `begin` moves lists, `drain` does the work between the batches that follow. A row
 that changes before its turn is serialised first (`KeyTable.touch`), so checkpoint n holds what stood at barrier n.
-
-Evicting rows will be a method of the store, called where `drain` is: it may drop rows that are clean and not pending,
-and must append dirty ones to the stream first.
 """
 cimport cython
 from libc.stdlib cimport free, malloc, realloc
 from streamdsl._native.includes.checked cimport PLANTED
 
+from streamdsl._native.state.evictor cimport ROOM_BEHIND_BARRIER, ROOM_NONE, Room
+from streamdsl._native.state.row_table cimport RowField
+
 from streamdsl.errors import InternalError, StateError
+
+cdef enum:
+    ROWS_BETWEEN = 256         # rows restored between two looks at the memory
 
 
 cdef class StateStore:
@@ -31,9 +34,20 @@ cdef class StateStore:
         self.stream = WriteStream()
         self.tables = []
         self.barrier = -1
+        self.evictor = Evictor(self.arena, self.stream)
 
     def __dealloc__(self):
         free(self.table_refs)
+
+    def attach(self, backend, int64_t limit):
+        """Let rows become cold: `backend` holds what the stream has brought, `limit` is for all that is in memory, in bytes."""
+        cdef KeyTable table
+        cdef RowField field
+        for table in self.tables:
+            table.backend = backend
+            for field in table.fields:
+                self.evictor.heap_is_used |= field.on_heap
+        self.evictor.limit = limit
 
     def add_table(self, str kind not None, str name not None, str key_layout not None="bytes", fields=()):
         """Make a table and return it.
@@ -64,6 +78,8 @@ cdef class StateStore:
         self.table_refs[self.n_tables] = <void*>table
         self.n_tables += 1
         self.tables.append(table)
+        self.evictor.tables = self.table_refs
+        self.evictor.n_tables = self.n_tables
         return table
 
     def describe(self):
@@ -88,19 +104,41 @@ cdef class StateStore:
             return 1
         for i in range(self.n_tables):
             max_rows -= (<KeyTable>self.table_refs[i]).drain(max_rows)
-            if (<KeyTable>self.table_refs[i]).pending_at < (<KeyTable>self.table_refs[i]).n_pending:
+            if (<KeyTable>self.table_refs[i]).pending_at < (<KeyTable>self.table_refs[i]).pending.n:
                 return 0
         if not PLANTED("mark-before-rows"):
             self.stream.mark(self.barrier)
         self.barrier = -1
         return 1
 
+    cdef int make_room(self) except -1 nogil:
+        cdef Room room = self.evictor.make_room(self.barrier >= 0)
+        if room == ROOM_BEHIND_BARRIER:
+            while not self.drain(4096):
+                pass
+            room = self.evictor.make_room(False)
+        return room != ROOM_NONE
+
     cdef int64_t memory(self) noexcept nogil:
-        cdef int64_t size = self.arena.reserved + self.stream.bytes_waiting
-        cdef int i
-        for i in range(self.n_tables):
-            size += (<KeyTable>self.table_refs[i]).memory()
-        return size
+        return self.evictor.movable() + self.evictor.fixed()
+
+    def load(self, rows):
+        """Take (database key, value) pairs of the backend into tables that do not have them; what has no room leaves again."""
+        cdef bytes key
+        cdef const char* data
+        cdef int64_t n = 0
+        cdef int table
+        for key, value in rows:
+            check_key(key, self.shards)
+            data = key
+            table = (<unsigned char>data[2] << 8) | <unsigned char>data[3]
+            if table >= self.n_tables:
+                raise StateError(f"a stored key names table {table}, but store {self.name!r} has {self.n_tables}",
+                                 remedy="restore from another checkpoint")
+            (<KeyTable>self.table_refs[table]).take_back(key, value, False)
+            n += 1
+            if n % ROWS_BETWEEN == 0:
+                self.make_room()
 
     def begin_checkpoint(self, int64_t checkpoint_id):
         """`begin` for callers in Python."""
@@ -114,6 +152,29 @@ cdef class StateStore:
             done = self.drain(max_rows)
         return done == 1
 
+    def make_some_room(self):
+        """`make_room` for callers in Python: False when the database has to apply more of the stream first."""
+        cdef int room
+        with nogil:
+            room = self.make_room()
+        return room != 0
+
+    def warm_up(self):
+        """Bring all cold rows back, whatever the limit: to look into them."""
+        cdef KeyTable table
+        for table in self.tables:
+            if table.cold:
+                table.warm_up(b"")
+
+    def figures(self):
+        """Return {"bytes", "keys", "cold_keys", "evicted", "reads"}."""
+        cdef KeyTable table
+        return {
+            "bytes": self.memory(), "keys": sum([(<KeyTable>table).total() for table in self.tables]),
+            "cold_keys": sum([(<KeyTable>table).cold for table in self.tables]), "evicted": self.evictor.evicted,
+            "reads": sum([(<KeyTable>table).reads for table in self.tables]),
+        }
+
     def memory_bytes(self):
         """Return the bytes of the store in memory, entries that wait in its stream included."""
         return self.memory()
@@ -126,8 +187,8 @@ cdef class StateStore:
             (<KeyTable>self.table_refs[i]).clear_rows()
 
     def counts(self):
-        """Return the number of live keys of each table, by (kind, name)."""
-        return {((<KeyTable>table).kind, (<KeyTable>table).name): (<KeyTable>table).count for table in self.tables}
+        """Return the number of keys of each table, cold ones included, by (kind, name)."""
+        return {((<KeyTable>table).kind, (<KeyTable>table).name): (<KeyTable>table).total() for table in self.tables}
 
 
 @cython.final
@@ -152,7 +213,7 @@ cdef class FieldMap:
 
 
 cdef class RowLoader:
-    """Puts stored rows back into the tables of a store.
+    """Puts rows of a checkpoint into the tables of a store, where they count as changed.
 
     Parameters
     ----------
@@ -163,43 +224,41 @@ cdef class RowLoader:
         are passed over.
     field_counts : dict
         Stored table id -> number of fields its rows have.
-    stored : bool
-        Whether the live database holds exactly these rows: they are clean then, otherwise they count as changed.
     """
 
-    def __init__(self, StateStore store not None, dict mapping not None, dict field_counts not None, bint stored):
+    def __init__(self, StateStore store not None, dict mapping not None, dict field_counts not None):
         self.store = store
-        self.stored = stored
         self.targets = {
             old_id: [FieldMap(store.tables[table], ids, field_counts[old_id]) for table, ids in places]
             for old_id, places in mapping.items()
         }
 
-    def load(self, rows):
-        """Insert the (database key, value) pairs of an iterable; returns how many were taken."""
+    def load(self, rows, relieve):
+        """Insert the (database key, value) pairs of an iterable; `relieve` brings the store's stream into the database."""
         cdef bytes key
         cdef bytes value
         cdef const char* data
-        cdef int64_t size
-        cdef int32_t shard
+        cdef int64_t n = 0
         cdef FieldMap target
-        cdef list places
-        cdef int64_t taken = 0
         for key, value in rows:
             data = key
-            size = len(key)
-            if size < 4:
-                raise StateError(f"a stored key of {size} bytes is damaged", remedy="restore from another checkpoint")
-            places = self.targets.get((<unsigned char>data[2] << 8) | <unsigned char>data[3])
-            if places is None:
-                continue
-            shard = (<unsigned char>data[0] << 8) | <unsigned char>data[1]
-            if shard >= self.store.shards:
-                raise StateError(f"a stored key names shard {shard}, but the job has {self.store.shards}",
-                                 remedy="restore from another checkpoint")
-            for target in places:
-                target.table.restore_row(data + 4, <int32_t>(size - 4), shard, value, len(value), target.ids,
-                                         target.n_ids, self.stored)
-            taken += 1
-        self.rows += taken
-        return taken
+            check_key(key, self.store.shards)
+            for target in self.targets.get((<unsigned char>data[2] << 8) | <unsigned char>data[3], ()):
+                target.table.merge_row(data + 4, <int32_t>(len(key) - 4), (<unsigned char>data[0] << 8) | <unsigned char>data[1],
+                                       value, len(value), target.ids, target.n_ids)
+            n += 1
+            if n % ROWS_BETWEEN == 0:
+                while not self.store.make_room():
+                    if not relieve():
+                        raise StateError("the state to be restored has no room in memory, and the database does not take it",
+                                         remedy="raise state_memory, and see whether the disk of the state directory is full")
+
+
+cdef int check_key(bytes key, int shards) except -1:
+    cdef const char* data = key
+    if len(key) < 4:
+        raise StateError(f"a stored key of {len(key)} bytes is damaged", remedy="restore from another checkpoint")
+    if ((<unsigned char>data[0] << 8) | <unsigned char>data[1]) >= shards:
+        raise StateError(f"a stored key names shard {(<unsigned char>data[0] << 8) | <unsigned char>data[1]}, but the job has {shards}",
+                         remedy="restore from another checkpoint")
+    return 0

@@ -2,7 +2,8 @@
 from libc.stdint cimport int64_t
 
 from streamdsl._native.state.arena cimport Arena
-from streamdsl._native.state.key_table cimport KeyTable, RowField
+from streamdsl._native.state.key_table cimport KeyTable
+from streamdsl._native.state.row_table cimport RowField
 
 
 cdef class IntField(RowField):

@@ -1,5 +1,6 @@
 from streamdsl._native.state.arena import Arena
-from streamdsl._native.state.key_table import KeyTable, RowField
+from streamdsl._native.state.key_table import KeyTable
+from streamdsl._native.state.row_table import RowField
 from streamdsl._native.state.write_stream import WriteStream
 
 class IntField(RowField):

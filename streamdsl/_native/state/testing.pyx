@@ -5,7 +5,8 @@ from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from streamdsl._native.state.arena cimport Arena
-from streamdsl._native.state.key_table cimport KeyTable, RowField, RowHeader
+from streamdsl._native.state.key_table cimport KeyTable
+from streamdsl._native.state.row_table cimport RowField, RowHeader
 from streamdsl._native.state.write_stream cimport ByteWriter, WriteStream, bytes_append
 
 

@@ -132,6 +132,8 @@ cdef class SourceTask(Task):
         limit = self.allowance()
         if limit <= 0:
             return 0
+        if self.store is not None:
+            limit = min(limit, self.store.evictor.piece_rows)
         # Nothing to read is said only once every split whose turn it may be has been asked.
         for _ in range(1 if self.in_time_order else self.n_splits):
             chosen = self.choose()

@@ -1,5 +1,5 @@
 """A task: a state machine that never waits for another task."""
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
 
 from streamdsl._native.event_time.clock cimport Clock
 from streamdsl._native.event_time.watermark_valve cimport WatermarkValve
@@ -46,10 +46,16 @@ cdef class Task:
     cdef readonly int64_t batches
     cdef readonly int64_t busy_ns
     cdef readonly int64_t blocked            # steps refused because an output was full
+    cdef readonly int64_t starved            # steps refused because state had no room
+    cdef Batch* rest                         # what is left of a batch that was too large for the memory of state
+    cdef int32_t rest_at
+    cdef int rest_input
 
     cdef int step(self) except -1 nogil      # 1: progress, 0: nothing to do now
     cdef int read_input(self) except -1 nogil
     cdef int on_records(self, int input, Batch* batch) except -1 nogil
+    cdef int take_records(self, int input, Batch* batch) except -1 nogil
+    cdef int go_on(self) except -1 nogil
     cdef int pass_on_time(self) except -1 nogil
     cdef int settle(self, bint ended_batch) except -1 nogil
     cdef int take_snapshot(self, int64_t checkpoint_id) except -1 nogil

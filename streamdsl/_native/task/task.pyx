@@ -6,7 +6,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport INT64_MIN
 from libc.stdlib cimport calloc, free
 
-from streamdsl._native.flow.batch cimport batch_release
+from streamdsl._native.flow.batch cimport batch_release, batch_retain, batch_slice
 from streamdsl._native.flow.channel cimport BARRIER, END, RECORDS, STATUS, WATERMARK
 from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
 from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, FAULT, PLANTED
@@ -69,6 +69,7 @@ cdef class Task:
         free(self.merges)
         free(self.sinks)
         free(self.timed)
+        batch_release(self.rest)
 
     def expect_nothing(self, list inputs):
         """Take the inputs (their numbers) as ended from the start: only barriers and END will come from them."""
@@ -97,6 +98,9 @@ cdef class Task:
             if (<Output>self.outputs[i]).n_waiting:
                 self.blocked += 1
                 return progress          # back-pressure: nothing more is read
+        if self.store is not None and not self.store.make_room():
+            self.starved += 1
+            return progress          # the state's writer comes first
         for i in range(self.n_timed):
             now = self.clock.now_ms()
             if (<Operator>self.timed[i]).next_wakeup() <= now:
@@ -104,7 +108,7 @@ cdef class Task:
                 self.settle(False)
                 self.quiet = False       # rows may wait in a sink
                 progress = 1
-        if self.read_input():
+        if self.go_on() if self.rest != NULL else self.read_input():
             self.quiet = False
             progress = 1
         elif not self.quiet:
@@ -121,7 +125,7 @@ cdef class Task:
             return 0
         if element.kind == RECORDS:
             try:
-                self.on_records(input, element.batch)
+                self.take_records(input, element.batch)
             finally:
                 batch_release(element.batch)
         elif element.kind == WATERMARK:
@@ -148,6 +152,29 @@ cdef class Task:
                 self.gate.unblock_all()
             if self.valve.all_ended:
                 self.end()
+        return 1
+
+    cdef int take_records(self, int input, Batch* batch) except -1 nogil:
+        """Process as much of a batch as the memory of state has room for; the rest waits for the next step."""
+        if self.store is None or batch.n <= self.store.evictor.piece_rows:
+            return self.on_records(input, batch)
+        batch_retain(batch)
+        self.rest = batch
+        self.rest_at = 0
+        self.rest_input = input
+        return self.go_on()
+
+    cdef int go_on(self) except -1 nogil:
+        cdef int64_t n = min(self.store.evictor.piece_rows, <int64_t>(self.rest.n - self.rest_at))
+        cdef Batch* piece = batch_slice(self.rest, self.rest_at, <int32_t>n)
+        self.rest_at += <int32_t>n
+        if self.rest_at == self.rest.n:
+            batch_release(self.rest)
+            self.rest = NULL
+        try:
+            self.on_records(self.rest_input, piece)
+        finally:
+            batch_release(piece)
         return 1
 
     cdef int on_records(self, int input, Batch* batch) except -1 nogil:
@@ -260,7 +287,7 @@ cdef class Task:
         operators = {operator.name: operator.metrics() for operator in self.operators}
         return {
             "id": self.id, "name": self.title, "processed": self.processed, "batches": self.batches,
-            "busy_ms": self.busy_ns // 1_000_000, "blocked": self.blocked, "ended": self.ended,
+            "busy_ms": self.busy_ns // 1_000_000, "blocked": self.blocked, "starved": self.starved, "ended": self.ended,
             "watermark": None if self.watermark == INT64_MIN else self.watermark, "idle": self.idle,
             "operators": {name: figures for name, figures in operators.items() if figures},
         }

@@ -1,0 +1,182 @@
+"""How fast is keyed state that does not fit into memory? Uniform access to many keys, each with 64 bytes of aggregates.
+
+    python benchmarks/state.py [--keys N] [--state-memory SIZE] [--seconds S] [--checkpoint-interval T] [--restore] [--json]
+
+Every key is written once (`fill`), then keys are drawn uniformly for so many seconds (`access`), in the same run, with checkpoints.
+`--restore` starts again from the last checkpoint and says how long that takes until the first row is out. Pin it to one core
+with `taskset -c 0` for a figure per core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.fraud import commit, machine
+from streamdsl import Config, Schema, Topology, col, count
+from streamdsl.connectors.base import Chunk, End, Json, Sink, SinkWriter, Source, SplitReader
+
+BATCH = 1 << 16
+#: Spreads the numbers over 64 bits, each its own place.
+MIX = 0x1E3779B97F4A7C15
+SCHEMA = {"key": str, "at": int, "x": float}
+
+
+class Drawn(Source):
+    """All keys in a mixed order, then any of them, without an end."""
+
+    bounded = True
+
+    def __init__(self, keys: int) -> None:
+        self.name = "drawn"
+        self.schema = Schema.of(SCHEMA)
+        self.keys = keys
+        self.fill = -(-keys // BATCH)
+        self.filled_at = 0.0
+
+    def splits(self) -> Sequence[str]:
+        return ["drawn-0"]
+
+    def open_split(self, split: str, position: Json, columns: Sequence[str]) -> SplitReader:
+        # A batch that was begun is given again: what is asked is how fast, not what comes out.
+        return _DrawnReader(self, columns, 0 if position is None else int(position["start"]["batch"]))
+
+
+class _DrawnReader(SplitReader):
+    def __init__(self, source: Drawn, columns: Sequence[str], batch: int) -> None:
+        self.source, self.columns, self.batch = source, columns, batch
+
+    def read(self, max_rows: int) -> Chunk | End | None:
+        source, n = self.source, self.batch
+        if n < source.fill:
+            numbers = pa.array(range(n * BATCH, min(source.keys, (n + 1) * BATCH)), pa.int64())
+        else:
+            source.filled_at = source.filled_at or time.monotonic()
+            numbers = pc.cast(pc.multiply(pc.random(BATCH, initializer=n), source.keys), pa.int64(), safe=False)
+        made = {
+            "key": pc.cast(pc.multiply(numbers, MIX), pa.string()),
+            "at": pa.repeat(1_700_000_000_000 + n, len(numbers)),
+            "x": pc.divide(pc.cast(numbers, pa.float64()), 4.0),
+        }
+        self.batch += 1
+        given = {name: made.get(name, pa.nulls(len(numbers), source.schema.field(name).type)) for name in self.columns}
+        return Chunk(pa.RecordBatch.from_pydict(given), {"batch": n})
+
+
+class Dropped(Sink):
+    """Counts rows and forgets them; remembers when the first one came."""
+
+    def __init__(self) -> None:
+        self.name = "dropped"
+        self.rows, self.first_at = 0, 0.0
+
+    def open_writer(self, schema: Any, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
+        return _DroppedWriter(self)
+
+
+class _DroppedWriter(SinkWriter):
+    def __init__(self, sink: Dropped) -> None:
+        self.sink = sink
+
+    def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
+        if not self.sink.rows:
+            self.sink.first_at = time.monotonic()
+        self.sink.rows += rows.num_rows
+
+    def snapshot(self, checkpoint_id: int) -> Json:
+        return None
+
+
+def build(source: Drawn, sink: Dropped) -> Topology:
+    """Seven running aggregates: some 64 bytes a key."""
+    topology = Topology("state")
+    x = col("x")
+    running = topology.stream(source, timestamp="at", name="drawn").key_by("key")
+    running = running.aggregate(n=count(), total=x.sum(), low=x.min(), high=x.max(), mean=x.mean(), first=x.first(), last=x.last())
+    running.to_stream().to(sink, name="dropped")
+    return topology
+
+
+def state_bytes(state_dir: str) -> int:
+    """Return the size of the files of the newest checkpoint."""
+    newest = max(Path(state_dir).glob("checkpoints/*/manifest.json"), key=lambda path: int(path.parent.name)).parent
+    return sum(path.stat().st_size for path in newest.rglob("*") if path.is_file())
+
+
+def resident_mb() -> int:
+    """Return the most memory that this process has had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def main() -> None:
+    """Run the benchmark and print its figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--keys", type=int, default=5_000_000)
+    parser.add_argument("--state-memory", default="64MiB")
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--checkpoint-interval", default="2s")
+    parser.add_argument("--state", choices=("rocksdb", "memory"), default="rocksdb")
+    parser.add_argument("--restore", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    idle_mb = resident_mb()
+    with tempfile.TemporaryDirectory() as state_dir:
+        config = Config(
+            state_backend=asked.state,
+            state_dir=state_dir,
+            state_memory=asked.state_memory,
+            checkpoint_interval=asked.checkpoint_interval,
+        )
+        source, sink = Drawn(asked.keys), Dropped()
+        began = time.monotonic()
+        run = build(source, sink).start(config)
+        while not source.filled_at:
+            time.sleep(0.01)
+        time.sleep(asked.seconds)
+        accessed, seconds = sink.rows - asked.keys, time.monotonic() - source.filled_at
+        metrics = run.metrics()
+        run.stop()
+        run.wait()
+        figures: dict[str, Any] = {
+            "keys": asked.keys,
+            "state_memory": asked.state_memory,
+            "fill_records_per_s": round(asked.keys / (source.filled_at - began)),
+            "access_records_per_s": round(accessed / seconds),
+            "peak_rss_mb": resident_mb(),
+            "rss_before_mb": idle_mb,
+            "checkpoints": metrics["checkpoints"]["completed"],
+            "evicted": metrics["state"]["evicted"],
+            "reads": metrics["state"]["reads"],
+            "checkpoint_mb": state_bytes(state_dir) >> 20,
+        }
+        if asked.restore:
+            source, sink = Drawn(asked.keys), Dropped()
+            began = time.monotonic()
+            run = build(source, sink).start(config)
+            while not sink.rows:
+                time.sleep(0.001)
+            figures["restored_first_row_s"] = round(sink.first_at - began, 2)
+            run.stop()
+            run.wait()
+    figures |= {"state": asked.state, "machine": machine(), "commit": commit()}
+    if asked.json:
+        print(json.dumps(figures))
+    else:
+        for name, value in figures.items():
+            print(f"{name:26} {value}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,383 @@
+"""See row_table.pxd for what each method promises."""
+import os
+
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy, memset
+
+from streamdsl._native.includes.checked cimport CHECK, PLANTED
+from streamdsl._native.state.key_hash cimport prefetch, same_bytes
+from streamdsl._native.state.key_index cimport (
+    IndexEntry, index_bytes, index_clear, index_erase, index_free, index_init, index_put,
+)
+from streamdsl._native.state.pages cimport PAGE_BITS, pages_add, pages_free
+from streamdsl._native.state.slot_list cimport slots_free, slots_push
+from streamdsl._native.state.write_stream cimport (
+    ENTRY_DELETE, ENTRY_PUT, bytes_free, bytes_init, bytes_reserve, entry_close, entry_open,
+)
+
+from streamdsl.errors import InternalError, StateError
+
+cdef enum:
+    MOST_SLOTS = 4294967294
+    DRAIN_BYTES = 16384        # of rows for one append to the stream
+
+
+cdef int no_memory() except -1 nogil:
+    with gil:
+        raise MemoryError("no memory left for state")
+
+
+cdef int too_many_keys() except -1 nogil:
+    with gil:
+        raise StateError("a task holds 4,294,967,294 keys in memory at most", remedy="raise the parallelism")
+
+
+cdef int damaged_row() except -1 nogil:
+    with gil:
+        raise StateError("a stored row is damaged: its fields do not fill its bytes",
+                         remedy="restore from another checkpoint")
+
+
+cdef class RowField:
+    """Base of the fields: keeps nothing."""
+
+    def __init__(self, str name not None, str layout not None, int64_t size):
+        self.name = name
+        self.layout = layout
+        self.size = size
+
+    cdef int init(self, char* field) except -1 nogil:
+        return 0
+
+    cdef int write(self, char* field, ByteWriter* out) except -1 nogil:
+        return 0
+
+    cdef int read(self, char* field, const char* data, int64_t size) except -1 nogil:
+        return 0
+
+    cdef int clear(self, char* field) except -1 nogil:
+        return 0
+
+    cdef int64_t heap_bytes(self, char* field):
+        return 0
+
+
+cdef class RowTable:
+    """The rows of a `KeyTable`; made as one."""
+
+    def __cinit__(self):
+        bytes_init(&self.scratch, 0)
+        index_init(&self.index)
+        self.dirty_bit = ROW_CHANGED_EVEN
+        self.pending_bit = ROW_CHANGED_ODD
+        self.stride = sizeof(RowHeader)
+
+    def __init__(self, int id, str kind, str name, str key_layout, int shards, Arena arena not None,
+                 WriteStream stream not None):
+        if not 0 < shards <= 65536 or not 0 <= id < 65536:
+            raise InternalError(f"table {id} with {shards} shards: both are 16-bit numbers in the database")
+        self.id = id
+        self.kind = kind
+        self.name = name
+        self.key_layout = key_layout
+        self.shards = shards
+        self.arena = arena
+        self.stream = stream
+        self.fields = []
+        self.seed = int.from_bytes(os.urandom(8), "little")
+
+    def __dealloc__(self):
+        pages_free(&self.pages)
+        free(self.field_refs)
+        index_free(&self.index)
+        slots_free(&self.free)
+        slots_free(&self.dirty)
+        slots_free(&self.pending)
+        slots_free(&self.retired)
+        bytes_free(&self.scratch)
+
+    def add_field(self, RowField field not None):
+        """Append a field to the rows; only while the table has never held a key."""
+        cdef void** refs
+        if self.used:
+            raise InternalError(f"field {field.name!r} is added to table {self.name!r}, which already holds rows")
+        if field.table is not None or any(field.name == other.name for other in self.fields):
+            raise InternalError(f"field {field.name!r} is added to table {self.name!r} twice")
+        refs = <void**>realloc(self.field_refs, (self.n_fields + 1) * sizeof(void*))
+        if refs == NULL:
+            no_memory()
+        self.field_refs = refs
+        self.field_refs[self.n_fields] = <void*>field
+        self.n_fields += 1
+        self.fields.append(field)
+        field.table = self
+        field.offset = self.stride - <int64_t>sizeof(RowHeader)
+        self.stride += (field.size + 7) & ~<int64_t>7
+
+    def describe(self):
+        """Return what the manifest says about this table."""
+        return {"id": self.id, "kind": self.kind, "name": self.name, "key": self.key_layout,
+                "fields": [{"id": i, "name": (<RowField>field).name, "layout": (<RowField>field).layout}
+                           for i, field in enumerate(self.fields)]}
+
+    # -- slots
+
+    cdef int64_t find_hashed(self, const char* key, int32_t size, uint64_t hash) noexcept nogil:
+        cdef IndexEntry* index = self.index.entries
+        cdef uint32_t tag = <uint32_t>hash
+        cdef uint64_t at = tag & self.index.mask
+        cdef RowHeader* header
+        while index[at].slot != 0:
+            if index[at].hash == tag:
+                header = self.header(<int64_t>index[at].slot - 1)
+                if header.hash == hash and header.key_size == size and same_bytes(header.key, key, size):
+                    return <int64_t>index[at].slot - 1
+            at = (at + 1) & self.index.mask
+        return -2
+
+    cdef int64_t place(self, const char* key, int32_t size, uint64_t hash, int32_t shard, bint dirty) except -1 nogil:
+        """Make a row with initialised fields for an absent key."""
+        cdef int64_t slot = self.take_slot()
+        cdef RowHeader* header = self.header(slot)
+        # The slot's last row may have left it in the dirty list, or in the evictor's queue.
+        cdef uint8_t kept = header.flags & (self.dirty_bit | ROW_QUEUED)
+        cdef bint done = False
+        memset(header, 0, self.stride)
+        header.flags = kept
+        try:
+            header.key = self.arena.alloc(size)
+            if size > 0:
+                memcpy(header.key, key, size)
+            header.key_size = size
+            self.init_fields(slot)
+            if dirty and not kept & self.dirty_bit:
+                self.mark_dirty(slot)
+            index_put(&self.index, hash, slot)
+            done = True
+        finally:
+            if not done:
+                self.arena.free(header.key, size)
+                header.key = NULL
+                slots_push(&self.free, slot)
+        header.hash = hash
+        header.shard = <uint16_t>shard
+        header.flags |= ROW_LIVE
+        self.count += 1
+        return slot
+
+    cdef int init_fields(self, int64_t slot) except -1 nogil:
+        cdef int i
+        for i in range(self.n_fields):
+            (<RowField>self.field_refs[i]).init(self.row(slot) + (<RowField>self.field_refs[i]).offset)
+        return 0
+
+    cdef int clear_fields(self, int64_t slot) except -1 nogil:
+        cdef int i
+        for i in range(self.n_fields):
+            (<RowField>self.field_refs[i]).clear(self.row(slot) + (<RowField>self.field_refs[i]).offset)
+        return 0
+
+    cdef int revive(self, int64_t slot) except -1 nogil:
+        """The key of a removed row has come again."""
+        self.touch(slot)
+        memset(self.row(slot), 0, self.stride - sizeof(RowHeader))
+        self.init_fields(slot)
+        self.header(slot).flags = (self.header(slot).flags & ~<uint8_t>ROW_GONE) | ROW_LIVE
+        self.count += 1
+        return 0
+
+    cdef int remove(self, int64_t slot) except -1 nogil:
+        cdef RowHeader* header = self.header(slot)
+        CHECK(slot < self.used and header.flags & ROW_LIVE != 0, "a row that is removed is live")
+        self.touch(slot)
+        self.clear_fields(slot)
+        header.flags &= ~<uint8_t>(ROW_LIVE | ROW_RECENT)
+        self.count -= 1
+        if header.flags & ROW_STORED and not PLANTED("delete-missing"):
+            header.flags |= ROW_GONE         # the delete goes the way of a change: into the stream behind the next barrier
+            return 0
+        return self.free_row(slot)
+
+    cdef int free_row(self, int64_t slot) except -1 nogil:
+        cdef RowHeader* header = self.header(slot)
+        index_erase(&self.index, header.hash, slot)
+        self.arena.free(header.key, header.key_size)
+        header.key = NULL
+        header.flags &= self.dirty_bit | ROW_QUEUED
+        return slots_push(&self.free, slot)
+
+    cdef int64_t first_slot(self, int64_t start) noexcept nogil:
+        while start < self.used:
+            if self.header(start).flags & ROW_LIVE:
+                return start
+            start += 1
+        return -1
+
+    cdef int clear_rows(self) except -1 nogil:
+        cdef int64_t slot
+        for slot in range(self.used):
+            if self.header(slot).flags & ROW_LIVE:
+                self.clear_fields(slot)
+            if self.header(slot).flags & (ROW_LIVE | ROW_GONE):
+                self.arena.free(self.header(slot).key, self.header(slot).key_size)
+            self.header(slot).flags = 0
+        index_clear(&self.index)
+        self.count = self.used = self.free.n = 0
+        self.dirty.n = self.pending.n = self.pending_at = self.retired.n = 0
+        return 0
+
+    # -- barriers
+
+    cdef int touch_clean(self, int64_t slot) except -1 nogil:
+        CHECK(slot < self.used and self.header(slot).flags & (ROW_LIVE | ROW_GONE) != 0, "a row that is touched is live")
+        if PLANTED("dirty-mark-missed"):
+            return 0
+        if self.header(slot).flags & self.pending_bit and not PLANTED("pending-row-not-copied"):
+            self.serialise(slot)
+            self.flush_scratch(1)
+        return self.mark_dirty(slot)
+
+    cdef int mark_dirty(self, int64_t slot) except -1 nogil:
+        if self.dirty.n == self.dirty.capacity and self.dirty.n > 2 * (self.used - self.free.n):
+            self.compact_dirty()
+        slots_push(&self.dirty, slot)
+        self.header(slot).flags = (self.header(slot).flags | self.dirty_bit) & ~<uint8_t>ROW_LEAVING
+        return 0
+
+    cdef void compact_dirty(self) noexcept nogil:
+        # A row that the evictor has written stays in the list, and comes again when it changes: keep each slot once.
+        cdef int64_t i, n = 0
+        for i in range(self.dirty.n):
+            if self.header(self.dirty.at[i]).flags & self.dirty_bit:
+                self.header(self.dirty.at[i]).flags &= ~self.dirty_bit
+                self.dirty.at[n] = self.dirty.at[i]
+                n += 1
+        self.dirty.n = n
+        for i in range(n):
+            self.header(self.dirty.at[i]).flags |= self.dirty_bit
+
+    cdef int begin(self) except -1 nogil:
+        cdef SlotList taken = self.pending
+        cdef uint8_t bit = self.pending_bit
+        CHECK(self.pending_at == self.pending.n or PLANTED("second-barrier-forgets-pending"), "nothing is pending when a barrier begins")
+        self.pending = self.dirty
+        self.pending_at = 0
+        self.pending_bit = self.dirty_bit
+        taken.n = 0
+        self.dirty = taken
+        self.dirty_bit = bit
+        return 0
+
+    cdef int64_t drain(self, int64_t max_rows) except -1 nogil:
+        cdef int64_t start = self.pending_at
+        cdef int64_t end = self.pending.n if self.pending.n - start < max_rows else start + max_rows
+        cdef int64_t slot, rows = 0
+        cdef RowHeader* header
+        while self.pending_at < end:
+            if self.pending_at + 8 < end:
+                prefetch(self.header(self.pending.at[self.pending_at + 8]))
+            slot = self.pending.at[self.pending_at]
+            header = self.header(slot)
+            if header.flags & self.pending_bit:
+                if header.flags & (ROW_LIVE | ROW_GONE):
+                    self.serialise(slot)
+                    if header.flags & ROW_GONE and not header.flags & self.dirty_bit:
+                        slots_push(&self.retired, slot)
+                    rows += 1
+                    if self.scratch.used >= DRAIN_BYTES:
+                        self.flush_scratch(rows)
+                        rows = 0
+                else:
+                    header.flags &= ~self.pending_bit
+            self.pending_at += 1
+        self.flush_scratch(rows)
+        return self.pending_at - start
+
+    cdef int serialise(self, int64_t slot) except -1 nogil:
+        cdef RowHeader* header = self.header(slot)
+        cdef uint32_t kind = ENTRY_DELETE if header.flags & ROW_GONE else ENTRY_PUT
+        cdef int64_t entry = entry_open(&self.scratch, kind, header.shard, self.id, header.key, header.key_size)
+        cdef bint done = False
+        CHECK(header.flags & (ROW_LIVE | ROW_GONE) != 0, "a row that is written is live, or its delete is")
+        try:
+            if kind == ENTRY_PUT:
+                self.serialise_fields(slot)
+                entry_close(&self.scratch, entry)
+            done = True
+        finally:
+            if not done:                     # rows in front of this one are whole: they go with the next append
+                self.scratch.used = entry
+        header.flags = (header.flags & ~self.pending_bit) | ROW_STORED
+        return 0
+
+    cdef int serialise_fields(self, int64_t slot) except -1 nogil:
+        cdef int64_t field
+        cdef int i
+        cdef uint16_t field_id
+        cdef uint32_t field_size
+        for i in range(self.n_fields):
+            bytes_reserve(&self.scratch, 6)
+            field = self.scratch.used
+            self.scratch.used += 6
+            (<RowField>self.field_refs[i]).write(self.row(slot) + (<RowField>self.field_refs[i]).offset, &self.scratch)
+            field_id = <uint16_t>i
+            field_size = <uint32_t>(self.scratch.used - field - 6)
+            memcpy(self.scratch.data + field, &field_id, 2)
+            memcpy(self.scratch.data + field + 2, &field_size, 4)
+        return 0
+
+    cdef int flush_scratch(self, int64_t n) except -1 nogil:
+        if self.scratch.used > 0:
+            self.stream.append(self.scratch.data, self.scratch.used, n)
+            self.scratch.used = 0
+        return 0
+
+    cdef int clean(self, int64_t slot) except -1 nogil:
+        cdef RowHeader* header = self.header(slot)
+        if header.flags & (self.dirty_bit | self.pending_bit):
+            self.serialise(slot)
+            header.flags &= ~self.dirty_bit
+        return 0
+
+    cdef int read_fields(self, int64_t slot, const char* value, int64_t size, const int32_t* fields, int64_t n_fields) except -1 nogil:
+        cdef char* row = self.row(slot)
+        cdef uint16_t field_id
+        cdef uint32_t field_size
+        cdef int32_t target
+        while size > 0:
+            if size < 6:
+                damaged_row()
+            memcpy(&field_id, value, 2)
+            memcpy(&field_size, value + 2, 4)
+            value += 6
+            size -= 6
+            if field_size > size or field_id >= n_fields:
+                damaged_row()
+            target = field_id if fields == NULL else fields[field_id]
+            if target >= 0:
+                (<RowField>self.field_refs[target]).read(row + (<RowField>self.field_refs[target]).offset, value, field_size)
+            value += field_size
+            size -= field_size
+        return 0
+
+    # -- memory
+
+    cdef int64_t take_slot(self) except -1 nogil:
+        if self.free.n > 0:
+            self.free.n -= 1
+            return self.free.at[self.free.n]
+        if self.used == MOST_SLOTS:
+            too_many_keys()
+        if self.used == self.pages.n << PAGE_BITS:
+            pages_add(&self.pages, self.stride)
+        self.header(self.used).flags = 0
+        self.used += 1
+        return self.used - 1
+
+    cdef int64_t row_memory(self) noexcept nogil:
+        return (self.used - self.free.n) * self.stride + <int64_t>(self.heap_a_row * self.count)
+
+    cdef int64_t overhead(self) noexcept nogil:
+        return (index_bytes(&self.index) + self.scratch.capacity
+                + (self.dirty.capacity + self.pending.capacity + self.free.capacity + self.retired.capacity) * 8)

@@ -1,0 +1,128 @@
+"""State that does not fit: rows go cold and come back, and nobody sees it in what comes out."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamdsl import Config, Processor, Topology, col, count, expanding, hopping, memory, rolling, tumbling
+
+KEYS, ROWS = 3_000, 20_000
+SCHEMA = {"key": str, "at": int, "x": float}
+
+
+def rows(seed: int = 1) -> list[dict[str, Any]]:
+    """Every key comes now and then, some often; the time moves on by 1 ms a row."""
+    draw = random.Random(seed)
+    return [{"key": f"key-{int(KEYS * draw.random() ** 2)}", "at": 1_000 + i, "x": draw.randrange(100) / 4} for i in range(ROWS)]
+
+
+class Numbered(Processor):
+    """The row's number among those of its key, the last three of them, and the sum so far by a map."""
+
+    output = {"key": str, "n": int, "last": str, "sum": float}
+
+    def open(self, ctx: Any) -> None:
+        self.n = ctx.state.value("n", int)
+        self.last = ctx.state.list("last", int)
+        self.sums = ctx.state.map("sums", str, float)
+
+    def process(self, row: Any, ctx: Any) -> Any:
+        self.n.set((self.n.get() or 0) + 1)
+        self.last.append(row.at)
+        if len(self.last) > 3:
+            self.last.set(list(self.last)[-3:])
+        self.sums["x"] = (self.sums.get("x") or 0.0) + row.x
+        yield {"key": row.key, "n": self.n.get(), "last": str(list(self.last)), "sum": self.sums["x"]}
+
+
+class Quiet(Processor):
+    """Says, 500 ms behind each key's first record, how many have come until then."""
+
+    output = {"key": str, "n": int}
+
+    def open(self, ctx: Any) -> None:
+        self.n = ctx.state.value("n", int)
+        self.until = ctx.state.value("until", int)
+
+    def process(self, row: Any, ctx: Any) -> None:
+        if not self.n.get():
+            self.until.set(ctx.timestamp + 500)
+            ctx.set_timer(ctx.timestamp + 500)
+        if ctx.timestamp <= self.until.get():  # later ones may come in the same batch: the timer fires behind it
+            self.n.set((self.n.get() or 0) + 1)
+
+    def on_timer(self, timer: Any, ctx: Any) -> Any:
+        yield {"key": ctx.key, "n": self.n.get()}
+
+
+def frames(stream: Any) -> Any:
+    return stream.with_columns(
+        n=count().over(rolling("2s")), mean=col("x").mean().over(expanding(exclude_current=True)), previous=col("x").lag()
+    )
+
+
+def windows(stream: Any) -> Any:
+    return stream.window(tumbling("3s")).aggregate(n=count(), total=col("x").sum(), values=col("x").to_list())
+
+
+def hopped(stream: Any) -> Any:
+    return stream.window(hopping("2s", "500ms"), grace="1s").aggregate(n=count(), low=col("x").min())
+
+
+class Summed(Processor):
+    output = {"key": str, "n": int, "total": float}
+
+    def process_window(self, key: Any, window: Any, rows: Any, ctx: Any) -> Any:
+        yield {"key": key, "n": len(rows), "total": sum(row.x for row in rows)}
+
+
+JOBS = {
+    "frames": frames,
+    "aggregate": lambda stream: stream.aggregate(n=count(), total=col("x").sum(), names=col("x").n_unique()).to_stream(),
+    "processor": lambda stream: stream.process(Numbered(), name="numbered"),
+    "timers": lambda stream: stream.process(Quiet(), name="quiet"),
+    "reduce": lambda stream: stream.reduce(lambda a, b: {**b.asdict(), "x": a.x + b.x}).to_stream(),
+    "windows": windows,
+    "hopping": hopped,
+    "process windows": lambda stream: stream.window(tumbling("2s")).process(Summed(), name="summed"),
+}
+
+
+def outcome(job: str, config: Config, given: list[dict[str, Any]]) -> tuple[Counter[str], dict[str, int]]:
+    topology = Topology("evicting")
+    sink = memory("out")
+    stream = topology.stream(memory("in", schema=SCHEMA, rows=given), timestamp="at", disorder="5ms", name="in").key_by("key")
+    JOBS[job](stream).to(sink, name="out")
+    run = topology.run(config)
+    return Counter(repr(sorted(row.items())) for row in sink.rows()), run.metrics()["state"]
+
+
+@pytest.mark.parametrize("backend", ["memory", "rocksdb"])
+@pytest.mark.parametrize("job", JOBS)
+def test_what_is_evicted_comes_back(job: str, backend: Any, tmp_path: Path) -> None:
+    given = rows()
+    expected, ample = outcome(job, Config(state_backend="memory"), given)
+    assert ample["evicted"] == ample["reads"] == ample["cold_keys"] == 0
+    tiny = Config(state_backend=backend, state_memory="96KiB", parallelism=1, checkpoint_interval="20ms", state_dir=tmp_path)
+    found, figures = outcome(job, tiny, given)
+    assert found == expected
+    assert figures["evicted"] > KEYS / 3 and figures["reads"] > 0
+
+
+def test_two_tasks_share_the_memory(tmp_path: Path) -> None:
+    given = rows(2)
+    expected, _ = outcome("frames", Config(state_backend="memory"), given)
+    found, figures = outcome("frames", Config(state_memory="96KiB", parallelism=2, checkpoint_interval="5ms", state_dir=tmp_path), given)
+    assert found == expected and figures["evicted"] > 0
+
+
+def test_keys_that_come_once_are_not_looked_for() -> None:
+    given = [{"key": f"key-{i}", "at": 1_000 + i, "x": 0.0} for i in range(ROWS)]
+    _, figures = outcome("processor", Config(state_backend="memory", state_memory="64KiB"), given)
+    assert figures["evicted"] > ROWS / 2
+    assert figures["reads"] < ROWS / 20, "a key that cannot be there costs no read, but for a few that the filter takes for others"
