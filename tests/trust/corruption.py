@@ -110,7 +110,10 @@ def cases_of(state: pathlib.Path) -> Iterator[Case]:
         data = (state / path).read_bytes()
         draw = random.Random(path)
         for at, byte in enumerate(data):
-            for value in sorted({byte ^ (1 << draw.randrange(8)), 0, 255} - {byte}):
+            values = {0, 255} - {byte}
+            while len(values) < 3:
+                values.add(byte ^ (1 << draw.randrange(8)))
+            for value in sorted(values):
                 yield Case("byte", path, at, value)
         for length in range(len(data)):
             yield Case("cut", path, length)
