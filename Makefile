@@ -25,7 +25,7 @@ lint: $(BUILT)
 	$(BIN)/mypy
 
 # Slow campaigns; a small seeded part of each is in `make test`.
-KILLS ?= 100
+KILLS ?= 500
 JOBS ?= 1
 SEEDS ?= 20000
 crash: $(BUILT)

@@ -1,8 +1,8 @@
 """Kills the fraud example again and again, and compares what it wrote with the oracle.
 
-``python tests/crash/campaign.py --kills 100 --seed 7``. One round is a run from nothing to its end, killed with SIGKILL
-(the whole process group) at random moments and started again with another parallelism. A failing round keeps its
-directory and prints its seed.
+``python tests/crash/campaign.py --kills 500 --seed 7``. One round is a run from nothing to its end, killed with SIGKILL
+(the whole process group) at random moments and started again; parallelism, memory for state and checkpoint interval are drawn
+anew at each start. A failing round keeps its directory and prints its seed.
 
 A SIGKILL leaves the page cache intact: this shows what survives a dead process, not what survives a power cut.
 """
@@ -33,27 +33,46 @@ import oracle  # noqa: E402
 from examples.fraud import data  # noqa: E402
 
 TOPOLOGY = ROOT / "examples" / "fraud" / "topology.py"
-INTERVAL = "100ms"
-LONGEST_LIFE_S = 2.5
+FAST, SLOW = "100ms", "1s"
+#: Memory for keyed state: less than the state needs, and more.
+TINY, AMPLE = "1MiB", "256MiB"
+#: So long a process lives behind its first checkpoint, or, if it is to die early, at all.
+LONGEST_LIFE_S = 1.0
 LONGEST_RUN_S = 120.0
-#: Share of the kills that wait for a checkpoint to begin.
-AIMED = 0.3
+#: Share of the kills that do not wait for a first checkpoint: they hit starts and restores.
+EARLY = 0.3
+#: Share of the others that wait for a checkpoint to begin (so long at most), and die within the time that one takes.
+AIMED, LONGEST_WAIT_S, LONGEST_CHECKPOINT_S = 0.5, 2.0, 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What may be another at every start."""
+
+    parallelism: int = 1
+    interval: str = FAST
+    memory: str = AMPLE
+
+    @classmethod
+    def drawn(cls, chance: random.Random) -> Settings:
+        return cls(chance.randint(1, 3), chance.choice([FAST, SLOW]), chance.choice([TINY, AMPLE]))
 
 
 @dataclass
 class Report:
-    """What a campaign has done and found."""
+    """What a campaign has done and found. `phases` counts the kills, `starts` the processes by each of their settings."""
 
     seed: int
     kills: int = 0
     rounds: int = 0
     phases: Counter[str] = field(default_factory=Counter)
+    starts: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        phases = ", ".join(f"{name} {count}" for name, count in sorted(self.phases.items()))
+        phases, starts = (", ".join(f"{name} {n}" for name, n in sorted(counts.items())) for counts in (self.phases, self.starts))
         lines = [f"seed {self.seed}: {self.kills} kills in {self.rounds} rounds ({phases}); {len(self.violations)} violations"]
-        return "\n".join(lines + self.violations)
+        return "\n".join([*lines, f"starts with {starts}", *self.violations])
 
 
 class Round(ABC):
@@ -63,21 +82,27 @@ class Round(ABC):
         self.directory = directory
         self.state = directory / "state"
         self._chance = chance
+        self.starts: Counter[str] = Counter()
         self._log = (directory / "log.txt").open("ab")
         self.environment: dict[str, str] = {}
 
     @abstractmethod
-    def command(self, parallelism: int) -> list[str]:
+    def command(self, settings: Settings) -> list[str]:
         """Return what starts the job, or goes on with it."""
 
     @abstractmethod
     def wrong(self) -> str:
         """Return what is wrong with what the job wrote, or nothing."""
 
-    def start(self, parallelism: int | None = None) -> subprocess.Popen[bytes]:
-        arguments = [sys.executable, *self.command(parallelism or self._chance.randint(1, 3))]
+    def start(self, settings: Settings | None = None) -> subprocess.Popen[bytes]:
+        settings = settings or Settings.drawn(self._chance)
+        self.starts.update((f"parallelism {settings.parallelism}", f"interval {settings.interval}", f"memory {settings.memory}"))
         return subprocess.Popen(
-            arguments, start_new_session=True, stdout=self._log, stderr=self._log, env={**os.environ, **self.environment}
+            [sys.executable, *self.command(settings)],
+            start_new_session=True,
+            stdout=self._log,
+            stderr=self._log,
+            env={**os.environ, **self.environment},
         )
 
     def checkpoints(self) -> tuple[set[str], set[str]]:
@@ -91,15 +116,22 @@ class Round(ABC):
     def live_and_die(self) -> str | None:
         """Run for a while, kill, and return the phase at death; None if the run ended by itself."""
         known = set().union(*self.checkpoints())
+        early = self._chance.random() < EARLY
+        aimed = not early and self._chance.random() < AIMED
         process = self.start()
-        until = time.monotonic() + self._chance.uniform(0.1, LONGEST_LIFE_S)
-        aimed = self._chance.random() < AIMED
+        # The others are given the time to start: on a busy machine most would die of that.
+        until = time.monotonic() + self._chance.uniform(0.1, LONGEST_LIFE_S) if early else None
         try:
             while process.poll() is None:
-                late = time.monotonic() >= until
-                if late and (not aimed or self.checkpoints()[1] - known or time.monotonic() > until + 1):
+                now = time.monotonic()
+                if until is None:
+                    if set().union(*self.checkpoints()) - known:
+                        until = now + self._chance.uniform(0, LONGEST_LIFE_S)
+                elif now >= until and (not aimed or self.checkpoints()[1] - known or now > until + LONGEST_WAIT_S):
                     break
-                time.sleep(0.0002 if aimed and late else 0.005)
+                time.sleep(0.0002 if aimed and until is not None and now >= until else 0.005)
+            if aimed:
+                time.sleep(self._chance.uniform(0, LONGEST_CHECKPOINT_S))
         finally:
             ended = process.poll() is not None
             kill(process)
@@ -136,10 +168,10 @@ class FraudRound(Round):
         self.output = directory / "alerts.jsonl"
         self._sample, self._rate = sample, rate
 
-    def command(self, parallelism: int) -> list[str]:
+    def command(self, settings: Settings) -> list[str]:
         arguments = [str(TOPOLOGY), "--quiet", "--input", *map(str, self._sample.transactions), "--output", str(self.output)]
-        arguments += ["--state-dir", str(self.state), "--rate", str(self._rate), "--checkpoint-interval", INTERVAL]
-        return [*arguments, "--parallelism", str(parallelism)]
+        arguments += ["--state-dir", str(self.state), "--rate", str(self._rate), "--checkpoint-interval", settings.interval]
+        return [*arguments, "--state-memory", settings.memory, "--parallelism", str(settings.parallelism)]
 
     def wrong(self) -> str:
         return oracle.difference(oracle.expected(self._sample.transactions), oracle.found(self.output))
@@ -201,12 +233,13 @@ def _round(run: Round, report: Report, kills: int) -> str:
         return f"{error}\n{(run.directory / 'log.txt').read_text()[-2000:]}"
     finally:
         run.close()
+        report.starts.update(run.starts)
     return run.wrong()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--transactions", type=int, default=30_000)
     parser.add_argument("--rate", type=int, default=5_000)

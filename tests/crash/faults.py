@@ -165,7 +165,7 @@ class Hunter:
         log = place / "faults.txt"
         before = _lines(log)
         run.environment = {"STREAMDSL_FAULT": order, "STREAMDSL_FAULT_LOG": str(log)}
-        process = run.start(parallelism)
+        process = run.start(campaign.Settings(parallelism, memory=self.chance.choice([campaign.TINY, campaign.AMPLE])))
         try:
             code = process.wait(campaign.LONGEST_RUN_S)
         finally:

@@ -1,7 +1,7 @@
 """Kills a job with windows, timers, numbered records and bad ones, and compares what it wrote with plain Python.
 
 ``python tests/crash/keyed.py --kills 100 --seed 7``. The oracle is a dozen lines over the same file; it shares nothing with
-the library. What is restored here under SIGKILL, from real RocksDB and at changing parallelism: open windows, pending timers,
+the library. What is restored here under SIGKILL, from real RocksDB and at changing parallelism and memory: open windows, pending timers,
 values by key, with a time to live and without; bad records go to a file of dead letters. With ``--savepoints`` the job takes
 savepoints all the time.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import pathlib
 import random
@@ -138,8 +139,8 @@ class KeyedRound(campaign.Round):
         super().__init__(directory, chance)
         self._source, self._rate, self._savepoints = source, rate, savepoints
 
-    def command(self, parallelism: int) -> list[str]:
-        asked = {"source": self._source, "directory": self.directory, "rate": self._rate, "parallelism": parallelism}
+    def command(self, settings: campaign.Settings) -> list[str]:
+        asked = {"source": self._source, "directory": self.directory, "rate": self._rate, **dataclasses.asdict(settings)}
         savepoints = ["--savepoints"] if self._savepoints else []
         return [str(pathlib.Path(__file__).resolve()), *[f"--{name}={value}" for name, value in asked.items()], *savepoints]
 
@@ -185,14 +186,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    for name, kind in (("source", pathlib.Path), ("directory", pathlib.Path), ("rate", int), ("parallelism", int)):
+    kinds = {"source": pathlib.Path, "directory": pathlib.Path, "rate": int, "parallelism": int, "interval": str, "memory": str}
+    for name, kind in kinds.items():
         parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
     parser.add_argument("--savepoints", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.source:
         from streamdsl import Config
 
-        config = Config(state_dir=asked.directory / "state", parallelism=asked.parallelism, checkpoint_interval=campaign.INTERVAL)
+        config = Config(
+            state_dir=asked.directory / "state",
+            parallelism=asked.parallelism,
+            checkpoint_interval=asked.interval,
+            state_memory=asked.memory,
+        )
         run(job(asked.source, asked.directory, asked.rate), config, asked.directory, savepoints=asked.savepoints)
         return 0
     directory = pathlib.Path(tempfile.mkdtemp(prefix="crash-"))

@@ -13,10 +13,15 @@ import keyed
 import oracle
 
 
-def test_ten_kills_lose_and_repeat_nothing(tmp_path):
-    report = campaign.campaign(kills=10, seed=1, directory=tmp_path, transactions=12_000, rate=2_500)
-    assert report.kills == 10
+def test_twenty_kills_lose_and_repeat_nothing(tmp_path):
+    report = campaign.campaign(kills=20, seed=1, directory=tmp_path, transactions=12_000, rate=2_500)
+    assert report.kills == 20
     assert not report.violations, str(report)
+    assert set(report.starts) == {
+        *(f"parallelism {n}" for n in (1, 2, 3)),
+        *(f"interval {interval}" for interval in (campaign.FAST, campaign.SLOW)),
+        *(f"memory {memory}" for memory in (campaign.TINY, campaign.AMPLE)),
+    }
 
 
 def test_kills_over_windows_and_timers_lose_and_repeat_nothing(tmp_path):
