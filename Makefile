@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 NATIVE := $(shell find streamdsl/_native -name '*.pyx' -o -name '*.pxd')
 BUILT := $(VENV)/.built
 
-.PHONY: demo demo-crash test lint crash corrupt simulate checked asan faults power bench wheel check-wheel clean
+.PHONY: demo demo-crash test lint crash rescale corrupt simulate checked asan faults power bench wheel check-wheel clean
 
 demo: $(BUILT)
 	$(BIN)/python examples/fraud/topology.py --rate 20000
@@ -26,10 +26,14 @@ lint: $(BUILT)
 
 # Slow campaigns; a small seeded part of each is in `make test`.
 KILLS ?= 500
+CHAINS ?= 50
 JOBS ?= 1
 SEEDS ?= 20000
 crash: $(BUILT)
 	$(BIN)/python tests/crash/campaign.py --kills $(KILLS)
+
+rescale: $(BUILT)
+	$(BIN)/python tests/recovery/rescale.py --chains $(CHAINS)
 
 corrupt: $(BUILT)
 	$(BIN)/python tests/trust/corruption.py
