@@ -92,7 +92,9 @@ class StoreHistory(ABC):
     def adopt(self, base: StoreTarget) -> None:
         """Take a base that has been filled; a new journal begins behind it."""
         files = base.seal()
+        fault("FP47")
         self._take(base)
+        fault("FP49")
         self._files = files
         self.base_bytes = sum(file.size for file in files)
         self.give_up_journal()
@@ -221,6 +223,7 @@ class DirectoryHistory(StoreHistory):
     def _take(self, base: StoreTarget) -> None:
         old, self._base = self._base, base.path
         if old is not None:
+            fault("FP48")
             self._remove(old)
 
     def _remove(self, path: Path) -> None:
@@ -240,8 +243,9 @@ class DirectoryHistory(StoreHistory):
             source = self._journal if file.grows else self._base
             assert source is not None
             parts = (source.name,) if file.grows else (source.name, file.name)
-            fault("FP06")
+            fault("FP44")
             self._filesystem.link(self._scratch, parts, target.path / file.name)
+        fault("FP45")
         self._filesystem.sync_directory(target.path)
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """Kills the fraud example again and again, and compares what it wrote with the oracle.
 
 ``python tests/crash/campaign.py --kills 500 --seed 7``. One round is a run from nothing to its end, killed with SIGKILL
-(the whole process group) at random moments and started again; parallelism, memory for state and checkpoint interval are drawn
-anew at each start. A failing round keeps its directory and prints its seed.
+(the whole process group) at random moments and started again; parallelism, memory for state, checkpoint interval and the length
+of a journal are drawn anew at each start. A failing round keeps its directory and prints its seed.
 
 A SIGKILL leaves the page cache intact: this shows what survives a dead process, not what survives a power cut.
 """
@@ -23,7 +23,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "fraud")]
@@ -36,6 +36,9 @@ TOPOLOGY = ROOT / "examples" / "fraud" / "topology.py"
 FAST, SLOW = "100ms", "1s"
 #: Memory for keyed state: less than the state needs, and more.
 TINY, AMPLE = "1MiB", "256MiB"
+#: Bytes of a journal behind which a base is due: many bases in the life of a process, or what a user has.
+SHORT, LONG = 20_000, 64 << 20
+JOURNAL = ROOT / "tests" / "crash" / "short_journal.py"
 #: So long a process lives behind its first checkpoint, or, if it is to die early, at all.
 LONGEST_LIFE_S = 1.0
 LONGEST_RUN_S = 120.0
@@ -52,10 +55,12 @@ class Settings:
     parallelism: int = 1
     interval: str = FAST
     memory: str = AMPLE
+    journal: int = LONG
 
     @classmethod
     def drawn(cls, chance: random.Random) -> Settings:
-        return cls(chance.randint(1, 3), chance.choice([FAST, SLOW]), chance.choice([TINY, AMPLE]))
+        draw = chance.choice
+        return cls(chance.randint(1, 3), draw([FAST, SLOW]), draw([TINY, AMPLE]), draw([SHORT, LONG]))
 
 
 @dataclass
@@ -96,9 +101,9 @@ class Round(ABC):
 
     def start(self, settings: Settings | None = None) -> subprocess.Popen[bytes]:
         settings = settings or Settings.drawn(self._chance)
-        self.starts.update((f"parallelism {settings.parallelism}", f"interval {settings.interval}", f"memory {settings.memory}"))
+        self.starts.update(f"{name} {value}" for name, value in asdict(settings).items())
         return subprocess.Popen(
-            [sys.executable, *self.command(settings)],
+            [sys.executable, str(JOURNAL), str(settings.journal), *self.command(settings)],
             start_new_session=True,
             stdout=self._log,
             stderr=self._log,

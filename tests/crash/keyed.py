@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import pathlib
 import random
@@ -140,7 +139,8 @@ class KeyedRound(campaign.Round):
         self._source, self._rate, self._savepoints = source, rate, savepoints
 
     def command(self, settings: campaign.Settings) -> list[str]:
-        asked = {"source": self._source, "directory": self.directory, "rate": self._rate, **dataclasses.asdict(settings)}
+        asked = {"source": self._source, "directory": self.directory, "rate": self._rate}
+        asked |= {"parallelism": settings.parallelism, "interval": settings.interval, "memory": settings.memory}
         savepoints = ["--savepoints"] if self._savepoints else []
         return [str(pathlib.Path(__file__).resolve()), *[f"--{name}={value}" for name, value in asked.items()], *savepoints]
 

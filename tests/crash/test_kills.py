@@ -21,6 +21,7 @@ def test_twenty_kills_lose_and_repeat_nothing(tmp_path):
         *(f"parallelism {n}" for n in (1, 2, 3)),
         *(f"interval {interval}" for interval in (campaign.FAST, campaign.SLOW)),
         *(f"memory {memory}" for memory in (campaign.TINY, campaign.AMPLE)),
+        *(f"journal {length}" for length in (campaign.SHORT, campaign.LONG)),
     }
 
 

@@ -16,7 +16,7 @@ import rescale
 def test_chains_of_parallelisms_write_what_one_task_does(tmp_path):
     happened, wrong = rescale.chains(6, 1, tmp_path)
     assert not wrong, "\n".join(wrong)
-    for name in ("rescales", "restores", "deaths in a checkpoint", "stops", "broken starts"):
+    for name in ("rescales", "restores", "deaths in a checkpoint", "stops", "broken starts", "states compared"):
         assert happened[name] > 0, f"no {name}: the test has lost its power ({happened})"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+from streamdsl._native.includes.faults import fault
 from streamdsl._native.state.backend import CheckpointFiles, StateBackend
 from streamdsl._native.state.stream_reader import StreamReader, append_entries
 from streamdsl._native.state.write_stream import WriteStream
@@ -66,4 +67,5 @@ def _apply(backend: StateBackend, reader: StreamReader) -> None:
         reader.confirm_journal()
     while (entries := reader.peek_database(CHUNK_ROWS)) is not None:
         backend.apply(entries)
+        fault("FP50")
         reader.confirm_database()

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from streamdsl._native.includes.faults import planted
+from streamdsl._native.includes.faults import fault, planted
 from streamdsl._native.state.backend import CheckpointTarget, StateBackend, StoreHistory
 from streamdsl._native.state.journal import MAGIC, mark_entry
 from streamdsl._native.state.store import StateStore
@@ -125,6 +125,7 @@ class StoreWriter:
 
     def _append(self, entries: bytes) -> None:
         self.history.append(entries if self.history.journal_bytes else MAGIC + entries)
+        fault("FP41")
 
     def _apply(self) -> bool:
         """Apply a chunk; False when there is none, or it could not be applied: it is tried again by the next step."""
@@ -151,7 +152,9 @@ class StoreWriter:
                 self._make_base()
             else:
                 self._append(mark_entry(checkpoint_id))
+                fault("FP42")
                 self.history.sync()
+                fault("FP43")
             files = self.history.share(target)
         except (StateError, OSError) as error:
             self._listener.store_failed(self.name, checkpoint_id, error)
@@ -165,6 +168,7 @@ class StoreWriter:
         base = self.history.new_base()
         try:
             self.backend.checkpoint(base)
+            fault("FP46")
             self.history.adopt(base)
         finally:
             base.close()
