@@ -100,7 +100,7 @@ class Config:
         self._between("batch_rows", self.batch_rows, 1, 10**6)
         self._between("checkpoint_interval", self.checkpoint_interval_ms, 1, 7 * 86_400_000)
         self._between("checkpoint_timeout", self.checkpoint_timeout_ms, 1, 7 * 86_400_000)
-        self._between("state_memory", self.state_memory_bytes, 1 << 14, 1 << 50)
+        self._between("state_memory", self.state_memory_bytes, 1 << 12, 1 << 50)
         if self.state_backend not in ("rocksdb", "memory"):
             raise ConfigError(f"state_backend={self.state_backend!r} is not known", remedy='use "rocksdb" or "memory"')
         if isinstance(self.drop_state, str):

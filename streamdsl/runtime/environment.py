@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from streamdsl._native.state.restore import open_store
+from streamdsl._native.state.restore import SMALL_BYTES, open_store
 from streamdsl._native.state.store import StateStore
 from streamdsl._native.state.writer import BACKLOG_BYTES, CHUNK_ROWS, JOURNAL_BYTES, StoreWriter
 from streamdsl._native.task.task import close_all
@@ -50,6 +50,7 @@ class JobEnvironment:
     chunk_rows = CHUNK_ROWS
     backlog_bytes = BACKLOG_BYTES
     journal_bytes = JOURNAL_BYTES
+    small_bytes = SMALL_BYTES
 
     def __init__(self, backend: str) -> None:
         self.backend = backend
@@ -106,7 +107,7 @@ class JobEnvironment:
             match = match_state(restored, restored.shards, [store.describe() for store, _ in self._stores.values()], drop_state)
         for store, shards in self._stores.values():
             live = self._live(store.name)
-            opened = open_store(store, shards, self.backend, live, checkpoint=self._checkpoint, match=match)
+            opened = open_store(store, shards, self.backend, live, checkpoint=self._checkpoint, match=match, small_bytes=self.small_bytes)
             store.attach(opened.backend, memory // len(self._stores))
             history = self.storage.history(store.name, live.with_name(f"{live.name}.history"))
             writer = StoreWriter(

@@ -223,6 +223,11 @@ class SeededRun:
         self.covered["storage errors"] += self.disk.failed - self._first_faults
         for task in job.tasks:
             self.covered["blocked steps"] += task.metrics()["blocked"]
+            self.covered["starved steps"] += task.metrics()["starved"]
+            if task.store is not None:
+                figures = task.store.figures()
+                self.covered["rows evicted"] += figures["evicted"]
+                self.covered["cold rows read"] += figures["reads"]
         if job.tasks:
             checks.check_conservation(job)
         if job.tasks and len(self._since) >= 2 and self.disk.failed == self._first_faults:

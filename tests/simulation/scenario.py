@@ -129,7 +129,8 @@ class Start:
     `faults`: calls from the beginning that fail; `bad_reads`: reads; `bad_appends`: appends to journals and their syncs; `full`: calls
     between which the disk is full; `write_fails`: share of the writes of databases.
     `drain_rows`, `chunk_rows`: how much of the state is written in one step. `journal_bytes`, `backlog_bytes`: when a store gets a
-    new base, and how far its database may be behind its journal (`AMPLE` and more: no run comes so far).
+    new base, and how far its database may be behind its journal (`AMPLE` and more: no run comes so far). `small_bytes`: up to
+    which size state is read into memory by a start; else its keys come as they are asked for.
     """
 
     config: Config
@@ -152,6 +153,7 @@ class Start:
     chunk_rows: int
     journal_bytes: int
     backlog_bytes: int
+    small_bytes: int
 
 
 @functools.cache
@@ -168,6 +170,7 @@ def drawn_start(draw: random.Random, scenario: Scenario, number: int) -> Start:
     config = _config(
         parallelism=choice((scenario.parallelism, choice(PARALLELISM))),
         state_backend="memory",
+        state_memory=choice(("4KiB", "12KiB", "256MiB", "256MiB")),
         checkpoint_interval=choice((2, 5, 15, 40)),
         checkpoint_timeout=PATIENT_MS if last else choice((PATIENT_MS,) * 8 + (10, 40)),
         tolerated_checkpoint_failures=choice((0, 2)) if fatal else 10**6,
@@ -207,6 +210,7 @@ def drawn_start(draw: random.Random, scenario: Scenario, number: int) -> Start:
         chunk_rows=choice((1, 3, 1000)),
         journal_bytes=choice((0, 200, 500, 1_000, JOURNAL_BYTES, JOURNAL_BYTES)),
         backlog_bytes=choice((0, 200, BACKLOG_BYTES)),
+        small_bytes=choice((0, AMPLE)),
     )
 
 
@@ -225,5 +229,5 @@ def describe(start: Start) -> str:
     return (
         f"parallelism {config.parallelism}, interval {config.checkpoint_interval}, timeout {config.checkpoint_timeout}, "
         f"batches of {config.batch_rows}, channels of {start.channel_batches}, journals of {start.journal_bytes}, "
-        f"backlogs of {start.backlog_bytes}, end {start.end or 'of input'} after {start.after}"
+        f"backlogs of {start.backlog_bytes}, memory {config.state_memory}, end {start.end or 'of input'} after {start.after}"
     )

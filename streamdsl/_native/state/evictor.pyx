@@ -9,6 +9,7 @@ from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
 
 from streamdsl._native.includes.atomic cimport atomic_load
+from streamdsl._native.includes.checked cimport CHECK, PLANTED
 from streamdsl._native.state.key_table cimport KeyTable
 from streamdsl._native.state.row_table cimport ROW_GONE, ROW_LEAVING, ROW_LIVE, ROW_QUEUED, ROW_RECENT, RowField, RowHeader
 
@@ -34,7 +35,7 @@ cdef class Evictor:
         free(self.queue)
 
     cdef Room make_room(self, bint barrier) except <Room>-1 nogil:
-        cdef int64_t eighth, wanted, memory, applied
+        cdef int64_t eighth, wanted, memory, applied, queued = self.n, asked = self.stream.wanted_bytes
         cdef bint behind_barrier = False
         self.take_retired()
         if self.n > 0:
@@ -64,6 +65,7 @@ cdef class Evictor:
                 return ROOM_BEHIND_BARRIER
             # With nothing left to leave, waiting would not help: what is here is needed.
             if self.n > 0 or self.stream.bytes_waiting > 0:
+                self.moved = self.n != queued or self.stream.wanted_bytes != asked
                 return ROOM_NONE
         self.dry_at = -1                     # what is processed now may bring rows that can leave
         return ROOM_ENOUGH
@@ -94,6 +96,8 @@ cdef class Evictor:
         cdef Leaver leaver
         cdef RowHeader* header
         cdef uint8_t flags
+        if PLANTED("evicted-before-applied"):
+            applied = self.stream.appended_bytes
         while self.n > 0 and self.queue[self.head].position <= applied and freed < FREED:
             leaver = self.queue[self.head]
             self.head = (self.head + 1) & (self.capacity - 1)
@@ -102,11 +106,13 @@ cdef class Evictor:
             header = (<KeyTable>self.tables[leaver.table]).header(leaver.slot)
             flags = header.flags
             header.flags &= ~<uint8_t>(ROW_QUEUED | ROW_LEAVING)
-            if not flags & ROW_LEAVING or (flags & ROW_RECENT and flags & ROW_LIVE):
+            if not (flags & ROW_LEAVING or PLANTED("changed-row-evicted")) or (flags & ROW_RECENT and flags & ROW_LIVE):
                 continue                                 # changed, or wanted, meanwhile
             if flags & ROW_GONE:
                 (<KeyTable>self.tables[leaver.table]).free_row(leaver.slot)
             elif flags & ROW_LIVE:
+                CHECK(not flags & ((<KeyTable>self.tables[leaver.table]).dirty_bit | (<KeyTable>self.tables[leaver.table]).pending_bit)
+                      or PLANTED("changed-row-evicted"), "a row that leaves is in the database as it is")
                 (<KeyTable>self.tables[leaver.table]).make_cold(leaver.slot)
                 self.evicted += 1
             freed += 1
@@ -137,7 +143,7 @@ cdef class Evictor:
                 if header.flags & ROW_RECENT:
                     header.flags &= ~<uint8_t>ROW_RECENT
                     continue
-                if barrier and header.flags & (<KeyTable>ref).dirty_bit:
+                if barrier and header.flags & (<KeyTable>ref).dirty_bit and not PLANTED("evicted-ahead-of-mark"):
                     held_back = True
                     continue
                 bytes = self.row_bytes(self.hand_table)

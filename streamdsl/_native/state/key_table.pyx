@@ -9,6 +9,7 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.state.cold_filter cimport filter_add, filter_bytes, filter_clear, filter_has
 from streamdsl._native.state.key_hash cimport hash_bytes, prefetch, same_bytes
 from streamdsl._native.state.key_index cimport IndexEntry
@@ -155,6 +156,8 @@ cdef class KeyTable(RowTable):
     # -- cold rows
 
     cdef bint may_be_cold(self, uint64_t hash) noexcept nogil:
+        if PLANTED("cold-key-taken-for-new"):
+            return False
         return self.any_cold or (self.cold > 0 and filter_has(&self.filter, hash))
 
     cdef int make_cold(self, int64_t slot) except -1 nogil:

@@ -18,7 +18,7 @@ from streamdsl.errors import StateError
 
 __all__ = ["OpenedStore", "open_restored", "open_store"]
 
-#: State of so many bytes on disk is brought into memory at once; more would keep the job waiting.
+#: More would keep the job waiting.
 SMALL_BYTES = 32 << 20
 COPIED_ROWS = 1000
 
@@ -103,6 +103,7 @@ def open_store(
     *,
     checkpoint: Restorable | None = None,
     match: Match | None = None,
+    small_bytes: int = SMALL_BYTES,
 ) -> OpenedStore:
     """Make a store's live database, and find out how its state comes into it.
 
@@ -121,6 +122,8 @@ def open_store(
         Directory of the live database; does not exist yet.
     checkpoint, match : optional
         What to restore; neither: the store begins empty.
+    small_bytes : int
+        State of so many bytes on disk is read into memory at once.
 
     Raises
     ------
@@ -136,7 +139,7 @@ def open_store(
         targets = match.targets(entry, description)
         if targets and not owned.isdisjoint(entry.shards):
             parts.append((entry, targets))
-    small = sum(file.size for entry, _ in parts for file in entry.files) <= SMALL_BYTES
+    small = sum(file.size for entry, _ in parts for file in entry.files) <= small_bytes
     take_up = partial(_take_up, small=small, shards=sorted(owned))
     if parts and all(entry.description == description for entry, _ in parts):
         if len(parts) == 1 and parts[0][0].backend == kind and set(parts[0][0].shards) == owned:

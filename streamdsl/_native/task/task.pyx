@@ -100,7 +100,7 @@ cdef class Task:
                 return progress          # back-pressure: nothing more is read
         if self.store is not None and not self.store.make_room():
             self.starved += 1
-            return progress          # the state's writer comes first
+            return progress | self.store.evictor.moved       # the state's writer comes first
         for i in range(self.n_timed):
             now = self.clock.now_ms()
             if (<Operator>self.timed[i]).next_wakeup() <= now:
