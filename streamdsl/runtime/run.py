@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -66,7 +67,7 @@ class Run:
         self._job.open()
         self.already_finished = self._job.finished
         # Threads that still run while the interpreter is taken down would find it gone.
-        atexit.register(self.abandon)
+        atexit.register(self._leave)
         self._control = threading.Thread(target=self._run, name="streamdsl-control", daemon=True)
         self._control.start()
 
@@ -91,6 +92,14 @@ class Run:
         self._stop_asked = _ABANDON
         self._ask(_ABANDON)
         return self._wait(timeout)
+
+    def _leave(self) -> None:
+        """Abandon at the interpreter's exit. Whoever asks for the end once more must not cut this short: the threads would die of it."""
+        try:
+            _ignore_signals()
+        except BaseException:  # noqa: BLE001 - what the handler of a signal that was on its way has raised
+            _ignore_signals()
+        self.abandon()
 
     def _wait(self, timeout: float | None) -> bool:
         """Wait for the end. A signal handler may raise in here: `Event.wait` and `Thread.join` do not bear that, a queue does."""
@@ -164,7 +173,7 @@ class Run:
             finally:
                 self._done.set()
                 self._ended.put(None)
-                atexit.unregister(self.abandon)
+                atexit.unregister(self._leave)
 
     def _run_with_restarts(self) -> BaseException | None:
         pause = FIRST_RESTART_S
@@ -240,6 +249,12 @@ class Run:
                     pause = min(2 * pause, WRITER_MOST_PAUSE_S)
         except BaseException as error:  # noqa: BLE001 - as above
             job.listener.on_failure("", explained(error, (), job.plan))
+
+
+def _ignore_signals() -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _join(threads: Sequence[threading.Thread]) -> None:

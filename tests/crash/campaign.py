@@ -108,6 +108,7 @@ class Round(ABC):
             stdout=self._log,
             stderr=self._log,
             env={**os.environ, **self.environment},
+            preexec_fn=_default_signals,  # noqa: PLW1509 - the child only sets two signals
         )
 
     def checkpoints(self) -> tuple[set[str], set[str]]:
@@ -180,6 +181,12 @@ class FraudRound(Round):
 
     def wrong(self) -> str:
         return oracle.difference(oracle.expected(self._sample.transactions), oracle.found(self.output))
+
+
+def _default_signals() -> None:
+    # What a shell starts in the background ignores Ctrl-C, and hands that on.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
