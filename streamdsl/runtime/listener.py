@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
-import threading
+import queue
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
+
+
+class Wake:
+    """Wakes one thread that waits; what is set while it does not wait is kept.
+
+    A `threading.Event` would do, were it not for signals: if a handler raises within its `set`, which is Python, its lock stays
+    taken, and the next to set it or to wait waits for ever. A queue is one call of C.
+    """
+
+    def __init__(self) -> None:
+        self._words: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def set(self) -> None:
+        """Wake the other; one word is enough."""
+        if self._words.empty():
+            self._words.put(None)
+
+    def wait(self, timeout: float) -> None:
+        """Wait until it is set, or for so many seconds; it is not set any more then."""
+        try:
+            self._words.get(timeout=timeout)
+        except queue.Empty:
+            pass
 
 
 class Listener:
@@ -13,7 +36,7 @@ class Listener:
 
     def __init__(self) -> None:
         self._events: deque[tuple[Any, ...]] = deque()
-        self.wake = threading.Event()
+        self.wake = Wake()
 
     def _put(self, *event: Any) -> None:
         self._events.append(event)
@@ -49,6 +72,5 @@ class Listener:
 
     def events(self) -> Iterator[tuple[Any, ...]]:
         """Yield and remove what has been reported."""
-        self.wake.clear()
         while self._events:
             yield self._events.popleft()

@@ -19,6 +19,7 @@ from streamdsl._native.task.worker_loop import WorkerLoop
 from streamdsl.checkpoint.savepoint import SavepointRequest
 from streamdsl.runtime.failures import explained
 from streamdsl.runtime.job import Job
+from streamdsl.runtime.listener import Wake
 
 log = logging.getLogger("streamdsl")
 
@@ -31,7 +32,7 @@ WAIT_AGAIN_S = 1.0
 #: How long a run that is abandoned is waited for.
 LEAVE_S = 2.0
 #: How often a caller that waits for a savepoint looks whether there is still a run to make it.
-SAVEPOINT_POLL_S = 0.05
+SAVEPOINT_POLL_S = 0.01
 _ABANDON = "abandon"
 #: Back-off between restarts.
 FIRST_RESTART_S, MOST_RESTART_S = 0.5, 30.0
@@ -61,7 +62,7 @@ class Run:
         self._done = threading.Event()
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stop_asked: str | None = None
-        self._asked = threading.Event()
+        self._asked = Wake()
         self._error: BaseException | None = None
         self._job = make_job()
         self._job.open()
@@ -102,7 +103,7 @@ class Run:
         self.abandon()
 
     def _wait(self, timeout: float | None) -> bool:
-        """Wait for the end. A signal handler may raise in here: `Event.wait` and `Thread.join` do not bear that, a queue does."""
+        """Wait for the end. A signal handler may raise in here: a `threading.Event` does not bear that, a queue does (see `Wake`)."""
         until = None if timeout is None else time.monotonic() + timeout
         while not self._done.is_set():
             left = WAIT_AGAIN_S if until is None else min(WAIT_AGAIN_S, until - time.monotonic())
@@ -146,9 +147,11 @@ class Run:
         """
         job, request = self._job, SavepointRequest(Path(path).absolute())
         job.listener.on_savepoint(request)
-        while not request.done.wait(SAVEPOINT_POLL_S):
+        while not request.done.is_set():
             if self._done.is_set() or job is not self._job:
                 request.refuse("the run has ended" if self._done.is_set() else "the run was started again")
+            else:
+                time.sleep(SAVEPOINT_POLL_S)  # not `done.wait`, see `_wait`
         if request.error is not None:
             raise request.error
         return str(request.path)
