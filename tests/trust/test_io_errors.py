@@ -15,7 +15,7 @@ from streamdsl.checkpoint.recovery import find_checkpoint
 from streamdsl.checkpoint.storage import DirectoryStorage
 from streamdsl.errors import StateError, StreamError
 from tests.trust import jobs
-from tests.trust.filesystems import ERRORS, FailingFileSystem
+from tests.trust.filesystems import CALLS, ERRORS, FailingFileSystem
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,6 +73,9 @@ def assert_restorable(stage, at_least):
 SHAPES = {"journal": 1 << 20, "base": 0, "both": 3_700}
 
 
+KINDS = [("memory", "journal"), ("memory", "both"), ("rocksdb", "journal"), ("rocksdb", "base"), ("rocksdb", "both")]
+
+
 def calls_of_a_checkpoint(tmp_path, backend, shape):
     """How many calls there are up to the third checkpoint, and in it."""
     filesystem = FailingFileSystem()
@@ -84,8 +87,20 @@ def calls_of_a_checkpoint(tmp_path, backend, shape):
     return before, after
 
 
+def test_every_step_of_journal_and_base_is_among_these_calls(tmp_path):
+    made = set()
+    for shape in SHAPES:
+        filesystem = FailingFileSystem()
+        job = begun(stage_in(tmp_path, "rocksdb", shape, journal_bytes=SHAPES[shape]), filesystem)
+        before = len(filesystem.calls)
+        jobs.checkpoint(job)
+        made |= {name for name, _ in filesystem.calls[before:]}
+        job.abandon()
+    assert made == set(CALLS)
+
+
 @pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize(("backend", "shape"), [("memory", "journal"), ("memory", "both"), ("rocksdb", "base"), ("rocksdb", "both")])
+@pytest.mark.parametrize(("backend", "shape"), KINDS)
 def test_every_call_of_a_checkpoint_may_fail(tmp_path, backend, shape, error, expected):
     """The checkpoint fails (or is whole: only its tidying failed), the job goes on, the next ones complete, nothing is left over."""
     before, after = calls_of_a_checkpoint(tmp_path, backend, shape)
@@ -112,7 +127,7 @@ def test_every_call_of_a_checkpoint_may_fail(tmp_path, backend, shape, error, ex
         assert stage.output() == expected, filesystem.calls[k]
 
 
-@pytest.mark.parametrize(("backend", "shape"), [("memory", "journal"), ("memory", "both"), ("rocksdb", "base"), ("rocksdb", "both")])
+@pytest.mark.parametrize(("backend", "shape"), KINDS)
 def test_a_disk_may_be_full_for_a_while_from_any_call_on(tmp_path, backend, shape, expected):
     before, after = calls_of_a_checkpoint(tmp_path, backend, shape)
     for k in range(before, after):
