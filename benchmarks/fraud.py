@@ -4,6 +4,10 @@
 
 `--loop` repeats the input, with shifted times, until the time is over. The last checkpoint is opened again and its keys are
 counted. Without `--input` the example's own sample is used. Pin it to one core with `taskset -c 0` for a figure per core.
+
+    taskset -c 0 python benchmarks/fraud.py --loop 15 --checkpoint-interval 100ms --against 5s --pairs 5
+
+What do frequent checkpoints cost? Runs with either interval, by turns, and the median of what a pair says.
 """
 
 from __future__ import annotations
@@ -13,9 +17,11 @@ import json
 import os
 import platform
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import Sequence
@@ -159,6 +165,41 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
+class ThreadTimes:
+    """CPU seconds of the run's threads, looked at now and then: when a thread has ended, what it took is gone."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def look(self) -> None:
+        for thread in threading.enumerate():
+            if thread.name.startswith("streamdsl-"):
+                try:
+                    nanoseconds = Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text().split()[0]
+                except OSError:
+                    continue
+                self.seconds[thread.name.removeprefix("streamdsl-")] = round(int(nanoseconds) / 1e9, 2)
+
+
+def compare(argv: Sequence[str], intervals: Sequence[str], pairs: int) -> None:
+    """Run with both intervals by turns and print what the first one costs against the second."""
+    shares, milliseconds = [], []
+    for _ in range(pairs):
+        runs = []
+        for interval in intervals:
+            command = [sys.executable, __file__, *argv, "--json", "--checkpoint-interval", interval]
+            runs.append(json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
+        often, seldom = runs
+        more = often["records"] * (1 / often["records_per_cpu_s"] - 1 / seldom["records_per_cpu_s"])
+        shares.append(100 * (1 - often["records_per_cpu_s"] / seldom["records_per_cpu_s"]))
+        milliseconds.append(1000 * more / (often["checkpoints"] - seldom["checkpoints"]))
+        rates = f"{often['records_per_cpu_s']:,} {seldom['records_per_cpu_s']:,} records per CPU second"
+        print(f"{rates}, {shares[-1]:.1f} % fewer; {milliseconds[-1]:.1f} CPU ms a checkpoint")
+        print(f"  CPU seconds by thread: {often['threads']} {seldom['threads']}", flush=True)
+    median = f"{statistics.median(shares):.1f} % fewer records per CPU second, {statistics.median(milliseconds):.1f} CPU ms a checkpoint"
+    print(f"{' against '.join(intervals)}, median of {pairs} pairs: {median} ({machine()}; {commit()})")
+
+
 def main() -> None:
     """Run the benchmark and print its figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -168,8 +209,15 @@ def main() -> None:
     parser.add_argument("--state", choices=("rocksdb", "memory"), default="rocksdb")
     parser.add_argument("--checkpoint-interval", default="2s")
     parser.add_argument("--rules", choices=("declarative", "python"), default="declarative")
+    parser.add_argument("--against", metavar="INTERVAL", help="compare --checkpoint-interval with this one")
+    parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    if arguments.against:
+        same = ["--loop", str(arguments.loop or 15), "--parallelism", str(arguments.parallelism), "--state", arguments.state]
+        same += ["--rules", arguments.rules, *(["--input", arguments.input] if arguments.input else [])]
+        compare(same, (arguments.checkpoint_interval, arguments.against), arguments.pairs)
+        return
 
     source, sink = Looped(read_table(arguments.input), arguments.loop, arguments.parallelism), Counting()
     topology = example.topology if arguments.rules == "declarative" else example.build("processors")
@@ -182,7 +230,9 @@ def main() -> None:
         )
         began, cpu = time.perf_counter(), time.process_time()
         run = topology.start(config, bind={"transactions": source, "alerts": sink})
-        run.wait()
+        threads = ThreadTimes()
+        while not run.wait(0.2):
+            threads.look()
         seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
         checkpoints = run.metrics()["checkpoints"]
         keys = sum(count_keys(state_dir).values())
@@ -193,6 +243,7 @@ def main() -> None:
         "records_per_cpu_s": round(source.rows_read / cpu),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "checkpoints": checkpoints["completed"],
+        "threads": threads.seconds,
         "keys_in_last_checkpoint": keys,
         "accounts": len(pc.unique(source.table.column("account_number"))),
         "alerts": dict(sorted(sink.by_rule.items())),

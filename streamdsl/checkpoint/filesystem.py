@@ -43,7 +43,7 @@ class FileSystem:
         """Make a file that must not exist and return a descriptor to write it with; it is the caller's to close."""
         return _create(path)
 
-    def append(self, path: Path, descriptor: int, data: bytes) -> None:
+    def append(self, path: Path, descriptor: int, data: bytes | memoryview) -> None:
         """Write at the end of `path`, which `create` has made."""
         # A checked build can die in the middle.
         for part in (data[: len(data) // 2], data[len(data) // 2 :]) if CHECKED else (data,):
@@ -183,7 +183,7 @@ def _create(path: Path) -> int:
     return descriptor
 
 
-def _write(descriptor: int, data: bytes) -> None:
+def _write(descriptor: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from streamdsl._native.includes.faults import fault, planted
 from streamdsl.checkpoint.filesystem import FileSystem
-from streamdsl.checkpoint.manifest import FileEntry, blake2b
+from streamdsl.checkpoint.manifest import FileEntry, checksum
 from streamdsl.checkpoint.names import check_file_name
 from streamdsl.errors import StateError
 
@@ -61,9 +61,9 @@ class StoreHistory(ABC):
         self.whole = True
         self.base_bytes = self.journal_bytes = 0
         self._files: tuple[FileEntry, ...] = ()
-        self._digest = blake2b()
+        self._digest = checksum()
 
-    def append(self, entries: bytes) -> None:
+    def append(self, entries: bytes | memoryview) -> None:
         """Add to the journal's end; not durable yet. One that cannot be written is given up."""
         try:
             self._write(entries)
@@ -87,7 +87,7 @@ class StoreHistory(ABC):
         self.whole = False
         self._drop_journal()
         self.journal_bytes = 0
-        self._digest = blake2b()
+        self._digest = checksum()
 
     def adopt(self, base: StoreTarget) -> None:
         """Take a base that has been filled; a new journal begins behind it."""
@@ -116,7 +116,7 @@ class StoreHistory(ABC):
         """Let go of the journal. May be called twice."""
 
     @abstractmethod
-    def _write(self, entries: bytes) -> None: ...
+    def _write(self, entries: bytes | memoryview) -> None: ...
 
     @abstractmethod
     def _sync(self) -> None: ...
@@ -198,7 +198,7 @@ class DirectoryHistory(StoreHistory):
         self._number += 1
         return self._scratch / f"{kind}-{self._number}"
 
-    def _write(self, entries: bytes) -> None:
+    def _write(self, entries: bytes | memoryview) -> None:
         if self._journal is None:
             journal = self._next(JOURNAL)
             self._descriptor = self._filesystem.create(journal)
@@ -271,7 +271,7 @@ class MemoryTarget(StoreTarget):
     def seal(self) -> tuple[FileEntry, ...]:
         """See `StoreTarget.seal`."""
         self.keep(self.files)
-        return tuple(FileEntry(name, len(data), blake2b(bytes(data)).hexdigest()) for name, data in sorted(self.files.items()))
+        return tuple(FileEntry(name, len(data), checksum(bytes(data)).hexdigest()) for name, data in sorted(self.files.items()))
 
     def close(self) -> None:
         """See `StoreTarget.close`."""
@@ -285,7 +285,7 @@ class MemoryHistory(StoreHistory):
         self._base: dict[str, bytes | bytearray] = {}
         self._journal = bytearray()
 
-    def _write(self, entries: bytes) -> None:
+    def _write(self, entries: bytes | memoryview) -> None:
         self._journal += entries
 
     def _sync(self) -> None:

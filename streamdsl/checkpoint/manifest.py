@@ -14,10 +14,11 @@ from typing import Any, NoReturn
 from streamdsl.checkpoint.names import check_file_name, check_store_name
 from streamdsl.errors import StateError
 
-__all__ = ["FORMAT", "FileEntry", "Manifest", "StoreEntry", "blake2b"]
+__all__ = ["FORMAT", "FileEntry", "Manifest", "StoreEntry", "blake2b", "checksum"]
 
-#: Version of everything below a checkpoint's directory. Another one is refused, never guessed at. 1: without journals.
-FORMAT = 2
+#: Version of everything below a checkpoint's directory. Another one is refused, never guessed at.
+FORMAT = 3
+_OLDER = {1: "has no journals", 2: "has BLAKE2b checksums of its files"}
 MAX_BYTES = 64 << 20
 MAX_FILES = 100_000
 MAX_DEPTH = 64
@@ -26,13 +27,18 @@ _REMEDY = "restore from another checkpoint; this one cannot be used"
 
 
 def blake2b(data: bytes = b"") -> Any:
-    """Return a BLAKE2b-256 hash object."""
+    """Return a BLAKE2b-256 hash object: the manifest's own checksum, the same in every format."""
     return hashlib.blake2b(data, digest_size=32)
+
+
+def checksum(data: bytes = b"") -> Any:
+    """Return a SHA-256 hash object: the checksum of files. Most processors have instructions for it; a journal is written all the time."""
+    return hashlib.sha256(data)
 
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One file of a store: its size in bytes and its BLAKE2b-256, in hex.
+    """One file of a store: its size in bytes and its SHA-256, in hex.
 
     A file that `grows` is the journal: it belongs to later checkpoints too, and only its first `size` bytes to this one.
     """
@@ -201,9 +207,9 @@ class _Reader:
         encoded = _canonical(body)
         if _envelope(encoded) != data:
             self.fail("its checksum does not fit its text")
-        if written_by == 1 and not isinstance(written_by, bool):
+        if type(written_by) is int and written_by in _OLDER:
             raise StateError(
-                f"{self.where} has format 1, which has no journals; this streamdsl reads {FORMAT} alone",
+                f"{self.where} has format {written_by}, which {_OLDER[written_by]}; this streamdsl reads {FORMAT} alone",
                 remedy="go on with the version of streamdsl that wrote the checkpoint, or begin anew with another state directory",
                 final=True,
             )

@@ -19,7 +19,7 @@ from pathlib import Path
 from streamdsl._native.includes.faults import fault, planted
 from streamdsl.checkpoint.filesystem import FileSystem
 from streamdsl.checkpoint.history import JOURNAL, DirectoryHistory, DirectoryTarget, MemoryHistory, MemoryTarget, StoreHistory, StoreTarget
-from streamdsl.checkpoint.manifest import MAX_BYTES, FileEntry, StoreEntry, blake2b
+from streamdsl.checkpoint.manifest import MAX_BYTES, FileEntry, StoreEntry, checksum
 from streamdsl.checkpoint.names import check_file_name, check_store_name
 from streamdsl.errors import StateError
 
@@ -101,7 +101,7 @@ class CheckpointStorage(ABC):
     def _verify(self, checkpoint_id: int, store: str, file: FileEntry) -> None:
         where = self.where(checkpoint_id, store, file.name)
         remedy = "restore from another checkpoint, or put the file back from a copy"
-        size, digest = 0, blake2b()
+        size, digest = 0, checksum()
         try:
             for chunk in self.read(checkpoint_id, store, file.name):
                 # What stands behind the end of a journal belongs to later checkpoints.
@@ -375,7 +375,7 @@ class DirectoryStorage(CheckpointStorage):
             if entry is None:
                 if not planted("store-files-not-synced"):
                     self._sync(path / name, identity)
-                digest = blake2b()
+                digest = checksum()
                 for chunk in self.filesystem.read(path, (name,)):
                     digest.update(chunk)
                 entry = FileEntry(name, status.st_size, digest.hexdigest())

@@ -222,6 +222,11 @@ class Job:
             progress |= writer.step()
         return progress
 
+    @property
+    def evicts(self) -> bool:
+        """Whether state has been larger than its memory: tasks may wait for their writers then."""
+        return any(writer.asked for writer in self.environment.writers)
+
     def control_step(self) -> bool:
         """Take in what was reported, begin a checkpoint if one is due, notice the end."""
         progress = False

@@ -25,14 +25,16 @@ log = logging.getLogger("streamdsl")
 
 #: How often the control plane looks at its clock when nothing wakes it.
 CONTROL_INTERVAL_S = 0.005
-#: How long the writers' thread sleeps when it has nothing to do, the first time and at most: a task may wait for it.
-WRITER_PAUSE_S, WRITER_MOST_PAUSE_S = 0.00005, 0.001
 #: Who waits looks again so often, in case the word was lost on the way.
 WAIT_AGAIN_S = 1.0
 #: How long a run that is abandoned is waited for.
 LEAVE_S = 2.0
 #: How often a caller that waits for a savepoint looks whether there is still a run to make it.
 SAVEPOINT_POLL_S = 0.01
+#: How long the writer of state looks away when there is nothing to write: longer and longer.
+LEAST_PAUSE_S, MOST_PAUSE_S = 0.0005, 0.004
+#: The same while there are tasks that may have to wait for it.
+SHORT_PAUSES_S = 0.00005, 0.001
 _ABANDON = "abandon"
 #: Back-off between restarts.
 FIRST_RESTART_S, MOST_RESTART_S = 0.5, 30.0
@@ -243,13 +245,14 @@ class Run:
     @staticmethod
     def _write(job: Job, stop: threading.Event) -> None:
         try:
-            pause = WRITER_PAUSE_S
+            pause = 0.0
             while not stop.is_set():
                 if job.write_step():
-                    pause = WRITER_PAUSE_S
-                else:
-                    stop.wait(pause)
-                    pause = min(2 * pause, WRITER_MOST_PAUSE_S)
+                    pause = 0.0
+                    continue
+                least, most = SHORT_PAUSES_S if job.evicts else (LEAST_PAUSE_S, MOST_PAUSE_S)
+                pause = min(max(2 * pause, least), most)
+                time.sleep(pause)
         except BaseException as error:  # noqa: BLE001 - as above
             job.listener.on_failure("", explained(error, (), job.plan))
 

@@ -67,13 +67,14 @@ def test_every_length_counts():
 
 
 def test_a_newer_format_is_named():
-    with pytest.raises(StateError, match="format 3, this streamdsl knows 2"):
-        Manifest.decode(signed({**body(), "format": 3, "anything": "new"}), "m")
+    with pytest.raises(StateError, match="format 4, this streamdsl knows 3"):
+        Manifest.decode(signed({**body(), "format": 4, "anything": "new"}), "m")
 
 
-def test_the_format_without_journals_is_named_with_the_way_out():
-    with pytest.raises(StateError, match="m has format 1, which has no journals") as caught:
-        Manifest.decode(signed({**body(), "format": 1}), "m")
+@pytest.mark.parametrize(("older", "why"), [(1, "has no journals"), (2, "has BLAKE2b checksums of its files")])
+def test_an_older_format_is_named_with_the_way_out(older, why):
+    with pytest.raises(StateError, match=f"m has format {older}, which {why}") as caught:
+        Manifest.decode(signed({**body(), "format": older}), "m")
     assert "another state directory" in caught.value.remedy
     assert caught.value.context["final"]  # nothing older takes its place
 

@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
-from streamdsl.checkpoint.manifest import blake2b  # noqa: E402
+from streamdsl.checkpoint.manifest import checksum  # noqa: E402
 from streamdsl.errors import ConfigError, ConnectorError, StateError  # noqa: E402
 from tests.trust import jobs  # noqa: E402
 from tests.trust.corruption import signed  # noqa: E402
@@ -224,10 +224,10 @@ class Restores:
         for manifest in manifests(body, n // 2, seed):
             self.restore(manifest)
         for rows in rows_of(data, n // 4, seed):
-            entry = ["rows", len(rows), blake2b(rows).hexdigest(), False]
+            entry = ["rows", len(rows), checksum(rows).hexdigest(), False]
             self.restore(signed(changed(body, ("stores", 0, "files", 0), entry, "replace")), rows, go_on=True)
         for journal in journals_of(data, n - n // 2 - n // 4, seed):
-            entry = ["journal", len(journal), blake2b(journal).hexdigest(), True]
+            entry = ["journal", len(journal), checksum(journal).hexdigest(), True]
             manifest = signed(changed(body, ("stores", 0, "files", 0), entry, "replace"))
             self.restore(manifest, journal, name="journal", go_on=True)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from streamdsl.checkpoint.manifest import checksum
 from streamdsl.checkpoint.names import check_file_name, check_store_name, safe_name
 from streamdsl.checkpoint.recovery import find_checkpoint
 from streamdsl.checkpoint.storage import DirectoryStorage
@@ -135,5 +136,5 @@ def damage_keys(storage, checkpoint_id, damage):
         out += struct.pack("<III", kind, len(key), len(value)) + key + value
     storage.contents[checkpoint_id][store, name] = bytes(out)
     body = json.loads(storage.read_manifest(checkpoint_id))["manifest"]
-    body["stores"][0]["files"] = [[name, len(out), corruption.blake2b(bytes(out)).hexdigest(), True]]
+    body["stores"][0]["files"] = [[name, len(out), checksum(bytes(out)).hexdigest(), True]]
     storage._published[checkpoint_id] = corruption.signed(body)

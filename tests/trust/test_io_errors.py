@@ -89,9 +89,9 @@ def calls_of_a_checkpoint(tmp_path, backend, shape):
 
 def test_every_step_of_journal_and_base_is_among_these_calls(tmp_path):
     made = set()
-    for shape in SHAPES:
+    for shape, journal_bytes in SHAPES.items():
         filesystem = FailingFileSystem()
-        job = begun(stage_in(tmp_path, "rocksdb", shape, journal_bytes=SHAPES[shape]), filesystem)
+        job = begun(stage_in(tmp_path, "rocksdb", shape, journal_bytes=journal_bytes), filesystem)
         before = len(filesystem.calls)
         jobs.checkpoint(job)
         made |= {name for name, _ in filesystem.calls[before:]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 
@@ -154,12 +155,19 @@ def test_every_call_may_fail_and_leaves_nothing(made, tmp_path):
         assert not (tmp_path / "copy").exists()
 
 
+def whatever_the_pace(path):
+    """The rows of a file, without what depends on how far the watermark has come: how much a timer has seen, beyond its own time."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return sorted((row["kind"], row["key"], row["at"], None if row["kind"] == "quiet" else row["value"]) for row in rows)
+
+
 def test_through_the_public_door(tmp_path):
     jobs.write_input(tmp_path / "in.jsonl", rows=4000)
     topology = jobs.topology(tmp_path, source=tmp_path / "in.jsonl")
     run = topology.start(Config(state_dir=tmp_path / "whole"))
     run.wait()
-    expected = (tmp_path / "out.jsonl").read_text()
+    expected = whatever_the_pace(tmp_path / "out.jsonl")
+    assert {kind for kind, *_ in expected} == {"sum", "third", "quiet", "mean"}
     with pytest.raises(StateError, match="has ended"):
         run.savepoint(tmp_path / "late")
     os.unlink(tmp_path / "out.jsonl")
@@ -175,4 +183,4 @@ def test_through_the_public_door(tmp_path):
         topology.start(Config(state_dir=tmp_path / "state", restore_from=path))
     assert caught.value.remedy
     topology.run(Config(state_dir=tmp_path / "fresh", restore_from=path, parallelism=2))
-    assert sorted((tmp_path / "out.jsonl").read_text().splitlines()) == sorted(expected.splitlines())
+    assert whatever_the_pace(tmp_path / "out.jsonl") == expected

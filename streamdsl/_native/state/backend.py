@@ -43,7 +43,7 @@ class StoreHistory(Protocol):
     def journal_bytes(self) -> int:
         """Size of the journal."""
 
-    def append(self, entries: bytes) -> None:
+    def append(self, entries: bytes | memoryview) -> None:
         """Add to the journal's end."""
 
     def sync(self) -> None:

@@ -1,5 +1,7 @@
 """See stream_reader.pxd."""
+from cpython.buffer cimport PyBUF_READ
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
@@ -50,9 +52,10 @@ cdef int compare_items(const void* left, const void* right) noexcept nogil:
         return -1 if a.low < b.low else 1
     size_a = header_at(a.entry).key_size
     size_b = header_at(b.entry).key_size
-    order = memcmp(a.entry + sizeof(EntryHeader), b.entry + sizeof(EntryHeader), size_a if size_a < size_b else size_b)
-    if order != 0:
-        return order
+    if size_a > 16 or size_b > 16:
+        order = memcmp(a.entry + sizeof(EntryHeader), b.entry + sizeof(EntryHeader), size_a if size_a < size_b else size_b)
+        if order != 0:
+            return order
     return (size_a > size_b) - (size_a < size_b)
 
 
@@ -148,9 +151,10 @@ cdef class StreamReader:
 
         Returns
         -------
-        bytes | int | None
+        memoryview | int | None
             Whole entries as they stand in the stream, up to the next MARK and at least one; or the id of a MARK; or None
             when the stream is empty. The same answer comes again until `confirm_journal` is called, or a longer one.
+            The entries are not copied: nobody may keep them beyond that.
         """
         cdef ByteWriter* segment
         cdef const char* entry
@@ -169,7 +173,7 @@ cdef class StreamReader:
                 return mark
             size += entry_size(entry)
         self.journal_offered = size
-        return PyBytes_FromStringAndSize(segment.data + self.journal_at, size)
+        return PyMemoryView_FromMemory(segment.data + self.journal_at, size, PyBUF_READ)
 
     def confirm_journal(self):
         """Pass what the last `peek_journal` returned; from now on the database may have it."""

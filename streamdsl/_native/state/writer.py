@@ -22,7 +22,7 @@ CHUNK_ROWS = 1000
 #: Bytes of one append to the journal.
 APPEND_BYTES = 1 << 20
 #: So far the database may be behind the journal: the later it applies, the more versions of a key become one.
-BACKLOG_BYTES = 16 << 20
+BACKLOG_BYTES = 32 << 20
 #: A new base is due behind a journal of so many bytes, and of half of the base: the longest that a restore reads through.
 JOURNAL_BYTES = 64 << 20
 
@@ -87,6 +87,11 @@ class StoreWriter:
         if restored:
             history.give_up_journal()
 
+    @property
+    def asked(self) -> bool:
+        """Whether the store has ever asked the database to come nearer."""
+        return self._stream.wanted_bytes > 0
+
     def step(self) -> bool:
         """Do a bounded piece of work; False when there is nothing to do, or nothing could be done (`error` says why)."""
         progress = self._read_journal()
@@ -123,7 +128,7 @@ class StoreWriter:
             return True
         return self.history.journal_bytes > max(self._journal_bytes, self.history.base_bytes // 2)
 
-    def _append(self, entries: bytes) -> None:
+    def _append(self, entries: bytes | memoryview) -> None:
         self.history.append(entries if self.history.journal_bytes else MAGIC + entries)
         fault("FP41")
 
