@@ -35,7 +35,7 @@ from examples.fraud import data  # noqa: E402
 TOPOLOGY = ROOT / "examples" / "fraud" / "topology.py"
 FAST, SLOW = "100ms", "1s"
 #: Memory for keyed state: less than the state needs, and more.
-TINY, AMPLE = "1MiB", "256MiB"
+TINY, AMPLE = "64KiB", "256MiB"
 #: Bytes of a journal behind which a base is due: many bases in the life of a process, or what a user has.
 SHORT, LONG = 20_000, 64 << 20
 JOURNAL = ROOT / "tests" / "crash" / "short_journal.py"
