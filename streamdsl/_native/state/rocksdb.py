@@ -158,7 +158,10 @@ def _options() -> Options:
     options.set_stats_persist_period_sec(0)
     options.set_manifest_preallocation_size(64 << 10)
     options.set_max_open_files(256)
-    options.set_compression_type(DBCompressionType.lz4())
+    # A row that comes back is read from a place of its own: unpacking a whole block for it costs more than the disk it saves.
+    options.set_compression_type(DBCompressionType.none())
+    options.set_memtable_prefix_bloom_ratio(0.1)
+    options.set_memtable_whole_key_filtering(True)
     table = BlockBasedOptions()
     table.set_block_cache(Cache(BLOCK_CACHE_BYTES))
     table.set_bloom_filter(10, False)
