@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from streamdsl.checkpoint.filesystem import FileSystem
-from streamdsl.checkpoint.manifest import Manifest, StoreEntry
+from streamdsl.checkpoint.manifest import FORMAT, Manifest, StoreEntry
 from streamdsl.checkpoint.recovery import StateDirectory, find_checkpoint
 from streamdsl.checkpoint.storage import DirectoryStorage, MemoryStorage
 from streamdsl.errors import StateError
@@ -87,10 +87,10 @@ def test_another_job_is_refused_even_when_falling_back(storage):
 
 def test_a_newer_format_is_refused_even_when_falling_back(storage, monkeypatch):
     publish(storage, 1)
-    monkeypatch.setattr("streamdsl.checkpoint.manifest.FORMAT", 3)
+    monkeypatch.setattr("streamdsl.checkpoint.manifest.FORMAT", FORMAT + 1)
     publish(storage, 2)
     monkeypatch.undo()
-    with pytest.raises(StateError, match="format 3, this streamdsl knows 2"):
+    with pytest.raises(StateError, match=f"format {FORMAT + 1}, this streamdsl knows {FORMAT}"):
         find_checkpoint(storage, "job", fall_back=True)
 
 
