@@ -33,6 +33,7 @@ cdef class Evictor:
     cdef int64_t calls
     cdef int64_t dry_at                      # how far the database was when no row was found that could leave, -1: some were
     cdef bint heap_is_used
+    cdef int64_t freed                       # rows that have left, removed ones included
     cdef bint moved                          # whether the last answer, ROOM_NONE, came with something done
     cdef readonly int64_t evicted            # rows
     cdef readonly int64_t piece_rows         # records that may be processed before room is made again

@@ -35,7 +35,7 @@ cdef class Evictor:
         free(self.queue)
 
     cdef Room make_room(self, bint barrier) except <Room>-1 nogil:
-        cdef int64_t eighth, wanted, memory, applied, queued = self.n, asked = self.stream.wanted_bytes
+        cdef int64_t eighth, wanted, memory, applied, freed = self.freed, asked = self.stream.wanted_bytes
         cdef bint behind_barrier = False
         self.take_retired()
         if self.n > 0:
@@ -58,6 +58,9 @@ cdef class Evictor:
         applied = atomic_load(&self.stream.applied_bytes)
         if wanted > 0 and self.stream.bytes_waiting < eighth and self.dry_at != applied:
             behind_barrier = self.sweep(min(wanted, eighth), barrier, applied)
+            if self.n > 0:                   # rows that have not changed may go at once
+                self.free_applied()
+                memory = self.movable()
         if self.n > 0 or self.stream.bytes_waiting > 0:
             self.stream.want_applied()
         if memory > 7 * eighth:
@@ -65,7 +68,7 @@ cdef class Evictor:
                 return ROOM_BEHIND_BARRIER
             # With nothing left to leave, waiting would not help: what is here is needed.
             if self.n > 0 or self.stream.bytes_waiting > 0:
-                self.moved = self.n != queued or self.stream.wanted_bytes != asked
+                self.moved = self.freed != freed or self.stream.wanted_bytes != asked
                 return ROOM_NONE
         self.dry_at = -1                     # what is processed now may bring rows that can leave
         return ROOM_ENOUGH
@@ -116,6 +119,7 @@ cdef class Evictor:
                 (<KeyTable>self.tables[leaver.table]).make_cold(leaver.slot)
                 self.evicted += 1
             freed += 1
+        self.freed += freed
         return 0
 
     cdef bint sweep(self, int64_t wanted, bint barrier, int64_t applied) except -1 nogil:
