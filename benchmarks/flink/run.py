@@ -1,0 +1,65 @@
+"""Builds and runs the work of `benchmarks/state.py` on Apache Flink with RocksDB, in one local JVM; see `StateJob.java`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+BUILT = HERE.parents[1] / "build" / "flink"
+#: Managed memory, where RocksDB's share lies, is outside of the heap.
+HEAP = "512m"
+#: Flink reads the JDK's own classes by reflection; its distribution starts a JVM with these too.
+OPENS = ("java.base/java.lang", "java.base/java.util")
+#: RocksDB as an operator would set it for state larger than memory: without filters each read goes through every level. Names are Flink's.
+OPTIONS = {
+    "state.backend.rocksdb.use-bloom-filter": "true",
+    "state.backend.rocksdb.memory.partitioned-index-filters": "true",
+}
+
+
+def tool(name: str, remedy: str) -> str:
+    """Return where the program is, or end with what to do."""
+    found = shutil.which(name)
+    if found is None:
+        sys.exit(f"--flink needs {name}, which is not on the PATH; {remedy}")
+    return found
+
+
+def build() -> str:
+    """Compile what has changed since the last time, under `build/flink`, and return the class path."""
+    maven = tool("mvn", "install Apache Maven (on Debian: apt install maven)")
+    classpath, sources = BUILT / "classpath", [HERE / "pom.xml", *HERE.rglob("*.java")]
+    if not classpath.exists() or any(path.stat().st_mtime > classpath.stat().st_mtime for path in sources):
+        goals = ["compile", "dependency:build-classpath", f"-Dmdep.outputFile={classpath}"]
+        done = subprocess.run([maven, "-q", "-B", *goals], cwd=HERE, stdout=sys.stderr, check=False)
+        if done.returncode:
+            sys.exit(
+                f"--flink: Maven could not build {HERE}; what it says is above. The first time it needs a Maven repository within reach."
+            )
+        # Maven leaves the file as it is if it says the same, and then it would be made each time.
+        os.utime(classpath)
+    return f"{BUILT / 'classes'}{os.pathsep}{classpath.read_text().strip()}"
+
+
+def measure(keys: int, seconds: float, state_memory: int, interval_ms: int, directory: Path, options: Mapping[str, str]) -> dict[str, Any]:
+    """Run the job in a JVM of its own, which stays on the cores of this process, and return its figures.
+
+    `state_memory` (bytes) is all of Flink's managed memory; state and checkpoints go to `directory`.
+    """
+    java = tool("java", "install Java 17 (on Debian: apt install openjdk-17-jdk-headless)")
+    command = [java, f"-Xmx{HEAP}", *(f"--add-opens={package}=ALL-UNNAMED" for package in OPENS)]
+    command += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", build(), "streamdsl.benchmarks.StateJob"]
+    command += [str(keys), str(seconds), str(state_memory), str(interval_ms), str(directory)]
+    command += [f"{name}={value}" for name, value in options.items()]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"--flink: the job failed (exit code {done.returncode}); what it says is above")
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
