@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from streamdsl import Config, Processor, Topology, col, count, expanding, hopping, memory, rolling, tumbling
+from streamdsl.checkpoint.inspect import count_keys
 
 KEYS, ROWS = 3_000, 20_000
 SCHEMA = {"key": str, "at": int, "x": float}
@@ -126,3 +127,27 @@ def test_keys_that_come_once_are_not_looked_for() -> None:
     _, figures = outcome("processor", Config(state_backend="memory", state_memory="64KiB"), given)
     assert figures["evicted"] > ROWS / 2
     assert figures["reads"] < ROWS / 20, "a key that cannot be there costs no read, but for a few that the filter takes for others"
+
+
+class Forgetful(Processor):
+    """Whether the key has been seen within the last half minute."""
+
+    output = {"key": str, "seen": bool}
+
+    def open(self, ctx: Any) -> None:
+        self.seen = ctx.state.value("seen", bool, ttl="30s")
+
+    def process(self, row: Any, ctx: Any) -> Any:
+        yield {"key": row.key, "seen": self.seen.get() is not None}
+        self.seen.set(True)
+
+
+@pytest.mark.parametrize("backend", ["memory", "rocksdb"])
+def test_what_has_expired_in_the_database_is_removed(backend: Any, tmp_path: Path) -> None:
+    """A key that comes once must not stay for ever, wherever its row is: until an hour behind its time, for records that are late."""
+    given = [{"key": f"key-{i}", "at": 1_000 + 2_000 * i, "x": 0.0} for i in range(ROWS)]
+    topology = Topology("forgetful")
+    stream = topology.stream(memory("in", schema=SCHEMA, rows=given), timestamp="at", disorder="5ms", name="in").key_by("key")
+    stream.process(Forgetful(), name="forgetful").to(memory("out"), name="out")
+    topology.run(Config(state_backend=backend, state_memory="64KiB", checkpoint_interval="20ms", batch_rows=16, state_dir=tmp_path))
+    assert sum(count_keys(tmp_path).values()) < ROWS / 4

@@ -105,8 +105,8 @@ class StateBackend(Protocol):
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
         """Return the values of the keys, None for absent ones."""
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Return all pairs whose key starts with `prefix`, in key order."""
+    def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Return all pairs whose key starts with `prefix` and is greater than `after`, in key order."""
 
     def checkpoint(self, target: CheckpointTarget) -> None:
         """Put everything applied so far into the target."""

@@ -147,12 +147,16 @@ cdef class Evictor:
                 if header.flags & ROW_RECENT:
                     header.flags &= ~<uint8_t>ROW_RECENT
                     continue
+                if (<KeyTable>ref).empty(self.hand - 1):          # all it had has expired
+                    (<KeyTable>ref).remove(self.hand - 1)
+                    continue
                 if barrier and header.flags & (<KeyTable>ref).dirty_bit and not PLANTED("evicted-ahead-of-mark"):
                     held_back = True
                     continue
                 bytes = self.row_bytes(self.hand_table)
                 if header.flags & ((<KeyTable>ref).dirty_bit | (<KeyTable>ref).pending_bit):
                     (<KeyTable>ref).clean(self.hand - 1)
+                    (<KeyTable>ref).count_leaving()
                     rows += 1
                     if (<KeyTable>ref).scratch.used >= FLUSH_BYTES:
                         (<KeyTable>ref).flush_scratch(rows)

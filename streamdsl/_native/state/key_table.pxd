@@ -28,6 +28,9 @@ cdef class KeyTable(RowTable):
     cdef readonly int64_t reads              # keys asked of the backend
     cdef ColdFilter filter                   # of cold keys; of no use if any key may be cold
     cdef int32_t* cold_shards                # cold keys of each shard
+    cdef int next_shard                      # where warm_up_next goes on,
+    cdef bytes next_after                    # and behind which key
+    cdef int64_t unchecked                   # rows that have left, or are about to, for each of which it has still to look at some
     cdef SlotList missing                    # scratch: places in a batch of keys that may be cold
 
     # Returns the slot; a new key gets zeroed and initialised fields. `shard` < 0: computed from the key (murmur2 mod S).
@@ -43,6 +46,11 @@ cdef class KeyTable(RowTable):
 
     cdef inline int64_t total(self) noexcept nogil:              # keys, hot and cold, as far as is known
         return self.count + self.cold
+
+    # Brings the next few cold rows back, in the order of the database, over and over: more of them, the more have left.
+    cdef int warm_up_next(self) except -1
+    cdef inline void count_leaving(self) noexcept nogil:
+        self.unchecked += 1
 
     # Brings the cold rows back whose keys begin with `prefix`.
     cdef int warm_up(self, bytes prefix) except -1

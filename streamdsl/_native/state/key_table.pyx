@@ -20,6 +20,9 @@ from streamdsl._native.state.slot_list cimport slots_free, slots_push
 cdef enum:
     GROUP = 64                 # keys whose cache misses overlap
     PREFETCHED = 256           # bytes of a row
+    CHECKED = 4                # cold rows that are looked at in any case,
+    PACE = 2                   # and for each one that has left: so the database does not fill up with what has expired,
+    MOST_CHECKED = 128         # but so many in one go at most
 
 
 cdef class ColdListener:
@@ -40,6 +43,7 @@ cdef class KeyTable(RowTable):
         self.cold_shards = <int32_t*>calloc(shards, sizeof(int32_t))
         if self.cold_shards == NULL:
             raise MemoryError("no memory left for state")
+        self.next_after = b""
 
     def __dealloc__(self):
         free(self.cold_shards)
@@ -248,6 +252,29 @@ cdef class KeyTable(RowTable):
                 size = <int32_t>(len(key) - 4)
                 if self.find_hashed(data + 4, size, hash_bytes(data + 4, size, self.seed)) < 0:      # else what is here is newer
                     self.take_back(key, value, not self.any_cold)
+        return 0
+
+    cdef int warm_up_next(self) except -1:
+        cdef int64_t left = min(self.unchecked, <int64_t>MOST_CHECKED)
+        cdef int64_t n = CHECKED + PACE * left
+        cdef int turns = 0
+        cdef const char* data
+        cdef int32_t size
+        self.unchecked -= left
+        while n > 0 and turns <= self.shards:
+            if self.any_cold or self.cold_shards[self.next_shard] > 0:
+                for key, value in self.backend.scan(database_key(self.next_shard, self.id, b"", 0), self.next_after):
+                    self.next_after = key
+                    data = PyBytes_AS_STRING(key)
+                    size = <int32_t>(len(key) - 4)
+                    if self.find_hashed(data + 4, size, hash_bytes(data + 4, size, self.seed)) < 0:
+                        self.take_back(key, value, not self.any_cold)
+                    n -= 1
+                    if n == 0:
+                        return 0
+            self.next_shard = (self.next_shard + 1) % self.shards
+            self.next_after = b""
+            turns += 1
         return 0
 
     cdef int clear_rows(self) except -1 nogil:

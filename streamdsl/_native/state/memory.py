@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 
 from streamdsl._native.state.backend import CheckpointFiles, CheckpointTarget
@@ -53,14 +53,14 @@ class MemoryBackend:
         """See `StateBackend.get_many`."""
         return [self._rows.get(key) for key in keys]
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `StateBackend.scan`."""
         rows = self._rows
         with self._lock:
             keys = self._sorted
             if keys is None:
                 keys = self._sorted = sorted(rows)
-        for at in range(bisect_left(keys, prefix), len(keys)):
+        for at in range(bisect_right(keys, after) if after else bisect_left(keys, prefix), len(keys)):
             if not keys[at].startswith(prefix):
                 return
             value = rows.get(keys[at])

@@ -101,15 +101,15 @@ class RocksDBBackend:
             found: list[bytes | None] = self._open.get(list(keys))
         return found
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `StateBackend.scan`."""
         options = ReadOptions()
         end = _after(prefix)
         if end is not None:
             options.set_iterate_upper_bound(end)
-        last = prefix
+        last = after + b"\0" if after else prefix
         with _errors("rows cannot be read"):
-            for key, value in self._open.items(from_key=prefix, read_opt=options):
+            for key, value in self._open.items(from_key=last, read_opt=options):
                 last = key
                 yield key, value
             # The fast iterator ends at a damaged block as if it were the end of the data: ask the one that tells.

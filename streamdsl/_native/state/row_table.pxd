@@ -45,6 +45,7 @@ cdef class RowField:
     cdef int write(self, char* field, ByteWriter* out) except -1 nogil            # append the serialised field
     cdef int read(self, char* field, const char* data, int64_t size) except -1 nogil   # after init: take it back
     cdef int clear(self, char* field) except -1 nogil                             # free variable parts; the row goes away
+    cdef bint empty(self, char* field) noexcept nogil                             # whether nothing is lost with it
     cdef int64_t heap_bytes(self, char* field)                                    # Python objects it refers to, about
 
 
@@ -100,6 +101,7 @@ cdef class RowTable:
     cdef int clear_rows(self) except -1 nogil
     # For the evictor. Puts the row's last version into the scratch (see flush_scratch), so that it is neither dirty nor pending.
     cdef int clean(self, int64_t slot) except -1 nogil
+    cdef bint empty(self, int64_t slot) noexcept nogil           # whether nothing is lost with the row
     cdef int free_row(self, int64_t slot) except -1 nogil        # a removed row: nothing remembers the key any more
     cdef int flush_scratch(self, int64_t n) except -1 nogil      # scratch into the stream
 

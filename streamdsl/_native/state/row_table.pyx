@@ -59,6 +59,9 @@ cdef class RowField:
     cdef int clear(self, char* field) except -1 nogil:
         return 0
 
+    cdef bint empty(self, char* field) noexcept nogil:
+        return False
+
     cdef int64_t heap_bytes(self, char* field):
         return 0
 
@@ -198,6 +201,13 @@ cdef class RowTable:
             header.flags |= ROW_GONE         # the delete goes the way of a change: into the stream behind the next barrier
             return 0
         return self.free_row(slot)
+
+    cdef bint empty(self, int64_t slot) noexcept nogil:
+        cdef int i
+        for i in range(self.n_fields):
+            if not (<RowField>self.field_refs[i]).empty(self.row(slot) + (<RowField>self.field_refs[i]).offset):
+                return False
+        return self.n_fields > 0
 
     cdef int free_row(self, int64_t slot) except -1 nogil:
         cdef RowHeader* header = self.header(slot)

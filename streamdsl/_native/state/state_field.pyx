@@ -84,6 +84,14 @@ cdef class StateField(RowField):
             self.clear_row(field)
         return 0
 
+    cdef bint empty(self, char* field) noexcept nogil:
+        cdef Cell* cells = <Cell*>field
+        cdef int i
+        for i in range(self.n_cells):
+            if cells[i].value != NULL:
+                return False
+        return (<PyObject**>(cells + self.n_cells))[0] == NULL
+
     cdef int64_t heap_bytes(self, char* field):
         cdef Cell* cells = <Cell*>field
         cdef PyObject* rest = (<PyObject**>(cells + self.n_cells))[0]
@@ -330,6 +338,8 @@ cdef class Scope:
         cdef StateSpec spec
         if not self.field.any_ttl:
             return 0
+        if self.table.cold > 0 or self.table.any_cold:
+            self.table.warm_up_next()          # they are looked at in their turn; what is left of them leaves again
         while n > 0:
             slot = self.table.first_slot(slot)
             if slot < 0:
