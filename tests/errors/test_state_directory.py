@@ -17,6 +17,7 @@ import pytest
 
 from streamdsl import Config, ConnectorError, Processor, StateError, Topology, col, files
 from streamdsl.checkpoint.filesystem import FileSystem
+from streamdsl.checkpoint.manifest import FORMAT
 
 from .jobs import ROWS, SCHEMA, Gate, GatedSink, GatedSource, Numbering, check_numbered, read_jsonl, streamdsl_threads, write_csv
 
@@ -170,8 +171,8 @@ def damage(checkpoint: Path, what: str) -> None:
 def test_a_newer_format(half: Path) -> None:
     for checkpoint in checkpoints(half):
         path = checkpoint / "manifest.json"
-        path.write_bytes(path.read_bytes().replace(b'"format":2', b'"format":3'))
-    refused(half, lambda: build(half).run(config(half)), "format 3", "manifest.json", "version of streamdsl")
+        path.write_bytes(path.read_bytes().replace(b'"format":%d' % FORMAT, b'"format":%d' % (FORMAT + 1)))
+    refused(half, lambda: build(half).run(config(half)), f"format {FORMAT + 1}", "manifest.json", "version of streamdsl")
 
 
 def test_a_newer_format_of_the_directory(half: Path) -> None:
