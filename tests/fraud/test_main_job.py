@@ -37,6 +37,14 @@ def test_alerts_are_the_oracles(tmp_path, small, expected, parallelism, rules):
     assert oracle.difference(expected, found) == ""
 
 
+# The state of the small sample takes some 300 kB (declared) and 500 kB (processors): about 1, 25 and 100 % of it.
+@pytest.mark.parametrize("memory", ["4096", "100000", "500000"])
+@pytest.mark.parametrize("rules", ["declared", "processors"])
+def test_the_memory_for_state_does_not_matter(tmp_path, small, expected, memory, rules):
+    options = ["--state-memory", memory, "--rules", rules, "--state-dir", str(tmp_path / "state"), "--checkpoint-interval", "100ms"]
+    assert oracle.difference(expected, run(tmp_path, small.transactions, *options)) == ""
+
+
 @pytest.mark.parametrize("seed", ["0", "1", "random"])
 def test_the_hash_seed_does_not_matter(tmp_path, small, expected, seed):
     output = tmp_path / "alerts.jsonl"
