@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from streamdsl import Processor, Topology
+from streamdsl import Processor, Topology, files, tumbling
 from streamdsl.connectors.base import Chunk, End, Json, Sink, SinkWriter, Source, SplitReader
 
 SCHEMA = {"k": str, "v": int, "at": int}
@@ -141,3 +141,11 @@ def check_numbered(rows: Sequence[dict[str, Any]]) -> None:
 def streamdsl_threads() -> list[str]:
     """Return the names of the library's threads that are alive."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("streamdsl")]
+
+
+def windows(place: Path, gate: Gate) -> Topology:
+    """Counts by key in windows of 10 records."""
+    topology = Topology("job")
+    stream = topology.stream(GatedSource(files(place / "in.csv", schema=SCHEMA), gate), timestamp="at", name="in")
+    stream.key_by("k").window(tumbling("1s")).count().to(GatedSink(files(place / "out.jsonl"), gate), name="out")
+    return topology

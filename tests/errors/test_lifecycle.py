@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from streamdsl import Config, Topology, count, files, memory, tumbling
+from streamdsl import Config, Topology, count, files, memory
 from streamdsl._native.state.memory import MemoryBackend
 from streamdsl.checkpoint.history import DirectoryHistory
 from streamdsl.checkpoint.storage import DirectoryStorage
@@ -21,7 +21,7 @@ from streamdsl.connectors.base import Chunk, End, Json, Sink, SinkWriter, Source
 from streamdsl.errors import ConnectorError, StateError, StreamError
 from streamdsl.runtime import run as run_module
 
-from .jobs import ROWS, SCHEMA, Gate, GatedSink, GatedSource, Numbering, check_numbered, read_jsonl, streamdsl_threads, write_csv
+from .jobs import ROWS, SCHEMA, Gate, GatedSink, GatedSource, Numbering, check_numbered, read_jsonl, streamdsl_threads, windows, write_csv
 
 HALF = 20
 
@@ -45,14 +45,6 @@ def job(place: Path, source: Source | None = None, sink: Sink | None = None) -> 
     topology = Topology("job")
     stream = topology.stream(source or files(place / "in.csv", schema=SCHEMA), timestamp="at", name="in")
     stream.key_by("k").process(Numbering(), name="number").to(sink or files(place / "out.jsonl"), name="out")
-    return topology
-
-
-def windows(place: Path, gate: Gate) -> Topology:
-    """Counts by key in windows of 10 records."""
-    topology = Topology("job")
-    stream = topology.stream(GatedSource(files(place / "in.csv", schema=SCHEMA), gate), timestamp="at", name="in")
-    stream.key_by("k").window(tumbling("1s")).count().to(GatedSink(files(place / "out.jsonl"), gate), name="out")
     return topology
 
 

@@ -107,7 +107,7 @@ cdef class RowTable:
 
     # For the key table.
     cdef int64_t find_hashed(self, const char* key, int32_t size, uint64_t hash) noexcept nogil   # removed rows too; -2: none
-    # A row with initialised fields for an absent key; not dirty: it is about to be read.
+    # A row with initialised fields for an absent key; `dirty`: it counts as changed.
     cdef int64_t place(self, const char* key, int32_t size, uint64_t hash, int32_t shard, bint dirty) except -1 nogil
     cdef int revive(self, int64_t slot) except -1 nogil
     cdef int clear_fields(self, int64_t slot) except -1 nogil

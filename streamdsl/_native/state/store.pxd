@@ -18,7 +18,7 @@ cdef class StateStore:
     cdef readonly int64_t barrier            # the checkpoint whose rows are pending, -1: none
     cdef readonly Evictor evictor
 
-    # A barrier has passed: finishes the last one, puts the queued deletes into the stream, makes changed rows pending.
+    # A barrier has passed: finishes the last one and makes changed rows pending.
     cdef int begin(self, int64_t checkpoint_id) except -1 nogil
     # Serialises up to max_rows pending rows; 1 when none is left (and MARK is in the stream), else 0.
     cdef int drain(self, int64_t max_rows) except -1 nogil
