@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from streamdsl.errors import ConfigError, TopologyError
+from streamdsl.secret import wrapped
 from streamdsl.windows import parse_duration
 
 __all__ = ["Config", "parse_bytes"]
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+#: A broker as librdkafka takes it; a user and a password have no place in it.
+_BROKER = re.compile(r"([A-Za-z_]+://)?(\[[0-9A-Fa-f:.%]+\]|[^\s:/@\[\],]+)(:\d{1,5})?")
 
 #: More tasks than shards would have nothing to own.
 MAX_PARALLELISM = 128
@@ -71,6 +76,14 @@ class Config:
         Operators whose state in the checkpoint may be lost because the topology no longer has them.
     batch_rows : int
         Rows of a batch at most.
+    broker : str, optional
+        Kafka broker of every `kafka(...)` that names none: ``"host:port"``, several with commas.
+    kafka : mapping
+        Options of librdkafka for every Kafka client, security among them. What is a secret by its name is wrapped as a
+        `Secret`; nothing of the mapping is in the repr.
+    accept_duplicates_from : int, optional
+        Begin with this checkpoint although another is the one that was committed to Kafka: what was written after it is
+        written again. 0: from the beginning. The way out when the committed checkpoint is lost.
 
     Raises
     ------
@@ -91,6 +104,9 @@ class Config:
     strict_names: bool = False
     drop_state: Collection[str] = field(default_factory=frozenset)
     batch_rows: int = 4096
+    broker: str | None = None
+    kafka: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    accept_duplicates_from: int | None = None
 
     def __post_init__(self) -> None:
         self._between("parallelism", self.parallelism, 1, MAX_PARALLELISM)
@@ -105,11 +121,27 @@ class Config:
             raise ConfigError(f"state_backend={self.state_backend!r} is not known", remedy='use "rocksdb" or "memory"')
         if isinstance(self.drop_state, str):
             raise ConfigError("drop_state is a collection of operator names", remedy=f"write [{self.drop_state!r}]")
+        if self.accept_duplicates_from is not None:
+            self._between("accept_duplicates_from", self.accept_duplicates_from, 0, 1 << 62)
+        object.__setattr__(self, "kafka", _kafka_options(self.kafka))
+        self._check_broker()
 
     @staticmethod
     def _between(name: str, value: object, low: int, high: int) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise ConfigError(f"{name}={value!r} is out of range", remedy=f"use an int from {low} to {high}")
+
+    def _check_broker(self) -> None:
+        if self.broker is None:
+            return
+        if not isinstance(self.broker, str) or not all(_BROKER.fullmatch(one.strip()) for one in self.broker.split(",")):
+            # Not repeated: whoever writes a user and a password into it shall not find them in a log.
+            raise ConfigError("broker is not an address", remedy='write "host:port", or several with commas')
+        other = self.kafka.get("bootstrap.servers", self.broker)
+        if other != self.broker:
+            raise ConfigError(
+                f"broker={self.broker!r} and kafka's 'bootstrap.servers' name different brokers", remedy="leave one of them out"
+            )
 
     @property
     def checkpoint_interval_ms(self) -> int:
@@ -135,6 +167,13 @@ class Config:
     def restore_path(self) -> Path | None:
         """`restore_from` as a path."""
         return None if self.restore_from is None else Path(self.restore_from)
+
+
+def _kafka_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy with secrets wrapped; what librdkafka makes of the names and values it says itself."""
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) and name for name in options):
+        raise ConfigError("kafka is a mapping from names of librdkafka's options to values", remedy='write {"linger.ms": 5}')
+    return wrapped(options)
 
 
 def _duration(name: str, value: str | int | timedelta) -> int:
