@@ -1,0 +1,147 @@
+"""The broker of the tests does what its users rely on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from tests.kafka.topics import console_consume, consume_all, create_topic, end_offsets, is_settled, produce, wait_until_settled
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def transactional(bootstrap, name, **options):
+    producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": name, "log_level": 2, **options})
+    producer.init_transactions(30)
+    return producer
+
+
+def values(records):
+    return sorted(record.value for record in records)
+
+
+def test_what_is_produced_is_consumed(broker, topic_name):
+    create_topic(broker.bootstrap, topic_name, partitions=3)
+    written = [(f"k{i % 7}", f"v{i}") for i in range(1000)]
+    produce(broker.bootstrap, topic_name, written)
+    found = consume_all(broker.bootstrap, topic_name)
+    assert sorted((r.key.decode(), r.value.decode()) for r in found) == sorted(written)
+    partition_of = {record.key: record.partition for record in found}
+    assert len(set(partition_of.values())) > 1
+    assert all(partition_of[record.key] == record.partition for record in found)
+    assert sum(end_offsets(broker.bootstrap, topic_name).values()) == 1000
+
+
+def test_a_tombstone_and_headers_survive(broker, topic_name):
+    create_topic(broker.bootstrap, topic_name, cleanup_policy="compact")
+    produce(broker.bootstrap, topic_name, [{"key": "k", "value": None, "headers": [("h", b"\x00\xff")], "timestamp": 1234}])
+    [found] = consume_all(broker.bootstrap, topic_name)
+    assert (found.key, found.value, found.headers, found.timestamp_ms) == (b"k", None, [("h", b"\x00\xff")], 1234)
+
+
+def test_a_topic_is_not_created_by_itself(broker, topic_name):
+    with pytest.raises(RuntimeError, match="refused"):
+        produce(broker.bootstrap, topic_name, ["lost"], **{"message.timeout.ms": 2000})
+
+
+def test_what_is_aborted_is_not_visible(broker, topic_name):
+    create_topic(broker.bootstrap, topic_name)
+    producer = transactional(broker.bootstrap, topic_name)
+    for value, commit in (("a", True), ("b", False), ("c", True)):
+        producer.begin_transaction()
+        producer.produce(topic_name, value=value)
+        producer.flush()
+        (producer.commit_transaction if commit else producer.abort_transaction)(30)
+    wait_until_settled(broker.bootstrap, topic_name)
+    assert values(consume_all(broker.bootstrap, topic_name)) == [b"a", b"c"]
+    assert values(consume_all(broker.bootstrap, topic_name, "read_uncommitted")) == [b"a", b"b", b"c"]
+    assert console_consume(broker.bootstrap, topic_name) == [b"a", b"c"]
+    assert console_consume(broker.bootstrap, topic_name, "read_uncommitted") == [b"a", b"b", b"c"]
+
+
+def test_an_open_transaction_is_seen_to_hang_until_the_broker_ends_it(broker, topic_name):
+    create_topic(broker.bootstrap, topic_name)
+    producer = transactional(broker.bootstrap, topic_name, **{"transaction.timeout.ms": 2000})
+    producer.begin_transaction()
+    producer.produce(topic_name, value="never")
+    producer.flush()
+    assert not is_settled(broker.bootstrap, topic_name)
+    with pytest.raises(AssertionError, match="a transaction hangs"):
+        wait_until_settled(broker.bootstrap, topic_name, timeout_s=0.5)
+    wait_until_settled(broker.bootstrap, topic_name, timeout_s=15)
+    assert consume_all(broker.bootstrap, topic_name) == []
+
+
+def test_the_second_producer_of_an_id_fences_the_first(broker, topic_name):
+    create_topic(broker.bootstrap, topic_name)
+    first = transactional(broker.bootstrap, topic_name)
+    first.begin_transaction()
+    first.produce(topic_name, value="zombie")
+    first.flush()
+    transactional(broker.bootstrap, topic_name)
+    with pytest.raises(KafkaException) as refused:
+        first.commit_transaction(30)
+    assert refused.value.args[0].code() == KafkaError._FENCED
+    wait_until_settled(broker.bootstrap, topic_name)
+    assert consume_all(broker.bootstrap, topic_name) == []
+
+
+def test_what_was_written_survives_a_kill(mortal_broker, topic_name):
+    create_topic(mortal_broker.bootstrap, topic_name, partitions=2)
+    produce(mortal_broker.bootstrap, topic_name, [f"before-{i}" for i in range(100)])
+    before = mortal_broker.pid
+    mortal_broker.kill()
+    assert mortal_broker.pid is None
+    with pytest.raises(KafkaException):
+        end_offsets_quickly(mortal_broker.bootstrap, topic_name)
+    mortal_broker.start()
+    assert mortal_broker.pid not in (None, before)
+    produce(mortal_broker.bootstrap, topic_name, ["after"])
+    assert values(consume_all(mortal_broker.bootstrap, topic_name)) == sorted([b"after", *(f"before-{i}".encode() for i in range(100))])
+
+
+def end_offsets_quickly(bootstrap, topic):
+    from confluent_kafka.admin import AdminClient
+
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 2}).list_topics(topic, timeout=1)
+
+
+def test_a_paused_broker_does_not_answer_and_goes_on(mortal_broker, topic_name):
+    create_topic(mortal_broker.bootstrap, topic_name)
+    mortal_broker.pause()
+    with pytest.raises(KafkaException):
+        end_offsets_quickly(mortal_broker.bootstrap, topic_name)
+    mortal_broker.resume()
+    produce(mortal_broker.bootstrap, topic_name, ["on"])
+    assert values(consume_all(mortal_broker.bootstrap, topic_name)) == [b"on"]
+
+
+def test_a_broker_dies_with_who_started_it(broker, tmp_path):
+    program = "import sys, time\nfrom tests.kafka import leash\nprint(leash.start(['/bin/sleep', '60'], open(sys.argv[1], 'wb')).pid, flush=True)\ntime.sleep(60)"
+    parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "log")], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    os.kill(child, 0)
+    parent.kill()
+    parent.wait()
+    until = time.monotonic() + 10
+    while Path(f"/proc/{child}/stat").exists() and Path(f"/proc/{child}/stat").read_text().split()[2] != "Z":
+        assert time.monotonic() < until, f"process {child} outlived its parent"
+        time.sleep(0.02)
+
+
+def test_a_topic_of_three_brokers_outlives_each_of_them(cluster, topic_name):
+    create_topic(cluster.bootstrap, topic_name, partitions=3)
+    for n in range(2):
+        leader = cluster.leader_of(topic_name, 0)
+        leader.kill()
+        produce(cluster.bootstrap, topic_name, [(f"{i}", f"{n}-{i}") for i in range(30)])
+        assert cluster.leader_of(topic_name, 0) is not leader
+        leader.start()
+    assert len(consume_all(cluster.bootstrap, topic_name)) == 60
+    assert len(console_consume(cluster.bootstrap, topic_name)) == 60
