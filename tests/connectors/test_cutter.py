@@ -8,7 +8,7 @@ import pyarrow.csv
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streamdsl.connectors.files.cutter import cut_csv, cut_lines, split_csv, split_lines
+from streamdsl.formats.cutter import cut_csv, cut_lines, split_csv, split_lines
 
 HARD = st.lists(st.sampled_from([b'"', b'""', b",", b"\n", b"\r\n", b"\r", b"a", "ñ".encode()]), max_size=40).map(b"".join)
 FIELD = st.text(st.sampled_from('",\n\raé '), max_size=6)

@@ -11,9 +11,9 @@ from typing import Final, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Rejected, SplitReader
-from streamdsl.connectors.files.decode import BadRecord
+from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Rejected, SplitReader, no_metadata
 from streamdsl.errors import ConnectorError
+from streamdsl.formats.decode import BadRecord
 from streamdsl.schema import Field, Schema
 
 _MAX_RAW: Final = 65536
@@ -128,6 +128,8 @@ class BlockReader(SplitReader):
             if len(self._partitions) < count:
                 self._partitions = pa.repeat(pa.scalar(self._partition, pa.int64()), count)
             return self._partitions.slice(0, count)
+        if name != "_offset":
+            return no_metadata(name, count)
         if block.kept is not None:
             return pa.array([block.record + index for index in block.kept[first:stop]], pa.int64())
         if len(self._count) < stop:

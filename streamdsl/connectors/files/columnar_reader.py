@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from streamdsl.connectors.base import Json
 from streamdsl.connectors.files.block_reader import Block, BlockReader, changed, data_fields
-from streamdsl.connectors.files.conform import check_columns, check_types, conform, raw_row
-from streamdsl.connectors.files.decode import BadRecord
 from streamdsl.errors import ConnectorError
+from streamdsl.formats.conform import check_columns, check_types, conform, raw_row
+from streamdsl.formats.decode import BadRecord
 from streamdsl.schema import Schema
 
 _ARROW_MAGIC: Final = b"ARROW1"

@@ -10,10 +10,10 @@ from typing import BinaryIO, Final, cast
 
 from streamdsl.connectors.base import Chunk, Json
 from streamdsl.connectors.files.block_reader import Block, BlockReader, changed, data_fields
-from streamdsl.connectors.files.conform import check_columns, empty_rows
-from streamdsl.connectors.files.cutter import cut_csv, cut_lines
-from streamdsl.connectors.files.decode import BadRecord, Csv, JsonLines, TextDecoder
 from streamdsl.errors import ConnectorError
+from streamdsl.formats.conform import check_columns, empty_rows
+from streamdsl.formats.cutter import cut_csv, cut_lines
+from streamdsl.formats.decode import BadRecord, Csv, JsonLines, TextDecoder
 from streamdsl.schema import Schema
 
 _BOM: Final = b"\xef\xbb\xbf"

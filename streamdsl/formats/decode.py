@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
 
-from streamdsl.connectors.files.conform import empty_rows, floored, rows_of
-from streamdsl.connectors.files.cutter import split_csv, split_lines
 from streamdsl.errors import ConnectorError
+from streamdsl.formats.conform import empty_rows, floored, rows_of
+from streamdsl.formats.cutter import split_csv, split_lines
 from streamdsl.schema import Field
 
 _SHOWN: Final = 80
@@ -87,8 +87,25 @@ class TextDecoder(ABC):
             return self._decode_apart(block)
         return Decoded(rows, rows.num_rows)
 
+    def decode_records(self, records: list[bytes]) -> Decoded:
+        """Return the good rows and the bad ones of `records`, of which none has a line end."""
+        block = b"\n".join(records)
+        try:
+            if not _is_utf8(block):
+                raise Undecodable("invalid UTF-8")
+            rows = self.decode(block)
+            if rows.num_rows != len(records):
+                raise Undecodable("not one record")
+        except Undecodable:
+            return self._decode_each(records)
+        if any(rows.column(name).null_count for name in self.required):
+            return self._decode_each(records)
+        return Decoded(rows, len(records))
+
     def _decode_apart(self, block: bytes) -> Decoded:
-        records = self.split(block)
+        return self._decode_each(self.split(block))
+
+    def _decode_each(self, records: list[bytes]) -> Decoded:
         bad: dict[int, str] = {}
         for index, record in enumerate(records):
             reason, certain = self._complaint(record)

@@ -1,0 +1,1 @@
+"""Bytes to columns: what several connectors read."""
