@@ -43,11 +43,13 @@ from streamdsl.expr import (
 from streamdsl.policies import dead_letter
 from streamdsl.processor import Processor
 from streamdsl.schema import Field, Schema
+from streamdsl.secret import Secret
 from streamdsl.windows import count_window, expanding, hopping, rolling, session, sliding, tumbling
 
 if TYPE_CHECKING:
     from streamdsl.connectors.console import console
     from streamdsl.connectors.files import files
+    from streamdsl.connectors.kafka import kafka
     from streamdsl.connectors.memory import memory
 
 __all__ = [
@@ -62,6 +64,7 @@ __all__ = [
     "KeyedStream",
     "Processor",
     "Schema",
+    "Secret",
     "StateError",
     "Stream",
     "StreamError",
@@ -84,6 +87,7 @@ __all__ = [
     "greatest",
     "haversine_km",
     "hopping",
+    "kafka",
     "least",
     "lit",
     "memory",
@@ -97,7 +101,7 @@ __all__ = [
 ]
 
 # Connectors are imported when they are asked for: what is not used costs nothing at import.
-_CONNECTORS = frozenset({"console", "files", "memory"})
+_CONNECTORS = frozenset({"console", "files", "kafka", "memory"})
 
 
 def __getattr__(name: str) -> Any:

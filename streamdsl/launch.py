@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import signal
 import tempfile
@@ -19,6 +20,7 @@ from streamdsl.compiler import compile
 from streamdsl.config import Config
 from streamdsl.connectors.memory import memory
 from streamdsl.errors import StateError
+from streamdsl.physical.node import with_connectors
 from streamdsl.runtime.environment import DirectoryEnvironment
 from streamdsl.runtime.job import Job
 from streamdsl.runtime.run import Run
@@ -46,8 +48,12 @@ def start(topology: Any, config: Config | None = None, bind: Mapping[str, Any] |
     if config.restore_path is not None:
         _check_fresh(state_dir)
 
+    plan = with_connectors(plans.physical, lambda connector: connector.configured(config, topology.name))
+    starts = itertools.count()
+
     def make_job() -> Job:
-        return Job(plans.physical, config, DirectoryEnvironment(state_dir, config.state_backend, config.restore_path))
+        environment = DirectoryEnvironment(state_dir, config.state_backend, config.restore_path)
+        return Job(plan, config, environment, again=next(starts) > 0)
 
     def clean_up() -> None:
         if temporary is not None:

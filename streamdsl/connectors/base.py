@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Union
+from typing import Any, Final, Self, Union
 
 import pyarrow as pa
 
@@ -17,8 +17,19 @@ from streamdsl.schema import Schema
 
 Json = Union[None, bool, int, float, str, Sequence["Json"], Mapping[str, "Json"]]
 
+#: Where a record stands.
+POSITION_COLUMNS: Final = ("_topic", "_partition", "_offset")
+
 #: Columns that every source can add to its rows (hidden: they must be asked for by name).
-METADATA_COLUMNS: Final = {"_topic": pa.string(), "_partition": pa.int64(), "_offset": pa.int64()}
+#: A source that has nothing of the kind gives nulls: files have no keys.
+METADATA_COLUMNS: Final = {
+    "_topic": pa.string(),
+    "_partition": pa.int64(),
+    "_offset": pa.int64(),
+    "_key": pa.binary(),
+    "_timestamp": pa.timestamp("ms", tz="UTC"),
+    "_headers": pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("value", pa.string())])),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,17 @@ class SplitReader(ABC):
         """Return the position behind the first `rows` rows of `chunk`; `Source.open_split` must accept it."""
         return {"start": chunk.position, "skip": rows}
 
+    def start(self) -> Json:
+        """Return where reading begins, if it has to be known before anything was read ("the latest" moves on); else None."""
+        return None
+
+    def committed(self, position: Json) -> None:
+        """The checkpoint with this position has completed: for those who watch (lag tools), not what a restart goes by. Must not wait."""
+
+    def lag(self) -> int | None:
+        """Return how many records are known to wait in the split; None if that is not known. May be called from any thread."""
+        return None
+
     def close(self) -> None:
         """Release what the reader holds."""
 
@@ -86,6 +108,8 @@ class Source(ABC):
         What becomes of records that cannot be decoded.
     rate : float | None
         Records a second, over all splits; None is as fast as possible.
+    fixed_splits : bool
+        Whether a run that goes on must find the very splits of its checkpoint (keys are bound to partitions); else new ones may come.
     """
 
     name: str
@@ -93,6 +117,11 @@ class Source(ABC):
     bounded: bool
     errors: Any = "fail"
     rate: float | None = None
+    fixed_splits: bool = False
+
+    def configured(self, config: Any, job: str) -> Self:
+        """Return the source as `job` uses it under a `Config` (its default broker, for one); called once before a run."""
+        return self
 
     @abstractmethod
     def splits(self) -> Sequence[str]:
@@ -102,9 +131,71 @@ class Source(ABC):
     def open_split(self, split: str, position: Json, columns: Sequence[str]) -> SplitReader:
         """Open a split at `position` (None: its beginning); rows have exactly `columns` (metadata columns included), in that order."""
 
+    def open_splits(self, positions: Mapping[str, Json], columns: Sequence[str], *, own_time: bool) -> Mapping[str, SplitReader]:
+        """Open the splits of one task, {split: position}: what they share (a connection) can be shared here.
+
+        `own_time`: event time is the records' own (`Chunk.timestamps`); else a column has it.
+        """
+        readers: dict[str, SplitReader] = {}
+        try:
+            for split, position in positions.items():
+                readers[split] = self.open_split(split, position, columns)
+        except BaseException:
+            for reader in readers.values():
+                reader.close()
+            raise
+        return readers
+
+
+def no_metadata(name: str, rows: int) -> pa.Array:
+    """Return a metadata column for a source that has nothing of the kind."""
+    return pa.nulls(rows, METADATA_COLUMNS[name])
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What a transaction says has been committed last: a checkpoint and the digest of its manifest. Checkpoint 0 is none yet."""
+
+    checkpoint_id: int
+    digest: str
+
+
+class Transaction(ABC):
+    """Where the results of a job become visible, and so its commit point: one for all sinks that share it.
+
+    Writers put into it what they are given between two barriers, and hold back what comes behind a barrier until its checkpoint
+    has been settled. The job calls `open` and `begin`, then for each checkpoint that is published `commit`, for each that failed
+    `release`. Where the outcome of a commit is not known, `commit` raises; only the marker tells then, and the job starts again
+    from what it says (an error with ``context["recoverable"]``).
+    """
+
+    @abstractmethod
+    def open(self) -> Marker | None:
+        """Fence whoever ran the job before, undo what it left open, and return what it committed last."""
+
+    @abstractmethod
+    def begin(self, marker: Marker) -> None:
+        """Begin the first transaction; the restored state is that of `marker`, which is committed by itself if it is not the last."""
+
+    @abstractmethod
+    def commit(self, marker: Marker) -> None:
+        """Commit what was written in front of the checkpoint's barrier, with the marker, and begin the next. May wait for long."""
+
+    @abstractmethod
+    def release(self, checkpoint_id: int) -> None:
+        """The checkpoint has failed: what stood in front of its barrier goes with the next. Called from any thread."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go; what is not committed never becomes visible."""
+
 
 class SinkWriter(ABC):
     """Writes the rows of one sink task. All methods are called from one thread."""
+
+    def has_room(self) -> bool:
+        """Return whether the writer can take more rows now; while it cannot, its task reads nothing."""
+        return True
 
     @abstractmethod
     def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
@@ -140,10 +231,31 @@ class Sink(ABC):
         Default name of the sink.
     gathers : bool
         Whether one task writes all rows (a single file) instead of one writer a task.
+    transactional : bool
+        Whether its rows become visible by a `Transaction`. Others can be cut back to a checkpoint, or take rows twice.
     """
 
     name: str
     gathers: bool = True
+    transactional: bool = False
+
+    def configured(self, config: Any, job: str) -> Self:
+        """Return the sink as `job` uses it under a `Config`; called once before a run."""
+        return self
+
+    def new_transaction(self, job: str, sinks: Sequence[Sink]) -> Transaction:
+        """Return the transaction of `job` for its transactional sinks `sinks`, this one included.
+
+        Raises
+        ------
+        ConfigError
+            They cannot share one: there is one commit point.
+        """
+        raise NotImplementedError(f"{self!r} is not transactional")
+
+    def open_in(self, transaction: Transaction, schema: Schema, keys: Sequence[str], task: int) -> SinkWriter:
+        """Open the writer of a transactional sink, instead of `open_writer`."""
+        raise NotImplementedError(f"{self!r} is not transactional")
 
     @abstractmethod
     def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:

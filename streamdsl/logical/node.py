@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
-from streamdsl.connectors.base import METADATA_COLUMNS, Sink
+from streamdsl.connectors.base import POSITION_COLUMNS, Sink
 from streamdsl.logical.expression import Typed
 from streamdsl.policies import DeadLetter, ErrorPolicy
 from streamdsl.schema import Field, Schema
@@ -62,7 +62,7 @@ class Node:
     def rows_of_user_code(self) -> Columns:
         """Return the input columns that a user's function sees, and those that say where a record it refuses came from."""
         rows, skips = self.inputs[0].schema, getattr(self, "errors", "fail") == "skip"
-        return frozenset(field.name for field in rows.fields if not field.hidden or (field.name in METADATA_COLUMNS and not skips))
+        return frozenset(field.name for field in rows.fields if not field.hidden or (field.name in POSITION_COLUMNS and not skips))
 
     def with_inputs(self: N, inputs: Sequence[Node]) -> N:
         """Return the node over other inputs; itself if nothing changes."""

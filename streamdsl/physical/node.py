@@ -6,7 +6,8 @@ A plan is a list of stages. A stage is a chain of operators that call one anothe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -294,3 +295,21 @@ class PhysicalPlan:
     shards: int
     stages: tuple[Stage, ...]
     state_names: tuple[str, ...]
+
+
+def with_connectors(plan: PhysicalPlan, change: Callable[[Any], Any]) -> PhysicalPlan:
+    """Return the plan with `change(source)` in place of each source and `change(sink)` of each sink; equal ones stay one."""
+    changed: dict[int, Any] = {}
+
+    def other(connector: Any) -> Any:
+        return changed.setdefault(id(connector), change(connector))
+
+    def rebuilt(operator: PhysicalOperator) -> PhysicalOperator:
+        if isinstance(operator, PhysicalSource):
+            return replace(operator, source=other(operator.source))
+        if isinstance(operator, PhysicalSink):
+            return replace(operator, sink=other(operator.sink))
+        return operator
+
+    stages = tuple(replace(stage, operators=tuple(map(rebuilt, stage.operators))) for stage in plan.stages)
+    return replace(plan, stages=stages)

@@ -22,6 +22,7 @@ from streamdsl._native.operators.sink import SinkOperator
 from streamdsl._native.task.source_task import SourceTask, Split
 from streamdsl._native.task.task import Task, close_all
 from streamdsl.config import Config
+from streamdsl.connectors.base import Transaction
 from streamdsl.errors import InternalError, StateError, connector_failure
 from streamdsl.physical import node
 from streamdsl.runtime.chain import Chain
@@ -42,6 +43,7 @@ class Environment:
     clock: Clock
     listener: Any
     new_store: Callable[[str, list[int], int], Any]  # (task id, owned shards, S) -> StateStore
+    transaction: Transaction | None = None
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # split states by source
     operators: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # {operator: {task index: state}}
     shard_watermarks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -170,7 +172,10 @@ class _TaskBuilder:
 
         def open_writer() -> None:
             with _as_connector_errors(f"the sink {spec.name!r} cannot be opened"):
-                sink.open(spec.sink.open_writer(schema, spec.keys, self.index, self.stage.parallelism, state))
+                if spec.sink.transactional:
+                    sink.open(spec.sink.open_in(self.environment.transaction, schema, spec.keys, self.index))
+                else:
+                    sink.open(spec.sink.open_writer(schema, spec.keys, self.index, self.stage.parallelism, state))
 
         self.chain.sinks.append(sink)
         self.chain.openers.append(open_writer)
@@ -245,14 +250,17 @@ class _TaskBuilder:
                 f"source {spec.name!r} no longer has {', '.join(map(repr, sorted(gone)))}, which the checkpoint has read only in part",
                 remedy="bring the input back, or start with another state directory",
             )
+        if source.fixed_splits and states and set(states) != set(names):
+            raise StateError(
+                f"source {spec.name!r} has {len(names)} splits, the checkpoint {len(states)}: keys are bound to other splits now",
+                remedy="start with another state directory (the old splits are read again), or give the input its old number of splits",
+            )
         own = names[self.index :: self.stage.parallelism]
-        splits = []
-        for i, name in enumerate(own):
-            state = states.get(name)
-            with _as_connector_errors(f"the source {spec.name!r} cannot open {name}"):
-                reader = source.open_split(name, None if state is None else state["position"], spec.columns)
-            self.chain.readers.append(reader)
-            splits.append(Split(name, i, reader, spec.disorder_ms, spec.external_watermarks, state))
+        positions = {name: states[name]["position"] if name in states else None for name in own}
+        with _as_connector_errors(f"the source {spec.name!r} cannot be opened"):
+            readers = source.open_splits(positions, spec.columns, own_time=spec.timestamp < 0)
+        self.chain.readers.extend(readers.values())
+        splits = [Split(name, i, readers[name], spec.disorder_ms, spec.external_watermarks, states.get(name)) for i, name in enumerate(own)]
         if all(split.ended for split in splits):
             self.silent.add(self.id)
         types = [_declared_type(source, name) for name in spec.columns]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from streamdsl._native.state.restore import SMALL_BYTES, open_store
@@ -23,6 +23,10 @@ from streamdsl.runtime.deploy import Deployment
 from streamdsl.runtime.listener import Listener
 
 __all__ = ["DirectoryEnvironment", "JobEnvironment", "MemoryEnvironment"]
+
+
+#: The published ids -> the one to restore, 0 for none.
+Choose = Callable[[Sequence[int]], int]
 
 
 class _Reports:
@@ -59,12 +63,19 @@ class JobEnvironment:
         self._stores: dict[str, tuple[StateStore, list[int]]] = {}
         self._checkpoint: Checkpoint | None = None
 
-    def open(self, plan: PhysicalPlan) -> Manifest | None:
-        """Take what is needed and return the manifest of the checkpoint to go on from, if there is one."""
+    def open(self, plan: PhysicalPlan, choose: Choose | None = None) -> Checkpoint | None:
+        """Take what is needed and return the checkpoint to go on from, if there is one.
+
+        `choose`, given the ids that are published, says which one it must be (0: none); without it, it is the newest that is whole.
+        """
         self._stores, self.writers = {}, []
         self._take(plan)
-        # The sinks here can all be cut back to a checkpoint, so an older one may stand in for a damaged one.
-        self._checkpoint = find_checkpoint(self.storage, plan.name, fall_back=True)
+        if choose is None:
+            # Sinks that no transaction binds can all be cut back to a checkpoint, so an older one may stand in for a damaged one.
+            self._checkpoint = find_checkpoint(self.storage, plan.name, fall_back=True)
+        else:
+            chosen = choose(published(self.storage))
+            self._checkpoint = find_checkpoint(self.storage, plan.name, checkpoint_id=chosen) if chosen else None
         restored = 0 if self._checkpoint is None else self._checkpoint.id
         # A damaged newer one does not count: it must not push good ones out.
         self.completed = [i for i in published(self.storage) if i <= restored]
@@ -72,7 +83,7 @@ class JobEnvironment:
             self._checkpoint = self._begin_with(plan)
             # Ids go on behind the savepoint's: sinks may have it on record.
             self.completed = [] if self._checkpoint is None else [self._checkpoint.id]
-        return None if self._checkpoint is None else self._checkpoint.manifest
+        return self._checkpoint
 
     def _take(self, plan: PhysicalPlan) -> None:
         raise NotImplementedError

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamdsl._native.flow.convert import from_canonical
-from streamdsl.connectors.base import METADATA_COLUMNS
+from streamdsl.connectors.base import POSITION_COLUMNS
 from streamdsl.errors import DataError, InternalError, RecordError, StateError, StreamError
 from streamdsl.physical import node
 from streamdsl.runtime.operators import canonical_schema
@@ -109,7 +109,7 @@ class _Failed:
             error.context["timestamp"] = time
             shown += f", event time {time}{_in_words(time)}"
         error.message += shown
-        for name in METADATA_COLUMNS:
+        for name in POSITION_COLUMNS:
             if error.context.get(name[1:]) is None and values.get(name) is not None:
                 error.context[name[1:]] = values[name]
 

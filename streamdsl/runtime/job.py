@@ -6,7 +6,7 @@ import contextlib
 import enum
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from streamdsl._native.event_time.clock import Clock
@@ -19,6 +19,7 @@ from streamdsl.config import Config
 from streamdsl.errors import InternalError, StateError, StreamError
 from streamdsl.physical.node import PhysicalPlan
 from streamdsl.runtime import metrics
+from streamdsl.runtime.commit import CommitPoint, transactional_sinks
 from streamdsl.runtime.deploy import CHANNEL_BATCHES, Deployment, Environment, deploy
 from streamdsl.runtime.environment import JobEnvironment
 from streamdsl.runtime.failures import explained
@@ -69,6 +70,7 @@ class Job:
         clock: Clock | None = None,
         seed: int | None = None,
         channel_batches: int = CHANNEL_BATCHES,
+        again: bool = False,
     ) -> None:
         self.plan, self.config, self.environment = plan, config, environment
         self.clock = clock or Clock()
@@ -80,6 +82,10 @@ class Job:
         self._seed = seed
         self._channel_batches = channel_batches
         self._random = None if seed is None else random.Random(seed)
+        self.commit_point = CommitPoint(plan, config, again=again) if transactional_sinks(plan) else None
+        #: Where a commit waits: a thread of its own where there are threads, else here and now.
+        self.defer: Callable[[Callable[[], None]], None] = lambda work: work()
+        self._to_commit: Manifest | None = None
         self._deployment: Deployment | None = None
         self._ended_tasks: set[str] = set()
         self._final_id: int | None = None
@@ -100,7 +106,7 @@ class Job:
             A source or sink cannot be opened.
         """
         try:
-            restored = self.environment.open(self.plan)
+            restored = self._open_environment()
             if restored is not None and restored.finished:
                 self.finished = True
                 self.phase = Phase.ENDED
@@ -111,6 +117,7 @@ class Job:
                 clock=self.clock,
                 listener=self.listener,
                 new_store=self.environment.new_store,
+                transaction=None if self.commit_point is None else self.commit_point.transaction,
                 seed=self._seed,
                 channel_batches=self._channel_batches,
                 sources=restored.sources if restored else {},
@@ -132,11 +139,30 @@ class Job:
                 completed=self.environment.completed,
             )
             # Last of all: what cannot be opened so far has touched no output.
+            if self.commit_point is not None:
+                self.commit_point.begin(self._restored)
             self._deployment.open_sinks()
         except BaseException as error:
             self.error = error
             self.close()
             raise
+
+    def _open_environment(self) -> Manifest | None:
+        """Find the checkpoint to go on from: the newest, or the one that the last transaction has committed."""
+        if self.commit_point is None:
+            restored = self.environment.open(self.plan)
+        else:
+            # The directory is locked first: a second start here must not fence the first.
+            restored = self.environment.open(self.plan, self._choose)
+            self.commit_point.check(restored)
+        self._restored = restored
+        return None if restored is None else restored.manifest
+
+    def _choose(self, published: Sequence[int]) -> int:
+        assert self.commit_point is not None
+        self.commit_point.open()
+        fault("FP29")
+        return self.commit_point.choose(published)
 
     def _settings(self) -> Settings:
         config = self.config
@@ -144,7 +170,8 @@ class Job:
             interval_ms=config.checkpoint_interval_ms,
             timeout_ms=config.checkpoint_timeout_ms,
             tolerated_failures=config.tolerated_checkpoint_failures,
-            retained=config.retained_checkpoints,
+            # Until a transaction has committed a checkpoint, the one before it is what a restart needs.
+            retained=config.retained_checkpoints if self.commit_point is None else max(2, config.retained_checkpoints),
         )
 
     def _check(self, restored: Manifest | None) -> None:
@@ -180,7 +207,10 @@ class Job:
         letting_go: list[Callable[[], None]] = []
         if commit and self.error is None and self._deployment is not None:
             letting_go += [self.coordinator.abort, *[task.commit_now for task in self.tasks]]
-        letting_go += [*[task.close for task in self.tasks], self._close_environment]
+        letting_go += [task.close for task in self.tasks]
+        if self.commit_point is not None:
+            letting_go.append(self.commit_point.transaction.close)
+        letting_go.append(self._close_environment)
         self.phase = Phase.ENDED
         for let_go in letting_go:
             try:
@@ -244,12 +274,16 @@ class Job:
                 self._end(None)
                 return True
         if self.phase in (Phase.STOPPING, Phase.FINISHING):
-            if self._final_id is None and self.coordinator.may_trigger():
+            if self._final_id is None and self._may_trigger():
                 self._final_id = self._trigger(now, finished=self.phase is Phase.FINISHING)
                 progress = True
-        elif self.phase is Phase.RUNNING and (self.coordinator.due(now) or (self._wanted and self.coordinator.may_trigger())):
+        elif self.phase is Phase.RUNNING and self._may_trigger() and (self.coordinator.due(now) or self._wanted):
             progress |= self._trigger(now) is not None
         return progress
+
+    def _may_trigger(self) -> bool:
+        """Whether a checkpoint can begin: one at a time, until it is committed."""
+        return self.coordinator.may_trigger() and (self.commit_point is None or self.commit_point.pending is None)
 
     def request_stop(self, *, drain: bool = False) -> None:
         """Stop with a last checkpoint; with `drain`, close the windows and finish first."""
@@ -288,6 +322,8 @@ class Job:
         elif kind == "store_failed":
             store, checkpoint_id, error = facts
             self.coordinator.fail(now, checkpoint_id, f"the state of {store} could not be written: {error}")
+        elif kind == "committed":
+            self._on_committed(*facts)
         elif kind == "savepoint":
             self._wanted.append(facts[0])
         elif kind == "end":
@@ -316,10 +352,29 @@ class Job:
     # ------------------------------------------------------------------ what the coordinator decided
 
     def on_complete(self, manifest: Manifest) -> None:
-        """The checkpoint is published: sinks may commit; the last one ends the job."""
+        """The checkpoint is published: with a transaction that makes it count once it commits; else it counts now."""
         for request in self._under_way:
             request.write(self.environment.storage, manifest)
         self._under_way = []
+        if self.commit_point is None:
+            self._committed(manifest)
+            return
+        fault("FP13")
+        self._to_commit = manifest
+        self.commit_point.start(manifest, self.defer, self.listener.on_committed)
+
+    def _on_committed(self, checkpoint_id: int, error: BaseException | None) -> None:
+        manifest = self._to_commit
+        assert self.commit_point is not None and manifest is not None and manifest.checkpoint_id == checkpoint_id
+        self._to_commit = self.commit_point.pending = None
+        if error is None:
+            self._committed(manifest)
+        else:
+            # It may have been committed all the same: the marker says so to whoever starts next.
+            self._end(error)
+
+    def _committed(self, manifest: Manifest) -> None:
+        """The checkpoint counts: sinks hear of it; the last one ends the job."""
         self.checkpoints.complete(manifest.checkpoint_id, self.clock.monotonic_ms() - self._triggered_at)
         for task in self.tasks:
             task.commit(manifest.checkpoint_id)
@@ -334,6 +389,8 @@ class Job:
         self.checkpoints.fail()
         log.warning("checkpoint %d failed: %s", checkpoint_id, reason)
         self._refuse_savepoints(f"checkpoint {checkpoint_id} failed: {reason}")
+        if self.commit_point is not None:
+            self.commit_point.transaction.release(checkpoint_id)
         if checkpoint_id == self._final_id:
             self._final_id = None  # try again
         if fatal:

@@ -58,6 +58,10 @@ class Listener:
         """A store's writer could not."""
         self._put("store_failed", *report)
 
+    def on_committed(self, checkpoint_id: int, error: BaseException | None) -> None:
+        """A transaction has committed a checkpoint; with an `error`, nobody here knows whether it has."""
+        self._put("committed", checkpoint_id, error)
+
     def on_savepoint(self, request: Any) -> None:
         """A user wants a savepoint (`checkpoint.savepoint.SavepointRequest`)."""
         self._put("savepoint", request)

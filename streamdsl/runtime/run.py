@@ -17,6 +17,7 @@ from typing import Any
 from streamdsl._native.task.task import Task
 from streamdsl._native.task.worker_loop import WorkerLoop
 from streamdsl.checkpoint.savepoint import SavepointRequest
+from streamdsl.errors import StreamError
 from streamdsl.runtime.failures import explained
 from streamdsl.runtime.job import Job
 from streamdsl.runtime.listener import Wake
@@ -66,6 +67,7 @@ class Run:
         self._stop_asked: str | None = None
         self._asked = Wake()
         self._error: BaseException | None = None
+        self._committing: list[threading.Thread] = []
         self._job = make_job()
         self._job.open()
         self.already_finished = self._job.finished
@@ -183,8 +185,11 @@ class Run:
     def _run_with_restarts(self) -> BaseException | None:
         pause = FIRST_RESTART_S
         error = self._run_once()
-        while error is not None and self._restarts > 0 and not self._stop_asked:
-            self._restarts -= 1
+        while error is not None and not self._stop_asked and (self._restarts > 0 or _passes(error)):
+            if not _passes(error):
+                self._restarts -= 1
+            if self._job.checkpoints.completed:
+                pause = FIRST_RESTART_S
             log.warning("the run failed and is started again in %.1f s: %s", pause, error)
             self._asked.wait(pause)
             if self._stop_asked:
@@ -206,6 +211,7 @@ class Run:
         if job.finished:
             job.close()
             return job.error
+        job.defer = self._commit
         parts = job.tasks_by_thread()
         loops = [WorkerLoop(tasks) for tasks in parts]
         threads = [
@@ -230,9 +236,16 @@ class Run:
             _join(threads)
             written.set()
             _join([writer])
+            if self._stop_asked != _ABANDON:
+                _join(self._committing)
             job.take_late_failures()
             job.close(commit=self._stop_asked != _ABANDON)
         return job.error
+
+    def _commit(self, work: Callable[[], None]) -> None:
+        """Commit in a thread of its own: it may wait for long, and the control plane must not."""
+        self._committing = [threading.Thread(target=work, name="streamdsl-commit", daemon=True)]
+        self._committing[0].start()
 
     @staticmethod
     def _work(job: Job, loop: WorkerLoop, tasks: Sequence[Task]) -> None:
@@ -255,6 +268,11 @@ class Run:
                 time.sleep(pause)
         except BaseException as error:  # noqa: BLE001 - as above
             job.listener.on_failure("", explained(error, (), job.plan))
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether it is the outside world's, and passes: a broker that is away, a commit whose outcome the next start finds out."""
+    return isinstance(error, StreamError) and bool(error.context.get("recoverable"))
 
 
 def _ignore_signals() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Sink, SinkWriter, Source, SplitReader
+from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Sink, SinkWriter, Source, SplitReader, no_metadata
 from streamdsl.errors import DataError
 from streamdsl.schema import Schema
 
@@ -133,10 +133,14 @@ class _LogReader(SplitReader):
             "_partition": lambda: pa.array([partition] * batch.num_rows, pa.int64()),
             "_offset": lambda: offsets,
         }
-        arrays = [metadata[n]() if n in METADATA_COLUMNS else batch.column(n) for n in self.columns]
+        arrays = [metadata[n]() if n in metadata else self._column(n, batch) for n in self.columns]
         if not arrays:
             return pa.RecordBatch.from_struct_array(pa.array([{}] * batch.num_rows, pa.struct([])))
         return pa.RecordBatch.from_arrays(arrays, names=self.columns)
+
+    @staticmethod
+    def _column(name: str, batch: pa.RecordBatch) -> pa.Array:
+        return no_metadata(name, batch.num_rows) if name in METADATA_COLUMNS else batch.column(name)
 
     def position(self, chunk: Chunk, rows: int) -> Json:
         start: dict[str, int] = dict(chunk.position)  # type: ignore[arg-type]

@@ -43,7 +43,10 @@ def test_prune_keeps_what_the_key_and_late_rows_need():
 def test_prune_keeps_all_columns_for_python():
     topology, stream = payments()
     stream.filter(lambda row: True).select("id").to(FakeSink())
-    assert optimised(topology, prune_columns)[0] == "%0 = source payments (id, account, time, amount, city)  time=time"
+    assert (
+        optimised(topology, prune_columns)[0]
+        == "%0 = source payments (id, account, time, amount, city + _topic, _partition, _offset)  time=time"
+    )
 
 
 def test_prune_of_merged_streams_is_even():

@@ -10,7 +10,19 @@ from typing import Any
 import pyarrow as pa
 
 from streamdsl._native.event_time.clock import ManualClock
-from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Sink, SinkWriter, Source, SplitReader
+from streamdsl.connectors.base import (
+    END,
+    METADATA_COLUMNS,
+    POSITION_COLUMNS,
+    Chunk,
+    End,
+    Json,
+    Sink,
+    SinkWriter,
+    Source,
+    SplitReader,
+    no_metadata,
+)
 from streamdsl.schema import Schema
 
 
@@ -90,6 +102,8 @@ class _Reader(SplitReader):
 def _column(name: str, log: SplitLog, column: str) -> pa.Array:
     if column not in METADATA_COLUMNS:
         return log.batch.column(column)
+    if column not in POSITION_COLUMNS:
+        return no_metadata(column, len(log.at))
     values = {"_topic": [name] * len(log.at), "_partition": [0] * len(log.at), "_offset": log.at}[column]
     return pa.array(values, METADATA_COLUMNS[column])
 

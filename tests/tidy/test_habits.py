@@ -21,8 +21,13 @@ def test_files_stay_readable():
 def test_functions_stay_readable():
     def long_functions(path):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 80:
+            # What a docstring says of each parameter is read apart from the code.
+            if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno - docstring_lines(node) >= 70:
                 yield node.name
+
+    def docstring_lines(node):
+        first = node.body[0]
+        return first.end_lineno - first.lineno + 1 if ast.get_docstring(node) else 0
 
     assert not wrong(PYTHON, long_functions)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "streamdsl"
-VALUES = {"errors", "schema", "expr", "windows", "processor", "policies", "config"}
+VALUES = {"errors", "schema", "expr", "windows", "processor", "policies", "config", "secret"}
 
 #: layer -> the layers it may import. A layer is a folder of the package or a module at its top.
 ALLOWED = {
@@ -15,14 +15,16 @@ ALLOWED = {
     "expr": {"errors", "schema", "windows", "logical"},
     "processor": {"errors", "schema", "windows"},
     "policies": {"errors", "connectors.base"},
-    "config": {"errors", "windows"},
+    "secret": set(),
+    "config": {"errors", "windows", "secret"},
     "logical": VALUES | {"connectors.base"},
     "dsl": VALUES | {"logical", "connectors.base", "compiler", "launch"},
     "optimizer": VALUES | {"logical"},
     "physical": VALUES | {"logical", "connectors.base"},
     "compiler": VALUES | {"dsl", "logical", "optimizer", "physical", "connectors.base"},
     "checkpoint": {"errors", "_native"},
-    "connectors": {"errors", "schema", "windows", "connectors.base", "_native"},
+    "formats": {"errors", "schema"},
+    "connectors": {"errors", "schema", "windows", "secret", "config", "formats", "connectors.base", "_native"},
     "runtime": VALUES | {"physical", "checkpoint", "connectors.base", "_native"},
     "launch": VALUES | {"dsl", "compiler", "runtime", "checkpoint", "connectors", "connectors.base", "physical"},
     "testing": VALUES

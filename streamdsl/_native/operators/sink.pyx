@@ -79,6 +79,18 @@ cdef class SinkOperator(Operator):
             self._write()
         return 0
 
+    cdef int has_room(self) except -1 nogil:
+        if self.full:
+            with gil:
+                self._look_for_room()
+        return not self.full
+
+    def _look_for_room(self):
+        try:
+            self.full = not self.writer.has_room()
+        except Exception as error:       # whatever a sink raises
+            raise connector_failure(f"the sink {self.name!r} cannot write", error)
+
     cdef int on_quiet(self) except -1 nogil:
         self.hand_over()
         if self.unflushed:
@@ -111,6 +123,7 @@ cdef class SinkOperator(Operator):
                 self.writer.write(table, times)
             except Exception as error:   # whatever a sink raises
                 raise connector_failure(f"the sink {self.name!r} cannot write", error)
+            self._look_for_room()
             self.unflushed = True
         finally:
             batch_release(narrow)

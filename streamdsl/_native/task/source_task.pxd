@@ -39,6 +39,7 @@ cdef class SourceTask(Task):
     cdef double rate                         # rows a second of this task; 0: no limit
     cdef int64_t rate_began_ns
     cdef double rate_taken
+    cdef tuple snapshotted                   # the last checkpoint's number and {split: state}
     cdef object policy                       # called with each rejected record
     cdef int64_t requested                   # atomic: checkpoint id asked for, 0: none
     cdef int64_t paused                      # atomic

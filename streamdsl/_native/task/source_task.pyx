@@ -46,10 +46,10 @@ cdef class Split:
         self.generator.watermark = INT64_MIN
         self.generator.disorder = disorder_ms
         self.generator.external = external
-        self.position = None
+        self.position = reader.start()
         self.rejected = ()
         if state is not None:
-            self.position = state["position"]
+            self.position = self.position if state["position"] is None else state["position"]
             self.ended = state["ended"]
             self.generator.max_seen = INT64_MIN if state["max_seen"] is None else state["max_seen"]
             self.generator.watermark = INT64_MIN if state["watermark"] is None else state["watermark"]
@@ -79,6 +79,7 @@ cdef class SourceTask(Task):
         """Give the task what it reads. `types`: the declared pyarrow types of the columns."""
         self.spec = (spec, types)
         self.splits = splits
+        self.snapshotted = (0, {})
         self.split_refs = references(splits)
         self.n_splits = len(splits)
         self.in_time_order = bounded
@@ -408,7 +409,15 @@ cdef class SourceTask(Task):
         """Return the task's part of a checkpoint, with the position of every split."""
         part = Task.snapshot_part(self, checkpoint_id)
         part["sources"] = {self.spec[0].name: {(<Split>split).name: split.snapshot() for split in self.splits}}
+        self.snapshotted = (checkpoint_id, part["sources"][self.spec[0].name])
         return part
+
+    def _commit(self):
+        checkpoint_id, states = self.snapshotted
+        if checkpoint_id == self.committed:
+            for split in self.splits:
+                (<Split>split).reader.committed(states[(<Split>split).name]["position"])
+        Task._commit(self)
 
     # What a driver does in the place of a source's own watermarks.
 
@@ -436,6 +445,7 @@ cdef class SourceTask(Task):
         figures = Task.metrics(self)
         figures["rejected"] = self.rejected
         figures["splits"] = {(<Split>split).name: (<Split>split).taken for split in self.splits}
+        figures["lag"] = {(<Split>split).name: (<Split>split).reader.lag() for split in self.splits}
         return figures
 
     def close(self):

@@ -101,6 +101,10 @@ cdef class Task:
         if self.store is not None and not self.store.make_room():
             self.starved += 1
             return progress | self.store.evictor.moved       # the state's writer comes first
+        for i in range(self.n_sinks):
+            if not (<SinkOperator>self.sinks[i]).has_room():
+                self.blocked += 1
+                return progress          # back-pressure from outside
         for i in range(self.n_timed):
             now = self.clock.now_ms()
             if (<Operator>self.timed[i]).next_wakeup() <= now:

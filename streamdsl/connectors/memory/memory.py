@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Sink, SinkWriter, Source, SplitReader
+from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Sink, SinkWriter, Source, SplitReader, no_metadata
 from streamdsl.errors import ConnectorError, TopologyError
 from streamdsl.schema import Schema
 
@@ -135,6 +135,8 @@ class MemoryReader(SplitReader):
             return rows.column(name)
         if name == "_offset":
             return pa.array(range(first, first + rows.num_rows), pa.int64())
+        if name not in ("_topic", "_partition"):
+            return no_metadata(name, rows.num_rows)
         value = self._name if name == "_topic" else self._split
         return pa.repeat(pa.scalar(value, METADATA_COLUMNS[name]), rows.num_rows)
 

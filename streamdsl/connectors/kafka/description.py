@@ -1,0 +1,292 @@
+"""`kafka(...)`: a topic, as a source or as a sink."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReader, Transaction
+from streamdsl.errors import ConfigError, TopologyError
+from streamdsl.schema import Schema
+from streamdsl.secret import Secret, redacted, wrapped
+from streamdsl.windows import Duration, parse_duration
+
+if TYPE_CHECKING:
+    from streamdsl.connectors.kafka.writer import Layout
+
+__all__ = ["Kafka", "kafka"]
+
+Format = Literal["json", "raw", "arrow", "avro", "protobuf"]
+Delivery = Literal["exactly_once", "at_least_once"]
+
+_FORMATS: Final = ("json", "raw", "arrow", "avro", "protobuf")
+_DEFAULT_BROKER: Final = "localhost:9092"
+
+#: What the library decides, and what goes wrong if somebody else does.
+_RESERVED: Final = {
+    "bootstrap.servers": "broker=",
+    "group.id": "the job's name",
+    "enable.auto.commit": "the checkpoints",
+    "enable.auto.offset.store": "the checkpoints",
+    "auto.offset.reset": "start=",
+    "transactional.id": "the job's name",
+    "enable.idempotence": "delivery=",
+    "enable.partition.eof": "until=",
+    "isolation.level": "isolation is read_committed",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Kafka(Source, Sink):
+    """A topic; made by `kafka`, which says what the fields are."""
+
+    name: str
+    schema: Schema
+    topic: str
+    broker: str | None = None
+    format: Format = "json"
+    start: str | int = "earliest"
+    until: str | None = None
+    delivery: Delivery = "exactly_once"
+    partitions: int | None = None
+    replication: int = 1
+    key: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    topic_from: str | None = None
+    registry: Mapping[str, Any] | None = field(default=None, repr=False)
+    message: Any = None
+    subject_schema: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    errors: Any = "fail"
+    rate: float | None = None
+    idle_timeout: Duration | None = "5s"
+    max_record_bytes: int = 1 << 20
+    job: str = ""
+    config: Any = field(default=None, repr=False)
+
+    gathers = False
+    fixed_splits = True
+
+    @property
+    def bounded(self) -> bool:  # type: ignore[override]
+        """Whether reading ends."""
+        return self.until is not None
+
+    @property
+    def transactional(self) -> bool:  # type: ignore[override]
+        """Whether rows become visible by the job's transaction."""
+        return self.delivery == "exactly_once"
+
+    def with_schema(self, schema: Any) -> Kafka:
+        """Return the same topic with the columns of `schema`."""
+        return replace(self, schema=Schema.of(schema))
+
+    def configured(self, config: Any, job: str) -> Kafka:
+        """Return the topic as `job` uses it: with the broker and the options of the `Config` where it has none of its own."""
+        mine = self.broker is None or self.broker == config.broker
+        broker = self.broker or config.broker or config.kafka.get("bootstrap.servers") or _DEFAULT_BROKER
+        # Options of the Config go with its broker: secrets of one cluster are not for another.
+        shared = {k: v for k, v in config.kafka.items() if k != "bootstrap.servers"} if mine else {}
+        return replace(self, broker=broker, options={**shared, **self.options}, job=job, config=config)
+
+    def client_options(self, config: Any = None) -> dict[str, Any]:
+        """Return what a librdkafka client is made with, secrets in plain text: not for showing."""
+        described = self.configured(config, self.job) if config is not None else self
+        plain = {name: value.reveal() if isinstance(value, Secret) else value for name, value in described.options.items()}
+        return {"client.id": "streamdsl", **plain, "bootstrap.servers": described.broker or _DEFAULT_BROKER}
+
+    def shown(self) -> dict[str, Any]:
+        """Return the options for people to see."""
+        return redacted(self.client_options())
+
+    # As a source ------------------------------------------------------------------------------------------------
+
+    def splits(self) -> Sequence[str]:
+        """Return the partitions, as ``topic/number``."""
+        from streamdsl.connectors.kafka.clients import ensure_topic
+
+        count = ensure_topic(self.client_options(), self.topic, self.partitions, self.replication)
+        return tuple(f"{self.topic}/{number}" for number in range(count))
+
+    def open_split(self, split: str, position: Json, columns: Sequence[str]) -> SplitReader:
+        """Read one partition with a consumer of its own."""
+        return self.open_splits({split: position}, columns, own_time=True)[split]
+
+    def open_splits(self, positions: Mapping[str, Json], columns: Sequence[str], *, own_time: bool) -> Mapping[str, SplitReader]:
+        """Read partitions with one consumer."""
+        from streamdsl.connectors.kafka.reader import open_partitions
+
+        return open_partitions(self, positions, columns, own_time=own_time)
+
+    # As a sink --------------------------------------------------------------------------------------------------
+
+    def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
+        """Write at least once."""
+        from streamdsl.connectors.kafka.clients import ensure_topic
+        from streamdsl.connectors.kafka.writer import AtLeastOnceWriter
+
+        ensure_topic(self.client_options(), self.topic, self.partitions, self.replication)
+        return AtLeastOnceWriter(self.topic, self.client_options(), self._layout(schema, keys))
+
+    def new_transaction(self, job: str, sinks: Sequence[Sink]) -> Transaction:
+        """Return the transaction of the job in this cluster."""
+        from streamdsl.connectors.kafka.transaction import KafkaTransaction
+
+        others = [sink for sink in sinks if not isinstance(sink, Kafka) or sink.broker != self.broker]
+        if others:
+            raise ConfigError(
+                f"the sinks {self.name!r} and {others[0].name!r} are exactly once in two clusters: no transaction spans both",
+                remedy='give one of them delivery="at_least_once"',
+            )
+        return KafkaTransaction(job, cast(Sequence[Kafka], sinks))
+
+    def open_in(self, transaction: Transaction, schema: Schema, keys: Sequence[str], task: int) -> SinkWriter:
+        """Write within the job's transaction."""
+        from streamdsl.connectors.kafka.transaction import KafkaTransaction
+        from streamdsl.connectors.kafka.writer import TransactionalWriter
+
+        assert isinstance(transaction, KafkaTransaction)
+        return TransactionalWriter(transaction, self._layout(schema, keys))
+
+    def _layout(self, schema: Schema, keys: Sequence[str]) -> Layout:
+        from streamdsl.connectors.kafka.writer import Layout
+
+        return Layout(self, schema, tuple(keys))
+
+
+def kafka(
+    topic: str,
+    schema: Any = None,
+    *,
+    broker: str | None = None,
+    format: Format = "json",
+    start: Literal["earliest", "latest"] | datetime.datetime | int = "earliest",
+    until: Literal["latest"] | None = None,
+    delivery: Delivery = "exactly_once",
+    partitions: int | None = None,
+    replication: int = 1,
+    key: str | Sequence[str] | None = None,
+    headers: Sequence[str] = (),
+    topic_from: str | None = None,
+    registry: str | Mapping[str, Any] | None = None,
+    message: Any = None,
+    subject_schema: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    errors: Any = "fail",
+    rate: float | None = None,
+    idle_timeout: Duration | None = "5s",
+    max_record_bytes: int = 1 << 20,
+    name: str | None = None,
+) -> Kafka:
+    """Read or write a Kafka topic.
+
+    Parameters
+    ----------
+    topic : str
+    schema : dataclass, pyarrow.Schema or mapping, optional
+        Columns of a source; a sink takes the columns of the stream. The key, the headers and the rest of a record are
+        columns as well: ``_key``, ``_headers``, ``_timestamp``, ``_topic``, ``_partition``, ``_offset``.
+    broker : str, optional
+        ``"host:port"``, several with commas (default: that of the `Config`, else localhost:9092).
+    format : "json" | "raw" | "arrow" | "avro" | "protobuf"
+        What a value is: a JSON object; bytes as they are (one column, binary or string); a stream of Arrow IPC; or what a schema
+        registry describes.
+    start : "earliest", "latest", datetime or int
+        Where a source begins when there is no checkpoint; a time (int: ms) is that of the records.
+    until : "latest", optional
+        End at what is the end of the topic when the source is opened first (default: never end).
+    delivery : "exactly_once" | "at_least_once"
+        Of a sink: in the job's transaction, visible to ``read_committed`` at each checkpoint; or at once, and perhaps twice after a
+        failure.
+    partitions, replication : int
+        A topic that does not exist is created with so many (without `partitions` it is an error); one that exists must have them.
+    key : str or sequence of str, optional
+        Columns that make a sink's record key: one of text or bytes as it is, others as JSON. A table is keyed by its own key.
+    headers : sequence of str
+        Columns that a sink writes as headers, and not in the value.
+    topic_from : str, optional
+        Column that names the topic of each record (null: `topic`); not in the value. Those topics must exist.
+    registry : str or mapping, optional
+        URL of the schema registry, or its client's configuration; for Avro and Protobuf.
+    message : class, optional
+        Generated class of a Protobuf message.
+    subject_schema : str, optional
+        Avro schema that a sink writes with (JSON text).
+    options : mapping, optional
+        Options of librdkafka for this topic's clients.
+    errors : "fail", "skip" or dead_letter(sink)
+        What becomes of records that cannot be decoded.
+    rate : float, optional
+        Records a second, over all partitions.
+    idle_timeout : duration, optional
+        A partition without records for so long no longer holds back the watermark; None: it always does.
+    max_record_bytes : int
+        A longer value is a bad record.
+    name : str, optional
+        Default: the topic.
+
+    Raises
+    ------
+    TopologyError
+        An argument is not known, or options are set that are not the user's.
+
+    Examples
+    --------
+    >>> kafka("orders", {"id": "int64", "amount": "float64"}).name
+    'orders'
+    """
+    _check(topic, format, start, until, delivery, errors, rate)
+    made = dict(options or {})
+    for option in made:
+        if option in _RESERVED:
+            raise TopologyError(f"kafka({topic!r}): option {option!r} is not to be set", remedy=f"it is decided by {_RESERVED[option]}")
+    return Kafka(
+        name=name or topic,
+        schema=Schema.of({"value": bytes}) if schema is None and format == "raw" else Schema() if schema is None else Schema.of(schema),
+        topic=topic,
+        broker=broker,
+        format=format,
+        start=_start(topic, start),
+        until=until,
+        delivery=delivery,
+        partitions=partitions,
+        replication=replication,
+        key=(key,) if isinstance(key, str) else tuple(key or ()),
+        headers=tuple(headers),
+        topic_from=topic_from,
+        registry=wrapped({"url": registry} if isinstance(registry, str) else registry) if registry else None,
+        message=message,
+        subject_schema=subject_schema,
+        options=wrapped(made),
+        errors=errors,
+        rate=rate,
+        idle_timeout=None if idle_timeout is None else parse_duration(idle_timeout, "idle_timeout"),
+        max_record_bytes=max_record_bytes,
+    )
+
+
+def _check(topic: str, format: str, start: Any, until: Any, delivery: str, errors: Any, rate: float | None) -> None:
+    if not isinstance(topic, str) or not topic:
+        raise TopologyError("kafka() needs a topic")
+    if format not in _FORMATS:
+        raise TopologyError(f"kafka(format={format!r}) is unknown", remedy=f"known: {', '.join(_FORMATS)}")
+    if until not in (None, "latest"):
+        raise TopologyError(f"kafka(until={until!r}) is unknown", remedy='use "latest", or leave it out to read for ever')
+    if delivery not in ("exactly_once", "at_least_once"):
+        raise TopologyError(f"kafka(delivery={delivery!r}) is unknown", remedy='use "exactly_once" or "at_least_once"')
+    if isinstance(errors, str) and errors not in ("fail", "skip"):
+        raise TopologyError(f"kafka(errors={errors!r}) is unknown", remedy='use "fail", "skip" or dead_letter(sink)')
+    if rate is not None and not rate > 0:
+        raise TopologyError(f"kafka(rate={rate!r}): a rate is above 0; None is as fast as possible")
+
+
+def _start(topic: str, start: Any) -> str | int:
+    if isinstance(start, datetime.datetime):
+        if start.tzinfo is None:
+            raise TopologyError(f"kafka({topic!r}): start={start} has no time zone", remedy="use datetime(..., tzinfo=timezone.utc)")
+        return int(start.timestamp() * 1000)
+    if start in ("earliest", "latest") or (isinstance(start, int) and not isinstance(start, bool) and start >= 0):
+        return cast("str | int", start)
+    raise TopologyError(f"kafka(start={start!r}) is unknown", remedy='use "earliest", "latest", a datetime or ms since 1970')

@@ -1,0 +1,224 @@
+"""The job's transaction in a Kafka cluster: its commit point.
+
+librdkafka cannot take up a transaction again that a crash has left (KIP-939 is not in it), so a checkpoint cannot be made
+durable first and committed later, as Flink does it: a crash in between would lose what the transaction held. Here the
+transaction itself says which checkpoint has been committed, by an offset commit of the job's own group: offset = checkpoint,
+metadata = digest of its manifest. A start restores what it names.
+
+After any commit whose outcome is not known the producer is given up (KIP-890: a late answer must not meet the next transaction).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from confluent_kafka import Consumer, Producer
+
+from streamdsl._native.includes.faults import fault, planted
+from streamdsl.connectors.base import Marker, Transaction
+from streamdsl.connectors.kafka.clients import (
+    CALL_S,
+    CLIENT_LOG,
+    ErrorLog,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+    ensure_topic,
+    patiently,
+    translated,
+)
+from streamdsl.connectors.kafka.writer import Deliveries, Outbox, producer_options
+from streamdsl.errors import ConfigError, ConnectorError, InternalError
+
+if TYPE_CHECKING:
+    from streamdsl.connectors.kafka.description import Kafka
+
+__all__ = ["KafkaTransaction"]
+
+#: How long a commit may take.
+COMMIT_S: Final = 60.0
+#: The cluster aborts a transaction that has been open for so long; brokers allow 15 min unless told otherwise.
+LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS = 60_000, 900_000
+
+
+class KafkaTransaction(Transaction):
+    """One transactional producer for all sinks of the job in one cluster.
+
+    Parameters
+    ----------
+    job : str
+        The transactional id and the marker's group are made of it: one job of that name in a cluster.
+    sinks : sequence of Kafka
+    """
+
+    def __init__(self, job: str, sinks: Sequence[Kafka]) -> None:
+        self._sinks = sinks
+        self._id = f"streamdsl.{job}"
+        self._options = sinks[0].client_options()
+        self._doing = f"the transaction of {job!r} at {self._options['bootstrap.servers']}"
+        self._timeout_ms = _timeout(self._options, sinks[0].config)
+        self._deliveries = Deliveries()
+        self._producer: Producer | None = None
+        self._group: Any = None
+        self._last: Marker | None = None
+        # Of writers in several threads and the one that commits: none writes while it commits, for all stand behind the barrier.
+        self._lock = threading.Lock()
+        self._settled = 0
+        self._unknown = False
+
+    def open(self) -> Marker | None:
+        """Take over from whoever ran the job before, and read the marker."""
+        for sink in self._sinks:
+            ensure_topic(sink.client_options(), sink.topic, sink.partitions, sink.replication)
+        options = {name: value for name, value in self._options.items() if name != "transaction.timeout.ms"}
+        self._producer = Producer(
+            {
+                **producer_options(options),
+                "transactional.id": self._id,
+                "transaction.timeout.ms": self._timeout_ms,
+                "on_delivery": self._deliveries,
+                "error_cb": ErrorLog(self._doing),
+            }
+        )
+        producer = self._producer
+        patiently(f"beginning {self._doing}", lambda: producer.init_transactions(CALL_S))
+        # The group has no members: nobody joins it, it only carries the marker.
+        consumer = Consumer(
+            {**options, "group.id": self._id, "isolation.level": "read_committed", "logger": CLIENT_LOG, "error_cb": ErrorLog(self._doing)}
+        )
+        try:
+            self._group = consumer.consumer_group_metadata()
+            self._last = patiently(f"reading the marker of {self._doing}", lambda: self._read_marker(consumer))
+        finally:
+            consumer.close()
+        return self._last
+
+    def _read_marker(self, consumer: Consumer) -> Marker | None:
+        """Return the last marker. It stands at the first sink's topic, which may have been another's when it was written."""
+        # Not `list_consumer_group_offsets` of the AdminClient: in confluent-kafka 2.16 it crashes while the coordinator is loading.
+        asked = [TopicPartition(topic, 0) for topic in sorted({sink.topic for sink in self._sinks})]
+        markers = []
+        for at in consumer.committed(asked, timeout=CALL_S):
+            if at.error is not None:
+                raise KafkaException(at.error)
+            if at.offset >= 0:
+                # The binding leaves a NUL at the end of the metadata.
+                markers.append(Marker(at.offset, (at.metadata or "").rstrip("\0")))
+        return max(markers, key=lambda marker: marker.checkpoint_id, default=None)
+
+    def begin(self, marker: Marker) -> None:
+        """Begin; where the run begins elsewhere than the last one committed, that is committed first, by itself."""
+        self._settled = marker.checkpoint_id
+        self._step("beginning", lambda producer: producer.begin_transaction())
+        if marker != self._last:
+            self._write_marker(marker)
+            self._step("committing the marker of", lambda producer: producer.commit_transaction(COMMIT_S))
+            self._step("beginning", lambda producer: producer.begin_transaction())
+
+    def _write_marker(self, marker: Marker) -> None:
+        at = TopicPartition(min(sink.topic for sink in self._sinks), 0, marker.checkpoint_id, metadata=marker.digest)
+        until = time.monotonic() + COMMIT_S
+        while True:
+            try:
+                self._step("writing the marker of", lambda producer: producer.send_offsets_to_transaction([at], self._group, CALL_S))
+                return
+            except ConnectorError as error:
+                # Not a commit yet: the same call again is the same call.
+                cause = error.__cause__
+                if not isinstance(cause, KafkaException) or not cause.args[0].retriable() or time.monotonic() > until:
+                    raise
+
+    def commit(self, marker: Marker) -> None:
+        """Commit with the marker, and begin the next."""
+        with self._lock:
+            fault("FP14")
+            if not planted("marker-not-in-transaction"):
+                self._write_marker(marker)
+            fault("FP17")
+            self._unknown = True
+            self._step("committing", lambda producer: producer.commit_transaction(COMMIT_S))
+            self._unknown = False
+            fault("FP20")
+            self._deliveries.check(self._doing)
+            self._last = marker
+            self._step("beginning", lambda producer: producer.begin_transaction())
+            fault("FP22")
+            self._settled = marker.checkpoint_id
+
+    def release(self, checkpoint_id: int) -> None:
+        """The checkpoint has failed: its rows stay in the transaction."""
+        self._settled = max(self._settled, checkpoint_id)
+
+    def settled(self, checkpoint_id: int) -> bool:
+        """Whether the checkpoint has been committed or has failed: what stands behind its barrier may follow."""
+        return self._settled >= checkpoint_id or planted("outbox-not-held")
+
+    def take(self, outbox: Outbox) -> bool:
+        """Hand records to the client; return whether it took them all. From the writers' threads."""
+        producer = self._producer
+        if producer is None:
+            raise InternalError("a transaction that is not open was written to")
+        try:
+            everything = outbox.empty_into(producer)
+            producer.poll(0)
+        except KafkaException as error:
+            raise translated(error, f"writing in {self._doing}") from error
+        self._deliveries.check(f"writing in {self._doing}")
+        return everything
+
+    def _step(self, doing: str, call: Callable[[Producer], Any]) -> None:
+        assert self._producer is not None
+        try:
+            call(self._producer)
+        except KafkaException as error:
+            failed = translated(error, f"{doing} {self._doing}")
+            if self._unknown and error.args[0].code() not in _OUTCOME_KNOWN:
+                failed.context["recoverable"] = True
+                failed.remedy = "whether it was committed is found out when the job starts again, from its marker"
+            raise failed from error
+
+    def close(self) -> None:
+        """Abort what is open and let the producer go. After a commit with unknown outcome, the cluster or the next start ends it."""
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        if not self._unknown:
+            try:
+                producer.abort_transaction(CALL_S)
+            except KafkaException:
+                pass  # fenced, or the cluster is away: the next start aborts it
+        producer.purge()
+
+
+_OUTCOME_KNOWN: Final = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
+
+
+def _timeout(options: dict[str, Any], config: Any) -> int:
+    """Return ``transaction.timeout.ms``: long enough for a checkpoint to come in time, or the job would never commit one.
+
+    Raises
+    ------
+    ConfigError
+        What was asked for is too short, or the checkpoints are too far apart for any.
+    """
+    needed: int = config.checkpoint_interval_ms + config.checkpoint_timeout_ms
+    asked: Any = options.get("transaction.timeout.ms")
+    if asked is not None:
+        if int(asked) < config.checkpoint_interval_ms * 2:
+            raise ConfigError(
+                f"transaction.timeout.ms={asked} is too short for a checkpoint every {config.checkpoint_interval_ms} ms: "
+                "the cluster would abort every transaction before its checkpoint commits it",
+                remedy="take checkpoints more often, or allow transactions at least twice as long",
+            )
+        return int(asked)
+    if config.checkpoint_interval_ms * 2 > MOST_TIMEOUT_MS:
+        raise ConfigError(
+            f"a checkpoint every {config.checkpoint_interval_ms} ms is too rare for exactly once: brokers end a transaction after "
+            f"{MOST_TIMEOUT_MS} ms",
+            remedy='take checkpoints more often, use delivery="at_least_once", or raise transaction.max.timeout.ms of the brokers and '
+            'set options={"transaction.timeout.ms": ...}',
+        )
+    return min(MOST_TIMEOUT_MS, max(LEAST_TIMEOUT_MS, 2 * needed))

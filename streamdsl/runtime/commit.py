@@ -1,0 +1,125 @@
+"""The commit point of a job whose results become visible by a transaction (see `connectors.base.Transaction`)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from streamdsl.checkpoint.manifest import Manifest
+from streamdsl.checkpoint.recovery import Checkpoint
+from streamdsl.config import Config
+from streamdsl.connectors.base import Marker, Sink, Transaction
+from streamdsl.errors import StateError
+from streamdsl.physical.node import PhysicalPlan, PhysicalSink
+
+__all__ = ["CommitPoint", "transactional_sinks"]
+
+log = logging.getLogger("streamdsl")
+
+
+def transactional_sinks(plan: PhysicalPlan) -> list[Sink]:
+    """Return the sinks of a plan whose rows a transaction makes visible, each once."""
+    found: list[Sink] = []
+    for stage in plan.stages:
+        for operator in stage.operators:
+            if isinstance(operator, PhysicalSink) and operator.sink.transactional and operator.sink not in found:
+                found.append(operator.sink)
+    return found
+
+
+class CommitPoint:
+    """One transaction and what the job knows of it.
+
+    The checkpoint that the marker names is the only one that fits what has become visible: an older one would write rows again,
+    a newer one would leave rows out.
+
+    Parameters
+    ----------
+    plan : PhysicalPlan
+        With at least one transactional sink.
+    config : Config
+    again : bool
+        Whether the job is started again within its process: what was asked for its first start has been done then.
+
+    Attributes
+    ----------
+    pending : int | None
+        The checkpoint that is being committed.
+    """
+
+    def __init__(self, plan: PhysicalPlan, config: Config, *, again: bool = False) -> None:
+        sinks = transactional_sinks(plan)
+        self.fresh = config.state_dir is None and not again
+        self.accepted = None if again else config.accept_duplicates_from
+        self.transaction: Transaction = sinks[0].new_transaction(plan.name, sinks)
+        self.pending: int | None = None
+        self._job = plan.name
+        self._marker: Marker | None = None
+
+    def open(self) -> None:
+        """Fence whoever ran the job before and read what it has committed."""
+        self._marker = self.transaction.open()
+
+    def choose(self, published: Sequence[int]) -> int:
+        """Return the checkpoint to restore, 0 for none.
+
+        Raises
+        ------
+        StateError
+            The marker and the state directory do not fit each other.
+        """
+        marker = self._marker
+        if self.fresh:
+            return 0  # without a state directory: whatever an earlier run has written stays, and is written again
+        if self.accepted is not None:
+            log.warning("accept_duplicates_from=%d: what has been written behind this checkpoint is written again", self.accepted)
+            return self.accepted
+        if marker is None and published:
+            raise StateError(
+                f"the state directory has checkpoints of {self._job!r}, but the cluster knows no commit of it: its marker is gone "
+                "(offsets are kept for a week), or it is another cluster",
+                remedy=_way_out(f"{published[-1]} goes on from the last checkpoint"),
+            )
+        wanted = 0 if marker is None else marker.checkpoint_id
+        if wanted and wanted not in published:
+            raise StateError(
+                f"{self._job!r} has committed checkpoint {wanted} to the cluster, and the state directory does not have it "
+                f"(it has: {', '.join(map(str, published)) or 'none'})",
+                remedy="name the state directory that the job had, or " + _way_out("0 begins anew, and writes everything again"),
+            )
+        return wanted
+
+    def check(self, restored: Checkpoint | None) -> None:
+        """Refuse a checkpoint that has the number of the committed one, and is another."""
+        if restored is None or self._marker is None or self.accepted is not None:
+            return
+        if self._marker.checkpoint_id == restored.id and self._marker.digest != restored.digest:
+            raise StateError(
+                f"checkpoint {restored.id} of the state directory is not the one that {self._job!r} has committed to the cluster",
+                remedy="name the state directory that the job had, or " + _way_out(f"{restored.id} goes on from this one"),
+            )
+
+    def begin(self, restored: Checkpoint | None) -> None:
+        """Begin the first transaction."""
+        self.transaction.begin(Marker(0, "") if restored is None else Marker(restored.id, restored.digest))
+
+    def start(
+        self, manifest: Manifest, defer: Callable[[Callable[[], None]], None], done: Callable[[int, BaseException | None], None]
+    ) -> None:
+        """Commit a published checkpoint, in whatever thread `defer` chooses; `done` is told from there."""
+        self.pending = manifest.checkpoint_id
+        marker = Marker(manifest.checkpoint_id, manifest.digest)
+
+        def work() -> None:
+            try:
+                self.transaction.commit(marker)
+            except Exception as error:  # noqa: BLE001 - the edge of the thread: the job ends with it
+                done(marker.checkpoint_id, error)
+            else:
+                done(marker.checkpoint_id, None)
+
+        defer(work)
+
+
+def _way_out(what: str) -> str:
+    return f"accept that rows are written twice: Config(accept_duplicates_from=...), where {what}"
