@@ -25,7 +25,7 @@ from streamdsl.runtime.environment import DirectoryEnvironment
 from streamdsl.runtime.job import Job
 from streamdsl.runtime.run import Run
 
-__all__ = ["Run", "collect", "run", "start"]
+__all__ = ["Run", "Signals", "collect", "run", "start"]
 
 _WAIT_S = 0.2
 
@@ -77,24 +77,26 @@ def _check_fresh(state_dir: Path) -> None:
 
 def run(topology: Any, config: Config | None = None, bind: Mapping[str, Any] | None = None) -> Run:
     """Run a topology until its input ends; Ctrl-C and SIGTERM stop it with a last checkpoint, a second Ctrl-C at once."""
-    with _Signals() as signals:
+    with Signals() as signals:
         started = signals.run = start(topology, config, bind)
         signals.follow(_WAIT_S)
     return started
 
 
-class _Signals:
+class Signals:
     """Ctrl-C and SIGTERM stop the run while this is entered (in the main thread; elsewhere they are not ours).
 
-    The first one asks for a last checkpoint; the second, of either kind, and any before there is a run, leave at once.
+    The first one asks for a last checkpoint, or with `drain` for the end of the input; the second, of either kind, and any
+    before there is a run, leave at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, drain: bool = False) -> None:
         self.run: Run | None = None
+        self.drain = drain
         self.asked = False
         self.before: dict[int, Any] = {}
 
-    def __enter__(self) -> _Signals:
+    def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.before[number] = signal.signal(number, self._stop)
@@ -104,7 +106,10 @@ class _Signals:
         if self.run is None or self.asked:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         self.asked = True
-        self.run.stop()
+        if self.drain:
+            self.run.drain()
+        else:
+            self.run.stop()
 
     def follow(self, interval: float, done: Callable[[], bool] = lambda: False) -> None:
         """Wait until the run has ended; stop it once it is `done`."""
@@ -126,7 +131,7 @@ def collect(stream: Any, config: Config | None = None, bind: Mapping[str, Any] |
     """Run the part of a topology that makes `stream` and return its rows; with `limit`, stop once so many have come."""
     sink = memory("_collect")
     topology = stream.topology.collecting(stream, sink)
-    with _Signals() as signals:
+    with Signals() as signals:
         signals.run = start(topology, config or Config(state_backend="memory"), bind)
         signals.follow(_WAIT_S if limit is None else 0.01, lambda: limit is not None and sink.table().num_rows >= limit)
         if signals.asked:

@@ -233,11 +233,14 @@ class Sink(ABC):
         Whether one task writes all rows (a single file) instead of one writer a task.
     transactional : bool
         Whether its rows become visible by a `Transaction`. Others can be cut back to a checkpoint, or take rows twice.
+    delivery : "exactly_once" | "at_least_once" | None
+        What is found there after a crash, as people are told; None: not said.
     """
 
     name: str
     gathers: bool = True
     transactional: bool = False
+    delivery: Any = None
 
     def configured(self, config: Any, job: str) -> Self:
         """Return the sink as `job` uses it under a `Config`; called once before a run."""

@@ -21,12 +21,13 @@ class CheckpointFigures:
     failed: int = 0
     last_id: int | None = None
     last_duration_ms: int | None = None
+    last_bytes: int | None = None
     longest_ms: int = 0
 
-    def complete(self, checkpoint_id: int, duration_ms: int) -> None:
-        """Note a completed checkpoint."""
+    def complete(self, checkpoint_id: int, duration_ms: int, size: int | None = None) -> None:
+        """Note a completed checkpoint; `size` in bytes, of all its files."""
         self.completed += 1
-        self.last_id, self.last_duration_ms = checkpoint_id, duration_ms
+        self.last_id, self.last_duration_ms, self.last_bytes = checkpoint_id, duration_ms, size
         self.longest_ms = max(self.longest_ms, duration_ms)
 
     def fail(self) -> None:
@@ -40,6 +41,7 @@ class CheckpointFigures:
             "failed": self.failed,
             "last_id": self.last_id,
             "last_duration_ms": self.last_duration_ms,
+            "last_bytes": self.last_bytes,
             "longest_ms": self.longest_ms,
         }
 
@@ -59,7 +61,7 @@ def percentiles(buckets: dict[int, int], wanted: tuple[float, ...] = (0.50, 0.95
 
 
 def of_job(job: Job) -> dict[str, Any]:
-    """Return {"tasks", "operators", "checkpoints", "latency_ms", "sinks", "state"}.
+    """Return {"job", "tasks", "operators", "checkpoints", "latency_ms", "sinks", "state", "phase"}.
 
     A task's figures are its own; "operators" adds them up over the tasks of a stage.
     """
@@ -75,9 +77,14 @@ def of_job(job: Job) -> dict[str, Any]:
             for figure, value in figures.items():
                 total[figure] = total.get(figure, 0) + value if isinstance(value, int | float) else value
     return {
+        "job": job.plan.name,
         "tasks": tasks,
         "operators": operators,
-        "checkpoints": job.checkpoints.as_dict(),
+        "checkpoints": {
+            **job.checkpoints.as_dict(),
+            "interval_ms": job.config.checkpoint_interval_ms,
+            "timeout_ms": job.config.checkpoint_timeout_ms,
+        },
         "latency_ms": percentiles(latency),
         "sinks": {name: figures["written"] for name, figures in operators.items() if "written" in figures},
         "state": _state(natives),

@@ -25,6 +25,7 @@ class Console(Sink):
     format: str = "json"
 
     gathers = True
+    delivery = "at_least_once"
 
     def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
         """Print to standard output, as it is now."""

@@ -52,6 +52,7 @@ class Files(Source, Sink):
 
     bounded = True
     gathers = True
+    delivery = "exactly_once"
 
     def with_schema(self, schema: Any) -> Files:
         """Return the same files with the columns of `schema`."""

@@ -1,0 +1,7 @@
+"""``python -m streamdsl.cli``: the same as ``streamdsl``."""
+
+import sys
+
+from streamdsl.cli import main
+
+sys.exit(main())

@@ -1,0 +1,59 @@
+"""What a worker says of itself before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from streamdsl.cli.kafka import KafkaEnd
+from streamdsl.cli.settings import Settings
+from streamdsl.dsl.topology import Topology
+from streamdsl.secret import redacted
+
+__all__ = ["banner"]
+
+
+def banner(topology: Topology, settings: Settings, version: str, metrics: str | None) -> str:
+    """Return the lines: what runs, from where to where, where its state is, and what it guarantees.
+
+    Parameters
+    ----------
+    topology : Topology
+    settings : Settings
+        With the state directory that is used.
+    version : str
+    metrics : str | None
+        Address of the metrics, if they are served.
+    """
+    config = settings.config
+    lines = [
+        ("topology", topology.name),
+        *[("reads", f"{name}: {_end(source, settings)}") for name, source in topology.sources().items()],
+        *[("writes", f"{name}: {_end(sink, settings)}, {guarantee(sink)}") for name, sink in topology.sinks().items()],
+        ("state", f"{config.state_dir} ({config.state_backend}, {config.state_memory} in memory)"),
+        ("checkpoints", f"every {config.checkpoint_interval}"),
+        ("parallelism", str(config.parallelism)),
+        *([("kafka", _options(config.kafka))] if config.kafka else []),
+        *([("metrics", f"{metrics}/metrics, {metrics}/health")] if metrics else []),
+        ("stop", f"Ctrl-C or SIGTERM: {'windows close' if settings.drain else 'a last checkpoint'}; twice: at once"),
+    ]
+    shown = [
+        f"  {label if label != before else '':12}{text}" for (label, text), (before, _) in zip(lines, [("", ""), *lines], strict=False)
+    ]
+    return "\n".join([f"streamdsl {version}", *shown])
+
+
+def _end(end: Any, settings: Settings) -> str:
+    if isinstance(end, KafkaEnd):
+        return f"Kafka topic {end.topic} at {end.broker or settings.config.broker or 'no broker yet: say --broker'}"
+    return f"{type(end).__name__} {end.name}"
+
+
+def guarantee(sink: Any) -> str:
+    """Return what a sink promises after a crash."""
+    promised = getattr(sink, "delivery", None)
+    return "as it promises itself" if promised is None else str(promised).replace("_", " ")
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(redacted(options).items()))

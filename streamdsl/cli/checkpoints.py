@@ -1,0 +1,156 @@
+"""``streamdsl checkpoints``: what a state directory holds. Reads only; a worker may be running."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from streamdsl.checkpoint.manifest import Manifest
+from streamdsl.checkpoint.recovery import Checkpoint, find_checkpoint, published
+from streamdsl.checkpoint.storage import DirectoryStorage
+from streamdsl.cli.options import default_state_dir
+from streamdsl.cli.target import load
+from streamdsl.errors import ConfigError, StateError
+
+__all__ = ["command"]
+
+_directory = click.option(
+    "--state-dir", metavar="DIR", envvar="STREAMDSL_STATE_DIR", help="The state directory [default: that of the job that -A names]."
+)
+
+
+@click.group("checkpoints")
+def command() -> None:
+    """List, show and verify the checkpoints of a job."""
+
+
+@command.command("list")
+@_directory
+@click.pass_obj
+def list_(target: str | None, state_dir: str | None) -> int:
+    """List the checkpoints, oldest first."""
+    root, job = _place(target, state_dir)
+    storage = _storage(root)
+    ids = published(storage)
+    click.echo(f"{job}: {len(ids)} checkpoint{'' if len(ids) == 1 else 's'} in {root}")
+    damaged = 0
+    for checkpoint_id in ids:
+        try:
+            manifest = _manifest(storage, checkpoint_id)
+        except StateError as error:
+            damaged += 1
+            click.echo(f"{checkpoint_id:>10}  damaged: {error.message}")
+            continue
+        if manifest is not None:
+            taken = datetime.datetime.fromtimestamp(Path(storage.where(checkpoint_id, "manifest.json")).stat().st_mtime).astimezone()
+            notes = "  input finished" if manifest.finished else ""
+            click.echo(f"{checkpoint_id:>10}  {taken:%Y-%m-%d %H:%M:%S}  {_size(manifest):>14,} bytes{notes}")
+    return 1 if damaged else 0
+
+
+@command.command("show")
+@_directory
+@click.argument("checkpoint_id", type=int, required=False)
+@click.pass_obj
+def show(target: str | None, state_dir: str | None, checkpoint_id: int | None) -> None:
+    """Show what a checkpoint says (the newest one by default): positions, operators, files."""
+    root, _ = _place(target, state_dir)
+    storage = _storage(root)
+    ids = published(storage)
+    chosen = checkpoint_id if checkpoint_id is not None else (ids[-1] if ids else None)
+    manifest = None if chosen is None else _manifest(storage, chosen)
+    if manifest is None:
+        asked = "no complete checkpoint" if checkpoint_id is None else f"no checkpoint {checkpoint_id}"
+        raise StateError(f"{root} holds {asked}", remedy=f"complete ones: {', '.join(map(str, ids)) or 'none'}")
+    click.echo("\n".join(_described(manifest)))
+
+
+@command.command("verify")
+@_directory
+@click.argument("checkpoint_ids", type=int, nargs=-1)
+@click.pass_obj
+def verify(target: str | None, state_dir: str | None, checkpoint_ids: tuple[int, ...]) -> int:
+    """Read every file of the checkpoints (all by default) and compare sizes and checksums."""
+    root, job = _place(target, state_dir)
+    storage = _storage(root)
+    chosen = checkpoint_ids or tuple(published(storage))
+    if not chosen:
+        raise StateError(f"{root} holds no complete checkpoint", remedy="there is nothing to verify")
+    damaged = 0
+    for checkpoint_id in chosen:
+        try:
+            # Named exactly: no other one takes its place.
+            found: Checkpoint | None = find_checkpoint(storage, job, checkpoint_id=checkpoint_id)
+            assert found is not None
+            files = sum(len(store.files) for store in found.manifest.stores)
+            click.echo(f"{checkpoint_id:>10}  whole: {files} files, {_size(found.manifest):,} bytes")
+        except StateError as error:
+            if not checkpoint_ids and checkpoint_id not in published(storage):
+                continue  # the worker has removed it meanwhile: it was too old
+            damaged += 1
+            click.echo(f"{checkpoint_id:>10}  {error.message}")
+    return 1 if damaged else 0
+
+
+def _place(target: str | None, state_dir: str | None) -> tuple[Path, str]:
+    """Return the state directory and whose it is."""
+    if state_dir is None and target is None:
+        raise ConfigError("which state directory?", remedy="say --state-dir DIR, or name the topology: streamdsl -A … checkpoints list")
+    root = Path(state_dir) if state_dir is not None else default_state_dir(load(target).name)
+    try:
+        known = json.loads((root / "job.json").read_text())
+        return root, str(known["job"])
+    except FileNotFoundError:
+        raise StateError(
+            f"{root} is not a state directory: it has no job.json", remedy="name the one that the worker's banner names"
+        ) from None
+    except OSError as error:
+        raise StateError(f"{root} cannot be read: {error.strerror or error}", remedy="be the user that the worker runs as") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise StateError(f"{root / 'job.json'} is damaged: {error}", remedy="put the file back from a copy") from error
+
+
+def _storage(root: Path) -> DirectoryStorage:
+    if not (root / "checkpoints").is_dir():
+        raise StateError(f"{root} has no directory of checkpoints", remedy="no run has come so far there")
+    return DirectoryStorage(root / "checkpoints")
+
+
+def _manifest(storage: DirectoryStorage, checkpoint_id: int) -> Manifest | None:
+    try:
+        data = storage.read_manifest(checkpoint_id)
+    except OSError as error:
+        raise StateError(f"{storage.where(checkpoint_id)} cannot be read: {error.strerror or error}") from error
+    return None if data is None else Manifest.decode(data, storage.where(checkpoint_id, "manifest.json"))
+
+
+def _size(manifest: Manifest) -> int:
+    return sum(file.size for store in manifest.stores for file in store.files)
+
+
+def _described(manifest: Manifest) -> list[str]:
+    lines = [
+        f"checkpoint {manifest.checkpoint_id} of {manifest.job}{', input finished' if manifest.finished else ''}",
+        f"digest {manifest.digest}",
+        f"{manifest.shards} shards",
+    ]
+    for source, splits in sorted(manifest.sources.items()):
+        lines.append(f"source {source}")
+        lines += [f"  {split}: {_json(position)}" for split, position in sorted(splits.items())]
+    for operator, tasks in sorted(manifest.operators.items()):
+        lines.append(f"operator {operator}")
+        lines += [f"  task {task}: {_json(snapshot)}" for task, snapshot in sorted(tasks.items())]
+    for store in manifest.stores:
+        tables = ", ".join(str(table["name"]) for table in store.description["tables"]) or "no tables"
+        lines.append(f"state {store.name} ({store.backend}, {len(store.shards)} shards): {tables}")
+        lines += [f"  {file.name}: {file.size:,} bytes{', journal' if file.grows else ''}" for file in store.files]
+    return lines
+
+
+def _json(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return text if len(text) <= 200 else text[:199] + "…"

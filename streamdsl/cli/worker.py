@@ -1,0 +1,104 @@
+"""``streamdsl -A … worker``: runs a topology until its input ends or somebody stops it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import sys
+from typing import Any
+
+import click
+
+from streamdsl.cli.banner import banner
+from streamdsl.cli.options import connection_options, default_state_dir, running_options, settings_of
+from streamdsl.cli.settings import Settings
+from streamdsl.cli.target import load
+from streamdsl.cli.version import installed_version
+from streamdsl.dsl.topology import Topology
+from streamdsl.errors import ConfigError, StreamError
+
+__all__ = ["command", "run_worker"]
+
+_log = logging.getLogger("streamdsl")
+
+#: How soon a signal is answered with a line.
+_LOOK_S = 0.2
+
+
+@click.command("worker")
+@running_options
+@connection_options
+@click.pass_obj
+def command(target: str | None, /, **flags: Any) -> int:
+    """Run a topology: Ctrl-C and SIGTERM take a last checkpoint and leave, a second one leaves at once.
+
+    Started again, it goes on where it was. One worker runs a job; another one is refused.
+    """
+    settings = settings_of(flags)
+    start_logging(settings.loglevel)
+    topology = load(target)
+    try:
+        return run_worker(topology, settings)
+    except StreamError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the edge of the process: people are told, not shown a stack
+        _log.debug("where it came from", exc_info=error)
+        click.echo(f"error: {type(error).__name__}: {error}\n  --loglevel DEBUG shows where it came from", err=True)
+        return 1
+
+
+def start_logging(level: str) -> None:
+    """Log to standard error, which leaves standard output to the topology."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True)
+    # Other libraries' DEBUG is for their authors: what it shows nobody here has looked at.
+    logging.getLogger().setLevel(max(logging.INFO, logging.getLevelName(level)))
+    _log.setLevel(level)
+
+
+def run_worker(topology: Topology, settings: Settings) -> int:
+    """Run the topology; return the exit code."""
+    from streamdsl import launch
+    from streamdsl.runtime import metrics_server
+
+    config = settings.config
+    if config.state_dir is None:
+        config = dataclasses.replace(config, state_dir=default_state_dir(topology.name))
+    settings = dataclasses.replace(settings, config=config)
+    with launch.Signals(drain=settings.drain) as signals, contextlib.ExitStack() as closing:
+        run = signals.run = launch.start(topology, config)
+        address = None
+        if settings.metrics_port is not None:
+            try:
+                server = metrics_server(run, host=settings.metrics_host, port=settings.metrics_port)
+            except ConfigError:
+                run.abandon()
+                raise
+            closing.callback(server.close)
+            address = server.address
+        click.echo(banner(topology, settings, installed_version(), address), err=True)
+        if run.already_finished:
+            click.echo(f"the run in {config.state_dir} had finished: nothing to do", err=True)
+            return 0
+        try:
+            signals.follow(_LOOK_S, _Teller(signals, settings.drain))
+        except SystemExit as left:
+            click.echo("left at once; what was committed stays", err=True)
+            return int(left.code or 0)
+    last = run.metrics()["checkpoints"]["last_id"]
+    click.echo(f"{'finished' if run.finished else 'stopped'} with checkpoint {last}; state in {config.state_dir}", err=True)
+    return 0
+
+
+class _Teller:
+    """Answers the first signal; in the loop that waits, because a signal's handler may not print."""
+
+    def __init__(self, signals: Any, drain: bool) -> None:
+        self.signals, self.drain, self.told = signals, drain, False
+
+    def __call__(self) -> bool:
+        if self.signals.asked and not self.told:
+            self.told = True
+            doing = "windows close and everything is committed" if self.drain else "a last checkpoint is taken"
+            click.echo(f"stopping: {doing}; once more leaves at once", err=True)
+        return False
