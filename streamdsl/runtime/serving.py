@@ -123,6 +123,7 @@ def _is_loopback(address: str) -> bool:
 
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 64
 
     def __init__(self, host: str, port: int, metrics: MetricsServer) -> None:
         self.metrics = metrics
