@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from streamdsl.cli.kafka import KafkaEnd
 from streamdsl.cli.settings import Settings
+from streamdsl.connectors.kafka import Kafka
 from streamdsl.dsl.topology import Topology
 from streamdsl.secret import redacted
 
@@ -44,8 +44,8 @@ def banner(topology: Topology, settings: Settings, version: str, metrics: str | 
 
 
 def _end(end: Any, settings: Settings) -> str:
-    if isinstance(end, KafkaEnd):
-        return f"Kafka topic {end.topic} at {end.broker or settings.config.broker or 'no broker yet: say --broker'}"
+    if isinstance(end, Kafka):
+        return f"Kafka topic {end.topic} at {end.client_options(settings.config)['bootstrap.servers']}"
     return f"{type(end).__name__} {end.name}"
 
 

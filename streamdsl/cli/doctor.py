@@ -127,7 +127,7 @@ def _broker(topology: Topology | None, settings: Settings) -> Iterator[Finding]:
         told = kafka.metadata(kafka.admin({"bootstrap.servers": config.broker, **_revealed(settings)}), config.broker, _TIMEOUT_S)
         yield True, _answer(config.broker, told)
     for broker, needed in kafka.brokers(topics).items():
-        told = kafka.metadata(kafka.admin(needed[0].end.client_options(config)), broker, _TIMEOUT_S)
+        told = kafka.metadata(kafka.admin(needed[0].options), broker, _TIMEOUT_S)
         yield True, _answer(broker, told)
         for topic in needed:
             known = told.topics.get(topic.name)

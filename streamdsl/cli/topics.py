@@ -28,14 +28,14 @@ def command(target: str | None, /, create: bool, partitions: int | None, **flags
         return 0
     wrong = 0
     for broker, topics in kafka.brokers(found).items():
-        client = kafka.admin(topics[0].end.client_options(settings.config))
+        client = kafka.admin(topics[0].options)
         there = kafka.metadata(client, broker).topics
         for topic in topics:
             known = there.get(topic.name)
             if known is not None:
                 wrong += not _show(topic, len(known.partitions))
             elif create:
-                _create(client, topic, partitions)
+                _create(topic, partitions)
             else:
                 wrong += 1
                 click.echo(f"{topic.name}  missing, {topic.used_as}; --create makes it")
@@ -49,12 +49,12 @@ def _show(topic: kafka.Topic, partitions: int) -> bool:
     return right
 
 
-def _create(client: Any, topic: kafka.Topic, partitions: int | None) -> None:
+def _create(topic: kafka.Topic, partitions: int | None) -> None:
     number = topic.partitions or partitions
     if number is None:
         raise ConfigError(
             f"how many partitions shall {topic.name!r} have?",
             remedy="say kafka(..., partitions=N), or --partitions N: it cannot be changed later",
         )
-    made = kafka.create(client, topic, number)
-    click.echo(f"{topic.name}  {f'created with {number} partitions' if made else 'somebody else has just created it'}, {topic.used_as}")
+    kafka.create(topic, number)
+    click.echo(f"{topic.name}  created with {number} partitions, {topic.used_as}")

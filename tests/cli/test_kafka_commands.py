@@ -4,56 +4,20 @@ from __future__ import annotations
 
 import re
 import socket
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from streamdsl import Config, Secret, Topology
-from streamdsl.cli import kafka, target
+from streamdsl import Topology, files, kafka
+from streamdsl.cli import kafka as asking
+from streamdsl.cli import target
 from streamdsl.cli.app import run
-from streamdsl.connectors.base import Sink, Source
-from streamdsl.schema import Schema
-
-
-@dataclass(frozen=True)
-class End(Source, Sink):
-    """What a Kafka source or sink looks like from outside."""
-
-    topic: str
-    broker: str | None = None
-    partitions: int | None = None
-    replication: int = 1
-    options: dict[str, Any] = field(default_factory=dict)
-    delivery = "at_least_once"
-    bounded = False
-
-    @property
-    def name(self) -> str:
-        return self.topic
-
-    @property
-    def schema(self) -> Schema:
-        return Schema.of({"k": str})
-
-    def client_options(self, config: Config) -> dict[str, Any]:
-        options = {"bootstrap.servers": self.broker or config.broker, **config.kafka}
-        return {name: value.reveal() if isinstance(value, Secret) else value for name, value in options.items()}
-
-    def splits(self):
-        raise NotImplementedError
-
-    def open_split(self, split, position, columns):
-        raise NotImplementedError
-
-    def open_writer(self, schema, keys, task, tasks, state):
-        raise NotImplementedError
 
 
 def topology(*, partitions: int | None = 3) -> Topology:
     made = Topology("job")
-    made.stream(End("in", partitions=partitions)).to(End("out", partitions=partitions))
+    made.stream(kafka("in", {"k": str}, partitions=partitions)).to(kafka("out", partitions=partitions))
     return made
 
 
@@ -71,9 +35,9 @@ class Broker:
     def metadata(self, client, broker, timeout_s=0.0):
         return SimpleNamespace(brokers={1: None}, topics={name: SimpleNamespace(partitions=range(n)) for name, n in self.topics.items()})
 
-    def create(self, client, topic, partitions):
+    def create(self, topic, partitions):
+        self.options.append(topic.options)
         self.topics[topic.name] = partitions
-        return True
 
 
 @pytest.fixture
@@ -82,7 +46,7 @@ def asked(monkeypatch, capsys):
 
     def ask(broker: Broker, *arguments: str, of: Topology) -> tuple[int, str]:
         for name in ("admin", "metadata", "create"):
-            monkeypatch.setattr(kafka, name, getattr(broker, name))
+            monkeypatch.setattr(asking, name, getattr(broker, name))
         for module in ("topics", "doctor"):
             monkeypatch.setattr(f"streamdsl.cli.{module}.load", lambda target: of)
         code = run(["-A", "job", *arguments])
@@ -116,11 +80,6 @@ def test_partitions_must_be_said_by_somebody(asked):
     assert broker.topics == {"in": 5, "out": 5}
 
 
-def test_without_a_broker_the_remedy_names_the_flag(asked):
-    code, said = asked(Broker(), "topics", of=topology())
-    assert code == 2 and "no broker for the topic 'in'" in said and "--broker" in said
-
-
 def test_the_client_gets_secrets_and_the_screen_does_not(asked, monkeypatch):
     monkeypatch.setenv("STREAMDSL_KAFKA__SASL_PASSWORD", "canary")
     broker = Broker(out=3)
@@ -151,13 +110,13 @@ def test_a_broker_that_does_not_answer_is_named(capsys, monkeypatch):
 def test_options_that_librdkafka_refuses_are_not_repeated():
     pytest.importorskip("confluent_kafka")
     with pytest.raises(Exception, match="the Kafka client refuses its options") as caught:
-        kafka.admin({"bootstrap.servers": "a:1", "security.protocol": "sasl_ssl", "sasl.mechanisms": "NONSENSE", "sasl.password": "canary"})
+        asking.admin(
+            {"bootstrap.servers": "a:1", "security.protocol": "sasl_ssl", "sasl.mechanisms": "NONSENSE", "sasl.password": "canary"}
+        )
     assert "canary" not in str(caught.value)
 
 
 def test_a_topology_without_kafka_needs_no_client(capsys, monkeypatch):
-    from streamdsl import files
-
     plain = Topology("plain")
     plain.stream(files("in.csv", schema={"k": str})).to(files("out.jsonl"))
     monkeypatch.setattr("streamdsl.cli.topics.load", lambda _: plain)

@@ -29,7 +29,7 @@ ALLOWED = {
     "launch": VALUES | {"dsl", "compiler", "runtime", "checkpoint", "connectors", "connectors.base", "physical"},
     "testing": VALUES
     | {"dsl", "logical", "compiler", "runtime", "checkpoint", "connectors.base", "connectors", "physical", "launch", "_native"},
-    "cli": VALUES | {"dsl", "logical", "compiler", "launch", "runtime", "checkpoint"},
+    "cli": VALUES | {"dsl", "logical", "compiler", "launch", "runtime", "checkpoint", "connectors"},
     "_native": {"errors"},
 }
 
