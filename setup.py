@@ -11,7 +11,7 @@ import subprocess
 import sys
 import sysconfig
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = pathlib.Path(__file__).parent
@@ -108,4 +108,12 @@ def cythonized() -> list[Extension]:
     )
 
 
-setup(ext_modules=cythonized(), cmdclass={"build_ext": BuildNative})
+#: `streamdsl demo` runs the examples from an installed package: they travel in it under a name of their own.
+EXAMPLES = "streamdsl._examples"
+
+setup(
+    packages=[*find_packages(include=["streamdsl*"]), EXAMPLES, *(f"{EXAMPLES}.{name}" for name in find_packages("examples"))],
+    package_dir={EXAMPLES: "examples"},
+    ext_modules=cythonized(),
+    cmdclass={"build_ext": BuildNative},
+)

@@ -82,7 +82,7 @@ def sample(directory: Path | None = None) -> Sample:
     Parameters
     ----------
     directory : Path, optional
-        Default: the folder `data` beside this file if it can be written, else the user's cache.
+        Default: the folder `data` beside this file in a checkout, else the user's cache.
     """
     directory = directory or default_directory()
     found = _named(directory)
@@ -92,9 +92,9 @@ def sample(directory: Path | None = None) -> Sample:
 
 
 def default_directory() -> Path:
-    """Return where the sample is kept."""
+    """Return where the sample is kept: what is installed is not added to."""
     beside = Path(__file__).resolve().parent / "data"
-    if os.access(beside if beside.exists() else beside.parent, os.W_OK):
+    if __package__ == "examples.fraud" and os.access(beside if beside.exists() else beside.parent, os.W_OK):
         return beside
     cache = os.environ.get("XDG_CACHE_HOME")
     return Path(cache or Path.home() / ".cache") / "streamdsl" / "fraud"

@@ -1,4 +1,7 @@
-"""Fraud detection on bank transactions, embedded: ``python examples/fraud/topology.py --help``."""
+"""Fraud detection on bank transactions: ``python examples/fraud/topology.py --help``.
+
+The topology reads and writes Kafka. The script runs it on files, with nothing else around it, or with --broker on Kafka.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, NoReturn
+from typing import Any, Final, Literal, NoReturn
 
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     __package__ = "examples.fraud"
 
-from streamdsl import Config, StreamError, Topology, col, console, files, rolling
+from streamdsl import Config, StreamError, Topology, col, files, kafka, rolling
 
 from . import data
+from .alerts_topic import AlertsTopic
 from .cities import CITIES
 from .records import Transaction
 from .rules import AmountAnomaly, ImpossibleTravel, Velocity, amount_anomaly, impossible_travel, velocity
@@ -24,13 +28,16 @@ from .screen import Screen, ScreenSink
 
 Rules = Literal["declared", "processors"]
 
+TRANSACTIONS: Final = "bank-transactions"
+ALERTS: Final = "fraud-alerts"
+PARTITIONS: Final = 3
 
-def build(rules: Rules = "declared") -> Topology:
-    """Return the topology; what is read and written is bound to the names "transactions" and "alerts"."""
+
+def build(rules: Rules = "declared", rate: float | None = None) -> Topology:
+    """Return the topology; files take the place of the topics by the names "transactions" and "alerts"."""
     topology = Topology("fraud-detection")
-    sample = data.default_directory() / f"transactions-*.v{data.VERSION}.csv"
     transactions = topology.stream(
-        files(sample, schema=Transaction), timestamp="event_time", disorder="5s", name="transactions"
+        kafka(TRANSACTIONS, Transaction, partitions=PARTITIONS, rate=rate), timestamp="event_time", disorder="5s", name="transactions"
     ).with_columns(topic=col("_topic"), partition=col("_partition"), offset=col("_offset"))
     accounts = transactions.counter("unknown_city", where=~col("city").is_in(CITIES)).key_by("account_number")
     if rules == "declared":
@@ -41,28 +48,31 @@ def build(rules: Rules = "declared") -> Topology:
         too_many = accounts.process(Velocity(limit=3), name="velocity")
         too_much = accounts.process(AmountAnomaly(sigmas=3, warmup=5), name="amount-anomaly")
         too_far = accounts.process(ImpossibleTravel(max_kmh=900), name="impossible-travel")
-    too_many.merge(too_much, too_far).to(console(), name="alerts")
+    too_many.merge(too_much, too_far).to(kafka(ALERTS, partitions=PARTITIONS, key="account_number"), name="alerts")
     return topology
 
 
 topology = build()
 
 
-def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+def arguments(argv: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
     """Return what the command line says."""
-    parser = argparse.ArgumentParser(description="Fraud detection on bank transactions.")
+    parser = argparse.ArgumentParser(prog=prog, description="Fraud detection on bank transactions.")
     add = parser.add_argument
     add("--input", nargs="+", metavar="FILE", help="CSV, JSON lines, Parquet or Arrow (default: sample data)")
     add("--output", metavar="FILE", help="alerts as JSON lines")
     add("--rate", type=_rate, default=None, metavar="N|max", help="records read per second, in all (default: max)")
-    add("--broker", metavar="HOST:PORT", help="read from and write to Kafka")
+    add("--broker", metavar="HOST:PORT", help=f"read the Kafka topic {TRANSACTIONS} and write {ALERTS}")
     add("--parallelism", type=int, default=1, metavar="N")
     add("--checkpoint-interval", default="5s", metavar="D", help="for instance 500ms (default: 5s)")
     add("--state-dir", metavar="DIR", help="go on where a run with this directory was (default: a fresh run)")
     add("--state-memory", default="256MiB", metavar="BYTES")
     add("--rules", choices=("declared", "processors"), default="declared", help="the rules as verbs or in Python")
     add("--quiet", action="store_true", help="the totals only")
-    return parser.parse_args(argv)
+    asked = parser.parse_args(argv)
+    if asked.broker and (asked.input or asked.output):
+        parser.error("--broker reads and writes topics: leave --input and --output out")
+    return asked
 
 
 def _rate(text: str) -> float | None:
@@ -74,12 +84,9 @@ def _rate(text: str) -> float | None:
     return rate
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the example; return the exit code."""
-    asked = arguments(argv)
-    if asked.broker:
-        print("--broker: there is no Kafka connector yet; use --input and --output", file=sys.stderr)
-        return 2
+    asked = arguments(argv, prog)
     # A stop takes a checkpoint and leaves, however it was asked for.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -98,18 +105,26 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _run(asked: argparse.Namespace) -> int:
-    sample = None if asked.input else data.sample()
-    source = files(sample.transactions if sample else asked.input, schema=Transaction, rate=asked.rate)
-    output = files(asked.output, format="json") if asked.output else None
-    sink = ScreenSink(output, remember=sample is not None)
-    config = Config(
+    return _run_on_kafka(asked) if asked.broker else _run_on_files(asked)
+
+
+def _config(asked: argparse.Namespace) -> Config:
+    return Config(
         parallelism=asked.parallelism,
         checkpoint_interval=asked.checkpoint_interval,
         state_dir=asked.state_dir,
         state_memory=_bytes(asked.state_memory),
+        broker=asked.broker,
     )
+
+
+def _run_on_files(asked: argparse.Namespace) -> int:
+    sample = None if asked.input else data.sample()
+    source = files(sample.transactions if sample else asked.input, schema=Transaction, rate=asked.rate)
+    output = files(asked.output, format="json") if asked.output else None
+    sink = ScreenSink(output, remember=sample is not None)
     chosen = topology if asked.rules == "declared" else build(asked.rules)
-    run = chosen.start(config, bind={"transactions": source, "alerts": sink})
+    run = chosen.start(_config(asked), bind={"transactions": source, "alerts": sink})
     screen = Screen(run, sink.board, quiet=asked.quiet)
     if run.already_finished:
         print(f"the run in {asked.state_dir} had finished: nothing to do")
@@ -118,6 +133,17 @@ def _run(asked: argparse.Namespace) -> int:
     screen.totals()
     if sample and finished:
         screen.score(data.read_truth(sample.truth), Path(asked.output) if asked.output else None)
+    return 0
+
+
+def _run_on_kafka(asked: argparse.Namespace) -> int:
+    """Run until somebody stops it. The screen shows the alerts that others see: those that are committed."""
+    run = build(asked.rules, asked.rate).start(_config(asked))
+    with AlertsTopic(asked.broker, ALERTS) as alerts:
+        screen = Screen(run, alerts.board, quiet=asked.quiet)
+        print(f"{TRANSACTIONS} → {ALERTS} at {asked.broker}; Ctrl-C stops with a last checkpoint", flush=True)
+        screen.follow()
+        screen.totals()
     return 0
 
 

@@ -41,7 +41,22 @@ _ARE_BOOLS: Final = frozenset({"strict_names", "drain"})
 _BOOLS: Final = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 #: Variables with our prefix that are no settings: what names the topology and the file, and switches of builds and tests.
 _OTHER_VARIABLES: Final = frozenset(
-    PREFIX + name for name in ("APP", "CONFIG", "BUILD_ONLY", "CHECKED", "DEBUG", "FAULT", "FAULT_LOG", "PLANT", "SANITIZE", "SEEDS")
+    PREFIX + name
+    for name in (
+        *("APP", "CONFIG"),
+        *(
+            "BUILD_ONLY",
+            "CHECKED",
+            "DEBUG",
+            "FAULT",
+            "FAULT_LOG",
+            "PLANT",
+            "REQUIRE_BROKER",
+            "SANITIZE",
+            "SEEDS",
+            "TEST_BROKER",
+        ),
+    )
 )
 
 

@@ -1,6 +1,9 @@
 """Run by `make check-wheel` in an environment that holds the installed distribution and nothing else."""
 
+import os
 import pathlib
+import subprocess
+import sys
 import tempfile
 
 import streamdsl
@@ -20,4 +23,22 @@ with tempfile.TemporaryDirectory() as directory:
     )
     topology.run(Config(state_dir=pathlib.Path(directory, "state")))
     assert target.read_text() == '{"account":"a","amount":2.5,"event_time":2000,"recent":2}\n', target.read_text()
+
+with tempfile.TemporaryDirectory() as directory:
+    command = pathlib.Path(sys.executable).with_name("streamdsl")
+    demo = subprocess.run(
+        [command, "demo", "--quiet"],
+        cwd=directory,
+        env={**os.environ, "XDG_CACHE_HOME": directory},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "200,001 transactions in" in demo.stdout and "precision" in demo.stdout, demo.stdout
+    assert any(pathlib.Path(directory, "streamdsl", "fraud").iterdir())
+    explained = subprocess.run(
+        [command, "-A", "streamdsl._examples.fraud.topology", "explain"], cwd=directory, check=True, capture_output=True, text=True
+    )
+    assert explained.stdout.startswith("== as typed =="), explained.stdout
+
 print("the installed distribution works:", streamdsl.__file__)
