@@ -3,43 +3,228 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 
 import pytest
 
-from streamdsl import Config, Topology, col, kafka
-from tests.kafka.topics import consume_all, create_topic, produce
+from streamdsl import Config, ConfigError, ConnectorError, StateError, Topology, col, kafka, memory
+from streamdsl.connectors.kafka.markers import markers_topic
+from tests.kafka.topics import consume_all, create_topic, delete_topic, produce, wait_until_settled
 
 SCHEMA = {"id": "int64", "account": "string", "amount": "float64"}
 
 
-def row(number):
-    return (f"a{number % 7}", json.dumps({"id": number, "account": f"a{number % 7}", "amount": number / 4}))
+def records(*numbers):
+    return [(f"a{n % 7}", json.dumps({"id": n, "account": f"a{n % 7}", "amount": n / 4})) for n in range(*numbers)]
 
 
-def doubled(broker, source, sink, **more):
+def doubled(source, sink, **more):
     topology = Topology(f"job-{source}")
     (
-        topology.stream(kafka(source, SCHEMA, until="latest", **more), name="in")
+        topology.stream(kafka(source, SCHEMA, **more), name="in")
         .with_columns(twice=col("amount") * 2)
         .to(kafka(sink, partitions=2, key="account"), name="out")
     )
     return topology
 
 
-def config(broker, tmp_path, **more):
-    return Config(broker=broker.bootstrap, state_dir=tmp_path / "state", checkpoint_interval="100ms", **more)
+@pytest.fixture
+def source(broker, topic_name):
+    return create_topic(broker.bootstrap, topic_name, 3)
 
 
-def values(broker, topic):
-    return [json.loads(record.value) for record in consume_all(broker.bootstrap, topic)]
+@pytest.fixture
+def sink(source):
+    return f"{source}-out"
+
+
+@pytest.fixture
+def config(broker, tmp_path):
+    def make(**more):
+        return Config(**{"broker": broker.bootstrap, "state_dir": tmp_path / "state", "checkpoint_interval": "100ms", **more})
+
+    return make
+
+
+def ids(broker, topic, isolation="read_committed"):
+    return sorted(json.loads(record.value)["id"] for record in consume_all(broker.bootstrap, topic, isolation))
+
+
+def wait_for(what, seconds=20.0):
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, "did not come"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("parallelism", [1, 2])
-def test_rows_come_through(broker, topic_name, tmp_path, parallelism):
-    create_topic(broker.bootstrap, topic_name, 3)
-    produce(broker.bootstrap, topic_name, [row(n) for n in range(1000)])
-    doubled(broker, topic_name, f"{topic_name}-out").run(config(broker, tmp_path, parallelism=parallelism))
-    found = consume_all(broker.bootstrap, f"{topic_name}-out")
+def test_rows_come_through(broker, source, sink, config, parallelism):
+    produce(broker.bootstrap, source, records(1000))
+    run = doubled(source, sink, until="latest").run(config(parallelism=parallelism))
+    assert run.finished
+    found = consume_all(broker.bootstrap, sink)
     rows = sorted((json.loads(record.value) for record in found), key=lambda r: r["id"])
     assert rows == [{"id": n, "account": f"a{n % 7}", "amount": n / 4, "twice": n / 2} for n in range(1000)]
     assert all(record.key == json.loads(record.value)["account"].encode() for record in found)
+    wait_until_settled(broker.bootstrap, sink)
+
+
+def test_a_run_goes_on_where_it_was(broker, source, sink, config):
+    for part in range(3):
+        produce(broker.bootstrap, source, records(100 * part, 100 * part + 100))
+        run = doubled(source, sink).start(config())
+        wait_for(lambda wanted=100 * part + 100: len(ids(broker, sink)) == wanted)
+        run.stop()
+        assert run.wait(20)
+    assert ids(broker, sink) == list(range(300))
+
+
+def test_what_was_read_is_noted_for_lag_tools(broker, source, sink, config):
+    from confluent_kafka import Consumer, TopicPartition
+
+    produce(broker.bootstrap, source, records(100))
+    run = doubled(source, sink).start(config())
+    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": f"job-{source}"})
+    try:
+        asked = [TopicPartition(source, partition) for partition in range(3)]
+        wait_for(lambda: sum(max(at.offset, 0) for at in consumer.committed(asked, timeout=5)) == 100)
+        assert {name: lag for task in run.metrics()["tasks"] for name, lag in task["lag"].items()} == {
+            f"{source}/{partition}": 0 for partition in range(3)
+        }
+    finally:
+        consumer.close()
+        run.stop()
+        run.wait(20)
+
+
+def test_nothing_is_seen_before_its_checkpoint(broker, source, sink, config):
+    produce(broker.bootstrap, source, records(50))
+    run = doubled(source, sink).start(config(checkpoint_interval="5m", state_dir=None))
+    try:
+        wait_for(lambda: len(ids(broker, sink, "read_uncommitted")) == 50)
+        assert ids(broker, sink) == []
+    finally:
+        run.abandon()
+    wait_until_settled(broker.bootstrap, sink)
+    assert ids(broker, sink) == []
+
+
+def test_a_second_worker_is_refused(source, sink, config):
+    run = doubled(source, sink).start(config())
+    with pytest.raises(StateError, match="is in use by process"):
+        doubled(source, sink).start(config())
+    run.stop()
+    assert run.wait(20)
+
+
+def test_a_lost_state_directory_is_not_begun_anew(broker, source, sink, config, tmp_path):
+    produce(broker.bootstrap, source, records(100))
+    doubled(source, sink, until="latest").run(config())
+    with pytest.raises(StateError, match="does not have it") as refused:
+        doubled(source, sink, until="latest").run(config(state_dir=tmp_path / "other"))
+    assert "accept_duplicates_from" in str(refused.value)
+    produce(broker.bootstrap, source, records(100, 150))
+    doubled(source, sink, until="latest").run(config(state_dir=tmp_path / "other", accept_duplicates_from=0))
+    assert ids(broker, sink) == sorted([*range(100), *range(150)])
+    # And it is the one that counts now.
+    assert doubled(source, sink, until="latest").run(config(state_dir=tmp_path / "other")).already_finished
+    with pytest.raises(StateError, match=r"does not have it|is not the one"):
+        doubled(source, sink, until="latest").run(config())
+
+
+def test_a_marker_that_is_gone_is_told(broker, source, sink, config, tmp_path):
+    produce(broker.bootstrap, source, records(10))
+    doubled(source, sink, until="latest").run(config())
+    delete_topic(broker.bootstrap, markers_topic(f"job-{source}"))
+    with pytest.raises(StateError, match="knows no commit of it"):
+        doubled(source, sink, until="latest").run(config())
+
+
+def test_without_a_state_directory_a_run_is_fresh(broker, source, sink, config):
+    produce(broker.bootstrap, source, records(10))
+    for _ in range(2):
+        doubled(source, sink, until="latest").run(config(state_dir=None))
+    assert ids(broker, sink) == sorted([*range(10)] * 2)
+
+
+def test_a_commit_of_unknown_outcome_is_found_out(broker, source, sink, config, monkeypatch):
+    """The commit reaches the cluster and its answer does not reach us; or neither does. Within one run, nobody is asked."""
+    from streamdsl.connectors.kafka.transaction import KafkaTransaction
+
+    real, failures = KafkaTransaction._step, iter([True, False, True, False])
+
+    def lossy(self, doing, call):
+        committing = doing == "committing" and threading.current_thread().name == "streamdsl-commit"
+        sent = next(failures, None) if committing else None
+        if sent is not False:
+            real(self, doing, call)
+        if sent is not None:
+            raise ConnectorError("the answer was lost", recoverable=True)
+
+    monkeypatch.setattr(KafkaTransaction, "_step", lossy)
+    produce(broker.bootstrap, source, records(500))
+    run = doubled(source, sink, until="latest", rate=200.0).run(config())
+    assert run.finished
+    assert ids(broker, sink) == list(range(500))
+    wait_until_settled(broker.bootstrap, sink)
+
+
+def test_a_failed_checkpoint_keeps_its_rows(broker, source, sink, config, monkeypatch):
+    from streamdsl.checkpoint.storage import DirectoryStorage
+
+    real, failures = DirectoryStorage.publish, iter([True, True, False, True])
+
+    def failing(self, checkpoint_id, manifest):
+        if next(failures, False):
+            raise OSError(28, "No space left on device")
+        return real(self, checkpoint_id, manifest)
+
+    monkeypatch.setattr(DirectoryStorage, "publish", failing)
+    produce(broker.bootstrap, source, records(300))
+    run = doubled(source, sink, until="latest", rate=200.0).run(config())
+    assert run.metrics()["checkpoints"]["failed"] == 3
+    assert ids(broker, sink) == list(range(300))
+
+
+def test_two_clusters_have_no_common_transaction(config):
+    topology = Topology("two")
+    rows = topology.stream(memory("in", SCHEMA, []))
+    rows.to(kafka("a", broker="one:9092"))
+    rows.to(kafka("b", broker="two:9092"))
+    with pytest.raises(ConfigError, match="no transaction spans both"):
+        topology.run(config(state_dir=None))
+
+
+def test_a_transaction_outlives_the_checkpoints(config, source, sink):
+    with pytest.raises(ConfigError, match="too rare"):
+        doubled(source, sink).run(config(checkpoint_interval="10m"))
+    topology = Topology("short")
+    topology.stream(memory("in", SCHEMA, [])).to(kafka("a", options={"transaction.timeout.ms": 5000}))
+    with pytest.raises(ConfigError, match="too short"):
+        topology.run(config(checkpoint_interval="5s"))
+
+
+def test_a_broker_that_comes_late(mortal_broker, source, sink, config):
+    broker = mortal_broker
+    produce(broker.bootstrap, source, records(100))
+    broker.kill()
+    later = threading.Timer(3.0, broker.revive)
+    later.start()
+    run = doubled(source, sink, until="latest").run(config())
+    later.join()
+    assert run.finished
+    assert ids(broker, sink) == list(range(100))
+
+
+def test_a_broker_that_goes_and_comes_back(mortal_broker, source, sink, config):
+    broker = mortal_broker
+    produce(broker.bootstrap, source, records(400))
+    run = doubled(source, sink, until="latest", rate=100.0).start(config())
+    wait_for(lambda: len(ids(broker, sink)) >= 50)
+    broker.kill()
+    time.sleep(2)
+    broker.revive()
+    assert run.wait(90)
+    assert ids(broker, sink) == list(range(400))
+    wait_until_settled(broker.bootstrap, sink)

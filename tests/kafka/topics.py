@@ -48,6 +48,17 @@ def create_topic(bootstrap: str, name: str, partitions: int = 1, **config: str) 
     raise TimeoutError(f"no leaders for topic {name} within {_TIMEOUT_S:.0f} s")
 
 
+def delete_topic(bootstrap: str, name: str) -> None:
+    """Delete a topic and wait until it is gone."""
+    admin = AdminClient(_client(bootstrap))
+    admin.delete_topics([name])[name].result(_TIMEOUT_S)
+    until = time.monotonic() + _TIMEOUT_S
+    while name in admin.list_topics(timeout=_TIMEOUT_S).topics:
+        if time.monotonic() > until:
+            raise TimeoutError(f"topic {name} is still there")
+        time.sleep(0.05)
+
+
 def produce(bootstrap: str, topic: str, records: Iterable[Any], **options: Any) -> None:
     """Write records and wait until the broker has them: bytes or text, (key, value), or a dict of what `Producer.produce` takes."""
     producer = Producer(_client(bootstrap, **({"acks": "all", "partitioner": "murmur2_random", "linger.ms": 5} | options)))

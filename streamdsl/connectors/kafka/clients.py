@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
@@ -122,6 +123,29 @@ def patiently(doing: str, call: Callable[[], T], patience: float = PATIENCE_S) -
             time.sleep(0.2)
 
 
+class _Once(logging.Filter):
+    """Lets a line of librdkafka pass once in a while: it says some of them many times a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is to be logged; which client thread says it does not matter."""
+        text, now = _CLIENT.sub("", record.getMessage()), time.monotonic()
+        if now - self._said.get(text, float("-inf")) <= CALL_S:
+            return False
+        if len(self._said) > 1000:
+            self._said.clear()
+        self._said[text] = now
+        return True
+
+
+#: The client's name and thread, and how long it tried, in a line of librdkafka.
+_CLIENT: Final = re.compile(r"\[[^\]]*\]|\(after [^)]*\)")
+CLIENT_LOG.addFilter(_Once())
+
+
 class ErrorLog:
     """Logs what a client says of its connections, once in a while: librdkafka says it many times a second."""
 
@@ -177,10 +201,13 @@ def ensure_topic(options: Mapping[str, Any], topic: str, partitions: int | None,
     return partitions
 
 
-def create_topic(options: Mapping[str, Any], topic: str, partitions: int, replication: int) -> None:
+def create_topic(
+    options: Mapping[str, Any], topic: str, partitions: int, replication: int, settings: Mapping[str, str] | None = None
+) -> None:
     """Make a topic and wait until the cluster knows it; one that somebody else has just made is as good."""
     client = AdminClient(dict(options))
-    asked = client.create_topics([NewTopic(topic, num_partitions=partitions, replication_factor=replication)], request_timeout=30)
+    wanted = NewTopic(topic, num_partitions=partitions, replication_factor=replication, config=dict(settings or {}))
+    asked = client.create_topics([wanted], request_timeout=30)
 
     def made() -> None:
         try:

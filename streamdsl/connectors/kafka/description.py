@@ -51,7 +51,7 @@ class Kafka(Source, Sink):
     until: str | None = None
     delivery: Delivery = "exactly_once"
     partitions: int | None = None
-    replication: int = 1
+    replication: int = -1
     key: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     topic_from: str | None = None
@@ -95,7 +95,12 @@ class Kafka(Source, Sink):
         """Return what a librdkafka client is made with, secrets in plain text: not for showing."""
         described = self.configured(config, self.job) if config is not None else self
         plain = {name: value.reveal() if isinstance(value, Secret) else value for name, value in described.options.items()}
-        return {"client.id": "streamdsl", **plain, "bootstrap.servers": described.broker or _DEFAULT_BROKER}
+        return {
+            "client.id": "streamdsl",
+            "reconnect.backoff.max.ms": 2000,
+            **plain,
+            "bootstrap.servers": described.broker or _DEFAULT_BROKER,
+        }
 
     def shown(self) -> dict[str, Any]:
         """Return the options for people to see."""
@@ -166,7 +171,7 @@ def kafka(
     until: Literal["latest"] | None = None,
     delivery: Delivery = "exactly_once",
     partitions: int | None = None,
-    replication: int = 1,
+    replication: int = -1,
     key: str | Sequence[str] | None = None,
     headers: Sequence[str] = (),
     topic_from: str | None = None,
@@ -201,7 +206,8 @@ def kafka(
         Of a sink: in the job's transaction, visible to ``read_committed`` at each checkpoint; or at once, and perhaps twice after a
         failure.
     partitions, replication : int
-        A topic that does not exist is created with so many (without `partitions` it is an error); one that exists must have them.
+        A topic that does not exist is created with so many (without `partitions` it is an error; -1: as many copies as the brokers are
+        set to); one that exists must have as many partitions.
     key : str or sequence of str, optional
         Columns that make a sink's record key: one of text or bytes as it is, others as JSON. A table is keyed by its own key.
     headers : sequence of str

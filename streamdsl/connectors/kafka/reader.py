@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -18,6 +19,7 @@ from streamdsl.connectors.kafka.clients import (
     KafkaException,
     TopicPartition,
     away,
+    log,
     patiently,
     translated,
 )
@@ -33,6 +35,8 @@ __all__ = ["open_partitions"]
 CHUNK_RECORDS: Final = 8192
 #: Records of one partition that wait for their turn; then it is paused until few are left.
 MOST_WAITING, FEW_WAITING = 65536, 4096
+#: How often, and how long after, an offset that is said to be gone is looked for again.
+MOST_DOUBTS, DOUBT_S = 3, 0.5
 #: So much of a bad record is kept: with its headers it must fit into a record again.
 _MAX_RAW: Final = 900_000
 
@@ -82,6 +86,7 @@ class Feed:
         self._paused: set[int] = set()
         self._next: dict[int, int] = {}  # the offset to read next, by partition
         self._ends: dict[int, int] = {}  # where the partition was found to end
+        self._doubts: dict[int, int] = {}
         self._open = 0
 
     def add(self, partition: int, offset: int) -> None:
@@ -147,9 +152,25 @@ class Feed:
         if code == KafkaError._PARTITION_EOF:
             self._ends[partition] = offset
         elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            raise gone(self.topic, partition, self._next[partition], self.bounds(partition))
+            self._look_again(partition)
         elif not away(error) and code != KafkaError._MAX_POLL_EXCEEDED:
             raise translated(error, f"reading {self.where}, partition {partition}")
+
+    def _look_again(self, partition: int) -> None:
+        """Go on at an offset that the cluster says it does not have: a broker that has just come back may say so of one it has.
+
+        Raises
+        ------
+        ConnectorError
+            It is gone indeed.
+        """
+        low, high = self.bounds(partition)
+        self._doubts[partition] = self._doubts.get(partition, 0) + 1
+        if not low <= self._next[partition] <= high and self._doubts[partition] > MOST_DOUBTS:
+            raise gone(self.topic, partition, self._next[partition], (low, high))
+        log.warning("%s, partition %d: offset %d is said to be gone, looking again", self.where, partition, self._next[partition])
+        time.sleep(DOUBT_S)
+        self._consumer.seek(TopicPartition(self.topic, partition, self._next[partition]))
 
     def committed(self, partition: int, offset: int) -> None:
         """Tell the cluster how far the job is, for lag tools; nothing goes by it, so nobody waits for the answer."""

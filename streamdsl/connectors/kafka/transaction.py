@@ -2,8 +2,7 @@
 
 librdkafka cannot take up a transaction again that a crash has left (KIP-939 is not in it), so a checkpoint cannot be made
 durable first and committed later, as Flink does it: a crash in between would lose what the transaction held. Here the
-transaction itself says which checkpoint has been committed, by an offset commit of the job's own group: offset = checkpoint,
-metadata = digest of its manifest. A start restores what it names.
+transaction itself says which checkpoint it commits (see `markers`), and a start restores what the last one names.
 
 After any commit whose outcome is not known the producer is given up (KIP-890: a late answer must not meet the next transaction).
 """
@@ -15,21 +14,20 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Producer
 
 from streamdsl._native.includes.faults import fault, planted
 from streamdsl.connectors.base import Marker, Transaction
 from streamdsl.connectors.kafka.clients import (
     CALL_S,
-    CLIENT_LOG,
     ErrorLog,
     KafkaError,
     KafkaException,
-    TopicPartition,
     ensure_topic,
     patiently,
     translated,
 )
+from streamdsl.connectors.kafka.markers import read_marker, record_of
 from streamdsl.connectors.kafka.writer import Deliveries, Outbox, producer_options
 from streamdsl.errors import ConfigError, ConnectorError, InternalError
 
@@ -50,19 +48,18 @@ class KafkaTransaction(Transaction):
     Parameters
     ----------
     job : str
-        The transactional id and the marker's group are made of it: one job of that name in a cluster.
+        The transactional id and the topic of the markers are made of it: one job of that name in a cluster.
     sinks : sequence of Kafka
     """
 
     def __init__(self, job: str, sinks: Sequence[Kafka]) -> None:
         self._sinks = sinks
-        self._id = f"streamdsl.{job}"
+        self._job, self._id = job, f"streamdsl.{job}"
         self._options = sinks[0].client_options()
         self._doing = f"the transaction of {job!r} at {self._options['bootstrap.servers']}"
         self._timeout_ms = _timeout(self._options, sinks[0].config)
         self._deliveries = Deliveries()
         self._producer: Producer | None = None
-        self._group: Any = None
         self._last: Marker | None = None
         # Of writers in several threads and the one that commits: none writes while it commits, for all stand behind the barrier.
         self._lock = threading.Lock()
@@ -85,29 +82,8 @@ class KafkaTransaction(Transaction):
         )
         producer = self._producer
         patiently(f"beginning {self._doing}", lambda: producer.init_transactions(CALL_S))
-        # The group has no members: nobody joins it, it only carries the marker.
-        consumer = Consumer(
-            {**options, "group.id": self._id, "isolation.level": "read_committed", "logger": CLIENT_LOG, "error_cb": ErrorLog(self._doing)}
-        )
-        try:
-            self._group = consumer.consumer_group_metadata()
-            self._last = patiently(f"reading the marker of {self._doing}", lambda: self._read_marker(consumer))
-        finally:
-            consumer.close()
+        self._last = read_marker(options, self._job)
         return self._last
-
-    def _read_marker(self, consumer: Consumer) -> Marker | None:
-        """Return the last marker. It stands at the first sink's topic, which may have been another's when it was written."""
-        # Not `list_consumer_group_offsets` of the AdminClient: in confluent-kafka 2.16 it crashes while the coordinator is loading.
-        asked = [TopicPartition(topic, 0) for topic in sorted({sink.topic for sink in self._sinks})]
-        markers = []
-        for at in consumer.committed(asked, timeout=CALL_S):
-            if at.error is not None:
-                raise KafkaException(at.error)
-            if at.offset >= 0:
-                # The binding leaves a NUL at the end of the metadata.
-                markers.append(Marker(at.offset, (at.metadata or "").rstrip("\0")))
-        return max(markers, key=lambda marker: marker.checkpoint_id, default=None)
 
     def begin(self, marker: Marker) -> None:
         """Begin; where the run begins elsewhere than the last one committed, that is committed first, by itself."""
@@ -115,21 +91,17 @@ class KafkaTransaction(Transaction):
         self._step("beginning", lambda producer: producer.begin_transaction())
         if marker != self._last:
             self._write_marker(marker)
-            self._step("committing the marker of", lambda producer: producer.commit_transaction(COMMIT_S))
+            self._step("committing", lambda producer: producer.commit_transaction(COMMIT_S))
             self._step("beginning", lambda producer: producer.begin_transaction())
 
     def _write_marker(self, marker: Marker) -> None:
-        at = TopicPartition(min(sink.topic for sink in self._sinks), 0, marker.checkpoint_id, metadata=marker.digest)
+        outbox = Outbox()
+        outbox.add([record_of(self._job, marker)])
         until = time.monotonic() + COMMIT_S
-        while True:
-            try:
-                self._step("writing the marker of", lambda producer: producer.send_offsets_to_transaction([at], self._group, CALL_S))
-                return
-            except ConnectorError as error:
-                # Not a commit yet: the same call again is the same call.
-                cause = error.__cause__
-                if not isinstance(cause, KafkaException) or not cause.args[0].retriable() or time.monotonic() > until:
-                    raise
+        while not self.take(outbox):
+            if time.monotonic() > until:
+                raise ConnectorError(f"{self._doing}: the client takes no more records", remedy="it is tried again", recoverable=True)
+            time.sleep(0.01)
 
     def commit(self, marker: Marker) -> None:
         """Commit with the marker, and begin the next."""
