@@ -210,8 +210,9 @@ class Broker:
             # What a test would otherwise wait for: a group's first members, a transaction whose time is over, a dead broker.
             "group.initial.rebalance.delay.ms": "0",
             "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
-            "broker.heartbeat.interval.ms": "500",
-            "broker.session.timeout.ms": "3000",
+            "broker.heartbeat.interval.ms": "250",
+            # A broker that was killed is not let in again before its last session is over.
+            "broker.session.timeout.ms": "1500" if replicas == "1" else "3000",
             # Its default is half of the memory that a broker has here.
             "log.cleaner.dedupe.buffer.size": str(8 << 20),
             "log.cleaner.threads": "1",
