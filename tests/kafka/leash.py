@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import IO, Any
 
 # Linux kills the child when the *thread* that started it is gone: so one that stays starts them all.
@@ -21,13 +22,16 @@ if os.getppid() == int(sys.argv[1]):
 """
 
 
-def start(command: Sequence[str], log: IO[Any]) -> subprocess.Popen[bytes]:
-    """Start the program, in a session of its own (a Ctrl-C is for the tests); what it says goes to `log`."""
+def start(
+    command: Sequence[str], stdout: IO[Any] | int, stderr: IO[Any] | int | None = subprocess.STDOUT, cwd: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Start the program, in a session of its own: a Ctrl-C is for who started it."""
     if sys.platform == "linux":
         command = [sys.executable, "-ISc", _DIE_WITH_PARENT, str(os.getpid()), *command]
 
     def popen() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        streams = {"stdin": subprocess.DEVNULL, "stdout": stdout, "stderr": stderr}
+        return subprocess.Popen(command, **streams, cwd=cwd, start_new_session=True)
 
     process = _STARTER.submit(popen).result()
     atexit.register(process.kill)

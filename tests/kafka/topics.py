@@ -60,8 +60,11 @@ def delete_topic(bootstrap: str, name: str) -> None:
 
 
 def produce(bootstrap: str, topic: str, records: Iterable[Any], **options: Any) -> None:
-    """Write records and wait until the broker has them: bytes or text, (key, value), or a dict of what `Producer.produce` takes."""
-    producer = Producer(_client(bootstrap, **({"acks": "all", "partitioner": "murmur2_random", "linger.ms": 5} | options)))
+    """Write records, in this order and once, and wait until the broker has them.
+
+    A record is bytes or text, (key, value), or a dict of what `Producer.produce` takes.
+    """
+    producer = Producer(_client(bootstrap, **({"enable.idempotence": True, "partitioner": "murmur2_random", "linger.ms": 5} | options)))
     refused: list[KafkaError] = []
 
     def delivered(error: KafkaError | None, message: Any) -> None:

@@ -1,0 +1,227 @@
+"""How fast is the fraud job between two Kafka topics, beside what a bare consumer reaches, Kafka Streams and Quix Streams?
+
+    python benchmarks/kafka.py [--records N] [--jobs NAME …] [--repeat R] [--interval MS] [--latency-seconds S] [--json]
+
+A broker of its own is started on this machine (see `tests/kafka`), and takes N transactions of the example's sample: JSON keyed by
+account, in 3 partitions. Then each job reads the same topic, in a process of its own, the same three rules each, exactly once with a
+commit every second; the alerts that a fresh read_committed consumer finds are compared with the oracle of the tests.
+`yardstick` is confluent-kafka alone, which reads the topic in batches and touches each value: `ratio` is a job's rate by its rate. With
+`--repeat` the jobs take turns, and the median counts; the broker uses the same cores, so look at the ratio rather than at the rate.
+
+Then latency, at a fixed rate: from the moment a transaction is handed to the producer to the moment its alert is there for a read_committed
+consumer; at least once, and exactly once with a commit every 100 ms and every second.
+
+`kafka-streams` needs Maven and Java 17, `quix` an environment with Quix Streams, which the first run makes in the user's cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.fraud import commit, machine
+from benchmarks.kafka_jobs import latency, quix
+from benchmarks.kafka_jobs.transactions import Stream
+from benchmarks.kafka_jobs.work import Work
+from benchmarks.kafka_streams import run as kafka_streams
+from tests.kafka import distribution, leash
+from tests.kafka.broker import Broker
+from tests.kafka.topics import consume_all, create_topic, produce
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+PARTITIONS: Final = 3
+YARDSTICK: Final = "yardstick"
+#: The guarantee and the ms between commits.
+LATENCIES: Final = (("at_least_once", 1000), ("exactly_once", 100), ("exactly_once", 1000))
+#: As a broker in earnest: with the compiler and the collector that its JVM has by default, and Kafka's patience with a busy one.
+IN_EARNEST: Final[dict[str, Any]] = {"heap": "1g", "jvm": ("-XX:+UseG1GC",), "options": {"broker.session.timeout.ms": "9000"}}
+TIMEOUT_S: Final = 1800.0
+
+
+class JobFailed(RuntimeError):
+    """A job ended with another code than 0, or with other alerts than the oracle's."""
+
+
+def module(name: str, python: Callable[[], str] = lambda: sys.executable) -> Callable[[Work], list[str]]:
+    """Return how to run a module of `kafka_jobs`."""
+    return lambda work: [python(), "-m", f"benchmarks.kafka_jobs.{name}", *work.arguments()]
+
+
+JOBS: Final[dict[str, Callable[[Work], list[str]]]] = {
+    YARDSTICK: module("yardstick"),
+    "ours": module("ours"),
+    "kafka-streams": kafka_streams.command,
+    "quix": module("quix", quix.python),
+}
+
+
+@dataclass
+class Bench:
+    """The broker, the transactions, and what was asked for."""
+
+    broker: str
+    stream: Stream
+    asked: argparse.Namespace
+    turns: int = 0
+
+    @contextmanager
+    def running(
+        self, job: str, records: int, guarantee: str, interval_ms: int, topic: str
+    ) -> Iterator[tuple[Work, subprocess.Popen[bytes]]]:
+        """Start a job that writes to a topic of its own; whatever happens, it does not outlive this."""
+        self.turns += 1
+        alerts = create_topic(self.broker, f"alerts-{self.turns}-{job}", PARTITIONS)
+        with tempfile.TemporaryDirectory() as state:
+            work = Work(self.broker, topic, alerts, records, guarantee, interval_ms, self.asked.parallelism, state)
+            process = leash.start(JOBS[job](work), subprocess.PIPE, stderr=None, cwd=ROOT)
+            try:
+                yield work, process
+            finally:
+                process.kill()
+                process.wait()
+
+    def throughput(self, job: str, topic: str, expected: Counter[tuple[int, str]]) -> dict[str, Any]:
+        """Run a job over the topic; return its figures.
+
+        Raises
+        ------
+        JobFailed
+            If it fails, or finds other alerts than the oracle.
+        """
+        say(f"{job}: {self.asked.records:,} transactions")
+        with self.running(job, self.asked.records, "exactly_once", self.asked.interval, topic) as (work, process):
+            out, _ = process.communicate(timeout=TIMEOUT_S)
+        if process.returncode:
+            raise JobFailed(f"{job} failed (exit code {process.returncode}); what it says is above")
+        figures: dict[str, Any] = json.loads(out.splitlines()[-1])
+        if job != YARDSTICK:
+            rows = (json.loads(record.value or b"") for record in consume_all(self.broker, work.alerts))
+            found = Counter((row["transaction_id"], row["rule"]) for row in rows)
+            if found != expected:
+                missing, more = (expected - found).total(), (found - expected).total()
+                raise JobFailed(
+                    f"{job} found {found.total()} alerts; {missing} of the oracle's {expected.total()} are missing, {more} are too many"
+                )
+            figures["alerts"] = found.total()
+        return figures
+
+    def latency(self, job: str, guarantee: str, interval_ms: int) -> dict[str, Any]:
+        """Run a job on transactions as they come; return its latencies."""
+        say(f"{job}: latency, {guarantee}, a commit every {interval_ms} ms")
+        topic = create_topic(self.broker, f"paced-{self.turns}-{job}", PARTITIONS)
+        with self.running(job, 0, guarantee, interval_ms, topic) as (work, process):
+            figures = latency.measure(self.broker, topic, work.alerts, self.stream, self.asked.rate, self.asked.latency_seconds)
+            if process.poll() is not None:
+                raise JobFailed(f"{job} ended before it was told to; what it says is above")
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=TIMEOUT_S)
+        return figures
+
+
+def say(text: str) -> None:
+    """Tell a person what goes on; figures go to the other stream."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def fill(broker: str, stream: Stream, records: int) -> dict[str, Any]:
+    """Produce the transactions; return how fast that was."""
+    say(f"producing {records:,} transactions")
+    topic = create_topic(broker, "bank-transactions", PARTITIONS)
+    began = time.perf_counter()
+    options = {"delivery.report.only.error": True, "linger.ms": 50, "batch.size": 1_000_000, "queue.buffering.max.messages": 1_000_000}
+    given = ((account, value) for account, value in stream.records(records))
+    produce(broker, topic, given, **options)
+    return {"topic": topic, "records_per_s": round(records / (time.perf_counter() - began))}
+
+
+def summary(runs: list[dict[str, Any]], yardstick: float | None) -> dict[str, Any]:
+    """Return the run in the middle, and its ratio to the yardstick."""
+    middle = sorted(runs, key=lambda run: run["records_per_s"])[len(runs) // 2]
+    rates = {"runs": [run["records_per_s"] for run in runs]} if len(runs) > 1 else {}
+    return middle | rates | ({"ratio": round(middle["records_per_s"] / yardstick, 3)} if yardstick else {})
+
+
+def benchmark(asked: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    """Return all figures, and what failed."""
+    stream, failures = Stream(), list[str]()
+    figures: dict[str, Any] = {"throughput": {}, "latency": {}}
+    with Broker(**IN_EARNEST) as broker:
+        runs: dict[str, list[dict[str, Any]]] = {job: [] for job in asked.jobs}
+        bench = Bench(broker.bootstrap, stream, asked)
+        if asked.records:
+            filled = fill(bench.broker, stream, asked.records)
+            figures["produced_records_per_s"] = filled["records_per_s"]
+            say("the oracle")
+            expected = stream.expected(asked.records)
+            for job in [job for _ in range(asked.repeat) for job in asked.jobs]:
+                try:
+                    runs[job].append(bench.throughput(job, filled["topic"], expected))
+                except JobFailed as failure:
+                    failures.append(str(failure))
+        reference = statistics.median([run["records_per_s"] for run in runs.get(YARDSTICK, [])] or [0])
+        figures["throughput"] = {job: summary(measured, reference) for job, measured in runs.items() if measured}
+        timed = [job for job in asked.jobs if job != YARDSTICK] if asked.latency_seconds else []
+        for job in timed:
+            for guarantee, interval_ms in LATENCIES:
+                try:
+                    figures["latency"][f"{job} {guarantee} {interval_ms}ms"] = bench.latency(job, guarantee, interval_ms)
+                except (JobFailed, TimeoutError) as failure:
+                    failures.append(f"{job}, latency, {guarantee}, {interval_ms} ms: {failure}")
+    return figures, failures
+
+
+def arguments() -> argparse.Namespace:
+    """Return what was asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add = parser.add_argument
+    add("--records", type=int, default=5_000_000, help="transactions in the topic; 0: no throughput (default: 5,000,000)")
+    add("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS), metavar="NAME", help=f"of {', '.join(JOBS)} (default: all)")
+    add("--repeat", type=int, default=1, metavar="R", help="runs of each job, by turns")
+    add("--interval", type=int, default=1000, metavar="MS", help="between checkpoints, or commits (default: 1000)")
+    add("--parallelism", type=int, default=1, metavar="N", help="tasks, or threads, of a job that has them")
+    add("--rate", type=int, default=6_000, help="transactions per second for the latency (default: 6000)")
+    add("--latency-seconds", type=float, default=30.0, metavar="S", help="so long each latency is measured; 0: not at all")
+    add("--json", action="store_true")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the benchmark and print its figures; 1 if a job failed."""
+    asked = arguments()
+    # Before minutes of measuring, not after them.
+    if "kafka-streams" in asked.jobs:
+        kafka_streams.build()
+    if "quix" in asked.jobs:
+        quix.python()
+    figures, failures = benchmark(asked)
+    versions = {"kafka": distribution.version(), "kafka-streams": kafka_streams.version(), "quix": quix.VERSION}
+    told = {name: getattr(asked, name) for name in ("records", "repeat", "interval", "parallelism", "rate")}
+    figures |= {"asked": told, "versions": versions, "machine": machine(), "commit": commit(), "failures": failures}
+    if asked.json:
+        print(json.dumps(figures))
+    else:
+        for group in ("throughput", "latency"):
+            for name, measured in figures[group].items():
+                print(f"{name:32}", *(f"{key} {value}" for key, value in measured.items()), sep="  ")
+        print(f"{figures['machine']}; {figures['commit']}; {versions}")
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

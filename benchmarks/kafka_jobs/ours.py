@@ -1,0 +1,38 @@
+"""The example's topology, as it is, between the two topics."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+
+from streamdsl.kafka import kafka
+
+from benchmarks.kafka_jobs.work import Work, report
+from examples.fraud.records import Transaction
+from examples.fraud.topology import topology
+from streamdsl import Config
+
+
+def ours(work: Work) -> None:
+    """Run the job to the end of the topic, or until SIGTERM; the clock runs from its start to its last commit."""
+    until = "latest" if work.records else None
+    source = kafka(work.transactions, schema=Transaction, broker=work.broker, start="earliest", until=until)
+    sink = kafka(work.alerts, broker=work.broker, delivery=work.guarantee)
+    config = Config(parallelism=work.parallelism, state_dir=work.directory, checkpoint_interval=f"{work.interval_ms}ms")
+    asked_to_end = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: asked_to_end.set())
+    began = time.perf_counter()
+    run = topology.start(config, bind={"transactions": source, "alerts": sink})
+    while not run.wait(0.05):
+        if asked_to_end.is_set():
+            run.stop()
+            run.wait()
+            break
+    seconds = time.perf_counter() - began
+    checkpoints = run.metrics()["checkpoints"]["completed"]
+    report(work.records, seconds, checkpoints=checkpoints)
+
+
+if __name__ == "__main__":
+    ours(Work.told())

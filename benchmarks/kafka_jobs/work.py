@@ -1,0 +1,60 @@
+"""What every job of `benchmarks/kafka.py` is told, and what it says at its end. Runs in the environments of other engines too."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Work:
+    """Find the fraud among the transactions of a topic; write the alerts to another, as JSON.
+
+    Attributes
+    ----------
+    records : int
+        How many transactions there are; 0: more are coming, until SIGTERM.
+    guarantee : str
+        "exactly_once" or "at_least_once".
+    interval_ms : int
+        Between checkpoints, or commits.
+    directory : str
+        For state; it is empty.
+    """
+
+    broker: str
+    transactions: str
+    alerts: str
+    records: int
+    guarantee: str
+    interval_ms: int
+    parallelism: int
+    directory: str
+
+    def arguments(self) -> list[str]:
+        """Return it as a command line."""
+        return [json.dumps(asdict(self))]
+
+    @classmethod
+    def told(cls) -> Work:
+        """Return what this process was told."""
+        return cls(**json.loads(sys.argv[1]))
+
+    @property
+    def name(self) -> str:
+        """Of the job: of its group, its transactions, its internal topics."""
+        return f"job-of-{self.alerts}"
+
+
+def report(records: int, seconds: float, **more: Any) -> None:
+    """Print what was measured, as the last line. What the interpreter itself does at its end is not measured."""
+    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    rate = round(records / seconds) if seconds > 0 else 0
+    print(
+        json.dumps({"records": records, "seconds": round(seconds, 3), "records_per_s": rate, "peak_rss_mb": megabytes, **more}), flush=True
+    )
+    os._exit(0)
