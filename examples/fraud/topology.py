@@ -48,7 +48,7 @@ def build(rules: Rules = "declared", rate: float | None = None) -> Topology:
         too_many = accounts.process(Velocity(limit=3), name="velocity")
         too_much = accounts.process(AmountAnomaly(sigmas=3, warmup=5), name="amount-anomaly")
         too_far = accounts.process(ImpossibleTravel(max_kmh=900), name="impossible-travel")
-    too_many.merge(too_much, too_far).to(kafka(ALERTS, partitions=PARTITIONS, key="account_number"), name="alerts")
+    too_many.merge(too_much, too_far).to(kafka(ALERTS, partitions=PARTITIONS, key="account_number", timestamps="arrival"), name="alerts")
     return topology
 
 

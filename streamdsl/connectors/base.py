@@ -85,6 +85,9 @@ class SplitReader(ABC):
     def committed(self, position: Json) -> None:
         """The checkpoint with this position has completed: for those who watch (lag tools), not what a restart goes by. Must not wait."""
 
+    def had_ended(self) -> None:
+        """The split had ended before this start: it is not read."""
+
     def lag(self) -> int | None:
         """Return how many records are known to wait in the split; None if that is not known. May be called from any thread."""
         return None
@@ -122,6 +125,19 @@ class Source(ABC):
     def configured(self, config: Any, job: str) -> Self:
         """Return the source as `job` uses it under a `Config` (its default broker, for one); called once before a run."""
         return self
+
+    def then(self, other: Source) -> Source:
+        """Return the source that reads all of this one, then `other`: history first, then live.
+
+        Examples
+        --------
+        >>> from streamdsl import files, kafka
+        >>> files("orders-*.csv", {"id": int}).then(kafka("orders", {"id": int}, start="latest")).name
+        'orders'
+        """
+        from streamdsl.connectors.then import Then
+
+        return Then(self, other)
 
     @abstractmethod
     def splits(self) -> Sequence[str]:
@@ -245,6 +261,15 @@ class Sink(ABC):
     def configured(self, config: Any, job: str) -> Self:
         """Return the sink as `job` uses it under a `Config`; called once before a run."""
         return self
+
+    def check(self, schema: Schema, keys: Sequence[str]) -> None:
+        """Refuse rows of `schema` that the sink cannot write, where the topology is written; `keys` are a table's.
+
+        Raises
+        ------
+        TopologyError
+            A column is missing, or has a type that cannot be written.
+        """
 
     def new_transaction(self, job: str, sinks: Sequence[Sink]) -> Transaction:
         """Return the transaction of `job` for its transactional sinks `sinks`, this one included.

@@ -37,7 +37,10 @@ def check_bindings(bind: Mapping[str, Any], sources: Collection[str], sinks: Col
 def bound_sink(sink: SinkNode, bind: Mapping[str, Any]) -> SinkNode:
     """Return the sink with what is bound to its name."""
     other = bind.get(sink.name)
-    return dataclasses.replace(sink, sink=other) if isinstance(other, Sink) else sink
+    if not isinstance(other, Sink):
+        return sink
+    other.check(sink.inputs[0].schema.visible(), sink.keys)
+    return dataclasses.replace(sink, sink=other)
 
 
 def with_sources(plan: LogicalPlan, bind: Mapping[str, Any]) -> LogicalPlan:

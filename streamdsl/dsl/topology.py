@@ -204,6 +204,7 @@ class Topology:
                     f"two sinks are called {chosen!r} ({other.where} and {here()})",
                     remedy="merge the streams before .to(...), or name one of them: .to(sink, name=...)",
                 )
+        sink.check(node.schema.visible(), keys)
         self._sinks.append(SinkNode(inputs=(node,), where=here(), name=chosen, sink=sink, keys=keys, changes=changes))
         self._ends.append(written)
 

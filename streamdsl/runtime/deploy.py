@@ -260,6 +260,9 @@ class _TaskBuilder:
         with _as_connector_errors(f"the source {spec.name!r} cannot be opened"):
             readers = source.open_splits(positions, spec.columns, own_time=spec.timestamp < 0)
         self.chain.readers.extend(readers.values())
+        for name in own:
+            if name in states and states[name]["ended"]:
+                readers[name].had_ended()
         splits = [Split(name, i, readers[name], spec.disorder_ms, spec.external_watermarks, states.get(name)) for i, name in enumerate(own)]
         if all(split.ended for split in splits):
             self.silent.add(self.id)

@@ -34,7 +34,7 @@ def main() -> int:
         parallelism=asked.parallelism,
     )
     transactions = kafka(asked.source, Transaction, until="latest", rate=asked.rate)
-    alerts = kafka(asked.sink, partitions=3, key="account_number", delivery=asked.delivery)
+    alerts = kafka(asked.sink, partitions=3, key="account_number", timestamps="arrival", delivery=asked.delivery)
     try:
         run = build().run(config, bind={"transactions": transactions, "alerts": alerts})
     except StreamError as error:

@@ -163,7 +163,7 @@ class ErrorLog:
 
 def partitions_of(options: Mapping[str, Any], topic: str) -> int:
     """Return how many partitions a topic has, 0 if there is no such topic."""
-    client = AdminClient(dict(options))
+    client = AdminClient({**options, "logger": CLIENT_LOG})
 
     def look() -> int:
         found = client.list_topics(topic, timeout=CALL_S).topics[topic]
@@ -205,7 +205,7 @@ def create_topic(
     options: Mapping[str, Any], topic: str, partitions: int, replication: int, settings: Mapping[str, str] | None = None
 ) -> None:
     """Make a topic and wait until the cluster knows it; one that somebody else has just made is as good."""
-    client = AdminClient(dict(options))
+    client = AdminClient({**options, "logger": CLIENT_LOG})
     wanted = NewTopic(topic, num_partitions=partitions, replication_factor=replication, config=dict(settings or {}))
     asked = client.create_topics([wanted], request_timeout=30)
 

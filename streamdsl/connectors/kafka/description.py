@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
+import pyarrow as pa
+
 from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReader, Transaction
 from streamdsl.errors import ConfigError, TopologyError
-from streamdsl.schema import Schema
+from streamdsl.schema import DEAD_LETTER_SCHEMA, Schema
 from streamdsl.secret import Secret, redacted, wrapped
 from streamdsl.windows import Duration, parse_duration
 
@@ -20,6 +22,7 @@ __all__ = ["Kafka", "kafka"]
 
 Format = Literal["json", "raw", "arrow", "avro", "protobuf"]
 Delivery = Literal["exactly_once", "at_least_once"]
+Timestamps = Literal["event", "arrival"]
 
 _FORMATS: Final = ("json", "raw", "arrow", "avro", "protobuf")
 _DEFAULT_BROKER: Final = "localhost:9092"
@@ -55,6 +58,7 @@ class Kafka(Source, Sink):
     key: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     topic_from: str | None = None
+    timestamps: Timestamps = "event"
     registry: Mapping[str, Any] | None = field(default=None, repr=False)
     message: Any = None
     subject_schema: str | None = None
@@ -127,6 +131,20 @@ class Kafka(Source, Sink):
 
     # As a sink --------------------------------------------------------------------------------------------------
 
+    def check(self, schema: Schema, keys: Sequence[str]) -> None:
+        """Refuse what cannot be written: columns that are named and not there, more than one of raw bytes."""
+        apart = {*self.headers, *([self.topic_from] if self.topic_from else [])}
+        for name in (*(keys or self.key), *apart):
+            schema.field(name)
+        if self.format != "raw" or schema.names == DEAD_LETTER_SCHEMA.names:
+            return
+        values = [field for field in schema.fields if field.name not in apart]
+        if len(values) != 1 or not (pa.types.is_binary(values[0].type) or pa.types.is_string(values[0].type)):
+            raise TopologyError(
+                f"kafka({self.topic!r}, format='raw') writes one column of binary or string, not {', '.join(map(str, values))}",
+                remedy="select(...) it, or name others as headers= or topic_from=",
+            )
+
     def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
         """Write at least once."""
         from streamdsl.connectors.kafka.clients import ensure_topic
@@ -175,6 +193,7 @@ def kafka(
     key: str | Sequence[str] | None = None,
     headers: Sequence[str] = (),
     topic_from: str | None = None,
+    timestamps: Timestamps = "event",
     registry: str | Mapping[str, Any] | None = None,
     message: Any = None,
     subject_schema: str | None = None,
@@ -214,6 +233,9 @@ def kafka(
         Columns that a sink writes as headers, and not in the value.
     topic_from : str, optional
         Column that names the topic of each record (null: `topic`); not in the value. Those topics must exist.
+    timestamps : "event" | "arrival"
+        What a sink gives its records as their time: the rows' event time, or the time of writing. A topic whose retention is shorter
+        than the rows are old loses records with event times at once.
     registry : str or mapping, optional
         URL of the schema registry, or its client's configuration; for Avro and Protobuf.
     message : class, optional
@@ -244,6 +266,8 @@ def kafka(
     'orders'
     """
     _check(topic, format, start, until, delivery, errors, rate)
+    if timestamps not in ("event", "arrival"):
+        raise TopologyError(f"kafka(timestamps={timestamps!r}) is unknown", remedy='use "event" or "arrival"')
     made = dict(options or {})
     for option in made:
         if option in _RESERVED:
@@ -262,6 +286,7 @@ def kafka(
         key=(key,) if isinstance(key, str) else tuple(key or ()),
         headers=tuple(headers),
         topic_from=topic_from,
+        timestamps=timestamps,
         registry=wrapped({"url": registry} if isinstance(registry, str) else registry) if registry else None,
         message=message,
         subject_schema=subject_schema,

@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 from streamdsl._native.serdes.json_writer import json_lines
 from streamdsl.connectors.base import Json, SinkWriter
 from streamdsl.connectors.kafka.clients import CLIENT_LOG, ErrorLog, KafkaException, translated
-from streamdsl.errors import ConnectorError, TopologyError
+from streamdsl.errors import ConnectorError
 from streamdsl.schema import DEAD_LETTER_SCHEMA, Schema
 
 if TYPE_CHECKING:
@@ -89,18 +89,9 @@ class Layout:
         # A table's row is withdrawn by a record without a value.
         self._others = tuple(name for name in visible.names if name not in keys) if keys else ()
         apart = {*described.headers, *([described.topic_from] if described.topic_from else [])}
-        for name in (*self._keys, *apart):
-            visible.field(name)
         self._values = [name for name in visible.names if name not in apart]
         self._serialize: Any = None
-        if described.format == "raw" and not self._dead:
-            types = [visible.field(name).type for name in self._values]
-            if len(types) != 1 or not (pa.types.is_binary(types[0]) or pa.types.is_string(types[0])):
-                raise TopologyError(
-                    f"kafka({described.topic!r}, format='raw') writes one column of binary or string, not {', '.join(self._values)}",
-                    remedy="select(...) it, or name others as key=, headers= or topic_from=",
-                )
-        elif described.format in ("avro", "protobuf") and not self._dead:
+        if described.format in ("avro", "protobuf") and not self._dead:
             from streamdsl.connectors.kafka.registry import serializer
 
             self._serialize = serializer(described)
@@ -122,7 +113,7 @@ class Layout:
         headers = [rows.column(name).to_pylist() for name in columns]
         keys = self._keys_of(rows) if self._keys else [None] * count
         values = self._values_of(rows)
-        times = timestamps.to_pylist()
+        times = timestamps.to_pylist() if self._described.timestamps == "event" else [0] * count
         for row in range(count):
             carried = [(name, _bytes(column[row])) for name, column in zip(columns, headers, strict=True)] or None
             yield Record((topics[row] if topics else None) or topic, keys[row], values[row], max(times[row] or 0, 0), carried)

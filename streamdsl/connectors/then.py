@@ -1,0 +1,167 @@
+"""One source after another: `history.then(live)`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Source, SplitReader
+from streamdsl.errors import TopologyError
+
+__all__ = ["Then"]
+
+
+class Then(Source):
+    """Reads all of `first`, then `second`: no record of the second comes before the last of the first has been read.
+
+    Splits of the second are idle meanwhile, so that the watermark goes with the first.
+
+    Parameters
+    ----------
+    first : Source
+        Ends.
+    second : Source
+        Of the same columns.
+
+    Raises
+    ------
+    TopologyError
+        The first does not end, or their columns differ.
+    """
+
+    # Read in turn: a split that waits for others must not be waited for.
+    bounded = False
+
+    def __init__(self, first: Source, second: Source) -> None:
+        if not first.bounded:
+            raise TopologyError(f"then: {first.name!r} does not end", remedy='give it an end, such as kafka(..., until="latest")')
+        if second.schema.fields and first.schema.fields and first.schema != second.schema:
+            raise TopologyError(
+                f"then: the columns of {first.name!r} and {second.name!r} differ: {first.schema} and {second.schema}",
+                remedy="give both the same schema",
+            )
+        self.first, self.second = first, second
+        self.name, self.errors, self.fixed_splits = second.name, second.errors, second.fixed_splits
+        self.schema = second.schema if second.schema.fields else first.schema
+        self.idle_timeout = getattr(second, "idle_timeout", None)
+        self._gate = _Gate(())
+
+    def configured(self, config: Any, job: str) -> Then:
+        """Return the two as `job` uses them."""
+        return Then(self.first.configured(config, job), self.second.configured(config, job))
+
+    def splits(self) -> Sequence[str]:
+        """Return the splits of both."""
+        first = list(self.first.splits())
+        # Every task of a start asks: the gate is the start's, and they share it.
+        self._gate.expect(first)
+        return [*first, *self.second.splits()]
+
+    def open_split(self, split: str, position: Json, columns: Sequence[str]) -> SplitReader:
+        """Open one split."""
+        return self.open_splits({split: position}, columns, own_time=True)[split]
+
+    def open_splits(self, positions: Mapping[str, Json], columns: Sequence[str], *, own_time: bool) -> Mapping[str, SplitReader]:
+        """Open splits of one or both."""
+        known, gate = set(self.first.splits()), self._gate
+        mine = {split: position for split, position in positions.items() if split in known}
+        rest = {split: position for split, position in positions.items() if split not in known}
+        readers: dict[str, SplitReader] = {}
+        try:
+            if mine:
+                opened = self.first.open_splits(mine, columns, own_time=own_time)
+                readers.update({split: _First(reader, gate, split) for split, reader in opened.items()})
+            if rest:
+                opened = self.second.open_splits(rest, columns, own_time=own_time)
+                nothing = self._no_rows(columns)
+                readers.update({split: _Second(reader, gate, nothing, rest[split]) for split, reader in opened.items()})
+        except BaseException:
+            for reader in readers.values():
+                reader.close()
+            raise
+        return readers
+
+    def _no_rows(self, columns: Sequence[str]) -> pa.RecordBatch:
+        types = {**METADATA_COLUMNS, **{field.name: field.type for field in self.schema.fields}}
+        return pa.RecordBatch.from_arrays([pa.array([], types[name]) for name in columns], names=list(columns))
+
+
+class _Gate:
+    """Opens when the last split of the first source has ended. Readers of several threads look at it."""
+
+    def __init__(self, splits: Iterable[str]) -> None:
+        self._lock = threading.Lock()
+        self._left = set(splits)
+        self._ended: set[str] = set()
+
+    def expect(self, splits: Iterable[str]) -> None:
+        """Have these end first, but those that have."""
+        with self._lock:
+            self._left = set(splits) - self._ended
+
+    def end(self, split: str) -> None:
+        """A split has ended."""
+        with self._lock:
+            self._ended.add(split)
+            self._left.discard(split)
+
+    @property
+    def open(self) -> bool:
+        """Whether all have ended."""
+        return not self._left
+
+
+class _Wrapped(SplitReader):
+    def __init__(self, inner: SplitReader, gate: _Gate) -> None:
+        self._inner, self._gate = inner, gate
+
+    def position(self, chunk: Chunk, rows: int) -> Json:
+        return self._inner.position(chunk, rows)
+
+    def start(self) -> Json:
+        return self._inner.start()
+
+    def lag(self) -> int | None:
+        return self._inner.lag()
+
+    def committed(self, position: Json) -> None:
+        self._inner.committed(position)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class _First(_Wrapped):
+    def __init__(self, inner: SplitReader, gate: _Gate, split: str) -> None:
+        super().__init__(inner, gate)
+        self._split = split
+
+    def read(self, max_rows: int) -> Chunk | End | None:
+        chunk = self._inner.read(max_rows)
+        if chunk is END:
+            self._gate.end(self._split)
+        return chunk
+
+    def had_ended(self) -> None:
+        self._gate.end(self._split)
+
+
+class _Second(_Wrapped):
+    def __init__(self, inner: SplitReader, gate: _Gate, nothing: pa.RecordBatch, position: Json) -> None:
+        super().__init__(inner, gate)
+        self._nothing = Chunk(nothing, inner.start() if position is None else position, idle=True)
+        self._idle = False
+
+    def read(self, max_rows: int) -> Chunk | End | None:
+        if self._gate.open:
+            return self._inner.read(max_rows)
+        if self._idle:
+            return None
+        self._idle = True
+        return self._nothing
+
+    def position(self, chunk: Chunk, rows: int) -> Json:
+        return chunk.position if chunk is self._nothing else self._inner.position(chunk, rows)
