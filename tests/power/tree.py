@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("streamdsl", "tests", "examples", "benchmarks", "docs", "setup.py", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE")
-PARTS += ("Makefile", "CONTRIBUTING.md", ".ci", "compose.yml")
+PARTS += ("Makefile", "CONTRIBUTING.md", ".ci", "compose.yml", "deploy", ".dockerignore")
 #: Made by building and running, on either side.
 MADE = {"__pycache__", ".pytest_cache", ".hypothesis"}
 
