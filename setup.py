@@ -11,7 +11,7 @@ import subprocess
 import sys
 import sysconfig
 
-from setuptools import Extension, find_packages, setup
+from setuptools import Extension, find_namespace_packages, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = pathlib.Path(__file__).parent
@@ -112,7 +112,11 @@ def cythonized() -> list[Extension]:
 EXAMPLES = "streamdsl._examples"
 
 setup(
-    packages=[*find_packages(include=["streamdsl*"]), EXAMPLES, *(f"{EXAMPLES}.{name}" for name in find_packages("examples"))],
+    packages=[
+        *find_namespace_packages(include=["streamdsl*"], exclude=["*__pycache__*"]),
+        EXAMPLES,
+        *(f"{EXAMPLES}.{name}" for name in find_packages("examples")),
+    ],
     package_dir={EXAMPLES: "examples"},
     ext_modules=cythonized(),
     cmdclass={"build_ext": BuildNative},
