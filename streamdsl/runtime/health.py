@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 __all__ = ["STALLED_AFTER_S", "Health", "Watched"]
+
+_log = logging.getLogger("streamdsl")
 
 #: So long may a partition that has records waiting make no progress.
 STALLED_AFTER_S: Final = 60.0
@@ -78,6 +81,12 @@ class Health:
         else:
             self.problems = (*self._late_checkpoint(now), *self._stalled(now))
             self.status = "unhealthy" if self.problems else "running"
+
+    def cannot_look(self, error: Exception) -> None:
+        """Note that the figures could not be had: what was seen before says nothing of now."""
+        _log.warning("the figures of the run cannot be read: %s", error)
+        _log.debug("where it came from", exc_info=error)
+        self.problems, self.status = (f"the figures cannot be read: {type(error).__name__}, see the log",), "unhealthy"
 
     def _end(self) -> tuple[bool, str | None]:
         try:

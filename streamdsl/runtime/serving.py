@@ -100,7 +100,10 @@ class MetricsServer:
 
     def _look(self) -> None:
         with self._lock:
-            self._health.look()
+            try:
+                self._health.look()
+            except Exception as error:  # noqa: BLE001 - the edge of these threads: who cannot look does not say that all is well
+                self._health.cannot_look(error)
 
     def page(self, path: str) -> tuple[int, str, str]:
         """Return status, content type and text of a page."""
@@ -108,6 +111,8 @@ class MetricsServer:
             return 404, "text/plain; charset=utf-8", "there are /metrics and /health\n"
         self._look()
         health = self._health
+        if path == "/metrics" and not health.metrics:
+            return 503, "text/plain; charset=utf-8", "there are no figures yet\n"
         if path == "/metrics":
             text = exposition(health.metrics, healthy=not health.problems, checkpoint_age_s=health.checkpoint_age_s)
             return 200, "text/plain; version=0.0.4; charset=utf-8", text

@@ -294,6 +294,22 @@ def test_a_real_failure_turns_health_red(tmp_path):
         assert status == 503 and b"canary" not in body + get(server, "/metrics")[2]
 
 
+def test_figures_that_cannot_be_read_turn_health_red_and_green_again():
+    run = Watched()
+    figures = run.metrics
+
+    def broken():
+        raise RuntimeError("canary")
+
+    run.metrics = broken
+    with metrics_server(run) as server:
+        status, _, body = get(server, "/health")
+        assert status == 503 and b"the figures cannot be read: RuntimeError" in body and b"canary" not in body
+        assert get(server, "/metrics")[0] == 503
+        run.metrics = figures
+        assert get(server, "/health")[0] == get(server, "/metrics")[0] == 200
+
+
 def test_the_server_is_seen_from_here_alone_and_says_little(server):
     assert server.address.startswith("http://127.0.0.1:")
     status, headers, _ = get(server, "/metrics")
