@@ -375,7 +375,8 @@ class Job:
 
     def _committed(self, manifest: Manifest) -> None:
         """The checkpoint counts: sinks hear of it; the last one ends the job."""
-        self.checkpoints.complete(manifest.checkpoint_id, self.clock.monotonic_ms() - self._triggered_at)
+        took_ms = self.clock.monotonic_ms() - self._triggered_at
+        self.checkpoints.complete(manifest.checkpoint_id, took_ms, sum(file.size for store in manifest.stores for file in store.files))
         for task in self.tasks:
             task.commit(manifest.checkpoint_id)
         if manifest.finished:

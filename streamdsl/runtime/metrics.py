@@ -24,7 +24,7 @@ class CheckpointFigures:
     last_bytes: int | None = None
     longest_ms: int = 0
 
-    def complete(self, checkpoint_id: int, duration_ms: int, size: int | None = None) -> None:
+    def complete(self, checkpoint_id: int, duration_ms: int, size: int) -> None:
         """Note a completed checkpoint; `size` in bytes, of all its files."""
         self.completed += 1
         self.last_id, self.last_duration_ms, self.last_bytes = checkpoint_id, duration_ms, size

@@ -272,11 +272,14 @@ def get(server: MetricsServer, path: str, method: str = "GET") -> tuple[int, dic
 def test_a_real_run_is_served(tmp_path):
     rows = [{"k": "a", "v": i} for i in range(100)]
     topology = Topology("served")
-    topology.stream(memory("in", rows=rows), name="in").filter(col("v") >= 40).to(memory("out"), name="out")
+    kept = topology.stream(memory("in", rows=rows), name="in").filter(col("v") >= 40)
+    kept.to(memory("out"), name="out")
+    kept.key_by("v").count().to(memory("each"), name="each")
     run = topology.start(Config())
     run.wait()
     with metrics_server(run) as server:
         found = samples(get(server, "/metrics")[2].decode())
+        assert found['streamdsl_checkpoint_size_bytes{job="served"}'] > 60
         assert found['streamdsl_sink_records_total{job="served",task="0.0",operator="out"}'] == 60
         status, _, body = get(server, "/health")
     assert status == 200 and json.loads(body)["status"] == "finished"
