@@ -14,8 +14,13 @@ from benchmarks.kafka_jobs.transactions import Stream
 
 #: So long the job may take to write its first alert.
 START_TIMEOUT_S: Final = 120.0
-#: Alerts of transactions that were sent before are not counted: the job has just started.
-WARM_UP_S: Final = 5.0
+#: Alerts of transactions that were sent before are not counted: the job has just started, and until its first alert it gets a tenth of
+#: the rate, so that it does not begin with a heap of work.
+WARM_UP_S: Final = 10.0
+WARM_UP_SHARE: Final = 0.1
+#: At the end no more is sent, and all alerts are waited for: who is behind is not spared its slowest ones.
+QUIET_S: Final = 5.0
+LONGEST_END_S: Final = 120.0
 #: Sent at once; at 6,000 a second a transaction is late by less than two milliseconds.
 TICK_S: Final = 0.001
 
@@ -23,7 +28,7 @@ TICK_S: Final = 0.001
 class Pace(threading.Thread):
     """Sends transactions at a rate until it is told to stop, and remembers when each was sent."""
 
-    def __init__(self, broker: str, topic: str, stream: Stream, rate: int) -> None:
+    def __init__(self, broker: str, topic: str, stream: Stream, rate: float) -> None:
         super().__init__(name="pace", daemon=True)
         options = {"bootstrap.servers": broker, "linger.ms": 0, "enable.idempotence": True, "partitioner": "murmur2_random"}
         self.producer = Producer(options | {"delivery.report.only.error": True})
@@ -35,9 +40,10 @@ class Pace(threading.Thread):
         self.refused: list[Any] = []
 
     def run(self) -> None:
-        began = time.perf_counter()
+        due, last = 0.0, time.perf_counter()
         while not self.stopped.is_set():
-            due = int((time.perf_counter() - began) * self.rate)
+            now = time.perf_counter()
+            due, last = due + (now - last) * self.rate, now
             while len(self.sent_at) < due:
                 account, value = next(self.records)
                 self.sent_at.append(time.perf_counter())
@@ -57,37 +63,58 @@ class Pace(threading.Thread):
         self.refused.append(error)
 
 
-def measure(broker: str, transactions: str, alerts: str, stream: Stream, rate: int, seconds: float) -> dict[str, Any]:
-    """Send at the rate for so many seconds, behind a warm-up, while a job runs; return its latencies in ms."""
-    options = {"bootstrap.servers": broker, "group.id": f"reader-of-{alerts}", "enable.auto.commit": False}
-    consumer = Consumer(options | {"isolation.level": "read_committed", "fetch.wait.max.ms": 10, "auto.offset.reset": "earliest"})
-    partitions = consumer.list_topics(alerts, timeout=30).topics[alerts].partitions
-    consumer.assign([TopicPartition(alerts, partition, 0) for partition in partitions])
-    pace = Pace(broker, transactions, stream, rate)
-    pace.start()
-    found: list[tuple[float, int]] = []
-    give_up, until = time.perf_counter() + START_TIMEOUT_S, float("inf")
-    try:
-        while (now := time.perf_counter()) < until:
-            message = consumer.poll(0.1)
+class Reader:
+    """Reads a topic of alerts, and remembers when each was visible."""
+
+    def __init__(self, broker: str, topic: str) -> None:
+        options = {"bootstrap.servers": broker, "group.id": f"reader-of-{topic}", "enable.auto.commit": False}
+        self.consumer = Consumer(options | {"isolation.level": "read_committed", "fetch.wait.max.ms": 10, "auto.offset.reset": "earliest"})
+        partitions = self.consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        self.consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+        #: When it was visible, and of which transaction it speaks.
+        self.found: list[tuple[float, int]] = []
+
+    def read(self, seconds: float, enough: int | None = None) -> bool:
+        """Read for so many seconds, or until so many alerts are found; return whether any was."""
+        before, until = len(self.found), time.perf_counter() + seconds
+        while time.perf_counter() < until and (enough is None or len(self.found) < enough):
+            message = self.consumer.poll(0.1)
             if message is None:
-                if not found and now > give_up:
-                    raise TimeoutError(f"the job wrote no alert within {START_TIMEOUT_S:.0f} s")
                 continue
             visible_at = time.perf_counter()
             if message.error():
                 raise KafkaException(message.error())
-            if not found:
-                # What was sent before the job was there is in its way only for a moment, which the warm-up covers.
-                until = visible_at + WARM_UP_S + seconds
-            found.append((visible_at, json.loads(message.value())["transaction_id"]))
+            self.found.append((visible_at, json.loads(message.value())["transaction_id"]))
+        return len(self.found) > before
+
+
+def measure(broker: str, transactions: str, alerts: str, stream: Stream, rate: int, seconds: float) -> dict[str, Any]:
+    """Send at the rate for so many seconds, behind a warm-up, while a job runs; return its latencies in ms.
+
+    Raises
+    ------
+    TimeoutError
+        If the job writes no alert at first, or has not written them all a while after the end.
+    """
+    reader, pace = Reader(broker, alerts), Pace(broker, transactions, stream, rate * WARM_UP_SHARE)
+    pace.start()
+    try:
+        if not reader.read(START_TIMEOUT_S, enough=1):
+            raise TimeoutError(f"the job wrote no alert within {START_TIMEOUT_S:.0f} s")
+        pace.rate = rate
+        reader.read(WARM_UP_S)
+        first, began = len(pace.sent_at), time.perf_counter()
+        reader.read(seconds)
     finally:
         pace.stop()
-        consumer.close()
-    from_ = until - seconds
-    latencies = sorted(1000 * (visible_at - pace.sent_at[n]) for visible_at, n in found if pace.sent_at[n] >= from_)
-    if not latencies:
-        raise TimeoutError(f"no alert of the {seconds:.0f} s that count was visible at their end")
-    sent = sum(1 for moment in pace.sent_at if from_ <= moment < until)
+    sent = len(pace.sent_at) - first
+    ended = time.perf_counter()
+    while reader.read(QUIET_S):
+        if time.perf_counter() - ended > LONGEST_END_S:
+            raise TimeoutError(
+                f"the job is still behind, {LONGEST_END_S:.0f} s after the last transaction: {rate:,} a second are too many for it"
+            )
+    reader.consumer.close()
+    latencies = sorted(1000 * (visible_at - pace.sent_at[n]) for visible_at, n in reader.found if n >= first)
     quantiles = {f"p{q}_ms": round(latencies[min(len(latencies) - 1, len(latencies) * q // 100)], 2) for q in (50, 95, 99)}
-    return {"alerts": len(latencies), "transactions_per_s": round(sent / seconds), **quantiles}
+    return {"alerts": len(latencies), "transactions_per_s": round(sent / (ended - began)), **quantiles, "max_ms": round(latencies[-1], 2)}
