@@ -80,6 +80,17 @@ def test_a_run_goes_on_where_it_was(broker, source, sink, config):
     assert ids(broker, sink) == list(range(300))
 
 
+def test_a_run_that_is_left_at_once(broker, source, sink, config):
+    """What was written behind the last barrier is not seen, whenever that is, and comes again."""
+    produce(broker.bootstrap, source, records(6000))
+    for lives in range(6):
+        run = doubled(source, sink, until="latest", rate=2000.0).start(config(checkpoint_interval="20ms"))
+        time.sleep(0.25 + 0.04 * lives)
+        run.abandon()
+    assert doubled(source, sink, until="latest").run(config()).finished
+    assert ids(broker, sink) == list(range(6000))
+
+
 def test_what_was_read_is_noted_for_lag_tools(broker, source, sink, config):
     from confluent_kafka import Consumer, TopicPartition
 

@@ -144,6 +144,20 @@ BANK = (
         1,
         "BB-02",
     ),
+    Planted(
+        "outbox-not-held",
+        "rows behind a barrier are written into the transaction that commits what stands before it",
+        "tests/kafka/test_exactly_once.py::test_a_run_that_is_left_at_once",
+        1,
+        "BB-03 BB-12",
+    ),
+    Planted(
+        "marker-not-in-transaction",
+        "a commit does not say which checkpoint it commits",
+        "tests/kafka/test_exactly_once.py::test_a_run_goes_on_where_it_was",
+        1,
+        "BB-03 BB-20",
+    ),
     Planted("merge-order-lost", "merged branches come out branch by branch", "simulator", 400),
     Planted(
         "null-keys-miscounted",

@@ -43,7 +43,10 @@ def test_every_fault_point_is_hunted():
     sys.path.insert(0, str(ROOT / "tests" / "crash"))
     import faults as campaign
 
-    assert named(r'(?:FAULT|fault)\("(FP\d\d)"\)') == set(campaign.POINTS)
+    # The steps of a transaction need a broker: `tests/kafka/crash.py` dies there.
+    text = (ROOT / "tests" / "kafka" / "crash.py").read_text()
+    steps = set(re.findall(r'"(FP\d\d):', text))
+    assert named(r'(?:FAULT|fault)\("(FP\d\d)"\)') == set(campaign.POINTS) | steps
 
 
 def test_a_build_without_checks_has_none_of_them():

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from streamdsl._native.task.task import Task
 from streamdsl.checkpoint.manifest import FileEntry, Manifest, StoreEntry
-from streamdsl.checkpoint.recovery import StateDirectory
+from streamdsl.checkpoint.recovery import Checkpoint, StateDirectory
 from streamdsl.errors import StateError
 from streamdsl.physical.node import PhysicalPlan
-from streamdsl.runtime.environment import JobEnvironment
+from streamdsl.runtime.environment import Choose, JobEnvironment
 from streamdsl.runtime.job import Job
 from streamdsl.runtime.listener import Listener
 from tests.simulation import checks
@@ -52,9 +52,10 @@ class SimulatedEnvironment(JobEnvironment):
         self.restored: Manifest | None = None
         self.directory: _StateDirectory | None = None
 
-    def open(self, plan: PhysicalPlan) -> Manifest | None:
-        self.restored = super().open(plan)
-        return self.restored
+    def open(self, plan: PhysicalPlan, choose: Choose | None = None) -> Checkpoint | None:
+        found = super().open(plan, choose)
+        self.restored = None if found is None else found.manifest
+        return found
 
     def _take(self, plan: PhysicalPlan) -> None:
         self.directory = _StateDirectory(STATE, plan.name, self.disk)

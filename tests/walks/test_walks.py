@@ -36,7 +36,9 @@ BARRIER = [
     ("StoreWriter._read_journal", "_append(", "_checkpoint("),
     ("Job._on_event", "coordinator.acknowledge(", "coordinator.store_written("),
     ("Coordinator._complete_if_whole", "storage.publish("),
-    ("Job.on_complete", "task.commit("),
+    ("Job.on_complete", "self._committed(", "commit_point.start("),
+    ("CommitPoint.start", "transaction.commit("),
+    ("Job._committed", "task.commit("),
 ]
 
 

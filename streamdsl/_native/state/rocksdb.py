@@ -107,19 +107,24 @@ class RocksDBBackend:
         end = _after(prefix)
         if end is not None:
             options.set_iterate_upper_bound(end)
-        last = after + b"\0" if after else prefix
+        start, last = after + b"\0" if after else prefix, None
         with _errors("rows cannot be read"):
-            for key, value in self._open.items(from_key=last, read_opt=options):
-                last = key
-                yield key, value
-            # The fast iterator ends at a damaged block as if it were the end of the data: ask the one that tells.
-            rest = self._open.iter(options)
-            rest.seek(last)
-            if rest.valid() and rest.key() == last:
-                rest.next()
-            rest.status()
-            if rest.valid():
-                raise StateError("a scan of the database ended too early", remedy=_REMEDY)
+            while True:
+                # The fast iterator ends at a damaged block as if it were the end of the data: the other one tells. It is the older
+                # of the two, so that rows that are written meanwhile are no reason to suspect anything.
+                rest, begun = self._open.iter(options), last
+                for key, value in self._open.items(from_key=start, read_opt=options):
+                    if key != last:
+                        start = last = key
+                        yield key, value
+                rest.seek(start)
+                if rest.valid() and rest.key() == last:
+                    rest.next()
+                rest.status()
+                if not rest.valid() or self._open.get(rest.key()) is None:
+                    return
+                if last == begun:
+                    raise StateError("a scan of the database ended too early", remedy=_REMEDY)
 
     def checkpoint(self, target: CheckpointTarget) -> None:
         """See `StateBackend.checkpoint`."""
