@@ -6,19 +6,17 @@ import signal
 import threading
 import time
 
-from streamdsl.kafka import kafka
-
 from benchmarks.kafka_jobs.work import Work, report
 from examples.fraud.records import Transaction
 from examples.fraud.topology import topology
-from streamdsl import Config
+from streamdsl import Config, kafka
 
 
 def ours(work: Work) -> None:
     """Run the job to the end of the topic, or until SIGTERM; the clock runs from its start to its last commit."""
     until = "latest" if work.records else None
     source = kafka(work.transactions, schema=Transaction, broker=work.broker, start="earliest", until=until)
-    sink = kafka(work.alerts, broker=work.broker, delivery=work.guarantee)
+    sink = kafka(work.alerts, broker=work.broker, delivery=work.guarantee, key="account_number", timestamps="arrival")
     config = Config(parallelism=work.parallelism, state_dir=work.directory, checkpoint_interval=f"{work.interval_ms}ms")
     asked_to_end = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: asked_to_end.set())

@@ -87,20 +87,23 @@ class TextDecoder(ABC):
             return self._decode_apart(block)
         return Decoded(rows, rows.num_rows)
 
+    def decode_plain(self, records: list[bytes]) -> pa.RecordBatch | None:
+        """Return the rows of `records` if all are good and each is one line; None if they have to be looked at one by one."""
+        block = b"\n".join(records)
+        if block.count(b"\n") != len(records) - 1 or not _is_utf8(block):
+            return None
+        try:
+            rows = self.decode(block)
+        except Undecodable:
+            return None
+        if rows.num_rows != len(records) or any(rows.column(name).null_count for name in self.required):
+            return None
+        return rows
+
     def decode_records(self, records: list[bytes]) -> Decoded:
         """Return the good rows and the bad ones of `records`, of which none has a line end."""
-        block = b"\n".join(records)
-        try:
-            if not _is_utf8(block):
-                raise Undecodable("invalid UTF-8")
-            rows = self.decode(block)
-            if rows.num_rows != len(records):
-                raise Undecodable("not one record")
-        except Undecodable:
-            return self._decode_each(records)
-        if any(rows.column(name).null_count for name in self.required):
-            return self._decode_each(records)
-        return Decoded(rows, len(records))
+        rows = self.decode_plain(records)
+        return self._decode_each(records) if rows is None else Decoded(rows, len(records))
 
     def _decode_apart(self, block: bytes) -> Decoded:
         return self._decode_each(self.split(block))

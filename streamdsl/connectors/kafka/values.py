@@ -69,9 +69,13 @@ class JsonValues(ValueDecoder):
 
     def decode_present(self, values: list[bytes]) -> Rows:
         """Decode the values as lines."""
-        records = [value.strip(_BLANKS) for value in values]
         bad: dict[int, str] = {}
-        if b"\n" in b"".join(records):
+        records = values
+        if values:
+            found = self._lines.decode_plain(values)
+            if found is not None:
+                return Rows(found, None, bad)
+            records = [value.strip(_BLANKS) for value in values]
             for index, record in enumerate(records):
                 if b"\n" in record:
                     records[index] = self._in_one_line(record, index, bad)

@@ -1,0 +1,265 @@
+"""One consumer for the partitions of a task: what it brings is kept by partition, in columns, until it is read."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from confluent_kafka import OFFSET_END, Consumer
+
+from streamdsl.connectors.kafka.clients import (
+    CALL_S,
+    CLIENT_LOG,
+    ErrorLog,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+    away,
+    log,
+    patiently,
+    translated,
+)
+from streamdsl.errors import ConnectorError
+
+if TYPE_CHECKING:
+    from streamdsl.connectors.kafka.description import Kafka
+
+__all__ = ["CHUNK_RECORDS", "Feed", "Records", "gone"]
+
+#: Records that are taken from the client at a time, and decoded at a time.
+CHUNK_RECORDS: Final = 8192
+#: Records of one partition that wait for their turn; then it is paused until few are left.
+MOST_WAITING, FEW_WAITING = 65536, 4096
+#: How often, and how long after, an offset that is said to be gone is looked for again.
+MOST_DOUBTS, DOUBT_S = 3, 0.5
+#: How long what is known of a partition's end counts, and how long it is asked for.
+END_KNOWN_S, ASK_S = 5.0, 0.5
+
+
+class Records:
+    """Records of a partition, in columns: offsets, values, and what else is asked for (``_key``, ``_timestamp``, ``_headers``).
+
+    Not messages: each of those is an object that the garbage collector would look at again and again.
+    """
+
+    __slots__ = ("extras", "offsets", "values")
+
+    def __init__(self, extras: Collection[str]) -> None:
+        self.offsets: list[int] = []
+        self.values: list[bytes | None] = []
+        self.extras: dict[str, list[Any]] = {name: [] for name in extras}
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def cut(self, count: int) -> Records:
+        """Take the first `count` records away and return them."""
+        taken = Records(())
+        taken.offsets, self.offsets = self.offsets[:count], self.offsets[count:]
+        taken.values, self.values = self.values[:count], self.values[count:]
+        taken.extras = {name: column[:count] for name, column in self.extras.items()}
+        self.extras = {name: column[count:] for name, column in self.extras.items()}
+        return taken
+
+
+def _headers(message: Any) -> list[dict[str, Any]]:
+    return [{"name": name, "value": None if value is None else _text(value)} for name, value in message.headers() or ()]
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode("utf-8", "backslashreplace")
+
+
+_READ: Final[Mapping[str, Any]] = {
+    "_key": lambda message: message.key(),
+    "_timestamp": lambda message: message.timestamp()[1],
+    "_headers": _headers,
+}
+
+
+class Feed:
+    """One consumer, and what it has brought for each partition that is not read yet. Used by one thread (but `lag`)."""
+
+    def __init__(self, described: Kafka, extras: Collection[str]) -> None:
+        self.topic, self._extras = described.topic, tuple(extras)
+        self.where = f"the topic {described.topic!r} at {described.broker}"
+        self._consumer = Consumer(
+            {
+                "logger": CLIENT_LOG,
+                "queued.max.messages.kbytes": 16384,
+                "fetch.wait.max.ms": 100,
+                **described.client_options(),
+                "group.id": described.job or "streamdsl",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "error",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "error_cb": ErrorLog(self.where),
+            }
+        )
+        self._waiting: dict[int, Records] = {}
+        self._paused: set[int] = set()
+        self._next: dict[int, int] = {}  # the offset to read next, by partition
+        self._ends: dict[int, int] = {}  # where the partition was found to end
+        self._doubts: dict[int, int] = {}
+        self._asked: dict[int, float] = {}  # when the end of a partition was asked for
+        self._open = 0
+
+    def add(self, partition: int, offset: int) -> None:
+        """Have a partition read from `offset`."""
+        self._waiting[partition], self._next[partition] = Records(self._extras), offset
+        self._open += 1
+
+    def begin(self) -> None:
+        """Begin to fetch."""
+        self._consumer.assign([TopicPartition(self.topic, partition, offset) for partition, offset in self._next.items()])
+
+    def bounds(self, partition: int) -> tuple[int, int]:
+        """Return the first offset that is kept and the one behind the last."""
+        at = TopicPartition(self.topic, partition)
+        found: tuple[int, int] = patiently(f"reading {self.where}", lambda: self._consumer.get_watermark_offsets(at, timeout=CALL_S))
+        return found
+
+    def offset_at(self, partition: int, time_ms: int) -> int:
+        """Return the first offset whose record is not older than `time_ms`."""
+        asked = [TopicPartition(self.topic, partition, time_ms)]
+        (found,) = patiently(f"reading {self.where}", lambda: self._consumer.offsets_for_times(asked, timeout=CALL_S))
+        if found.error is not None:
+            raise translated(found.error, f"{self.where}, partition {partition}")
+        return self.bounds(partition)[1] if found.offset == OFFSET_END else int(found.offset)
+
+    def take(self, partition: int, most: int) -> Records:
+        """Return up to `most` records of a partition, none if there are none now. Never waits."""
+        waiting = self._waiting[partition]
+        if not waiting:
+            self._fetch(most)
+        if len(waiting) <= most:
+            taken, self._waiting[partition] = waiting, Records(self._extras)
+        else:
+            taken = waiting.cut(most)
+        if partition in self._paused and len(self._waiting[partition]) < FEW_WAITING:
+            self._paused.discard(partition)
+            self._consumer.resume([TopicPartition(self.topic, partition)])
+        return taken
+
+    def ended(self, partition: int, offset: int) -> bool:
+        """Whether everything in front of `offset` has been taken."""
+        return not self._waiting[partition] and max(self._next[partition], self._ends.get(partition, 0)) >= offset
+
+    def _fetch(self, most: int) -> None:
+        # Thousands of messages are made and let go: the collector would go through all objects of the process meanwhile.
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            told = self._drain(most)
+        finally:
+            if collecting:
+                gc.enable()
+        for error, partition, offset in told:
+            self._on_error(error, partition, offset)
+        for partition, waiting in self._waiting.items():
+            if waiting:
+                self._next[partition] = waiting.offsets[-1] + 1
+                if len(waiting) > MOST_WAITING and partition not in self._paused:
+                    # Others are behind in time: this one must not fill the memory meanwhile.
+                    self._paused.add(partition)
+                    self._consumer.pause([TopicPartition(self.topic, partition)])
+
+    def _drain(self, most: int) -> list[tuple[KafkaError, int, int]]:
+        """Take what the client has into the partitions' columns; return what it has to tell."""
+        try:
+            messages = self._consumer.consume(min(most, CHUNK_RECORDS), 0)
+        except KafkaException as error:
+            raise translated(error, f"reading {self.where}") from error
+        told = []
+        for message in messages:
+            if (wrong := message.error()) is not None:
+                told.append((wrong, message.partition(), message.offset()))
+                continue
+            waiting = self._waiting[message.partition()]
+            waiting.offsets.append(message.offset())
+            waiting.values.append(message.value())
+            for name, column in waiting.extras.items():
+                column.append(_READ[name](message))
+        return told
+
+    def _on_error(self, error: KafkaError, partition: int, offset: int) -> None:
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:
+            self._ends[partition] = offset
+        elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            self._look_again(partition)
+        elif not away(error) and code != KafkaError._MAX_POLL_EXCEEDED:
+            raise translated(error, f"reading {self.where}, partition {partition}")
+
+    def _look_again(self, partition: int) -> None:
+        """Go on at an offset that the cluster says it does not have: a broker that has just come back may say so of one it has.
+
+        Raises
+        ------
+        ConnectorError
+            It is gone indeed.
+        """
+        low, high = self.bounds(partition)
+        self._doubts[partition] = self._doubts.get(partition, 0) + 1
+        if not low <= self._next[partition] <= high and self._doubts[partition] > MOST_DOUBTS:
+            raise gone(self.topic, partition, self._next[partition], (low, high))
+        log.warning("%s, partition %d: offset %d is said to be gone, looking again", self.where, partition, self._next[partition])
+        time.sleep(DOUBT_S)
+        self._consumer.seek(TopicPartition(self.topic, partition, self._next[partition]))
+
+    def committed(self, partition: int, offset: int) -> None:
+        """Tell the cluster how far the job is, for lag tools; nothing goes by it, so nobody waits for the answer."""
+        try:
+            self._consumer.commit(offsets=[TopicPartition(self.topic, partition, offset)], asynchronous=True)
+        except KafkaException as error:
+            ErrorLog(f"noting the position in {self.where}")(error.args[0])
+
+    def lag(self, partition: int) -> int | None:
+        """Return how many records wait in a partition, as far as the client knows. From any thread."""
+        if not self._open:
+            return None
+        high = self._end_of(partition)
+        return max(0, high - self._next[partition]) + len(self._waiting[partition]) if high >= 0 else None
+
+    def _end_of(self, partition: int) -> int:
+        """Return where the partition ends, -1 if that is not known. Asked for now and then: what a fetch has told may be long ago."""
+        at, now = TopicPartition(self.topic, partition), time.monotonic()
+        ask = now - self._asked.get(partition, float("-inf")) > END_KNOWN_S
+        if ask:
+            self._asked[partition] = now
+        try:
+            _, high = self._consumer.get_watermark_offsets(at, **({"timeout": ASK_S} if ask else {"cached": True}))
+        except (KafkaException, RuntimeError):
+            return -1
+        return int(high)
+
+    def close(self) -> None:
+        """One reader less; the last one closes the consumer."""
+        self._open -= 1
+        if self._open == 0:
+            self.shut()
+
+    def shut(self) -> None:
+        """Close the consumer."""
+        self._open = 0
+        self._consumer.close()
+
+
+def gone(topic: str, partition: int, offset: int, bounds: tuple[int, int]) -> ConnectorError:
+    """Return the error for a position that the topic does not have."""
+    low, high = bounds
+    if offset > high:
+        return ConnectorError(
+            f"the topic {topic!r} ends at offset {high} of partition {partition}, the checkpoint has read up to {offset}: "
+            "it is another topic",
+            remedy="give the topic another name, or start with another state directory",
+        )
+    return ConnectorError(
+        f"offset {offset} of the topic {topic!r}, partition {partition}, is gone: the topic begins at {low} now (retention)",
+        remedy="what lies between cannot be read any more: start with another state directory to go on without it, and raise the "
+        "topic's retention.ms",
+    )
