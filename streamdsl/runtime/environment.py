@@ -119,7 +119,8 @@ class JobEnvironment:
         for store, shards in self._stores.values():
             live = self._live(store.name)
             opened = open_store(store, shards, self.backend, live, checkpoint=self._checkpoint, match=match, small_bytes=self.small_bytes)
-            store.attach(opened.backend, memory // len(self._stores))
+            share = memory // len(self._stores)
+            store.attach(opened.backend, share)
             history = self.storage.history(store.name, live.with_name(f"{live.name}.history"))
             writer = StoreWriter(
                 store,
@@ -129,7 +130,7 @@ class JobEnvironment:
                 _Reports(listener),
                 restored=opened.linked,
                 chunk_rows=self.chunk_rows,
-                backlog_bytes=self.backlog_bytes,
+                backlog_bytes=min(self.backlog_bytes, share // 8),
                 journal_bytes=self.journal_bytes,
             )
             self.writers.append(writer)

@@ -1,6 +1,6 @@
 """Runs a program whose stores get a new base behind a journal of so many bytes: ``short_journal.py BYTES program.py …``.
 
-A job would have to write 64 MiB before its first one is due: longer than any process of a campaign lives.
+A job would have to write 32 MiB before its first one is due: longer than any process of a campaign lives.
 """
 
 from __future__ import annotations

@@ -97,7 +97,14 @@ class StateBackend(Protocol):
     """Holds what a store's writer applies. One thread applies; another may read at the same time.
 
     Keys and values are bytes. Every failure is a `StateError`.
+
+    Attributes
+    ----------
+    incremental : bool
+        Whether a checkpoint costs what is new since the last one; if not, it writes all there is.
     """
+
+    incremental: bool
 
     def apply(self, entries: Sequence[tuple[bytes, bytes | None]]) -> None:
         """Apply puts and deletes (value None), given in key order, each key once."""

@@ -36,6 +36,7 @@ cdef class Evictor:
     cdef int64_t freed                       # rows that have left, removed ones included
     cdef bint moved                          # whether the last answer, ROOM_NONE, came with something done
     cdef readonly int64_t evicted            # rows
+    cdef int64_t stream_room                 # bytes that may wait in the stream when rows are added that need not be
     cdef readonly int64_t piece_rows         # records that may be processed before room is made again
 
     # Frees what may be freed and sends more rows on their way, if the memory in use calls for it.

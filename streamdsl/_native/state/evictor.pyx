@@ -48,6 +48,7 @@ cdef class Evictor:
                 self.sample_heap()
         # What cannot leave must not squeeze out all that can: a quarter is left to the rows in any case.
         eighth = max(self.limit - self.fixed(), self.limit >> 2) >> 3
+        self.stream_room = 2 * eighth
         memory = self.movable()
         wanted = memory - 5 * eighth
         if wanted <= 0:
@@ -63,7 +64,8 @@ cdef class Evictor:
                 memory = self.movable()
         if self.n > 0 or self.stream.bytes_waiting > 0:
             self.stream.want_applied()
-        if memory > 7 * eighth:
+        # Rows alone may not have all of it: memory that they have once had is never given back, and the stream needs some too.
+        if memory > 7 * eighth or memory - self.stream.bytes_waiting > 6 * eighth:
             if behind_barrier:
                 return ROOM_BEHIND_BARRIER
             # With nothing left to leave, waiting would not help: what is here is needed.

@@ -54,9 +54,28 @@ cdef extern from * nogil:
     #endif
         return block;
     }
+
+    /* Buffers that come and go: from the system and back to it. malloc would raise its threshold for mapping to the largest
+       one that was ever freed, and from then on keep all that size in its arenas. */
+    static inline void *sd_map(void *old, size_t old_size, size_t size) {
+        void *grown;
+    #ifdef MREMAP_MAYMOVE
+        if (old) {
+            grown = mremap(old, old_size, size, MREMAP_MAYMOVE);
+            return grown == MAP_FAILED ? NULL : grown;
+        }
+    #endif
+        grown = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (grown == MAP_FAILED) return NULL;
+        if (old) { memcpy(grown, old, old_size < size ? old_size : size); munmap(old, old_size); }
+        return grown;
+    }
+    static inline void sd_unmap(void *old, size_t size) { if (old) munmap(old, size); }
     #define sd_prefetch(p) __builtin_prefetch((p), 0, 3)
     """
     uint64_t hash_bytes "sd_hash"(const char* data, int32_t size, uint64_t seed) noexcept
     bint same_bytes "sd_same"(const char* a, const char* b, int32_t size) noexcept
     void* huge_alloc "sd_huge_alloc"(size_t size) noexcept
+    void* map_memory "sd_map"(void* old, size_t old_size, size_t size) noexcept      # new, or grown; NULL: there is none
+    void unmap_memory "sd_unmap"(void* old, size_t size) noexcept
     void prefetch "sd_prefetch"(const void* address) noexcept

@@ -27,6 +27,8 @@ class MemoryBackend:
         What to begin with.
     """
 
+    incremental = False
+
     def __init__(self, files: CheckpointFiles | None = None) -> None:
         self._rows: dict[bytes, bytes] = {}
         self._sorted: list[bytes] | None = []

@@ -31,13 +31,14 @@ cdef int pages_add(Pages* pages, int64_t stride) except -1 nogil:
             no_memory()
         pages.blocks = grown
         if pages.n < SINGLE_PAGES:
-            block = malloc(bytes_a_page)
+            size = bytes_a_page
+            block = malloc(size)
         else:
             size = (bytes_a_page * BLOCK_PAGES + HUGE_PAGE - 1) & ~<int64_t>(HUGE_PAGE - 1)
             block = huge_alloc(size)
         if block == NULL:
             no_memory()
-        pages.left = 1 if pages.n < SINGLE_PAGES else BLOCK_PAGES
+        pages.left = size // bytes_a_page      # all of it: it is resident as a whole
         pages.blocks[pages.n_blocks] = block
         pages.n_blocks += 1
         pages.cursor = <char*>block

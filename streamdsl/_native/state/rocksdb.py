@@ -6,6 +6,7 @@ and a hard-linked `Checkpoint`.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -23,8 +24,19 @@ __all__ = ["RocksDBBackend"]
 
 #: The first RocksDB that syncs every file of a checkpoint.
 OLDEST = (9, 4)
-WRITE_BUFFER_BYTES = 16 << 20
-BLOCK_CACHE_BYTES = 8 << 20
+WRITE_BUFFER_BYTES = 8 << 20
+#: Flushed buffers that one compaction takes: it rewrites the level below whatever their number.
+FLUSHED_BUFFERS = 12
+#: Of little use: what is asked for often is in the tables.
+BLOCK_CACHE_BYTES = 4 << 20
+#: While a file is written, its keys' hashes are held for its filter.
+FILE_BYTES = 32 << 20
+#: So much is written until malloc is asked for what the buffers of files and flushed rows have left in its arenas.
+TRIM_BYTES = 12 << 20
+#: Keys of one read, each of which may hold a block until all are there.
+READ_KEYS = 256
+#: Of glibc; other libraries keep less for later.
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 _MARKER = "rocksdict-config.json"
 _VERSION = re.compile(r"RocksDB version: (\d+)\.(\d+)")
 _REMEDY = "see the file LOG beside the database, and whether the disk is full"
@@ -46,9 +58,12 @@ class RocksDBBackend:
         The database cannot be opened, its RocksDB is too old, or it was not written in raw mode.
     """
 
+    incremental = True
+
     def __init__(self, directory: Path, files: CheckpointFiles | None = None) -> None:
         self._directory = directory
         self._db: Rdict | None = None
+        self._untrimmed = 0
         if files is not None:
             files.place(directory)
             _check_marker(directory)
@@ -93,12 +108,18 @@ class RocksDBBackend:
             else:
                 put(key, value)
         with _errors("rows cannot be written"):
+            self._untrimmed += batch.size_in_bytes()
             self._open.write(batch, self._write_options)
+        if _malloc_trim is not None and self._untrimmed >= TRIM_BYTES:
+            self._untrimmed = 0
+            _malloc_trim(0)
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
         """See `StateBackend.get_many`."""
         with _errors("rows cannot be read"):
-            found: list[bytes | None] = self._open.get(list(keys))
+            found: list[bytes | None] = []
+            for at in range(0, len(keys), READ_KEYS):
+                found += self._open.get(keys[at : at + READ_KEYS])
         return found
 
     def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
@@ -157,6 +178,8 @@ def _options() -> Options:
     options.create_if_missing(True)
     options.set_write_buffer_size(WRITE_BUFFER_BYTES)
     options.set_max_write_buffer_number(3)
+    options.set_level_zero_file_num_compaction_trigger(FLUSHED_BUFFERS)
+    options.set_target_file_size_base(FILE_BYTES)
     options.set_max_background_jobs(2)
     options.set_keep_log_file_num(1)
     options.set_stats_dump_period_sec(0)

@@ -22,6 +22,7 @@ cdef class StateStore:
     cdef int begin(self, int64_t checkpoint_id) except -1 nogil
     # Serialises up to max_rows pending rows; 1 when none is left (and MARK is in the stream), else 0.
     cdef int drain(self, int64_t max_rows) except -1 nogil
+    cdef bint write_pending(self, int64_t max_rows) except -1 nogil
     cdef int64_t memory(self) noexcept nogil                     # bytes: rows, indexes, arena, entries not yet applied
     # Keeps the store within its limit; 0: wait. Whoever calls it holds no slot.
     cdef int make_room(self) except -1 nogil

@@ -7,7 +7,7 @@ cimport cython
 from libc.stdlib cimport free, malloc, realloc
 from streamdsl._native.includes.checked cimport PLANTED
 
-from streamdsl._native.state.evictor cimport ROOM_BEHIND_BARRIER, ROOM_NONE, Room
+from streamdsl._native.state.evictor cimport ROOM_BEHIND_BARRIER, ROOM_ENOUGH, Room
 from streamdsl._native.state.row_table cimport RowField
 
 from streamdsl.errors import InternalError, StateError
@@ -111,13 +111,20 @@ cdef class StateStore:
         self.barrier = -1
         return 1
 
+    cdef bint write_pending(self, int64_t max_rows) except -1 nogil:
+        """`drain`, as long as the stream has room for it; return whether there was anything to do."""
+        cdef int64_t asked = self.stream.wanted_bytes
+        if self.evictor.limit <= 0 or self.stream.bytes_waiting < self.evictor.stream_room:
+            self.drain(max_rows)
+            return True
+        self.stream.want_applied()
+        return self.stream.wanted_bytes != asked
+
     cdef int make_room(self) except -1 nogil:
         cdef Room room = self.evictor.make_room(self.barrier >= 0)
         if room == ROOM_BEHIND_BARRIER:
-            while not self.drain(4096):
-                pass
-            room = self.evictor.make_room(False)
-        return room != ROOM_NONE
+            self.evictor.moved = self.write_pending(4096)
+        return room == ROOM_ENOUGH
 
     cdef int64_t memory(self) noexcept nogil:
         return self.evictor.movable() + self.evictor.fixed()

@@ -8,11 +8,11 @@ from libc.string cimport memcmp, memcpy, memmove, memset
 
 from streamdsl._native.state.key_hash cimport hash_bytes
 from streamdsl._native.state.write_stream cimport (
-    ENTRY_DELETE, ENTRY_MARK, ENTRY_PUT, LONGEST_KEY, EntryHeader, bytes_append, bytes_free, bytes_init,
+    ENTRY_DELETE, ENTRY_MARK, ENTRY_PUT, LONGEST_KEY, EntryHeader, bytes_append, bytes_free, bytes_init, bytes_resize,
 )
 
 cdef enum:
-    LONGEST_RUN = 262144       # entries sorted at once
+    LONGEST_RUN = 131072       # entries sorted at once
     SEGMENT_BYTES = 1048576    # room of a segment: what comes in smaller pieces is gathered in one
     CHUNK_BYTES = 1048576      # a chunk for the database ends behind the entry that reaches this
 
@@ -235,8 +235,6 @@ cdef class StreamReader:
         """Take what waits in the stream; 0: nothing does."""
         cdef ByteWriter* last
         cdef ByteWriter* grown
-        cdef char* data
-        cdef int64_t capacity
         if self.taken.used == 0:
             self.stream.swap(&self.taken)
             if self.taken.used == 0:
@@ -253,12 +251,7 @@ cdef class StreamReader:
         if grown == NULL:
             no_memory()
         self.segments = grown
-        capacity = self.taken.used if self.taken.used > SEGMENT_BYTES else SEGMENT_BYTES
-        data = <char*>realloc(self.taken.data, capacity)
-        if data == NULL:
-            no_memory()
-        self.taken.data = data
-        self.taken.capacity = capacity
+        bytes_resize(&self.taken, max(self.taken.used, <int64_t>SEGMENT_BYTES))
         self.segments[self.n_segments] = self.taken
         self.n_segments += 1
         self.taken.data = NULL               # it is a segment now

@@ -25,6 +25,7 @@ cdef struct ByteWriter:
 cdef int bytes_init(ByteWriter* writer, int64_t capacity) except -1 nogil
 cdef int bytes_append(ByteWriter* writer, const void* data, int64_t size) except -1 nogil
 cdef char* bytes_reserve(ByteWriter* writer, int64_t size) except NULL nogil   # room at the end; add to `used` what is filled
+cdef int bytes_resize(ByteWriter* writer, int64_t capacity) except -1 nogil    # at least `used`
 cdef void bytes_free(ByteWriter* writer) noexcept nogil
 
 # Appends header and key of an entry; the value follows. Offsets, not pointers: the buffer moves as it grows.

@@ -3,10 +3,16 @@ from cpython.pythread cimport (
     WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock,
 )
 from libc.stdint cimport UINT32_MAX
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
+from streamdsl._native.state.key_hash cimport map_memory, unmap_memory
+
 from streamdsl.errors import StateError
+
+cdef enum:
+    MAPPED_BYTES = 262144      # from so many on, a buffer's memory is the system's own: what a long backlog took goes back
+
 
 cdef int no_memory() except -1 nogil:
     with gil:
@@ -25,29 +31,39 @@ cdef int key_too_long(int64_t size) except -1 nogil:
 
 cdef int bytes_init(ByteWriter* writer, int64_t capacity) except -1 nogil:
     writer.used = 0
-    writer.capacity = capacity
+    writer.capacity = 0
     writer.data = NULL
-    if capacity > 0:
-        writer.data = <char*>malloc(capacity)
-        if writer.data == NULL:
-            writer.capacity = 0
-            no_memory()
-    return 0
+    return bytes_resize(writer, capacity) if capacity > 0 else 0
 
 
-cdef bint try_grow(ByteWriter* writer, int64_t size) noexcept nogil:
-    cdef int64_t capacity = writer.capacity * 2
+cdef bint try_resize(ByteWriter* writer, int64_t capacity) noexcept nogil:
     cdef char* data
-    if capacity < writer.used + size:
-        capacity = writer.used + size
-    if capacity < 256:
-        capacity = 256
-    data = <char*>realloc(writer.data, capacity)
+    if capacity < MAPPED_BYTES and writer.capacity < MAPPED_BYTES:
+        data = <char*>realloc(writer.data, capacity)
+    elif writer.capacity >= MAPPED_BYTES:
+        capacity = max(capacity, <int64_t>MAPPED_BYTES)
+        data = <char*>map_memory(writer.data, writer.capacity, capacity)
+    else:
+        data = <char*>map_memory(NULL, 0, capacity)
+        if data != NULL and writer.used > 0:
+            memcpy(data, writer.data, writer.used)
+        if data != NULL:
+            free(writer.data)
     if data == NULL:
         return False
     writer.data = data
     writer.capacity = capacity
     return True
+
+
+cdef bint try_grow(ByteWriter* writer, int64_t size) noexcept nogil:
+    return try_resize(writer, max(writer.capacity * 2, writer.used + size, <int64_t>256))
+
+
+cdef int bytes_resize(ByteWriter* writer, int64_t capacity) except -1 nogil:
+    if not try_resize(writer, capacity):
+        no_memory()
+    return 0
 
 
 cdef int grow(ByteWriter* writer, int64_t size) except -1 nogil:
@@ -73,7 +89,10 @@ cdef char* bytes_reserve(ByteWriter* writer, int64_t size) except NULL nogil:
 
 
 cdef void bytes_free(ByteWriter* writer) noexcept nogil:
-    free(writer.data)
+    if writer.capacity >= MAPPED_BYTES:
+        unmap_memory(writer.data, writer.capacity)
+    else:
+        free(writer.data)
     writer.data = NULL
     writer.used = 0
     writer.capacity = 0

@@ -23,8 +23,8 @@ CHUNK_ROWS = 1000
 APPEND_BYTES = 1 << 20
 #: So far the database may be behind the journal: the later it applies, the more versions of a key become one.
 BACKLOG_BYTES = 32 << 20
-#: A new base is due behind a journal of so many bytes, and of half of the base: the longest that a restore reads through.
-JOURNAL_BYTES = 64 << 20
+#: A new base is due behind a journal of so many bytes: a restore applies them one by one, which takes longer than anything else of it.
+JOURNAL_BYTES = 32 << 20
 
 
 class WriterListener(Protocol):
@@ -60,7 +60,8 @@ class StoreWriter:
     chunk_rows, backlog_bytes : int
         Rows of one write; how far the database may be behind.
     journal_bytes : int
-        The length of a journal behind which a base is due, and half of the base is the least; 0: every MARK makes a base.
+        The length of a journal behind which a base is due; half of the base is the least where a base is written as a whole.
+        0: every MARK makes a base.
     """
 
     def __init__(
@@ -126,7 +127,8 @@ class StoreWriter:
     def _base_due(self) -> bool:
         if not self.history.whole or self._journal_bytes == 0:
             return True
-        return self.history.journal_bytes > max(self._journal_bytes, self.history.base_bytes // 2)
+        least = 0 if self.backend.incremental else self.history.base_bytes // 2
+        return self.history.journal_bytes > max(self._journal_bytes, least)
 
     def _append(self, entries: bytes | memoryview) -> None:
         self.history.append(entries if self.history.journal_bytes else MAGIC + entries)

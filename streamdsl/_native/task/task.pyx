@@ -92,8 +92,7 @@ cdef class Task:
         for i in range(self.n_outputs):
             progress |= (<Output>self.outputs[i]).flush()
         if self.store is not None and self.store.barrier >= 0:
-            self.store.drain(self.drain_rows)
-            progress = 1
+            progress |= self.store.write_pending(self.drain_rows)
         for i in range(self.n_outputs):
             if (<Output>self.outputs[i]).n_waiting:
                 self.blocked += 1
