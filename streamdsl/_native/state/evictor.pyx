@@ -126,7 +126,7 @@ cdef class Evictor:
 
     cdef bint sweep(self, int64_t wanted, bint barrier, int64_t applied) except -1 nogil:
         """Send rows on their way; return whether some could not go because of the barrier, and none other was found."""
-        cdef int64_t first = self.n, steps = 0, rows = 0, bytes, i
+        cdef int64_t first = self.n, steps = 0, bytes, i
         cdef int turns = 0
         cdef bint held_back = False
         cdef void* ref
@@ -135,8 +135,7 @@ cdef class Evictor:
             while wanted > 0 and steps < STEPS and turns <= 2 * self.n_tables:
                 ref = self.tables[self.hand_table]
                 if not (<KeyTable>ref).evictable or (<KeyTable>ref).backend is None or self.hand >= (<KeyTable>ref).used:
-                    (<KeyTable>ref).flush_scratch(rows)
-                    rows = 0
+                    (<KeyTable>ref).flush_scratch()
                     self.hand = 0
                     self.hand_table = (self.hand_table + 1) % self.n_tables
                     turns += 1
@@ -159,13 +158,11 @@ cdef class Evictor:
                 if header.flags & ((<KeyTable>ref).dirty_bit | (<KeyTable>ref).pending_bit):
                     (<KeyTable>ref).clean(self.hand - 1)
                     (<KeyTable>ref).count_leaving()
-                    rows += 1
                     if (<KeyTable>ref).scratch.used >= FLUSH_BYTES:
-                        (<KeyTable>ref).flush_scratch(rows)
-                        rows = 0
+                        (<KeyTable>ref).flush_scratch()
                 self.leave(self.hand_table, self.hand - 1, 0, bytes)
                 wanted -= bytes
-            (<KeyTable>self.tables[self.hand_table]).flush_scratch(rows)
+            (<KeyTable>self.tables[self.hand_table]).flush_scratch()
         finally:
             # They all may go once the database has what stands in the stream now.
             for i in range(first, self.n):

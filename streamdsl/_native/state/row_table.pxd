@@ -72,6 +72,7 @@ cdef class RowTable:
     cdef int64_t pending_at
     cdef SlotList retired                    # removed rows whose delete is in the stream; the evictor takes them
     cdef ByteWriter scratch                  # rows on their way into the stream
+    cdef int64_t scratch_rows                # of those
     cdef void** field_refs                   # borrowed from `fields`
     cdef int n_fields
     cdef double heap_a_row                   # bytes of Python objects, as of the evictor's last sample
@@ -103,7 +104,7 @@ cdef class RowTable:
     cdef int clean(self, int64_t slot) except -1 nogil
     cdef bint empty(self, int64_t slot) noexcept nogil           # whether nothing is lost with the row
     cdef int free_row(self, int64_t slot) except -1 nogil        # a removed row: nothing remembers the key any more
-    cdef int flush_scratch(self, int64_t n) except -1 nogil      # scratch into the stream
+    cdef int flush_scratch(self) except -1 nogil                 # scratch into the stream
 
     # For the key table.
     cdef int64_t find_hashed(self, const char* key, int32_t size, uint64_t hash) noexcept nogil   # removed rows too; -2: none

@@ -234,6 +234,7 @@ cdef class RowTable:
             self.header(slot).flags = 0
         index_clear(&self.index)
         self.count = self.used = self.free.n = 0
+        self.scratch.used = self.scratch_rows = 0
         self.dirty.n = self.pending.n = self.pending_at = self.retired.n = 0
         return 0
 
@@ -244,8 +245,9 @@ cdef class RowTable:
         if PLANTED("dirty-mark-missed"):
             return 0
         if self.header(slot).flags & self.pending_bit and not PLANTED("pending-row-not-copied"):
-            self.serialise(slot)
-            self.flush_scratch(1)
+            self.serialise(slot)             # in front of MARK, whenever the scratch goes: `drain` ends with it
+            if self.scratch.used >= DRAIN_BYTES:
+                self.flush_scratch()
         return self.mark_dirty(slot)
 
     cdef int mark_dirty(self, int64_t slot) except -1 nogil:
@@ -282,7 +284,7 @@ cdef class RowTable:
     cdef int64_t drain(self, int64_t max_rows) except -1 nogil:
         cdef int64_t start = self.pending_at
         cdef int64_t end = self.pending.n if self.pending.n - start < max_rows else start + max_rows
-        cdef int64_t slot, rows = 0
+        cdef int64_t slot
         cdef RowHeader* header
         while self.pending_at < end:
             if self.pending_at + 8 < end:
@@ -294,14 +296,12 @@ cdef class RowTable:
                     self.serialise(slot)
                     if header.flags & ROW_GONE and not header.flags & self.dirty_bit:
                         slots_push(&self.retired, slot)
-                    rows += 1
                     if self.scratch.used >= DRAIN_BYTES:
-                        self.flush_scratch(rows)
-                        rows = 0
+                        self.flush_scratch()
                 else:
                     header.flags &= ~self.pending_bit
             self.pending_at += 1
-        self.flush_scratch(rows)
+        self.flush_scratch()
         return self.pending_at - start
 
     cdef int serialise(self, int64_t slot) except -1 nogil:
@@ -319,6 +319,7 @@ cdef class RowTable:
             if not done:                     # rows in front of this one are whole: they go with the next append
                 self.scratch.used = entry
         header.flags = (header.flags & ~self.pending_bit) | ROW_STORED
+        self.scratch_rows += 1
         return 0
 
     cdef int serialise_fields(self, int64_t slot) except -1 nogil:
@@ -337,10 +338,10 @@ cdef class RowTable:
             memcpy(self.scratch.data + field + 2, &field_size, 4)
         return 0
 
-    cdef int flush_scratch(self, int64_t n) except -1 nogil:
+    cdef int flush_scratch(self) except -1 nogil:
         if self.scratch.used > 0:
-            self.stream.append(self.scratch.data, self.scratch.used, n)
-            self.scratch.used = 0
+            self.stream.append(self.scratch.data, self.scratch.used, self.scratch_rows)
+            self.scratch.used = self.scratch_rows = 0
         return 0
 
     cdef int clean(self, int64_t slot) except -1 nogil:

@@ -1,6 +1,6 @@
 """The reading end of a write stream: the journal's reader takes entries as they come, the database's reader follows it, in runs
 that are sorted and hold the last version of each key only."""
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 
 from streamdsl._native.state.write_stream cimport ByteWriter, WriteStream
 
@@ -22,7 +22,8 @@ cdef class StreamReader:
     cdef int64_t journalled                  # bytes passed, ever
     cdef int64_t database_at                 # the database's place: offset in segment 0
     cdef SortItem* run
-    cdef int64_t run_capacity
+    cdef int32_t* seen                       # a hash table of places in the run; -1: nothing there
+    cdef int64_t n_seen                      # its places, a power of two; the run has room for half as many keys
     cdef int64_t n_run
     cdef int64_t run_at                      # items handed out and confirmed
     cdef int64_t offered                     # items handed out by the last peek
@@ -34,5 +35,5 @@ cdef class StreamReader:
     cdef bint take(self) except -1
     cdef int prepare(self) except -1 nogil
     cdef int finish_run(self) noexcept nogil
-    cdef int keep_last(self) except -1 nogil
+    cdef int64_t find_seen(self, const SortItem* item) noexcept nogil
     cdef int grow_run(self) except -1 nogil

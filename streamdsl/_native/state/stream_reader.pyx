@@ -3,7 +3,7 @@ from cpython.buffer cimport PyBUF_READ
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int32_t, uint8_t, uint32_t
-from libc.stdlib cimport free, malloc, qsort, realloc
+from libc.stdlib cimport free, qsort, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 from streamdsl._native.state.key_hash cimport hash_bytes
@@ -12,7 +12,7 @@ from streamdsl._native.state.write_stream cimport (
 )
 
 cdef enum:
-    LONGEST_RUN = 131072       # entries sorted at once
+    LONGEST_RUN = 131072       # keys sorted at once
     SEGMENT_BYTES = 1048576    # room of a segment: what comes in smaller pieces is gathered in one
     CHUNK_BYTES = 1048576      # a chunk for the database ends behind the entry that reaches this
 
@@ -135,6 +135,7 @@ cdef class StreamReader:
         bytes_free(&self.taken)
         free(self.segments)
         free(self.run)
+        free(self.seen)
 
     @property
     def backlog(self):
@@ -286,11 +287,10 @@ cdef class StreamReader:
         return 0
 
     cdef int prepare(self) except -1 nogil:
-        """Sort what the journal has passed; what is only MARKs is passed at once."""
-        cdef int64_t stop
+        """Sort the last version of each key that the journal has passed; what is only MARKs is passed at once."""
+        cdef int64_t stop, at
         cdef EntryHeader header
-        cdef SortItem* item
-        cdef const char* entry
+        cdef SortItem item
         self.n_run = 0
         self.run_at = 0
         self.offered = 0
@@ -305,55 +305,49 @@ cdef class StreamReader:
                 self.end_segment += 1
                 self.end_at = 0
                 continue
-            entry = self.segments[self.end_segment].data + self.end_at
-            header = header_at(entry)
-            self.end_at += entry_size(entry)
-            self.run_bytes += entry_size(entry)
+            item.entry = self.segments[self.end_segment].data + self.end_at
+            header = header_at(item.entry)
+            self.end_at += entry_size(item.entry)
+            self.run_bytes += entry_size(item.entry)
             if header.kind == ENTRY_MARK:
                 continue
-            if self.n_run == self.run_capacity:
+            item.high = big_endian(item.entry + sizeof(EntryHeader), header.key_size)
+            item.low = big_endian(item.entry + sizeof(EntryHeader) + 8, <int64_t>header.key_size - 8)
+            # Looking a key up costs less than sorting its versions: of a busy one there may be many.
+            if 2 * self.n_run >= self.n_seen:
                 self.grow_run()
-            item = &self.run[self.n_run]
-            item.entry = entry
-            item.high = big_endian(entry + sizeof(EntryHeader), header.key_size)
-            item.low = big_endian(entry + sizeof(EntryHeader) + 8, <int64_t>header.key_size - 8)
-            self.n_run += 1
-        self.keep_last()
-        qsort(self.run, self.n_run, sizeof(SortItem), compare_items)
-        if self.n_run == 0 and self.run_bytes > 0:
+            at = self.find_seen(&item)
+            if self.seen[at] < 0:
+                self.seen[at] = <int32_t>self.n_run
+                self.n_run += 1
+            self.run[self.seen[at]] = item
+        if self.n_run > 0:
+            qsort(self.run, self.n_run, sizeof(SortItem), compare_items)
+            memset(self.seen, 0xff, self.n_seen * sizeof(int32_t))
+        elif self.run_bytes > 0:
             self.finish_run()
         return 0
 
-    cdef int keep_last(self) except -1 nogil:
-        """Keep the last version of each key: a run may hold a key ten times, and sorting costs more than looking up."""
-        cdef int64_t slots = 256
-        cdef int64_t at, i, kept
-        cdef int32_t* seen
-        while slots < 2 * self.n_run:
-            slots *= 2
-        seen = <int32_t*>malloc(slots * sizeof(int32_t))
-        if seen == NULL:
-            no_memory()
-        memset(seen, 0xff, slots * sizeof(int32_t))
-        kept = self.n_run                    # from the back: the first one seen is the last version
-        for i in range(self.n_run - 1, -1, -1):
-            at = <int64_t>(hash_item(&self.run[i], <uint64_t><size_t>seen) & <uint64_t>(slots - 1))
-            while seen[at] >= 0 and compare_items(&self.run[seen[at]], &self.run[i]) != 0:
-                at = (at + 1) & (slots - 1)
-            if seen[at] < 0:
-                kept -= 1
-                self.run[kept] = self.run[i]
-                seen[at] = <int32_t>kept
-        free(seen)
-        self.n_run -= kept
-        memmove(self.run, self.run + kept, self.n_run * sizeof(SortItem))
-        return 0
+    cdef int64_t find_seen(self, const SortItem* item) noexcept nogil:
+        cdef int64_t at = <int64_t>(hash_item(item, <uint64_t><size_t>self.seen) & <uint64_t>(self.n_seen - 1))
+        while self.seen[at] >= 0 and compare_items(&self.run[self.seen[at]], item) != 0:
+            at = (at + 1) & (self.n_seen - 1)
+        return at
 
     cdef int grow_run(self) except -1 nogil:
-        cdef int64_t capacity = self.run_capacity * 2 + 256
-        cdef SortItem* grown = <SortItem*>realloc(self.run, capacity * sizeof(SortItem))
-        if grown == NULL:
+        """Room for twice as many keys: in the run, and where they are looked up."""
+        cdef int64_t i, n_seen = max(2 * self.n_seen, <int64_t>512)
+        cdef SortItem* run = <SortItem*>realloc(self.run, n_seen // 2 * sizeof(SortItem))
+        cdef int32_t* seen
+        if run == NULL:
             no_memory()
-        self.run = grown
-        self.run_capacity = capacity
+        self.run = run
+        seen = <int32_t*>realloc(self.seen, n_seen * sizeof(int32_t))
+        if seen == NULL:
+            no_memory()
+        self.seen = seen
+        self.n_seen = n_seen
+        memset(seen, 0xff, n_seen * sizeof(int32_t))
+        for i in range(self.n_run):
+            seen[self.find_seen(&run[i])] = <int32_t>i
         return 0
