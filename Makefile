@@ -82,7 +82,7 @@ asan: $(SANITIZED)/.built
 	$(PYTHON_HERE) tests/power/tree.py $(SANITIZED)
 	cd $(SANITIZED) && STREAMDSL_SEEDS=$(SANITIZED_SEEDS) LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" PYTHONMALLOC=malloc \
 		ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
-		$(PYTHON_HERE) -m pytest -p no:cacheprovider -p no:faulthandler $(SANITIZED_TESTS)
+		$(PYTHON_HERE) -m pytest -p no:cacheprovider -p no:faulthandler --capture=sys $(SANITIZED_TESTS)
 
 bench: $(BUILT)
 	$(BIN)/python benchmarks/fraud.py
