@@ -9,6 +9,9 @@ BUILT := $(VENV)/.built
 
 .PHONY: demo demo-crash test lint crash rescale corrupt simulate checked asan faults power bench wheel check-wheel clean
 
+# Test processes at a time; each that needs one has a Kafka broker of its own.
+WORKERS ?= 2
+
 demo: $(BUILT)
 	$(BIN)/python examples/fraud/topology.py --rate 20000
 
@@ -16,7 +19,7 @@ demo-crash: $(BUILT)
 	$(BIN)/python examples/fraud/crash_demo.py
 
 test: $(BUILT)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(BUILT)
 	$(BIN)/ruff check .

@@ -49,7 +49,7 @@ class Record:
 def producer_options(options: dict[str, Any]) -> dict[str, Any]:
     """Return what our producers have in common; the partitioner is that of Java clients."""
     return {
-        "linger.ms": 5,
+        "linger.ms": 1,
         "logger": CLIENT_LOG,
         "partitioner": "murmur2_random",
         "queue.buffering.max.kbytes": 131072,
