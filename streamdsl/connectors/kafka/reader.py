@@ -131,8 +131,10 @@ class PartitionReader(SplitReader):
             else:
                 while row < rows and of[row] < index:
                     row += 1
-            raw = (records.values[index] or b"")[:_MAX_RAW]
-            found.append(Rejected(row, raw, bad[index], self._topic, self._partition, records.offsets[index]))
+            raw, reason = records.values[index] or b"", bad[index]
+            if len(raw) > _MAX_RAW:
+                reason += f"; the first {_MAX_RAW} of its {len(raw)} bytes are kept"
+            found.append(Rejected(row, raw[:_MAX_RAW], reason, self._topic, self._partition, records.offsets[index]))
         return tuple(found)
 
     @staticmethod
