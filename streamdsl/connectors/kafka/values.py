@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,31 +68,15 @@ class JsonValues(ValueDecoder):
 
     def decode_present(self, values: list[bytes]) -> Rows:
         """Decode the values as lines."""
-        bad: dict[int, str] = {}
-        records = values
-        if values:
-            found = self._lines.decode_plain(values)
-            if found is not None:
-                return Rows(found, None, bad)
-            records = [value.strip(_BLANKS) for value in values]
-            for index, record in enumerate(records):
-                if b"\n" in record:
-                    records[index] = self._in_one_line(record, index, bad)
-        decoded = self._lines.decode_records(records) if records else None
-        if decoded is None:
-            return Rows(empty_rows(self.fields), None, bad)
-        bad = {**{record.index: record.reason for record in decoded.bad}, **bad}
-        return Rows(decoded.rows, decoded.kept, bad)
-
-    @staticmethod
-    def _in_one_line(record: bytes, index: int, bad: dict[int, str]) -> bytes:
-        """Return the same JSON without line ends, which are blanks outside of texts and not allowed inside."""
-        try:
-            json.loads(record)
-        except (ValueError, RecursionError) as error:
-            bad[index] = f"not valid JSON: {error}"
-            return b"?"
-        return record.replace(b"\n", b" ")
+        if not values:
+            return Rows(empty_rows(self.fields), None, {})
+        plain = self._lines.decode_plain(values)
+        if plain is not None:
+            return Rows(plain, None, {})
+        # A line end between tokens is a blank as good as another; within a text no control character is allowed.
+        records = [value.strip(_BLANKS).replace(b"\n", b"\t") for value in values]
+        decoded = self._lines.decode_records(records)
+        return Rows(decoded.rows, decoded.kept, {record.index: record.reason for record in decoded.bad})
 
 
 class RawValues(ValueDecoder):
