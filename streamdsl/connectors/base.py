@@ -170,10 +170,15 @@ def no_metadata(name: str, rows: int) -> pa.Array:
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What a transaction says has been committed last: a checkpoint and the digest of its manifest. Checkpoint 0 is none yet."""
+    """What a transaction says has been committed last: a checkpoint and the digest of its manifest. Checkpoint 0 is none yet.
+
+    `elsewhere`: it was committed to other places than the job writes to now. It is what a job goes on from that has got
+    another sink; a job that begins anew in other places does not have to mind it.
+    """
 
     checkpoint_id: int
     digest: str
+    elsewhere: bool = field(default=False, compare=False)
 
 
 class Transaction(ABC):

@@ -74,6 +74,8 @@ class CommitPoint:
         if self.accepted is not None:
             log.warning("accept_duplicates_from=%d: what has been written behind this checkpoint is written again", self.accepted)
             return self.accepted
+        if marker is not None and marker.elsewhere and not published:
+            return 0
         if marker is None and published:
             raise StateError(
                 f"the state directory has checkpoints of {self._job!r}, but the cluster knows no commit of it: its marker is gone "

@@ -152,6 +152,32 @@ def test_a_marker_that_is_gone_is_told(broker, source, sink, config, tmp_path):
         doubled(source, sink, until="latest").run(config())
 
 
+def test_other_topics_are_another_beginning(broker, source, sink, config, tmp_path):
+    produce(broker.bootstrap, source, records(10))
+    doubled(source, sink, until="latest").run(config())
+    doubled(source, f"{sink}-2", until="latest").run(config(state_dir=tmp_path / "other"))
+    assert ids(broker, f"{sink}-2") == list(range(10))
+    # Each goes on from its own.
+    assert doubled(source, sink, until="latest").run(config()).already_finished
+    assert doubled(source, f"{sink}-2", until="latest").run(config(state_dir=tmp_path / "other")).already_finished
+
+
+def test_a_job_that_gets_another_sink_goes_on(broker, source, sink, config):
+    produce(broker.bootstrap, source, records(10))
+    run = doubled(source, sink).start(config())
+    wait_for(lambda: len(ids(broker, sink)) == 10)
+    run.stop()
+    assert run.wait(20)
+    produce(broker.bootstrap, source, records(10, 20))
+    topology = Topology(f"job-{source}")
+    rows = topology.stream(kafka(source, SCHEMA, until="latest"), name="in").with_columns(twice=col("amount") * 2)
+    rows.to(kafka(sink, partitions=2, key="account"), name="out")
+    rows.to(kafka(f"{sink}-2", partitions=1), name="more")
+    topology.run(config())
+    assert ids(broker, sink) == list(range(20))
+    assert ids(broker, f"{sink}-2") == list(range(10, 20))
+
+
 def test_without_a_state_directory_a_run_is_fresh(broker, source, sink, config):
     produce(broker.bootstrap, source, records(10))
     for _ in range(2):

@@ -10,7 +10,8 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from confluent_kafka import Consumer
@@ -49,14 +50,14 @@ def markers_topic(job: str) -> str:
     return f"streamdsl.{legal}.commits"
 
 
-def record_of(job: str, marker: Marker) -> Record:
-    """Return the record that says what its transaction commits."""
-    value = json.dumps({"job": job, "checkpoint": marker.checkpoint_id, "digest": marker.digest})
-    return Record(markers_topic(job), job.encode(), value.encode(), 0, None)
+def record_of(job: str, topics: Sequence[str], marker: Marker) -> Record:
+    """Return the record that says what its transaction commits, to which topics."""
+    value = json.dumps({"job": job, "checkpoint": marker.checkpoint_id, "digest": marker.digest, "topics": list(topics)})
+    return Record(markers_topic(job), ",".join(topics).encode(), value.encode(), 0, None)
 
 
-def read_marker(options: Mapping[str, Any], job: str) -> Marker | None:
-    """Return the last marker that was committed; the topic is made if there is none.
+def read_marker(options: Mapping[str, Any], job: str, topics: Sequence[str]) -> Marker | None:
+    """Return the last marker that was committed with rows of `topics`, else the last of others; the topic is made if there is none.
 
     Raises
     ------
@@ -64,12 +65,14 @@ def read_marker(options: Mapping[str, Any], job: str) -> Marker | None:
         The cluster cannot be reached, or what stands in the topic is no marker of the job.
     """
     topic = markers_topic(job)
-    found = partitions_of(options, topic)
-    if not found:
+    partitions = partitions_of(options, topic)
+    if not partitions:
         create_topic(options, topic, 1, -1, _SETTINGS)
         return None
-    if found != 1:
-        raise ConnectorError(f"the topic {topic!r} has {found} partitions, a job's commits have one", remedy="give the job another name")
+    if partitions != 1:
+        raise ConnectorError(
+            f"the topic {topic!r} has {partitions} partitions, a job's commits have one", remedy="give the job another name"
+        )
     doing = f"reading the commits of {job!r} in the topic {topic!r}"
     consumer = Consumer(
         {
@@ -89,39 +92,42 @@ def read_marker(options: Mapping[str, Any], job: str) -> Marker | None:
         few = _FEW
         while True:
             start = max(low, high - few)
-            marker = _last(consumer, topic, start, high, job, doing)
-            if marker is not None or start == low:
-                return marker
+            found = _markers(consumer, topic, start, high, job, doing)
+            own = [marker for to, marker in found if to == list(topics)]
+            if own:
+                return own[-1]
+            if start == low:
+                return replace(found[-1][1], elsewhere=True) if found else None
             few *= 16
     finally:
         consumer.close()
 
 
-def _last(consumer: Consumer, topic: str, start: int, high: int, job: str, doing: str) -> Marker | None:
-    """Return the last marker of the offsets from `start` to `high`."""
+def _markers(consumer: Consumer, topic: str, start: int, high: int, job: str, doing: str) -> list[tuple[list[str], Marker]]:
+    """Return the markers of the offsets from `start` to `high`, each with the topics that it is of."""
     consumer.assign([TopicPartition(topic, 0, start)])
-    marker = None
+    markers: list[tuple[list[str], Marker]] = []
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         for message in consumer.consume(1000, 0.1):
             told = message.error()
             if told is None:
-                marker = _decoded(message.value(), job, topic)
+                markers.append(_decoded(message.value(), job, topic))
             elif told.code() == KafkaError._PARTITION_EOF:
                 # Short of the end: a transaction of before is still being ended.
                 if message.offset() >= high:
-                    return marker
+                    return markers
             elif not away(told):
                 raise translated(told, doing)
     raise translated(KafkaException(KafkaError(KafkaError._TIMED_OUT)), doing)
 
 
-def _decoded(value: bytes | None, job: str, topic: str) -> Marker:
+def _decoded(value: bytes | None, job: str, topic: str) -> tuple[list[str], Marker]:
     try:
         known = json.loads(value or b"")
         if known["job"] != job:
             raise ValueError(f"it is of {known['job']!r}")
-        return Marker(int(known["checkpoint"]), str(known["digest"]))
+        return [str(name) for name in known["topics"]], Marker(int(known["checkpoint"]), str(known["digest"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ConnectorError(
             f"the topic {topic!r} has a record that is no commit of {job!r}: {error}",

@@ -53,7 +53,7 @@ class KafkaTransaction(Transaction):
     """
 
     def __init__(self, job: str, sinks: Sequence[Kafka]) -> None:
-        self._sinks = sinks
+        self._sinks, self._topics = sinks, sorted({sink.topic for sink in sinks})
         self._job, self._id = job, f"streamdsl.{job}"
         self._options = sinks[0].client_options()
         self._doing = f"the transaction of {job!r} at {self._options['bootstrap.servers']}"
@@ -82,21 +82,21 @@ class KafkaTransaction(Transaction):
         )
         producer = self._producer
         patiently(f"beginning {self._doing}", lambda: producer.init_transactions(CALL_S))
-        self._last = read_marker(options, self._job)
+        self._last = read_marker(options, self._job, self._topics)
         return self._last
 
     def begin(self, marker: Marker) -> None:
         """Begin; where the run begins elsewhere than the last one committed, that is committed first, by itself."""
         self._settled = marker.checkpoint_id
         self._step("beginning", lambda producer: producer.begin_transaction())
-        if marker != self._last:
+        if self._last is None or self._last.elsewhere or marker != self._last:
             self._write_marker(marker)
             self._step("committing", lambda producer: producer.commit_transaction(COMMIT_S))
             self._step("beginning", lambda producer: producer.begin_transaction())
 
     def _write_marker(self, marker: Marker) -> None:
         outbox = Outbox()
-        outbox.add([record_of(self._job, marker)])
+        outbox.add([record_of(self._job, self._topics, marker)])
         until = time.monotonic() + COMMIT_S
         while not self.take(outbox):
             if time.monotonic() > until:
