@@ -24,8 +24,6 @@ def ours(work: Work) -> None:
         checkpoint_interval=f"{work.interval_ms}ms",
         accept_duplicates_from=0,
     )
-        parallelism=work.parallelism, state_dir=work.directory, checkpoint_interval=f"{work.interval_ms}ms", accept_duplicates_from=0
-    )
     asked_to_end = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: asked_to_end.set())
     began = time.perf_counter()
