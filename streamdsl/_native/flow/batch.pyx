@@ -382,7 +382,9 @@ cdef int strings_end_row(StringBuilder* builder, int64_t n_bytes) except -1 nogi
 
 
 cdef int strings_append(StringBuilder* builder, const char* data, int64_t n_bytes) except -1 nogil:
-    memcpy(strings_reserve(builder, n_bytes), data, n_bytes)
+    cdef char* target = strings_reserve(builder, n_bytes)
+    if n_bytes > 0:                      # an empty text may have no bytes to point at
+        memcpy(target, data, n_bytes)
     strings_end_row(builder, n_bytes)
     return 0
 
