@@ -48,11 +48,11 @@ def as_alert(value: bytes) -> oracle.Alert:
     return oracle.Alert(*(row[name] for name in oracle.Alert._fields))
 
 
-def fill(bootstrap: str, sample: data.Sample) -> None:
+def fill(bootstrap: str, sample: data.Sample, source: str = SOURCE) -> None:
     """Write the sample into the source topic: the files side by side, each in its order."""
-    create_topic(bootstrap, SOURCE, PARTITIONS)
+    create_topic(bootstrap, source, PARTITIONS)
     rows = heapq.merge(*map(_rows, sample.transactions), key=lambda row: row["event_time"])
-    produce(bootstrap, SOURCE, ((row["account_number"], json.dumps(row)) for row in rows))
+    produce(bootstrap, source, ((row["account_number"], json.dumps(row)) for row in rows))
 
 
 def _rows(path: pathlib.Path) -> Iterator[dict[str, Any]]:
@@ -65,16 +65,18 @@ def _rows(path: pathlib.Path) -> Iterator[dict[str, Any]]:
 class KafkaRound(Round):
     """The fraud rules between two topics."""
 
-    def __init__(self, directory: pathlib.Path, chance: random.Random, bootstrap: str, sample: data.Sample, rate: int) -> None:
+    def __init__(
+        self, directory: pathlib.Path, chance: random.Random, bootstrap: str, sample: data.Sample, rate: int, source: str = SOURCE
+    ) -> None:
         super().__init__(directory, chance)
-        self.bootstrap, self._sample, self.rate = bootstrap, sample, rate
+        self.bootstrap, self._sample, self.rate, self._source = bootstrap, sample, rate, source
         self.quiet = threading.Lock()  # held by whoever kills the broker, and by who looks at what it has
         self.sink = f"alerts-{directory.parent.name}-{directory.name}"
 
     def command(self, settings: Settings) -> list[str]:
         arguments = {
             "broker": self.bootstrap,
-            "source": SOURCE,
+            "source": self._source,
             "sink": self.sink,
             "state-dir": str(self.state),
             "rate": str(self.rate),
@@ -120,15 +122,16 @@ class KafkaRound(Round):
 class BrokerKiller(threading.Thread):
     """Kills the broker again and again, and starts it again."""
 
-    def __init__(self, broker: Broker, kills: int, chance: random.Random) -> None:
+    def __init__(self, broker: Broker, kills: int, chance: random.Random, life_s: tuple[float, float] = BROKER_LIFE_S) -> None:
         super().__init__(daemon=True)
+        self._life_s = life_s
         self.quiet = threading.Lock()
         self.broker, self.left, self._chance = broker, kills, chance
         self.done = threading.Event()
         self.killed = 0
 
     def run(self) -> None:
-        while self.left and not self.done.wait(self._chance.uniform(*BROKER_LIFE_S)):
+        while self.left and not self.done.wait(self._chance.uniform(*self._life_s)):
             with self.quiet:
                 self.broker.kill()
                 self.killed += 1
@@ -138,16 +141,24 @@ class BrokerKiller(threading.Thread):
 
 
 def campaign(
-    kills: int, broker_kills: int, seed: int, directory: pathlib.Path, broker: Broker, transactions: int, rate: int
+    kills: int,
+    broker_kills: int,
+    seed: int,
+    directory: pathlib.Path,
+    broker: Broker,
+    transactions: int,
+    rate: int,
+    source: str = SOURCE,
+    broker_life_s: tuple[float, float] = BROKER_LIFE_S,
 ) -> tuple[Report, int]:
     """Kill the job so often, and the broker; return the report and how often the broker was killed."""
     sample = data.generate(directory / "data", transactions, transactions // 10, seed)
-    fill(broker.bootstrap, sample)
-    killer = BrokerKiller(broker, broker_kills, random.Random(seed))
+    fill(broker.bootstrap, sample, source)
+    killer = BrokerKiller(broker, broker_kills, random.Random(seed), broker_life_s)
     killer.start()
 
     def make(place: pathlib.Path, chance: random.Random) -> Round:
-        made = KafkaRound(place, chance, broker.bootstrap, sample, rate)
+        made = KafkaRound(place, chance, broker.bootstrap, sample, rate, source)
         made.quiet = killer.quiet
         return made
 

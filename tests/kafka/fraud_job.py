@@ -35,8 +35,11 @@ def main() -> int:
     )
     transactions = kafka(asked.source, Transaction, until="latest", rate=asked.rate)
     alerts = kafka(asked.sink, partitions=3, key="account_number", timestamps="arrival", delivery=asked.delivery)
+    topology = build()
+    # Every sink is a run from nothing: what another one has committed to the same broker is not this one's.
+    topology.name = f"fraud-{asked.sink}"
     try:
-        run = build().run(config, bind={"transactions": transactions, "alerts": alerts})
+        run = topology.run(config, bind={"transactions": transactions, "alerts": alerts})
     except StreamError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
