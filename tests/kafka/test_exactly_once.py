@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 import time
 
 import pytest
+from confluent_kafka import KafkaError
 
-from streamdsl import Config, ConfigError, ConnectorError, StateError, Topology, col, kafka, memory
+from streamdsl import Config, ConfigError, ConnectorError, StateError, StreamError, Topology, col, kafka, memory
 from streamdsl.connectors.kafka.markers import markers_topic
+from streamdsl.connectors.kafka.writer import Deliveries
 from tests.kafka.topics import consume_all, create_topic, delete_topic, produce, wait_until_settled
 
 SCHEMA = {"id": "int64", "account": "string", "amount": "float64"}
@@ -222,6 +225,30 @@ def test_a_failed_checkpoint_keeps_its_rows(broker, source, sink, config, monkey
     run = doubled(source, sink, until="latest", rate=200.0).run(config())
     assert run.metrics()["checkpoints"]["failed"] == 3
     assert ids(broker, sink) == list(range(300))
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+def test_what_a_topic_refuses_for_good_ends_the_run(broker, source, sink, config, delivery):
+    """Started again, it would be refused again, without end."""
+    create_topic(broker.bootstrap, sink, max_message_bytes="2000")
+    produce(broker.bootstrap, source, [("a", json.dumps({"id": 1, "account": random.Random(1).randbytes(4000).hex(), "amount": 0.5}))])
+    topology = Topology(f"job-{source}")
+    topology.stream(kafka(source, SCHEMA)).to(kafka(sink, delivery=delivery))
+    run = topology.start(config())
+    try:
+        with pytest.raises(StreamError, match=r"raise message\.max\.bytes here and max\.message\.bytes of the topic"):
+            assert run.wait(20), "it is tried again and again"
+    finally:
+        run.abandon()
+
+
+def test_who_is_fenced_is_not_started_again():
+    """Whatever tells it: the commit, or a record that was not taken."""
+    deliveries = Deliveries()
+    deliveries(KafkaError(KafkaError._FENCED), None)
+    with pytest.raises(ConnectorError, match="has been fenced off") as told:
+        deliveries.check("writing")
+    assert not told.value.context["recoverable"]
 
 
 def test_two_clusters_have_no_common_transaction(config):

@@ -23,6 +23,7 @@ __all__ = [
     "KafkaException",
     "TopicPartition",
     "ensure_topic",
+    "for_good",
     "partitions_of",
     "patiently",
     "translated",
@@ -77,6 +78,11 @@ _SECURITY: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL, Kafka
 def away(error: KafkaError) -> bool:
     """Return whether the error passes when the cluster is well again."""
     return error.code() in _AWAY or bool(error.retriable())
+
+
+def for_good(error: KafkaError) -> bool:
+    """Return whether the cluster says the same to whoever tries again; a fenced worker that did would fence the other in turn."""
+    return error.code() in _FENCED | _NOT_ALLOWED | _SECURITY | _UNKNOWN_TOPIC | {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD}
 
 
 def translated(error: Any, doing: str) -> ConnectorError:

@@ -24,6 +24,7 @@ from streamdsl.connectors.kafka.clients import (
     KafkaError,
     KafkaException,
     ensure_topic,
+    for_good,
     patiently,
     translated,
 )
@@ -146,8 +147,10 @@ class KafkaTransaction(Transaction):
         try:
             call(self._producer)
         except KafkaException as error:
-            failed = translated(error, f"{doing} {self._doing}")
-            if self._unknown and error.args[0].code() not in _OUTCOME_KNOWN:
+            # A record that is refused for good is told here as a transaction to be aborted, which would be tried again without end.
+            refused = self._deliveries.failed if self._deliveries.failed is not None and for_good(self._deliveries.failed) else None
+            failed = translated(error if refused is None else refused, f"{doing} {self._doing}")
+            if self._unknown and refused is None and error.args[0].code() not in _OUTCOME_KNOWN:
                 failed.context["recoverable"] = True
                 failed.remedy = "whether it was committed is found out when the job starts again, from its marker"
             raise failed from error

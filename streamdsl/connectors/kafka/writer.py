@@ -14,7 +14,7 @@ from confluent_kafka import Producer
 
 from streamdsl._native.serdes.json_writer import json_lines
 from streamdsl.connectors.base import Json, SinkWriter
-from streamdsl.connectors.kafka.clients import CLIENT_LOG, ErrorLog, KafkaException, translated
+from streamdsl.connectors.kafka.clients import CLIENT_LOG, ErrorLog, KafkaException, for_good, translated
 from streamdsl.errors import ConnectorError
 from streamdsl.schema import DEAD_LETTER_SCHEMA, Schema
 
@@ -71,10 +71,10 @@ class Deliveries:
             self.failed = error
 
     def check(self, doing: str) -> None:
-        """Raise what has failed: those rows are lost to this run, and come again when it starts from its last checkpoint."""
+        """Raise what has failed: those rows are lost to this run, and come again when it starts from its last checkpoint, if that helps."""
         if self.failed is not None:
             error = translated(self.failed, doing)
-            error.context["recoverable"] = True
+            error.context["recoverable"] = not for_good(self.failed)
             raise error
 
 
