@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 NATIVE := $(shell find streamdsl/_native -name '*.pyx' -o -name '*.pxd')
 BUILT := $(VENV)/.built
 
-.PHONY: demo demo-crash test lint crash rescale corrupt simulate checked asan faults power bench wheel check-wheel clean
+.PHONY: demo demo-crash test lint crash crash-kafka hostile-kafka rescale corrupt simulate checked asan faults faults-kafka power bench wheel check-wheel clean
 
 # Test processes at a time; each that needs one has a Kafka broker of its own.
 WORKERS ?= 2
@@ -32,8 +32,17 @@ KILLS ?= 500
 CHAINS ?= 50
 JOBS ?= 1
 SEEDS ?= 20000
+KAFKA_KILLS ?= 100
+BROKER_KILLS ?= 10
+RECORDS ?= 100000
 crash: $(BUILT)
 	$(BIN)/python tests/crash/campaign.py --kills $(KILLS)
+
+crash-kafka: $(BUILT)
+	$(BIN)/python -m tests.kafka.crash --kills $(KAFKA_KILLS) --broker-kills $(BROKER_KILLS)
+
+hostile-kafka: $(BUILT)
+	$(BIN)/python -m tests.kafka.hostile --records $(RECORDS)
 
 rescale: $(BUILT)
 	$(BIN)/python tests/recovery/rescale.py --chains $(CHAINS)
@@ -75,6 +84,11 @@ checked: $(CHECKED)/.built
 faults: $(CHECKED)/.built
 	$(PYTHON_HERE) tests/power/tree.py $(CHECKED)
 	cd $(CHECKED) && $(PYTHON_HERE) tests/crash/faults.py --hits $(HITS)
+
+# Each step of a commit to Kafka is hit $(HITS) times in the same way.
+faults-kafka: $(CHECKED)/.built
+	$(PYTHON_HERE) tests/power/tree.py $(CHECKED)
+	cd $(CHECKED) && $(PYTHON_HERE) -m tests.kafka.crash --hits $(HITS) --transactions 120000
 
 # Every planted bug is found within its bound.
 power: $(CHECKED)/.built
