@@ -8,9 +8,10 @@ import threading
 import time
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from streamdsl import Config, ConfigError, ConnectorError, StateError, StreamError, Topology, col, kafka, memory
+from streamdsl.connectors.kafka.clients import patiently
 from streamdsl.connectors.kafka.markers import markers_topic
 from streamdsl.connectors.kafka.writer import Deliveries
 from tests.kafka.topics import consume_all, create_topic, delete_topic, produce, wait_until_settled
@@ -249,6 +250,22 @@ def test_who_is_fenced_is_not_started_again():
     with pytest.raises(ConnectorError, match="has been fenced off") as told:
         deliveries.check("writing")
     assert not told.value.context["recoverable"]
+
+
+def test_a_topic_that_was_seen_is_waited_for():
+    """A client that has just been made, or a broker that is busy, may not have heard of it yet."""
+    answers = iter([KafkaError(KafkaError._UNKNOWN_PARTITION), KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)])
+
+    def look():
+        error = next(answers, None)
+        if error is not None:
+            raise KafkaException(error)
+        return 7
+
+    assert patiently("looking", look, exists=True) == 7
+    answers = iter([KafkaError(KafkaError._UNKNOWN_PARTITION)])
+    with pytest.raises(ConnectorError, match="create the topic"):
+        patiently("looking", look)
 
 
 def test_two_clusters_have_no_common_transaction(config):

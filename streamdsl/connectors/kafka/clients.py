@@ -107,8 +107,10 @@ def translated(error: Any, doing: str) -> ConnectorError:
     return ConnectorError(said, remedy="see the cause above; what was committed stays")
 
 
-def patiently(doing: str, call: Callable[[], T], patience: float = PATIENCE_S) -> T:
+def patiently(doing: str, call: Callable[[], T], patience: float = PATIENCE_S, *, exists: bool = False) -> T:
     """Return what `call` returns, trying again while the cluster is away; say so every few seconds.
+
+    `exists`: the topic has just been seen, and a client or a broker that does not know it has not heard of it yet.
 
     Raises
     ------
@@ -121,7 +123,8 @@ def patiently(doing: str, call: Callable[[], T], patience: float = PATIENCE_S) -
             return call()
         except KafkaException as error:
             now = time.monotonic()
-            if not away(error.args[0]) or now - began > patience:
+            passes = away(error.args[0]) or (exists and error.args[0].code() in _UNKNOWN_TOPIC)
+            if not passes or now - began > patience:
                 raise translated(error, doing) from error
             if now - said > CALL_S or said == began:
                 said = now

@@ -120,13 +120,14 @@ class Feed:
     def bounds(self, partition: int) -> tuple[int, int]:
         """Return the first offset that is kept and the one behind the last."""
         at = TopicPartition(self.topic, partition)
-        found: tuple[int, int] = patiently(f"reading {self.where}", lambda: self._consumer.get_watermark_offsets(at, timeout=CALL_S))
+        look = lambda: self._consumer.get_watermark_offsets(at, timeout=CALL_S)  # noqa: E731
+        found: tuple[int, int] = patiently(f"reading {self.where}", look, exists=True)
         return found
 
     def offset_at(self, partition: int, time_ms: int) -> int:
         """Return the first offset whose record is not older than `time_ms`."""
         asked = [TopicPartition(self.topic, partition, time_ms)]
-        (found,) = patiently(f"reading {self.where}", lambda: self._consumer.offsets_for_times(asked, timeout=CALL_S))
+        (found,) = patiently(f"reading {self.where}", lambda: self._consumer.offsets_for_times(asked, timeout=CALL_S), exists=True)
         if found.error is not None:
             raise translated(found.error, f"{self.where}, partition {partition}")
         return self.bounds(partition)[1] if found.offset == OFFSET_END else int(found.offset)

@@ -88,7 +88,7 @@ def read_marker(options: Mapping[str, Any], job: str, topics: Sequence[str]) -> 
     )
     try:
         at = TopicPartition(topic, 0)
-        low, high = patiently(doing, lambda: consumer.get_watermark_offsets(at, timeout=CALL_S))
+        low, high = patiently(doing, lambda: consumer.get_watermark_offsets(at, timeout=CALL_S), exists=True)
         few = _FEW
         while True:
             start = max(low, high - few)

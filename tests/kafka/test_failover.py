@@ -1,0 +1,76 @@
+"""Three brokers of which one dies: others lead, and nothing is lost, nor seen twice."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+from streamdsl import Config, Topology, kafka
+from tests.kafka.broker import Broker, Cluster
+from tests.kafka.topics import consume_all, create_topic, end_offsets, produce, wait_until_settled
+
+COUNT = 60_000
+#: As `_settings` of the broker has it.
+COORDINATORS = 4
+
+
+def copied(source: str, sink: str, **more) -> Topology:
+    topology = Topology(f"job-{source}")
+    topology.stream(kafka(source, {"id": "int64"}, **more), name="in").to(kafka(sink, partitions=3, key="id"), name="out")
+    return topology
+
+
+def coordinator_of(cluster: Cluster, transactional_id: str) -> Broker:
+    """Return the broker that keeps the transactions of an id: it leads the partition that Java's hash of the id says."""
+    code = 0
+    for character in transactional_id:
+        code = (31 * code + ord(character)) & 0xFFFFFFFF
+    code = code - (1 << 32) if code >= 1 << 31 else code
+    return cluster.leader_of("__transaction_state", (abs(code) & 0x7FFFFFFF) % COORDINATORS)
+
+
+def test_the_dead_broker_led_a_sink_or_kept_the_transaction(cluster, topic_name, tmp_path, caplog):
+    source, sink = create_topic(cluster.bootstrap, topic_name, 3), f"{topic_name}-out"
+    produce(cluster.bootstrap, source, ((str(n), json.dumps({"id": n})) for n in range(COUNT)))
+    config = Config(broker=cluster.bootstrap, state_dir=tmp_path / "state", checkpoint_interval="100ms")
+    run = copied(source, sink, rate=500.0).start(config)
+    try:
+        goes_on(cluster, sink)
+        for find in (lambda: cluster.leader_of(sink, 0), lambda: coordinator_of(cluster, f"streamdsl.job-{source}")):
+            dies_and_comes_back(cluster, sink, find, caplog)
+        run.stop()
+        assert run.wait(30)
+    finally:
+        run.abandon()
+    assert copied(source, sink, until="latest").run(config).finished
+    assert sorted(json.loads(record.value)["id"] for record in consume_all(cluster.bootstrap, sink)) == list(range(COUNT))
+    wait_until_settled(cluster.bootstrap, sink)
+
+
+def dies_and_comes_back(cluster: Cluster, sink: str, find: Callable[[], Broker], caplog) -> None:
+    victim = find()
+    caplog.clear()
+    victim.kill()
+    goes_on(cluster, sink)
+    assert find() is not victim, "another broker is to have taken over"
+    assert victim.bootstrap in caplog.text, "the log is to name the broker that is away"
+    victim.revive()
+    goes_on(cluster, sink)
+
+
+def goes_on(cluster: Cluster, sink: str, seconds: float = 40.0) -> None:
+    """Wait until readers of committed records see more than they do now."""
+    known, until = None, time.monotonic() + seconds
+    while True:
+        try:
+            seen = sum(end_offsets(cluster.bootstrap, sink).values())
+        except Exception as error:  # noqa: BLE001 - an observer has no patience with a cluster that elects; who is tested must have
+            seen, told = None, error
+        else:
+            told = None
+        if seen is not None and known is not None and seen > known:
+            return
+        known = seen if known is None else known
+        assert time.monotonic() < until, f"{sink} stays at offset {known} ({told})"
+        time.sleep(0.3)
