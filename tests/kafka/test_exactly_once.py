@@ -11,9 +11,10 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from streamdsl import Config, ConfigError, ConnectorError, StateError, StreamError, Topology, col, kafka, memory
+from streamdsl.connectors.base import Marker
 from streamdsl.connectors.kafka.clients import patiently
 from streamdsl.connectors.kafka.markers import markers_topic
-from streamdsl.connectors.kafka.writer import Deliveries
+from streamdsl.connectors.kafka.writer import Deliveries, Outbox, Record
 from tests.kafka.topics import consume_all, create_topic, delete_topic, produce, wait_until_settled
 
 SCHEMA = {"id": "int64", "account": "string", "amount": "float64"}
@@ -250,6 +251,26 @@ def test_who_is_fenced_is_not_started_again():
     with pytest.raises(ConnectorError, match="has been fenced off") as told:
         deliveries.check("writing")
     assert not told.value.context["recoverable"]
+
+
+def test_who_is_fenced_while_it_writes_says_so(broker, sink):
+    """The client itself says of a later record only that it is beyond repair."""
+    described = kafka(sink, partitions=1).configured(Config(broker=broker.bootstrap), f"job-{sink}")
+    first, second = (described.new_transaction(f"job-{sink}", [described]) for _ in range(2))
+    try:
+        first.open()
+        first.begin(Marker(0, ""))
+        second.open()
+        with pytest.raises(ConnectorError, match="has been fenced off") as told:
+            for _ in range(40):
+                outbox = Outbox()
+                outbox.add([Record(sink, None, b"{}", 0, None)])
+                first.take(outbox)
+                time.sleep(0.5)
+        assert not told.value.context.get("recoverable")
+    finally:
+        first.close()
+        second.close()
 
 
 def test_a_topic_that_was_seen_is_waited_for():

@@ -138,7 +138,7 @@ class KafkaTransaction(Transaction):
             everything = outbox.empty_into(producer)
             producer.poll(0)
         except KafkaException as error:
-            raise translated(error, f"writing in {self._doing}") from error
+            raise translated(_cause(producer, error), f"writing in {self._doing}") from error
         self._deliveries.check(f"writing in {self._doing}")
         return everything
 
@@ -147,10 +147,12 @@ class KafkaTransaction(Transaction):
         try:
             call(self._producer)
         except KafkaException as error:
+            refused = self._deliveries.failed
             # A record that is refused for good is told here as a transaction to be aborted, which would be tried again without end.
-            refused = self._deliveries.failed if self._deliveries.failed is not None and for_good(self._deliveries.failed) else None
-            failed = translated(error if refused is None else refused, f"{doing} {self._doing}")
-            if self._unknown and refused is None and error.args[0].code() not in _OUTCOME_KNOWN:
+            final = refused is not None and for_good(refused)
+            cause = refused if final else _cause(self._producer, error)
+            failed = translated(cause, f"{doing} {self._doing}")
+            if self._unknown and not final and cause.code() not in _OUTCOME_KNOWN:
                 failed.context["recoverable"] = True
                 failed.remedy = "whether it was committed is found out when the job starts again, from its marker"
             raise failed from error
@@ -166,6 +168,17 @@ class KafkaTransaction(Transaction):
             except KafkaException:
                 pass  # fenced, or the cluster is away: the next start aborts it
         producer.purge()
+
+
+def _cause(producer: Producer, error: KafkaException) -> KafkaError:
+    """Return what an error is about: a client that is beyond repair says in its calls only that it is, and why in its next poll."""
+    found: KafkaError = error.args[0]
+    if found.code() == KafkaError._FATAL:
+        try:
+            producer.poll(0)
+        except KafkaException as told:
+            found = told.args[0]
+    return found
 
 
 _OUTCOME_KNOWN: Final = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
