@@ -71,7 +71,6 @@ def test_a_worker_that_fails(place):
 
 
 def test_a_worker_that_waits_for_its_broker_and_is_told_to_leave(place):
-    pytest.importorskip("confluent_kafka")
     with worker("-A", "on_kafka", "worker", "-l", "DEBUG", "--broker", closed_port(), place=place, env=SASL) as running:
         running.until("does not answer")
         running.process.send_signal(signal.SIGINT)
@@ -82,7 +81,6 @@ def test_a_worker_that_waits_for_its_broker_and_is_told_to_leave(place):
 
 @pytest.mark.parametrize("arguments", [["doctor"], ["-A", "on_kafka", "doctor"], ["-A", "on_kafka", "topics"]])
 def test_commands_whose_broker_does_not_answer(place, here, monkeypatch, arguments):
-    pytest.importorskip("confluent_kafka")
     monkeypatch.setattr("streamdsl.cli.doctor._TIMEOUT_S", 0.5)
     monkeypatch.setattr("streamdsl.cli.kafka._TIMEOUT_S", 0.5)
     for name, value in SASL.items():
@@ -105,7 +103,6 @@ def test_commands_whose_broker_does_not_answer(place, here, monkeypatch, argumen
     ],
 )
 def test_configurations_that_are_refused(tmp_path, here, text):
-    pytest.importorskip("confluent_kafka")
     (tmp_path / "c.toml").write_text(text)
     (tmp_path / "c.toml").chmod(0o600)
     code, out, err = (

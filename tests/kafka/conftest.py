@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
+from streamdsl import Config
 from tests.kafka.broker import Broker, Cluster, NoKafka
+from tests.kafka.topics import create_topic
 
 
 @dataclass(frozen=True)
@@ -75,3 +78,25 @@ def cluster(_shared_cluster: Cluster) -> Iterator[Cluster]:
 def topic_name(request: pytest.FixtureRequest) -> str:
     """A name that no other test has, for a topic, or to be put before several."""
     return f"{request.node.originalname}-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def source(broker: Broker | ExistingBroker, topic_name: str) -> str:
+    """A topic of three partitions."""
+    return create_topic(broker.bootstrap, topic_name, 3)
+
+
+@pytest.fixture
+def sink(source: str) -> str:
+    """The name of a topic that a job makes."""
+    return f"{source}-out"
+
+
+@pytest.fixture
+def config(broker: Broker | ExistingBroker, tmp_path: Path) -> Callable[..., Config]:
+    """Make the `Config` of a job with a state directory and many checkpoints."""
+
+    def make(**more: Any) -> Config:
+        return Config(**{"broker": broker.bootstrap, "state_dir": tmp_path / "state", "checkpoint_interval": "100ms", **more})
+
+    return make

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from streamdsl import Config, DataError, Topology, UserCodeError, col, dead_letter, kafka
-from tests.kafka.topics import consume_all, create_topic, produce, wait_until_settled
+from streamdsl import DataError, Topology, UserCodeError, col, dead_letter, kafka
+from tests.kafka.topics import consume_all, produce, wait_until_settled
 
 SCHEMA = {"id": "int64", "account": "string", "amount": "float64"}
 #: What is wrong, and what is said of it.
@@ -22,26 +22,8 @@ BAD = {
 
 
 @pytest.fixture
-def source(broker, topic_name):
-    return create_topic(broker.bootstrap, topic_name, 3)
-
-
-@pytest.fixture
-def sink(source):
-    return f"{source}-out"
-
-
-@pytest.fixture
 def letters(source):
     return f"{source}-dead"
-
-
-@pytest.fixture
-def config(broker, tmp_path):
-    def make(**more):
-        return Config(**{"broker": broker.bootstrap, "state_dir": tmp_path / "state", "checkpoint_interval": "100ms", **more})
-
-    return make
 
 
 def good(number):

@@ -34,24 +34,6 @@ def doubled(source, sink, **more):
     return topology
 
 
-@pytest.fixture
-def source(broker, topic_name):
-    return create_topic(broker.bootstrap, topic_name, 3)
-
-
-@pytest.fixture
-def sink(source):
-    return f"{source}-out"
-
-
-@pytest.fixture
-def config(broker, tmp_path):
-    def make(**more):
-        return Config(**{"broker": broker.bootstrap, "state_dir": tmp_path / "state", "checkpoint_interval": "100ms", **more})
-
-    return make
-
-
 def ids(broker, topic, isolation="read_committed"):
     return sorted(json.loads(record.value)["id"] for record in consume_all(broker.bootstrap, topic, isolation))
 

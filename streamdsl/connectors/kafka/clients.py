@@ -10,17 +10,21 @@ from typing import Any, Final, TypeVar
 
 from streamdsl.errors import ConnectorError
 
+# The one place that imports the client, for the one who has not installed it.
 try:
-    from confluent_kafka import KafkaError, KafkaException, TopicPartition
+    from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
     from confluent_kafka.admin import AdminClient, NewTopic
 except ImportError as missing:  # pragma: no cover - seen by those who installed the library alone
     raise ConnectorError("kafka(...) needs the package confluent-kafka", remedy="pip install 'streamdsl[kafka]'") from missing
 
 __all__ = [
     "CLIENT_LOG",
+    "OFFSET_END",
+    "Consumer",
     "ErrorLog",
     "KafkaError",
     "KafkaException",
+    "Producer",
     "TopicPartition",
     "ensure_topic",
     "for_good",
@@ -48,7 +52,7 @@ _AWAY: Final = frozenset(
         KafkaError._TIMED_OUT_QUEUE,
         KafkaError._MSG_TIMED_OUT,
         KafkaError._WAIT_COORD,
-        KafkaError._LEADER_NOT_AVAILABLE if hasattr(KafkaError, "_LEADER_NOT_AVAILABLE") else KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.BROKER_NOT_AVAILABLE,
         KafkaError.COORDINATOR_NOT_AVAILABLE,

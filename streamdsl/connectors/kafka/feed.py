@@ -7,11 +7,11 @@ import time
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from confluent_kafka import OFFSET_END, Consumer
-
 from streamdsl.connectors.kafka.clients import (
     CALL_S,
     CLIENT_LOG,
+    OFFSET_END,
+    Consumer,
     ErrorLog,
     KafkaError,
     KafkaException,

@@ -14,13 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from confluent_kafka import Consumer
-
 from streamdsl.connectors.base import Marker
 from streamdsl.connectors.kafka.clients import (
     CALL_S,
     CLIENT_LOG,
     PATIENCE_S,
+    Consumer,
     ErrorLog,
     KafkaError,
     KafkaException,

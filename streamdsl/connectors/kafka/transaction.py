@@ -9,12 +9,9 @@ After any commit whose outcome is not known the producer is given up (KIP-890: a
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
-
-from confluent_kafka import Producer
 
 from streamdsl._native.includes.faults import fault, planted
 from streamdsl.connectors.base import Marker, Transaction
@@ -23,6 +20,7 @@ from streamdsl.connectors.kafka.clients import (
     ErrorLog,
     KafkaError,
     KafkaException,
+    Producer,
     ensure_topic,
     for_good,
     patiently,
@@ -62,8 +60,6 @@ class KafkaTransaction(Transaction):
         self._deliveries = Deliveries()
         self._producer: Producer | None = None
         self._last: Marker | None = None
-        # Of writers in several threads and the one that commits: none writes while it commits, for all stand behind the barrier.
-        self._lock = threading.Lock()
         self._settled = 0
         self._unknown = False
 
@@ -105,21 +101,20 @@ class KafkaTransaction(Transaction):
             time.sleep(0.01)
 
     def commit(self, marker: Marker) -> None:
-        """Commit with the marker, and begin the next."""
-        with self._lock:
-            fault("FP14")
-            if not planted("marker-not-in-transaction"):
-                self._write_marker(marker)
-            fault("FP17")
-            self._unknown = True
-            self._step("committing", lambda producer: producer.commit_transaction(COMMIT_S))
-            self._unknown = False
-            fault("FP20")
-            self._deliveries.check(self._doing)
-            self._last = marker
-            self._step("beginning", lambda producer: producer.begin_transaction())
-            fault("FP22")
-            self._settled = marker.checkpoint_id
+        """Commit with the marker, and begin the next. Nobody writes meanwhile: all writers stand behind the barrier."""
+        fault("FP14")
+        if not planted("marker-not-in-transaction"):
+            self._write_marker(marker)
+        fault("FP17")
+        self._unknown = True
+        self._step("committing", lambda producer: producer.commit_transaction(COMMIT_S))
+        self._unknown = False
+        fault("FP20")
+        self._deliveries.check(self._doing)
+        self._last = marker
+        self._step("beginning", lambda producer: producer.begin_transaction())
+        fault("FP22")
+        self._settled = marker.checkpoint_id
 
     def release(self, checkpoint_id: int) -> None:
         """The checkpoint has failed: its rows stay in the transaction."""

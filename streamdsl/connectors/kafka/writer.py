@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import time
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
-from confluent_kafka import Producer
 
 from streamdsl._native.serdes.json_writer import json_lines
 from streamdsl.connectors.base import Json, SinkWriter
-from streamdsl.connectors.kafka.clients import CLIENT_LOG, ErrorLog, KafkaException, for_good, translated
+from streamdsl.connectors.kafka.clients import (
+    CLIENT_LOG,
+    ErrorLog,
+    KafkaException,
+    Producer,
+    for_good,
+    translated,
+)
 from streamdsl.errors import ConnectorError
 from streamdsl.schema import DEAD_LETTER_SCHEMA, Schema
 
@@ -212,20 +219,39 @@ class Outbox:
         return True
 
 
-class AtLeastOnceWriter(SinkWriter):
+class OutboxWriter(SinkWriter):
+    """What the writers share: rows become records, which wait in the outbox for as long as they must."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._outbox = Outbox()
+
+    @abstractmethod
+    def _hand_over(self) -> bool:
+        """Give the client what it may have now; return whether nothing waits any more."""
+
+    def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
+        """Take rows."""
+        self._outbox.add(self._layout.records(rows, timestamps))
+        self._hand_over()
+
+    def has_room(self) -> bool:
+        """Return whether not too much waits."""
+        return self._hand_over() or self._outbox.bytes < OUTBOX_BYTES
+
+    def flush(self) -> None:
+        """Hand over what can be; the client sends it by itself."""
+        self._hand_over()
+
+
+class AtLeastOnceWriter(OutboxWriter):
     """Writes at once. A checkpoint waits until the cluster has taken everything."""
 
     def __init__(self, topic: str, options: dict[str, Any], layout: Layout) -> None:
         self._doing = f"writing to the topic {topic!r} at {options['bootstrap.servers']}"
-        self._layout = layout
+        super().__init__(layout)
         self._deliveries = Deliveries()
-        self._outbox = Outbox()
         self._producer = Producer({**producer_options(options), "on_delivery": self._deliveries, "error_cb": ErrorLog(self._doing)})
-
-    def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
-        """Hand rows to the client."""
-        self._outbox.add(self._layout.records(rows, timestamps))
-        self._hand_over()
 
     def _hand_over(self) -> bool:
         try:
@@ -235,14 +261,6 @@ class AtLeastOnceWriter(SinkWriter):
             raise translated(error, self._doing) from error
         self._deliveries.check(self._doing)
         return everything
-
-    def has_room(self) -> bool:
-        """Return whether the client keeps up."""
-        return self._hand_over() or self._outbox.bytes < OUTBOX_BYTES
-
-    def flush(self) -> None:
-        """Let the client send; it does so by itself."""
-        self._hand_over()
 
     def snapshot(self, checkpoint_id: int) -> Json:
         """Wait until the cluster has taken everything."""
@@ -270,18 +288,13 @@ class AtLeastOnceWriter(SinkWriter):
         self._producer.purge()
 
 
-class TransactionalWriter(SinkWriter):
+class TransactionalWriter(OutboxWriter):
     """Writes within the job's transaction; rows behind a barrier wait until its checkpoint is settled."""
 
     def __init__(self, transaction: KafkaTransaction, layout: Layout) -> None:
-        self._transaction, self._layout = transaction, layout
-        self._outbox = Outbox()
+        super().__init__(layout)
+        self._transaction = transaction
         self._behind = 0  # the checkpoint whose barrier has passed and that is not settled; 0: none
-
-    def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
-        """Hand rows to the transaction, or hold them back."""
-        self._outbox.add(self._layout.records(rows, timestamps))
-        self._hand_over()
 
     def _hand_over(self) -> bool:
         if self._behind:
@@ -289,14 +302,6 @@ class TransactionalWriter(SinkWriter):
                 return False
             self._behind = 0
         return self._transaction.take(self._outbox)
-
-    def has_room(self) -> bool:
-        """Return whether what is held back is not too much."""
-        return self._hand_over() or self._outbox.bytes < OUTBOX_BYTES
-
-    def flush(self) -> None:
-        """Hand over what can be."""
-        self._hand_over()
 
     def snapshot(self, checkpoint_id: int) -> Json:
         """Put everything so far into the transaction; what comes now belongs to the next."""
