@@ -39,7 +39,7 @@ def test_who_was_stopped_and_replaced_leaves_by_itself(broker, topic_name, tmp_p
     replacement = None
     try:
         _checkpoints(run, sleeper, 5)
-        os.killpg(sleeper.pid, signal.SIGSTOP)
+        _stop(sleeper)
         shutil.copytree(run.state, other.state)
         replacement = other.start(Settings())
         _checkpoints(other, replacement, 5)
@@ -57,6 +57,19 @@ def test_who_was_stopped_and_replaced_leaves_by_itself(broker, topic_name, tmp_p
     assert "another worker runs this job now, and this one has been fenced off" in said.partition("error: ")[2], said
     assert "fenced" not in (other.directory / "log.txt").read_text()
     assert other.wrong() == ""
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Stop it, and wait until its last thread stands: the signal is sent at once and heard a little later."""
+    os.killpg(process.pid, signal.SIGSTOP)
+    until = time.monotonic() + 10
+    while {_state_of(thread) for thread in pathlib.Path(f"/proc/{process.pid}/task").iterdir()} != {"T"}:
+        assert time.monotonic() < until, "it does not stop"
+        time.sleep(0.01)
+
+
+def _state_of(thread: pathlib.Path) -> str:
+    return (thread / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def _checkpoints(run: crash.KafkaRound, process: subprocess.Popen[bytes], more: int) -> None:
