@@ -19,11 +19,13 @@ cdef class SinkOperator(Operator):
     cdef int n_waiting
     cdef int capacity
     cdef int64_t waiting_rows
+    cdef int64_t waiting_since_ns            # 0: not known yet
     cdef readonly int64_t written
     cdef int64_t[1024] latency               # rows by time from read to hand-over
     cdef bint full                           # the writer takes no more for now
     cdef bint unflushed                      # the writer has rows that it may not have made visible
 
     cdef int hand_over(self) except -1 nogil
+    cdef int on_step(self, int64_t now_ns) except -1 nogil
     cdef int has_room(self) except -1 nogil  # 0: the task is not to read
     cdef int on_quiet(self) except -1 nogil  # the task has nothing to read now

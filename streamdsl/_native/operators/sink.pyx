@@ -15,6 +15,7 @@ from streamdsl.errors import DataError, connector_failure
 
 cdef enum:
     HAND_OVER_ROWS = 2048
+    LINGER_NS = 5000000      # rows wait so long for others to go with them, where the task never runs out of input
 
 
 cdef int bucket_of(int64_t ns) noexcept nogil:
@@ -79,6 +80,16 @@ cdef class SinkOperator(Operator):
             self._write()
         return 0
 
+    cdef int on_step(self, int64_t now_ns) except -1 nogil:
+        """Hand over rows that have waited for long: a stream that never pauses must not hold back the few that come of it."""
+        if self.n_waiting == 0:
+            return 0
+        if self.waiting_since_ns == 0:
+            self.waiting_since_ns = now_ns
+        elif now_ns - self.waiting_since_ns >= LINGER_NS:
+            return self.on_quiet()
+        return 0
+
     cdef int has_room(self) except -1 nogil:
         if self.full:
             with gil:
@@ -136,6 +147,7 @@ cdef class SinkOperator(Operator):
             batch_release(self.waiting[i])
         self.n_waiting = 0
         self.waiting_rows = 0
+        self.waiting_since_ns = 0
 
     def _flush(self):
         try:

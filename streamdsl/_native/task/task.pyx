@@ -101,6 +101,7 @@ cdef class Task:
             self.starved += 1
             return progress | self.store.evictor.moved       # the state's writer comes first
         for i in range(self.n_sinks):
+            (<SinkOperator>self.sinks[i]).on_step(began)
             if not (<SinkOperator>self.sinks[i]).has_room():
                 self.blocked += 1
                 return progress          # back-pressure from outside
