@@ -29,6 +29,12 @@ def floored(column: pa.Array, type_: pa.DataType) -> pa.Array:
     return column.cast(type_)
 
 
+def bounds_of(type_: pa.DataType) -> tuple[int, int]:
+    """Return the least and the greatest value of a type of whole numbers."""
+    bits: int = type_.bit_width
+    return (0, (1 << bits) - 1) if pa.types.is_unsigned_integer(type_) else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+
+
 def rows_of(columns: Sequence[pa.Array], fields: Sequence[Field], count: int) -> pa.RecordBatch:
     """Return a batch of `columns`; `count` is the number of rows if there is no column."""
     if not fields:

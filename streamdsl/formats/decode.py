@@ -1,17 +1,17 @@
 """Blocks of text to columns, bad records apart.
 
 pyarrow decodes whole blocks and has the last word on what is a good record. Only when a block fails, a Python look at
-each record finds the likely culprits and says what is wrong with them in words of the user.
+each record finds the likely culprits and says what is wrong with them in words of the user. Plain JSON does not even come
+here: `FlatReader` reads it, and what it leaves is a block of its own.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,12 +21,18 @@ import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
 
 from streamdsl.errors import ConnectorError
-from streamdsl.formats.conform import empty_rows, floored, rows_of
+from streamdsl.formats.conform import bounds_of, empty_rows, floored, rows_of
 from streamdsl.formats.cutter import split_csv, split_lines
+from streamdsl.formats.flat_json import FlatReader
 from streamdsl.schema import Field
 
 _SHOWN: Final = 80
 _SEVERAL: Final = re.compile(rb"\}[ \t\r]*\{")
+#: The escape of a code unit that means nothing without its other half.
+_HALF_PAIR: Final = re.compile(r"(?i)\\u(?:d[89ab]..(?!\\ud[c-f])|d[c-f]..(?<!\\ud[89ab]..\\u....))")
+_BLANKS: Final = b" \t\r\n"
+#: A group that fails is decoded in so many parts: if all of its records are bad, the groups cost little beside the records.
+_PARTS: Final = 16
 
 
 class Undecodable(Exception):
@@ -87,28 +93,11 @@ class TextDecoder(ABC):
             return self._decode_apart(block)
         return Decoded(rows, rows.num_rows)
 
-    def decode_plain(self, records: list[bytes]) -> pa.RecordBatch | None:
-        """Return the rows of `records` if all are good and each is one line; None if they have to be looked at one by one."""
-        block = b"\n".join(records)
-        if block.count(b"\n") != len(records) - 1 or not _is_utf8(block):
-            return None
-        try:
-            rows = self.decode(block)
-        except Undecodable:
-            return None
-        if rows.num_rows != len(records) or any(rows.column(name).null_count for name in self.required):
-            return None
-        return rows
-
-    def decode_records(self, records: list[bytes]) -> Decoded:
-        """Return the good rows and the bad ones of `records`, of which none has a line end."""
-        rows = self.decode_plain(records)
-        return self._decode_each(records) if rows is None else Decoded(rows, len(records))
-
     def _decode_apart(self, block: bytes) -> Decoded:
-        return self._decode_each(self.split(block))
+        return self.decode_each(self.split(block))
 
-    def _decode_each(self, records: list[bytes]) -> Decoded:
+    def decode_each(self, records: list[bytes]) -> Decoded:
+        """Return the good rows and the bad ones of `records`, of which none has a line end."""
         bad: dict[int, str] = {}
         for index, record in enumerate(records):
             reason, certain = self._complaint(record)
@@ -146,9 +135,9 @@ class TextDecoder(ABC):
             if len(indices) == 1:
                 bad[indices[0]] = str(error)
                 return []
-            middle = len(indices) // 2
-            left = self._decode_good(records, indices[:middle], kept, bad)
-            return left + self._decode_good(records, indices[middle:], kept, bad)
+            size = -(-len(indices) // _PARTS)
+            parts = [indices[first : first + size] for first in range(0, len(indices), size)]
+            return [rows for part in parts for rows in self._decode_good(records, part, kept, bad)]
         kept.extend(indices)
         return [rows]
 
@@ -165,6 +154,21 @@ class TextDecoder(ABC):
             return rows, kept
         keep = pc.invert(mask)
         return rows.filter(keep), [index for index, good in zip(kept, keep.to_pylist(), strict=True) if good]
+
+
+def _merged(records: list[bytes], rows: pa.RecordBatch, odd: list[int], rest: Decoded) -> Decoded:
+    """Return `rows` of the records that are not `odd`, and what came of those that are, in the order of the records."""
+    apart = set(odd)
+    kept = [index for index in range(len(records)) if index not in apart]
+    if rest.rows.num_rows:
+        both = kept + (odd if rest.kept is None else [odd[index] for index in rest.kept])
+        order = sorted(range(len(both)), key=both.__getitem__)
+        rows = pa.Table.from_batches([rows, rest.rows]).take(pa.array(order, pa.int64())).combine_chunks().to_batches()[0]
+        kept = [both[place] for place in order]
+    if not rest.bad:
+        return Decoded(rows, len(records))
+    bad = {odd[record.index]: record.reason for record in rest.bad}
+    return Decoded(rows, len(records), kept, tuple(_in_order(records, kept, bad)))
 
 
 def _in_order(records: list[bytes], kept: list[int], bad: dict[int, str]) -> list[BadRecord]:
@@ -210,6 +214,41 @@ class JsonLines(TextDecoder):
             explicit_schema=pa.schema([(field.name, _json_type(field.type)) for field in fields]),
             unexpected_field_behavior="ignore",
         )
+        self._flat = FlatReader(self.fields) if FlatReader.can_read(self.fields) else None
+        self._checks = [(field, *_json_check(field.type)) for field in self.fields]
+
+    def decode_block(self, block: bytes) -> Decoded:
+        """Return the good rows and the bad records of `block`."""
+        return super().decode_block(block) if self._flat is None else self.decode_records(self.split(block))
+
+    def decode_records(self, records: list[bytes]) -> Decoded:
+        """Return the good rows and the bad ones of `records`."""
+        if self._flat is None:
+            return self._decode_records(records)
+        rows, odd = self._flat.read(records)
+        if not odd:
+            return Decoded(rows, len(records))
+        return _merged(records, rows, odd, self._decode_records([records[index] for index in odd]))
+
+    def _decode_records(self, records: list[bytes]) -> Decoded:
+        rows = self._decode_plain(records)
+        if rows is not None:
+            return Decoded(rows, len(records))
+        # A line end between tokens is a blank as good as another; within a text no control character is allowed.
+        return self.decode_each([record.strip(_BLANKS).replace(b"\n", b"\t") for record in records])
+
+    def _decode_plain(self, records: list[bytes]) -> pa.RecordBatch | None:
+        """Return the rows of `records` if all are good and each is one line; None if they have to be looked at one by one."""
+        block = b"\n".join(records)
+        if block.count(b"\n") != len(records) - 1 or not _is_utf8(block):
+            return None
+        try:
+            rows = self.decode(block)
+        except Undecodable:
+            return None
+        if rows.num_rows != len(records) or any(rows.column(name).null_count for name in self.required):
+            return None
+        return rows
 
     def decode(self, block: bytes, *, looked_at: bool = False) -> pa.RecordBatch:
         """Decode lines that all begin with a brace."""
@@ -219,7 +258,7 @@ class JsonLines(TextDecoder):
             raise Undecodable("a line is not a JSON object")
         read = pa_json.ReadOptions(use_threads=False, block_size=len(block) + 1)
         try:
-            table = pa_json.read_json(io.BytesIO(block), read, self._parse)
+            table = pa_json.read_json(pa.BufferReader(block), read, self._parse)
             if table.num_rows != lines:
                 raise Undecodable("not one JSON object a line")
             return rows_of([floored(_one(table, f.name), f.type) for f in self.fields], self.fields, lines)
@@ -234,17 +273,34 @@ class JsonLines(TextDecoder):
         """Look at the record as Python sees it."""
         if not text.startswith("{"):
             return f"not a JSON object: {_short(text)}", True
+        members: list[tuple[str, Any]] = []
+
+        def one_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+            nonlocal members
+            members = pairs  # the outermost object comes last
+            return dict(pairs)
+
         try:
-            value = json.loads(text)
+            value = json.loads(text, object_pairs_hook=one_object)
+        except json.JSONDecodeError as error:
+            # pyarrow takes more of these than Python does, and stops at a NUL.
+            return f"not valid JSON: {error}", not any(word in text for word in ("Inf", "NaN", "\0"))
         except (ValueError, RecursionError) as error:
             return f"not valid JSON: {error}", False
-        for field in self.fields:
+        for field, fits, certain in self._checks:
             item = value.get(field.name)
             if item is None:
                 if not field.nullable:
-                    return f"field {field.name!r} is {'null' if field.name in value else 'missing'}", False
-            elif not _json_fits(item, field.type):
-                return f"field {field.name!r}: {_short(item)} is not {field.type}", False
+                    return f"field {field.name!r} is {'null' if field.name in value else 'missing'}", True
+            elif not fits(item):
+                return f"field {field.name!r}: {_short(item)} is not {field.type}", certain
+        if len(value) < len(members):
+            names = [name for name, _ in members]
+            for field in self.fields:
+                if names.count(field.name) > 1:
+                    return f"field {field.name!r} is given twice", True
+        if _HALF_PAIR.search(text.replace("\\\\", "..")):
+            return "a text has half of a surrogate pair", True
         return "", False
 
 
@@ -276,7 +332,7 @@ class Csv(TextDecoder):
         read = pa_csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=self._header)
         parse = pa_csv.ParseOptions(newlines_in_values=b'"' in block)
         try:
-            table = pa_csv.read_csv(io.BytesIO(block), read, parse, self._convert)
+            table = pa_csv.read_csv(pa.BufferReader(block), read, parse, self._convert)
             columns = [self._column(_one(table, field.name), field) for field in self.fields]
             return rows_of(columns, self.fields, table.num_rows)
         except pa.ArrowInvalid as error:
@@ -325,24 +381,27 @@ def _short(value: Any) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
-def _json_fits(value: Any, type_: pa.DataType) -> bool:
+def _json_check(type_: pa.DataType) -> tuple[Callable[[Any], bool], bool]:
+    """Return what tells whether a value may be of `type_`, and whether pyarrow is sure to refuse those that may not."""
     if pa.types.is_boolean(type_):
-        return isinstance(value, bool)
+        return lambda value: isinstance(value, bool), True
     if pa.types.is_integer(type_):
-        return type(value) is int and _in_range(value, type_)
+        least, most = bounds_of(type_)
+        return lambda value: type(value) is int and least <= value <= most, True
     if pa.types.is_floating(type_):
-        return type(value) in (int, float)
+        return lambda value: type(value) in (int, float), True
     if _is_text(type_):
-        return isinstance(value, str)
+        return lambda value: isinstance(value, str), True
     if pa.types.is_timestamp(type_) or pa.types.is_date(type_):
-        return isinstance(value, str) and _text_fits(value, type_)
-    return True
+        return lambda value: isinstance(value, str) and _text_fits(value, type_), False
+    return lambda _: True, False
 
 
 def _text_fits(value: str, type_: pa.DataType) -> bool:
     try:
         if pa.types.is_integer(type_):
-            return _in_range(int(value), type_)
+            least, most = bounds_of(type_)
+            return least <= int(value) <= most
         if pa.types.is_floating(type_):
             float(value)
         elif pa.types.is_boolean(type_):
@@ -352,10 +411,3 @@ def _text_fits(value: str, type_: pa.DataType) -> bool:
     except (ValueError, pa.ArrowInvalid):
         return False
     return True
-
-
-def _in_range(value: int, type_: pa.DataType) -> bool:
-    bits: int = type_.bit_width
-    if pa.types.is_unsigned_integer(type_):
-        return 0 <= value < 1 << bits
-    return -(1 << (bits - 1)) <= value < 1 << (bits - 1)

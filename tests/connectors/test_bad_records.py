@@ -50,7 +50,7 @@ JSON = [
     (b'{"id":13,"name":"m"', "not valid JSON: Expecting ',' delimiter: line 1 column 20 (char 19)"),
     (b'{"id":14,"name":"' + b"y" * 400 + b'"}', "the record is longer than 300 bytes"),
     (b'{"id":15,"name":"\\n\\"o\\u00f1","more":{"x":[1]}}', None),
-    (b'{"id":16,"id":17,"name":"p"}', "JSON parse error: Column(/id) was specified twice in row 0"),
+    (b'{"id":16,"id":17,"name":"p"}', "field 'id' is given twice"),
     (b'{"id":18.5,"name":"q"}', "field 'id': 18.5 is not int32"),
     (b'{"id":19,"name":"z"}', None),
 ]

@@ -23,7 +23,7 @@ ALLOWED = {
     "physical": VALUES | {"logical", "connectors.base"},
     "compiler": VALUES | {"dsl", "logical", "optimizer", "physical", "connectors.base"},
     "checkpoint": {"errors", "_native"},
-    "formats": {"errors", "schema"},
+    "formats": {"errors", "schema", "_native"},
     "connectors": {"errors", "schema", "windows", "secret", "config", "formats", "connectors.base", "_native"},
     "runtime": VALUES | {"physical", "checkpoint", "connectors.base", "_native"},
     "launch": VALUES | {"dsl", "compiler", "runtime", "checkpoint", "connectors", "connectors.base", "physical"},

@@ -301,11 +301,12 @@ cdef object batch_to_arrow(Batch* batch, object schema):
     cdef char* block
     cdef int i
     cdef int64_t width = batch.width
-    if len(schema) != width:
-        raise TypeError(f"the batch has {width} columns, the schema {len(schema)}")
+    cdef list types = schema.types
+    if len(types) != width:
+        raise TypeError(f"the batch has {width} columns, the schema {len(types)}")
     for i in range(width):
-        if not fits(batch.columns[i].kind, schema.types[i]):
-            raise TypeError(f"column {schema.names[i]!r} is {KIND_NAMES[batch.columns[i].kind]}, not {schema.types[i]}")
+        if not fits(batch.columns[i].kind, types[i]):
+            raise TypeError(f"column {schema.names[i]!r} is {KIND_NAMES[batch.columns[i].kind]}, not {types[i]}")
     array = <ArrowArray*>calloc(1, sizeof(ArrowArray))
     # The struct's one (absent) buffer, the table of children and the children, in one block.
     block = <char*>calloc(1, sizeof(void*) + width * (sizeof(void*) + sizeof(ArrowArray)))

@@ -2,13 +2,22 @@
 from libc.math cimport fabs, isnan
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.stdlib cimport free, malloc, strtod
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 cdef extern from * nogil:
     """
+    #include <locale.h>
     #include <stdint.h>
+    #include <stdlib.h>
     #include <string.h>
+    #ifdef __APPLE__
+    #include <xlocale.h>
+    #endif
+    /* strtod goes by the decimal point of the process's locale, which anyone may set. */
+    static locale_t sd_c_locale;
+    static int sd_locale_ready(void) { sd_c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0); return sd_c_locale != (locale_t)0; }
+    static inline double sd_strtod(const char* text) { return strtod_l(text, NULL, sd_c_locale); }
     static inline void sd_mul128(uint64_t a, uint64_t b, uint64_t* high, uint64_t* low) {
         unsigned __int128 product = (unsigned __int128)a * b;
         *high = (uint64_t)(product >> 64);
@@ -26,6 +35,8 @@ cdef extern from * nogil:
     void mul128 "sd_mul128"(uint64_t a, uint64_t b, uint64_t* high, uint64_t* low) noexcept
     uint64_t bits_of "sd_bits_of"(double value) noexcept
     const char* PAIRS "SD_PAIRS"
+    bint locale_ready "sd_locale_ready"() noexcept
+    double read_double "sd_strtod"(const char* text) noexcept
 
 cdef enum:
     POWER_MIN = -292
@@ -54,6 +65,8 @@ def _fill_powers():
 
 _fill_powers()
 del _fill_powers
+if not locale_ready():
+    raise MemoryError("no memory left for the C locale")
 
 
 # Integers ----------------------------------------------------------------------------------------------------
@@ -378,9 +391,9 @@ cdef bint parse_bool(const char* text, int64_t n, char* out) noexcept nogil:
 
 cdef bint parse_special(const char* text, int64_t n, bint negative, double* out) noexcept nogil:
     if same_letters(text, n, "nan", 3):
-        out[0] = strtod("nan", NULL)
+        out[0] = read_double("nan")
     elif same_letters(text, n, "inf", 3) or same_letters(text, n, "infinity", 8):
-        out[0] = strtod("inf", NULL)
+        out[0] = read_double("inf")
     else:
         return False
     if negative:
@@ -398,7 +411,7 @@ cdef bint read_slowly(const char* text, int64_t n, double* out) noexcept nogil:
             return False
     memcpy(copy, text, n)
     copy[n] = 0
-    out[0] = strtod(copy, NULL)
+    out[0] = read_double(copy)
     if copy != room:
         free(copy)
     return True

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Rows", "ValueDecoder", "decoder_of"]
 
 _NULL: Final = "the value is null (a tombstone)"
-_BLANKS: Final = b" \t\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +66,10 @@ class JsonValues(ValueDecoder):
         self._lines = JsonLines(fields)
 
     def decode_present(self, values: list[bytes]) -> Rows:
-        """Decode the values as lines."""
+        """Decode the values as records."""
         if not values:
             return Rows(empty_rows(self.fields), None, {})
-        plain = self._lines.decode_plain(values)
-        if plain is not None:
-            return Rows(plain, None, {})
-        # A line end between tokens is a blank as good as another; within a text no control character is allowed.
-        records = [value.strip(_BLANKS).replace(b"\n", b"\t") for value in values]
-        decoded = self._lines.decode_records(records)
+        decoded = self._lines.decode_records(values)
         return Rows(decoded.rows, decoded.kept, {record.index: record.reason for record in decoded.bad})
 
 
