@@ -184,7 +184,7 @@ cdef class UniqueAccumulator(Accumulator):
         while held.table[at]:
             if self.argument_kind == KIND_STR:
                 stored = <StoredString*>held.table[at]
-                if stored.hash == hash and stored.size == size and memcmp(stored + 1, <char*>bits, size) == 0:
+                if stored.hash == hash and stored.size == size and (size == 0 or memcmp(stored + 1, <char*>bits, size) == 0):
                     return 0
             elif held.table[at] == bits:
                 return 0
@@ -193,7 +193,8 @@ cdef class UniqueAccumulator(Accumulator):
             stored = <StoredString*>self.arena.alloc(sizeof(StoredString) + size)
             stored.size = size
             stored.hash = hash
-            memcpy(stored + 1, <char*>bits, size)
+            if size > 0:                     # the empty text may have no address
+                memcpy(stored + 1, <char*>bits, size)
             bits = <int64_t>stored
         held.table[at] = bits
         held.count += 1
