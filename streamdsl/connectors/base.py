@@ -34,7 +34,7 @@ METADATA_COLUMNS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record that could not be decoded. It stood in front of the row `before_row` of its chunk."""
+    """A record that is refused. If it could not be decoded, it stood in front of the row `before_row` of its chunk; else it is that row."""
 
     before_row: int
     raw: bytes
@@ -77,6 +77,13 @@ class SplitReader(ABC):
     def position(self, chunk: Chunk, rows: int) -> Json:
         """Return the position behind the first `rows` rows of `chunk`; `Source.open_split` must accept it."""
         return {"start": chunk.position, "skip": rows}
+
+    def rejected(self, chunk: Chunk, row: int, reason: str) -> Rejected | None:
+        """Return the record that row `row` of `chunk` came as, which the runtime refuses for `reason` (it has no event time, say).
+
+        None, the default: there is no such record, and what stands in the row's columns is shown in its place.
+        """
+        return None
 
     def start(self) -> Json:
         """Return where reading begins, if it has to be known before anything was read ("the latest" moves on); else None."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Source, SplitReader
+from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Rejected, Source, SplitReader
 from streamdsl.errors import TopologyError
 
 __all__ = ["Then"]
@@ -120,6 +120,9 @@ class _Wrapped(SplitReader):
 
     def position(self, chunk: Chunk, rows: int) -> Json:
         return self._inner.position(chunk, rows)
+
+    def rejected(self, chunk: Chunk, row: int, reason: str) -> Rejected | None:
+        return self._inner.rejected(chunk, row, reason)
 
     def start(self) -> Json:
         return self._inner.start()

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from cases import read_all
 
+from streamdsl import Topology, dead_letter, memory
 from streamdsl.connectors.base import END
 from streamdsl.connectors.files import files
 from streamdsl.connectors.files.text_reader import TextReader
@@ -109,6 +110,21 @@ def test_the_raw_bytes_are_kept(case):
 
 @pytest.mark.parametrize("block_bytes", [64, 1 << 20])
 @pytest.mark.parametrize("size", [1, 3, 1000])
+def test_a_row_that_is_refused_later_is_the_record_it_came_as(case, block_bytes, size):
+    """The runtime refuses rows for their time: the reader knows what they came as, and where it stood."""
+    reader = opened(case, block_bytes=block_bytes)
+    found = []
+    while (chunk := reader.read(size)) is not END:
+        refused = [reader.rejected(chunk, row, "too late") for row in range(chunk.rows.num_rows)]
+        assert [record.before_row for record in refused] == list(range(chunk.rows.num_rows))
+        assert [record.offset for record in refused] == chunk.rows["_offset"].to_pylist()
+        found += refused
+    assert [record.raw for record in found] == [raw for raw, reason in case[2] if reason is None]
+    assert {(record.topic, record.partition, record.reason) for record in found} == {(case[0], 0, "too late")}
+
+
+@pytest.mark.parametrize("block_bytes", [64, 1 << 20])
+@pytest.mark.parametrize("size", [1, 3, 1000])
 def test_each_comes_once_across_a_resume(case, block_bytes, size):
     whole = events(opened(case))
     done = []
@@ -157,3 +173,24 @@ def test_typed_files_have_bad_records_too(tmp_path, suffix):
         (1, 2, "field 'id' is null"),
     ]
     assert json.loads(bad[0].raw) == {"id": 2**40}
+
+
+def test_records_without_a_time_are_dead_letters_as_they_came(tmp_path):
+    lines = [b'{"id": 0, "at":5}', b'{"at" : null,"id": 1}', b"bad", b'{"id": 3}', b'{"id": 4, "at": 6}']
+    table = pa.table({"id": [0, 1, 3, 4], "at": [5, None, None, 6]})
+    (tmp_path / "in.jsonl").write_bytes(b"\n\n".join(lines))
+    (tmp_path / "in.csv").write_bytes(b"id,at\n0,5\n1,\nbad\n3,\n4,6")
+    pq.write_table(table, tmp_path / "in.parquet")
+    expected = {
+        "in.jsonl": [(b'{"at" : null,"id": 1}', 1), (b"bad", 2), (b'{"id": 3}', 3)],
+        "in.csv": [(b"1,", 1), (b"bad", 2), (b"3,", 3)],
+        "in.parquet": [(b'{"id": 1, "at": null}', 1), (b'{"id": 3, "at": null}', 2)],
+    }
+    for name, letters in expected.items():
+        topology, dead, out = Topology("job"), memory("dead"), memory("out")
+        source = files(tmp_path / name, {"id": "int64", "at": "int64"})
+        topology.stream(source, timestamp="at", errors=dead_letter(dead), name="in").select("id").to(out)
+        topology.run()
+        assert [row["id"] for row in out.rows()] == [0, 4]
+        assert [(row["value"], row["offset"]) for row in dead.rows()] == letters
+        assert {(row["topic"], row["partition"], row["operator"]) for row in dead.rows()} == {(str(tmp_path / name), 0, "in")}

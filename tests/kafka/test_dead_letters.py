@@ -80,6 +80,29 @@ def test_what_cannot_be_decoded_goes_on_as_it_came(broker, source, sink, letters
     assert sum(task.get("rejected", 0) for task in run.metrics()["tasks"]) == len(BAD)
 
 
+@pytest.mark.parametrize("selected", [False, True])
+def test_what_has_no_time_or_is_too_far_ahead_goes_on_as_it_came(broker, source, sink, letters, config, selected):
+    """The same bytes and headers as of what cannot be decoded; whether columns are pruned makes no difference."""
+    now = int(time.time() * 1000)
+    record = lambda number, at: json.dumps({"id": number, "more": "é" * number, "at": at}, ensure_ascii=False, indent=1).encode()  # noqa: E731
+    times = {3: None, 7: now + 86_400_000, 8: now + 10**12}
+    records = [("a", record(n, times.get(n, now - 1000 + n))) for n in range(12)]
+    produce(broker.bootstrap, source, [*records[:5], ("a", b"no JSON"), *records[5:]])
+    topology = Topology(f"job-{source}")
+    described = kafka(source, {"id": "int64", "more": "string", "at": "int64"}, until="latest")
+    rows = topology.stream(described, timestamp="at", max_ahead="1h", errors=dead_letter(kafka(letters, partitions=1)), name="in")
+    (rows.select("id") if selected else rows).to(kafka(sink, partitions=1), name="out")
+    topology.run(config())
+    assert ids(broker, sink) == [n for n in range(12) if n not in times]
+    came = {record.value: record for record in consume_all(broker.bootstrap, source)}
+    found = consume_all(broker.bootstrap, letters)
+    assert [letter.value for letter in found] == [record(3, None), b"no JSON", record(7, times[7]), record(8, times[8])]
+    for letter, reason in zip(found, ["no event time", "not a JSON object", "max_ahead", "max_ahead"], strict=True):
+        facts, origin = told(letter), came[letter.value]
+        assert reason in facts.pop("error")
+        assert facts == {"operator": "in", "topic": source, "partition": str(origin.partition), "offset": str(origin.offset)}
+
+
 def test_a_null_is_told_as_such(broker, source, sink, letters, config):
     produce(broker.bootstrap, source, [good(1), ("a1", None), (None, b'{"id": 2}')])
     copied(source, sink, dead_letter(kafka(letters, partitions=1))).run(config())

@@ -312,6 +312,12 @@ cdef class SourceTask(Task):
         column_drop_valid(time)
 
     def _rejected(self, Split split, int64_t row, str reason):
+        try:
+            found = split.reader.rejected(split.chunk, row, reason)
+        except Exception as error:       # whatever a source raises
+            raise connector_failure(f"the source {self.spec[0].name!r} does not know its record in {split.name}", error)
+        if found is not None:
+            return found
         values = split.chunk.rows.slice(row, 1).to_pylist()[0]
         offset = values.get("_offset")
         return Rejected(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import array
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Rejected, SplitReader, no_metadata
 from streamdsl.errors import ConnectorError
+from streamdsl.formats.conform import raw_row
 from streamdsl.formats.decode import BadRecord
 from streamdsl.schema import Field, Schema
 
@@ -29,12 +30,28 @@ class Block:
     record: int
     kept: list[int] | None = None
     bad: tuple[BadRecord, ...] = ()
+    texts: Texts | None = None
 
 
-@dataclass(frozen=True, slots=True)
+class Texts:
+    """The records of a block as they stand in the file: kept in one piece until one of them is asked for."""
+
+    def __init__(self, block: bytes, split: Callable[[bytes], list[bytes]]) -> None:
+        self._block, self._split = block, split
+        self._records: list[bytes] | None = None
+
+    def __getitem__(self, index: int) -> bytes:
+        if self._records is None:
+            self._records = self._split(self._block)
+        return self._records[index]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileChunk(Chunk):
-    """A slice of a block; `after` is the position behind all of it."""
+    """A slice of a block, from its row `first` on; `after` is the position behind all of it."""
 
+    block: Block
+    first: int
     after: Json = field(default=None)
 
 
@@ -82,6 +99,8 @@ class BlockReader(SplitReader):
         if last:
             self._block = None
         return FileChunk(
+            block=block,
+            first=first,
             rows=self._with_metadata(block, first, stop),
             position={"start": block.start, "skip": first},
             rejected=tuple(
@@ -99,6 +118,14 @@ class BlockReader(SplitReader):
             return chunk.after
         at = cast(Mapping[str, Json], chunk.position)
         return {"start": at["start"], "skip": cast(int, at["skip"]) + rows}
+
+    def rejected(self, chunk: Chunk, row: int, reason: str) -> Rejected:
+        """Return the record of a row: as it stands in the file, if that is text."""
+        assert isinstance(chunk, FileChunk)
+        block, at = chunk.block, chunk.first + row
+        index = at if block.kept is None else block.kept[at]
+        raw = raw_row(block.rows, at) if block.texts is None else block.texts[index]
+        return Rejected(row, raw[:_MAX_RAW], reason, self._path, self._partition, block.record + index)
 
     def _take(self, block: Block) -> None:
         """Make `block` the current one, behind what a resumed reader has to skip."""

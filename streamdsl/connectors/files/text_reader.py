@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO, Final, cast
 
 from streamdsl.connectors.base import Chunk, Json
-from streamdsl.connectors.files.block_reader import Block, BlockReader, changed, data_fields
+from streamdsl.connectors.files.block_reader import Block, BlockReader, Texts, changed, data_fields
 from streamdsl.errors import ConnectorError
 from streamdsl.formats.conform import check_columns, empty_rows
 from streamdsl.formats.cutter import cut_csv, cut_lines
@@ -154,7 +154,7 @@ class TextReader(BlockReader):
         record = self._record
         self._consume(len(text))
         self._record += decoded.records
-        return Block(decoded.rows, start, self._start(), record, decoded.kept, decoded.bad)
+        return Block(decoded.rows, start, self._start(), record, decoded.kept, decoded.bad, Texts(text, self._decoder.split))
 
     def _broken(self, window: bytes, open_quote: bool, start: Json) -> Block:
         """Reject one line that is too long, or in which a quoted field begins that does not end."""

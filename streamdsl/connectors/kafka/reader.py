@@ -45,9 +45,10 @@ def open_partitions(
 
 @dataclass(frozen=True, slots=True)
 class KafkaChunk(Chunk):
-    """Rows of records `offsets` of a partition; `of` is the number of each row's record."""
+    """Rows of records `offsets` of a partition, whose values are `values`; `of` is the number of each row's record."""
 
     offsets: Sequence[int] = ()
+    values: Sequence[bytes | None] = ()
     of: Sequence[int] | None = None
     after: Json = field(default=None)
 
@@ -116,6 +117,7 @@ class PartitionReader(SplitReader):
             timestamps=self._times(records, of) if self._own_time else None,
             rejected=self._rejected(found.bad, records, of, rows.num_rows),
             offsets=offsets,
+            values=records.values,
             of=of,
             after=self._at(offsets[-1] + 1),
         )
@@ -131,11 +133,19 @@ class PartitionReader(SplitReader):
             else:
                 while row < rows and of[row] < index:
                     row += 1
-            raw, reason = records.values[index] or b"", bad[index]
-            if len(raw) > _MAX_RAW:
-                reason += f"; the first {_MAX_RAW} of its {len(raw)} bytes are kept"
-            found.append(Rejected(row, raw[:_MAX_RAW], reason, self._topic, self._partition, records.offsets[index]))
+            found.append(self._refused(row, records.values[index] or b"", bad[index], records.offsets[index]))
         return tuple(found)
+
+    def rejected(self, chunk: Chunk, row: int, reason: str) -> Rejected:
+        """Return the record that gave a row."""
+        assert isinstance(chunk, KafkaChunk)
+        index = row if chunk.of is None else chunk.of[row]
+        return self._refused(row, chunk.values[index] or b"", reason, chunk.offsets[index])
+
+    def _refused(self, row: int, raw: bytes, reason: str, offset: int) -> Rejected:
+        if len(raw) > _MAX_RAW:
+            reason += f"; the first {_MAX_RAW} of its {len(raw)} bytes are kept"
+        return Rejected(row, raw[:_MAX_RAW], reason, self._topic, self._partition, offset)
 
     @staticmethod
     def _times(records: Records, of: Sequence[int] | None) -> pa.Int64Array:
