@@ -10,6 +10,7 @@ from streamdsl.dsl.binding import check_columns
 from streamdsl.dsl.written import Typed
 from streamdsl.logical.plan import LogicalPlan
 from streamdsl.optimizer import PASSES, Pass, optimise
+from streamdsl.optimizer.elide_exchange import elide_exchange
 from streamdsl.physical.explain import explain_physical
 from streamdsl.physical.lower import lower
 from streamdsl.physical.node import PhysicalPlan
@@ -17,7 +18,7 @@ from streamdsl.physical.node import PhysicalPlan
 if TYPE_CHECKING:
     from streamdsl.dsl.topology import Bindings, Topology
 
-__all__ = ["Plans", "compile", "explain"]
+__all__ = ["Plans", "compile", "drawn", "explain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,11 @@ def compile(
     optimised = optimise(logical, passes)
     check_columns(optimised)
     return Plans(topology.typed(), logical, optimised, lower(optimised, parallelism))
+
+
+def drawn(topology: Topology) -> LogicalPlan:
+    """Return what a topology means, with the exchanges that are left out marked as such: what a drawing shows."""
+    return elide_exchange(topology.plan())
 
 
 def explain(plans: Plans) -> str:

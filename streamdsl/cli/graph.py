@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from streamdsl.cli.target import load
+from streamdsl.compiler import drawn
+from streamdsl.logical.key_by import KeyByNode
 from streamdsl.logical.node import Node, StatefulNode
 from streamdsl.logical.plan import LogicalPlan
 from streamdsl.logical.sink import SinkNode
@@ -21,7 +23,7 @@ _LONGEST = 60
 @click.pass_obj
 def command(target: str | None, format_: str) -> None:
     """Print the topology as a graph: for a page (Mermaid) or for Graphviz (`… --format dot | dot -Tsvg`)."""
-    plan = load(target).plan()
+    plan = drawn(load(target))
     click.echo(mermaid(plan) if format_ == "mermaid" else dot(plan))
 
 
@@ -67,7 +69,7 @@ def _edges(plan: LogicalPlan) -> list[tuple[int, int]]:
 
 
 def _label(node: Node) -> list[str]:
-    lines = [node.verb, _short(node.text()), node.notes() if isinstance(node, StatefulNode) else ""]
+    lines = [node.verb, _short(node.text()), node.notes() if isinstance(node, StatefulNode | KeyByNode) else ""]
     return ["".join(letter if letter.isprintable() else " " for letter in line) for line in lines if line]
 
 

@@ -120,6 +120,9 @@ class Source(ABC):
         Records a second, over all splits; None is as fast as possible.
     fixed_splits : bool
         Whether a run that goes on must find the very splits of its checkpoint (keys are bound to partitions); else new ones may come.
+    partitioned_by : str | None
+        Column of text or bytes that says in which split a row lies: Kafka's murmur2 of its bytes (without the sign), modulo the
+        number of splits, is the split's place in `splits()`. Rows are held to it, and need not change tasks for its key_by.
     """
 
     name: str
@@ -128,6 +131,7 @@ class Source(ABC):
     errors: Any = "fail"
     rate: float | None = None
     fixed_splits: bool = False
+    partitioned_by: str | None = None
 
     def configured(self, config: Any, job: str) -> Self:
         """Return the source as `job` uses it under a `Config` (its default broker, for one); called once before a run."""

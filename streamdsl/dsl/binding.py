@@ -6,16 +6,18 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import pyarrow as pa
+
 from streamdsl.connectors.base import METADATA_COLUMNS, Sink, Source
 from streamdsl.errors import TopologyError
 from streamdsl.logical.node import Node
 from streamdsl.logical.plan import LogicalPlan
 from streamdsl.logical.sink import SinkNode
-from streamdsl.logical.source import SourceNode
+from streamdsl.logical.source import SourceNode, readable
 from streamdsl.policies import checked_policy
 from streamdsl.schema import Schema, nearest
 
-__all__ = ["bound_sink", "check_bindings", "check_columns", "with_sources"]
+__all__ = ["bound_sink", "check_bindings", "check_columns", "check_partitioned", "with_sources"]
 
 
 def check_bindings(bind: Mapping[str, Any], sources: Collection[str], sinks: Collection[str]) -> None:
@@ -58,10 +60,30 @@ def with_sources(plan: LogicalPlan, bind: Mapping[str, Any]) -> LogicalPlan:
             if adapt is None:
                 raise TopologyError(f"bind: the source for {node.name!r} has no schema", remedy="give it schema=")
             other = adapt(node.declared)
+        check_partitioned(other, node.declared, "bind")
         policy = node.errors if node.errors != "fail" else checked_policy(other.errors, "bind")
         return dataclasses.replace(node, source=other, errors=policy)
 
     return plan.rewritten(change)
+
+
+def check_partitioned(source: Source, declared: Schema, verb: str) -> None:
+    """Raise if a source says that it is partitioned by a column that is not read, or whose bytes are not a record key."""
+    name = source.partitioned_by
+    if name is None:
+        return
+    told = f"{verb}: {source.name!r} is partitioned_by={name!r}"
+    try:
+        type_ = readable(declared).field(name).type
+    except TopologyError as error:
+        raise TopologyError(f"{told}: {error.message}", remedy=error.remedy) from None
+    if (name in METADATA_COLUMNS and name != "_key" and name not in declared) or not (
+        pa.types.is_string(type_) or pa.types.is_binary(type_)
+    ):
+        raise TopologyError(
+            f"{told}, which is {type_}: only a column of text or bytes is a record key as it is",
+            remedy='use partitioned_by="_key" and key_by("_key"), the record key itself, or declare the column as text',
+        )
 
 
 def check_columns(plan: LogicalPlan) -> None:

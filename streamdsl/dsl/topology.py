@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Union
 import pyarrow as pa
 
 from streamdsl.connectors.base import METADATA_COLUMNS, Sink, Source
-from streamdsl.dsl.binding import bound_sink, check_bindings, with_sources
+from streamdsl.dsl.binding import bound_sink, check_bindings, check_partitioned, with_sources
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.table import Table
 from streamdsl.dsl.written import Typed, Written, arguments, here
@@ -168,6 +168,7 @@ class Topology:
         declared = _declared(source, verb)
         if timestamp is not None:
             _check_timestamp(declared, timestamp, verb)
+        check_partitioned(source, declared, verb)
         idle = idle_timeout if idle_timeout is not None else getattr(source, "idle_timeout", None)
         node = SourceNode(
             where=here(),

@@ -15,9 +15,13 @@ __all__ = ["KeyByNode", "key_of"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class KeyByNode(Node):
-    """Gives each row the key made of the columns `keys`; rows with a null component are dropped and counted."""
+    """Gives each row the key made of the columns `keys`; rows with a null component are dropped and counted.
+
+    `partitioned`: rows of one key come from one split, by the source's own partitioning, and need not change tasks.
+    """
 
     keys: tuple[str, ...]
+    partitioned: bool = False
 
     verb: ClassVar[str] = "key_by"
 
@@ -32,6 +36,9 @@ class KeyByNode(Node):
 
     def text(self) -> str:
         return ", ".join(self.keys) or "(everything)"
+
+    def notes(self) -> str:
+        return "[no exchange: the source is partitioned by it]" if self.partitioned else ""
 
 
 def key_of(node: Node) -> KeyByNode:

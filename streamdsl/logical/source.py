@@ -43,7 +43,7 @@ class SourceNode(Node):
         return {"dead_letter": DEAD_LETTER_SCHEMA} if self.dead_letter else {}
 
     def needs(self, wanted: Columns) -> Columns:
-        return wanted | {self.timestamp} if self.timestamp else wanted
+        return wanted | {name for name in (self.timestamp, self.source.partitioned_by) if name}
 
     def tag_needs(self, tag: str, wanted: Columns) -> Columns:
         return frozenset()
@@ -58,6 +58,7 @@ class SourceNode(Node):
     def notes(self) -> str:
         return joined(
             f"time={self.timestamp}" if self.timestamp else "",
+            f"partitioned_by={self.source.partitioned_by}" if self.source.partitioned_by else "",
             duration_text("disorder", self.disorder_ms),
             duration_text("idle_timeout", self.idle_timeout_ms),
             duration_text("max_ahead", self.max_ahead_ms),

@@ -9,7 +9,7 @@ __all__ = ["explain_physical"]
 
 def explain_physical(plan: physical.PhysicalPlan) -> str:
     """Return the plan as text."""
-    lines = [f"{plan.name}: {_many(len(plan.stages), 'stage')}, parallelism {plan.parallelism}, {plan.shards} shards"]
+    lines = [f"{plan.name}: {_many(len(plan.stages), 'stage')}, parallelism {plan.parallelism}, {_shards(plan)}"]
     for stage in plan.stages:
         lines.append(f"stage {stage.id} × {stage.parallelism}")
         for number, edge in enumerate(stage.edges):
@@ -18,6 +18,13 @@ def explain_physical(plan: physical.PhysicalPlan) -> str:
         for number, operator in enumerate(stage.operators):
             lines.append(f"  {number} {_operator(operator)}")
     return "\n".join(lines)
+
+
+def _shards(plan: physical.PhysicalPlan) -> str:
+    """Return what is known of the number of shards before the partitions are counted."""
+    operators = [operator for stage in plan.stages for operator in stage.operators]
+    sources = [one.name for one in operators if isinstance(one, physical.PhysicalSource) and one.partitioned_by >= 0]
+    return f"{plan.shards} shards or more, a multiple of the splits of {', '.join(sources)}" if sources else f"{plan.shards} shards"
 
 
 def _many(n: int, what: str) -> str:
@@ -39,7 +46,8 @@ def _input(one: physical.Input) -> str:
 
 def _detail(operator: physical.PhysicalOperator) -> str:
     if isinstance(operator, physical.PhysicalSource):
-        return f"reads {', '.join(operator.columns)}; time {_time(operator)}"
+        by = f"; partitioned by {operator.columns[operator.partitioned_by]}" if operator.partitioned_by >= 0 else ""
+        return f"reads {', '.join(operator.columns)}; time {_time(operator)}{by}"
     if isinstance(operator, physical.PhysicalFilter):
         return program_text(operator.predicate)
     if isinstance(operator, physical.PhysicalCounter):
@@ -47,7 +55,8 @@ def _detail(operator: physical.PhysicalOperator) -> str:
     if isinstance(operator, physical.PhysicalProject):
         return _project(operator)
     if isinstance(operator, physical.PhysicalKeyEncode):
-        return ", ".join(operator.schema.names[key] for key in operator.keys)
+        keys = ", ".join(operator.schema.names[key] for key in operator.keys)
+        return f"{keys} | no exchange: the source is partitioned by it" if operator.partitioned else keys
     if isinstance(operator, (physical.PhysicalFrame, physical.PhysicalAggregate, physical.PhysicalWindowAggregate)):
         return f"lookup {operator.lookup}: {program_text(operator.arguments)} | {_aggregates(operator.aggregates)}"
     if isinstance(operator, (physical.PhysicalReduce, physical.PhysicalProcess, physical.PhysicalTable)):

@@ -32,7 +32,7 @@ from streamdsl.windows import Window
 
 __all__ = ["SHARDS", "lower"]
 
-#: S of the keyed exchange. State is stored by shard, so the number is part of every checkpoint.
+#: S of the keyed exchange, at least. State is stored by shard, so the number is part of every checkpoint.
 SHARDS: Final = 128
 
 
@@ -40,7 +40,8 @@ def lower(plan: LogicalPlan, parallelism: int = 1) -> physical.PhysicalPlan:
     """Return the physical plan.
 
     An operator runs in the task of what it reads, unless rows must change tasks: in front of a keyed operator
-    (parallelism > 1), between streams of different sources, and in front of a sink that gathers.
+    (parallelism > 1, unless the source is partitioned by the key), between streams of different sources, and in front of a
+    sink that gathers.
     """
     if not 1 <= parallelism <= SHARDS:
         raise TopologyError(f"parallelism={parallelism} must be from 1 to {SHARDS}")
@@ -115,9 +116,15 @@ class _Lowering:
         number = self.plan.numbers[id(node)]
         keys = tuple(schema.index(key) for key in node.keys)
         encoded = upstream.add(
-            physical.PhysicalKeyEncode(name=f"key_encode.{number}", inputs=(upstream.reads(place),), schema=schema, keys=keys)
+            physical.PhysicalKeyEncode(
+                name=f"key_encode.{number}",
+                inputs=(upstream.reads(place),),
+                schema=schema,
+                keys=keys,
+                partitioned=node.partitioned,
+            )
         )
-        stage = upstream if self.parallelism == 1 else self.stages.new(self.parallelism)
+        stage = upstream if self.parallelism == 1 or node.partitioned else self.stages.new(self.parallelism)
         lookup = stage.add(
             physical.PhysicalKeyLookup(
                 name=self.lookup_names[id(node)],
@@ -179,6 +186,7 @@ def _source(node: SourceNode) -> physical.PhysicalSource:
         max_ahead_ms=node.max_ahead_ms,
         external_watermarks=node.external_watermarks,
         errors=_policy(node.errors),
+        partitioned_by=-1 if node.source.partitioned_by is None else node.schema.index(node.source.partitioned_by),
     )
 
 

@@ -109,7 +109,8 @@ class PhysicalOperator:
 class PhysicalSource(PhysicalOperator):
     """Head of a source stage (inputs is empty). `columns`: the columns to decode, in output order.
 
-    `timestamp` is the index of the event-time column, -1 for the record's own (the source's) time.
+    `timestamp` is the index of the event-time column, -1 for the record's own (the source's) time. `partitioned_by` is that of the
+    column whose hash is the number of a row's split, -1: there is none; `splits` are known once the job is opened.
     """
 
     source: Any
@@ -120,6 +121,8 @@ class PhysicalSource(PhysicalOperator):
     max_ahead_ms: int | None
     external_watermarks: bool
     errors: ErrorPolicy = "fail"
+    partitioned_by: int = -1
+    splits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,9 +161,10 @@ class PhysicalCounter(PhysicalOperator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhysicalKeyEncode(PhysicalOperator):
-    """Sets the system column KEY from the columns `keys` (indices)."""
+    """Sets the system column KEY from the columns `keys` (indices). `partitioned`: no exchange follows, the task owns its splits' keys."""
 
     keys: tuple[int, ...]
+    partitioned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,7 +292,10 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class PhysicalPlan:
-    """`shards` is S of the keyed exchange; `state_names` the operators that keep state."""
+    """`shards` is S of the keyed exchange, or the least that it may become when the job is opened (`runtime.sharding`).
+
+    `state_names` are the operators that keep state.
+    """
 
     name: str
     parallelism: int

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamdsl._native.event_time.clock import Clock
+from streamdsl._native.event_time.peer_time import PeerTime
 from streamdsl._native.flow.channel import Channel
 from streamdsl._native.flow.input_gate import InputGate
 from streamdsl._native.includes.faults import planted
@@ -28,6 +29,7 @@ from streamdsl.physical import node
 from streamdsl.runtime.chain import Chain
 from streamdsl.runtime.operators import build_operator, canonical_schema
 from streamdsl.runtime.rejects import RejectPolicy
+from streamdsl.runtime.sharding import keeps_keys, own_splits, owned_shards
 
 #: Batches that may wait in a channel. Small: what waits is latency, and what a barrier has to walk behind.
 CHANNEL_BATCHES = 8
@@ -78,8 +80,9 @@ def deploy(plan: node.PhysicalPlan, environment: Environment) -> Deployment:
     silent: set[str] = set()
     try:
         for stage in plan.stages:
+            peers = PeerTime(stage.parallelism) if keeps_keys(stage) else None
             for index in range(stage.parallelism):
-                builder = _TaskBuilder(plan, stage, index, channels, environment, silent)
+                builder = _TaskBuilder(plan, stage, index, channels, environment, silent, peers)
                 chains.append(builder.chain)
                 tasks.append(builder.build())
     except BaseException:
@@ -105,13 +108,15 @@ class _TaskBuilder:
         channels: dict[tuple[int, int], list[list[Channel]]],
         environment: Environment,
         silent: set[str],
+        peers: PeerTime | None,
     ) -> None:
+        self.peers = peers  # how far the tasks of the stage are in time, where one may need it of another
         # Tasks that will never send a record: no splits, or all of them read. They must not hold back anybody's watermark
         # until their END happens to be read, or which records are late would depend on the schedule.
         self.silent = silent
         self.plan, self.stage, self.index, self.channels, self.environment = plan, stage, index, channels, environment
         self.id = f"{stage.id}.{index}"
-        owned = [shard for shard in range(plan.shards) if shard % stage.parallelism == index]
+        owned = owned_shards(plan, stage, index)
         if planted("shard-owned-twice"):
             owned = [shard for shard in range(plan.shards) if shard % stage.parallelism >= index]
         self.chain = Chain(plan.shards, owned, lambda: environment.new_store(self.id, owned, plan.shards), environment.clock)
@@ -240,7 +245,7 @@ class _TaskBuilder:
     def _open_source(self, task: SourceTask, spec: node.PhysicalSource) -> None:
         source, config = spec.source, self.environment.config
         with _as_connector_errors(f"the source {spec.name!r} cannot be opened"):
-            names = list(source.splits())
+            names = list(spec.splits or source.splits())
         if len(set(names)) != len(names):
             raise InternalError(f"source {spec.name!r} has two splits of one name")
         states = self.environment.sources.get(spec.name, {})
@@ -255,7 +260,7 @@ class _TaskBuilder:
                 f"source {spec.name!r} has {len(names)} splits, the checkpoint {len(states)}: keys are bound to other splits now",
                 remedy="start with another state directory (the old splits are read again), or give the input its old number of splits",
             )
-        own = names[self.index :: self.stage.parallelism]
+        own = own_splits(names, self.stage.parallelism, self.index)
         positions = {name: states[name]["position"] if name in states else None for name in own}
         with _as_connector_errors(f"the source {spec.name!r} cannot be opened"):
             readers = source.open_splits(positions, spec.columns, own_time=spec.timestamp < 0)
@@ -270,6 +275,8 @@ class _TaskBuilder:
         policy = RejectPolicy(spec, task, self.chain.dead_letters, source.errors, self.environment.clock)
         rate = 0.0 if source.rate is None or not names else source.rate * len(own) / len(names)
         task.open(spec, splits, types, policy, rate, config.batch_rows, CHUNK_ROWS, bool(source.bounded))
+        if spec.partitioned_by >= 0:
+            task.expect_keys_of_splits([names.index(name) for name in own], len(names), self.peers)
 
     def _title(self) -> str:
         names = [op.name for op in self.stage.operators if not isinstance(op, node.PhysicalKeyEncode | node.PhysicalKeyLookup)]

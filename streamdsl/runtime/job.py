@@ -24,6 +24,7 @@ from streamdsl.runtime.deploy import CHANNEL_BATCHES, Deployment, Environment, d
 from streamdsl.runtime.environment import JobEnvironment
 from streamdsl.runtime.failures import explained
 from streamdsl.runtime.listener import Listener
+from streamdsl.runtime.sharding import with_shards
 
 log = logging.getLogger("streamdsl")
 
@@ -112,6 +113,7 @@ class Job:
                 self.phase = Phase.ENDED
                 return
             self._check(restored)
+            self.plan = with_shards(self.plan, restored)
             environment = Environment(
                 config=self.config,
                 clock=self.clock,
@@ -178,11 +180,6 @@ class Job:
         """Refuse a checkpoint with sources or sinks that the topology no longer has: they would begin anew, unnoticed."""
         if restored is None:
             return
-        if restored.shards != self.plan.shards:
-            raise StateError(
-                f"the checkpoint divides keys into {restored.shards} shards, the topology into {self.plan.shards}",
-                remedy="start with another state directory",
-            )
         present = {operator.name for stage in self.plan.stages for operator in stage.operators}
         known = set(restored.sources) | set(restored.operators)
         gone = sorted(known - present - set(self.config.drop_state))

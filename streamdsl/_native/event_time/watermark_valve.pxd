@@ -15,4 +15,5 @@ cdef class WatermarkValve:
     cdef void on_watermark(self, int input, int64_t watermark) noexcept nogil
     cdef void on_status(self, int input, bint idle) noexcept nogil
     cdef void on_end(self, int input) noexcept nogil
+    cdef void follow(self, int64_t watermark) noexcept nogil     # go on to it while all inputs are idle
     cdef void settle(self) noexcept nogil

@@ -51,6 +51,10 @@ cdef class WatermarkValve:
         self.aligned[input] = False
         self.settle()
 
+    cdef void follow(self, int64_t watermark) noexcept nogil:
+        if self.all_idle and watermark > self.watermark:
+            self.watermark = watermark
+
     cdef void settle(self) noexcept nogil:
         cdef int i
         cdef int64_t low = INT64_MAX, idle_high = INT64_MIN

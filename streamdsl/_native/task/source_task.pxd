@@ -1,6 +1,7 @@
 """The task at the head of a plan: reads splits instead of channels."""
 from libc.stdint cimport int32_t, int64_t
 
+from streamdsl._native.event_time.peer_time cimport PeerTime
 from streamdsl._native.event_time.watermark_generator cimport WatermarkGenerator
 from streamdsl._native.flow.batch cimport Batch
 from streamdsl._native.task.task cimport Task
@@ -22,6 +23,7 @@ cdef class Split:
     cdef int64_t dry_since_ms                # monotonic; -1: not dry
     cdef object position                     # where the next chunk starts
     cdef readonly int64_t taken              # rows
+    cdef int number                          # among all splits of the source, if it is partitioned by a column
 
 
 cdef class SourceTask(Task):
@@ -45,6 +47,10 @@ cdef class SourceTask(Task):
     cdef int64_t paused                      # atomic
     cdef int64_t draining                    # atomic
     cdef readonly int64_t rejected
+    cdef int partitioned_by                  # column whose hash modulo n_partitions is a row's split; -1: none
+    cdef int n_partitions
+    cdef PeerTime peers                      # None: time needs nobody else's
+    cdef int peer                            # this task there
 
     cdef int read_split(self, int chosen, int64_t limit) except -1 nogil
     cdef int choose(self) noexcept nogil
@@ -53,5 +59,6 @@ cdef class SourceTask(Task):
     cdef int hand_on(self, Split split, int64_t limit) except -1 nogil
     cdef Batch* good_rows(self, Split split, int64_t first, int64_t* n) except NULL nogil
     cdef int end_split(self, Split split) except -1 nogil
+    cdef int64_t misplaced(self, Split split) noexcept nogil
     cdef int handle_rejected(self, Split split, int32_t before) except -1
     cdef int _fill_times(self, Batch* rows) except -1

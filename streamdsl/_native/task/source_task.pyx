@@ -4,9 +4,10 @@ from cpython.object cimport PyObject
 cdef extern from "Python.h":
     Py_ssize_t Py_SIZE(PyObject* o) nogil
 
-from libc.stdint cimport INT64_MAX, INT64_MIN
+from libc.stdint cimport INT64_MAX, INT64_MIN, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 
+from streamdsl._native.event_time.peer_time cimport PEER_ACTIVE, PEER_ENDED, PEER_IDLE, PeerTime
 from streamdsl._native.event_time.watermark_generator cimport generator_scan
 from streamdsl._native.event_time.watermark_valve cimport WatermarkValve
 from streamdsl._native.flow.arrow cimport batch_from_arrow, column_from_arrow
@@ -17,17 +18,25 @@ from streamdsl._native.flow.batch cimport (
 from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
 from streamdsl._native.includes.checked cimport FAULT, PLANTED
 from streamdsl._native.operators.base cimport Operator
+from streamdsl._native.state.murmur2 cimport murmur2
 from streamdsl._native.task.task cimport references
 
 import json
 from collections import namedtuple
 
+import pyarrow as pa
+
 from streamdsl._native.flow.convert import to_canonical
+from streamdsl._native.state.murmur2 import shard_of_key
 from streamdsl._native.task.task import close_all
 from streamdsl.errors import DataError, connector_failure
 
 # The same fields as connectors.base.Rejected, which this layer does not import.
 Rejected = namedtuple("Rejected", "before_row raw reason topic partition offset")
+
+
+#: Characters of a key in an error.
+SHOWN_KEY = 80
 
 
 cdef inline Py_ssize_t len_of(tuple items) noexcept nogil:
@@ -86,6 +95,7 @@ cdef class SourceTask(Task):
         self.batch_rows = batch_rows
         self.chunk_rows = chunk_rows
         self.timestamp = spec.timestamp
+        self.partitioned_by = -1
         self.idle_timeout_ms = -1 if spec.idle_timeout_ms is None else spec.idle_timeout_ms
         self.max_ahead_ms = -1 if spec.max_ahead_ms is None else spec.max_ahead_ms
         self.rate = rate
@@ -97,6 +107,18 @@ cdef class SourceTask(Task):
             else:
                 self.valve.on_watermark((<Split>split).index, (<Split>split).generator.watermark)
         self.valve.settle()      # no splits at all: ended from the start
+
+    def expect_keys_of_splits(self, list numbers, int partitions, PeerTime peers):
+        """Hold rows to the splits that their hashes name: `numbers` of the task's own, of `partitions` in all.
+
+        With `peers`, keyed state of the splits is in this task, and that of others in tasks which it goes by while it has nothing to read.
+        """
+        self.partitioned_by = self.spec[0].partitioned_by
+        self.n_partitions = partitions
+        for split, number in zip(self.splits, numbers, strict=True):
+            (<Split>split).number = number
+        self.peers = peers
+        self.peer = int(self.id.partition(".")[2])
 
     def request_checkpoint(self, int64_t checkpoint_id):
         """Put barrier `checkpoint_id` between the next two batches."""
@@ -121,6 +143,8 @@ cdef class SourceTask(Task):
             return 1
         if self.ended or atomic_load(&self.paused):
             return 0
+        if self.peers is not None and self.valve.all_idle:
+            self.valve.follow(self.peers.reached(self.peer))
         if self.valve.watermark > self.watermark or self.valve.all_ended:
             self.pass_on_time()      # what a restore or an external watermark left behind
         if self.valve.all_ended:
@@ -142,6 +166,12 @@ cdef class SourceTask(Task):
                 return 0
             if self.read_split(chosen, limit):
                 return 1
+        return 0
+
+    cdef int pass_on_time(self) except -1 nogil:
+        Task.pass_on_time(self)
+        if self.peers is not None:
+            self.peers.tell(self.peer, self.watermark, PEER_ENDED if self.valve.all_ended else PEER_IDLE if self.idle else PEER_ACTIVE)
         return 0
 
     cdef int read_split(self, int chosen, int64_t limit) except -1 nogil:
@@ -215,6 +245,7 @@ cdef class SourceTask(Task):
         except Exception as error:       # whatever a source hands over
             raise connector_failure(f"the source {self.spec[0].name!r} gives rows of {split.name} that are not of its schema", error)
         self._set_times(split)
+        self._check_places(split)
         self._set_idle(split, False)
         if split.rows.n == 0:
             self._finish_chunk(split)
@@ -310,6 +341,40 @@ cdef class SourceTask(Task):
                 split.bad[<int64_t>rejected.before_row] = 1
             split.rejected = tuple(sorted([*split.rejected, *own], key=before_row))
         column_drop_valid(time)
+
+    def _check_places(self, Split split):
+        """Refuse rows that lie in another split than their key says: their key's state is elsewhere, or will be."""
+        cdef int64_t row
+        if self.partitioned_by < 0 or self.n_partitions == 1:
+            return
+        with nogil:
+            row = self.misplaced(split)
+        if row < 0:
+            return
+        column = self.spec[0].columns[self.partitioned_by]
+        value = split.chunk.rows.column(self.partitioned_by).slice(row, 1).cast(pa.binary())[0].as_py()
+        position = split.reader.position(split.chunk, row)
+        right = shard_of_key(value, self.n_partitions)
+        raise DataError(
+            f"the source {self.spec[0].name!r} is partitioned_by={column!r}, but a record with the key {shown(value)} lies in "
+            f"{split.name}, and its murmur2 hash says partition {right} of {self.n_partitions}",
+            remedy="leave partitioned_by= out (rows then change tasks by key), or write the topic with the key's bytes as record keys by "
+            "the partitioner of Java's clients (librdkafka: partitioner=murmur2_random), anew if it has got partitions since",
+            operator=self.spec[0].name, field=column, topic=split.name.removesuffix(f"/{split.number}"), partition=split.number,
+            offset=position.get("offset") if isinstance(position, dict) else None,
+        )
+
+    cdef int64_t misplaced(self, Split split) noexcept nogil:
+        """Return the first row of the chunk whose key belongs into another split, or -1. Null keys have no place."""
+        cdef const Column* key = &split.rows.columns[self.partitioned_by]
+        cdef uint32_t n = <uint32_t>self.n_partitions, number = <uint32_t>split.number
+        cdef int64_t row
+        for row in range(split.rows.n):
+            if (murmur2(key.values + key.offsets[row], key.offsets[row + 1] - key.offsets[row]) & 0x7FFFFFFF) % n == number:
+                continue
+            if (key.valid == NULL or key.valid[row]) and (split.bad == NULL or not split.bad[row]):
+                return row
+        return -1
 
     def _rejected(self, Split split, int64_t row, str reason):
         try:
@@ -462,6 +527,12 @@ cdef class SourceTask(Task):
             raise connector_failure(f"the source {self.spec[0].name!r} cannot be closed", error)
         finally:
             Task.close(self)
+
+
+def shown(bytes key):
+    """Return a key for an error: as text if it is one, and not all of a long one."""
+    text = repr(key.decode("utf-8", "backslashreplace"))
+    return text if len(text) <= SHOWN_KEY else f"{text[:SHOWN_KEY]}…"
 
 
 def before_row(rejected):

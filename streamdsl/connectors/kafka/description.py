@@ -58,6 +58,7 @@ class Kafka(Source, Sink):
     key: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     topic_from: str | None = None
+    partitioned_by: str | None = None
     timestamps: Timestamps = "event"
     registry: Mapping[str, Any] | None = field(default=None, repr=False)
     message: Any = None
@@ -133,6 +134,11 @@ class Kafka(Source, Sink):
 
     def check(self, schema: Schema, keys: Sequence[str]) -> None:
         """Refuse what cannot be written: columns that are named and not there, more than one of raw bytes."""
+        if self.partitioned_by is not None:
+            raise TopologyError(
+                f"kafka({self.topic!r}, partitioned_by=...) is a sink, and partitioned_by= is of sources",
+                remedy="leave it out: the record key that key= names decides the partition",
+            )
         apart = {*self.headers, *([self.topic_from] if self.topic_from else [])}
         for name in (*(keys or self.key), *apart):
             schema.field(name)
@@ -193,6 +199,7 @@ def kafka(
     key: str | Sequence[str] | None = None,
     headers: Sequence[str] = (),
     topic_from: str | None = None,
+    partitioned_by: str | None = None,
     timestamps: Timestamps = "event",
     registry: str | Mapping[str, Any] | None = None,
     message: Any = None,
@@ -233,6 +240,11 @@ def kafka(
         Columns that a sink writes as headers, and not in the value.
     topic_from : str, optional
         Column that names the topic of each record (null: `topic`); not in the value. Those topics must exist.
+    partitioned_by : str, optional
+        Column of a source whose text or bytes are the record keys that the topic is partitioned by (``"_key"``: the record keys
+        themselves), with Kafka's murmur2, as Java's clients do and librdkafka with ``partitioner=murmur2_random``. A
+        ``key_by`` of that column then needs no exchange between tasks. Every record is held to it: one that lies in another
+        partition is an error.
     timestamps : "event" | "arrival"
         What a sink gives its records as their time: the rows' event time, or the time of writing. A topic whose retention is shorter
         than the rows are old loses records with event times at once.
@@ -286,6 +298,7 @@ def kafka(
         key=(key,) if isinstance(key, str) else tuple(key or ()),
         headers=tuple(headers),
         topic_from=topic_from,
+        partitioned_by=_partitioned_by(topic, partitioned_by),
         timestamps=timestamps,
         registry=wrapped({"url": registry} if isinstance(registry, str) else registry) if registry else None,
         message=message,
@@ -311,6 +324,15 @@ def _check(topic: str, format: str, start: Any, until: Any, delivery: str, error
         raise TopologyError(f"kafka(errors={errors!r}) is unknown", remedy='use "fail", "skip" or dead_letter(sink)')
     if rate is not None and not rate > 0:
         raise TopologyError(f"kafka(rate={rate!r}): a rate is above 0; None is as fast as possible")
+
+
+def _partitioned_by(topic: str, column: Any) -> str | None:
+    if column is None or isinstance(column, str):
+        return column
+    raise TopologyError(
+        f"kafka({topic!r}, partitioned_by={column!r}): it is the name of one column",
+        remedy='if record keys are made of several columns, use partitioned_by="_key" and key_by("_key")',
+    )
 
 
 def _start(topic: str, start: Any) -> str | int:
