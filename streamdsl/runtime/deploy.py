@@ -255,7 +255,7 @@ class _TaskBuilder:
                 f"source {spec.name!r} no longer has {', '.join(map(repr, sorted(gone)))}, which the checkpoint has read only in part",
                 remedy="bring the input back, or start with another state directory",
             )
-        if source.fixed_splits and states and set(states) != set(names):
+        if (source.fixed_splits or spec.partitioned_by >= 0) and states and set(states) != set(names):
             raise StateError(
                 f"source {spec.name!r} has {len(names)} splits, the checkpoint {len(states)}: keys are bound to other splits now",
                 remedy="start with another state directory (the old splits are read again), or give the input its old number of splits",

@@ -36,7 +36,9 @@ def with_shards(plan: node.PhysicalPlan, restored: Manifest | None) -> node.Phys
             splits = tuple(operator.source.splits())
         except Exception as error:  # whatever a source raises
             raise connector_failure(f"the source {operator.name!r} cannot be opened", error) from error
-        counts[operator.name] = max(1, len(splits))
+        known = () if restored is None else restored.sources.get(operator.name, ())
+        if not known or set(known) == set(splits):  # other splits are refused where they are opened
+            counts[operator.name] = max(1, len(splits))
         return replace(operator, splits=splits)
 
     stages = tuple(replace(stage, operators=tuple(map(counted, stage.operators))) for stage in plan.stages)

@@ -142,9 +142,10 @@ def test_who_reads_a_split_owns_its_keys(splits, shards):
         for number in range(splits):
             assert all(shard in owned[f"0.{number % 3}"] for shard in range(number, shards, splits))
         job.run_until_quiet()
-        for task in job.tasks[:3]:
-            keys = next(iter(task.operator(name).state() for name in ("frame.k",) if task.operator(name)), {})
-            assert {shard_of_key(key.encode(), splits) % 3 for key in keys} <= {int(task.id[-1])}
+        (frames,) = [name for name in job.plan.state_names if name.startswith("frame")]
+        keys = [(key, int(task.id[-1])) for task in job.tasks if task.operator(frames) for key in task.operator(frames).state()]
+        assert len(keys) == len(dict(keys)) == 27
+        assert all(shard_of_key(key.encode(), splits) % 3 == task for key, task in keys)
     finally:
         job.close()
 
@@ -159,7 +160,7 @@ def test_checkpoints_are_gone_on_with_at_another_parallelism(seed, toggled):
     environment, source = MemoryEnvironment(), Logs(logs)
     topology, sinks = build(source)
     for turn, parallelism in enumerate((1, 2, 3, 7, 1)):
-        # A checkpoint that was made with the declaration can be gone on with without it, and the other way round.
+        # What has begun with the declaration can go on without it, and with it again.
         source.partitioned_by = None if toggled and turn % 2 else "k"
         job = start(topology, environment, parallelism, seed)
         assert job.plan.shards % splits == 0
@@ -169,7 +170,8 @@ def test_checkpoints_are_gone_on_with_at_another_parallelism(seed, toggled):
             break
         for _ in range(draw.randint(2, 6)):
             job.step_tasks()
-        job.checkpoint_now() if turn % 2 else None
+        if turn == 0 or draw.random() < 0.7:
+            job.checkpoint_now()
         for _ in range(draw.randint(0, 3)):
             job.step_tasks()
         job.abandon()
@@ -251,6 +253,19 @@ def test_a_checkpoint_with_other_shards_is_refused():
     job.abandon()
     with pytest.raises(StateError, match=r"128 shards, no multiple of the splits of 'in' \(6\)(.|\n)*leave partitioned_by= out"):
         start(build(Logs(logs))[0], environment, 2)
+
+
+def test_another_number_of_splits_is_refused():
+    class Growing(Logs):
+        fixed_splits = False  # a source need not say so: its keys are bound to splits all the same
+
+    environment = MemoryEnvironment()
+    job = start(build(Growing(dealt(drawn_rows(1), 4)))[0], environment, 2)
+    job.step_tasks()
+    job.checkpoint_now()
+    job.abandon()
+    with pytest.raises(StateError, match="has 5 splits, the checkpoint 4: keys are bound to other splits"):
+        start(build(Growing(dealt(drawn_rows(1), 5)))[0], environment, 2)
 
 
 def test_splits_that_no_number_of_shards_suits_are_refused():
