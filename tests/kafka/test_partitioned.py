@@ -128,7 +128,7 @@ def test_record_keys_of_any_format_are_keys_as_they_are(broker, topic, config):
 def test_what_is_no_record_key_is_refused():
     with pytest.raises(TopologyError, match=r"partitioned_by=\['a', 'b'\]\): it is the name of one column(.|\n)*_key"):
         kafka("t", {"a": str, "b": str}, partitioned_by=["a", "b"])
-    with pytest.raises(TopologyError, match="'n', which is int64(.|\n)*_key"):
+    with pytest.raises(TopologyError, match=r"'n', which is int64(.|\n)*_key"):
         Topology("ints").stream(kafka("t", SCHEMA, partitioned_by="n"))
     with pytest.raises(TopologyError, match="partitioned_by= is of sources"):
         Topology("sink").stream(kafka("t", SCHEMA)).to(kafka("u", partitioned_by="account"))
@@ -150,5 +150,5 @@ def test_another_number_of_partitions_is_refused(broker, topic, config):
     run.wait()
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
     admin.create_partitions([NewPartitions(topic, PARTITIONS + 1)])[topic].result(30)
-    with pytest.raises(StateError, match=f"has {PARTITIONS + 1} splits, the checkpoint {PARTITIONS}: keys are bound to other splits"):
+    with pytest.raises(StateError, match=rf"has {PARTITIONS + 1} splits, the checkpoint {PARTITIONS}: keys are bound to other splits"):
         started().wait()

@@ -38,6 +38,7 @@ COVERED = (
     "crashes",
     "crashes in a call",
     "drains",
+    "exchanges elided at a restore",
     "fallbacks",
     "idle splits",
     "journals that grew",

@@ -49,8 +49,18 @@ class SplitLog:
 class SimulatedSource(Source):
     """Reads split logs."""
 
-    def __init__(self, name: str, schema: Any, logs: Mapping[str, SplitLog], clock: ManualClock, *, bounded: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        schema: Any,
+        logs: Mapping[str, SplitLog],
+        clock: ManualClock,
+        *,
+        bounded: bool,
+        partitioned_by: str | None = None,
+    ) -> None:
         self.name, self.schema, self.logs, self.clock, self.bounded = name, Schema.of(schema), logs, clock, bounded
+        self.partitioned_by = partitioned_by
         self.opened: dict[str, Json] = {}  # split -> position at which the last start opened it
 
     def splits(self) -> Sequence[str]:

@@ -7,10 +7,12 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+from streamdsl._native.event_time.clock import ManualClock
 from streamdsl.compiler import compile
 from streamdsl.physical.node import PhysicalOperator, PhysicalPlan, PhysicalSink, PhysicalSource, Stage
 from tests.simulation import arrivals, timed
-from tests.simulation.family import Family
+from tests.simulation.endpoints import SimulatedSource
+from tests.simulation.family import SCHEMA, Family
 
 FAMILIES: tuple[tuple[Family, ...], ...] = (
     tuple(arrivals.chain(i) for i in range(8)),
@@ -35,14 +37,19 @@ FAMILIES: tuple[tuple[Family, ...], ...] = (
 
 
 @functools.cache
-def _template(kind: int, variant: int, parallelism: int) -> PhysicalPlan:
+def _template(kind: int, variant: int, parallelism: int, partitioned_by: str | None) -> PhysicalPlan:
     # A plan is a value: runs share it, and each puts its own ends in.
-    return compile(FAMILIES[kind][variant].build(), parallelism=parallelism).physical
+    family = FAMILIES[kind][variant]
+    sources = {
+        name: SimulatedSource(name, SCHEMA, {}, ManualClock(0), bounded=True, partitioned_by=partitioned_by) for name in family.sources
+    }
+    return compile(family.build(), parallelism=parallelism, bind=sources).physical
 
 
 def plan_with(kind: int, variant: int, parallelism: int, shards: int, ends: Mapping[str, Any]) -> PhysicalPlan:
     """Return the plan of a topology with the shards, sources and sinks of one run."""
-    template = _template(kind, variant, parallelism)
+    (partitioned_by,) = {end.partitioned_by for end in ends.values() if isinstance(end, SimulatedSource)}
+    template = _template(kind, variant, parallelism, partitioned_by)
     return dataclasses.replace(template, shards=shards, stages=tuple(_stage_with(stage, ends) for stage in template.stages))
 
 
@@ -60,4 +67,4 @@ def _stage_with(stage: Stage, ends: Mapping[str, Any]) -> Stage:
 
 def sinks_of(kind: int, variant: int) -> list[str]:
     """Return the names of a topology's sinks."""
-    return [op.name for stage in _template(kind, variant, 1).stages for op in stage.operators if isinstance(op, PhysicalSink)]
+    return [op.name for stage in _template(kind, variant, 1, None).stages for op in stage.operators if isinstance(op, PhysicalSink)]

@@ -12,6 +12,7 @@ from streamdsl.checkpoint.manifest import Manifest
 from streamdsl.errors import StateError
 from streamdsl.runtime.failures import explained
 from streamdsl.runtime.job import Phase
+from streamdsl.runtime.sharding import keeps_keys
 from tests.simulation import checks
 from tests.simulation.checks import Violation
 from tests.simulation.disk import Crashed, Directory, SimulatedDisk
@@ -51,7 +52,9 @@ class SeededRun:
         self.disk.root.entries["simulated"] = self.disk.root.durable["simulated"] = Directory()
         self.clock = ManualClock(10_000)
         self.sources = {
-            name: SimulatedSource(name, SCHEMA, logs, self.clock, bounded=self.scenario.bounded)
+            name: SimulatedSource(
+                name, SCHEMA, logs, self.clock, bounded=self.scenario.bounded, partitioned_by="key" if self.scenario.partitioned else None
+            )
             for name, logs in self.scenario.logs.items()
         }
         self.sinks = {name: SimulatedSink(name) for name in sinks_of(self.scenario.kind, self.scenario.variant)}
@@ -168,6 +171,7 @@ class SeededRun:
             self.covered["restores"] += 1
             self.covered.update(restores_met(restored))
             self.covered["rescales"] += self._parallelism != start.config.parallelism
+            self.covered["exchanges elided at a restore"] += any(map(keeps_keys, job.plan.stages))
             self.covered["fallbacks"] += restored.checkpoint_id < newest
         self._parallelism = start.config.parallelism
         self.trace.append(f"restored {0 if restored is None else restored.checkpoint_id}")
@@ -311,9 +315,10 @@ class _Actors:
         for i, task in enumerate(self.tasks):
             of_stage.setdefault(int(task.id.split(".")[0]), []).append(i)
         for stage in self.job.plan.stages:
-            for edge in stage.edges:
+            near = [edge.stage for edge in stage.edges] + [stage.id] * keeps_keys(stage)  # those go by one another's time
+            for other in near:
                 for a in of_stage[stage.id]:
-                    for b in of_stage[edge.stage]:
+                    for b in of_stage[other]:
                         hears[a].add(b)
                         hears[b].add(a)
         writers = {writer.name: n + i for i, writer in enumerate(self.writers)}

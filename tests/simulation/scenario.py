@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from streamdsl._native.state.murmur2 import shard_of_key
 from streamdsl._native.state.writer import BACKLOG_BYTES, JOURNAL_BYTES
 from streamdsl.config import Config
 from tests.simulation.disk import CUTS
@@ -30,7 +31,10 @@ AMPLE = 1 << 20
 
 @dataclass(frozen=True)
 class Scenario:
-    """The part that is drawn once. `parallelism`: of about half of the starts. `ends`: how each start but the last one ends."""
+    """The part that is drawn once. `parallelism`: of about half of the starts. `ends`: how each start but the last one ends.
+
+    `partitioned`: the rows are dealt to splits by the hash of their key, and the sources say so.
+    """
 
     kind: int
     variant: int
@@ -44,6 +48,7 @@ class Scenario:
     ends: tuple[str, ...]
     drains: bool
     faulty: bool
+    partitioned: bool
 
 
 def drawn_scenario(draw: random.Random) -> Scenario:
@@ -56,6 +61,7 @@ def drawn_scenario(draw: random.Random) -> Scenario:
     waits = draw.random() < 0.3
     most = draw.choice(MOST_ROWS)
     inputs, logs = {}, {}
+    partitioned = not family.alone and draw.random() < 0.3
     for i, name in enumerate(family.sources):
         prefix = "k" if family.same_keys else "kl"[i]
         rows = drawn_rows(
@@ -66,7 +72,7 @@ def drawn_scenario(draw: random.Random) -> Scenario:
         inputs[name] = rows
         logs[name] = {
             str(split): _log(draw, rows, at, family.external, idles, waits)
-            for split, at in enumerate(_dealt(draw, rows, splits, family.together))
+            for split, at in enumerate(_hashed(draw, rows, splits) if partitioned else _dealt(draw, rows, splits, family.together))
         }
     interruptions = draw.choice((0, 0, 0, 1, 1, 2, 3))
     return Scenario(
@@ -82,7 +88,16 @@ def drawn_scenario(draw: random.Random) -> Scenario:
         ends=tuple(draw.choice(ENDS) for _ in range(interruptions)),
         drains=draw.random() < 0.08,
         faulty=draw.random() < 0.25,
+        partitioned=partitioned,
     )
+
+
+def _hashed(draw: random.Random, rows: Sequence[Record], splits: int) -> list[list[int]]:
+    """Return the numbers of each split's rows as a partitioner deals them out; rows without a key go anywhere."""
+    dealt: list[list[int]] = [[] for _ in range(splits)]
+    for row in rows:
+        dealt[draw.randrange(splits) if row.key is None else shard_of_key(row.key.encode(), splits)].append(row.n)
+    return dealt
 
 
 def _dealt(draw: random.Random, rows: Sequence[Record], splits: int, together: Sequence[str]) -> list[list[int]]:

@@ -15,7 +15,7 @@ from streamdsl.checkpoint.coordinator import Coordinator
 from streamdsl.checkpoint.history import DirectoryHistory, StoreHistory
 from streamdsl.checkpoint.pending import PendingCheckpoint
 from streamdsl.checkpoint.storage import DirectoryStorage
-from streamdsl.runtime import environment
+from streamdsl.runtime import deploy, environment
 from streamdsl.runtime.job import Job
 from streamdsl.testing.simulation import judged
 from tests.simulation.campaign import digest, run_seed, run_seeds
@@ -132,6 +132,10 @@ def _one_shard_less(store, shards, *others, original=environment.open_store, **n
     return original(store, [shard for shard in shards if shard != 1], *others, **named)
 
 
+def _every_nth(plan, stage, index):
+    return list(range(index, plan.shards, stage.parallelism))
+
+
 BROKEN = {
     "files are not synced": (SimulatedDisk, "_sync", _without_sync),
     "directories are not synced": (SimulatedDisk, "sync_directory", lambda disk, path: disk._call(path)),
@@ -155,6 +159,7 @@ BROKEN = {
     "what was passed over may come back": (environment, "retire_newer", lambda storage, checkpoint_id: None),
     "timers are not restored": (Job, "_load", _without_timers),
     "a shard is not restored": (environment, "open_store", _one_shard_less),
+    "shards are not those of the splits that a task reads": (deploy, "owned_shards", _every_nth),
     "an offset is a row too far": (_Reader, "position", _greedy),
     "a sink is not cut": (SimulatedSink, "cut", lambda sink, length: None),
 }
