@@ -29,7 +29,7 @@ class Then(Source):
     Raises
     ------
     TopologyError
-        The first does not end, or their columns differ.
+        The first does not end, their columns differ, or one is partitioned by a key.
     """
 
     # Read in turn: a split that waits for others must not be waited for.
@@ -43,6 +43,12 @@ class Then(Source):
                 f"then: the columns of {first.name!r} and {second.name!r} differ: {first.schema} and {second.schema}",
                 remedy="give both the same schema",
             )
+        for source in (first, second):
+            if source.partitioned_by is not None:
+                raise TopologyError(
+                    f"then: {source.name!r} is partitioned_by={source.partitioned_by!r}, and two sources have no partitions in common",
+                    remedy="leave partitioned_by= out: rows then change tasks by key",
+                )
         self.first, self.second = first, second
         self.name, self.errors, self.fixed_splits = second.name, second.errors, second.fixed_splits
         self.schema = second.schema if second.schema.fields else first.schema

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,9 +24,10 @@ from streamdsl._native.task.source_task import SourceTask, Split
 from streamdsl._native.task.task import Task, close_all
 from streamdsl.config import Config
 from streamdsl.connectors.base import Transaction
-from streamdsl.errors import InternalError, StateError, connector_failure
+from streamdsl.errors import InternalError, StateError
 from streamdsl.physical import node
 from streamdsl.runtime.chain import Chain
+from streamdsl.runtime.failures import as_connector_errors
 from streamdsl.runtime.operators import build_operator, canonical_schema
 from streamdsl.runtime.rejects import RejectPolicy
 from streamdsl.runtime.sharding import keeps_keys, own_splits, owned_shards
@@ -176,7 +177,7 @@ class _TaskBuilder:
         sink = SinkOperator(spec.name, list(spec.columns), canonical, arrow, self.environment.clock)
 
         def open_writer() -> None:
-            with _as_connector_errors(f"the sink {spec.name!r} cannot be opened"):
+            with as_connector_errors(f"the sink {spec.name!r} cannot be opened"):
                 if spec.sink.transactional:
                     sink.open(spec.sink.open_in(self.environment.transaction, schema, spec.keys, self.index))
                 else:
@@ -244,7 +245,7 @@ class _TaskBuilder:
 
     def _open_source(self, task: SourceTask, spec: node.PhysicalSource) -> None:
         source, config = spec.source, self.environment.config
-        with _as_connector_errors(f"the source {spec.name!r} cannot be opened"):
+        with as_connector_errors(f"the source {spec.name!r} cannot be opened"):
             names = list(spec.splits or source.splits())
         if len(set(names)) != len(names):
             raise InternalError(f"source {spec.name!r} has two splits of one name")
@@ -262,7 +263,7 @@ class _TaskBuilder:
             )
         own = own_splits(names, self.stage.parallelism, self.index)
         positions = {name: states[name]["position"] if name in states else None for name in own}
-        with _as_connector_errors(f"the source {spec.name!r} cannot be opened"):
+        with as_connector_errors(f"the source {spec.name!r} cannot be opened"):
             readers = source.open_splits(positions, spec.columns, own_time=spec.timestamp < 0)
         self.chain.readers.extend(readers.values())
         for name in own:
@@ -281,18 +282,6 @@ class _TaskBuilder:
     def _title(self) -> str:
         names = [op.name for op in self.stage.operators if not isinstance(op, node.PhysicalKeyEncode | node.PhysicalKeyLookup)]
         return " → ".join(dict.fromkeys(names[:1] + names[-1:])) + (f" [{self.index}]" if self.stage.parallelism > 1 else "")
-
-
-@contextlib.contextmanager
-def _as_connector_errors(doing: str) -> Iterator[None]:
-    """Name the source or sink in whatever it raises."""
-    try:
-        yield
-    except Exception as error:
-        failure = connector_failure(doing, error)
-        if failure is error:
-            raise
-        raise failure from error
 
 
 def hash_of(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,12 +11,12 @@ import pyarrow as pa
 
 from streamdsl._native.flow.convert import from_canonical
 from streamdsl.connectors.base import POSITION_COLUMNS
-from streamdsl.errors import DataError, InternalError, RecordError, StateError, StreamError
+from streamdsl.errors import DataError, InternalError, RecordError, StateError, StreamError, connector_failure
 from streamdsl.physical import node
 from streamdsl.runtime.operators import canonical_schema
 from streamdsl.schema import Schema
 
-__all__ = ["explained"]
+__all__ = ["as_connector_errors", "explained"]
 
 #: So much of a record is shown: it comes from outside and may be anything.
 SHOWN_COLUMNS, SHOWN_CHARACTERS = 40, 80
@@ -47,6 +48,18 @@ def explained(error: BaseException, tasks: Sequence[Any], plan: node.PhysicalPla
         said = InternalError(f"{type(error).__name__}: {error}", remedy="please report it, with the traceback")
     said.__cause__ = error
     return said
+
+
+@contextlib.contextmanager
+def as_connector_errors(doing: str) -> Iterator[None]:
+    """Name the source or sink in whatever it raises."""
+    try:
+        yield
+    except Exception as error:
+        failure = connector_failure(doing, error)
+        if failure is error:
+            raise
+        raise failure from error
 
 
 def _bad_record(error: RecordError, found: _Failed | None) -> DataError:

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from streamdsl.checkpoint.manifest import MAX_SHARDS, Manifest
-from streamdsl.errors import StateError, TopologyError, connector_failure
+from streamdsl.errors import StateError, TopologyError
 from streamdsl.physical import node
+from streamdsl.runtime.failures import as_connector_errors
 
 __all__ = ["keeps_keys", "own_splits", "owned_shards", "with_shards"]
 
@@ -32,10 +33,8 @@ def with_shards(plan: node.PhysicalPlan, restored: Manifest | None) -> node.Phys
     def counted(operator: node.PhysicalOperator) -> node.PhysicalOperator:
         if not isinstance(operator, node.PhysicalSource) or operator.partitioned_by < 0:
             return operator
-        try:
+        with as_connector_errors(f"the source {operator.name!r} cannot be opened"):
             splits = tuple(operator.source.splits())
-        except Exception as error:  # whatever a source raises
-            raise connector_failure(f"the source {operator.name!r} cannot be opened", error) from error
         known = () if restored is None else restored.sources.get(operator.name, ())
         if not known or set(known) == set(splits):  # other splits are refused where they are opened
             counts[operator.name] = max(1, len(splits))

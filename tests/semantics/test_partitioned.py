@@ -289,6 +289,11 @@ def test_columns_that_are_no_record_key_are_refused(column, said):
         topology.plan(bind={"in": Logs([[]], partitioned_by=column)})
 
 
+def test_one_source_after_another_is_not_partitioned():
+    with pytest.raises(TopologyError, match=r"'in' is partitioned_by='k'(.|\n)*leave partitioned_by= out"):
+        memory("history", schema=SCHEMA).then(Logs([[]]))
+
+
 # What is seen -----------------------------------------------------------------------------------------------------
 
 
