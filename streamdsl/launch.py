@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
@@ -50,10 +53,11 @@ def start(topology: Any, config: Config | None = None, bind: Mapping[str, Any] |
 
     plan = with_connectors(plans.physical, lambda connector: connector.configured(config, topology.name))
     starts = itertools.count()
+    worker = f"{os.getpid()} on {socket.gethostname()}, {uuid.uuid4().hex[:12]}"
 
     def make_job() -> Job:
         environment = DirectoryEnvironment(state_dir, config.state_backend, config.restore_path)
-        return Job(plan, config, environment, again=next(starts) > 0)
+        return Job(plan, config, environment, worker=worker, again=next(starts) > 0)
 
     def clean_up() -> None:
         if temporary is not None:

@@ -202,8 +202,11 @@ class Transaction(ABC):
     """
 
     @abstractmethod
-    def open(self) -> Marker | None:
-        """Fence whoever ran the job before, undo what it left open, and return what it committed last."""
+    def open(self, worker: str, *, again: bool = False) -> Marker | None:
+        """Fence whoever ran the job before, undo what it left open, and return what it committed last.
+
+        `worker` says who does it. `again`: it has run the job before, and does not take it from another one that has taken over since.
+        """
 
     @abstractmethod
     def begin(self, marker: Marker) -> None:

@@ -38,6 +38,8 @@ class CommitPoint:
     plan : PhysicalPlan
         With at least one transactional sink.
     config : Config
+    worker : str
+        Who runs the job: unlike any other that has run it or will.
     again : bool
         Whether the job is started again within its process: what was asked for its first start has been done then.
 
@@ -47,18 +49,18 @@ class CommitPoint:
         The checkpoint that is being committed.
     """
 
-    def __init__(self, plan: PhysicalPlan, config: Config, *, again: bool = False) -> None:
+    def __init__(self, plan: PhysicalPlan, config: Config, worker: str, *, again: bool = False) -> None:
         sinks = transactional_sinks(plan)
         self.fresh = config.state_dir is None and not again
         self.accepted = None if again else config.accept_duplicates_from
         self.transaction: Transaction = sinks[0].new_transaction(plan.name, sinks)
         self.pending: int | None = None
-        self._job = plan.name
+        self._job, self._worker, self._again = plan.name, worker, again
         self._marker: Marker | None = None
 
     def open(self) -> None:
         """Fence whoever ran the job before and read what it has committed."""
-        self._marker = self.transaction.open()
+        self._marker = self.transaction.open(self._worker, again=self._again)
 
     def choose(self, published: Sequence[int]) -> int:
         """Return the checkpoint to restore, 0 for none.

@@ -71,6 +71,7 @@ class Job:
         clock: Clock | None = None,
         seed: int | None = None,
         channel_batches: int = CHANNEL_BATCHES,
+        worker: str = "",
         again: bool = False,
     ) -> None:
         self.plan, self.config, self.environment = plan, config, environment
@@ -83,7 +84,7 @@ class Job:
         self._seed = seed
         self._channel_batches = channel_batches
         self._random = None if seed is None else random.Random(seed)
-        self.commit_point = CommitPoint(plan, config, again=again) if transactional_sinks(plan) else None
+        self.commit_point = CommitPoint(plan, config, worker, again=again) if transactional_sinks(plan) else None
         #: Where a commit waits: a thread of its own where there are threads, else here and now.
         self.defer: Callable[[Callable[[], None]], None] = lambda work: work()
         self._to_commit: Manifest | None = None

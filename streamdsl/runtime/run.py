@@ -185,7 +185,7 @@ class Run:
     def _run_with_restarts(self) -> BaseException | None:
         pause = FIRST_RESTART_S
         error = self._run_once()
-        while error is not None and not self._stop_asked and (self._restarts > 0 or _passes(error)):
+        while error is not None and not self._stop_asked and not _replaced(error) and (self._restarts > 0 or _passes(error)):
             if not _passes(error):
                 self._restarts -= 1
             if self._job.checkpoints.completed:
@@ -273,6 +273,11 @@ class Run:
 def _passes(error: BaseException) -> bool:
     """Whether it is the outside world's, and passes: a broker that is away, a commit whose outcome the next start finds out."""
     return isinstance(error, StreamError) and bool(error.context.get("recoverable"))
+
+
+def _replaced(error: BaseException) -> bool:
+    """Whether another worker runs the job now: starting again would take it back."""
+    return isinstance(error, StreamError) and bool(error.context.get("replaced"))
 
 
 def _ignore_signals() -> None:

@@ -71,6 +71,7 @@ class KafkaRound(Round):
         super().__init__(directory, chance)
         self.bootstrap, self._sample, self.rate, self._source = bootstrap, sample, rate, source
         self.quiet = threading.Lock()  # held by whoever kills the broker, and by who looks at what it has
+        self.more: dict[str, str] = {}  # further arguments of the job
         self.sink = f"alerts-{directory.parent.name}-{directory.name}"
 
     def command(self, settings: Settings) -> list[str]:
@@ -83,6 +84,7 @@ class KafkaRound(Round):
             "checkpoint-interval": settings.interval,
             "state-memory": settings.memory,
             "parallelism": str(settings.parallelism),
+            **self.more,
         }
         return [str(JOB), *(part for name, value in arguments.items() for part in (f"--{name}", value))]
 

@@ -24,14 +24,17 @@ def main() -> int:
     parser.add_argument("--parallelism", type=int, default=1)
     parser.add_argument("--rate", type=float, default=None)
     parser.add_argument("--delivery", default="exactly_once")
+    parser.add_argument("--transaction-timeout-ms", type=int, default=None)
     asked = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    options = {} if asked.transaction_timeout_ms is None else {"transaction.timeout.ms": asked.transaction_timeout_ms}
     config = Config(
         broker=asked.broker,
         state_dir=asked.state_dir,
         checkpoint_interval=asked.checkpoint_interval,
         state_memory=asked.state_memory,
         parallelism=asked.parallelism,
+        kafka=options,
     )
     transactions = kafka(asked.source, Transaction, until="latest", rate=asked.rate)
     alerts = kafka(asked.sink, partitions=3, key="account_number", timestamps="arrival", delivery=asked.delivery)

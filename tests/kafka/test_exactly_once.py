@@ -240,9 +240,9 @@ def test_who_is_fenced_while_it_writes_says_so(broker, sink):
     described = kafka(sink, partitions=1).configured(Config(broker=broker.bootstrap), f"job-{sink}")
     first, second = (described.new_transaction(f"job-{sink}", [described]) for _ in range(2))
     try:
-        first.open()
+        first.open("first")
         first.begin(Marker(0, ""))
-        second.open()
+        second.open("second")
         with pytest.raises(ConnectorError, match="has been fenced off") as told:
             for _ in range(40):
                 outbox = Outbox()

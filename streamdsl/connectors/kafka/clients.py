@@ -19,6 +19,7 @@ except ImportError as missing:  # pragma: no cover - seen by those who installed
 
 __all__ = [
     "CLIENT_LOG",
+    "FENCED",
     "OFFSET_END",
     "Consumer",
     "ErrorLog",
@@ -66,7 +67,8 @@ _AWAY: Final = frozenset(
         KafkaError.NETWORK_EXCEPTION,
     }
 )
-_FENCED: Final = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
+#: Somebody else has the transactional id, or the cluster has taken this one for dead.
+FENCED: Final = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
 _NOT_ALLOWED: Final = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -86,14 +88,14 @@ def away(error: KafkaError) -> bool:
 
 def for_good(error: KafkaError) -> bool:
     """Return whether the cluster says the same to whoever tries again; a fenced worker that did would fence the other in turn."""
-    return error.code() in _FENCED | _NOT_ALLOWED | _SECURITY | _UNKNOWN_TOPIC | {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD}
+    return error.code() in FENCED | _NOT_ALLOWED | _SECURITY | _UNKNOWN_TOPIC | {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD}
 
 
 def translated(error: Any, doing: str) -> ConnectorError:
     """Return the error for a `KafkaError` (or the exception that holds one); ``context["recoverable"]`` if it passes by itself."""
     found: KafkaError = error.args[0] if isinstance(error, KafkaException) else error
     code, said = found.code(), f"{doing}: {found.str()}"
-    if code in _FENCED:
+    if code in FENCED:
         return ConnectorError(
             f"{doing}: another worker runs this job now, and this one has been fenced off",
             remedy="leave it: what the other has committed stays. One worker runs a job at a time",
@@ -146,6 +148,8 @@ class _Once(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line is to be logged; which client thread says it does not matter."""
         text, now = _CLIENT.sub("", record.getMessage()), time.monotonic()
+        if _NOT_FOR_THIS.search(text):
+            return False
         if now - self._said.get(text, float("-inf")) <= CALL_S:
             return False
         if len(self._said) > 1000:
@@ -156,6 +160,8 @@ class _Once(logging.Filter):
 
 #: The client's name and thread, and how long it tried, in a line of librdkafka.
 _CLIENT: Final = re.compile(r"\[[^\]]*\]|\(after [^)]*\)")
+#: Options of a `Config` are for all clients; that one of them has no use for some is nothing to be warned of.
+_NOT_FOR_THIS: Final = re.compile(r"is a (producer|consumer) property and will be ignored")
 CLIENT_LOG.addFilter(_Once())
 
 

@@ -1,17 +1,21 @@
 """Where a job's commits are written down: a compacted topic of its own, one record in each transaction.
 
+Each says which worker it is of, and a worker that takes over writes one record that says nothing else. So the last one that is committed
+names the worker that runs the job: whoever was stopped or cut off finds out there whether it has been replaced.
+
 Not the offsets of a consumer group, which are forgotten after a week without a commit, and which librdkafka can wait for without
 end when a broker has been away (librdkafka#5456, #5511). A record is part of the transaction like any other.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from streamdsl.connectors.base import Marker
@@ -33,7 +37,7 @@ from streamdsl.connectors.kafka.clients import (
 from streamdsl.connectors.kafka.writer import Record
 from streamdsl.errors import ConnectorError
 
-__all__ = ["markers_topic", "read_marker", "record_of"]
+__all__ = ["claim_of", "ensure_markers_topic", "last_worker", "markers_topic", "read_marker", "record_of"]
 
 _LEGAL: Final = re.compile(r"[^a-zA-Z0-9._-]")
 #: Offsets that are looked at first, from the end; the last marker is among the last few.
@@ -49,29 +53,71 @@ def markers_topic(job: str) -> str:
     return f"streamdsl.{legal}.commits"
 
 
-def record_of(job: str, topics: Sequence[str], marker: Marker) -> Record:
+def record_of(job: str, worker: str, topics: Sequence[str], marker: Marker) -> Record:
     """Return the record that says what its transaction commits, to which topics."""
-    value = json.dumps({"job": job, "checkpoint": marker.checkpoint_id, "digest": marker.digest, "topics": list(topics)})
-    return Record(markers_topic(job), ",".join(topics).encode(), value.encode(), 0, None)
+    known = {"job": job, "worker": worker, "checkpoint": marker.checkpoint_id, "digest": marker.digest, "topics": list(topics)}
+    return Record(markers_topic(job), ",".join(topics).encode(), json.dumps(known).encode(), 0, None)
+
+
+def claim_of(job: str, worker: str) -> Record:
+    """Return the record by which a worker says that it runs the job from now on."""
+    # A key of its own, which is that of no topics: compaction must not let it take a marker's place.
+    return Record(markers_topic(job), b"", json.dumps({"job": job, "worker": worker}).encode(), 0, None)
+
+
+def ensure_markers_topic(options: Mapping[str, Any], job: str) -> None:
+    """Make the topic of a job's commits if there is none."""
+    topic = markers_topic(job)
+    partitions = partitions_of(options, topic)
+    if not partitions:
+        create_topic(options, topic, 1, -1, _SETTINGS)
+    elif partitions != 1:
+        raise ConnectorError(
+            f"the topic {topic!r} has {partitions} partitions, a job's commits have one", remedy="give the job another name"
+        )
 
 
 def read_marker(options: Mapping[str, Any], job: str, topics: Sequence[str]) -> Marker | None:
-    """Return the last marker that was committed with rows of `topics`, else the last of others; the topic is made if there is none.
+    """Return the last marker that was committed with rows of `topics`, else the last of others.
 
     Raises
     ------
     ConnectorError
         The cluster cannot be reached, or what stands in the topic is no marker of the job.
     """
+    with contextlib.closing(_back(options, job, PATIENCE_S)) as back:
+        for commits in back:
+            own = [commit.marker for commit in commits if commit.topics == tuple(topics)]
+            if own:
+                return own[-1]
+    others = [commit.marker for commit in commits if commit.marker is not None]
+    return replace(others[-1], elsewhere=True) if others else None
+
+
+def last_worker(options: Mapping[str, Any], job: str, patience: float = PATIENCE_S) -> str | None:
+    """Return the worker of the last commit, None if there has been none. The topic is there.
+
+    Raises
+    ------
+    ConnectorError
+        As `read_marker`.
+    """
+    with contextlib.closing(_back(options, job, patience)) as back:
+        return next((commits[-1].worker for commits in back if commits), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    """A record of the topic. Without a marker (and topics) it is a worker's claim."""
+
+    worker: str
+    topics: tuple[str, ...] = ()
+    marker: Marker | None = None
+
+
+def _back(options: Mapping[str, Any], job: str, patience: float) -> Generator[list[_Commit], None, None]:
+    """Yield the last few commits, then more of them, in the end all."""
     topic = markers_topic(job)
-    partitions = partitions_of(options, topic)
-    if not partitions:
-        create_topic(options, topic, 1, -1, _SETTINGS)
-        return None
-    if partitions != 1:
-        raise ConnectorError(
-            f"the topic {topic!r} has {partitions} partitions, a job's commits have one", remedy="give the job another name"
-        )
     doing = f"reading the commits of {job!r} in the topic {topic!r}"
     consumer = Consumer(
         {
@@ -87,46 +133,47 @@ def read_marker(options: Mapping[str, Any], job: str, topics: Sequence[str]) -> 
     )
     try:
         at = TopicPartition(topic, 0)
-        low, high = patiently(doing, lambda: consumer.get_watermark_offsets(at, timeout=CALL_S), exists=True)
+        low, high = patiently(doing, lambda: consumer.get_watermark_offsets(at, timeout=CALL_S), patience, exists=True)
         few = _FEW
-        while True:
+        start = high + 1
+        while start > low:
             start = max(low, high - few)
-            found = _markers(consumer, topic, start, high, job, doing)
-            own = [marker for to, marker in found if to == list(topics)]
-            if own:
-                return own[-1]
-            if start == low:
-                return replace(found[-1][1], elsewhere=True) if found else None
+            yield _commits(consumer, topic, start, high, job, doing, patience)
             few *= 16
     finally:
         consumer.close()
 
 
-def _markers(consumer: Consumer, topic: str, start: int, high: int, job: str, doing: str) -> list[tuple[list[str], Marker]]:
-    """Return the markers of the offsets from `start` to `high`, each with the topics that it is of."""
+def _commits(consumer: Consumer, topic: str, start: int, high: int, job: str, doing: str, patience: float) -> list[_Commit]:
+    """Return what was committed at the offsets from `start` to `high`, and perhaps a little behind it."""
     consumer.assign([TopicPartition(topic, 0, start)])
-    markers: list[tuple[list[str], Marker]] = []
-    until = time.monotonic() + PATIENCE_S
+    commits: list[_Commit] = []
+    until = time.monotonic() + patience
     while time.monotonic() < until:
         for message in consumer.consume(1000, 0.1):
             told = message.error()
             if told is None:
-                markers.append(_decoded(message.value(), job, topic))
+                commits.append(_decoded(message.value(), job, topic))
+                if message.offset() >= high:
+                    return commits  # somebody goes on writing: the end may never be reached
             elif told.code() == KafkaError._PARTITION_EOF:
                 # Short of the end: a transaction of before is still being ended.
                 if message.offset() >= high:
-                    return markers
+                    return commits
             elif not away(told):
                 raise translated(told, doing)
     raise translated(KafkaException(KafkaError(KafkaError._TIMED_OUT)), doing)
 
 
-def _decoded(value: bytes | None, job: str, topic: str) -> tuple[list[str], Marker]:
+def _decoded(value: bytes | None, job: str, topic: str) -> _Commit:
     try:
         known = json.loads(value or b"")
         if known["job"] != job:
             raise ValueError(f"it is of {known['job']!r}")
-        return [str(name) for name in known["topics"]], Marker(int(known["checkpoint"]), str(known["digest"]))
+        worker = str(known["worker"])
+        if "checkpoint" not in known:
+            return _Commit(worker)
+        return _Commit(worker, tuple(map(str, known["topics"])), Marker(int(known["checkpoint"]), str(known["digest"])))
     except (ValueError, KeyError, TypeError) as error:
         raise ConnectorError(
             f"the topic {topic!r} has a record that is no commit of {job!r}: {error}",

@@ -5,10 +5,15 @@ durable first and committed later, as Flink does it: a crash in between would lo
 transaction itself says which checkpoint it commits (see `markers`), and a start restores what the last one names.
 
 After any commit whose outcome is not known the producer is given up (KIP-890: a late answer must not meet the next transaction).
+
+A cluster fences whoever it takes for dead: who has been replaced, and who let a transaction stand open for too long. They are told apart by
+the worker of the last commit. Only who was not replaced may start again: `init_transactions` of the other would fence its replacement.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +22,7 @@ from streamdsl._native.includes.faults import fault, planted
 from streamdsl.connectors.base import Marker, Transaction
 from streamdsl.connectors.kafka.clients import (
     CALL_S,
+    FENCED,
     ErrorLog,
     KafkaError,
     KafkaException,
@@ -26,14 +32,16 @@ from streamdsl.connectors.kafka.clients import (
     patiently,
     translated,
 )
-from streamdsl.connectors.kafka.markers import read_marker, record_of
-from streamdsl.connectors.kafka.writer import Deliveries, Outbox, producer_options
+from streamdsl.connectors.kafka.markers import claim_of, ensure_markers_topic, last_worker, read_marker, record_of
+from streamdsl.connectors.kafka.writer import Deliveries, Outbox, Record, producer_options
 from streamdsl.errors import ConfigError, ConnectorError, InternalError
 
 if TYPE_CHECKING:
     from streamdsl.connectors.kafka.description import Kafka
 
 __all__ = ["KafkaTransaction"]
+
+log = logging.getLogger("streamdsl")
 
 #: How long a commit may take.
 COMMIT_S: Final = 60.0
@@ -54,23 +62,31 @@ class KafkaTransaction(Transaction):
     def __init__(self, job: str, sinks: Sequence[Kafka]) -> None:
         self._sinks, self._topics = sinks, sorted({sink.topic for sink in sinks})
         self._job, self._id = job, f"streamdsl.{job}"
-        self._options = sinks[0].client_options()
+        self._options = {name: value for name, value in sinks[0].client_options().items() if name != "transaction.timeout.ms"}
         self._doing = f"the transaction of {job!r} at {self._options['bootstrap.servers']}"
-        self._timeout_ms = _timeout(self._options, sinks[0].config)
+        self._timeout_ms = _timeout(sinks[0].options.get("transaction.timeout.ms"), sinks[0].config)
         self._deliveries = Deliveries()
         self._producer: Producer | None = None
         self._last: Marker | None = None
         self._settled = 0
         self._unknown = False
+        self._worker = ""
+        self._fenced: ConnectorError | None = None
+        self._looking = threading.Lock()
 
-    def open(self) -> Marker | None:
+    def open(self, worker: str, *, again: bool = False) -> Marker | None:
         """Take over from whoever ran the job before, and read the marker."""
+        self._worker = worker
         for sink in self._sinks:
             ensure_topic(sink.client_options(), sink.topic, sink.partitions, sink.replication)
-        options = {name: value for name, value in self._options.items() if name != "transaction.timeout.ms"}
+        ensure_markers_topic(self._options, self._job)
+        if again:
+            other = last_worker(self._options, self._job)
+            if other not in (worker, None):
+                raise replaced(f"beginning {self._doing} again", other)
         self._producer = Producer(
             {
-                **producer_options(options),
+                **producer_options(self._options),
                 "transactional.id": self._id,
                 "transaction.timeout.ms": self._timeout_ms,
                 "on_delivery": self._deliveries,
@@ -79,7 +95,9 @@ class KafkaTransaction(Transaction):
         )
         producer = self._producer
         patiently(f"beginning {self._doing}", lambda: producer.init_transactions(CALL_S))
-        self._last = read_marker(options, self._job, self._topics)
+        self._step("beginning", lambda producer: producer.begin_transaction())
+        self._commit_with(claim_of(self._job, worker))
+        self._last = read_marker(self._options, self._job, self._topics)
         return self._last
 
     def begin(self, marker: Marker) -> None:
@@ -87,13 +105,24 @@ class KafkaTransaction(Transaction):
         self._settled = marker.checkpoint_id
         self._step("beginning", lambda producer: producer.begin_transaction())
         if self._last is None or self._last.elsewhere or marker != self._last:
-            self._write_marker(marker)
-            self._step("committing", lambda producer: producer.commit_transaction(COMMIT_S))
+            self._commit_with(self._record_of(marker))
             self._step("beginning", lambda producer: producer.begin_transaction())
 
-    def _write_marker(self, marker: Marker) -> None:
+    def _record_of(self, marker: Marker) -> Record:
+        return record_of(self._job, self._worker, self._topics, marker)
+
+    def _commit_with(self, record: Record | None) -> None:
+        """Commit what is written, with one record more."""
+        if record is not None:
+            self._write(record)
+        fault("FP17")
+        self._unknown = True
+        self._step("committing", lambda producer: producer.commit_transaction(COMMIT_S))
+        self._unknown = False
+
+    def _write(self, record: Record) -> None:
         outbox = Outbox()
-        outbox.add([record_of(self._job, self._topics, marker)])
+        outbox.add([record])
         until = time.monotonic() + COMMIT_S
         while not self.take(outbox):
             if time.monotonic() > until:
@@ -103,14 +132,9 @@ class KafkaTransaction(Transaction):
     def commit(self, marker: Marker) -> None:
         """Commit with the marker, and begin the next. Nobody writes meanwhile: all writers stand behind the barrier."""
         fault("FP14")
-        if not planted("marker-not-in-transaction"):
-            self._write_marker(marker)
-        fault("FP17")
-        self._unknown = True
-        self._step("committing", lambda producer: producer.commit_transaction(COMMIT_S))
-        self._unknown = False
+        self._commit_with(None if planted("marker-not-in-transaction") else self._record_of(marker))
         fault("FP20")
-        self._deliveries.check(self._doing)
+        self._check_deliveries(self._doing)
         self._last = marker
         self._step("beginning", lambda producer: producer.begin_transaction())
         fault("FP22")
@@ -133,9 +157,16 @@ class KafkaTransaction(Transaction):
             everything = outbox.empty_into(producer)
             producer.poll(0)
         except KafkaException as error:
-            raise translated(_cause(producer, error), f"writing in {self._doing}") from error
-        self._deliveries.check(f"writing in {self._doing}")
+            cause = _cause(producer, error)
+            self._check_deliveries(f"writing in {self._doing}")
+            raise self._failed(cause, f"writing in {self._doing}") from error
+        self._check_deliveries(f"writing in {self._doing}")
         return everything
+
+    def _check_deliveries(self, doing: str) -> None:
+        if self._deliveries.failed is not None and self._deliveries.failed.code() in FENCED:
+            raise self._failed(self._deliveries.failed, doing)
+        self._deliveries.check(doing)
 
     def _step(self, doing: str, call: Callable[[Producer], Any]) -> None:
         assert self._producer is not None
@@ -146,11 +177,37 @@ class KafkaTransaction(Transaction):
             # A record that is refused for good is told here as a transaction to be aborted, which would be tried again without end.
             final = refused is not None and for_good(refused)
             cause = refused if final else _cause(self._producer, error)
-            failed = translated(cause, f"{doing} {self._doing}")
-            if self._unknown and not final and cause.code() not in _OUTCOME_KNOWN:
+            failed = self._failed(cause, f"{doing} {self._doing}")
+            if self._unknown and not final and cause.code() not in FENCED:
                 failed.context["recoverable"] = True
                 failed.remedy = "whether it was committed is found out when the job starts again, from its marker"
             raise failed from error
+
+    def _failed(self, cause: KafkaError, doing: str) -> ConnectorError:
+        """Return what to raise. Of a fence it is looked up who set it: the first thread that asks does, the others wait for it."""
+        if cause.code() not in FENCED:
+            return translated(cause, doing)
+        with self._looking:
+            if self._fenced is None:
+                self._fenced = self._fence(doing)
+            return self._fenced
+
+    def _fence(self, doing: str) -> ConnectorError:
+        found = "no other worker has replaced it"
+        try:
+            other = last_worker(self._options, self._job, CALL_S)
+            if other not in (self._worker, None):
+                return replaced(doing, other)
+        except ConnectorError as error:
+            log.debug("%s: who runs the job now cannot be read: %s", doing, error)
+            found = "or another worker has replaced it, which is looked up before it starts again"
+        return ConnectorError(
+            f"{doing}: the cluster has ended the transaction of this worker, which stood still or was out of its reach for longer than "
+            f"{self._timeout_ms} ms (transaction.timeout.ms); {found}",
+            remedy="it goes on from its last commit; if this comes again, allow transactions longer: "
+            'options={"transaction.timeout.ms": ...}',
+            recoverable=True,
+        )
 
     def close(self) -> None:
         """Abort what is open and let the producer go. After a commit with unknown outcome, the cluster or the next start ends it."""
@@ -168,18 +225,26 @@ class KafkaTransaction(Transaction):
 def _cause(producer: Producer, error: KafkaException) -> KafkaError:
     """Return what an error is about: a client that is beyond repair says in its calls only that it is, and why in its next poll."""
     found: KafkaError = error.args[0]
-    if found.code() == KafkaError._FATAL:
-        try:
+    try:
+        if found.code() == KafkaError._FATAL:
             producer.poll(0)
-        except KafkaException as told:
-            found = told.args[0]
+        elif found.code() == KafkaError._STATE:
+            # The transaction has failed, which a record is not told; whoever would begin another one is.
+            producer.begin_transaction()
+    except KafkaException as told:
+        found = told.args[0]
     return found
 
 
-_OUTCOME_KNOWN: Final = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
+def replaced(doing: str, other: str | None) -> ConnectorError:
+    """Return the error of a worker that has been replaced by another, which nothing is to disturb."""
+    error = translated(KafkaError(KafkaError._FENCED), doing)
+    error.message += f" (by process {other})" if other else ""
+    error.context["replaced"] = True
+    return error
 
 
-def _timeout(options: dict[str, Any], config: Any) -> int:
+def _timeout(asked: Any, config: Any) -> int:
     """Return ``transaction.timeout.ms``: long enough for a checkpoint to come in time, or the job would never commit one.
 
     Raises
@@ -188,7 +253,6 @@ def _timeout(options: dict[str, Any], config: Any) -> int:
         What was asked for is too short, or the checkpoints are too far apart for any.
     """
     needed: int = config.checkpoint_interval_ms + config.checkpoint_timeout_ms
-    asked: Any = options.get("transaction.timeout.ms")
     if asked is not None:
         if int(asked) < config.checkpoint_interval_ms * 2:
             raise ConfigError(
