@@ -35,6 +35,7 @@ SEEDS ?= 20000
 KAFKA_KILLS ?= 100
 BROKER_KILLS ?= 10
 RECORDS ?= 100000
+AWAY ?= 60
 crash: $(BUILT)
 	$(BIN)/python tests/crash/campaign.py --kills $(KILLS)
 
@@ -85,10 +86,11 @@ faults: $(CHECKED)/.built
 	$(PYTHON_HERE) tests/power/tree.py $(CHECKED)
 	cd $(CHECKED) && $(PYTHON_HERE) tests/crash/faults.py --hits $(HITS)
 
-# Each step of a commit to Kafka is hit $(HITS) times in the same way.
+# Each step of a commit to Kafka is hit $(HITS) times in the same way; and a whole cluster is away for $(AWAY) s, twice.
 faults-kafka: $(CHECKED)/.built
 	$(PYTHON_HERE) tests/power/tree.py $(CHECKED)
 	cd $(CHECKED) && $(PYTHON_HERE) -m tests.kafka.crash --hits $(HITS) --transactions 120000
+	cd $(CHECKED) && $(PYTHON_HERE) -m tests.kafka.outages --away $(AWAY)
 
 # Every planted bug is found within its bound.
 power: $(CHECKED)/.built

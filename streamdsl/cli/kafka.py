@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,15 +63,12 @@ def brokers(topics: Sequence[Topic]) -> dict[str, list[Topic]]:
 
 
 def admin(options: Mapping[str, Any]) -> Any:
-    """Return an admin client; what librdkafka has to say goes into the log."""
+    """Return an admin client, and what it says of its connections."""
+    from streamdsl.connectors.kafka.clients import KafkaException, admin_client
+
+    chosen = {name: value for name, value in options.items() if name.startswith(_CONNECTING)}
     try:
-        from confluent_kafka import KafkaException
-        from confluent_kafka.admin import AdminClient
-    except ImportError as error:
-        raise ConfigError("the Kafka client is not installed", remedy="pip install 'streamdsl[kafka]'") from error
-    try:
-        chosen = {name: value for name, value in options.items() if name.startswith(_CONNECTING)}
-        return AdminClient({**chosen, "logger": logging.getLogger("streamdsl.kafka")})
+        return admin_client(chosen)
     except (KafkaException, ValueError, TypeError) as error:
         # Neither the options nor what the client says of them: one may be a password.
         raise ConfigError(
@@ -83,11 +79,14 @@ def admin(options: Mapping[str, Any]) -> Any:
 
 def metadata(client: Any, broker: str, timeout_s: float = _TIMEOUT_S) -> Any:
     """Return what the broker says of itself and its topics."""
-    from confluent_kafka import KafkaException
+    from streamdsl.connectors.kafka.clients import KafkaException, for_good, list_topics, translated
 
     try:
-        return client.list_topics(timeout=timeout_s)
+        asked, errors = client
+        return list_topics(asked, errors, timeout_s=timeout_s)
     except KafkaException as error:
+        if for_good(error.args[0]):
+            raise translated(error, f"asking the broker {broker}") from error
         raise ConnectorError(
             f"the broker {broker} does not answer: {error.args[0].str()}",
             remedy="check that it runs, its address and the security settings",

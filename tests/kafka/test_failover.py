@@ -1,4 +1,4 @@
-"""Three brokers of which one dies: others lead, and nothing is lost, nor seen twice."""
+"""Three brokers of which one dies, or all: others lead, and nothing is lost, nor seen twice (a minute long: ``make faults-kafka``)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import json
 import time
 from collections.abc import Callable
 
+import pytest
+
 from streamdsl import Config, Topology, kafka
 from streamdsl.runtime.run import Run
 from tests.kafka.broker import Broker, Cluster
+from tests.kafka.outages import Outages
 from tests.kafka.topics import consume_all, create_topic, produce, wait_until_settled
 
 COUNT = 30_000
@@ -47,6 +50,12 @@ def test_the_dead_broker_led_a_sink_or_kept_the_transaction(cluster, topic_name,
     assert copied(source, sink, until="latest").run(config).finished
     assert sorted(json.loads(record.value)["id"] for record in consume_all(cluster.bootstrap, sink)) == list(range(COUNT))
     wait_until_settled(cluster.bootstrap, sink)
+
+
+@pytest.mark.crash
+def test_the_whole_cluster_is_away_and_comes_back_with_other_leaders(cluster, topic_name, tmp_path):
+    problems = Outages(cluster, tmp_path, 8.0, 3, f"{topic_name}-transactions").problems()
+    assert not problems, "\n".join(problems)
 
 
 def dies_and_comes_back(run: Run, find: Callable[[], Broker], caplog) -> None:

@@ -6,7 +6,8 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, TypeVar
 
 from streamdsl.errors import ConnectorError
 
@@ -27,8 +28,11 @@ __all__ = [
     "KafkaException",
     "Producer",
     "TopicPartition",
+    "Waiting",
+    "admin_client",
     "ensure_topic",
     "for_good",
+    "list_topics",
     "partitions_of",
     "patiently",
     "translated",
@@ -42,8 +46,10 @@ T = TypeVar("T")
 
 #: How long a start waits for a broker that cannot be reached; a run that has been on waits without end (it starts again).
 PATIENCE_S: Final = 60.0
-#: How long one call may take, and how often it is said what is waited for.
+#: How long one call may take.
 CALL_S: Final = 5.0
+#: How often it is said again what is waited for.
+SAY_S: Final = 30.0
 
 _AWAY: Final = frozenset(
     {
@@ -81,6 +87,13 @@ _UNKNOWN_TOPIC: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.
 _SECURITY: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED})
 
 
+_TLS_REMEDY: Final = (
+    "check ssl.ca.location (whose certificates are trusted), ssl.certificate.location and ssl.key.* (who we are), the host names in "
+    "bootstrap.servers, and whether the port speaks TLS: security.protocol"
+)
+_SASL_REMEDY: Final = "check sasl.username and sasl.password (STREAMDSL_KAFKA__SASL_PASSWORD), sasl.mechanisms and security.protocol"
+
+
 def away(error: KafkaError) -> bool:
     """Return whether the error passes when the cluster is well again."""
     return error.code() in _AWAY or bool(error.retriable())
@@ -102,8 +115,10 @@ def translated(error: Any, doing: str) -> ConnectorError:
         )
     if code in _NOT_ALLOWED:
         return ConnectorError(said, remedy="give this user the right on the cluster (ACL)")
+    if code == KafkaError._SSL:
+        return ConnectorError(said, remedy=_TLS_REMEDY)
     if code in _SECURITY:
-        return ConnectorError(said, remedy="check the security options: security.protocol, sasl.*, ssl.*")
+        return ConnectorError(said, remedy=_SASL_REMEDY)
     if code in _UNKNOWN_TOPIC:
         return ConnectorError(said, remedy="create the topic (streamdsl -A ... topics --create), or mend its name")
     if code == KafkaError.MSG_SIZE_TOO_LARGE:
@@ -123,69 +138,161 @@ def patiently(doing: str, call: Callable[[], T], patience: float = PATIENCE_S, *
     ConnectorError
         It is away for longer than `patience` seconds, or it is not a matter of patience.
     """
-    began = said = time.monotonic()
+    waiting = Waiting(doing)
     while True:
         try:
-            return call()
+            found = call()
         except KafkaException as error:
-            now = time.monotonic()
-            passes = away(error.args[0]) or (exists and error.args[0].code() in _UNKNOWN_TOPIC)
-            if not passes or now - began > patience:
-                raise translated(error, doing) from error
-            if now - said > CALL_S or said == began:
-                said = now
-                log.warning("%s: the cluster does not answer yet (%s), trying again", doing, error.args[0].str())
+            cause = error.args[0]
+            if not away(cause) and not (exists and cause.code() in _UNKNOWN_TOPIC):
+                raise translated(cause, doing) from error
+            if waiting.seconds > patience:
+                raise ConnectorError(
+                    f"{doing}: the cluster has not answered for {waiting.seconds:.0f} s ({cause.str()})",
+                    remedy="check that its brokers run, their address and the security options; what was committed stays",
+                    recoverable=True,
+                ) from error
+            waiting.say(cause.str())
             time.sleep(0.2)
+        else:
+            waiting.over()
+            return found
 
 
-class _Once(logging.Filter):
-    """Lets a line of librdkafka pass once in a while: it says some of them many times a second."""
+class Waiting:
+    """Says what is waited for, at once or after a while, then every half a minute, and when it is over."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._said: dict[str, float] = {}
+    def __init__(self, doing: str, silent_s: float = 0.0) -> None:
+        self._doing = doing
+        self._began = time.monotonic()
+        self._next = self._began + silent_s
+        self._said = False
+
+    @property
+    def seconds(self) -> float:
+        """How long already."""
+        return time.monotonic() - self._began
+
+    def say(self, why: str) -> None:
+        """Say that it is being waited, if it is time to."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next, self._said = now + SAY_S, True
+            log.warning("%s: the cluster does not answer yet (%s), trying again", self._doing, why)
+
+    def over(self) -> None:
+        """Say that it has answered, to whoever has been told that it did not."""
+        if self._said:
+            log.warning("%s: the cluster has answered, after %.0f s", self._doing, self.seconds)
+
+
+class _Quiet(logging.Filter):
+    """Keeps librdkafka to itself unless somebody looks for a fault (level DEBUG): what matters of it comes as errors, and is told once."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is to be logged; which client thread says it does not matter."""
-        text, now = _CLIENT.sub("", record.getMessage()), time.monotonic()
-        if _NOT_FOR_THIS.search(text):
-            return False
-        if now - self._said.get(text, float("-inf")) <= CALL_S:
-            return False
-        if len(self._said) > 1000:
-            self._said.clear()
-        self._said[text] = now
-        return True
+        """Whether the line is to be logged."""
+        # What it says of options is told nowhere else. Those of a `Config` are for all clients; that one has no use for some is no news.
+        told = record.getMessage().startswith("CONFWARN") and not _NOT_FOR_THIS.search(record.getMessage())
+        return told or CLIENT_LOG.isEnabledFor(logging.DEBUG)
 
 
-#: The client's name and thread, and how long it tried, in a line of librdkafka.
-_CLIENT: Final = re.compile(r"\[[^\]]*\]|\(after [^)]*\)")
-#: Options of a `Config` are for all clients; that one of them has no use for some is nothing to be warned of.
 _NOT_FOR_THIS: Final = re.compile(r"is a (producer|consumer) property and will be ignored")
-CLIENT_LOG.addFilter(_Once())
+CLIENT_LOG.addFilter(_Quiet())
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """Something that is the matter with a broker: since when, when it was heard of last, and when it was said."""
+
+    since: float
+    heard: float
+    said: float
 
 
 class ErrorLog:
-    """Logs what a client says of its connections, once in a while: librdkafka says it many times a second."""
+    """Logs what a client says of its connections: what is the matter with a broker once, and then every half a minute while it lasts.
+
+    All clients of the process lose a broker at the same time, and are one voice here.
+
+    Attributes
+    ----------
+    refused : KafkaError or None
+        What the client was refused for: it comes here alone, its calls know only that nobody answers.
+    """
+
+    _troubles: ClassVar[dict[tuple[int, str], _Trouble]] = {}
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._said: dict[int, float] = {}
+        self.refused: KafkaError | None = None
 
     def __call__(self, error: KafkaError) -> None:
         """Take an error of the client; those that matter come through its calls as well."""
-        now = time.monotonic()
-        if now - self._said.get(error.code(), float("-inf")) > CALL_S:
-            self._said[error.code()] = now
-            log.warning("%s: %s", self._what, error.str())
+        code, text, now = error.code(), _TIMES.sub("", error.str()), time.monotonic()
+        if code in _SECURITY:
+            self.refused = error
+        if code == KafkaError._ALL_BROKERS_DOWN:
+            return  # each of them has said so for itself
+        found = _ADDRESS.search(text)
+        key = (code, found[0] if found else text)
+        trouble = self._troubles.get(key)
+        if trouble is None or now - trouble.heard > CALL_S:
+            if len(self._troubles) > 1000:
+                self._troubles.clear()
+            trouble = self._troubles[key] = _Trouble(now, now, float("-inf"))
+        trouble.heard = now
+        if now - trouble.said < SAY_S:
+            return
+        trouble.said = now
+        lasting = f", for {now - trouble.since:.0f} s" if now > trouble.since else ""
+        if found and code == KafkaError._TRANSPORT:
+            log.warning("%s: the broker %s cannot be reached (%s)%s; it is tried again", self._what, found[0], _reason(text), lasting)
+        else:
+            log.warning("%s: %s%s", self._what, text, lasting)
+
+
+#: The address of a broker, and how long the client tried, in what it says.
+_ADDRESS: Final = re.compile(r"[\w.-]+:\d+|\[[0-9a-fA-F:]+\]:\d+")
+_TIMES: Final = re.compile(r" ?\(after [^)]*\)")
+
+
+def _reason(text: str) -> str:
+    """Return what follows the names of the client's thread and the broker."""
+    return text.rpartition(": ")[2]
+
+
+def list_topics(client: AdminClient, errors: ErrorLog, topic: str | None = None, timeout_s: float = CALL_S) -> Any:
+    """Return what the cluster says of its topics, or of one. `errors` is the client's ``error_cb``.
+
+    Raises
+    ------
+    KafkaException
+        It does not answer, or has refused us: then it is that which is raised.
+    """
+    until = time.monotonic() + timeout_s
+    while True:
+        try:
+            return client.list_topics(topic, timeout=max(0.1, min(1.0, until - time.monotonic())))
+        except KafkaException as error:
+            client.poll(0)
+            if errors.refused is not None:
+                raise KafkaException(errors.refused) from error
+            if not away(error.args[0]) or time.monotonic() >= until:
+                raise
+
+
+def admin_client(options: Mapping[str, Any]) -> tuple[AdminClient, ErrorLog]:
+    """Return an admin client and what it says of its connections."""
+    errors = ErrorLog(f"the cluster at {options['bootstrap.servers']}")
+    return AdminClient({**options, "logger": CLIENT_LOG, "error_cb": errors}), errors
 
 
 def partitions_of(options: Mapping[str, Any], topic: str) -> int:
     """Return how many partitions a topic has, 0 if there is no such topic."""
-    client = AdminClient({**options, "logger": CLIENT_LOG})
+    client, errors = admin_client(options)
 
     def look() -> int:
-        found = client.list_topics(topic, timeout=CALL_S).topics[topic]
+        found = list_topics(client, errors, topic).topics[topic]
         if found.error is not None:
             if found.error.code() in _UNKNOWN_TOPIC:
                 return 0
@@ -224,7 +331,7 @@ def create_topic(
     options: Mapping[str, Any], topic: str, partitions: int, replication: int, settings: Mapping[str, str] | None = None
 ) -> None:
     """Make a topic and wait until the cluster knows it; one that somebody else has just made is as good."""
-    client = AdminClient({**options, "logger": CLIENT_LOG})
+    client, _ = admin_client(options)
     wanted = NewTopic(topic, num_partitions=partitions, replication_factor=replication, config=dict(settings or {}))
     asked = client.create_topics([wanted], request_timeout=30)
 

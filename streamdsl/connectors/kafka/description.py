@@ -25,6 +25,8 @@ Delivery = Literal["exactly_once", "at_least_once"]
 Timestamps = Literal["event", "arrival"]
 
 _FORMATS: Final = ("json", "raw", "arrow", "avro", "protobuf")
+#: So long a broker may be silent before it is asked again, or another one: a host that is gone closes no connections.
+SILENT_MS: Final = 20_000
 _DEFAULT_BROKER: Final = "localhost:9092"
 
 #: What the library decides, and what goes wrong if somebody else does.
@@ -103,6 +105,7 @@ class Kafka(Source, Sink):
         return {
             "client.id": "streamdsl",
             "reconnect.backoff.max.ms": 2000,
+            "socket.timeout.ms": SILENT_MS,
             **plain,
             "bootstrap.servers": described.broker or _DEFAULT_BROKER,
         }

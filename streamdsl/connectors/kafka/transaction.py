@@ -27,6 +27,7 @@ from streamdsl.connectors.kafka.clients import (
     KafkaError,
     KafkaException,
     Producer,
+    Waiting,
     ensure_topic,
     for_good,
     patiently,
@@ -89,6 +90,7 @@ class KafkaTransaction(Transaction):
                 **producer_options(self._options),
                 "transactional.id": self._id,
                 "transaction.timeout.ms": self._timeout_ms,
+                "socket.timeout.ms": min(int(self._options["socket.timeout.ms"]), self._timeout_ms),
                 "on_delivery": self._deliveries,
                 "error_cb": ErrorLog(self._doing),
             }
@@ -117,8 +119,24 @@ class KafkaTransaction(Transaction):
             self._write(record)
         fault("FP17")
         self._unknown = True
-        self._step("committing", lambda producer: producer.commit_transaction(COMMIT_S))
+        self._step("committing", self._end)
         self._unknown = False
+
+    def _end(self, producer: Producer) -> None:
+        """Commit. It is waited for in short calls, each of which goes on with the same commit: between them the client is heard."""
+        waiting = Waiting(f"committing {self._doing}", CALL_S)
+        while True:
+            try:
+                producer.commit_transaction(1.0)
+            except KafkaException as error:
+                cause = error.args[0]
+                if cause.code() != KafkaError._TIMED_OUT or not cause.retriable() or waiting.seconds > COMMIT_S:
+                    raise
+                producer.poll(0)
+                waiting.say(cause.str())
+            else:
+                waiting.over()
+                return
 
     def _write(self, record: Record) -> None:
         outbox = Outbox()

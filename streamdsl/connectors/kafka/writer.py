@@ -60,6 +60,8 @@ def producer_options(options: dict[str, Any]) -> dict[str, Any]:
         "logger": CLIENT_LOG,
         "partitioner": "murmur2_random",
         "queue.buffering.max.kbytes": 131072,
+        # What replicas may take: less than the silence of a broker, behind which the client hangs up.
+        "request.timeout.ms": 15_000,
         **options,
         "enable.idempotence": True,
         "delivery.report.only.error": True,
