@@ -82,8 +82,8 @@ def metadata(client: Any, broker: str, timeout_s: float = _TIMEOUT_S) -> Any:
     from streamdsl.connectors.kafka.clients import KafkaException, for_good, list_topics, translated
 
     try:
-        asked, errors = client
-        return list_topics(asked, errors, timeout_s=timeout_s)
+        asked, told = client
+        return list_topics(asked, told, timeout_s=timeout_s)
     except KafkaException as error:
         if for_good(error.args[0]):
             raise translated(error, f"asking the broker {broker}") from error

@@ -27,7 +27,7 @@ class ExistingBroker:
     bootstrap: str
 
 
-def _without(reason: str) -> NoReturn:
+def without(reason: str) -> NoReturn:
     required = os.environ.get("STREAMDSL_REQUIRE_BROKER") == "1" or os.environ.get("CI", "") not in ("", "0", "false")
     if required:
         pytest.fail(f"a broker is required here, and there is none: {reason}")
@@ -43,7 +43,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker | Existi
     try:
         started = Broker(tmp_path_factory.mktemp("kafka"))
     except NoKafka as missing:
-        _without(str(missing))
+        without(str(missing))
     with started:
         yield started
 
@@ -62,7 +62,7 @@ def _shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluste
     try:
         started = Cluster(3, tmp_path_factory.mktemp("kafka-cluster"))
     except NoKafka as missing:
-        _without(str(missing))
+        without(str(missing))
     with started:
         yield started
 

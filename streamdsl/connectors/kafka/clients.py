@@ -59,6 +59,10 @@ _AWAY: Final = frozenset(
         KafkaError._TIMED_OUT_QUEUE,
         KafkaError._MSG_TIMED_OUT,
         KafkaError._WAIT_COORD,
+        KafkaError._WAIT_CACHE,
+        KafkaError._RESOLVE,
+        # What a client calls its connection to a broker that is no longer where it was.
+        KafkaError._DESTROY,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.BROKER_NOT_AVAILABLE,
@@ -71,6 +75,12 @@ _AWAY: Final = frozenset(
         KafkaError.CONCURRENT_TRANSACTIONS,
         KafkaError.UNSTABLE_OFFSET_COMMIT,
         KafkaError.NETWORK_EXCEPTION,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.NOT_CONTROLLER,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
     }
 )
 #: Somebody else has the transactional id, or the cluster has taken this one for dead.
@@ -213,24 +223,16 @@ class ErrorLog:
     """Logs what a client says of its connections: what is the matter with a broker once, and then every half a minute while it lasts.
 
     All clients of the process lose a broker at the same time, and are one voice here.
-
-    Attributes
-    ----------
-    refused : KafkaError or None
-        What the client was refused for: it comes here alone, its calls know only that nobody answers.
     """
 
     _troubles: ClassVar[dict[tuple[int, str], _Trouble]] = {}
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self.refused: KafkaError | None = None
 
     def __call__(self, error: KafkaError) -> None:
         """Take an error of the client; those that matter come through its calls as well."""
         code, text, now = error.code(), _TIMES.sub("", error.str()), time.monotonic()
-        if code in _SECURITY:
-            self.refused = error
         if code == KafkaError._ALL_BROKERS_DOWN:
             return  # each of them has said so for itself
         found = _ADDRESS.search(text)
@@ -261,13 +263,30 @@ def _reason(text: str) -> str:
     return text.rpartition(": ")[2]
 
 
-def list_topics(client: AdminClient, errors: ErrorLog, topic: str | None = None, timeout_s: float = CALL_S) -> Any:
-    """Return what the cluster says of its topics, or of one. `errors` is the client's ``error_cb``.
+class LastError:
+    """Keeps what a client says of its connections for whoever calls it: the calls themselves only know that nobody answers."""
+
+    def __init__(self) -> None:
+        self.error: KafkaError | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether it is what the cluster has against us, or we against it."""
+        return self.error is not None and self.error.code() in _SECURITY
+
+    def __call__(self, error: KafkaError) -> None:
+        """Take an error of the client."""
+        if error.code() != KafkaError._ALL_BROKERS_DOWN and not self.refused:
+            self.error = KafkaError(error.code(), _TIMES.sub("", error.str()))
+
+
+def list_topics(client: AdminClient, told: LastError, topic: str | None = None, timeout_s: float = CALL_S) -> Any:
+    """Return what the cluster says of its topics, or of one.
 
     Raises
     ------
     KafkaException
-        It does not answer, or has refused us: then it is that which is raised.
+        It does not answer, for the reason that the client has `told`, or it has refused us, which is not waited for.
     """
     until = time.monotonic() + timeout_s
     while True:
@@ -275,24 +294,24 @@ def list_topics(client: AdminClient, errors: ErrorLog, topic: str | None = None,
             return client.list_topics(topic, timeout=max(0.1, min(1.0, until - time.monotonic())))
         except KafkaException as error:
             client.poll(0)
-            if errors.refused is not None:
-                raise KafkaException(errors.refused) from error
-            if not away(error.args[0]) or time.monotonic() >= until:
+            if not away(error.args[0]):
                 raise
+            if told.refused or time.monotonic() >= until:
+                raise KafkaException(told.error or error.args[0]) from error
 
 
-def admin_client(options: Mapping[str, Any]) -> tuple[AdminClient, ErrorLog]:
+def admin_client(options: Mapping[str, Any]) -> tuple[AdminClient, LastError]:
     """Return an admin client and what it says of its connections."""
-    errors = ErrorLog(f"the cluster at {options['bootstrap.servers']}")
-    return AdminClient({**options, "logger": CLIENT_LOG, "error_cb": errors}), errors
+    told = LastError()
+    return AdminClient({**options, "logger": CLIENT_LOG, "error_cb": told}), told
 
 
 def partitions_of(options: Mapping[str, Any], topic: str) -> int:
     """Return how many partitions a topic has, 0 if there is no such topic."""
-    client, errors = admin_client(options)
+    client, told = admin_client(options)
 
     def look() -> int:
-        found = list_topics(client, errors, topic).topics[topic]
+        found = list_topics(client, told, topic).topics[topic]
         if found.error is not None:
             if found.error.code() in _UNKNOWN_TOPIC:
                 return 0
