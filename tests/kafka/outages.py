@@ -82,13 +82,13 @@ class Outages:
         process = self._run.start(Settings())
         try:
             said = self._away(Broker.kill)
-            gave_up = process.poll() is not None
-            found = [] if not gave_up or "has not answered for" in said else [f"it has ended and does not say why: {said}"]
             self._cluster.start()
-            if gave_up:  # as a service manager would
-                process = self._run.start(Settings())
+            if process.poll() is not None:
+                if "has not answered for" not in self._log():
+                    return [f"it has ended and does not say why: {self._log()}"]
+                process = self._run.start(Settings())  # as a service manager would
             self._commits(5)
-            return [*found, *self._unclear(said)]
+            return self._unclear(said)
         finally:
             kill(process)
 

@@ -34,11 +34,14 @@ def _client(bootstrap: str, **options: Any) -> dict[str, Any]:
     return {"bootstrap.servers": bootstrap, "reconnect.backoff.max.ms": 500, "log_level": 2, **options}
 
 
-def create_topic(bootstrap: str, name: str, partitions: int = 1, **config: str) -> str:
-    """Create a topic and wait until all of its partitions are led; return its name. `config` as in `cleanup_policy="compact"`."""
+def create_topic(bootstrap: str, name: str, partitions: int = 1, at: list[list[int]] | None = None, **config: str) -> str:
+    """Create a topic and wait until all of its partitions are led; return its name. `config` as in `cleanup_policy="compact"`.
+
+    `at`: the brokers of each partition.
+    """
     admin = AdminClient(_client(bootstrap))
     options = {option.replace("_", "."): value for option, value in config.items()}
-    admin.create_topics([NewTopic(name, partitions, config=options)])[name].result(_TIMEOUT_S)
+    admin.create_topics([NewTopic(name, partitions, config=options, **({"replica_assignment": at} if at else {}))])[name].result(_TIMEOUT_S)
     until = time.monotonic() + _TIMEOUT_S
     while time.monotonic() < until:
         told = admin.list_topics(name, timeout=_TIMEOUT_S).topics[name]

@@ -106,6 +106,7 @@ class Feed:
         self._ends: dict[int, int] = {}  # where the partition was found to end
         self._doubts: dict[int, int] = {}
         self._asked: dict[int, float] = {}  # when the end of a partition was asked for
+        self._highs: dict[int, int] = {}  # what was answered last
         self._open = 0
 
     def add(self, partition: int, offset: int) -> None:
@@ -227,7 +228,10 @@ class Feed:
         return max(0, high - self._next[partition]) + len(self._waiting[partition]) if high >= 0 else None
 
     def _end_of(self, partition: int) -> int:
-        """Return where the partition ends, -1 if that is not known. Asked for now and then: what a fetch has told may be long ago."""
+        """Return where the partition ends, -1 if that is not known. Asked for now and then: what a fetch has told may be long ago.
+
+        While nobody answers it is where it ended before: that its broker is away does not empty a partition.
+        """
         at, now = TopicPartition(self.topic, partition), time.monotonic()
         ask = now - self._asked.get(partition, float("-inf")) > END_KNOWN_S
         if ask:
@@ -235,8 +239,10 @@ class Feed:
         try:
             _, high = self._consumer.get_watermark_offsets(at, **({"timeout": ASK_S} if ask else {"cached": True}))
         except (KafkaException, RuntimeError):
-            return -1
-        return int(high)
+            high = -1
+        if high >= 0:
+            self._highs[partition] = int(high)
+        return self._highs.get(partition, -1)
 
     def close(self) -> None:
         """One reader less; the last one closes the consumer."""
