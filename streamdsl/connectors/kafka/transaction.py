@@ -98,7 +98,8 @@ class KafkaTransaction(Transaction):
         producer = self._producer
         patiently(f"beginning {self._doing}", lambda: producer.init_transactions(CALL_S))
         self._step("beginning", lambda producer: producer.begin_transaction())
-        self._commit_with(claim_of(self._job, worker))
+        self._write(claim_of(self._job, worker))
+        self._commit()
         self._last = read_marker(self._options, self._job, self._topics)
         return self._last
 
@@ -107,17 +108,14 @@ class KafkaTransaction(Transaction):
         self._settled = marker.checkpoint_id
         self._step("beginning", lambda producer: producer.begin_transaction())
         if self._last is None or self._last.elsewhere or marker != self._last:
-            self._commit_with(self._record_of(marker))
+            self._write(self._record_of(marker))
+            self._commit()
             self._step("beginning", lambda producer: producer.begin_transaction())
 
     def _record_of(self, marker: Marker) -> Record:
         return record_of(self._job, self._worker, self._topics, marker)
 
-    def _commit_with(self, record: Record | None) -> None:
-        """Commit what is written, with one record more."""
-        if record is not None:
-            self._write(record)
-        fault("FP17")
+    def _commit(self) -> None:
         self._unknown = True
         self._step("committing", self._end)
         self._unknown = False
@@ -150,7 +148,10 @@ class KafkaTransaction(Transaction):
     def commit(self, marker: Marker) -> None:
         """Commit with the marker, and begin the next. Nobody writes meanwhile: all writers stand behind the barrier."""
         fault("FP14")
-        self._commit_with(None if planted("marker-not-in-transaction") else self._record_of(marker))
+        if not planted("marker-not-in-transaction"):
+            self._write(self._record_of(marker))
+        fault("FP17")
+        self._commit()
         fault("FP20")
         self._check_deliveries(self._doing)
         self._last = marker
