@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import Any, Final, Literal, cast
 
 import pyarrow as pa
 
 from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReader, Transaction
+from streamdsl.connectors.kafka.topic import Delivery, Format, Timestamps, Topic
 from streamdsl.errors import ConfigError, TopologyError
 from streamdsl.schema import DEAD_LETTER_SCHEMA, Schema
-from streamdsl.secret import Secret, redacted, wrapped
+from streamdsl.secret import wrapped
 from streamdsl.windows import Duration, parse_duration
-
-if TYPE_CHECKING:
-    from streamdsl.connectors.kafka.writer import Layout
 
 __all__ = ["Kafka", "kafka"]
 
-Format = Literal["json", "raw", "arrow", "avro", "protobuf"]
-Delivery = Literal["exactly_once", "at_least_once"]
-Timestamps = Literal["event", "arrival"]
-
 _FORMATS: Final = ("json", "raw", "arrow", "avro", "protobuf")
-#: So long a broker may be silent before it is asked again, or another one: a host that is gone closes no connections.
-SILENT_MS: Final = 20_000
-_DEFAULT_BROKER: Final = "localhost:9092"
 
 #: What the library decides, and what goes wrong if somebody else does.
 _RESERVED: Final = {
@@ -43,35 +33,8 @@ _RESERVED: Final = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Kafka(Source, Sink):
-    """A topic; made by `kafka`, which says what the fields are."""
-
-    name: str
-    schema: Schema
-    topic: str
-    broker: str | None = None
-    format: Format = "json"
-    start: str | int = "earliest"
-    until: str | None = None
-    delivery: Delivery = "exactly_once"
-    partitions: int | None = None
-    replication: int = -1
-    key: tuple[str, ...] = ()
-    headers: tuple[str, ...] = ()
-    topic_from: str | None = None
-    partitioned_by: str | None = None
-    timestamps: Timestamps = "event"
-    registry: Mapping[str, Any] | None = field(default=None, repr=False)
-    message: Any = None
-    subject_schema: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    errors: Any = "fail"
-    rate: float | None = None
-    idle_timeout: Duration | None = "5s"
-    max_record_bytes: int = 1 << 20
-    job: str = ""
-    config: Any = field(default=None, repr=False)
+class Kafka(Topic, Source, Sink):
+    """A topic as a source or as a sink; made by `kafka`."""
 
     gathers = False
     fixed_splits = True
@@ -85,34 +48,6 @@ class Kafka(Source, Sink):
     def transactional(self) -> bool:  # type: ignore[override]
         """Whether rows become visible by the job's transaction."""
         return self.delivery == "exactly_once"
-
-    def with_schema(self, schema: Any) -> Kafka:
-        """Return the same topic with the columns of `schema`."""
-        return replace(self, schema=Schema.of(schema))
-
-    def configured(self, config: Any, job: str) -> Kafka:
-        """Return the topic as `job` uses it: with the broker and the options of the `Config` where it has none of its own."""
-        mine = self.broker is None or self.broker == config.broker
-        broker = self.broker or config.broker or config.kafka.get("bootstrap.servers") or _DEFAULT_BROKER
-        # Options of the Config go with its broker: secrets of one cluster are not for another.
-        shared = {k: v for k, v in config.kafka.items() if k != "bootstrap.servers"} if mine else {}
-        return replace(self, broker=broker, options={**shared, **self.options}, job=job, config=config)
-
-    def client_options(self, config: Any = None) -> dict[str, Any]:
-        """Return what a librdkafka client is made with, secrets in plain text: not for showing."""
-        described = self.configured(config, self.job) if config is not None else self
-        plain = {name: value.reveal() if isinstance(value, Secret) else value for name, value in described.options.items()}
-        return {
-            "client.id": "streamdsl",
-            "reconnect.backoff.max.ms": 2000,
-            "socket.timeout.ms": SILENT_MS,
-            **plain,
-            "bootstrap.servers": described.broker or _DEFAULT_BROKER,
-        }
-
-    def shown(self) -> dict[str, Any]:
-        """Return the options for people to see."""
-        return redacted(self.client_options())
 
     # As a source ------------------------------------------------------------------------------------------------
 
@@ -157,10 +92,11 @@ class Kafka(Source, Sink):
     def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
         """Write at least once."""
         from streamdsl.connectors.kafka.clients import ensure_topic
+        from streamdsl.connectors.kafka.layout import Layout
         from streamdsl.connectors.kafka.writer import AtLeastOnceWriter
 
         ensure_topic(self.client_options(), self.topic, self.partitions, self.replication)
-        return AtLeastOnceWriter(self.topic, self.client_options(), self._layout(schema, keys))
+        return AtLeastOnceWriter(self.topic, self.client_options(), Layout(self, schema, tuple(keys)))
 
     def new_transaction(self, job: str, sinks: Sequence[Sink]) -> Transaction:
         """Return the transaction of the job in this cluster."""
@@ -176,16 +112,12 @@ class Kafka(Source, Sink):
 
     def open_in(self, transaction: Transaction, schema: Schema, keys: Sequence[str], task: int) -> SinkWriter:
         """Write within the job's transaction."""
+        from streamdsl.connectors.kafka.layout import Layout
         from streamdsl.connectors.kafka.transaction import KafkaTransaction
         from streamdsl.connectors.kafka.writer import TransactionalWriter
 
         assert isinstance(transaction, KafkaTransaction)
-        return TransactionalWriter(transaction, self._layout(schema, keys))
-
-    def _layout(self, schema: Schema, keys: Sequence[str]) -> Layout:
-        from streamdsl.connectors.kafka.writer import Layout
-
-        return Layout(self, schema, tuple(keys))
+        return TransactionalWriter(transaction, Layout(self, schema, tuple(keys)))
 
 
 def kafka(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from streamdsl.connectors.kafka.clients import (
     CALL_S,
@@ -21,10 +21,8 @@ from streamdsl.connectors.kafka.clients import (
     patiently,
     translated,
 )
+from streamdsl.connectors.kafka.topic import Topic
 from streamdsl.errors import ConnectorError
-
-if TYPE_CHECKING:
-    from streamdsl.connectors.kafka.description import Kafka
 
 __all__ = ["CHUNK_RECORDS", "Feed", "Records", "gone"]
 
@@ -82,7 +80,7 @@ _READ: Final[Mapping[str, Any]] = {
 class Feed:
     """One consumer, and what it has brought for each partition that is not read yet. Used by one thread (but `lag`)."""
 
-    def __init__(self, described: Kafka, extras: Collection[str]) -> None:
+    def __init__(self, described: Topic, extras: Collection[str]) -> None:
         self.topic, self._extras = described.topic, tuple(extras)
         self.where = f"the topic {described.topic!r} at {described.broker}"
         self._consumer = Consumer(

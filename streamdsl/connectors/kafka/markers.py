@@ -34,7 +34,7 @@ from streamdsl.connectors.kafka.clients import (
     patiently,
     translated,
 )
-from streamdsl.connectors.kafka.writer import Record
+from streamdsl.connectors.kafka.outbox import Record
 from streamdsl.errors import ConnectorError
 
 __all__ = ["claim_of", "ensure_markers_topic", "last_worker", "markers_topic", "read_marker", "record_of"]

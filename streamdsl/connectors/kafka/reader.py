@@ -5,16 +5,14 @@ from __future__ import annotations
 import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 import pyarrow as pa
 
 from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Rejected, SplitReader
 from streamdsl.connectors.kafka.feed import CHUNK_RECORDS, Feed, Records, gone
+from streamdsl.connectors.kafka.topic import Topic
 from streamdsl.connectors.kafka.values import decoder_of
-
-if TYPE_CHECKING:
-    from streamdsl.connectors.kafka.description import Kafka
 
 __all__ = ["open_partitions"]
 
@@ -23,7 +21,7 @@ _MAX_RAW: Final = 900_000
 
 
 def open_partitions(
-    described: Kafka, positions: Mapping[str, Json], columns: Sequence[str], *, own_time: bool
+    described: Topic, positions: Mapping[str, Json], columns: Sequence[str], *, own_time: bool
 ) -> Mapping[str, SplitReader]:
     """Return the readers of partitions, {split: reader}, behind one consumer.
 
@@ -60,7 +58,7 @@ class PartitionReader(SplitReader):
     hold many); with ``"until"`` where reading ends.
     """
 
-    def __init__(self, described: Kafka, feed: Feed, split: str, position: Json, columns: Sequence[str], own_time: bool) -> None:
+    def __init__(self, described: Topic, feed: Feed, split: str, position: Json, columns: Sequence[str], own_time: bool) -> None:
         self._described, self._feed, self._columns, self._own_time = described, feed, tuple(columns), own_time
         self._topic, self._partition = described.topic, int(split.rpartition("/")[2])
         at = cast("Mapping[str, int] | None", position)

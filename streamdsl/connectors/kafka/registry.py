@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from streamdsl.connectors.kafka.topic import Topic
 from streamdsl.errors import ConnectorError, TopologyError
 from streamdsl.secret import Secret
-
-if TYPE_CHECKING:
-    from streamdsl.connectors.kafka.description import Kafka
 
 __all__ = ["deserializer", "serializer"]
 
 
-def _client(described: Kafka) -> Any:
+def _client(described: Topic) -> Any:
     if described.registry is None:
         raise TopologyError(f"kafka({described.topic!r}, format={described.format!r}) needs a schema registry", remedy="give registry=")
     try:
@@ -23,20 +21,20 @@ def _client(described: Kafka) -> Any:
     return SchemaRegistryClient({k: v.reveal() if isinstance(v, Secret) else v for k, v in described.registry.items()})
 
 
-def _missing(described: Kafka) -> ConnectorError:
+def _missing(described: Topic) -> ConnectorError:
     return ConnectorError(
         f"kafka(format={described.format!r}) needs more of confluent-kafka",
         remedy=f"pip install 'confluent-kafka[schemaregistry,{described.format}]'",
     )
 
 
-def _message(described: Kafka) -> Any:
+def _message(described: Topic) -> Any:
     if described.message is None:
         raise TopologyError(f'kafka({described.topic!r}, format="protobuf") needs the class of its messages', remedy="give message=")
     return described.message
 
 
-def deserializer(described: Kafka) -> Any:
+def deserializer(described: Topic) -> Any:
     """Return what makes a dictionary (Avro) or a message (Protobuf) of a value."""
     client = _client(described)
     try:
@@ -50,7 +48,7 @@ def deserializer(described: Kafka) -> Any:
     return ProtobufDeserializer(_message(described), {"use.deprecated.format": False}, client)
 
 
-def serializer(described: Kafka) -> Any:
+def serializer(described: Topic) -> Any:
     """Return what makes a value of a dictionary."""
     client = _client(described)
     try:

@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from streamdsl._native.includes.faults import fault, planted
 from streamdsl.connectors.base import Marker, Transaction
@@ -34,11 +34,9 @@ from streamdsl.connectors.kafka.clients import (
     translated,
 )
 from streamdsl.connectors.kafka.markers import claim_of, ensure_markers_topic, last_worker, read_marker, record_of
-from streamdsl.connectors.kafka.writer import Deliveries, Outbox, Record, producer_options
+from streamdsl.connectors.kafka.outbox import Deliveries, Outbox, Record, producer_options
+from streamdsl.connectors.kafka.topic import Topic
 from streamdsl.errors import ConfigError, ConnectorError, InternalError
-
-if TYPE_CHECKING:
-    from streamdsl.connectors.kafka.description import Kafka
 
 __all__ = ["KafkaTransaction"]
 
@@ -57,10 +55,10 @@ class KafkaTransaction(Transaction):
     ----------
     job : str
         The transactional id and the topic of the markers are made of it: one job of that name in a cluster.
-    sinks : sequence of Kafka
+    sinks : sequence of Topic
     """
 
-    def __init__(self, job: str, sinks: Sequence[Kafka]) -> None:
+    def __init__(self, job: str, sinks: Sequence[Topic]) -> None:
         self._sinks, self._topics = sinks, sorted({sink.topic for sink in sinks})
         self._job, self._id = job, f"streamdsl.{job}"
         self._options = {name: value for name, value in sinks[0].client_options().items() if name != "transaction.timeout.ms"}

@@ -5,17 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import pyarrow as pa
 
+from streamdsl.connectors.kafka.topic import Topic
 from streamdsl.errors import StreamError, TopologyError
 from streamdsl.formats.conform import arrow_schema, conform, empty_rows
 from streamdsl.formats.decode import JsonLines
 from streamdsl.schema import Field
-
-if TYPE_CHECKING:
-    from streamdsl.connectors.kafka.description import Kafka
 
 __all__ = ["Rows", "ValueDecoder", "decoder_of"]
 
@@ -208,7 +206,7 @@ def _without_columns(count: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_struct_array(pa.repeat(pa.scalar({}, pa.struct([])), count))
 
 
-def decoder_of(described: Kafka, fields: Sequence[Field]) -> ValueDecoder:
+def decoder_of(described: Topic, fields: Sequence[Field]) -> ValueDecoder:
     """Return the decoder of a topic's values into `fields`."""
     limit = described.max_record_bytes
     if described.format == "json":

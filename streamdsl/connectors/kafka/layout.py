@@ -1,0 +1,121 @@
+"""How rows become records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from streamdsl._native.serdes.json_writer import json_lines
+from streamdsl.connectors.kafka.outbox import Record
+from streamdsl.connectors.kafka.topic import Topic
+from streamdsl.errors import ConnectorError
+from streamdsl.schema import DEAD_LETTER_SCHEMA, Schema
+
+__all__ = ["Layout"]
+
+
+class Layout:
+    """How rows become records."""
+
+    def __init__(self, described: Topic, schema: Schema, keys: tuple[str, ...]) -> None:
+        visible = schema.visible()
+        self._described = described
+        self._dead = visible.names == DEAD_LETTER_SCHEMA.names
+        self._keys = keys or described.key
+        # A table's row is withdrawn by a record without a value.
+        self._others = tuple(name for name in visible.names if name not in keys) if keys else ()
+        apart = {*described.headers, *([described.topic_from] if described.topic_from else [])}
+        self._values = [name for name in visible.names if name not in apart]
+        self._serialize: Any = None
+        if described.format in ("avro", "protobuf") and not self._dead:
+            from streamdsl.connectors.kafka.registry import serializer
+
+            self._serialize = serializer(described)
+
+    def records(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> Iterator[Record]:
+        """Return a record for each row (one for all with Arrow)."""
+        if not rows.num_rows:
+            return iter(())
+        if self._dead:
+            return self._dead_letters(rows, timestamps)
+        if self._described.format == "arrow":
+            return iter([Record(self._described.topic, None, self._stream(rows), 0, None)])
+        return self._each(rows, timestamps)
+
+    def _each(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> Iterator[Record]:
+        topic, columns = self._described.topic, self._described.headers
+        count = rows.num_rows
+        topics = rows.column(self._described.topic_from).to_pylist() if self._described.topic_from else None
+        headers = [rows.column(name).to_pylist() for name in columns]
+        keys = self._keys_of(rows) if self._keys else [None] * count
+        values = self._values_of(rows)
+        times = timestamps.to_pylist() if self._described.timestamps == "event" else [0] * count
+        for row in range(count):
+            carried = [(name, _bytes(column[row])) for name, column in zip(columns, headers, strict=True)] or None
+            yield Record((topics[row] if topics else None) or topic, keys[row], values[row], max(times[row] or 0, 0), carried)
+
+    def _keys_of(self, rows: pa.RecordBatch) -> list[bytes | None]:
+        columns = [rows.column(name) for name in self._keys]
+        if len(columns) == 1:
+            if pa.types.is_string(columns[0].type) or pa.types.is_binary(columns[0].type):
+                return [_bytes(value) for value in columns[0].to_pylist()]
+            return [None if value is None else _json(value) for value in columns[0].to_pylist()]
+        listed = rows.select(list(self._keys)).to_pylist()
+        return [_json(row) for row in listed]
+
+    def _values_of(self, rows: pa.RecordBatch) -> list[bytes | None]:
+        values: list[bytes | None]
+        selected = rows if len(self._values) == rows.num_columns else rows.select(self._values)
+        if self._described.format == "raw":
+            return [_bytes(value) for value in selected.column(0).to_pylist()]
+        if self._serialize is not None:
+            from confluent_kafka.serialization import MessageField, SerializationContext
+
+            context = SerializationContext(self._described.topic, MessageField.VALUE)
+            values = [self._serialized(row, context) for row in selected.to_pylist()]
+        else:
+            values = list(json_lines(selected).split(b"\n")[: rows.num_rows])
+        if self._others:
+            columns = [rows.column(name) for name in self._others]
+            for row in range(rows.num_rows):
+                if not any(column[row].is_valid for column in columns):
+                    values[row] = None
+        return values
+
+    def _serialized(self, row: dict[str, Any], context: Any) -> bytes:
+        try:
+            return bytes(self._serialize(row, context))
+        except Exception as error:
+            raise ConnectorError(
+                f"a row cannot be written to {self._described.topic!r} as {self._described.format}: {type(error).__name__}: {error}",
+                remedy="make the columns those of the schema",
+            ) from error
+
+    @staticmethod
+    def _stream(rows: pa.RecordBatch) -> bytes:
+        out = pa.BufferOutputStream()
+        with pa.ipc.new_stream(out, rows.schema) as stream:
+            stream.write_batch(rows)
+        return bytes(out.getvalue().to_pybytes())
+
+    def _dead_letters(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> Iterator[Record]:
+        """A record that could not be processed goes on as it came; what was wrong stands in the headers."""
+        for row in rows.to_pylist():
+            facts = {name: row[name] for name in ("error", "operator", "topic", "partition", "offset")}
+            headers = [
+                (f"streamdsl.{name}", str(value).encode("utf-8", "backslashreplace")) for name, value in facts.items() if value is not None
+            ]
+            yield Record(self._described.topic, None, row["value"], 0, headers)  # type: ignore[arg-type]
+
+
+def _bytes(value: Any) -> bytes | None:
+    if value is None or isinstance(value, bytes):
+        return value
+    return str(value).encode("utf-8", "backslashreplace")
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")

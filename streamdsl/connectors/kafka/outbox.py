@@ -1,0 +1,92 @@
+"""Records on their way to a producer, and what all producers of the library have in common."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from streamdsl.connectors.kafka.clients import CLIENT_LOG, Producer, for_good, translated
+
+__all__ = ["Deliveries", "Outbox", "Record", "producer_options"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record to be written; `timestamp` in ms, 0: the client's clock."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    timestamp: int
+    headers: list[tuple[str, bytes | None]] | None
+
+    @property
+    def size(self) -> int:
+        """Bytes, about."""
+        return 100 + len(self.key or b"") + len(self.value or b"")
+
+
+def producer_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what our producers have in common; the partitioner is that of Java clients."""
+    return {
+        "linger.ms": 1,
+        "logger": CLIENT_LOG,
+        "partitioner": "murmur2_random",
+        "queue.buffering.max.kbytes": 131072,
+        # What replicas may take: less than the silence of a broker, behind which the client hangs up.
+        "request.timeout.ms": 15_000,
+        **options,
+        "enable.idempotence": True,
+        "delivery.report.only.error": True,
+    }
+
+
+class Deliveries:
+    """Takes the delivery reports: of records that could not be written."""
+
+    def __init__(self) -> None:
+        self.failed: Any = None
+
+    def __call__(self, error: Any, message: Any) -> None:
+        """Take one report; only errors are reported."""
+        if error is not None and self.failed is None:
+            self.failed = error
+
+    def check(self, doing: str) -> None:
+        """Raise what has failed: those rows are lost to this run, and come again when it starts from its last checkpoint, if that helps."""
+        if self.failed is not None:
+            error = translated(self.failed, doing)
+            error.context["recoverable"] = not for_good(self.failed)
+            raise error
+
+
+class Outbox:
+    """Records that wait for the client to take them, in order."""
+
+    def __init__(self) -> None:
+        self._records: deque[Record] = deque()
+        self.bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._records)
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Hold records back."""
+        for record in records:
+            self._records.append(record)
+            self.bytes += record.size
+
+    def empty_into(self, producer: Producer) -> bool:
+        """Hand over as much as the client takes; return whether that was all."""
+        while self._records:
+            record = self._records[0]
+            try:
+                producer.produce(record.topic, record.value, record.key, timestamp=record.timestamp, headers=record.headers or [])
+            except BufferError:
+                producer.poll(0)
+                return False
+            self._records.popleft()
+            self.bytes -= record.size
+        return True

@@ -1,0 +1,80 @@
+"""What a topic is to a job: all that `kafka(...)` was told, and how its clients are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, Self
+
+from streamdsl.schema import Schema
+from streamdsl.secret import Secret, redacted
+from streamdsl.windows import Duration
+
+__all__ = ["Delivery", "Format", "Timestamps", "Topic"]
+
+Format = Literal["json", "raw", "arrow", "avro", "protobuf"]
+Delivery = Literal["exactly_once", "at_least_once"]
+Timestamps = Literal["event", "arrival"]
+
+#: So long a broker may be silent before it is asked again, or another one: a host that is gone closes no connections.
+SILENT_MS: Final = 20_000
+_DEFAULT_BROKER: Final = "localhost:9092"
+
+
+@dataclass(frozen=True, eq=False)
+class Topic:
+    """A topic; `kafka` says what the fields are."""
+
+    name: str
+    schema: Schema
+    topic: str
+    broker: str | None = None
+    format: Format = "json"
+    start: str | int = "earliest"
+    until: str | None = None
+    delivery: Delivery = "exactly_once"
+    partitions: int | None = None
+    replication: int = -1
+    key: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    topic_from: str | None = None
+    partitioned_by: str | None = None
+    timestamps: Timestamps = "event"
+    registry: Mapping[str, Any] | None = field(default=None, repr=False)
+    message: Any = None
+    subject_schema: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    errors: Any = "fail"
+    rate: float | None = None
+    idle_timeout: Duration | None = "5s"
+    max_record_bytes: int = 1 << 20
+    job: str = ""
+    config: Any = field(default=None, repr=False)
+
+    def with_schema(self, schema: Any) -> Self:
+        """Return the same topic with the columns of `schema`."""
+        return replace(self, schema=Schema.of(schema))
+
+    def configured(self, config: Any, job: str) -> Self:
+        """Return the topic as `job` uses it: with the broker and the options of the `Config` where it has none of its own."""
+        mine = self.broker is None or self.broker == config.broker
+        broker = self.broker or config.broker or config.kafka.get("bootstrap.servers") or _DEFAULT_BROKER
+        # Options of the Config go with its broker: secrets of one cluster are not for another.
+        shared = {k: v for k, v in config.kafka.items() if k != "bootstrap.servers"} if mine else {}
+        return replace(self, broker=broker, options={**shared, **self.options}, job=job, config=config)
+
+    def client_options(self, config: Any = None) -> dict[str, Any]:
+        """Return what a librdkafka client is made with, secrets in plain text: not for showing."""
+        described = self.configured(config, self.job) if config is not None else self
+        plain = {name: value.reveal() if isinstance(value, Secret) else value for name, value in described.options.items()}
+        return {
+            "client.id": "streamdsl",
+            "reconnect.backoff.max.ms": 2000,
+            "socket.timeout.ms": SILENT_MS,
+            **plain,
+            "bootstrap.servers": described.broker or _DEFAULT_BROKER,
+        }
+
+    def shown(self) -> dict[str, Any]:
+        """Return the options for people to see."""
+        return redacted(self.client_options())
