@@ -43,7 +43,7 @@ cdef extern from * nogil:
     static inline int sd_same(const char *a, const char *b, int32_t size) {
         if (size >= 8 && size <= 16)
             return sd_read8(a) == sd_read8(b) && sd_read8(a + size - 8) == sd_read8(b + size - 8);
-        return memcmp(a, b, (size_t)size) == 0;
+        return size == 0 || memcmp(a, b, (size_t)size) == 0;    /* no bytes may have no address */
     }
 
     static inline void *sd_huge_alloc(size_t size) {
