@@ -28,6 +28,8 @@ def main() -> None:
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "isolation.level": "read_committed",
+            # As the job: by default, who reads as fast as this waits for a second whenever the client's queue has been full.
+            "fetch.queue.backoff.ms": 10,
         }
     )
     topic = consumer.list_topics(work.transactions, timeout=30).topics[work.transactions]

@@ -10,7 +10,7 @@ import struct
 import pyarrow as pa
 import pyarrow.json as pa_json
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamdsl._native.serdes.json_reader import JsonReader
@@ -98,6 +98,7 @@ def hostile_records(draw):
 
 
 @settings(deadline=None)
+@example([b'{"id":-9223372036854775808}'])
 @given(st.lists(plain_records(), max_size=8))
 def test_plain_records_are_read(records):
     assert check(records) == []

@@ -115,9 +115,10 @@ cdef const char* passed_over(const char* p, const char* end, char* scratch, int 
 
 
 cdef bint as_int(const Number* number, int64_t least, int64_t most, int64_t* out) noexcept nogil:
-    if not number.whole or number.n_digits > 19 or number.digits > <uint64_t>INT64_MAX:
+    if not number.whole or number.n_digits > 19 or number.digits > <uint64_t>INT64_MAX + number.negative:
         return False
-    out[0] = -<int64_t>number.digits if number.negative else <int64_t>number.digits
+    # Without a sign first: the lowest has no counterpart.
+    out[0] = <int64_t>(0 - number.digits if number.negative else number.digits)
     return least <= out[0] <= most
 
 

@@ -88,6 +88,8 @@ class Feed:
                 "logger": CLIENT_LOG,
                 "queued.max.messages.kbytes": 16384,
                 "fetch.wait.max.ms": 100,
+                # A full queue is soon half empty: by default the next fetch would wait for a second then.
+                "fetch.queue.backoff.ms": 10,
                 **described.client_options(),
                 "group.id": described.job or "streamdsl",
                 "enable.auto.commit": False,
