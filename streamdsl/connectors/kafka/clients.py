@@ -13,7 +13,7 @@ from streamdsl.errors import ConnectorError
 
 # The one place that imports the client, for the one who has not installed it.
 try:
-    from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+    from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
     from confluent_kafka.admin import AdminClient, NewTopic
 except ImportError as missing:  # pragma: no cover - seen by those who installed the library alone
     raise ConnectorError("kafka(...) needs the package confluent-kafka", remedy="pip install 'streamdsl[kafka]'") from missing
@@ -26,6 +26,7 @@ __all__ = [
     "ErrorLog",
     "KafkaError",
     "KafkaException",
+    "Message",
     "Producer",
     "TopicPartition",
     "Waiting",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Collection, Mapping
+from itertools import groupby
 from typing import Any, Final
 
 from streamdsl.connectors.kafka.clients import (
@@ -15,6 +16,7 @@ from streamdsl.connectors.kafka.clients import (
     ErrorLog,
     KafkaError,
     KafkaException,
+    Message,
     TopicPartition,
     away,
     log,
@@ -52,6 +54,13 @@ class Records:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    def take(self, messages: list[Message]) -> None:
+        """Add what messages hold. Loops without a line of Python in them: they are half of what reading costs."""
+        self.offsets += map(Message.offset, messages)
+        self.values += map(Message.value, messages)
+        for name, column in self.extras.items():
+            column += map(_READ[name], messages)
+
     def cut(self, count: int) -> Records:
         """Take the first `count` records away and return them."""
         taken = Records(())
@@ -71,7 +80,7 @@ def _text(value: bytes | str) -> str:
 
 
 _READ: Final[Mapping[str, Any]] = {
-    "_key": lambda message: message.key(),
+    "_key": Message.key,
     "_timestamp": lambda message: message.timestamp()[1],
     "_headers": _headers,
 }
@@ -177,15 +186,18 @@ class Feed:
         except KafkaException as error:
             raise translated(error, f"reading {self.where}") from error
         told = []
-        for message in messages:
-            if (wrong := message.error()) is not None:
-                told.append((wrong, message.partition(), message.offset()))
-                continue
-            waiting = self._waiting[message.partition()]
-            waiting.offsets.append(message.offset())
-            waiting.values.append(message.value())
-            for name, column in waiting.extras.items():
-                column.append(_READ[name](message))
+        wrong = list(map(Message.error, messages))
+        if any(wrong):  # not to be compared with None: KafkaError does not stand that
+            told = [
+                (error, message.partition(), message.offset()) for error, message in zip(wrong, messages, strict=True) if error is not None
+            ]
+            messages = [message for error, message in zip(wrong, messages, strict=True) if error is None]
+        # What a fetch has brought of a partition stands together.
+        first = 0
+        for partition, run in groupby(map(Message.partition, messages)):
+            count = len(list(run))
+            self._waiting[partition].take(messages[first : first + count])
+            first += count
         return told
 
     def _on_error(self, error: KafkaError, partition: int, offset: int) -> None:

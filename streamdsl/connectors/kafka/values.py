@@ -38,14 +38,14 @@ class ValueDecoder(ABC):
 
     def decode(self, values: list[bytes | None]) -> Rows:
         """Return the rows of `values`; nulls and what is too long are bad."""
+        if None not in values and max(map(len, values), default=0) <= self.limit:  # type: ignore[arg-type]
+            return self.decode_present(values)  # type: ignore[arg-type]
         bad: dict[int, str] = {}
         for index, value in enumerate(values):
             if value is None:
                 bad[index] = _NULL
             elif len(value) > self.limit:
                 bad[index] = f"the value is {len(value)} bytes long, the limit is {self.limit} (max_record_bytes)"
-        if not bad:
-            return self.decode_present(values)  # type: ignore[arg-type]
         numbers = [index for index in range(len(values)) if index not in bad]
         found = self.decode_present([values[index] for index in numbers])  # type: ignore[misc]
         bad.update({numbers[index]: reason for index, reason in found.bad.items()})
