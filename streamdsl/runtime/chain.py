@@ -29,6 +29,7 @@ class Chain:
     readers: list[Any] = field(default_factory=list)
     lookups: list[Any] = field(default_factory=list)
     timed: list[Any] = field(default_factory=list)  # have processing-time timers
+    closers: list[Any] = field(default_factory=list)  # have windows that close, in the order of the chain
     restored: list[Any] = field(default_factory=list)  # told once their table has been loaded
     tables_of: dict[str, Any] = field(default_factory=dict)
     dead_letters: Any = None

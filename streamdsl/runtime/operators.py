@@ -72,8 +72,7 @@ def _aggregate(spec: node.PhysicalAggregate, chain: Chain) -> Operator:
 def _reduce(spec: node.PhysicalReduce, chain: Chain) -> Operator:
     if spec.window is not None:
         windows = window_reduce(spec, chain.built[spec.lookup], chain.new_table("windows", spec.name, _key_layout(spec)))
-        chain.restored.append(windows)
-        return windows
+        return _windows(windows, chain)
     return _keyed(ReduceOperator(spec, chain.built[spec.lookup]), spec, chain)
 
 
@@ -84,16 +83,20 @@ def _table(spec: node.PhysicalTable, chain: Chain) -> Operator:
 def _window_aggregate(spec: node.PhysicalWindowAggregate, chain: Chain) -> Operator:
     table = chain.new_table("windows", spec.name, _key_layout(spec))
     operator = WindowAggregateOperator(spec, chain.built[spec.lookup], Program(spec.arguments), table)
+    return _windows(operator, chain)
+
+
+def _windows(operator: Any, chain: Chain) -> Operator:
     chain.restored.append(operator)
-    return operator
+    chain.closers.append(operator)
+    return operator  # type: ignore[no-any-return]
 
 
 def _process(spec: node.PhysicalProcess, chain: Chain) -> Operator:
     lookup = chain.built[spec.lookup]
     if spec.window is not None:
         windows = WindowProcessOperator(spec, lookup, chain.new_table("windows", spec.name, _key_layout(spec)), chain.clock)
-        chain.restored.append(windows)
-        return windows
+        return _windows(windows, chain)
     operator = ProcessOperator(spec, lookup, chain.new_timers(spec.name, _key_layout(spec)), chain.clock)
     chain.timed.append(operator)
     return _keyed(operator, spec, chain)

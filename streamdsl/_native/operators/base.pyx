@@ -25,6 +25,9 @@ cdef class Operator:
     cdef int on_watermark(self, int64_t watermark) except -1 nogil:
         return self.next.on_watermark(watermark)
 
+    cdef int64_t go_on_closing(self, int64_t most) except -1 nogil:
+        return 0
+
     cdef int on_idle(self, bint idle) except -1 nogil:
         return self.next.on_idle(idle)
 

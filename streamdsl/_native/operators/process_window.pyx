@@ -5,30 +5,28 @@ from libc.stdlib cimport free, malloc
 
 from streamdsl._native.event_time.clock cimport Clock
 from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, Batch, batch_release, batch_take, i64
+from streamdsl._native.includes.checked cimport CHECK
 from streamdsl._native.includes.clock cimport wall_ms
 from streamdsl._native.operators.key_lookup cimport KeyLookup
+from streamdsl._native.operators.open_windows cimport OpenWindows
 from streamdsl._native.operators.process_context cimport Context, KeyReader, new_context
 from streamdsl._native.operators.row cimport row_new, timestamp_value
 from streamdsl._native.operators.row_block cimport RowBlock, RowBlockField
 from streamdsl._native.operators.row_results cimport RESULT_ROWS, result_kind
 from streamdsl._native.operators.row_writer cimport RowWriter
 from streamdsl._native.operators.user_code cimport POLICY_FAIL, UserCodeOperator
+from streamdsl._native.state.key_list cimport KeyList, keys_clear, keys_free, keys_push
 from streamdsl._native.state.key_table cimport KeyTable
 from streamdsl._native.state.row_table cimport RowHeader
 from streamdsl._native.state.state_field cimport SWEEP_ROWS, Scope, StateField
-from streamdsl._native.windows.assign cimport (
-    saturating_subtract, window_end, window_is_open, window_start, windows_of,
-)
-
-import heapq
+from streamdsl._native.windows.assign cimport saturating_subtract, window_end, window_start, windows_of
 
 from streamdsl._native.operators.process_context import close_processor, instance_of, open_processor, overrides
-from streamdsl.errors import StateError, TopologyError
+from streamdsl.errors import TopologyError
 
 cdef enum:
     FLUSH_ROWS = 4096
-
-BIAS = 1 << 63
+    HEAD = 16                # bytes in front of the user's key in that of a window: its end and its start
 
 
 class Window:
@@ -50,11 +48,6 @@ class Window:
         return f"Window(start={self.start}, end={self.end})"
 
 
-cdef bytes window_key(int64_t start, int64_t end, const char* key, int32_t size):
-    # Biased and big-endian: windows close in the order of these bytes, by end, start and key.
-    return (int(end) + BIAS).to_bytes(8, "big") + (int(start) + BIAS).to_bytes(8, "big") + key[:size]
-
-
 @cython.final
 cdef class WindowProcessOperator(UserCodeOperator):
     """`spec` is a `PhysicalProcess` with a window; `table` has no fields yet: the operator adds its own.
@@ -70,15 +63,12 @@ cdef class WindowProcessOperator(UserCodeOperator):
     cdef StateField state_field
     cdef readonly object processor
     cdef str late_tag
-    cdef list heap                           # keys of open windows
-    cdef int64_t next_end                    # end of the first of them, INT64_MAX = none
-    cdef int64_t size_ms
-    cdef int64_t every_ms
-    cdef int64_t offset_ms
-    cdef int64_t grace_ms
+    cdef OpenWindows open_windows
+    cdef KeyList wanted                      # scratch: keys to be looked up together
     cdef bint updates                        # emit="update": rows of a window whenever a batch has changed it
-    cdef dict changed                        # windows that the batch at hand has changed, in order
-    cdef int64_t passed                      # the watermark passed on
+    cdef dict changed                        # slots of the windows that the batch at hand has changed, in order
+    cdef int64_t watermark
+    cdef int64_t passed                      # the last watermark that was passed on
     cdef int64_t late
     cdef int64_t late_refusals
     cdef int64_t windows
@@ -89,13 +79,10 @@ cdef class WindowProcessOperator(UserCodeOperator):
         self.lookup = lookup
         self.table = table
         window = spec.window
-        self.size_ms, self.every_ms = window.size_ms, window.every_ms
-        self.offset_ms, self.grace_ms = window.offset_ms, window.grace_ms
+        self.open_windows = OpenWindows(window, table, HEAD)     # end and start stand in front of the user's key
         self.updates = window.emit == "update"
         self.changed = {}
         self.passed = INT64_MIN
-        self.heap = []
-        self.next_end = INT64_MAX
         self.processor = instance_of(spec.processor)
         if not overrides(self.processor, "process_window"):
             raise TopologyError(f"{self.name}: {type(self.processor).__name__} has no process_window(key, window, rows, ctx)",
@@ -106,8 +93,6 @@ cdef class WindowProcessOperator(UserCodeOperator):
         declared = getattr(self.processor, "outputs", None) or {}
         others = [tag for tag, _ in spec.tags if tag not in declared and tag != "dead_letter"]
         self.late_tag = others[0] if others else ""
-        table.prefix = 16                    # end and start stand in front of the user's key
-        table.evictable = True
         self.blocks = RowBlockField(self.name, self.input_shape)
         table.add_field(self.blocks)
         self.state_field = self.context.state.lay_out(self.name)
@@ -117,23 +102,12 @@ cdef class WindowProcessOperator(UserCodeOperator):
         """Ask this clock for the wall clock's time."""
         self.clock = clock
 
-    def restored(self):
-        """Take the open windows from the table, once it has been loaded."""
-        cdef int64_t slot = self.table.first_slot(0)
-        cdef RowHeader* header
-        self.heap = []
-        while slot >= 0:
-            header = self.table.header(slot)
-            if header.key_size < 16:
-                raise StateError(f"table {self.table.name!r} holds something that is not a window",
-                                 remedy="the checkpoint is damaged: restore an older one")
-            self.heap.append(header.key[:header.key_size])
-            slot = self.table.first_slot(slot + 1)
-        heapq.heapify(self.heap)
-        self.note_next()
+    def __dealloc__(self):
+        keys_free(&self.wanted)
 
-    def note_next(self):
-        self.next_end = int.from_bytes(self.heap[0][:8], "big") - BIAS if self.heap else INT64_MAX
+    def restored(self):
+        """Note the windows that stand in the table, once it has been loaded."""
+        self.open_windows.rebuild()
 
     cdef int64_t wall(self) noexcept nogil:
         return wall_ms() if self.clock is None else self.clock.now_ms()
@@ -152,27 +126,30 @@ cdef class WindowProcessOperator(UserCodeOperator):
     cdef Batch* collect_rows(self, Batch* batch) except? NULL:
         """Keep each row in the windows that take it; returns the rows that none took."""
         cdef int32_t i, n_late = 0
-        cdef int64_t k, n, start, end, time, watermark, slot
+        cdef int64_t k, n, start, time, watermark, slot
         cdef int64_t* times = i64(&batch.sys[SYS_TIME])
         cdef int64_t* slots = i64(&batch.sys[SYS_SLOT])
         cdef bint taken
+        cdef OpenWindows windows = self.open_windows
         cdef int32_t* rows = <int32_t*>malloc(batch.n * sizeof(int32_t))
         if rows == NULL:
             raise MemoryError("no memory left for a window")
         try:
+            windows.warm_up(self.lookup, batch)
             for i in range(batch.n):
                 time = times[i]
                 watermark = self.lookup.lateness_watermark(slots[i])
                 taken = False
-                n = windows_of(time, self.size_ms, self.every_ms, self.offset_ms)
+                n = windows_of(time, windows.size_ms, windows.every_ms, windows.offset_ms)
                 for k in range(n - 1, -1, -1):
-                    start = window_start(time, self.every_ms, self.offset_ms, k)
-                    end = window_end(start, self.size_ms)
-                    if not window_is_open(end, self.grace_ms, watermark):
+                    start = window_start(time, windows.every_ms, windows.offset_ms, k)
+                    if not windows.is_open(start, watermark):
                         self.late_refusals += 1
                         continue
                     taken = True
-                    slot = self.window_slot(start, end, slots[i])
+                    slot = windows.slot_of(start, self.lookup.table.header(slots[i]))
+                    if self.updates:
+                        self.changed[slot] = None
                     self.table.touch(slot)
                     self.blocks.append(<RowBlock*>(self.table.row(slot) + self.blocks.offset), batch, i)
                 if n > 0 and not taken:
@@ -183,18 +160,6 @@ cdef class WindowProcessOperator(UserCodeOperator):
         finally:
             free(rows)
 
-    cdef int64_t window_slot(self, int64_t start, int64_t end, int64_t user_slot) except -1:
-        cdef RowHeader* header = self.lookup.table.header(user_slot)
-        cdef bytes key = window_key(start, end, header.key, header.key_size)
-        cdef int64_t slot = self.table.find(key, <int32_t>len(key))
-        if slot < 0:
-            slot = self.table.insert(key, <int32_t>len(key), header.shard)
-            heapq.heappush(self.heap, key)
-            self.next_end = min(self.next_end, end)
-        if self.updates:
-            self.changed[key] = slot
-        return slot
-
     cdef int emit_updates(self) except -1:
         """Call process_window for each window that the batch has changed, with all rows so far."""
         self.scope.watermark = self.lookup.watermark
@@ -202,8 +167,8 @@ cdef class WindowProcessOperator(UserCodeOperator):
         self.context.active = True
         self.context.reader.slot = -1
         try:
-            for key, slot in self.changed.items():
-                self.call_window(key, slot)
+            for slot in self.changed:
+                self.call_window(slot)
         finally:
             self.changed.clear()
             self.context.active = False
@@ -211,40 +176,56 @@ cdef class WindowProcessOperator(UserCodeOperator):
         return self.flush(NULL)
 
     cdef int on_watermark(self, int64_t watermark) except -1 nogil:
-        cdef int64_t passed = watermark
-        cdef bint due = self.next_end != INT64_MAX and not window_is_open(self.next_end, self.grace_ms, watermark)
-        self.scope.watermark = watermark
-        self.scope.wall = self.wall()
-        if due or self.state_field.any_ttl:
+        CHECK(not self.closing, "time stands still while windows close")
+        self.watermark = self.scope.watermark = watermark
+        if self.state_field.any_ttl:
             with gil:
-                if due:
-                    self.close_windows(watermark)
+                self.scope.wall = self.wall()
                 self.scope.sweep(SWEEP_ROWS)
-        if due:
-            UserCodeOperator.end_batch(self)
-        if watermark != INT64_MAX:
-            passed = saturating_subtract(watermark, self.grace_ms)
+        self.closing = self.open_windows.any_due(watermark)
+        return 0 if self.closing else self.pass_on()
+
+    cdef int64_t go_on_closing(self, int64_t most) except -1 nogil:
+        cdef int64_t n = self.open_windows.take_due(self.watermark, most)
+        if n == 0:
+            self.closing = False
+            self.pass_on()
+            return 0
+        with gil:
+            self.close_windows(n)
+        UserCodeOperator.end_batch(self)
+        return n
+
+    cdef int pass_on(self) except -1 nogil:
+        cdef int64_t passed = self.watermark
+        if passed != INT64_MAX:
+            passed = saturating_subtract(passed, self.open_windows.grace_ms)
         if passed <= self.passed:
             return 0
         self.passed = passed
         return UserCodeOperator.on_watermark(self, passed)
 
-    cdef int close_windows(self, int64_t watermark) except -1:
-        """Hand over the windows that close, in order of end, start and key."""
-        cdef bytes key
-        cdef int64_t slot
+    cdef int close_windows(self, int64_t n) except -1:
+        """Hand over the first n of the windows that are due, and remove them."""
+        cdef int64_t i, slot
+        cdef RowHeader* header
+        self.scope.watermark = self.watermark
+        self.scope.wall = self.wall()
+        if not self.updates:
+            keys_clear(&self.wanted)
+            for i in range(n):
+                header = self.table.header(self.open_windows.due[i])
+                keys_push(&self.wanted, header.key + HEAD, header.key_size - HEAD, NULL, 0)
+            self.lookup.table.warm_up_keys(self.wanted.values.data, self.wanted.offsets, n)
         self.context.active = True
         self.context.reader.slot = -1
         try:
-            while self.heap and not window_is_open(self.next_end, self.grace_ms, watermark):
-                key = heapq.heappop(self.heap)
-                self.note_next()
-                slot = self.table.find(key, <int32_t>len(key))
-                if slot >= 0:
-                    if not self.updates:
-                        self.call_window(key, slot)
-                    self.windows += 1
-                    self.table.remove(slot)
+            for i in range(n):
+                slot = self.open_windows.due[i]
+                if not self.updates:
+                    self.call_window(slot)
+                self.windows += 1
+                self.table.remove(slot)
                 if self.main.n >= FLUSH_ROWS:
                     self.flush(NULL)
         finally:
@@ -252,10 +233,10 @@ cdef class WindowProcessOperator(UserCodeOperator):
             self.scope.unbind()
         return self.flush(NULL)
 
-    cdef int call_window(self, bytes key, int64_t window_slot) except -1:
-        cdef int64_t end = int.from_bytes(key[:8], "big") - BIAS
-        cdef int64_t start = int.from_bytes(key[8:16], "big") - BIAS
-        cdef bytes user_key = key[16:]
+    cdef int call_window(self, int64_t window_slot) except -1:
+        cdef RowHeader* header = self.table.header(window_slot)
+        cdef int64_t start = self.open_windows.start_of(window_slot)
+        cdef int64_t end = window_end(start, self.open_windows.size_ms)
         cdef Batch* batch = self.blocks.rows(<RowBlock*>(self.table.row(window_slot) + self.blocks.offset))
         cdef int32_t i
         cdef int64_t slot
@@ -264,7 +245,7 @@ cdef class WindowProcessOperator(UserCodeOperator):
             rows = [row_new(self.input_shape, batch, i) for i in range(batch.n)]
         finally:
             batch_release(batch)
-        slot = self.lookup.table.find_or_insert(user_key, <int32_t>len(user_key), self.table.header(window_slot).shard)
+        slot = self.lookup.table.find_or_insert(header.key + HEAD, header.key_size - HEAD, header.shard)
         self.scope.bind(slot, end - 1)
         self.context.row = -1
         self.context.time = end - 1
@@ -310,16 +291,22 @@ cdef class WindowProcessOperator(UserCodeOperator):
 
     def windows_by_key(self):
         """Return {key: [{window_start, window_end, rows}, …]} of the open windows, in order of end."""
-        cdef int64_t slot
-        found = {}
-        for key in sorted(self.heap):
-            slot = self.table.find(<bytes>key, <int32_t>len(key))
-            found.setdefault(self.context.reader.key_of_bytes(key[16:]), []).append({
-                "window_start": timestamp_value(int.from_bytes(key[8:16], "big") - BIAS),
-                "window_end": timestamp_value(int.from_bytes(key[:8], "big") - BIAS),
+        cdef int64_t start, slot = self.table.first_slot(0)
+        cdef RowHeader* header
+        found = []
+        while slot >= 0:
+            header = self.table.header(slot)
+            found.append((header.key[:header.key_size], slot))
+            slot = self.table.first_slot(slot + 1)
+        by_key = {}
+        for key, slot in sorted(found):
+            start = self.open_windows.start_of(slot)
+            by_key.setdefault(self.context.reader.key_of_bytes(key[HEAD:]), []).append({
+                "window_start": timestamp_value(start),
+                "window_end": timestamp_value(window_end(start, self.open_windows.size_ms)),
                 "rows": (<RowBlock*>(self.table.row(slot) + self.blocks.offset)).n,
             })
-        return found
+        return by_key
 
     def close(self):
         """Close the Processor; called once."""

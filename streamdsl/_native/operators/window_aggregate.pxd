@@ -13,8 +13,6 @@ cdef class WindowAggregateOperator(KeyedOperator):
     cdef AggregateField row_field
     cdef AccumulatorSet accumulators
     cdef int n_keys
-    cdef int64_t every_ms
-    cdef int64_t offset_ms
     cdef bint updates                        # emit="update"
     cdef int64_t watermark
     cdef int64_t passed                      # the last watermark that was passed on
@@ -28,11 +26,10 @@ cdef class WindowAggregateOperator(KeyedOperator):
     cdef KeyList wanted                      # scratch: keys to be looked up together
 
     cdef int assign(self, Batch* batch) except -1 nogil                      # fills the pairs and the late rows
-    cdef int warm_up(self, Batch* batch) except -1 nogil
     cdef int assign_row(self, int32_t row, int64_t slot, int64_t time) except -1 nogil
     cdef int reserve_pairs(self, int64_t n) except -1 nogil
     cdef int accumulate(self, Batch* batch) except -1 nogil
     cdef Batch* updated_rows(self, Batch* batch) except NULL nogil
     cdef Batch* closed_rows(self, const int64_t* slots, int32_t n) except NULL nogil
     cdef int fill_bounds(self, Batch* out) except -1 nogil                   # window_start, window_end, time: from `starts`
-    cdef int close(self, int64_t watermark) except -1 nogil
+    cdef int pass_on(self) except -1 nogil                                   # the watermark, as far as the grace lets it

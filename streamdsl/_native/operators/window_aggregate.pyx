@@ -11,7 +11,7 @@ from streamdsl._native.flow.batch cimport (
     KIND_I64, SYS_ORDINAL, SYS_SLOT, SYS_TIME, Column, batch_new, batch_release, batch_slice, column_alloc,
     column_take, i64,
 )
-from streamdsl._native.includes.checked cimport PLANTED
+from streamdsl._native.includes.checked cimport CHECK, PLANTED
 from streamdsl._native.operators.accumulators cimport ADD, ADD_THEN_EMIT, EMIT, make_set
 from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.key_lookup cimport KeyLookup
@@ -45,10 +45,8 @@ cdef class WindowAggregateOperator(KeyedOperator):
         window = spec.window
         if any(aggregate.kind == "lag" for aggregate in spec.aggregates):
             raise InternalError(f"{spec.name}: lag() has no meaning in a window")
-        self.every_ms = window.every_ms if window.kind == "hopping" else window.size_ms
-        self.offset_ms = window.offset_ms
         self.updates = window.emit == "update"
-        self.windows = OpenWindows(table, window.size_ms, window.grace_ms)
+        self.windows = OpenWindows(window, table, 8)
         self.watermark = INT64_MIN
         self.passed = INT64_MIN
         self.n_keys = lookup.decoder.n_components
@@ -96,8 +94,7 @@ cdef class WindowAggregateOperator(KeyedOperator):
         cdef int32_t* late_rows
         self.n_pairs = 0
         self.n_late = 0
-        if self.windows.table.cold > 0:
-            self.warm_up(batch)
+        self.windows.warm_up(self.lookup, batch)
         if self.late_capacity < batch.n:
             late_rows = <int32_t*>realloc(self.late_rows, batch.n * sizeof(int32_t))
             if late_rows == NULL:
@@ -109,28 +106,14 @@ cdef class WindowAggregateOperator(KeyedOperator):
             self.assign_row(row, slots[row], times[row])
         return 0
 
-    cdef int warm_up(self, Batch* batch) except -1 nogil:
-        """Bring the cold windows back that the batch is going to need, by one read."""
-        cdef int64_t* times = i64(&batch.sys[SYS_TIME])
-        cdef int64_t* slots = i64(&batch.sys[SYS_SLOT])
-        cdef int64_t n, k
-        cdef int32_t row
-        keys_clear(&self.wanted)
-        for row in range(batch.n):
-            n = windows_of(times[row], self.windows.size_ms, self.every_ms, self.offset_ms)
-            for k in range(n):
-                self.windows.push_key(&self.wanted, window_start(times[row], self.every_ms, self.offset_ms, k),
-                                      self.lookup.table.header(slots[row]))
-        return self.windows.table.warm_up_keys(self.wanted.values.data, self.wanted.offsets, self.wanted.n)
-
     cdef int assign_row(self, int32_t row, int64_t slot, int64_t time) except -1 nogil:
         cdef int64_t watermark = self.lookup.lateness_watermark(slot)
-        cdef int64_t n = windows_of(time, self.windows.size_ms, self.every_ms, self.offset_ms)
+        cdef int64_t n = windows_of(time, self.windows.size_ms, self.windows.every_ms, self.windows.offset_ms)
         cdef int64_t k, start, window_slot, taken = 0
         if self.n_pairs + n > self.starts_capacity:
             self.reserve_pairs(self.n_pairs + n)
         for k in range(n - 1, -1, -1):
-            start = window_start(time, self.every_ms, self.offset_ms, k)
+            start = window_start(time, self.windows.every_ms, self.windows.offset_ms, k)
             if not window_is_open(window_end(start, self.windows.size_ms), self.windows.grace_ms, watermark):
                 self.late_refusals += 1
                 continue
@@ -231,35 +214,38 @@ cdef class WindowAggregateOperator(KeyedOperator):
         return 0
 
     cdef int on_watermark(self, int64_t watermark) except -1 nogil:
-        cdef int64_t passing = watermark
+        CHECK(not self.closing, "time stands still while windows close")
         if watermark <= self.watermark:
             return 0
         self.watermark = watermark
-        self.close(watermark)
+        self.closing = self.windows.any_due(watermark)
+        return 0 if self.closing else self.pass_on()
+
+    cdef int64_t go_on_closing(self, int64_t most) except -1 nogil:
+        cdef int64_t i, n = self.windows.take_due(self.watermark, most)
+        cdef Batch* out
+        if n == 0:
+            self.closing = False
+            self.pass_on()
+            return 0
+        out = NULL if self.updates else self.closed_rows(self.windows.due, <int32_t>n)
+        for i in range(n):
+            self.windows.table.remove(self.windows.due[i])
+        if out != NULL:
+            self.emit(out)
+            self.next.end_batch()
+        return n
+
+    cdef int pass_on(self) except -1 nogil:
         # Windows that are still open may emit rows behind the watermark, as far back as their grace.
-        if watermark != INT64_MAX and self.windows.grace_ms > 0:
-            passing = saturating_subtract(watermark, self.windows.grace_ms)
+        cdef int64_t passing = self.watermark
+        if self.watermark != INT64_MAX and self.windows.grace_ms > 0:
+            passing = saturating_subtract(self.watermark, self.windows.grace_ms)
         if self.late_output is not None:
-            self.late_output.on_watermark(watermark)
+            self.late_output.on_watermark(self.watermark)
         if passing > self.passed:
             self.passed = passing
             return self.next.on_watermark(passing)
-        return 0
-
-    cdef int close(self, int64_t watermark) except -1 nogil:
-        cdef int64_t n = self.windows.take_due(watermark), at = 0, i
-        cdef int32_t size
-        cdef Batch* out
-        while at < n:
-            size = <int32_t>min(<int64_t>OUTPUT_ROWS, n - at)
-            out = NULL if self.updates else self.closed_rows(self.windows.due + at, size)
-            for i in range(at, at + size):
-                self.windows.table.remove(self.windows.due[i])
-            at += size
-            if out != NULL:
-                self.emit(out)
-        if n > 0 and not self.updates:
-            return self.next.end_batch()
         return 0
 
     def state(self):

@@ -143,14 +143,17 @@ cdef class Evictor:
                 header = (<KeyTable>ref).header(self.hand)
                 self.hand += 1
                 steps += 1
-                if not header.flags & ROW_LIVE or header.flags & ROW_QUEUED:
+                if not header.flags & (ROW_LIVE | ROW_GONE) or header.flags & ROW_QUEUED:
                     continue
-                if header.flags & ROW_RECENT:
-                    header.flags &= ~<uint8_t>ROW_RECENT
-                    continue
-                if (<KeyTable>ref).empty(self.hand - 1):          # all it had has expired
-                    (<KeyTable>ref).remove(self.hand - 1)
-                    continue
+                if header.flags & ROW_LIVE:
+                    if header.held:
+                        continue
+                    if header.flags & ROW_RECENT:
+                        header.flags &= ~<uint8_t>ROW_RECENT
+                        continue
+                    if (<KeyTable>ref).empty(self.hand - 1):      # all it had has expired
+                        (<KeyTable>ref).remove(self.hand - 1)
+                        continue
                 if barrier and header.flags & (<KeyTable>ref).dirty_bit and not PLANTED("evicted-ahead-of-mark"):
                     held_back = True
                     continue

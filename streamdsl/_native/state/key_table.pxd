@@ -16,6 +16,8 @@ cdef class ColdListener:
     """Hears which rows of a table become cold, and which come back."""
     cdef int on_cold(self, const RowHeader* header) except -1 nogil
     cdef int on_hot(self, int64_t slot) except -1 nogil
+    cdef int on_cleared(self) except -1 nogil                    # the store is closed: let go of the backend
+    cdef int64_t memory(self) noexcept nogil                     # bytes that it keeps beside the rows
 
 
 cdef class KeyTable(RowTable):
@@ -52,8 +54,8 @@ cdef class KeyTable(RowTable):
     cdef inline void count_leaving(self) noexcept nogil:
         self.unchecked += 1
 
-    # Brings the cold rows back whose keys begin with `prefix`.
-    cdef int warm_up(self, bytes prefix) except -1
+    # Brings all cold rows back.
+    cdef int warm_up(self) except -1
     cdef bint may_be_cold(self, uint64_t hash) noexcept nogil
     # Takes a row of a checkpoint, under the ids of its fields there: into a key's row, which may be here already.
     cdef int merge_row(self, const char* key, int32_t size, int32_t shard, const char* value, int64_t value_size,
@@ -66,3 +68,6 @@ cdef class KeyTable(RowTable):
     cdef int64_t fetch(self, const char* key, int32_t size, int32_t shard) except -1 nogil   # -2: it is not there
     cdef int fetch_missing(self, const char* values, const int32_t* offsets) except -1 nogil
     cdef int64_t take_back(self, bytes key, bytes value, bint was_cold) except -1             # of the database
+
+# What a row is filed under in the database: shard, table, key. `key`: the key, or how it begins.
+cdef bytes database_key(int shard, int table, const char* key, int32_t size)

@@ -32,6 +32,12 @@ cdef class ColdListener:
     cdef int on_hot(self, int64_t slot) except -1 nogil:
         return 0
 
+    cdef int on_cleared(self) except -1 nogil:
+        return 0
+
+    cdef int64_t memory(self) noexcept nogil:
+        return 0
+
 
 @cython.final
 cdef class KeyTable(RowTable):
@@ -240,14 +246,14 @@ cdef class KeyTable(RowTable):
         self.touch(slot)
         return self.read_fields(slot, value, value_size, fields, n_fields)
 
-    cdef int warm_up(self, bytes prefix) except -1:
+    cdef int warm_up(self) except -1:
         cdef int shard
         cdef const char* data
         cdef int32_t size
         for shard in range(self.shards):
             if self.cold_shards[shard] == 0 and not self.any_cold:
                 continue
-            for key, value in self.backend.scan(database_key(shard, self.id, prefix, <int32_t>len(prefix))):
+            for key, value in self.backend.scan(database_key(shard, self.id, b"", 0)):
                 data = PyBytes_AS_STRING(key)
                 size = <int32_t>(len(key) - 4)
                 if self.find_hashed(data + 4, size, hash_bytes(data + 4, size, self.seed)) < 0:      # else what is here is newer
@@ -282,10 +288,11 @@ cdef class KeyTable(RowTable):
         filter_clear(&self.filter)
         memset(self.cold_shards, 0, self.shards * sizeof(int32_t))
         self.cold = 0
-        return 0
+        return 0 if self.listener is None else self.listener.on_cleared()
 
     cdef int64_t overhead(self) noexcept nogil:
-        return RowTable.overhead(self) + filter_bytes(&self.filter) + self.missing.capacity * 8
+        cdef int64_t size = RowTable.overhead(self) + filter_bytes(&self.filter) + self.missing.capacity * 8
+        return size if self.listener is None else size + self.listener.memory()
 
 
 cdef bytes database_key(int shard, int table, const char* key, int32_t size):

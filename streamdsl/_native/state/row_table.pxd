@@ -29,7 +29,7 @@ cdef struct RowHeader:
     int32_t key_size   # bytes
     uint16_t shard
     uint8_t flags      # ROW_*
-    uint8_t unused
+    uint8_t held       # whether the row stays in memory until it is removed
 
 
 cdef class RowField:

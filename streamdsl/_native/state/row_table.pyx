@@ -196,6 +196,7 @@ cdef class RowTable:
         self.touch(slot)
         self.clear_fields(slot)
         header.flags &= ~<uint8_t>(ROW_LIVE | ROW_RECENT)
+        header.held = 0
         self.count -= 1
         if header.flags & ROW_STORED and not PLANTED("delete-missing"):
             header.flags |= ROW_GONE         # the delete goes the way of a change: into the stream behind the next barrier

@@ -171,7 +171,7 @@ cdef class StateStore:
         cdef KeyTable table
         for table in self.tables:
             if table.cold:
-                table.warm_up(b"")
+                table.warm_up()
 
     def figures(self):
         """Return {"bytes", "keys", "cold_keys", "evicted", "reads"}."""

@@ -147,6 +147,8 @@ cdef class SourceTask(Task):
             self.valve.follow(self.peers.reached(self.peer))
         if self.valve.watermark > self.watermark or self.valve.all_ended:
             self.pass_on_time()      # what a restore or an external watermark left behind
+            if self.closing:
+                return 1
         if self.valve.all_ended:
             self.end()
             return 1
@@ -181,6 +183,8 @@ cdef class SourceTask(Task):
                 return 0
             if (<Split>ref).rows == NULL:
                 return 1         # it has ended or become idle, or the chunk held no rows
+            if self.closing:
+                return 1         # the split's waking has let time go on
         self.hand_on(<Split>ref, limit)
         return 1
 

@@ -31,6 +31,8 @@ cdef class Task:
     cdef int n_sinks
     cdef void** timed
     cdef int n_timed
+    cdef void** closers                      # operators with windows, in the order of the chain
+    cdef int n_closers
     cdef list keep
     cdef InputGate gate
     cdef WatermarkValve valve
@@ -40,6 +42,8 @@ cdef class Task:
     cdef readonly bint ended
     cdef readonly bint failed
     cdef bint quiet
+    cdef bint closing                        # windows are still to close before time goes on
+    cdef public int closing_rows             # windows closed in one step; a simulation makes it small
     cdef public int drain_rows               # rows of pending state written in one step; a simulation makes it small
     cdef int64_t committed                   # atomic: a completed checkpoint the sinks have not heard of; 0 = none
     cdef readonly int64_t processed          # rows in
@@ -52,11 +56,14 @@ cdef class Task:
     cdef int rest_input
 
     cdef int step(self) except -1 nogil      # 1: progress, 0: nothing to do now
+    cdef int advance(self) except -1 nogil
     cdef int read_input(self) except -1 nogil
     cdef int on_records(self, int input, Batch* batch) except -1 nogil
     cdef int take_records(self, int input, Batch* batch) except -1 nogil
     cdef int go_on(self) except -1 nogil
     cdef int pass_on_time(self) except -1 nogil
+    cdef int close_windows(self) except -1 nogil
+    cdef int go_on_closing(self) except -1 nogil
     cdef int settle(self, bint ended_batch) except -1 nogil
     cdef int take_snapshot(self, int64_t checkpoint_id) except -1 nogil
     cdef int on_quiet(self) except -1 nogil

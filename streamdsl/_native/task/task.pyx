@@ -10,6 +10,7 @@ from streamdsl._native.flow.batch cimport batch_release, batch_retain, batch_sli
 from streamdsl._native.flow.channel cimport BARRIER, END, RECORDS, STATUS, WATERMARK
 from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
 from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, FAULT, PLANTED
+from streamdsl._native.operators.keyed cimport OUTPUT_ROWS
 from streamdsl._native.operators.merge cimport MergeOperator
 from streamdsl._native.operators.output cimport Output
 from streamdsl._native.operators.sink cimport SinkOperator
@@ -46,7 +47,7 @@ cdef class Task:
         self.watermark = INT64_MIN
         self.drain_rows = FEW_ROWS if CHECKED_BUILD else DRAIN_ROWS
         distinct = list({id_of(head): head for head in chain.heads}.values())
-        self.keep = [chain.heads, distinct, chain.outputs, chain.merges, chain.sinks, chain.timed]
+        self.keep = [chain.heads, distinct, chain.outputs, chain.merges, chain.sinks, chain.timed, chain.closers]
         self.heads = references(chain.heads)
         self.distinct_heads = references(distinct)
         self.n_heads = len(distinct)
@@ -58,6 +59,9 @@ cdef class Task:
         self.n_sinks = len(chain.sinks)
         self.timed = references(chain.timed)
         self.n_timed = len(chain.timed)
+        self.closers = references(chain.closers)
+        self.n_closers = len(chain.closers)
+        self.closing_rows = FEW_ROWS if CHECKED_BUILD else OUTPUT_ROWS
         if gate is not None:
             self.valve = WatermarkValve(gate.size)
             self.aligner = BarrierAligner(gate.size)
@@ -69,6 +73,7 @@ cdef class Task:
         free(self.merges)
         free(self.sinks)
         free(self.timed)
+        free(self.closers)
         batch_release(self.rest)
 
     def expect_nothing(self, list inputs):
@@ -112,7 +117,7 @@ cdef class Task:
                 self.settle(False)
                 self.quiet = False       # rows may wait in a sink
                 progress = 1
-        if self.go_on() if self.rest != NULL else self.read_input():
+        if self.advance():
             self.quiet = False
             progress = 1
         elif not self.quiet:
@@ -121,6 +126,14 @@ cdef class Task:
         if progress:
             self.busy_ns += self.clock.now_ns() - began
         return progress
+
+    cdef int advance(self) except -1 nogil:
+        """What has begun comes before what waits: windows that close, a batch in pieces, then the input."""
+        if self.closing:
+            return self.go_on_closing()
+        if self.rest != NULL:
+            return self.go_on()
+        return self.read_input()
 
     cdef int read_input(self) except -1 nogil:
         cdef StreamElement element
@@ -190,20 +203,57 @@ cdef class Task:
         return 0
 
     cdef int pass_on_time(self) except -1 nogil:
-        """Tell the chain what has changed of watermark and idleness; rows made on the way leave before the watermark."""
+        """Tell the chain what has changed of watermark and idleness; rows made on the way leave before the watermark.
+
+        While windows close, the valve keeps what comes: it is passed on behind them.
+        """
         cdef int i
         CHECK(self.valve.watermark >= self.watermark or self.watermark == INT64_MIN, "a watermark never goes back")
+        if self.closing:
+            return 0
         if self.valve.watermark > self.watermark:
             self.watermark = self.valve.watermark
             for i in range(self.n_heads):
                 (<Operator>self.distinct_heads[i]).on_watermark(self.watermark)
             self.settle(False)
+            if self.n_closers > 0:
+                self.close_windows()
+                if self.closing:
+                    return 0
         if self.valve.all_idle != self.idle:
             self.idle = self.valve.all_idle
             for i in range(self.n_heads):
                 (<Operator>self.distinct_heads[i]).on_idle(self.idle)
             self.settle(False)
         return 0
+
+    cdef int close_windows(self) except -1 nogil:
+        """Have windows close, as many as the memory of state has room for; the others follow in the next steps.
+
+        An operator whose last window has closed passes the watermark on, and those behind it begin.
+        """
+        cdef int i
+        cdef int64_t left = self.closing_rows
+        if self.store is not None:
+            left = min(left, self.store.evictor.piece_rows)
+        while True:
+            self.closing = False
+            for i in range(self.n_closers):
+                self.closing |= (<Operator>self.closers[i]).closing
+            if not self.closing or left <= 0:
+                return 0
+            for i in range(self.n_closers):
+                if (<Operator>self.closers[i]).closing and left > 0:
+                    left -= (<Operator>self.closers[i]).go_on_closing(left)
+            self.settle(False)
+
+    cdef int go_on_closing(self) except -1 nogil:
+        self.close_windows()
+        if not self.closing:
+            self.pass_on_time()              # what has come meanwhile
+            if self.gate is not None and self.valve.all_ended:
+                self.end()
+        return 1
 
     cdef int settle(self, bint ended_batch) except -1 nogil:
         cdef int i
@@ -257,7 +307,7 @@ cdef class Task:
 
     cdef int end(self) except -1 nogil:
         cdef int i
-        if self.ended:
+        if self.ended or self.closing:       # the last windows come first
             return 0
         self.on_quiet()
         self.ended = True
