@@ -70,5 +70,6 @@ cdef class OpenWindows(ColdListener):
     cdef int64_t take_scanned(self, int64_t most) except -1 nogil
     cdef int read_on(self, int64_t most, int64_t limit) except -1 nogil
     cdef int64_t* reserve(self, int64_t* slots, int64_t* capacity, int64_t n) except? NULL nogil
+    cdef int note(self, int64_t start, int64_t slot) except -1 nogil
     cdef int push(self, int64_t start, int64_t slot) except -1 nogil
     cdef void pop(self) noexcept nogil

@@ -106,7 +106,7 @@ cdef class OpenWindows(ColdListener):
         slot = self.table.find(self.key, <int32_t>size)
         if slot < 0:
             slot = self.table.insert(self.key, <int32_t>size, owner.shard)
-            self.push(start, slot)
+            self.note(start, slot)
         return slot
 
     cdef void put_head(self, char* key, int64_t start) noexcept nogil:
@@ -152,9 +152,7 @@ cdef class OpenWindows(ColdListener):
     cdef int on_hot(self, int64_t slot) except -1 nogil:
         cdef int64_t start = self.start_of(slot)
         self.cold_at(start).n -= 1
-        if self.n > 2 * self.table.count + 64:
-            return self.rebuild()
-        return self.push(start, slot)
+        return self.note(start, slot)
 
     cdef int on_cleared(self) except -1 nogil:
         if self.scan is not None:
@@ -346,6 +344,10 @@ cdef class OpenWindows(ColdListener):
         return slots
 
     # The heap ----------------------------------------------------------------------------------------------------
+
+    cdef int note(self, int64_t start, int64_t slot) except -1 nogil:
+        # What has gone cold stays in the heap: no more of that than of what is hot.
+        return self.rebuild() if self.n > 2 * self.table.count + 64 else self.push(start, slot)
 
     cdef int rebuild(self) except -1 nogil:
         cdef int64_t slot = self.table.first_slot(0)
