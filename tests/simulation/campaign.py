@@ -55,6 +55,7 @@ COVERED = (
     "runs failed",
     "starts failed",
     "starved steps",
+    "steps with windows left to close",
     "stops",
     "storage errors",
     "store writes failed",

@@ -180,7 +180,7 @@ class SeededRun:
         checks.check_positions(restored, {**self.sources, **self.sinks})
         checks.check_shard_watermarks(restored, job)
         for task in job.tasks:
-            task.drain_rows = start.drain_rows
+            task.drain_rows = task.closing_rows = start.drain_rows
         if start.write_fails:
             for writer in environment.writers:
                 writer.backend = FailingBackend(writer.backend, self.draw, start.write_fails, self._count)
@@ -364,6 +364,8 @@ class _Actors:
                 if progress:
                     if 0 <= i < n:
                         after(i)
+                        if self.tasks[i].closing:
+                            run.covered["steps with windows left to close"] += 1
                     for other in heard:
                         awake[other] = True
                     rests = 0

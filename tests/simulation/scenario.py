@@ -143,9 +143,10 @@ class Start:
     `crash_call`: how many calls of the file system from there the process dies.
     `faults`: calls from the beginning that fail; `bad_reads`: reads; `bad_appends`: appends to journals and their syncs; `full`: calls
     between which the disk is full; `write_fails`: share of the writes of databases.
-    `drain_rows`, `chunk_rows`: how much of the state is written in one step. `journal_bytes`, `backlog_bytes`: when a store gets a
-    new base, and how far its database may be behind its journal (`AMPLE` and more: no run comes so far). `small_bytes`: up to
-    which size state is read into memory by a start; else its keys come as they are asked for.
+    `drain_rows`, `chunk_rows`: how much of the state is written in one step; the former also how many windows close.
+    `journal_bytes`, `backlog_bytes`: when a store gets a new base, and how far its database may be behind its journal (`AMPLE` and
+    more: no run comes so far). `small_bytes`: up to which size state is read into memory by a start; else its keys come as they are
+    asked for.
     """
 
     config: Config

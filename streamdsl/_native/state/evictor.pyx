@@ -210,7 +210,11 @@ cdef class Evictor:
 
     cdef int64_t row_bytes(self, int table) noexcept nogil:
         cdef void* ref = self.tables[table]
-        return (<KeyTable>ref).stride + INDEX_BYTES + <int64_t>(<KeyTable>ref).heap_a_row + self.arena.used // self.rows()
+        cdef int i
+        cdef int64_t rows = 1                            # removed ones have their keys in the arena as well
+        for i in range(self.n_tables):
+            rows += (<KeyTable>self.tables[i]).used - (<KeyTable>self.tables[i]).free.n
+        return (<KeyTable>ref).stride + INDEX_BYTES + <int64_t>(<KeyTable>ref).heap_a_row + self.arena.used // rows
 
     cdef int sample_heap(self) except -1:
         """Estimate what the rows hold on Python's heap from a few of them."""

@@ -42,7 +42,7 @@ cdef class Task:
     cdef readonly bint ended
     cdef readonly bint failed
     cdef bint quiet
-    cdef bint closing                        # windows are still to close before time goes on
+    cdef readonly bint closing                        # windows are still to close before time goes on
     cdef public int closing_rows             # windows closed in one step; a simulation makes it small
     cdef public int drain_rows               # rows of pending state written in one step; a simulation makes it small
     cdef int64_t committed                   # atomic: a completed checkpoint the sinks have not heard of; 0 = none

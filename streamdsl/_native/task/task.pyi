@@ -12,6 +12,8 @@ class Task:
     owned_shards: list[int]
     watermark: int
     drain_rows: int
+    closing_rows: int
+    closing: bool
     idle: bool
     ended: bool
     processed: int
