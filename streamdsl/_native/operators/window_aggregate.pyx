@@ -219,7 +219,7 @@ cdef class WindowAggregateOperator(KeyedOperator):
             return 0
         self.watermark = watermark
         self.closing = self.windows.any_due(watermark)
-        return 0 if self.closing else self.pass_on()
+        return 0 if self.closing and not PLANTED("time-ahead-of-windows") else self.pass_on()
 
     cdef int64_t go_on_closing(self, int64_t most) except -1 nogil:
         cdef int64_t i, n = self.windows.take_due(self.watermark, most)
