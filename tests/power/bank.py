@@ -107,7 +107,7 @@ BANK = (
         1,
         "BB-08",
     ),
-    Planted("time-ahead-of-windows", "the watermark is passed on before the windows that it closes", "simulator", 1000),
+    Planted("time-ahead-of-windows", "the watermark is passed on before the windows that it closes", "simulator", 380),
     Planted("late-test-after-batch", "a batch is judged by the watermark that it makes itself", "simulator", 75, "BB-10"),
     Planted("batch-not-cut", "a batch is not cut in front of a late record", "simulator", 1700, "BB-10"),
     Planted(

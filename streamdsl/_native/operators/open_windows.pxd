@@ -66,7 +66,7 @@ cdef class OpenWindows(ColdListener):
     cdef int hold(self, int64_t start) except -1 nogil
     cdef int sort_held(self, int64_t first) except -1 nogil
     cdef int order(self, int64_t left, int64_t right) noexcept nogil
-    cdef int open_scan(self, int64_t start) except -1 nogil
+    cdef int begin_scan(self, int64_t start) except -1 nogil
     cdef int64_t take_scanned(self, int64_t most) except -1 nogil
     cdef int read_on(self, int64_t most, int64_t limit) except -1 nogil
     cdef int64_t* reserve(self, int64_t* slots, int64_t* capacity, int64_t n) except? NULL nogil

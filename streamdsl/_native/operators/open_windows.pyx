@@ -220,7 +220,7 @@ cdef class OpenWindows(ColdListener):
             if at < self.n_cold and self.cold[at].start == start and self.cold[at].n > 0:
                 if self.n_held == 0:
                     self.hold(start)
-                    self.open_scan(start)
+                    self.begin_scan(start)
                 break
             self.hold(start)
         self.sort_held(0)
@@ -283,7 +283,7 @@ cdef class OpenWindows(ColdListener):
         free(windows)
         return 0
 
-    cdef int open_scan(self, int64_t start) except -1 nogil:
+    cdef int begin_scan(self, int64_t start) except -1 nogil:
         cdef char[16] head
         self.scanned = start
         self.put_head(head, start)
