@@ -166,3 +166,43 @@ def test_no_checkpoint_is_taken_amid_a_closing_and_a_crash_there_is_none_to_the_
     while again.step():
         pass
     assert Counter(row["key"] for row in sink.rows()) == Counter(f"key-{i}" for i in range(keys))
+
+
+class Reminded(Processor):
+    """Passes every row on, and for some keys the row comes again at a moment of the wall clock."""
+
+    output = SCHEMA
+
+    def process(self, row: Any, ctx: Any) -> Any:
+        if int(row.key[4:]) % 16 == 0:
+            ctx.set_timer(1_000_000, clock="processing")
+        yield row.asdict()
+
+    def on_timer(self, timer: Any, ctx: Any) -> Any:
+        yield {"key": ctx.key, "at": 1_000, "x": 1.0}
+
+
+def test_windows_that_close_may_be_asked_for_meanwhile() -> None:
+    """What a timer makes is late for them, and still brings them into memory out of their turn."""
+    keys = 6_000
+    names = [f"key-{i}" for i in range(keys)]
+    random.Random(4).shuffle(names)
+    topology = Topology("reminded")
+    sink = memory("out")
+    given = [{"key": name, "at": 1_000 + i // 50, "x": 1.0} for i, name in enumerate(names)]
+    stream = topology.stream(memory("in", schema=SCHEMA, rows=given), timestamp="at", disorder="5ms", name="in").key_by("key")
+    reminded = stream.process(Reminded(), name="reminded").key_by("key")
+    reminded.window(tumbling("1h")).aggregate(n=count(), total=col("x").sum()).to(sink, name="out")
+    clock = ManualClock()
+    config = Config(state_backend="memory", parallelism=1, state_memory="192KiB", batch_rows=100)
+    run = Stepped(topology, MemoryEnvironment(), config, clock)
+    while not run.closing:
+        assert run.step()
+    for _ in range(5):
+        run.step()
+    assert run.closing
+    clock.ms = 1_000_000
+    while run.step():
+        pass
+    assert sum(figures.get("late", 0) for figures in run.job.metrics()["operators"].values()) == keys // 16
+    assert [(row["key"], row["n"]) for row in sink.rows()] == [(name, 1) for name in sorted(names)]
