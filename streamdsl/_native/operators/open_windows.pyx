@@ -9,7 +9,7 @@ in memory until it has closed. If a start has cold windows too, they are read be
 the last key that was read are in memory then, and are the next to close.
 """
 from cpython.bytes cimport PyBytes_AS_STRING
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, qsort, realloc
 from libc.string cimport memcmp, memcpy, memmove
 
@@ -17,7 +17,7 @@ from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, i64
 from streamdsl._native.includes.checked cimport CHECK
 from streamdsl._native.state.cold_scan cimport open_scan
 from streamdsl._native.state.key_list cimport keys_clear, keys_free, keys_push
-from streamdsl._native.state.row_table cimport ROW_LEAVING, ROW_LIVE
+from streamdsl._native.state.row_table cimport ROW_LIVE, ROW_RECENT
 from streamdsl._native.windows.assign cimport window_end, window_is_open, window_start, windows_of
 
 from streamdsl.errors import StateError
@@ -259,7 +259,7 @@ cdef class OpenWindows(ColdListener):
             if not header.flags & ROW_LIVE or header.held or self.start_of(slot) != start:
                 continue                     # gone cold since, or the heap had it twice
             header.held = 1
-            header.flags &= ~<uint8_t>ROW_LEAVING
+            header.flags |= ROW_RECENT       # should it stand in the evictor's queue: it is wanted
             self.held = self.reserve(self.held, &self.held_capacity, self.n_held + 1)
             self.held[self.n_held] = slot
             self.n_held += 1
