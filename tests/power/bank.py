@@ -59,7 +59,7 @@ BANK = (
     Planted("journal-not-synced", "a checkpoint shares a journal that was not synced", "simulator", 130, "BB-05 BB-06"),
     # Rows that leave memory.
     Planted("evicted-before-applied", "a row leaves when it is in the stream, not when the database has it", "simulator", 1000, "BB-20"),
-    Planted("changed-row-evicted", "a row leaves that has changed since it was written", "simulator", 1000, "BB-21"),
+    Planted("changed-row-evicted", "a row leaves that has changed since it was written", "simulator", 15000, "BB-21"),
     Planted("evicted-ahead-of-mark", "a row that changed behind a barrier is written in front of its MARK", "simulator", 3000, "BB-21"),
     Planted("cold-key-taken-for-new", "a key whose row is in the database alone begins anew", "simulator", 1000, "BB-08"),
     # Barriers, sources, the coordinator.
