@@ -39,6 +39,11 @@ cdef int damaged_key(KeyTable table) except -1 nogil:
                          remedy="the checkpoint is damaged: restore an older one")
 
 
+cdef int lost_windows(KeyTable table, int64_t n, int64_t start) except -1:
+    raise StateError(f"the database has lost {n} windows of table {table.name!r} that begin at {start} ms",
+                     remedy="start again from the last checkpoint")
+
+
 cdef int order_of(const char* left, int64_t left_size, const char* right, int64_t right_size) noexcept nogil:
     # The start stands in front in the key, biased and big-endian: bytes order as start, then the user's key.
     cdef int order = memcmp(left, right, left_size if left_size < right_size else right_size)
@@ -332,6 +337,8 @@ cdef class OpenWindows(ColdListener):
             else:
                 self.bound, self.bound_size = NULL, 0
                 self.scan = None             # there are no more
+                if self.cold_at(self.scanned).n > 0:
+                    lost_windows(self.table, self.cold_at(self.scanned).n, self.scanned)
         return 0
 
     cdef int64_t* reserve(self, int64_t* slots, int64_t* capacity, int64_t n) except? NULL nogil:
