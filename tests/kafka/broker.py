@@ -291,10 +291,17 @@ class Cluster:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def leader_of(self, topic: str, partition: int) -> Broker:
-        """Return the broker that leads a partition."""
+        """Return the broker that leads a partition, once the one that is asked knows it: each hears of it in its own time."""
         admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 2})
-        leader = admin.list_topics(topic, timeout=10).topics[topic].partitions[partition].leader
-        return next(broker for broker in self.brokers if broker.node == leader)
+        until = time.monotonic() + 30
+        while True:
+            known = admin.list_topics(topic, timeout=10).topics[topic].partitions.get(partition)
+            for broker in self.brokers:
+                if known is not None and broker.node == known.leader:
+                    return broker
+            if time.monotonic() > until:
+                raise RuntimeError(f"nobody leads partition {partition} of {topic}: {known}")
+            time.sleep(0.2)
 
     def __enter__(self) -> Cluster:
         try:
