@@ -11,8 +11,14 @@ from streamdsl.runtime.health import Health
 from tests.kafka.topics import create_topic, produce
 
 STALLED_S = 8.0
-#: One batch is fetched at a time, so that records wait at the broker and not here.
-LITTLE = {"queued.min.messages": 10, "queued.max.messages.kbytes": 8, "max.partition.fetch.bytes": 2048, "fetch.max.bytes": 4096}
+#: One batch is fetched at a time, and the next a second later, so that records wait at the broker and not here.
+LITTLE = {
+    "fetch.queue.backoff.ms": 1000,
+    "queued.min.messages": 10,
+    "queued.max.messages.kbytes": 8,
+    "max.partition.fetch.bytes": 2048,
+    "fetch.max.bytes": 4096,
+}
 LITTLE["message.max.bytes"] = 4096
 
 
