@@ -67,6 +67,12 @@ cdef const char* number(const char* p, const char* end, Number* out) noexcept no
     return p if out.n_digits <= DIGITS and exponent <= DIGITS and out.scale >= -2 * DIGITS else NULL
 
 
+cdef const char* behind_colon(const char* p, const char* end) noexcept nogil:
+    """From the end of a key to its value."""
+    p = blanks(p, end)
+    return blanks(p + 1, end) if p < end and p[0] == c":" else NULL
+
+
 cdef const char* passed_over(const char* p, const char* end, char* scratch, int depth) noexcept nogil:
     """A value that nobody asks for."""
     cdef Number ignored
@@ -94,12 +100,9 @@ cdef const char* passed_over(const char* p, const char* end, char* scratch, int 
                 return NULL
             out = scratch
             p = text(p + 1, end, &out)
+            p = behind_colon(p, end) if p != NULL else NULL
             if p == NULL:
                 return NULL
-            p = blanks(p, end)
-            if p == end or p[0] != c":":
-                return NULL
-            p = blanks(p + 1, end)
         p = passed_over(p, end, scratch, depth + 1)
         if p == NULL:
             return NULL
@@ -214,12 +217,9 @@ cdef const char* members(Reading* reading, const char* p, const char* end) noexc
         if p == end or p[0] != c'"':
             return NULL
         p = key(reading, at, p + 1, end, &target)
+        p = behind_colon(p, end) if p != NULL else NULL
         if p == NULL:
             return NULL
-        p = blanks(p, end)
-        if p == end or p[0] != c":":
-            return NULL
-        p = blanks(p + 1, end)
         if target < 0:
             p = passed_over(p, end, reading.scratch.data, 0)
         elif reading.targets[target].row == reading.row:

@@ -59,6 +59,5 @@ cdef class SourceTask(Task):
     cdef int hand_on(self, Split split, int64_t limit) except -1 nogil
     cdef Batch* good_rows(self, Split split, int64_t first, int64_t* n) except NULL nogil
     cdef int end_split(self, Split split) except -1 nogil
-    cdef int64_t misplaced(self, Split split) noexcept nogil
     cdef int handle_rejected(self, Split split, int32_t before) except -1
     cdef int _fill_times(self, Batch* rows) except -1

@@ -4,7 +4,7 @@ from cpython.object cimport PyObject
 cdef extern from "Python.h":
     Py_ssize_t Py_SIZE(PyObject* o) nogil
 
-from libc.stdint cimport INT64_MAX, INT64_MIN, uint32_t
+from libc.stdint cimport INT64_MAX, INT64_MIN
 from libc.stdlib cimport calloc, free, malloc
 
 from streamdsl._native.event_time.peer_time cimport PEER_ACTIVE, PEER_ENDED, PEER_IDLE, PeerTime
@@ -18,25 +18,14 @@ from streamdsl._native.flow.batch cimport (
 from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
 from streamdsl._native.includes.checked cimport FAULT, PLANTED
 from streamdsl._native.operators.base cimport Operator
-from streamdsl._native.state.murmur2 cimport murmur2
+from streamdsl._native.task.placement cimport first_misplaced
 from streamdsl._native.task.task cimport references
 
-import json
-from collections import namedtuple
-
-import pyarrow as pa
-
 from streamdsl._native.flow.convert import to_canonical
-from streamdsl._native.state.murmur2 import shard_of_key
+from streamdsl._native.task.placement import misplaced_error
+from streamdsl._native.task.rejected import before_row, rejected_row
 from streamdsl._native.task.task import close_all
 from streamdsl.errors import DataError, connector_failure
-
-# The same fields as connectors.base.Rejected, which this layer does not import.
-Rejected = namedtuple("Rejected", "before_row raw reason topic partition offset")
-
-
-#: Characters of a key in an error.
-SHOWN_KEY = 80
 
 
 cdef inline Py_ssize_t len_of(tuple items) noexcept nogil:
@@ -352,47 +341,17 @@ cdef class SourceTask(Task):
         if self.partitioned_by < 0 or self.n_partitions == 1:
             return
         with nogil:
-            row = self.misplaced(split)
+            row = first_misplaced(&split.rows.columns[self.partitioned_by], split.bad, split.rows.n, self.n_partitions, split.number)
         if row < 0:
             return
-        column = self.spec[0].columns[self.partitioned_by]
-        value = split.chunk.rows.column(self.partitioned_by).slice(row, 1).cast(pa.binary())[0].as_py()
-        position = split.reader.position(split.chunk, row)
-        right = shard_of_key(value, self.n_partitions)
-        raise DataError(
-            f"the source {self.spec[0].name!r} is partitioned_by={column!r}, but a record with the key {shown(value)} lies in "
-            f"{split.name}, and its murmur2 hash says partition {right} of {self.n_partitions}",
-            remedy="leave partitioned_by= out (rows then change tasks by key), or write the topic with the key's bytes as record keys by "
-            "the partitioner of Java's clients (librdkafka: partitioner=murmur2_random), anew if it has got partitions since",
-            operator=self.spec[0].name, field=column, topic=split.name.removesuffix(f"/{split.number}"), partition=split.number,
-            offset=position.get("offset") if isinstance(position, dict) else None,
-        )
-
-    cdef int64_t misplaced(self, Split split) noexcept nogil:
-        """Return the first row of the chunk whose key belongs into another split, or -1. Null keys have no place."""
-        cdef const Column* key = &split.rows.columns[self.partitioned_by]
-        cdef uint32_t n = <uint32_t>self.n_partitions, number = <uint32_t>split.number
-        cdef int64_t row
-        for row in range(split.rows.n):
-            if (murmur2(key.values + key.offsets[row], key.offsets[row + 1] - key.offsets[row]) & 0x7FFFFFFF) % n == number:
-                continue
-            if (key.valid == NULL or key.valid[row]) and (split.bad == NULL or not split.bad[row]):
-                return row
-        return -1
+        raise misplaced_error(self.spec[0], split.reader, split.name, split.number, split.chunk, row, self.n_partitions)
 
     def _rejected(self, Split split, int64_t row, str reason):
         try:
             found = split.reader.rejected(split.chunk, row, reason)
         except Exception as error:       # whatever a source raises
             raise connector_failure(f"the source {self.spec[0].name!r} does not know its record in {split.name}", error)
-        if found is not None:
-            return found
-        values = split.chunk.rows.slice(row, 1).to_pylist()[0]
-        offset = values.get("_offset")
-        return Rejected(
-            before_row=row, raw=json.dumps(values, default=str).encode(), reason=reason, topic=values.get("_topic") or split.name,
-            partition=values.get("_partition"), offset=offset,      # None: nobody has asked for the column
-        )
+        return rejected_row(split.chunk, row, reason, split.name) if found is None else found
 
     cdef int handle_rejected(self, Split split, int32_t before) except -1:
         """Deal with the chunk's rejected records that stood in front of row `before`."""
@@ -531,14 +490,3 @@ cdef class SourceTask(Task):
             raise connector_failure(f"the source {self.spec[0].name!r} cannot be closed", error)
         finally:
             Task.close(self)
-
-
-def shown(bytes key):
-    """Return a key for an error: as text if it is one, and not all of a long one."""
-    text = repr(key.decode("utf-8", "backslashreplace"))
-    return text if len(text) <= SHOWN_KEY else f"{text[:SHOWN_KEY]}…"
-
-
-def before_row(rejected):
-    """Sort key: the chunk's order."""
-    return rejected.before_row

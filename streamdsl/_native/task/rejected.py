@@ -1,0 +1,30 @@
+"""A row that is refused, where its reader cannot say what it came as."""
+
+from __future__ import annotations
+
+import json
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
+
+__all__ = ["before_row", "rejected_row"]
+
+#: Sort key: the chunk's order.
+before_row: Final = attrgetter("before_row")
+
+
+class Rejected(NamedTuple):
+    """The same fields as `connectors.base.Rejected`, which this layer does not import."""
+
+    before_row: int
+    raw: bytes
+    reason: str
+    topic: str
+    partition: int | None
+    offset: int | None
+
+
+def rejected_row(chunk: Any, row: int, reason: str, split: str) -> Rejected:
+    """Return the columns of a row as JSON; its partition and offset are known if somebody has asked for the columns."""
+    values = chunk.rows.slice(row, 1).to_pylist()[0]
+    raw = json.dumps(values, default=str).encode()
+    return Rejected(row, raw, reason, values.get("_topic") or split, values.get("_partition"), values.get("_offset"))
