@@ -20,6 +20,7 @@ cdef class SinkOperator(Operator):
     cdef int capacity
     cdef int64_t waiting_rows
     cdef int64_t waiting_since_ns            # 0: not known yet
+    cdef int64_t cost_ns                     # of handing over the last time
     cdef readonly int64_t written
     cdef int64_t[1024] latency               # rows by time from read to hand-over
     cdef bint full                           # the writer takes no more for now

@@ -15,7 +15,10 @@ from streamdsl.errors import DataError, connector_failure
 
 cdef enum:
     HAND_OVER_ROWS = 2048
-    LINGER_NS = 5000000      # rows wait so long for others to go with them, where the task never runs out of input
+    # Where the task never runs out of input, rows wait for others to go with them: so long, and longer if handing over takes its time.
+    LINGER_NS = 5000000
+    MOST_LINGER_NS = 50000000
+    LINGER_TO_COST = 50
 
 
 cdef int bucket_of(int64_t ns) noexcept nogil:
@@ -82,12 +85,15 @@ cdef class SinkOperator(Operator):
 
     cdef int on_step(self, int64_t now_ns) except -1 nogil:
         """Hand over rows that have waited for long: a stream that never pauses must not hold back the few that come of it."""
+        cdef int64_t began
         if self.n_waiting == 0:
             return 0
         if self.waiting_since_ns == 0:
             self.waiting_since_ns = now_ns
-        elif now_ns - self.waiting_since_ns >= LINGER_NS:
-            return self.on_quiet()
+        elif now_ns - self.waiting_since_ns >= min(max(LINGER_NS, LINGER_TO_COST * self.cost_ns), MOST_LINGER_NS):
+            began = self.clock.now_ns()
+            self.on_quiet()
+            self.cost_ns = self.clock.now_ns() - began
         return 0
 
     cdef int has_room(self) except -1 nogil:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import time
+from array import array
 from collections.abc import Collection, Mapping
-from itertools import groupby
 from typing import Any, Final
 
+from streamdsl._native.serdes.messages import runs
 from streamdsl.connectors.kafka.clients import (
     CALL_S,
     CLIENT_LOG,
@@ -39,25 +40,22 @@ END_KNOWN_S, ASK_S = 5.0, 0.5
 
 
 class Records:
-    """Records of a partition, in columns: offsets, values, and what else is asked for (``_key``, ``_timestamp``, ``_headers``).
-
-    Not messages: each of those is an object that the garbage collector would look at again and again.
-    """
+    """Records of a partition, in columns: offsets, values, and what else is asked for (``_key``, ``_timestamp``, ``_headers``)."""
 
     __slots__ = ("extras", "offsets", "values")
 
     def __init__(self, extras: Collection[str]) -> None:
-        self.offsets: list[int] = []
+        self.offsets: array[int] = array("q")
         self.values: list[bytes | None] = []
         self.extras: dict[str, list[Any]] = {name: [] for name in extras}
 
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def take(self, messages: list[Message]) -> None:
-        """Add what messages hold. Loops without a line of Python in them: they are half of what reading costs."""
-        self.offsets += map(Message.offset, messages)
-        self.values += map(Message.value, messages)
+    def take(self, offsets: array[int], values: list[bytes | None], messages: list[Message]) -> None:
+        """Add records; `messages` are what the other columns are read from."""
+        self.offsets += offsets
+        self.values += values
         for name, column in self.extras.items():
             column += map(_READ[name], messages)
 
@@ -185,20 +183,11 @@ class Feed:
             messages = self._consumer.consume(min(most, CHUNK_RECORDS), 0)
         except KafkaException as error:
             raise translated(error, f"reading {self.where}") from error
-        told = []
-        wrong = list(map(Message.error, messages))
-        if any(wrong):  # not to be compared with None: KafkaError does not stand that
-            told = [
-                (error, message.partition(), message.offset()) for error, message in zip(wrong, messages, strict=True) if error is not None
-            ]
-            messages = [message for error, message in zip(wrong, messages, strict=True) if error is None]
         # What a fetch has brought of a partition stands together.
-        first = 0
-        for partition, run in groupby(map(Message.partition, messages)):
-            count = len(list(run))
-            self._waiting[partition].take(messages[first : first + count])
-            first += count
-        return told
+        found, wrong = runs(messages, Message.partition, Message.offset, Message.value, Message.error)
+        for first, partition, offsets, values in found:
+            self._waiting[partition].take(offsets, values, messages[first : first + len(values)] if self._extras else [])
+        return [(messages[index].error(), messages[index].partition(), messages[index].offset()) for index in wrong]
 
     def _on_error(self, error: KafkaError, partition: int, offset: int) -> None:
         code = error.code()

@@ -161,6 +161,8 @@ class PartitionReader(SplitReader):
                 arrays.append(pa.repeat(pa.scalar(self._topic, pa.string()), rows.num_rows))
             elif name == "_partition":
                 arrays.append(pa.repeat(pa.scalar(self._partition, pa.int64()), rows.num_rows))
+            elif name == "_offset" and of is None:
+                arrays.append(pa.Array.from_buffers(pa.int64(), rows.num_rows, [None, pa.py_buffer(records.offsets)]))
             else:
                 values = records.offsets if name == "_offset" else records.extras[name]
                 arrays.append(pa.array(values if of is None else [values[index] for index in of], METADATA_COLUMNS[name]))

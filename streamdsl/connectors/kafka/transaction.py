@@ -33,7 +33,7 @@ from streamdsl.connectors.kafka.clients import (
     patiently,
     translated,
 )
-from streamdsl.connectors.kafka.markers import claim_of, ensure_markers_topic, last_worker, read_marker, record_of
+from streamdsl.connectors.kafka.markers import claim_of, ensure_markers_topic, last_worker, markers_topic, read_marker, record_of
 from streamdsl.connectors.kafka.outbox import Deliveries, Outbox, Record, producer_options
 from streamdsl.connectors.kafka.topic import Topic
 from streamdsl.errors import ConfigError, ConnectorError, InternalError
@@ -93,13 +93,18 @@ class KafkaTransaction(Transaction):
                 "error_cb": ErrorLog(self._doing),
             }
         )
-        producer = self._producer
-        patiently(f"beginning {self._doing}", lambda: producer.init_transactions(CALL_S))
+        patiently(f"beginning {self._doing}", self._take_over)
         self._step("beginning", lambda producer: producer.begin_transaction())
         self._write(claim_of(self._job, worker))
         self._commit()
         self._last = read_marker(self._options, self._job, self._topics)
         return self._last
+
+    def _take_over(self) -> None:
+        assert self._producer is not None
+        # Connected first: a client that is not when it looks for its coordinator looks again after half a second.
+        self._producer.list_topics(markers_topic(self._job), timeout=CALL_S)
+        self._producer.init_transactions(CALL_S)
 
     def begin(self, marker: Marker) -> None:
         """Begin; where the run begins elsewhere than the last one committed, that is committed first, by itself."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from streamdsl._native.serdes.messages import within
 from streamdsl.connectors.kafka.topic import Topic
 from streamdsl.errors import StreamError, TopologyError
 from streamdsl.formats.conform import arrow_schema, conform, empty_rows
@@ -38,7 +39,7 @@ class ValueDecoder(ABC):
 
     def decode(self, values: list[bytes | None]) -> Rows:
         """Return the rows of `values`; nulls and what is too long are bad."""
-        if None not in values and max(map(len, values), default=0) <= self.limit:  # type: ignore[arg-type]
+        if within(values, self.limit):
             return self.decode_present(values)  # type: ignore[arg-type]
         bad: dict[int, str] = {}
         for index, value in enumerate(values):
