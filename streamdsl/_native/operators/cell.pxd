@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t, uint8_t
 
 from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_STR, Column, StringBuilder
 from streamdsl._native.state.arena cimport Arena
-from streamdsl._native.state.write_stream cimport ByteWriter
+from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
 
 
 # All zero is null, so zeroed memory holds nulls.
@@ -64,7 +64,6 @@ cdef int cell_read(Cell* cell, int kind, ByteReader* source, Arena arena) except
 cdef int cell_write_json(const Cell* cell, int kind, bint raw, ByteWriter* out) except -1 nogil
 # cell_write_json: `raw` strings are JSON text already
 
-cdef int write_i64(int64_t value, ByteWriter* out) except -1 nogil
 cdef int64_t read_i64(ByteReader* source) except? -1 nogil
 cdef const char* read_bytes(ByteReader* source, int64_t size) except NULL nogil
 cdef int damaged_state() except -1 nogil                                 # raises StateError
@@ -73,6 +72,10 @@ cdef int results_init(Results* results, int kind, int64_t capacity) except -1 no
 cdef int results_append(Results* results, const Cell* cell) except -1 nogil
 cdef int results_finish(Results* results, Column* target) except -1 nogil     # moves the column out
 cdef void results_free(Results* results) noexcept nogil
+
+
+cdef inline int write_i64(int64_t value, ByteWriter* out) except -1 nogil:
+    return bytes_append(out, &value, 8)
 
 
 cdef inline int results_null(Results* results) except -1 nogil:

@@ -71,9 +71,12 @@ cdef int cell_write(const Cell* cell, int kind, ByteWriter* out) except -1 nogil
     head[0] = cell.tag != 0
     if cell.tag == 0:
         return bytes_append(out, head, 1)
+    if kind == KIND_BOOL:
+        head[1] = <char>cell.bits
+        return bytes_append(out, head, 2)
     if kind != KIND_STR:
         bytes_append(out, head, 1)
-        return bytes_append(out, &cell.bits, 1 if kind == KIND_BOOL else 8)
+        return bytes_append(out, &cell.bits, 8)
     size = <int32_t>(cell.tag - 1)
     memcpy(head + 1, &size, 4)
     bytes_append(out, head, 5)
@@ -151,10 +154,6 @@ cdef int cell_write_json(const Cell* cell, int kind, bint raw, ByteWriter* out) 
     if kind == KIND_U64:
         return bytes_append(out, text, uint_text(<uint64_t>cell.bits, text))
     return bytes_append(out, text, int_text(cell.bits, text))
-
-
-cdef int write_i64(int64_t value, ByteWriter* out) except -1 nogil:
-    return bytes_append(out, &value, 8)
 
 
 cdef int64_t read_i64(ByteReader* source) except? -1 nogil:

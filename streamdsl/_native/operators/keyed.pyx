@@ -10,6 +10,7 @@ from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.cell cimport ByteReader, damaged_state, read_bytes
 from streamdsl._native.operators.rolling cimport Ring
 from streamdsl._native.operators.state_view cimport StateView, all_zero, new_view
+from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.key_table cimport KeyTable
 from streamdsl._native.state.write_stream cimport bytes_append
 
@@ -35,6 +36,13 @@ cdef class AggregateField(RowField):
         if self.rolling is not None:
             self.rolling.write(<Ring*>(field + self.ring_at), out)
         return 0
+
+    cdef void prefetch_parts(self, char* field) noexcept nogil:
+        cdef Ring* ring
+        if self.rolling is not None:
+            ring = <Ring*>(field + self.ring_at)
+            if ring.count > 0:
+                prefetch(ring.block + ring.head * self.rolling.stride)
 
     cdef int read(self, char* field, const char* data, int64_t size) except -1 nogil:
         cdef ByteReader source

@@ -13,6 +13,7 @@ from streamdsl._native.operators.cell cimport (
     results_bits, write_i64,
 )
 from streamdsl._native.state.key_hash cimport prefetch
+from streamdsl._native.state.write_stream cimport bytes_append
 
 cdef enum:
     FIRST_CAPACITY = 4
@@ -300,6 +301,12 @@ cdef class RollingFrame:
         cdef int k
         cdef char* entry
         write_i64(ring.count, out)
+        if ring.count == 0:
+            return 0
+        if self.n_cells == 0:                # times alone: as they stand, around the end
+            i = min(ring.count, ring.capacity - ring.head)
+            bytes_append(out, ring.block + ring.head * <int64_t>sizeof(int64_t), i * sizeof(int64_t))
+            return bytes_append(out, ring.block, (ring.count - i) * sizeof(int64_t))
         for i in range(ring.count):
             entry = entry_at(ring, i, self.stride)
             write_i64((<int64_t*>entry)[0], out)

@@ -27,6 +27,6 @@ cdef class SinkOperator(Operator):
     cdef bint unflushed                      # the writer has rows that it may not have made visible
 
     cdef int hand_over(self) except -1 nogil
-    cdef int on_step(self, int64_t now_ns) except -1 nogil
+    cdef int on_step(self, int64_t now_ns, bint crowded) except -1 nogil
     cdef int has_room(self) except -1 nogil  # 0: the task is not to read
     cdef int on_quiet(self) except -1 nogil  # the task has nothing to read now

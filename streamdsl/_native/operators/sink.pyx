@@ -15,10 +15,11 @@ from streamdsl.errors import DataError, connector_failure
 
 cdef enum:
     HAND_OVER_ROWS = 2048
-    # Where the task never runs out of input, rows wait for others to go with them: so long, and longer if handing over takes its time.
+    # Where the task never runs out of input, rows wait so long for others to go with them.
     LINGER_NS = 5000000
-    MOST_LINGER_NS = 50000000
+    # Where rows of the input wait by the thousand, those of the output may as well: handing over is not to take more than a fiftieth of the time.
     LINGER_TO_COST = 50
+    MOST_LINGER_NS = 50000000
 
 
 cdef int bucket_of(int64_t ns) noexcept nogil:
@@ -83,14 +84,16 @@ cdef class SinkOperator(Operator):
             self._write()
         return 0
 
-    cdef int on_step(self, int64_t now_ns) except -1 nogil:
+    cdef int on_step(self, int64_t now_ns, bint crowded) except -1 nogil:
         """Hand over rows that have waited for long: a stream that never pauses must not hold back the few that come of it."""
-        cdef int64_t began
+        cdef int64_t began, linger = LINGER_NS
         if self.n_waiting == 0:
             return 0
         if self.waiting_since_ns == 0:
             self.waiting_since_ns = now_ns
-        elif now_ns - self.waiting_since_ns >= min(max(LINGER_NS, LINGER_TO_COST * self.cost_ns), MOST_LINGER_NS):
+        if crowded:
+            linger = min(max(linger, LINGER_TO_COST * self.cost_ns), MOST_LINGER_NS)
+        if now_ns - self.waiting_since_ns >= linger:
             began = self.clock.now_ns()
             self.on_quiet()
             self.cost_ns = self.clock.now_ns() - began

@@ -46,6 +46,7 @@ cdef class RowField:
     cdef int read(self, char* field, const char* data, int64_t size) except -1 nogil   # after init: take it back
     cdef int clear(self, char* field) except -1 nogil                             # free variable parts; the row goes away
     cdef bint empty(self, char* field) noexcept nogil                             # whether nothing is lost with it
+    cdef void prefetch_parts(self, char* field) noexcept nogil                    # what `write` will read beside the field
     cdef int64_t heap_bytes(self, char* field)                                    # Python objects it refers to, about
 
 
@@ -120,5 +121,7 @@ cdef class RowTable:
     cdef void compact_dirty(self) noexcept nogil
     cdef int serialise(self, int64_t slot) except -1 nogil       # to the end of scratch
     cdef int serialise_fields(self, int64_t slot) except -1 nogil
+    cdef void prefetch_row(self, int64_t slot) noexcept nogil
+    cdef void prefetch_parts(self, int64_t slot) noexcept nogil
     cdef int init_fields(self, int64_t slot) except -1 nogil
     cdef int64_t take_slot(self) except -1 nogil

@@ -20,6 +20,7 @@ from streamdsl.errors import InternalError, StateError
 
 cdef enum:
     MOST_SLOTS = 4294967294
+    AHEAD = 8                  # rows between asking for one's memory and using it
     DRAIN_BYTES = 16384        # of rows for one append to the stream
 
 
@@ -61,6 +62,9 @@ cdef class RowField:
 
     cdef bint empty(self, char* field) noexcept nogil:
         return False
+
+    cdef void prefetch_parts(self, char* field) noexcept nogil:
+        pass
 
     cdef int64_t heap_bytes(self, char* field):
         return 0
@@ -288,8 +292,10 @@ cdef class RowTable:
         cdef int64_t slot
         cdef RowHeader* header
         while self.pending_at < end:
-            if self.pending_at + 8 < end:
-                prefetch(self.header(self.pending.at[self.pending_at + 8]))
+            if self.pending_at + 2 * AHEAD < end:
+                self.prefetch_row(self.pending.at[self.pending_at + 2 * AHEAD])
+            if self.pending_at + AHEAD < end:
+                self.prefetch_parts(self.pending.at[self.pending_at + AHEAD])
             slot = self.pending.at[self.pending_at]
             header = self.header(slot)
             if header.flags & self.pending_bit:
@@ -338,6 +344,20 @@ cdef class RowTable:
             memcpy(self.scratch.data + field, &field_id, 2)
             memcpy(self.scratch.data + field + 2, &field_size, 4)
         return 0
+
+    cdef void prefetch_row(self, int64_t slot) noexcept nogil:
+        cdef char* header = <char*>self.header(slot)
+        cdef int64_t line
+        for line in range(0, self.stride, 64):
+            prefetch(header + line)
+
+    cdef void prefetch_parts(self, int64_t slot) noexcept nogil:
+        cdef RowHeader* header = self.header(slot)
+        cdef int i
+        if header.flags & self.pending_bit:
+            prefetch(header.key)
+            for i in range(self.n_fields):
+                (<RowField>self.field_refs[i]).prefetch_parts(self.row(slot) + (<RowField>self.field_refs[i]).offset)
 
     cdef int flush_scratch(self) except -1 nogil:
         if self.scratch.used > 0:

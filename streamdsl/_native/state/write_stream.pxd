@@ -3,6 +3,7 @@
 An entry is an EntryHeader, the database key (shard u16 BE, table id u16 BE, key bytes) and the value, without padding.
 """
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t
+from libc.string cimport memcpy
 
 cdef enum:
     ENTRY_PUT = 1
@@ -23,10 +24,26 @@ cdef struct ByteWriter:
     int64_t capacity
 
 cdef int bytes_init(ByteWriter* writer, int64_t capacity) except -1 nogil
-cdef int bytes_append(ByteWriter* writer, const void* data, int64_t size) except -1 nogil
-cdef char* bytes_reserve(ByteWriter* writer, int64_t size) except NULL nogil   # room at the end; add to `used` what is filled
 cdef int bytes_resize(ByteWriter* writer, int64_t capacity) except -1 nogil    # at least `used`
+cdef int bytes_grow(ByteWriter* writer, int64_t size) except -1 nogil          # room for `size` more at least
 cdef void bytes_free(ByteWriter* writer) noexcept nogil
+
+
+cdef inline char* bytes_reserve(ByteWriter* writer, int64_t size) except NULL nogil:
+    """Room at the end; add to `used` what is filled. At least one byte, so that the address is never NULL."""
+    if writer.data == NULL or writer.capacity - writer.used < size:
+        bytes_grow(writer, size if size > 0 else 1)
+    return writer.data + writer.used
+
+
+cdef inline int bytes_append(ByteWriter* writer, const void* data, int64_t size) except -1 nogil:
+    if writer.capacity - writer.used < size:
+        bytes_grow(writer, size)
+    if size > 0:
+        memcpy(writer.data + writer.used, data, size)
+        writer.used += size
+    return 0
+
 
 # Appends header and key of an entry; the value follows. Offsets, not pointers: the buffer moves as it grows.
 cdef int64_t entry_open(ByteWriter* writer, uint32_t kind, uint16_t shard, uint16_t table, const char* key,

@@ -66,26 +66,10 @@ cdef int bytes_resize(ByteWriter* writer, int64_t capacity) except -1 nogil:
     return 0
 
 
-cdef int grow(ByteWriter* writer, int64_t size) except -1 nogil:
+cdef int bytes_grow(ByteWriter* writer, int64_t size) except -1 nogil:
     if not try_grow(writer, size):
         no_memory()
     return 0
-
-
-cdef int bytes_append(ByteWriter* writer, const void* data, int64_t size) except -1 nogil:
-    if writer.capacity - writer.used < size:
-        grow(writer, size)
-    if size > 0:
-        memcpy(writer.data + writer.used, data, size)
-        writer.used += size
-    return 0
-
-
-cdef char* bytes_reserve(ByteWriter* writer, int64_t size) except NULL nogil:
-    # At least one byte, so that the address is never NULL.
-    if writer.data == NULL or writer.capacity - writer.used < size:
-        grow(writer, size if size > 0 else 1)
-    return writer.data + writer.used
 
 
 cdef void bytes_free(ByteWriter* writer) noexcept nogil:

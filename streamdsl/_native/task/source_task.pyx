@@ -19,7 +19,7 @@ from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
 from streamdsl._native.includes.checked cimport FAULT, PLANTED
 from streamdsl._native.operators.base cimport Operator
 from streamdsl._native.task.placement cimport first_misplaced
-from streamdsl._native.task.task cimport references
+from streamdsl._native.task.task cimport CROWD_ROWS, references
 
 from streamdsl._native.flow.convert import to_canonical
 from streamdsl._native.task.placement import misplaced_error
@@ -237,6 +237,7 @@ cdef class SourceTask(Task):
             raise
         except Exception as error:       # whatever a source hands over
             raise connector_failure(f"the source {self.spec[0].name!r} gives rows of {split.name} that are not of its schema", error)
+        self.crowded = split.rows.n >= CROWD_ROWS
         self._set_times(split)
         self._check_places(split)
         self._set_idle(split, False)

@@ -11,6 +11,10 @@ from streamdsl._native.snapshot.barrier_aligner cimport BarrierAligner
 from streamdsl._native.state.store cimport StateStore
 
 
+cdef enum:
+    CROWD_ROWS = 1024
+
+
 cdef class Task:
     cdef readonly str id                     # stage.index
     cdef readonly str title                  # what a person calls it
@@ -42,6 +46,7 @@ cdef class Task:
     cdef readonly bint ended
     cdef readonly bint failed
     cdef bint quiet
+    cdef bint crowded                        # so many rows came at once as only come where they had to wait
     cdef readonly bint closing                        # windows are still to close before time goes on
     cdef public int closing_rows             # windows closed in one step; a simulation makes it small
     cdef public int drain_rows               # rows of pending state written in one step; a simulation makes it small

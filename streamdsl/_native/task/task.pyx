@@ -106,7 +106,7 @@ cdef class Task:
             self.starved += 1
             return progress | self.store.evictor.moved       # the state's writer comes first
         for i in range(self.n_sinks):
-            (<SinkOperator>self.sinks[i]).on_step(began)
+            (<SinkOperator>self.sinks[i]).on_step(began, self.crowded)
             if not (<SinkOperator>self.sinks[i]).has_room():
                 self.blocked += 1
                 return progress          # back-pressure from outside
@@ -173,6 +173,7 @@ cdef class Task:
 
     cdef int take_records(self, int input, Batch* batch) except -1 nogil:
         """Process as much of a batch as the memory of state has room for; the rest waits for the next step."""
+        self.crowded = batch.n >= CROWD_ROWS
         if self.store is None or batch.n <= self.store.evictor.piece_rows:
             return self.on_records(input, batch)
         batch_retain(batch)
