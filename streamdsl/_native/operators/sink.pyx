@@ -17,7 +17,7 @@ cdef enum:
     HAND_OVER_ROWS = 2048
     # Where the task never runs out of input, rows wait so long for others to go with them.
     LINGER_NS = 5000000
-    # Where rows of the input wait by the thousand, those of the output may as well: handing over is not to take more than a fiftieth of the time.
+    # Where rows of the input wait by the thousand, those of the output may as well: handing over takes a fiftieth of the time at most.
     LINGER_TO_COST = 50
     MOST_LINGER_NS = 50000000
 
