@@ -1,6 +1,6 @@
 """The reading end of a write stream: the journal's reader takes entries as they come, the database's reader follows it, in runs
 that are sorted and hold the last version of each key only."""
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from streamdsl._native.state.write_stream cimport ByteWriter, WriteStream
 
@@ -9,6 +9,8 @@ cdef struct SortItem:
     uint64_t high                            # the first 16 bytes of the key, big-endian: most comparisons end here
     uint64_t low
     const char* entry                        # in a segment
+    uint32_t key_size
+    uint32_t hash                            # of the key
 
 
 cdef class StreamReader:
@@ -21,6 +23,7 @@ cdef class StreamReader:
     cdef int64_t journal_offered             # bytes handed out by the last peek
     cdef int64_t journalled                  # bytes passed, ever
     cdef int64_t database_at                 # the database's place: offset in segment 0
+    cdef uint64_t seed                       # of the keys' hashes
     cdef SortItem* run
     cdef int32_t* seen                       # a hash table of places in the run; -1: nothing there
     cdef int64_t n_seen                      # its places, a power of two; the run has room for half as many keys
@@ -35,5 +38,6 @@ cdef class StreamReader:
     cdef bint take(self) except -1
     cdef int prepare(self) except -1 nogil
     cdef int finish_run(self) noexcept nogil
+    cdef int read_block(self, SortItem* block) noexcept nogil
     cdef int64_t find_seen(self, const SortItem* item) noexcept nogil
     cdef int grow_run(self) except -1 nogil

@@ -6,12 +6,13 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.stdlib cimport free, qsort, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
-from streamdsl._native.state.key_hash cimport hash_bytes
+from streamdsl._native.state.key_hash cimport hash_bytes, prefetch
 from streamdsl._native.state.write_stream cimport (
     ENTRY_DELETE, ENTRY_MARK, ENTRY_PUT, LONGEST_KEY, EntryHeader, bytes_append, bytes_free, bytes_init, bytes_resize,
 )
 
 cdef enum:
+    BLOCK = 16                 # entries looked up together
     LONGEST_RUN = 131072       # keys sorted at once
     SEGMENT_BYTES = 1048576    # room of a segment: what comes in smaller pieces is gathered in one
     CHUNK_BYTES = 1048576      # a chunk for the database ends behind the entry that reaches this
@@ -44,23 +45,16 @@ cdef int64_t entry_size(const char* entry) noexcept nogil:
 cdef int compare_items(const void* left, const void* right) noexcept nogil:
     cdef const SortItem* a = <const SortItem*>left
     cdef const SortItem* b = <const SortItem*>right
-    cdef uint32_t size_a, size_b
     cdef int order
     if a.high != b.high:
         return -1 if a.high < b.high else 1
     if a.low != b.low:
         return -1 if a.low < b.low else 1
-    size_a = header_at(a.entry).key_size
-    size_b = header_at(b.entry).key_size
-    if size_a > 16 or size_b > 16:
-        order = memcmp(a.entry + sizeof(EntryHeader), b.entry + sizeof(EntryHeader), size_a if size_a < size_b else size_b)
+    if a.key_size > 16 or b.key_size > 16:
+        order = memcmp(a.entry + sizeof(EntryHeader), b.entry + sizeof(EntryHeader), min(a.key_size, b.key_size))
         if order != 0:
             return order
-    return (size_a > size_b) - (size_a < size_b)
-
-
-cdef inline uint64_t hash_item(const SortItem* item, uint64_t seed) noexcept nogil:
-    return hash_bytes(item.entry + sizeof(EntryHeader), <int32_t>header_at(item.entry).key_size, seed)
+    return (a.key_size > b.key_size) - (a.key_size < b.key_size)
 
 
 def append_entries(WriteStream stream not None, bytes data not None, int64_t more):
@@ -126,6 +120,7 @@ cdef class StreamReader:
 
     def __cinit__(self, WriteStream stream not None):
         self.stream = stream
+        self.seed = <uint64_t><size_t><void*>self
         bytes_init(&self.taken, 0)
 
     def __dealloc__(self):
@@ -288,39 +283,34 @@ cdef class StreamReader:
 
     cdef int prepare(self) except -1 nogil:
         """Sort the last version of each key that the journal has passed; what is only MARKs is passed at once."""
-        cdef int64_t stop, at
-        cdef EntryHeader header
-        cdef SortItem item
+        cdef SortItem block[BLOCK]
+        cdef int64_t at
+        cdef int i, n
         self.n_run = 0
         self.run_at = 0
         self.offered = 0
         self.run_bytes = 0
         self.end_segment = 0
         self.end_at = self.database_at
-        while self.end_segment < self.n_segments and self.n_run < LONGEST_RUN:
-            stop = self.journal_at if self.end_segment == self.journal_segment else self.segments[self.end_segment].used
-            if self.end_at == stop:
-                if self.end_segment == self.journal_segment:
-                    break
-                self.end_segment += 1
-                self.end_at = 0
-                continue
-            item.entry = self.segments[self.end_segment].data + self.end_at
-            header = header_at(item.entry)
-            self.end_at += entry_size(item.entry)
-            self.run_bytes += entry_size(item.entry)
-            if header.kind == ENTRY_MARK:
-                continue
-            item.high = big_endian(item.entry + sizeof(EntryHeader), header.key_size)
-            item.low = big_endian(item.entry + sizeof(EntryHeader) + 8, <int64_t>header.key_size - 8)
-            # Looking a key up costs less than sorting its versions: of a busy one there may be many.
-            if 2 * self.n_run >= self.n_seen:
+        while self.n_run < LONGEST_RUN:
+            n = self.read_block(block)
+            if n == 0:
+                break
+            if 2 * (self.n_run + n) > self.n_seen:
                 self.grow_run()
-            at = self.find_seen(&item)
-            if self.seen[at] < 0:
-                self.seen[at] = <int32_t>self.n_run
-                self.n_run += 1
-            self.run[self.seen[at]] = item
+            # Looking a key up costs less than sorting its versions: of a busy one there may be many. Memory is asked for ahead.
+            for i in range(n):
+                prefetch(&self.seen[block[i].hash & (self.n_seen - 1)])
+            for i in range(n):
+                at = self.seen[block[i].hash & (self.n_seen - 1)]
+                if at >= 0:
+                    prefetch(&self.run[at])
+            for i in range(n):
+                at = self.find_seen(&block[i])
+                if self.seen[at] < 0:
+                    self.seen[at] = <int32_t>self.n_run
+                    self.n_run += 1
+                self.run[self.seen[at]] = block[i]
         if self.n_run > 0:
             qsort(self.run, self.n_run, sizeof(SortItem), compare_items)
             memset(self.seen, 0xff, self.n_seen * sizeof(int32_t))
@@ -328,9 +318,38 @@ cdef class StreamReader:
             self.finish_run()
         return 0
 
+    cdef int read_block(self, SortItem* block) noexcept nogil:
+        """Read on over what the journal has passed; returns how many keys there were, 0: that was all."""
+        cdef int n = 0
+        cdef int64_t stop
+        cdef EntryHeader header
+        cdef SortItem* item
+        while n < BLOCK and self.end_segment < self.n_segments:
+            stop = self.journal_at if self.end_segment == self.journal_segment else self.segments[self.end_segment].used
+            if self.end_at == stop:
+                if self.end_segment == self.journal_segment:
+                    break
+                self.end_segment += 1
+                self.end_at = 0
+                continue
+            item = &block[n]
+            item.entry = self.segments[self.end_segment].data + self.end_at
+            header = header_at(item.entry)
+            self.end_at += entry_size(item.entry)
+            self.run_bytes += entry_size(item.entry)
+            if header.kind == ENTRY_MARK:
+                continue
+            item.key_size = header.key_size
+            item.high = big_endian(item.entry + sizeof(EntryHeader), header.key_size)
+            item.low = big_endian(item.entry + sizeof(EntryHeader) + 8, <int64_t>header.key_size - 8)
+            item.hash = <uint32_t>hash_bytes(item.entry + sizeof(EntryHeader), <int32_t>header.key_size, self.seed)
+            n += 1
+        return n
+
     cdef int64_t find_seen(self, const SortItem* item) noexcept nogil:
-        cdef int64_t at = <int64_t>(hash_item(item, <uint64_t><size_t>self.seen) & <uint64_t>(self.n_seen - 1))
-        while self.seen[at] >= 0 and compare_items(&self.run[self.seen[at]], item) != 0:
+        cdef int64_t at = item.hash & (self.n_seen - 1)
+        while self.seen[at] >= 0 and (self.run[self.seen[at]].hash != item.hash
+                                      or compare_items(&self.run[self.seen[at]], item) != 0):
             at = (at + 1) & (self.n_seen - 1)
         return at
 
