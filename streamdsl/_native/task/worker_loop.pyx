@@ -7,8 +7,10 @@ from streamdsl._native.includes.clock cimport sleep_ns
 from streamdsl._native.task.task cimport Task, references
 
 cdef enum:
-    SLEEP_FIRST_NS = 20000
-    SLEEP_MOST_NS = 250000       # what an idle stream adds to a record's latency at most
+    # An eighth of the time for which there has been nothing: so much of it may be added to a record's latency, and no more than the most.
+    IDLE_TO_SLEEP = 8
+    SLEEP_LEAST_NS = 20000
+    SLEEP_MOST_NS = 2000000
 
 
 cdef class WorkerLoop:
@@ -29,17 +31,18 @@ cdef class WorkerLoop:
     def run(self):
         """Step until `stop`; an error of a task ends the loop and is raised."""
         cdef int i, progress
-        cdef int64_t sleep = SLEEP_FIRST_NS
+        cdef int64_t sleep, idle = 0
         with nogil:
             while not atomic_load(&self.stopping):
                 progress = 0
                 for i in range(self.n_tasks):
                     progress |= (<Task>self.refs[i]).step()
                 if progress:
-                    sleep = SLEEP_FIRST_NS
+                    idle = 0
                 else:
+                    sleep = min(max(idle // IDLE_TO_SLEEP, <int64_t>SLEEP_LEAST_NS), <int64_t>SLEEP_MOST_NS)
                     sleep_ns(sleep)
-                    sleep = min(2 * sleep, <int64_t>SLEEP_MOST_NS)
+                    idle += sleep
 
     def stop(self):
         """End the loop after the current step."""
