@@ -7,38 +7,39 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from streamdsl import Config, Schema, Topology, col
 from streamdsl.connectors.base import Chunk, End, Json, Sink, SinkWriter, Source, SplitReader
 
-#: One row in so many is written: more than a run takes to fill a sink's buffer within the test's time.
-RARE = 50_000
+#: One row in so many is written: the first, and none of them fills a sink's buffer within the test's time.
+RARE = 10_000_000
 
 
 class Steady(Source):
-    """Has a row whenever it is asked."""
+    """Has rows, always as many, whenever it is asked."""
 
     name = "steady"
     bounded = False
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int) -> None:
         self.schema = Schema.of({"n": int})
+        self.rows = rows
 
     def splits(self) -> Sequence[str]:
         return ["all"]
 
     def open_split(self, split: str, position: Json, columns: Sequence[str]) -> SplitReader:
-        return _SteadyReader()
+        return _SteadyReader(self.rows)
 
 
 class _SteadyReader(SplitReader):
-    def __init__(self) -> None:
-        self.n = 0
+    def __init__(self, rows: int) -> None:
+        self.rows, self.n = rows, 0
 
     def read(self, max_rows: int) -> Chunk | End | None:
-        rows = pa.RecordBatch.from_pydict({"n": pa.array([self.n], pa.int64())})
-        self.n += 1
-        return Chunk(rows, self.n - 1)
+        first, self.n = self.n, self.n + self.rows
+        return Chunk(pa.RecordBatch.from_pydict({"n": pa.array(range(first, self.n), pa.int64())}), first)
 
     def position(self, chunk: Chunk, rows: int) -> Json:
         return self.n
@@ -77,10 +78,11 @@ class _NoticingWriter(SinkWriter):
     def close(self) -> None: ...
 
 
-def test_few_rows_of_a_stream_that_never_pauses() -> None:
+@pytest.mark.parametrize("rows", [1, 2048])
+def test_few_rows_of_a_stream_that_never_pauses(rows: int) -> None:
     sink = Noticing()
     topology = Topology("job")
-    topology.stream(Steady(), name="in").filter(col("n") % RARE == 0).to(sink, name="out")
+    topology.stream(Steady(rows), name="in").filter(col("n") % RARE == 0).to(sink, name="out")
     run = topology.start(Config(checkpoint_interval="1h"))
     try:
         assert sink.flushed.wait(30), "the first row is to be handed over although the stream goes on"

@@ -213,9 +213,9 @@ class Broker:
             "broker.heartbeat.interval.ms": "250",
             # A broker that was killed is not let in again before its last session is over; a shorter one ends on a busy machine by itself.
             "broker.session.timeout.ms": "3000",
-            # Its default is half of the memory that a broker has here.
             # Event times of tests lie years back: their records would be gone whenever retention comes by.
             "log.retention.ms": "-1",
+            # Its default is half of the memory that a broker has here.
             "log.cleaner.dedupe.buffer.size": str(8 << 20),
             "log.cleaner.threads": "1",
             "num.network.threads": "2",
