@@ -62,6 +62,45 @@ def test_many_keys_found_again_after_many_were_removed():
     assert set(table.lookup(new)) == {slots[key] for key in gone}  # their slots are used again
 
 
+def test_memory_of_pages_that_have_emptied_is_given_back_and_used_again():
+    table = view(IntField("n"), BytesField("text"))
+    rng = random.Random(3)
+    model = {}
+
+    def put(key):
+        slot = table.slot(key)
+        assert (table.get_int(slot, 0), table.get_bytes(slot, 1)) == model.get(key, (0, b"")), "a row that is used again is new"
+        model[key] = rng.randrange(1 << 60), key * 3
+        table.set_int(slot, 0, model[key][0])
+        table.set_bytes(slot, 1, model[key][1])
+        return slot
+
+    for i in range(60_000):
+        put(b"first-%d" % i)
+    assert table.released == 0
+    for key in rng.sample(sorted(model), 52_000):
+        table.remove(table.find(key))
+        del model[key]
+    # What comes and goes now takes the lowest rows, so that the last pages empty.
+    for i in range(60_000):
+        assert put(b"second-%d" % i) < 60_000
+        for key in (b"first-%d" % i, b"second-%d" % (i - 5_000)):
+            if i % 7 and key in model:
+                table.remove(table.find(key))
+                del model[key]
+    for key in [key for key in model if key.startswith(b"first")]:
+        table.remove(table.find(key))
+        del model[key]
+    released = table.released
+    assert released >= 20 * 1024
+    for key in list(model):
+        assert (table.get_int(table.find(key), 0), table.get_bytes(table.find(key), 1)) == model[key]
+    for i in range(60_000 - len(model)):
+        assert put(b"third-%d" % i) < 60_000
+    assert table.released == 0
+    assert {table.key(s): (table.get_int(s, 0), table.get_bytes(s, 1)) for s in table.slots()} == model
+
+
 def test_one_batch_may_name_a_new_key_twice():
     table = view()
     keys = [b"a", b"b", b"a"] * 50 + [b"c"]

@@ -11,6 +11,7 @@ from libc.stdlib cimport free, malloc
 from streamdsl._native.includes.atomic cimport atomic_load
 from streamdsl._native.includes.checked cimport CHECK, PLANTED
 from streamdsl._native.state.key_table cimport KeyTable
+from streamdsl._native.state.pages cimport PAGE_BITS, PAGE_ROWS
 from streamdsl._native.state.row_table cimport ROW_GONE, ROW_LEAVING, ROW_LIVE, ROW_QUEUED, ROW_RECENT, RowField, RowHeader
 
 cdef enum:
@@ -140,9 +141,12 @@ cdef class Evictor:
                     self.hand_table = (self.hand_table + 1) % self.n_tables
                     turns += 1
                     continue
+                steps += 1
+                if not self.hand & (PAGE_ROWS - 1) and (<KeyTable>ref).pages.rows[self.hand >> PAGE_BITS].free == PAGE_ROWS:
+                    self.hand += PAGE_ROWS               # nothing is in it
+                    continue
                 header = (<KeyTable>ref).header(self.hand)
                 self.hand += 1
-                steps += 1
                 if not header.flags & (ROW_LIVE | ROW_GONE) or header.flags & ROW_QUEUED:
                     continue
                 if header.flags & ROW_LIVE:
@@ -213,7 +217,7 @@ cdef class Evictor:
         cdef int i
         cdef int64_t rows = 1                            # removed ones have their keys in the arena as well
         for i in range(self.n_tables):
-            rows += (<KeyTable>self.tables[i]).used - (<KeyTable>self.tables[i]).free.n
+            rows += (<KeyTable>self.tables[i]).used - (<KeyTable>self.tables[i]).pages.n_free
         return (<KeyTable>ref).stride + INDEX_BYTES + <int64_t>(<KeyTable>ref).heap_a_row + self.arena.used // rows
 
     cdef int sample_heap(self) except -1:

@@ -7,6 +7,7 @@ cdef extern from * nogil:
     #include <string.h>
     #include <stdlib.h>
     #include <sys/mman.h>
+    #include <unistd.h>
 
     static inline uint64_t sd_mix(uint64_t a, uint64_t b) {
         __uint128_t product = (__uint128_t)a * b;
@@ -70,6 +71,15 @@ cdef extern from * nogil:
         if (old) { memcpy(grown, old, old_size < size ? old_size : size); munmap(old, old_size); }
         return grown;
     }
+    /* The system may take the memory until it is written to again; then it holds zeros, or what it held. */
+    static inline void sd_release(char *at, size_t size) {
+    #ifdef MADV_DONTNEED
+        size_t page = (size_t)sysconf(_SC_PAGESIZE);
+        char *first = (char *)(((uintptr_t)at + page - 1) & ~(uintptr_t)(page - 1));
+        char *end = (char *)((uintptr_t)(at + size) & ~(uintptr_t)(page - 1));
+        if (first < end) madvise(first, (size_t)(end - first), MADV_DONTNEED);
+    #endif
+    }
     static inline void sd_unmap(void *old, size_t size) { if (old) munmap(old, size); }
     #define sd_prefetch(p) __builtin_prefetch((p), 0, 3)
     """
@@ -78,4 +88,5 @@ cdef extern from * nogil:
     void* huge_alloc "sd_huge_alloc"(size_t size) noexcept
     void* map_memory "sd_map"(void* old, size_t old_size, size_t size) noexcept      # new, or grown; NULL: there is none
     void unmap_memory "sd_unmap"(void* old, size_t size) noexcept
+    void release_memory "sd_release"(char* at, size_t size) noexcept
     void prefetch "sd_prefetch"(const void* address) noexcept

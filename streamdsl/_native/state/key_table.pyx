@@ -291,7 +291,7 @@ cdef class KeyTable(RowTable):
         return 0 if self.listener is None else self.listener.on_cleared()
 
     cdef int64_t overhead(self) noexcept nogil:
-        cdef int64_t size = RowTable.overhead(self) + filter_bytes(&self.filter) + self.missing.capacity * 8
+        cdef int64_t size = RowTable.overhead(self) + filter_bytes(&self.filter) + self.missing.capacity * sizeof(uint32_t)
         return size if self.listener is None else size + self.listener.memory()
 
 

@@ -1,7 +1,9 @@
 """See pages.pxd."""
 from libc.stdlib cimport free, malloc, realloc
 
-from streamdsl._native.state.key_hash cimport huge_alloc
+from libc.string cimport memset
+
+from streamdsl._native.state.key_hash cimport huge_alloc, release_memory
 
 cdef enum:
     SINGLE_PAGES = 32          # allocated one by one before whole blocks are taken
@@ -24,6 +26,10 @@ cdef int pages_add(Pages* pages, int64_t stride) except -1 nogil:
         if grown == NULL:
             no_memory()
         pages.at = <char**>grown
+        grown = <void**>realloc(pages.rows, (pages.capacity * 2 + 16) * sizeof(PageRows))
+        if grown == NULL:
+            no_memory()
+        pages.rows = <PageRows*>grown
         pages.capacity = pages.capacity * 2 + 16
     if pages.left == 0:
         grown = <void**>realloc(pages.blocks, (pages.n_blocks + 1) * sizeof(void*))
@@ -43,6 +49,7 @@ cdef int pages_add(Pages* pages, int64_t stride) except -1 nogil:
         pages.n_blocks += 1
         pages.cursor = <char*>block
     pages.at[pages.n] = pages.cursor
+    memset(&pages.rows[pages.n], 0, sizeof(PageRows))
     pages.cursor += bytes_a_page
     pages.left -= 1
     pages.n += 1
@@ -55,3 +62,47 @@ cdef void pages_free(Pages* pages) noexcept nogil:
         free(pages.blocks[i])
     free(pages.blocks)
     free(pages.at)
+    free(pages.rows)
+
+
+cdef int64_t pages_take(Pages* pages, int64_t stride) noexcept nogil:
+    cdef PageRows* page
+    cdef int64_t row
+    if pages.n_free == 0:
+        return -1
+    while pages.rows[pages.lowest].free == 0:
+        pages.lowest += 1
+    page = &pages.rows[pages.lowest]
+    if page.free == PAGE_ROWS and page.first == 0:
+        pages.n_released -= PAGE_ROWS
+    if page.first > 0:
+        row = page.first - 1
+        page.first = <int32_t>(<int64_t*>(pages.at[pages.lowest] + row * stride))[0]
+    else:
+        row = page.blank
+        page.blank += 1
+    page.free -= 1
+    pages.n_free -= 1
+    return (pages.lowest << PAGE_BITS) + row
+
+
+cdef bint pages_give(Pages* pages, int64_t stride, int64_t row) noexcept nogil:
+    cdef PageRows* page = &pages.rows[row >> PAGE_BITS]
+    (<int64_t*>(pages.at[row >> PAGE_BITS] + (row & (PAGE_ROWS - 1)) * stride))[0] = page.first
+    page.first = <int32_t>(row & (PAGE_ROWS - 1)) + 1
+    page.free += 1
+    pages.n_free += 1
+    pages.lowest = min(pages.lowest, row >> PAGE_BITS)
+    return page.free == PAGE_ROWS
+
+
+cdef void pages_release(Pages* pages, int64_t stride, int64_t page) noexcept nogil:
+    pages.rows[page].first = pages.rows[page].blank = 0
+    pages.n_released += PAGE_ROWS
+    release_memory(pages.at[page], stride << PAGE_BITS)
+
+
+cdef void pages_clear(Pages* pages) noexcept nogil:
+    if pages.n > 0:
+        memset(pages.rows, 0, pages.n * sizeof(PageRows))
+    pages.n_free = pages.n_released = pages.lowest = 0

@@ -24,17 +24,19 @@ __all__ = ["RocksDBBackend"]
 
 #: The first RocksDB that syncs every file of a checkpoint.
 OLDEST = (9, 4)
-WRITE_BUFFER_BYTES = 8 << 20
-#: Flushed buffers that one compaction takes: it rewrites the level below whatever their number.
-FLUSHED_BUFFERS = 12
-#: Of little use: what is asked for often is in the tables.
-BLOCK_CACHE_BYTES = 4 << 20
+WRITE_BUFFER_BYTES = 6 << 20
+#: Flushed buffers that one compaction takes: it rewrites the level below whatever their number. From 20 on RocksDB slows writes down.
+FLUSHED_BUFFERS = 16
+#: Of hardly any use: what is asked for often is in the tables.
+BLOCK_CACHE_BYTES = 1 << 20
 #: While a file is written, its keys' hashes are held for its filter.
 FILE_BYTES = 32 << 20
 #: So much is written until malloc is asked for what the buffers of files and flushed rows have left in its arenas.
-TRIM_BYTES = 12 << 20
+TRIM_BYTES = 4 << 20
+#: Of each file that a compaction reads, all of them at once.
+READ_AHEAD_BYTES = 256 << 10
 #: Keys of one read, each of which may hold a block until all are there.
-READ_KEYS = 256
+READ_KEYS = 64
 #: Of glibc; other libraries keep less for later.
 _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 _MARKER = "rocksdict-config.json"
@@ -185,6 +187,7 @@ def _options() -> Options:
     options.set_stats_dump_period_sec(0)
     options.set_stats_persist_period_sec(0)
     options.set_manifest_preallocation_size(64 << 10)
+    options.set_compaction_readahead_size(READ_AHEAD_BYTES)
     options.set_max_open_files(256)
     # A row that comes back is read from a place of its own: unpacking a whole block for it costs more than the disk it saves.
     options.set_compression_type(DBCompressionType.none())
@@ -193,6 +196,8 @@ def _options() -> Options:
     table = BlockBasedOptions()
     table.set_block_cache(Cache(BLOCK_CACHE_BYTES))
     table.set_bloom_filter(10, False)
+    # Keys of the index by what they differ in: it is held in memory as a whole.
+    table.set_index_block_restart_interval(16)
     options.set_block_based_table_factory(table)
     return options
 

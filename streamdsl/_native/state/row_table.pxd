@@ -64,8 +64,7 @@ cdef class RowTable:
     cdef uint64_t seed
     cdef Pages pages
     cdef int64_t stride                      # bytes a row, header included
-    cdef int64_t used                        # slots ever used
-    cdef SlotList free
+    cdef int64_t used                        # slots ever used; `pages` knows which of them are free
     cdef uint8_t dirty_bit
     cdef uint8_t pending_bit
     cdef SlotList dirty
@@ -125,3 +124,4 @@ cdef class RowTable:
     cdef void prefetch_parts(self, int64_t slot) noexcept nogil
     cdef int init_fields(self, int64_t slot) except -1 nogil
     cdef int64_t take_slot(self) except -1 nogil
+    cdef void give_slot(self, int64_t slot) noexcept nogil       # its flags are what is left of it

@@ -10,8 +10,10 @@ from streamdsl._native.state.key_hash cimport prefetch, same_bytes
 from streamdsl._native.state.key_index cimport (
     IndexEntry, index_bytes, index_clear, index_erase, index_free, index_init, index_put,
 )
-from streamdsl._native.state.pages cimport PAGE_BITS, pages_add, pages_free
-from streamdsl._native.state.slot_list cimport slots_free, slots_push
+from streamdsl._native.state.pages cimport (
+    PAGE_BITS, PAGE_ROWS, PageRows, pages_add, pages_clear, pages_free, pages_give, pages_release, pages_take,
+)
+from streamdsl._native.state.slot_list cimport slots_free, slots_grow, slots_push
 from streamdsl._native.state.write_stream cimport (
     ENTRY_DELETE, ENTRY_PUT, bytes_free, bytes_init, bytes_reserve, entry_close, entry_open,
 )
@@ -98,7 +100,6 @@ cdef class RowTable:
         pages_free(&self.pages)
         free(self.field_refs)
         index_free(&self.index)
-        slots_free(&self.free)
         slots_free(&self.dirty)
         slots_free(&self.pending)
         slots_free(&self.retired)
@@ -166,7 +167,7 @@ cdef class RowTable:
             if not done:
                 self.arena.free(header.key, size)
                 header.key = NULL
-                slots_push(&self.free, slot)
+                self.give_slot(slot)
         header.hash = hash
         header.shard = <uint16_t>shard
         header.flags |= ROW_LIVE
@@ -220,7 +221,8 @@ cdef class RowTable:
         self.arena.free(header.key, header.key_size)
         header.key = NULL
         header.flags &= self.dirty_bit | ROW_QUEUED
-        return slots_push(&self.free, slot)
+        self.give_slot(slot)
+        return 0
 
     cdef int64_t first_slot(self, int64_t start) noexcept nogil:
         while start < self.used:
@@ -238,7 +240,8 @@ cdef class RowTable:
                 self.arena.free(self.header(slot).key, self.header(slot).key_size)
             self.header(slot).flags = 0
         index_clear(&self.index)
-        self.count = self.used = self.free.n = 0
+        pages_clear(&self.pages)
+        self.count = self.used = 0
         self.scratch.used = self.scratch_rows = 0
         self.dirty.n = self.pending.n = self.pending_at = self.retired.n = 0
         return 0
@@ -256,8 +259,10 @@ cdef class RowTable:
         return self.mark_dirty(slot)
 
     cdef int mark_dirty(self, int64_t slot) except -1 nogil:
-        if self.dirty.n == self.dirty.capacity and self.dirty.n > 2 * (self.used - self.free.n):
+        if self.dirty.n == self.dirty.capacity and self.dirty.n > 0:
             self.compact_dirty()
+            if self.dirty.n > self.dirty.capacity - self.dirty.capacity // 4:
+                slots_grow(&self.dirty)      # a list that stays nearly full would be gone through again and again
         slots_push(&self.dirty, slot)
         self.header(slot).flags = (self.header(slot).flags | self.dirty_bit) & ~<uint8_t>ROW_LEAVING
         return 0
@@ -396,20 +401,34 @@ cdef class RowTable:
     # -- memory
 
     cdef int64_t take_slot(self) except -1 nogil:
-        if self.free.n > 0:
-            self.free.n -= 1
-            return self.free.at[self.free.n]
+        cdef int64_t slot = pages_take(&self.pages, self.stride)
+        if slot >= 0:
+            return slot
         if self.used == MOST_SLOTS:
             too_many_keys()
         if self.used == self.pages.n << PAGE_BITS:
             pages_add(&self.pages, self.stride)
         self.header(self.used).flags = 0
+        self.pages.rows[self.used >> PAGE_BITS].blank += 1
         self.used += 1
         return self.used - 1
 
+    cdef void give_slot(self, int64_t slot) noexcept nogil:
+        cdef int64_t page = slot >> PAGE_BITS, at
+        if not pages_give(&self.pages, self.stride, slot):
+            return
+        # Some free memory is kept: what has left may come again soon.
+        if self.pages.n_free - self.pages.n_released <= max((self.used - self.pages.n_released) >> 3, <int64_t>(4 * PAGE_ROWS)):
+            return
+        for at in range(page << PAGE_BITS, (page + 1) << PAGE_BITS):
+            if self.header(at).flags & ROW_QUEUED:       # the evictor will look at the flag
+                return
+        pages_release(&self.pages, self.stride, page)
+
     cdef int64_t row_memory(self) noexcept nogil:
-        return (self.used - self.free.n) * self.stride + <int64_t>(self.heap_a_row * self.count)
+        return (self.used - self.pages.n_free) * self.stride + <int64_t>(self.heap_a_row * self.count)
 
     cdef int64_t overhead(self) noexcept nogil:
         return (index_bytes(&self.index) + self.scratch.capacity
-                + (self.dirty.capacity + self.pending.capacity + self.free.capacity + self.retired.capacity) * 8)
+                + (self.dirty.capacity + self.pending.capacity + self.retired.capacity) * sizeof(uint32_t)
+                + self.pages.capacity * (sizeof(char*) + sizeof(PageRows)))

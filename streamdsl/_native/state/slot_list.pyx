@@ -1,10 +1,11 @@
 """See slot_list.pxd."""
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, realloc
 
 
 cdef int slots_grow(SlotList* slots) except -1 nogil:
-    cdef int64_t capacity = slots.capacity * 2 + 64
-    cdef int64_t* grown = <int64_t*>realloc(slots.at, capacity * sizeof(int64_t))
+    cdef int64_t capacity = slots.capacity + slots.capacity // 2 + 64
+    cdef uint32_t* grown = <uint32_t*>realloc(slots.at, capacity * sizeof(uint32_t))
     if grown == NULL:
         with gil:
             raise MemoryError("no memory left for state")

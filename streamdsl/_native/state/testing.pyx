@@ -138,6 +138,11 @@ cdef class TableView:
     def touch(self, int64_t slot):
         self.table.touch(slot)
 
+    @property
+    def released(self):
+        """Free rows whose memory was given back."""
+        return self.table.pages.n_released
+
     def remove(self, int64_t slot):
         self.table.remove(slot)
 
