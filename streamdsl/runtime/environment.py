@@ -7,7 +7,7 @@ from pathlib import Path
 
 from streamdsl._native.state.restore import SMALL_BYTES, open_store
 from streamdsl._native.state.store import StateStore
-from streamdsl._native.state.writer import BACKLOG_BYTES, CHUNK_ROWS, JOURNAL_BYTES, StoreWriter
+from streamdsl._native.state.writer import BACKLOG_BYTES, CHUNK_ROWS, GATHER_BYTES, JOURNAL_BYTES, StoreWriter
 from streamdsl._native.task.task import close_all
 from streamdsl.checkpoint.filesystem import FileSystem
 from streamdsl.checkpoint.manifest import Manifest
@@ -46,7 +46,7 @@ class JobEnvironment:
     completed : collection of int
         Checkpoints that existed at the start.
     writers : list of StoreWriter
-    chunk_rows, backlog_bytes, journal_bytes : int
+    chunk_rows, backlog_bytes, journal_bytes, gather_bytes : int
         What the writers go by (see `StoreWriter`).
     """
 
@@ -54,6 +54,7 @@ class JobEnvironment:
     chunk_rows = CHUNK_ROWS
     backlog_bytes = BACKLOG_BYTES
     journal_bytes = JOURNAL_BYTES
+    gather_bytes = GATHER_BYTES
     small_bytes = SMALL_BYTES
 
     def __init__(self, backend: str) -> None:
@@ -132,6 +133,7 @@ class JobEnvironment:
                 chunk_rows=self.chunk_rows,
                 backlog_bytes=min(self.backlog_bytes, share // 8),
                 journal_bytes=self.journal_bytes,
+                gather_bytes=min(self.gather_bytes, share // 64),
             )
             self.writers.append(writer)
             opened.fill(store, writer.step)

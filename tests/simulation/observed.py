@@ -48,6 +48,7 @@ class SimulatedEnvironment(JobEnvironment):
         super().__init__("memory")
         self.disk = disk
         self.chunk_rows, self.backlog_bytes, self.journal_bytes = start.chunk_rows, start.backlog_bytes, start.journal_bytes
+        self.gather_bytes = start.backlog_bytes  # from nothing to more than there ever is
         self.small_bytes = start.small_bytes
         self.restored: Manifest | None = None
         self.directory: _StateDirectory | None = None

@@ -9,7 +9,7 @@ import pytest
 
 from streamdsl._native.state.store import StateStore
 from streamdsl._native.state.stream_reader import StreamReader
-from streamdsl._native.state.testing import BytesField, FailingField, IntField, TableView
+from streamdsl._native.state.testing import BytesField, FailingField, IntField, TableView, want_applied
 
 
 def make(*fields):
@@ -369,3 +369,58 @@ def test_long_values_and_keys():
     pass_journal(reader)
     [(stored_key, stored)] = reader.peek_database(10)
     assert (stored_key[4:], stored[6:]) == (key, value)
+
+
+def test_little_stays_in_the_stream_until_it_is_much_or_somebody_waits_for_it():
+    store, table, _ = make()
+    reader = StreamReader(store.stream, gather=600)
+
+    def change(keys, checkpoint_id=None):
+        for key in keys:
+            slot = table.slot(b"%04d" % key)
+            table.touch(slot)
+            table.set_int(slot, 0, key)
+        store.begin_checkpoint(checkpoint_id or 1)
+        while not (done := store.drain_some(5)) and checkpoint_id is None:
+            assert not done
+
+    change(range(9), 7)  # 5 rows of 34 bytes, no MARK yet
+    assert reader.peek_journal(1000) is None
+    assert not store.drain_some(2) and reader.peek_journal(1000) is None
+    want_applied(store.stream)
+    assert len(decoded(reader.peek_journal(1000))) == 7, "the database is to come nearer"
+    pass_journal(reader)
+    assert store.drain_some(5)
+    assert decoded(reader.peek_journal(1000)) == [(b"%04d" % key, key) for key in (7, 8)], "a MARK stands behind them"
+    reader.confirm_journal()
+    assert reader.peek_journal(1000) == 7
+    reader.confirm_journal()
+    assert len(applied(reader)) == 9
+    change(range(30), 8)
+    assert reader.peek_journal(1000) is None
+    while not store.drain_some(5):
+        if (passed := reader.peek_journal(10_000)) is not None:
+            assert store.stream.appended - 10 >= len(decoded(passed)) >= 600 // 36, "enough"
+            break
+    else:
+        pytest.fail("nothing came before the MARK")
+    reader.confirm_journal()
+
+
+def test_segments_are_used_again():
+    store, table, reader = make(BytesField("text"))
+    for round in range(1, 9):
+        for key in range(40):
+            slot = table.slot(b"%04d" % key)
+            table.touch(slot)
+            table.set_bytes(slot, 0, bytes([round, key]) * 50_000)
+        store.begin_checkpoint(round)
+        while not store.drain_some(1):
+            pass_journal(reader)
+        pass_journal(reader)
+        found = []
+        while (head := reader.peek_database(3)) is not None:
+            found += [value[6:] for _, value in head]
+            reader.confirm_database()
+        assert sorted(found) == [bytes([round, key]) * 50_000 for key in range(40)]  # they come by shard
+        assert store.stream.bytes_waiting == 0

@@ -5,6 +5,10 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from streamdsl._native.state.write_stream cimport ByteWriter, WriteStream
 
 
+cdef enum:
+    MOST_SPARE = 32
+
+
 cdef struct SortItem:
     uint64_t high                            # the first 16 bytes of the key, big-endian: most comparisons end here
     uint64_t low
@@ -15,9 +19,12 @@ cdef struct SortItem:
 
 cdef class StreamReader:
     cdef readonly WriteStream stream
+    cdef readonly int64_t gather             # bytes that are worth taking from the stream, where nothing presses
     cdef ByteWriter taken                    # swapped with the stream
     cdef ByteWriter* segments                # whole entries; a segment never moves, and goes when the database has it
     cdef int64_t n_segments
+    cdef ByteWriter spare[MOST_SPARE]        # segments to be used again: new memory is zeroed page by page as it is touched
+    cdef int n_spare
     cdef int64_t journal_segment             # the journal's place
     cdef int64_t journal_at                  # offset in that segment
     cdef int64_t journal_offered             # bytes handed out by the last peek
@@ -36,6 +43,7 @@ cdef class StreamReader:
 
     cdef bint find_journal(self) except -1
     cdef bint take(self) except -1
+    cdef void give_back(self, ByteWriter* segment) noexcept nogil
     cdef int prepare(self) except -1 nogil
     cdef int finish_run(self) noexcept nogil
     cdef int read_block(self, SortItem* block) noexcept nogil

@@ -4,7 +4,8 @@ def append_entries(stream: WriteStream, data: bytes, more: int) -> tuple[int, in
 
 class StreamReader:
     stream: WriteStream
-    def __init__(self, stream: WriteStream) -> None: ...
+    gather: int
+    def __init__(self, stream: WriteStream, gather: int = 0) -> None: ...
     @property
     def backlog(self) -> int: ...
     @property

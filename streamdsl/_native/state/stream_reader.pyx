@@ -116,10 +116,13 @@ cdef class StreamReader:
     ----------
     stream : WriteStream
         The stream to read; nothing else reads it.
+    gather : int
+        Less than so many bytes are left in the stream until a MARK comes or the database is asked to come nearer.
     """
 
-    def __cinit__(self, WriteStream stream not None):
+    def __cinit__(self, WriteStream stream not None, int64_t gather=0):
         self.stream = stream
+        self.gather = gather
         self.seed = <uint64_t><size_t><void*>self
         bytes_init(&self.taken, 0)
 
@@ -127,6 +130,8 @@ cdef class StreamReader:
         cdef int64_t i
         for i in range(self.n_segments):
             bytes_free(&self.segments[i])
+        for i in range(self.n_spare):
+            bytes_free(&self.spare[i])
         bytes_free(&self.taken)
         free(self.segments)
         free(self.run)
@@ -232,6 +237,11 @@ cdef class StreamReader:
         cdef ByteWriter* last
         cdef ByteWriter* grown
         if self.taken.used == 0:
+            if self.stream.entries.used < self.gather and not self.stream.pressing():
+                return 0
+            if self.taken.capacity == 0 and self.n_spare > 0:
+                self.n_spare -= 1
+                self.taken = self.spare[self.n_spare]
             self.stream.swap(&self.taken)
             if self.taken.used == 0:
                 return 0
@@ -265,7 +275,7 @@ cdef class StreamReader:
         self.database_at = self.end_at
         if self.end_segment > 0:
             for i in range(self.end_segment):
-                bytes_free(&self.segments[i])
+                self.give_back(&self.segments[i])
             self.n_segments -= self.end_segment
             memmove(self.segments, self.segments + self.end_segment, self.n_segments * sizeof(ByteWriter))
             self.journal_segment -= self.end_segment
@@ -274,12 +284,20 @@ cdef class StreamReader:
             only = &self.segments[0]
             if self.database_at == only.used and self.journal_offered == 0:
                 if only.capacity > SEGMENT_BYTES:
-                    bytes_free(only)
+                    self.give_back(only)
                     self.n_segments = 0
                 only.used = 0
                 self.database_at = 0
                 self.journal_at = 0
         return 0
+
+    cdef void give_back(self, ByteWriter* segment) noexcept nogil:
+        if segment.capacity == SEGMENT_BYTES and self.n_spare < MOST_SPARE:
+            segment.used = 0
+            self.spare[self.n_spare] = segment[0]
+            self.n_spare += 1
+        else:
+            bytes_free(segment)
 
     cdef int prepare(self) except -1 nogil:
         """Sort the last version of each key that the journal has passed; what is only MARKs is passed at once."""

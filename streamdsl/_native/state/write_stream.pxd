@@ -54,6 +54,7 @@ cdef int entry_close(ByteWriter* writer, int64_t entry) except -1 nogil        #
 cdef class WriteStream:
     cdef void* lock                          # guards everything below; held for a copy or a swap, never for I/O
     cdef ByteWriter entries                  # what no reader has taken yet
+    cdef bint marked                         # a MARK is among them
     cdef readonly int64_t appended           # entries ever
     cdef readonly int64_t bytes_waiting      # bytes in memory: not yet read by all readers
     # These three only grow; each has one writer, and any thread may look at them without the lock.
@@ -67,5 +68,6 @@ cdef class WriteStream:
     cdef int mark(self, int64_t checkpoint_id) except -1 nogil
     cdef int append(self, const char* entries, int64_t size, int64_t n) except -1 nogil   # n encoded entries at once
     cdef void swap(self, ByteWriter* other) noexcept nogil          # other's buffer for the waiting one; other.used = 0 before
+    cdef bint pressing(self) noexcept nogil                         # what waits should be taken whether or not it is much
     cdef void applied(self, int64_t size) noexcept nogil            # a reader is done with that many bytes
     cdef void want_applied(self) noexcept nogil                     # the database is to have all that stands here now, soon

@@ -161,7 +161,9 @@ cdef class WriteStream:
         header.value_size = 8
         memcpy(entry, &header, sizeof(EntryHeader))
         memcpy(entry + sizeof(EntryHeader), &checkpoint_id, 8)
-        return self.append(entry, sizeof(entry), 1)
+        self.append(entry, sizeof(entry), 1)
+        self.marked = True
+        return 0
 
     cdef int append(self, const char* entries, int64_t size, int64_t n) except -1 nogil:
         # Nobody waits for the GIL while holding this lock (errors are raised behind it), so it may be waited for
@@ -185,8 +187,12 @@ cdef class WriteStream:
         PyThread_acquire_lock(self.lock, WAIT_LOCK)
         waiting = self.entries
         self.entries = other[0]
+        self.marked = False
         PyThread_release_lock(self.lock)
         other[0] = waiting
+
+    cdef bint pressing(self) noexcept nogil:
+        return self.marked or self.wanted_bytes > self.applied_bytes
 
     cdef void applied(self, int64_t size) noexcept nogil:
         PyThread_acquire_lock(self.lock, WAIT_LOCK)

@@ -13,7 +13,7 @@ from streamdsl._native.state.store import StateStore
 from streamdsl._native.state.stream_reader import StreamReader
 from streamdsl.errors import StateError
 
-__all__ = ["BACKLOG_BYTES", "JOURNAL_BYTES", "StoreWriter", "WriterListener"]
+__all__ = ["BACKLOG_BYTES", "GATHER_BYTES", "JOURNAL_BYTES", "StoreWriter", "WriterListener"]
 
 _log = logging.getLogger("streamdsl")
 
@@ -21,6 +21,8 @@ _log = logging.getLogger("streamdsl")
 CHUNK_ROWS = 1000
 #: Bytes of one append to the journal.
 APPEND_BYTES = 1 << 20
+#: So much is worth an append where nobody waits for it: each one takes turns with the tasks at the interpreter.
+GATHER_BYTES = 512 << 10
 #: So far the database may be behind the journal: the later it applies, the more versions of a key become one.
 BACKLOG_BYTES = 32 << 20
 #: A new base is due behind a journal of so many bytes: a restore applies them one by one, which takes longer than anything else of it.
@@ -62,6 +64,8 @@ class StoreWriter:
     journal_bytes : int
         The length of a journal behind which a base is due; half of the base is the least where a base is written as a whole.
         0: every MARK makes a base.
+    gather_bytes : int
+        Less than so much stays in the stream until a MARK comes, or the store asks the database to come nearer.
     """
 
     def __init__(
@@ -76,12 +80,13 @@ class StoreWriter:
         chunk_rows: int = CHUNK_ROWS,
         backlog_bytes: int = BACKLOG_BYTES,
         journal_bytes: int = JOURNAL_BYTES,
+        gather_bytes: int = 0,
     ) -> None:
         self.name = store.name
         self.backend, self.history = backend, history
         self.error: Exception | None = None
         self._stream = store.stream
-        self._reader = StreamReader(store.stream)
+        self._reader = StreamReader(store.stream, gather_bytes)
         self._open_target = open_target
         self._listener = listener
         self._chunk_rows, self._backlog_bytes, self._journal_bytes = chunk_rows, backlog_bytes, journal_bytes
