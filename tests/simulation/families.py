@@ -9,6 +9,8 @@ from typing import Any
 
 from streamdsl._native.event_time.clock import ManualClock
 from streamdsl.compiler import compile
+from streamdsl.logical.plan import LogicalPlan
+from streamdsl.physical.lower import lower
 from streamdsl.physical.node import PhysicalOperator, PhysicalPlan, PhysicalSink, PhysicalSource, Stage
 from tests.simulation import arrivals, timed
 from tests.simulation.endpoints import SimulatedSource
@@ -37,13 +39,19 @@ FAMILIES: tuple[tuple[Family, ...], ...] = (
 
 
 @functools.cache
-def _template(kind: int, variant: int, parallelism: int, partitioned_by: str | None) -> PhysicalPlan:
-    # A plan is a value: runs share it, and each puts its own ends in.
+def _optimised(kind: int, variant: int, partitioned_by: str | None) -> LogicalPlan:
+    # What a topology means does not depend on the number of its tasks, and takes the longest to find out.
     family = FAMILIES[kind][variant]
     sources = {
         name: SimulatedSource(name, SCHEMA, {}, ManualClock(0), bounded=True, partitioned_by=partitioned_by) for name in family.sources
     }
-    return compile(family.build(), parallelism=parallelism, bind=sources).physical
+    return compile(family.build(), bind=sources).optimised
+
+
+@functools.cache
+def _template(kind: int, variant: int, parallelism: int, partitioned_by: str | None) -> PhysicalPlan:
+    # A plan is a value: runs share it, and each puts its own ends in.
+    return lower(_optimised(kind, variant, partitioned_by), parallelism)
 
 
 def plan_with(kind: int, variant: int, parallelism: int, shards: int, ends: Mapping[str, Any]) -> PhysicalPlan:
@@ -65,6 +73,7 @@ def _stage_with(stage: Stage, ends: Mapping[str, Any]) -> Stage:
     return Stage(stage.id, stage.parallelism, stage.edges, tuple(operators))
 
 
-def sinks_of(kind: int, variant: int) -> list[str]:
+@functools.cache
+def sinks_of(kind: int, variant: int) -> tuple[str, ...]:
     """Return the names of a topology's sinks."""
-    return [op.name for stage in _template(kind, variant, 1, None).stages for op in stage.operators if isinstance(op, PhysicalSink)]
+    return tuple(op.name for stage in _template(kind, variant, 1, None).stages for op in stage.operators if isinstance(op, PhysicalSink))
