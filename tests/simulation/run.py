@@ -307,8 +307,8 @@ class _Actors:
         self.slots += [-1] * start.control_weight
         self.hears = self._hearing()
 
-    def _hearing(self) -> list[tuple[int, ...]]:
-        """Return for each actor those for whom there may be something to do once it has moved: itself, neighbours, its writer."""
+    def _hearing(self) -> list[int]:
+        """Return for each actor, as bits, for whom there may be something to do once it has moved: itself, neighbours, its writer."""
         n = len(self.tasks)
         hears: list[set[int]] = [{i} for i in range(n + len(self.writers))]
         of_stage: dict[int, list[int]] = {}
@@ -326,7 +326,7 @@ class _Actors:
             if task.store is not None:
                 hears[i].add(writers[task.store.name])
                 hears[writers[task.store.name]].add(i)
-        return [tuple(sorted(own)) for own in hears]
+        return [sum(1 << other for other in own) for own in hears]
 
     def go(self, most: int, enough: Callable[[], bool] | None = None) -> None:
         """Step one actor after another: at most so often, until the job has ended, or until `enough` (asked after control) says so."""
@@ -334,8 +334,8 @@ class _Actors:
         trace, random_, n, m = run.trace, run.draw.random, len(self.tasks), len(slots)
         after, clock, tick = self.watermarks.after, run.clock, self.start.tick_ms
         steps = [*[task.step_once for task in self.tasks], *[writer.step for writer in self.writers]]
-        everybody = range(len(steps))
-        awake = [True] * len(steps)
+        everybody = (1 << len(steps)) - 1
+        awake = everybody  # one bit for each actor: most turns only ask whether anybody is
         rests = taken = 0
         i = -1
         try:
@@ -346,28 +346,28 @@ class _Actors:
                     progress = job.control_step()
                     if job.phase is Phase.ENDED or (enough is not None and enough()):
                         break
-                    heard: Any = everybody
-                elif not awake[i]:
-                    if any(awake):
+                    heard = everybody
+                elif not awake >> i & 1:
+                    if awake:
                         continue
                     progress = self.rest(rests)
                     rests = 0 if progress else rests + 1
-                    awake = [True] * len(steps)
+                    awake = everybody
                     if job.phase is Phase.ENDED:
                         break
                     continue
                 else:
                     progress = steps[i]()
-                    heard = hears[i]
-                    awake[i] = progress
+                    heard = hears[i]  # itself too
+                    if not progress:
+                        awake &= ~(1 << i)
                 taken += 1
                 if progress:
                     if 0 <= i < n:
                         after(i)
                         if self.tasks[i].closing:
                             run.covered["steps with windows left to close"] += 1
-                    for other in heard:
-                        awake[other] = True
+                    awake |= heard
                     rests = 0
                     trace.append(i)
         except Exception as error:
