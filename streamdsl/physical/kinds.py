@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pyarrow as pa
 
 from streamdsl.logical.types import is_float, is_integer, is_time, require_supported
@@ -10,6 +12,7 @@ from streamdsl.physical.node import Kind
 __all__ = ["Kind", "kind_of"]
 
 
+@functools.lru_cache(maxsize=256)
 def kind_of(type_: pa.DataType) -> Kind:
     """Return the run-time kind of a logical type.
 
