@@ -29,7 +29,7 @@ class Chain:
     readers: list[Any] = field(default_factory=list)
     lookups: list[Any] = field(default_factory=list)
     timed: list[Any] = field(default_factory=list)  # have processing-time timers
-    closers: list[Any] = field(default_factory=list)  # have windows that close, in the order of the chain
+    closers: list[Any] = field(default_factory=list)  # have windows that close or timers that fire, in the order of the chain
     restored: list[Any] = field(default_factory=list)  # told once their table has been loaded
     tables_of: dict[str, Any] = field(default_factory=dict)
     dead_letters: Any = None
@@ -41,7 +41,7 @@ class Chain:
         return self.store.add_table(kind, name, key_layout)
 
     def new_timers(self, name: str, key_layout: str) -> TimerService:
-        """Return the timers of the operator `name`."""
-        timers = TimerService(self.new_table("timers", name, key_layout))
+        """Return the timers of the operator `name`; `key_layout` is that of the user's keys."""
+        timers = TimerService(self.new_table("timers", name, f"clock,time,({key_layout}),name"))
         self.restored.append(timers)
         return timers

@@ -99,6 +99,7 @@ def _process(spec: node.PhysicalProcess, chain: Chain) -> Operator:
         return _windows(windows, chain)
     operator = ProcessOperator(spec, lookup, chain.new_timers(spec.name, _key_layout(spec)), chain.clock)
     chain.timed.append(operator)
+    chain.closers.append(operator)
     return _keyed(operator, spec, chain)
 
 

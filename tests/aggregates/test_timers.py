@@ -1,8 +1,10 @@
 """Timers per key, time and name."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamdsl._native.event_time.timer_entry import timer_entry, timer_of
 from streamdsl._native.event_time.timers import EVENT, PROCESSING, TimerService
 from streamdsl._native.state.store import StateStore
 
@@ -39,12 +41,12 @@ def test_a_timer_that_is_set_twice_fires_once():
 def test_a_cancelled_timer_does_not_fire():
     timers = service()
     timers.set(b"k", 0, 5, "x")
-    assert timers.cancel(b"k", 5, "x")
-    assert not timers.cancel(b"k", 5, "x")
-    assert not timers.cancel(b"k", 5, "y")
+    assert timers.cancel(b"k", 0, 5, "x")
+    assert not timers.cancel(b"k", 0, 5, "x")
+    assert not timers.cancel(b"k", 0, 5, "y")
     assert due(timers, 9) == []
     timers.set(b"k", 0, 5, "x")
-    timers.cancel(b"k", 5, "x")
+    timers.cancel(b"k", 0, 5, "x")
     timers.set(b"k", 0, 5, "x")
     assert due(timers, 9) == [(b"k", 5, "x")]
 
@@ -73,7 +75,7 @@ def test_timers_come_back_from_their_table():
     for time, name in ((LOW, "é"), (HIGH, ""), (0, "n" * 300)):
         first.set(b"\x00\xff", 3, time, name)
         first.set(b"", 3, time, name, PROCESSING)
-    first.cancel(b"", 0, "n" * 300, PROCESSING)
+    first.cancel(b"", 3, 0, "n" * 300, PROCESSING)
     second = TimerService(table)
     second.restored()
     assert due(second, HIGH) == [(b"\x00\xff", LOW, "é"), (b"\x00\xff", 0, "n" * 300), (b"\x00\xff", HIGH, "")]
@@ -84,7 +86,7 @@ def test_timers_that_are_put_off_again_and_again_do_not_pile_up():
     timers = service()
     for time in range(10_000):
         timers.set(b"k", 0, time)
-        timers.cancel(b"k", time - 1)
+        timers.cancel(b"k", 0, time - 1)
     assert timers.pending() == [(EVENT, 9_999, b"k", "")]
     assert due(timers, 10_000) == [(b"k", 9_999, "")]
 
@@ -100,7 +102,7 @@ def test_timers_answer_as_a_set_does(steps):
             timers.set(key, 0, time, name)
             expected.add((time, key, name))
         elif step == "cancel":
-            assert timers.cancel(key, time, name) == ((time, key, name) in expected)
+            assert timers.cancel(key, 0, time, name) == ((time, key, name) in expected)
             expected.discard((time, key, name))
         elif step == "restore":
             timers.restored()
@@ -109,3 +111,23 @@ def test_timers_answer_as_a_set_does(steps):
             assert due(timers, time) == [(found, at, called) for at, found, called in now]
             expected -= set(now)
     assert timers.pending() == [(EVENT, *timer) for timer in sorted(expected)]
+
+
+ALIKE = st.lists(st.sampled_from([b"\x00", b"\x01", b"\xff", b"a"]), max_size=4).map(b"".join)
+ANY_TIMES = st.integers(LOW, HIGH) | st.integers(-2, 2)
+ANY_NAMES = st.text(max_size=3) | st.sampled_from(["", "\x00every=5", "\ud800", "\U0001f600", "\uffff"])
+ENTRIES = st.tuples(st.sampled_from([EVENT, PROCESSING]), ANY_TIMES, ALIKE | st.binary(max_size=20), ANY_NAMES)
+
+
+@given(ENTRIES, ENTRIES)
+def test_the_bytes_of_timers_are_in_the_order_in_which_they_fire(left, right):
+    assert (timer_entry(*left) < timer_entry(*right)) == (left < right)
+    assert (timer_entry(*left) == timer_entry(*right)) == (left == right)
+    assert timer_of(timer_entry(*left)) == left[1:]
+
+
+@pytest.mark.parametrize("entry", [b"", timer_entry(EVENT, 5, b"k", "")[:-2], timer_entry(EVENT, 5, b"k", "")[:-1], b"\x02" + bytes(8) + b"\x00\x01",
+                                   bytes(9) + b"k\x00\x02\x00\x01"])
+def test_what_is_no_timer_is_told_of(entry):
+    with pytest.raises(ValueError):
+        timer_of(entry)

@@ -8,13 +8,14 @@ cdef class Operator:
     cdef readonly str name                   # identity of its state and metrics
     cdef Operator next                       # main output; never None once deployed
     cdef object tagged                       # dict tag -> Operator: the other outputs
-    cdef bint closing                        # windows are still to close: the watermark is passed on behind the last of them
+    cdef bint closing                        # windows are to close, or timers to fire: the watermark is passed on behind the last
     cdef object failed                       # (PyBatch, output of the program or -1): what `blame` kept; None = nothing
 
     cdef int process(self, Batch* batch) except -1 nogil                 # borrows the batch; batch.n > 0
     cdef int end_batch(self) except -1 nogil                             # all rows of one input batch have passed
     cdef int on_watermark(self, int64_t watermark) except -1 nogil       # ms; rises strictly from call to call
-    # While `closing`: closes so many windows at most and returns how many; with none left, passes the watermark on.
+    # While `closing`: closes so many windows, or fires so many timers, at most and returns how many; with none left, passes the
+    # watermark on.
     cdef int64_t go_on_closing(self, int64_t most) except -1 nogil
     cdef int on_idle(self, bint idle) except -1 nogil                    # the input became idle, or active again
     cdef int on_processing_time(self, int64_t now_ms) except -1 nogil    # wall clock; never goes back

@@ -293,7 +293,7 @@ cdef class OpenWindows(ColdListener):
         self.scanned = start
         self.put_head(head, start)
         with gil:
-            self.scan = open_scan(self.table, head[:self.head])
+            self.scan = open_scan(self.table, head[:self.head], None)
         return 0
 
     cdef int64_t take_scanned(self, int64_t most) except -1 nogil:

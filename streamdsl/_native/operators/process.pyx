@@ -1,12 +1,17 @@
-"""A user's Processor: Python with state by key. The GIL is taken once a batch."""
+"""A user's Processor: Python with state by key. The GIL is taken once a batch.
+
+Timers of event time fire in pieces, as windows close: the watermark waits behind the last of them (`closing`).
+"""
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.ref cimport Py_REFCNT
 from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t
 
 from streamdsl._native.event_time.clock cimport Clock
-from streamdsl._native.event_time.timers cimport CLOCK_EVENT, CLOCK_PROCESSING, TimerService
+from streamdsl._native.event_time.timer_entry cimport CLOCK_EVENT, CLOCK_PROCESSING, timer_entry
+from streamdsl._native.event_time.timers cimport TimerService
 from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, Batch, i64
-from streamdsl._native.includes.checked cimport FAULT
+from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, FAULT
 from streamdsl._native.includes.clock cimport wall_ms
 from streamdsl._native.operators.arrow_rows cimport ArrowRows
 from streamdsl._native.operators.key_lookup cimport KeyLookup
@@ -16,6 +21,7 @@ from streamdsl._native.operators.row_results cimport RESULT_ROWS, result_kind
 from streamdsl._native.operators.row_writer cimport RowWriter
 from streamdsl._native.operators.user_code cimport POLICY_FAIL, UserCodeOperator
 from streamdsl._native.state.key_hash cimport prefetch
+from streamdsl._native.state.key_list cimport KeyList, keys_clear, keys_free, keys_push
 from streamdsl._native.state.key_table cimport KeyTable
 from streamdsl._native.state.row_table cimport RowHeader
 from streamdsl._native.state.state_field cimport SWEEP_ROWS, Scope, StateField
@@ -26,6 +32,8 @@ from streamdsl._native.operators.process_context import (
 
 cdef enum:
     FLUSH_ROWS = 4096        # rows that timers make before they are sent on
+    STEP_TIMERS = 256        # timers of the wall clock that fire in one step: what is left is still due in the next
+    FEW_TIMERS = 3           # the same in the checked build
     AHEAD = 3                # rows between asking for what a state holds and using it
 
 
@@ -44,6 +52,7 @@ cdef class ProcessOperator(UserCodeOperator):
     cdef object call                         # processor.process, bound
     cdef ArrowRows arrow                     # None: process_batch is not overridden
     cdef int64_t latest                      # greatest event time of a record so far
+    cdef KeyList wanted                      # scratch: keys to be looked up together
 
     def __init__(self, spec, KeyLookup lookup not None, TimerService timers not None, Clock clock=None):
         self.prepare(spec, True)
@@ -61,6 +70,9 @@ cdef class ProcessOperator(UserCodeOperator):
         if overrides(self.processor, "process_batch"):
             self.arrow = ArrowRows(spec.name, spec.input_schema, spec.schema)
         self.state_field = self.context.state.lay_out(self.name)
+
+    def __dealloc__(self):
+        keys_free(&self.wanted)
 
     def field(self):
         """Return the operator's part of a row: its states, as declared in `open`."""
@@ -190,75 +202,114 @@ cdef class ProcessOperator(UserCodeOperator):
         return 0
 
     cdef int on_watermark(self, int64_t watermark) except -1 nogil:
-        cdef bint due = self.timers.service.next_time(CLOCK_EVENT) <= watermark
         cdef int64_t before = self.scope.watermark
+        CHECK(not self.closing, "time stands still while timers fire")
         self.scope.watermark = watermark
         self.scope.wall = self.wall()
-        if due or self.state_field.any_ttl:
+        if self.state_field.any_ttl:
             with gil:
-                if due:
-                    self.fire(CLOCK_EVENT, before, watermark)
                 self.scope.sweep(SWEEP_ROWS)
-        if due:
+        self.closing = self.timers.service.any_due(CLOCK_EVENT, watermark)
+        if not self.closing:
+            return UserCodeOperator.on_watermark(self, watermark)
+        with gil:
+            self.timers.begin(before, watermark)
+        return 0
+
+    cdef int64_t go_on_closing(self, int64_t most) except -1 nogil:
+        cdef int64_t n
+        self.scope.wall = self.wall()
+        with gil:
+            n = self.fire(CLOCK_EVENT, most)
+            if n == 0:
+                self.timers.end()
+        if n > 0:
             UserCodeOperator.end_batch(self)
-        return UserCodeOperator.on_watermark(self, watermark)
+            return n
+        self.closing = False
+        UserCodeOperator.on_watermark(self, self.scope.watermark)
+        return 0
 
     cdef int on_processing_time(self, int64_t now_ms) except -1 nogil:
+        # What on_timer puts off has to be in the state before a barrier comes: each call is an advance by itself.
         if self.timers.service.next_time(CLOCK_PROCESSING) <= now_ms:
             with gil:
                 self.scope.wall = now_ms
-                self.fire(CLOCK_PROCESSING, INT64_MIN, now_ms)
+                self.timers.begin(INT64_MIN, now_ms)
+                self.fire(CLOCK_PROCESSING, FEW_TIMERS if CHECKED_BUILD else STEP_TIMERS)
+                self.timers.end()
             return UserCodeOperator.end_batch(self)
         return 0
 
     cdef int64_t next_wakeup(self) noexcept nogil:
-        return self.timers.service.next_time(CLOCK_PROCESSING)
+        return INT64_MAX if self.closing else self.timers.service.next_time(CLOCK_PROCESSING)
 
-    cdef int fire(self, int clock, int64_t before, int64_t now) except -1:
-        """Call on_timer for all timers up to `now`, in order, those that are set on the way included."""
-        cdef int64_t time, slot
-        cdef bytes key
-        cdef RowHeader* header
-        cdef bint fails = self.policy == POLICY_FAIL
-        self.timers.begin(before, now)
+    cdef int64_t fire(self, int clock, int64_t most) except -1:
+        """Call on_timer for the first `most` timers that are due, in order, those that are set on the way included; return for how many."""
+        cdef TimerService service = self.timers.service
+        cdef list due = service.take_due(clock, self.timers.until, most)
+        cdef bytes entry
+        cdef int64_t n = 0, at = 0
+        if not due:
+            return 0
+        self.warm_up(due)
         self.context.active = True
         self.context.reader.slot = -1
         try:
-            while True:
-                due = self.timers.service.pop_due(clock, now)
-                if due is None:
-                    break
-                key, stored = due[0], due[2]
-                time = due[1]
-                self.timers.fired.add((clock, key, time, stored))
-                slot = self.table.find_or_insert(key, <int32_t>len(key), -1)
-                header = self.table.header(slot)
-                name, every = split_name(stored)
-                if every and now < INT64_MAX:
-                    later = next_on_grid(time, every, now)
-                    if later < INT64_MAX:
-                        self.timers.service.set(key, header.shard, later, stored, clock)
-                # Event-time state never looks at the wall clock.
-                self.scope.bind(slot, time if clock == CLOCK_EVENT else self.event_time(time))
-                self.context.row = -1
-                self.context.time = time
-                if not fails:
-                    self.note_marks()
-                try:
-                    result = self.processor.on_timer(Timer(time, name, CLOCK_NAMES[clock]), self.context)
-                    if result is not None:
-                        self.collect(result, -1, time, slot)
-                        result = None
-                except Exception as error:   # whatever user code raises
-                    self.refuse(error, f"on_timer({name!r}, {time})", None, slot, time)
-                FAULT("FP36")
-                if self.main.n >= FLUSH_ROWS:
-                    self.flush(NULL)
+            while at < len(due) and n < most:
+                entry = service.take_before(<bytes>due[at])      # set meanwhile
+                if entry is None:
+                    entry = <bytes>due[at]
+                    at += 1
+                if self.timers.take(entry):
+                    n += 1
+                    self.call_timer(clock, entry)
         finally:
             self.context.active = False
             self.scope.unbind()
-            self.timers.end()
-        return self.flush(NULL)
+        service.put_back(due[at:])
+        self.flush(NULL)
+        return n
+
+    cdef int warm_up(self, list due) except -1:
+        """Bring the rows of the keys whose timers fire back, by one read."""
+        if self.table.cold == 0 and not self.table.any_cold:
+            return 0
+        keys_clear(&self.wanted)
+        for entry in due:
+            key = <bytes>self.timers.service.parts(<bytes>entry)[1]
+            keys_push(&self.wanted, PyBytes_AS_STRING(key), len(key), NULL, 0)
+        return self.table.warm_up_keys(self.wanted.values.data, self.wanted.offsets, self.wanted.n)
+
+    cdef int call_timer(self, int clock, bytes entry) except -1:
+        cdef int64_t time, slot
+        cdef bytes key
+        cdef RowHeader* header
+        time, key, stored = self.timers.service.parts(entry)
+        slot = self.table.find_or_insert(key, <int32_t>len(key), -1)
+        header = self.table.header(slot)
+        name, every = split_name(stored)
+        if every and self.timers.until < INT64_MAX:
+            later = next_on_grid(time, every, self.timers.until)
+            if later < INT64_MAX:
+                self.timers.service.put(timer_entry(clock, later, key, stored), header.shard)
+        # Event-time state never looks at the wall clock.
+        self.scope.bind(slot, time if clock == CLOCK_EVENT else self.event_time(time))
+        self.context.row = -1
+        self.context.time = time
+        if self.policy != POLICY_FAIL:
+            self.note_marks()
+        try:
+            result = self.processor.on_timer(Timer(time, name, CLOCK_NAMES[clock]), self.context)
+            if result is not None:
+                self.collect(result, -1, time, slot)
+                result = None
+        except Exception as error:           # whatever user code raises
+            self.refuse(error, f"on_timer({name!r}, {time})", None, slot, time)
+        FAULT("FP36")
+        if self.main.n >= FLUSH_ROWS:
+            self.flush(NULL)
+        return 0
 
     cdef int64_t event_time(self, int64_t otherwise) noexcept:
         cdef int64_t time = max(self.latest, self.scope.watermark)

@@ -29,18 +29,20 @@ cdef class Timer:
 cdef class ProcessTimers:
     """Timers of a Processor: the service, and what an advance of time asks beyond it."""
     cdef TimerService service
-    cdef bint firing
+    cdef bint firing                         # time advances, in one piece or in many
     cdef int64_t began                       # the clock before the advance
     cdef int64_t until                       # and behind it
-    cdef set fired                           # (clock, key, time, name) in this advance
-    cdef list put_off                        # set during the advance, for the next one
-    cdef dict at_end                         # (key, name) -> times set again while the input ends
+    cdef bytes furthest                      # the last entry, in their order, that has fired in this advance; None: none has
+    cdef dict put_off                        # entry -> shard: set during the advance, for the next one
     cdef readonly int64_t dropped
 
     cdef int set(self, bytes key, int shard, int64_t time, str name, int clock) except -1
-    cdef int cancel(self, bytes key, int64_t time, str name, int clock) except -1
+    cdef int cancel(self, bytes key, int shard, int64_t time, str name, int clock) except -1
     cdef int begin(self, int64_t began, int64_t until) except -1
     cdef int end(self) except -1
+    # Takes a timer's row away: it fires. False: it has been cancelled.
+    cdef bint take(self, bytes entry) except -1
+    cdef bint may_run_again(self, bytes key, str name) except -1
 
 
 cdef class Context:

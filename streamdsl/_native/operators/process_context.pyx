@@ -2,7 +2,7 @@
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
 
-from streamdsl._native.event_time.timers cimport CLOCK_EVENT, CLOCK_PROCESSING
+from streamdsl._native.event_time.timer_entry cimport CLOCK_EVENT, CLOCK_PROCESSING, timer_entry
 from streamdsl._native.operators.row cimport (
     VALUE_BYTES, VALUE_DATE, VALUE_DECIMAL, VALUE_DURATION, VALUE_JSON, VALUE_STR, VALUE_TIMESTAMP, timestamp_value, value_code,
 )
@@ -20,6 +20,8 @@ from streamdsl.errors import StateError, UserCodeError
 
 cdef enum:
     RUNS_AT_END = 100        # times that on_timer may set the same timer anew while the input ends
+    FIRED = 0                # the run of a mark that says that a timer has fired in this advance
+    PUT_OFF_BYTES = 150      # of a timer that is put off beside its entry: in a dict
 
 EPOCH = datetimes.datetime(1970, 1, 1, tzinfo=datetimes.timezone.utc)
 EPOCH_DATE = datetimes.date(1970, 1, 1)
@@ -85,44 +87,69 @@ cdef class Timer:
 cdef class ProcessTimers:
     """A timer set while time advances fires in the same advance if it lies within, and once at most: what on_timer sets
     again for the very moment it is called for waits for the next advance.
+
+    Only what is set at or before the furthest timer that has fired can have fired already. Of those that have, a hash of 64 bits
+    is kept until the advance ends: with a billion of them, one question in 18 billion is answered wrongly.
     """
 
     def __init__(self, TimerService service):
         self.service = service
+        self.put_off = {}
 
     cdef int begin(self, int64_t began, int64_t until) except -1:
         self.firing, self.began, self.until = True, began, until
-        self.fired, self.put_off, self.at_end = set(), [], {}
         return 0
 
     cdef int end(self) except -1:
         self.firing = False
-        for key, shard, time, name, clock in self.put_off:
-            self.service.set(key, shard, time, name, clock)
-        self.fired = self.put_off = self.at_end = None
+        self.furthest = None
+        for entry, shard in self.put_off.items():
+            self.service.put(<bytes>entry, shard)
+        self.put_off = {}
+        self.service.aside = 0
+        self.service.forget_marks()
         return 0
+
+    cdef bint take(self, bytes entry) except -1:
+        if not self.service.remove(entry):
+            return False
+        self.service.mark(entry, FIRED)
+        if self.furthest is None or entry > self.furthest:
+            self.furthest = entry
+        return True
 
     cdef int set(self, bytes key, int shard, int64_t time, str name, int clock) except -1:
+        cdef bytes entry = timer_entry(clock, time, key, name)
         if self.firing:
-            if self.until == INT64_MAX and clock == CLOCK_EVENT:
-                runs = self.at_end.get((key, name), 0)
-                if runs >= RUNS_AT_END:
-                    if self.dropped == 0:
-                        logging.getLogger("streamdsl").warning(
-                            "a timer that sets itself again was dropped at the end of the input; every= makes one that ends")
-                    self.dropped += 1
-                    return 0
-                self.at_end[key, name] = runs + 1
-            if time <= self.until and (time <= self.began or (clock, key, time, name) in self.fired):
-                self.put_off.append((key, shard, time, name, clock))
+            if self.until == INT64_MAX and clock == CLOCK_EVENT and not self.may_run_again(key, name):
                 return 0
-        self.service.set(key, shard, time, name, clock)
-        return 0
+            if time <= self.until and (
+                    time <= self.began
+                    or (self.furthest is not None and entry <= self.furthest and self.service.marked(entry, FIRED))):
+                if entry not in self.put_off:
+                    self.put_off[entry] = shard
+                    self.service.aside += len(entry) + PUT_OFF_BYTES
+                return 0
+        return self.service.put(entry, shard)
 
-    cdef int cancel(self, bytes key, int64_t time, str name, int clock) except -1:
-        self.service.cancel(key, time, name, clock)
-        if self.put_off:
-            self.put_off = [item for item in self.put_off if (item[0], item[2], item[3], item[4]) != (key, time, name, clock)]
+    cdef bint may_run_again(self, bytes key, str name) except -1:
+        cdef bytes whose = timer_entry(CLOCK_EVENT, 0, key, name)
+        cdef int run
+        for run in range(FIRED + 1, FIRED + 1 + RUNS_AT_END):
+            if not self.service.marked(whose, run):
+                self.service.mark(whose, run)
+                return True
+        if self.dropped == 0:
+            logging.getLogger("streamdsl").warning(
+                "a timer that sets itself again was dropped at the end of the input; every= makes one that ends")
+        self.dropped += 1
+        return False
+
+    cdef int cancel(self, bytes key, int shard, int64_t time, str name, int clock) except -1:
+        cdef bytes entry = timer_entry(clock, time, key, name)
+        self.service.drop(entry, shard)
+        if self.put_off.pop(entry, None) is not None:
+            self.service.aside -= len(entry) + PUT_OFF_BYTES
         return 0
 
 
@@ -265,9 +292,9 @@ cdef class Context:
         self.check_active("cancel_timer")
         header = self.scope.table.header(self.scope.slot)
         key = header.key[:header.key_size]
-        self.timers.cancel(key, time, stored, number)
+        self.timers.cancel(key, header.shard, time, stored, number)
         if every is not None:
-            self.timers.cancel(key, next_on_grid(time, duration_ms(every), now), stored, number)
+            self.timers.cancel(key, header.shard, next_on_grid(time, duration_ms(every), now), stored, number)
 
 
 cdef str stored_name(str name, object every):

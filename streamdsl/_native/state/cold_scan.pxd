@@ -3,6 +3,9 @@ from libc.stdint cimport int64_t
 
 from streamdsl._native.state.key_table cimport KeyTable
 
+cdef enum:
+    FILED = 4                                # bytes in front of a key in the database: shard and table
+
 
 cdef class ColdScan:
     cdef KeyTable table
@@ -15,5 +18,6 @@ cdef class ColdScan:
     cdef int64_t read(self, int64_t most, const char* limit, int64_t limit_size) except -1
     cdef int step(self) except -1
 
-# What becomes cold meanwhile need not be found: such rows have to be kept in memory (RowHeader.held).
-cdef ColdScan open_scan(KeyTable table, bytes prefix)
+# From the key `start` on, in front of which nothing is cold; None: from the first key. What becomes cold while the scan is open need
+# not be found: such rows have to be kept in memory (RowHeader.held).
+cdef ColdScan open_scan(KeyTable table, bytes prefix, bytes start)

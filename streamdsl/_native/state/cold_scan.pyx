@@ -13,16 +13,16 @@ from streamdsl._native.state.key_table cimport database_key
 
 from heapq import merge
 
-cdef enum:
-    FILED = 4                  # bytes in front of a key in the database: shard and table
 
-
-cdef ColdScan open_scan(KeyTable table, bytes prefix):
+cdef ColdScan open_scan(KeyTable table, bytes prefix, bytes start):
     cdef int shard
+    # A scan begins behind a key; what stands between that and `start` is in memory, or nowhere.
+    cdef bytes before = b"" if start is None else start[:len(start) - 1]
     cdef ColdScan scan = ColdScan.__new__(ColdScan)
     scan.table = table
     scan.rows = merge(*[
-        table.backend.scan(database_key(shard, table.id, prefix, <int32_t>len(prefix)))
+        table.backend.scan(database_key(shard, table.id, prefix, <int32_t>len(prefix)),
+                           database_key(shard, table.id, before, <int32_t>len(before)) if before else b"")
         for shard in range(table.shards) if table.cold_shards[shard] > 0 or table.any_cold
     ], key=behind_shard)
     scan.step()

@@ -39,6 +39,8 @@ cdef class KeyTable(RowTable):
     cdef int64_t find_or_insert(self, const char* key, int32_t size, int32_t shard) except -1 nogil
     # Returns -2 when the key is absent.
     cdef int64_t find(self, const char* key, int32_t size) except -1 nogil
+    # The same, where the key does not tell its shard by itself.
+    cdef int64_t find_in(self, const char* key, int32_t size, int32_t shard) except -1 nogil
     # Puts in an absent key: `find` has just said so.
     cdef int64_t insert(self, const char* key, int32_t size, int32_t shard) except -1 nogil
     # Key i is values[offsets[i] .. offsets[i + 1]); absent keys are inserted, cold ones are read together.

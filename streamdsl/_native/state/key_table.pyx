@@ -73,6 +73,9 @@ cdef class KeyTable(RowTable):
         return self.place(key, size, hash, shard, True)
 
     cdef int64_t find(self, const char* key, int32_t size) except -1 nogil:
+        return self.find_in(key, size, -1)
+
+    cdef int64_t find_in(self, const char* key, int32_t size, int32_t shard) except -1 nogil:
         cdef uint64_t hash = hash_bytes(key, size, self.seed)
         cdef int64_t slot = self.find_hashed(key, size, hash)
         if slot >= 0:
@@ -80,7 +83,9 @@ cdef class KeyTable(RowTable):
                 return -2
             self.header(slot).flags |= ROW_RECENT
             return slot
-        return self.fetch(key, size, self.owner(key, size)) if self.may_be_cold(hash) else -2
+        if not self.may_be_cold(hash):
+            return -2
+        return self.fetch(key, size, shard if shard >= 0 else self.owner(key, size))
 
     cdef int64_t insert(self, const char* key, int32_t size, int32_t shard) except -1 nogil:
         cdef uint64_t hash = hash_bytes(key, size, self.seed)
