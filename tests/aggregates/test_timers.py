@@ -126,8 +126,16 @@ def test_the_bytes_of_timers_are_in_the_order_in_which_they_fire(left, right):
     assert timer_of(timer_entry(*left)) == left[1:]
 
 
-@pytest.mark.parametrize("entry", [b"", timer_entry(EVENT, 5, b"k", "")[:-2], timer_entry(EVENT, 5, b"k", "")[:-1], b"\x02" + bytes(8) + b"\x00\x01",
-                                   bytes(9) + b"k\x00\x02\x00\x01"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"",
+        timer_entry(EVENT, 5, b"k", "")[:-2],
+        timer_entry(EVENT, 5, b"k", "")[:-1],
+        b"\x02" + bytes(8) + b"\x00\x01",
+        bytes(9) + b"k\x00\x02\x00\x01",
+    ],
+)
 def test_what_is_no_timer_is_told_of(entry):
     with pytest.raises(ValueError):
         timer_of(entry)

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stepped import Stepped
 
 from streamdsl import Config, Processor, Topology, col, count, hopping, memory, tumbling
 from streamdsl._native.event_time.clock import ManualClock
-from streamdsl.compiler import compile
 from streamdsl.runtime.environment import MemoryEnvironment
-from streamdsl.runtime.job import Job
 
 KEYS, ROWS = 1_500, 12_000
 SCHEMA = {"key": str, "at": int, "x": float}
@@ -81,28 +80,6 @@ def test_windows_close_in_their_order_wherever_they_are(job: str, backend: Any, 
     assert figures["evicted"] > KEYS and figures["reads"] > 0
     assert found_late == late
     assert found == expected
-
-
-class Stepped:
-    """One job in one thread, a step at a time."""
-
-    def __init__(self, topology: Topology, environment: MemoryEnvironment, config: Config, clock: ManualClock) -> None:
-        plans = compile(topology, parallelism=config.parallelism)
-        self.job = Job(plans.physical, config, environment, clock=clock)
-        self.job.open()
-        self.stores = [task.store for task in self.job.tasks if task.store is not None]
-        self.most = 0
-
-    @property
-    def closing(self) -> bool:
-        return any(task.closing for task in self.job.tasks)
-
-    def step(self) -> bool:
-        progress = self.job.step_tasks()
-        self.most = max(self.most, *[store.memory_bytes() for store in self.stores])
-        progress |= self.job.write_step()
-        progress |= self.job.control_step()
-        return progress and not self.job.ended
 
 
 def many_windows(job: str, keys: int) -> tuple[Topology, Any]:

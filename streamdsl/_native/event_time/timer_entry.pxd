@@ -8,6 +8,8 @@ from libc.stdint cimport int64_t
 cdef enum:
     CLOCK_EVENT = 0
     CLOCK_PROCESSING = 1
+    PUT_OFF = 2                # more than the clock: a timer that counts from the end of this advance on; never in a checkpoint
+    CLOCKS = 4
     TIME_BYTES = 9             # of an entry: its clock and its time
 
 cpdef bytes timer_entry(int clock, int64_t time, bytes key, str name)

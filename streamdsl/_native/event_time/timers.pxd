@@ -8,14 +8,13 @@ from streamdsl._native.state.key_table cimport ColdListener, KeyTable
 
 cdef class TimerService(ColdListener):
     cdef KeyTable table                      # one row a timer, no fields; key: its entry; shard: of the user's key
-    cdef list heaps                          # per clock: heap of entries; may hold ones that were cancelled or are hot no more
-    cdef int64_t n_entries                   # in both
+    cdef list heaps                          # per clock (CLOCKS of them): heap of entries; may hold ones that were cancelled or are hot no more
+    cdef int64_t n_entries                   # in all of them
     cdef int64_t entry_bytes                 # that they take, about
-    cdef int64_t next_times[2]               # per clock: no timer comes before it, INT64_MAX = there is none
-    cdef ColdTimers cold[2]                  # per clock
+    cdef int64_t next_times[4]               # per clock: no timer comes before it, INT64_MAX = there is none
+    cdef ColdTimers cold[4]                  # per clock
     cdef bint reading                        # what comes back is about to fire: it stays until then
     cdef HashSet marks                       # of the timers that have fired in this advance, and of their runs as the input ends
-    cdef int64_t aside                       # bytes of what is kept for the next advance, about
     cdef readonly int64_t fired
 
     # No timer comes before this time (one that was cancelled may still count), INT64_MAX = there is none.
@@ -30,6 +29,8 @@ cdef class TimerService(ColdListener):
     cdef int put_back(self, list entries) except -1
     cdef int put(self, bytes entry, int shard) except -1                       # without effect if it is set
     cdef bint drop(self, bytes entry, int shard) except -1                     # whether it was set
+    # The timers of a clock that were put off, so many at most, count from now on; returns how many.
+    cdef int64_t put_on(self, int clock, int64_t most) except -1
     cdef tuple parts(self, bytes entry)                                        # (time, key, name)
     # What a mark is set for is up to the caller; `run` tells marks of one entry apart.
     cdef int mark(self, bytes entry, int run) except -1
@@ -38,9 +39,10 @@ cdef class TimerService(ColdListener):
 
     cdef bytes next_due(self, int clock, int64_t now, int64_t most)
     cdef bytes top(self, int clock)
-    cdef bint is_set(self, bytes entry) noexcept                               # as far as memory knows
+    cdef int64_t slot_of(self, bytes entry) noexcept                           # -2: it is not set, or not in memory
     cdef int read_due(self, int clock, int64_t now, int64_t most) except -1
     cdef int push(self, bytes entry) except -1
     cdef bytes pop(self, int clock)
     cdef int noted(self, int clock) except -1
+    cdef int note_all(self) except -1
     cdef int rebuild(self) except -1

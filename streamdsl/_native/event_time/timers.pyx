@@ -11,7 +11,7 @@ from streamdsl._native.event_time.cold_timers cimport (
     cold_add, cold_first, cold_free, cold_init, cold_memory, cold_precedes, cold_raise, cold_remove, cold_start, cold_until,
 )
 from streamdsl._native.event_time.timer_entry cimport (
-    CLOCK_EVENT, CLOCK_PROCESSING, TIME_BYTES, entry_time, put_entry_time, timer_entry, timer_of,
+    CLOCK_EVENT, CLOCK_PROCESSING, CLOCKS, PUT_OFF, TIME_BYTES, entry_time, put_entry_time, timer_entry, timer_of,
 )
 from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, PLANTED
 from streamdsl._native.state.cold_scan cimport FILED, ColdScan, open_scan
@@ -58,14 +58,14 @@ cdef class TimerService(ColdListener):
         self.table = table
         table.evictable = True
         table.listener = self
-        self.heaps = [[], []]
-        for clock in range(2):
+        self.heaps = [[] for clock in range(CLOCKS)]
+        for clock in range(CLOCKS):
             self.next_times[clock] = INT64_MAX
             cold_init(&self.cold[clock])
 
     def __dealloc__(self):
         cdef int clock
-        for clock in range(2):
+        for clock in range(CLOCKS):
             cold_free(&self.cold[clock])
         hashes_free(&self.marks)
 
@@ -81,6 +81,12 @@ cdef class TimerService(ColdListener):
         if heap:
             time = min(time, entry_time(PyBytes_AS_STRING(<bytes>heap[0])))
         self.next_times[clock] = time
+        return 0
+
+    cdef int note_all(self) except -1:
+        cdef int clock
+        for clock in range(CLOCKS):
+            self.noted(clock)
         return 0
 
     # -- set and cancelled
@@ -114,11 +120,24 @@ cdef class TimerService(ColdListener):
             self.rebuild()       # timers that are put off again and again must not pile up in the heap
         return True
 
-    cdef bint is_set(self, bytes entry) noexcept:
+    cdef int64_t put_on(self, int clock, int64_t most) except -1:
+        cdef list put_off = self.take_due(PUT_OFF + clock, INT64_MAX, most)
+        cdef bytes entry
+        cdef int64_t slot
+        cdef int shard
+        for item in put_off:
+            entry = <bytes>item
+            slot = self.slot_of(entry)
+            shard = self.table.header(slot).shard
+            self.table.remove(slot)
+            self.put(bytes((clock,)) + entry[1:], shard)
+        return len(put_off)
+
+    cdef int64_t slot_of(self, bytes entry) noexcept:
         cdef const char* data = PyBytes_AS_STRING(entry)
         cdef int32_t size = <int32_t>len(entry)
         cdef int64_t slot = self.table.find_hashed(data, size, hash_bytes(data, size, self.table.seed))
-        return slot >= 0 and self.table.header(slot).flags & ROW_LIVE != 0
+        return slot if slot >= 0 and self.table.header(slot).flags & ROW_LIVE else -2
 
     # -- fired
 
@@ -148,7 +167,7 @@ cdef class TimerService(ColdListener):
     cdef bytes top(self, int clock):
         """The first timer of the heap that is set and in memory; it stays there."""
         cdef list heap = self.heaps[clock]
-        while heap and not self.is_set(<bytes>heap[0]):
+        while heap and self.slot_of(<bytes>heap[0]) < 0:
             self.pop(clock)
         return <bytes>heap[0] if heap else None
 
@@ -178,10 +197,8 @@ cdef class TimerService(ColdListener):
         return self.pop(clock) if top is not None and top < entry else None
 
     cdef bint remove(self, bytes entry) except -1:
-        cdef const char* data = PyBytes_AS_STRING(entry)
-        cdef int32_t size = <int32_t>len(entry)
-        cdef int64_t slot = self.table.find_hashed(data, size, hash_bytes(data, size, self.table.seed))
-        if slot < 0 or not self.table.header(slot).flags & ROW_LIVE:
+        cdef int64_t slot = self.slot_of(entry)
+        if slot < 0:
             return False
         if not PLANTED("fired-timer-kept"):
             self.table.remove(slot)
@@ -191,9 +208,7 @@ cdef class TimerService(ColdListener):
     cdef int put_back(self, list entries) except -1:
         for entry in entries:
             self.push(<bytes>entry)
-        self.noted(CLOCK_EVENT)
-        self.noted(CLOCK_PROCESSING)
-        return 0
+        return self.note_all()
 
     cdef tuple parts(self, bytes entry):
         try:
@@ -228,7 +243,7 @@ cdef class TimerService(ColdListener):
     # -- cold
 
     cdef int on_cold(self, const RowHeader* header) except -1 nogil:
-        if header.key_size < TIME_BYTES or <unsigned char>header.key[0] > CLOCK_PROCESSING:
+        if header.key_size < TIME_BYTES or <unsigned char>header.key[0] >= CLOCKS:
             damaged_table(self.table)
         cold_add(&self.cold[<unsigned char>header.key[0]], header.key, header.key_size)
         if self.n_entries > 2 * self.table.count + 64:
@@ -246,7 +261,11 @@ cdef class TimerService(ColdListener):
         return 0
 
     cdef int64_t memory(self) noexcept nogil:
-        return (self.entry_bytes + cold_memory(&self.cold[0]) + cold_memory(&self.cold[1]) + self.marks.capacity * 8 + self.aside)
+        cdef int64_t size = self.entry_bytes + self.marks.capacity * 8
+        cdef int clock
+        for clock in range(CLOCKS):
+            size += cold_memory(&self.cold[clock])
+        return size
 
     # -- the heaps
 
@@ -269,11 +288,11 @@ cdef class TimerService(ColdListener):
         cdef int64_t slot = self.table.first_slot(0)
         cdef RowHeader* header
         cdef bytes entry
-        self.heaps = [[], []]
+        self.heaps = [[] for clock in range(CLOCKS)]
         self.n_entries = self.entry_bytes = 0
         while slot >= 0:
             header = self.table.header(slot)
-            if header.key_size < TIME_BYTES or <unsigned char>header.key[0] > CLOCK_PROCESSING:
+            if header.key_size < TIME_BYTES or <unsigned char>header.key[0] >= CLOCKS:
                 damaged_table(self.table)
             entry = header.key[:header.key_size]
             (<list>self.heaps[<unsigned char>header.key[0]]).append(entry)
@@ -292,8 +311,7 @@ cdef class TimerService(ColdListener):
         for heap in self.heaps:
             for entry in heap:
                 self.parts(<bytes>entry)     # a damaged one is told of now, and not when it fires
-        self.noted(CLOCK_EVENT)
-        self.noted(CLOCK_PROCESSING)
+        self.note_all()
 
     def pending(self):
         """Return the timers that are set, as (clock, time, key, name), in the order in which they will fire: all in memory then."""
@@ -302,6 +320,6 @@ cdef class TimerService(ColdListener):
             self.table.warm_up()
         for clock in (CLOCK_EVENT, CLOCK_PROCESSING):
             for entry in sorted(set(self.heaps[clock])):
-                if self.is_set(<bytes>entry):
+                if self.slot_of(<bytes>entry) >= 0:
                     timers.append((clock, *self.parts(<bytes>entry)))
         return timers

@@ -220,9 +220,9 @@ cdef class ProcessOperator(UserCodeOperator):
         cdef int64_t n
         self.scope.wall = self.wall()
         with gil:
-            n = self.fire(CLOCK_EVENT, most)
+            n = 0 if self.timers.ending else self.fire(CLOCK_EVENT, most)
             if n == 0:
-                self.timers.end()
+                n = self.timers.end(most)
         if n > 0:
             UserCodeOperator.end_batch(self)
             return n
@@ -237,7 +237,8 @@ cdef class ProcessOperator(UserCodeOperator):
                 self.scope.wall = now_ms
                 self.timers.begin(INT64_MIN, now_ms)
                 self.fire(CLOCK_PROCESSING, FEW_TIMERS if CHECKED_BUILD else STEP_TIMERS)
-                self.timers.end()
+                while self.timers.end(STEP_TIMERS) > 0:
+                    pass
             return UserCodeOperator.end_batch(self)
         return 0
 

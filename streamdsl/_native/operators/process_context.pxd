@@ -33,13 +33,14 @@ cdef class ProcessTimers:
     cdef int64_t began                       # the clock before the advance
     cdef int64_t until                       # and behind it
     cdef bytes furthest                      # the last entry, in their order, that has fired in this advance; None: none has
-    cdef dict put_off                        # entry -> shard: set during the advance, for the next one
+    cdef bint ending                         # all have fired: what has been put off is still to be set
     cdef readonly int64_t dropped
 
     cdef int set(self, bytes key, int shard, int64_t time, str name, int clock) except -1
     cdef int cancel(self, bytes key, int shard, int64_t time, str name, int clock) except -1
     cdef int begin(self, int64_t began, int64_t until) except -1
-    cdef int end(self) except -1
+    # What was put off, so many at most, is set now; returns how many. With none left the advance is over.
+    cdef int64_t end(self, int64_t most) except -1
     # Takes a timer's row away: it fires. False: it has been cancelled.
     cdef bint take(self, bytes entry) except -1
     cdef bint may_run_again(self, bytes key, str name) except -1

@@ -2,7 +2,7 @@
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
 
-from streamdsl._native.event_time.timer_entry cimport CLOCK_EVENT, CLOCK_PROCESSING, timer_entry
+from streamdsl._native.event_time.timer_entry cimport CLOCK_EVENT, CLOCK_PROCESSING, PUT_OFF, timer_entry
 from streamdsl._native.operators.row cimport (
     VALUE_BYTES, VALUE_DATE, VALUE_DECIMAL, VALUE_DURATION, VALUE_JSON, VALUE_STR, VALUE_TIMESTAMP, timestamp_value, value_code,
 )
@@ -21,7 +21,6 @@ from streamdsl.errors import StateError, UserCodeError
 cdef enum:
     RUNS_AT_END = 100        # times that on_timer may set the same timer anew while the input ends
     FIRED = 0                # the run of a mark that says that a timer has fired in this advance
-    PUT_OFF_BYTES = 150      # of a timer that is put off beside its entry: in a dict
 
 EPOCH = datetimes.datetime(1970, 1, 1, tzinfo=datetimes.timezone.utc)
 EPOCH_DATE = datetimes.date(1970, 1, 1)
@@ -94,21 +93,20 @@ cdef class ProcessTimers:
 
     def __init__(self, TimerService service):
         self.service = service
-        self.put_off = {}
 
     cdef int begin(self, int64_t began, int64_t until) except -1:
         self.firing, self.began, self.until = True, began, until
         return 0
 
-    cdef int end(self) except -1:
-        self.firing = False
-        self.furthest = None
-        for entry, shard in self.put_off.items():
-            self.service.put(<bytes>entry, shard)
-        self.put_off = {}
-        self.service.aside = 0
-        self.service.forget_marks()
-        return 0
+    cdef int64_t end(self, int64_t most) except -1:
+        cdef int64_t n = self.service.put_on(CLOCK_EVENT, most)
+        if n == 0:
+            n = self.service.put_on(CLOCK_PROCESSING, most)
+        self.ending = self.firing = n > 0
+        if n == 0:
+            self.furthest = None
+            self.service.forget_marks()
+        return n
 
     cdef bint take(self, bytes entry) except -1:
         if not self.service.remove(entry):
@@ -126,10 +124,7 @@ cdef class ProcessTimers:
             if time <= self.until and (
                     time <= self.began
                     or (self.furthest is not None and entry <= self.furthest and self.service.marked(entry, FIRED))):
-                if entry not in self.put_off:
-                    self.put_off[entry] = shard
-                    self.service.aside += len(entry) + PUT_OFF_BYTES
-                return 0
+                entry = timer_entry(PUT_OFF + clock, time, key, name)
         return self.service.put(entry, shard)
 
     cdef bint may_run_again(self, bytes key, str name) except -1:
@@ -146,10 +141,9 @@ cdef class ProcessTimers:
         return False
 
     cdef int cancel(self, bytes key, int shard, int64_t time, str name, int clock) except -1:
-        cdef bytes entry = timer_entry(clock, time, key, name)
-        self.service.drop(entry, shard)
-        if self.put_off.pop(entry, None) is not None:
-            self.service.aside -= len(entry) + PUT_OFF_BYTES
+        self.service.drop(timer_entry(clock, time, key, name), shard)
+        if self.firing:
+            self.service.drop(timer_entry(PUT_OFF + clock, time, key, name), shard)
         return 0
 
 
