@@ -67,7 +67,7 @@ class Config:
     state_backend : "rocksdb" | "memory"
         What holds the state beside the working copy.
     state_memory : int or str
-        Bytes for keyed state in memory, over all tasks; what has no room there is in the database. Timers always have room.
+        Bytes for keyed state in memory, over all tasks; what has no room there is in the database, timers too.
     restarts : int
         How often a failed run is started again from its last checkpoint, with back-off.
     strict_names : bool

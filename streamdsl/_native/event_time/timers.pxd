@@ -2,17 +2,18 @@
 from libc.stdint cimport int64_t
 
 from streamdsl._native.event_time.cold_timers cimport ColdTimers
+from streamdsl._native.event_time.timer_entry cimport CLOCKS
 from streamdsl._native.state.hash_set cimport HashSet
 from streamdsl._native.state.key_table cimport ColdListener, KeyTable
 
 
 cdef class TimerService(ColdListener):
     cdef KeyTable table                      # one row a timer, no fields; key: its entry; shard: of the user's key
-    cdef list heaps                          # per clock (CLOCKS of them): heap of entries; may hold ones that were cancelled or are hot no more
+    cdef list heaps                          # per clock: heap of entries; may hold ones that were cancelled or are hot no more
     cdef int64_t n_entries                   # in all of them
     cdef int64_t entry_bytes                 # that they take, about
-    cdef int64_t next_times[4]               # per clock: no timer comes before it, INT64_MAX = there is none
-    cdef ColdTimers cold[4]                  # per clock
+    cdef int64_t next_times[CLOCKS]          # per clock: no timer comes before it, INT64_MAX = there is none
+    cdef ColdTimers cold[CLOCKS]             # per clock
     cdef bint reading                        # what comes back is about to fire: it stays until then
     cdef HashSet marks                       # of the timers that have fired in this advance, and of their runs as the input ends
     cdef readonly int64_t fired

@@ -58,7 +58,7 @@ cdef class TimerService(ColdListener):
         self.table = table
         table.evictable = True
         table.listener = self
-        self.heaps = [[] for clock in range(CLOCKS)]
+        self.heaps = [[] for _ in range(CLOCKS)]
         for clock in range(CLOCKS):
             self.next_times[clock] = INT64_MAX
             cold_init(&self.cold[clock])
@@ -288,7 +288,7 @@ cdef class TimerService(ColdListener):
         cdef int64_t slot = self.table.first_slot(0)
         cdef RowHeader* header
         cdef bytes entry
-        self.heaps = [[] for clock in range(CLOCKS)]
+        self.heaps = [[] for _ in range(CLOCKS)]
         self.n_entries = self.entry_bytes = 0
         while slot >= 0:
             header = self.table.header(slot)

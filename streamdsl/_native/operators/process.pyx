@@ -227,7 +227,7 @@ cdef class ProcessOperator(UserCodeOperator):
             UserCodeOperator.end_batch(self)
             return n
         self.closing = False
-        UserCodeOperator.on_watermark(self, self.scope.watermark)
+        UserCodeOperator.on_watermark(self, self.timers.until)
         return 0
 
     cdef int on_processing_time(self, int64_t now_ms) except -1 nogil:

@@ -35,7 +35,7 @@ cdef class Task:
     cdef int n_sinks
     cdef void** timed
     cdef int n_timed
-    cdef void** closers                      # operators with windows, in the order of the chain
+    cdef void** closers                      # operators with windows or timers, in the order of the chain
     cdef int n_closers
     cdef list keep
     cdef InputGate gate
@@ -47,8 +47,8 @@ cdef class Task:
     cdef readonly bint failed
     cdef bint quiet
     cdef bint crowded                        # so many rows came at once as only come where they had to wait
-    cdef readonly bint closing                        # windows are still to close before time goes on
-    cdef public int closing_rows             # windows closed in one step; a simulation makes it small
+    cdef readonly bint closing                        # windows are still to close, or timers to fire, before time goes on
+    cdef public int closing_rows             # windows closed, or timers fired, in one step; a simulation makes it small
     cdef public int drain_rows               # rows of pending state written in one step; a simulation makes it small
     cdef int64_t committed                   # atomic: a completed checkpoint the sinks have not heard of; 0 = none
     cdef readonly int64_t processed          # rows in

@@ -128,7 +128,7 @@ cdef class Task:
         return progress
 
     cdef int advance(self) except -1 nogil:
-        """What has begun comes before what waits: windows that close, a batch in pieces, then the input."""
+        """What has begun comes before what waits: windows that close, timers that fire, a batch in pieces, then the input."""
         if self.closing:
             return self.go_on_closing()
         if self.rest != NULL:
@@ -206,7 +206,7 @@ cdef class Task:
     cdef int pass_on_time(self) except -1 nogil:
         """Tell the chain what has changed of watermark and idleness; rows made on the way leave before the watermark.
 
-        While windows close, the valve keeps what comes: it is passed on behind them.
+        While windows close or timers fire, the valve keeps what comes: it is passed on behind them.
         """
         cdef int i
         CHECK(self.valve.watermark >= self.watermark or self.watermark == INT64_MIN, "a watermark never goes back")
@@ -229,9 +229,9 @@ cdef class Task:
         return 0
 
     cdef int close_windows(self) except -1 nogil:
-        """Have windows close, as many as the memory of state has room for; the others follow in the next steps.
+        """Have windows close and timers fire, as many as the memory of state has room for; the others follow in the next steps.
 
-        An operator whose last window has closed passes the watermark on, and those behind it begin.
+        An operator whose last window has closed, or whose last timer has fired, passes the watermark on, and those behind it begin.
         """
         cdef int i
         cdef int64_t left = self.closing_rows
@@ -308,7 +308,7 @@ cdef class Task:
 
     cdef int end(self) except -1 nogil:
         cdef int i
-        if self.ended or self.closing:       # the last windows come first
+        if self.ended or self.closing:       # the last windows and timers come first
             return 0
         self.on_quiet()
         self.ended = True
