@@ -1,18 +1,22 @@
 """Timers per key, time and name."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streamdsl._native.event_time.timer_entry import timer_entry, timer_of
 from streamdsl._native.event_time.timers import EVENT, PROCESSING, TimerService
+from streamdsl._native.state.memory import MemoryBackend
 from streamdsl._native.state.store import StateStore
+from streamdsl._native.state.stream_reader import StreamReader
 
 LOW, HIGH = -(2**63), 2**63 - 1
 
 
-def service():
-    return TimerService(StateStore("task", 8).add_table("timers", "op"))
+def service(store=None):
+    return TimerService((store or StateStore("task", 8)).add_table("timers", "op"))
 
 
 def due(timers, now, clock=EVENT):
@@ -139,3 +143,71 @@ def test_the_bytes_of_timers_are_in_the_order_in_which_they_fire(left, right):
 def test_what_is_no_timer_is_told_of(entry):
     with pytest.raises(ValueError):
         timer_of(entry)
+
+
+class Cold:
+    """Timers of a store with little room."""
+
+    def __init__(self, limit):
+        self.store = StateStore("task", 8)
+        self.timers = service(self.store)
+        self.backend = MemoryBackend()
+        self.store.attach(self.backend, limit)
+        self.reader = StreamReader(self.store.stream)
+
+    def make_room(self):
+        for _ in range(20):
+            self.store.make_some_room()
+            while self.reader.peek_journal(1 << 20) is not None:
+                self.reader.confirm_journal()
+            while entries := self.reader.peek_database(100):
+                self.backend.apply(entries)
+                self.reader.confirm_database()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_timers_answer_as_a_set_does_wherever_they_are(seed):
+    draw = random.Random(seed)
+    cold, expected, most = Cold(400), set(), 0
+    timers = cold.timers
+    for _ in range(400):
+        step = draw.choices(("set", "cancel", "pop", "advance", "cold"), (40, 6, 15, 1, 12))[0]
+        key = b"".join(draw.choices((b"\x00", b"\x01", b"\xff", b"a"), k=draw.randrange(4)))
+        shard = len(key)  # the bytes of a row's key do not tell it
+        time = draw.choice((draw.randrange(-3, 9), draw.randrange(-(10**6), 10**6), LOW, HIGH, draw.randrange(LOW, HIGH)))
+        name = draw.choice(("", "x"))
+        if step == "set":
+            timers.set(key, shard, time, name)
+            expected.add((time, key, name))
+        elif step == "cancel":
+            time, key, name = draw.choice([*sorted(expected), (time, key, name)])
+            assert timers.cancel(key, len(key), time, name) == ((time, key, name) in expected)
+            expected.discard((time, key, name))
+        elif step == "cold":
+            cold.make_room()
+            most = max(most, cold.store.figures()["cold_keys"])
+        else:
+            time = min(time, 10**6) if step == "advance" and draw.random() < 0.9 else time
+            due = sorted(timer for timer in expected if timer[0] <= time)
+            for found in due[:1] if step == "pop" else due:
+                assert timers.pop_due(EVENT, time) == (found[1], found[0], found[2])
+                expected.remove(found)
+            assert step == "pop" or timers.pop_due(EVENT, time) is None
+        assert cold.store.figures()["keys"] == len(expected)
+    assert most > 10
+    assert timers.pending() == [(EVENT, *timer) for timer in sorted(expected)]
+
+
+def test_what_has_no_room_is_in_the_database_alone():
+    cold = Cold(1 << 16)
+    for i in range(2_000):
+        cold.timers.set(b"%d" % (i * 7_919 % 2_000), i % 8, i % 50 * 10**9)
+        if i % 100 == 0:
+            cold.make_room()
+    assert cold.store.figures()["cold_keys"] > 1_000
+    expected = sorted((i % 50 * 10**9, b"%d" % (i * 7_919 % 2_000)) for i in range(2_000))
+    for i, (time, key) in enumerate(expected):
+        if i % 37 == 0:
+            cold.make_room()
+        assert cold.timers.pop_due(EVENT, HIGH) == (key, time, "")
+    assert cold.timers.pop_due(EVENT, HIGH) is None
