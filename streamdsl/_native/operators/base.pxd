@@ -19,7 +19,8 @@ cdef class Operator:
     cdef int64_t go_on_closing(self, int64_t most) except -1 nogil
     cdef int on_idle(self, bint idle) except -1 nogil                    # the input became idle, or active again
     cdef int on_processing_time(self, int64_t now_ms) except -1 nogil    # wall clock; never goes back
-    cdef int64_t next_wakeup(self) noexcept nogil                        # wall-clock ms of the next timer; INT64_MAX = none
+    # Wall-clock ms of the next timer; INT64_MAX = none, INT64_MIN = those that were due have not all fired yet.
+    cdef int64_t next_wakeup(self) noexcept nogil
     cdef int emit(self, Batch* batch) except -1 nogil                    # next.process, then release: takes the batch
 
 # Keeps the batch of a row that failed, for the error that the user will see; called while the exception passes. The first

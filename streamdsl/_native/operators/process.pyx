@@ -1,6 +1,8 @@
 """A user's Processor: Python with state by key. The GIL is taken once a batch.
 
-Timers of event time fire in pieces, as windows close: the watermark waits behind the last of them (`closing`).
+Timers fire in pieces. Those of event time do as windows close: the watermark waits behind the last of them (`closing`). Those of
+the wall clock that are due together fire before the task does anything else (`waking`), so that an end of the input, or a barrier,
+comes behind them.
 """
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -32,7 +34,7 @@ from streamdsl._native.operators.process_context import (
 
 cdef enum:
     FLUSH_ROWS = 4096        # rows that timers make before they are sent on
-    STEP_TIMERS = 256        # timers of the wall clock that fire in one step: what is left is still due in the next
+    STEP_TIMERS = 256        # timers of the wall clock that fire in one step
     FEW_TIMERS = 3           # the same in the checked build
     AHEAD = 3                # rows between asking for what a state holds and using it
 
@@ -52,6 +54,7 @@ cdef class ProcessOperator(UserCodeOperator):
     cdef object call                         # processor.process, bound
     cdef ArrowRows arrow                     # None: process_batch is not overridden
     cdef int64_t latest                      # greatest event time of a record so far
+    cdef bint waking                         # an advance of the wall clock is not done yet
     cdef KeyList wanted                      # scratch: keys to be looked up together
 
     def __init__(self, spec, KeyLookup lookup not None, TimerService timers not None, Clock clock=None):
@@ -220,9 +223,7 @@ cdef class ProcessOperator(UserCodeOperator):
         cdef int64_t n
         self.scope.wall = self.wall()
         with gil:
-            n = 0 if self.timers.ending else self.fire(CLOCK_EVENT, most)
-            if n == 0:
-                n = self.timers.end(most)
+            n = self.go_on_firing(CLOCK_EVENT, most)
         if n > 0:
             UserCodeOperator.end_batch(self)
             return n
@@ -231,19 +232,27 @@ cdef class ProcessOperator(UserCodeOperator):
         return 0
 
     cdef int on_processing_time(self, int64_t now_ms) except -1 nogil:
-        # What on_timer puts off has to be in the state before a barrier comes: each call is an advance by itself.
-        if self.timers.service.next_time(CLOCK_PROCESSING) <= now_ms:
-            with gil:
-                self.scope.wall = now_ms
+        cdef int64_t n, left = FEW_TIMERS if CHECKED_BUILD else STEP_TIMERS
+        with gil:
+            self.scope.wall = now_ms
+            if not self.waking:
                 self.timers.begin(INT64_MIN, now_ms)
-                self.fire(CLOCK_PROCESSING, FEW_TIMERS if CHECKED_BUILD else STEP_TIMERS)
-                while self.timers.end(STEP_TIMERS) > 0:
-                    pass
-            return UserCodeOperator.end_batch(self)
-        return 0
+                self.waking = True
+            while self.waking and left > 0:
+                n = self.go_on_firing(CLOCK_PROCESSING, left)
+                self.waking = n > 0
+                left -= n
+        return UserCodeOperator.end_batch(self)
 
     cdef int64_t next_wakeup(self) noexcept nogil:
+        if self.waking:
+            return INT64_MIN
         return INT64_MAX if self.closing else self.timers.service.next_time(CLOCK_PROCESSING)
+
+    cdef int64_t go_on_firing(self, int clock, int64_t most) except -1:
+        """Go on with an advance by so many timers at most: fire them, then set what was put off; return 0 when all is done."""
+        cdef int64_t n = 0 if self.timers.ending else self.fire(clock, most)
+        return n if n > 0 else self.timers.end(most)
 
     cdef int64_t fire(self, int clock, int64_t most) except -1:
         """Call on_timer for the first `most` timers that are due, in order, those that are set on the way included; return for how many."""

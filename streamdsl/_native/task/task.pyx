@@ -90,6 +90,7 @@ cdef class Task:
 
     cdef int step(self) except -1 nogil:
         cdef int i, progress = 0
+        cdef bint waking = False             # timers that are due come before all else
         cdef int64_t now, began = self.clock.now_ns()
         if atomic_load(&self.committed):
             with gil:
@@ -117,10 +118,11 @@ cdef class Task:
                 self.settle(False)
                 self.quiet = False       # rows may wait in a sink
                 progress = 1
-        if self.advance():
+                waking |= (<Operator>self.timed[i]).next_wakeup() == INT64_MIN
+        if not waking and self.advance():
             self.quiet = False
             progress = 1
-        elif not self.quiet:
+        elif not waking and not self.quiet:
             self.quiet = True
             self.on_quiet()
         if progress:
