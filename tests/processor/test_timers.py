@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from streamdsl import Processor
+from streamdsl import Processor, Topology, memory
 
-from .jobs import driven, row, send
+from .jobs import ROW, driven, row, send
 
 FIRED = {"k": str, "at": int, "name": str}
 
@@ -172,6 +172,38 @@ def test_processing_time() -> None:
     assert fired(driver) == []
     driver.advance_processing_time(400)
     assert fired(driver) == [("b", 1200, ""), ("a", 1500, "")]
+
+
+class Polling(Clocked):
+    """A timer sets itself for the moment it fires, three times at most."""
+
+    def open(self, ctx: Any) -> None:
+        self.n = ctx.state.value("n", int)
+
+    def on_timer(self, timer: Any, ctx: Any) -> Iterator[dict[str, Any]]:
+        self.n.set(self.n.get(0) + 1)
+        yield {"k": ctx.key, "at": timer.time, "name": str(self.n.get())}
+        if self.n.get() < 3:
+            ctx.set_timer(timer.time, clock="processing")
+
+
+def test_many_timers_of_the_wall_clock_fire_in_order_and_set_themselves_behind_the_last() -> None:
+    driver = driven(Polling, start_ms=1000)
+    keys = [f"{i:04}" for i in range(1_000)]
+    send(driver, *((5, row(key, 1500 + i % 3)) for i, key in enumerate(keys)))
+    driver.advance_processing_time(1000)
+    once = sorted((1500 + i % 3, key) for i, key in enumerate(keys))
+    assert fired(driver) == [(key, at, str(n)) for n in (1, 2, 3) for at, key in once]
+
+
+def test_the_input_ends_behind_the_timers_of_the_wall_clock_that_are_due() -> None:
+    topology = Topology("ending")
+    given = [{"k": f"{i:04}", "n": 1, "x": 0.0} for i in range(2_000)]
+    out = memory("out")
+    stream = topology.stream(memory("in", schema=ROW, rows=given), watermarks="external").key_by("k")
+    stream.process(Clocked, name="op").to(out)
+    topology.run()
+    assert len(out.rows()) == 2_000
 
 
 @pytest.mark.parametrize("parallelism", [1, 3])
