@@ -88,6 +88,13 @@ BANK = (
     Planted("shard-owned-twice", "two tasks own a shard", "simulator", 750, "BB-25 BB-26"),
     Planted("timers-not-restored", "timers are in the state and not in the heap", "simulator", 1300, "BB-24"),
     Planted("fired-timer-kept", "a timer that has fired fires again after a restore", "simulator", 800, "BB-08"),
+    Planted("cold-timer-passed", "a timer that becomes cold in front of where the next ones are looked for is passed", "simulator", 1100),
+    Planted(
+        "put-off-timer-lost",
+        "a timer that on_timer sets for its own moment is not set in the next advance",
+        "tests/processor/test_timers.py::test_a_timer_for_now_waits_for_the_next_advance",
+        1,
+    ),
     Planted("windows-not-restored", "windows are in the state and never close", "simulator", 65, "BB-08"),
     Planted("lag-not-restored", "lag() begins anew after a restore", "simulator", 260),
     Planted("lag-not-rotated", "the ring of lag(n) is written as it lies, and read as if its oldest came first", "simulator", 6500),

@@ -8,7 +8,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove
 
 from streamdsl._native.event_time.timer_entry cimport TIME_BYTES, entry_order, entry_time, put_entry_time
-from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD
+from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, PLANTED
 
 cdef enum:
     FIRST_SHIFT = 16           # a group is about a minute at first
@@ -115,7 +115,7 @@ cdef int set_bound(ColdTimers* cold, const char* entry, int64_t size) except -1 
 
 cdef int cold_add(ColdTimers* cold, const char* entry, int64_t size) except -1 nogil:
     group_of(cold, entry_time(entry)).n += 1
-    if cold.n == 0 or entry_order(entry, size, cold.bound, cold.bound_size) < 0:
+    if cold.n == 0 or (entry_order(entry, size, cold.bound, cold.bound_size) < 0 and not PLANTED("cold-timer-passed")):
         set_bound(cold, entry, size)
     cold.n += 1
     return 0
@@ -124,7 +124,7 @@ cdef int cold_add(ColdTimers* cold, const char* entry, int64_t size) except -1 n
 cdef int cold_remove(ColdTimers* cold, const char* entry, int64_t size) except -1 nogil:
     cdef ColdGroup* group = group_of(cold, entry_time(entry))
     CHECK(group.n > 0, "a timer that comes back was counted as cold")
-    CHECK(cold_behind(cold, entry, size), "no cold timer stands before the bound")
+    CHECK(cold_behind(cold, entry, size) or PLANTED("cold-timer-passed"), "no cold timer stands before the bound")
     group.n -= 1
     cold.n -= 1
     return 0
