@@ -1,5 +1,5 @@
 """What keeps a store within its memory: rows become cold once the database has their last version."""
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.write_stream cimport WriteStream
@@ -11,9 +11,9 @@ cdef enum Room:
 
 
 cdef struct Leaver:
-    int64_t slot
     int64_t position         # of the stream: the row may go when the database has come so far
-    int64_t bytes            # about what that frees
+    uint32_t slot
+    uint32_t bytes           # about what that frees
     int32_t table
 
 

@@ -5,7 +5,7 @@ any other has its last version written to the stream, if it is not there yet, an
 applied the stream that far, unless it was wanted meanwhile. So what is not in memory is in the database, in its last
 version: nobody has to look into the stream.
 """
-from libc.stdint cimport uint8_t
+from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 
 from streamdsl._native.includes.atomic cimport atomic_load
@@ -179,13 +179,14 @@ cdef class Evictor:
 
     cdef int leave(self, int table, int64_t slot, int64_t position, int64_t bytes) except -1 nogil:
         cdef Leaver* leaver
+        bytes = min(bytes, <int64_t>UINT32_MAX)
         if self.n == self.capacity:
             self.grow()
         leaver = &self.queue[(self.head + self.n) & (self.capacity - 1)]
         leaver.table = table
-        leaver.slot = slot
+        leaver.slot = <uint32_t>slot
         leaver.position = position
-        leaver.bytes = bytes
+        leaver.bytes = <uint32_t>bytes
         self.n += 1
         self.leaving_bytes += bytes
         (<KeyTable>self.tables[table]).header(slot).flags |= ROW_QUEUED | ROW_LEAVING

@@ -32,7 +32,7 @@ BLOCK_CACHE_BYTES = 1 << 20
 #: While a file is written, its keys' hashes are held for its filter.
 FILE_BYTES = 32 << 20
 #: So much is written until malloc is asked for what the buffers of files and flushed rows have left in its arenas.
-TRIM_BYTES = 4 << 20
+TRIM_BYTES = 2 << 20
 #: Of each file that a compaction reads, all of them at once.
 READ_AHEAD_BYTES = 256 << 10
 #: Keys of one read, each of which may hold a block until all are there.
@@ -179,7 +179,7 @@ def _options() -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_write_buffer_size(WRITE_BUFFER_BYTES)
-    options.set_max_write_buffer_number(3)
+    options.set_max_write_buffer_number(2)
     options.set_level_zero_file_num_compaction_trigger(FLUSHED_BUFFERS)
     options.set_target_file_size_base(FILE_BYTES)
     options.set_max_background_jobs(2)

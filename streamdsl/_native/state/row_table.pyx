@@ -418,7 +418,7 @@ cdef class RowTable:
         if not pages_give(&self.pages, self.stride, slot):
             return
         # Some free memory is kept: what has left may come again soon.
-        if self.pages.n_free - self.pages.n_released <= max((self.used - self.pages.n_released) >> 3, <int64_t>(4 * PAGE_ROWS)):
+        if self.pages.n_free - self.pages.n_released <= max((self.used - self.pages.n_released) >> 4, <int64_t>(4 * PAGE_ROWS)):
             return
         for at in range(page << PAGE_BITS, (page + 1) << PAGE_BITS):
             if self.header(at).flags & ROW_QUEUED:       # the evictor will look at the flag
