@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stepped import Stepped
+from stepped import PIECE, Stepped
 
 from streamdsl import Config, Processor, Topology, col, count, hopping, memory, tumbling
 from streamdsl._native.event_time.clock import ManualClock
@@ -100,13 +100,13 @@ def many_windows(job: str, keys: int) -> tuple[Topology, Any]:
 def test_the_memory_holds_while_all_windows_close(job: str) -> None:
     keys, limit = 60_000, 1 << 20
     topology, sink = many_windows(job, keys)
-    ample = Stepped(topology, MemoryEnvironment(), Config(state_backend="memory", parallelism=1), ManualClock())
+    ample = Stepped(topology, MemoryEnvironment(), Config(state_backend="memory", parallelism=1), ManualClock(), PIECE)
     while ample.step():
         pass
     assert ample.most > 5 * limit, "else there is nothing to see"
     expected = sink.rows()
     config = Config(state_backend="memory", parallelism=1, state_memory=limit, batch_rows=500)
-    tiny = Stepped(topology, MemoryEnvironment(), config, ManualClock())
+    tiny = Stepped(topology, MemoryEnvironment(), config, ManualClock(), PIECE)
     while tiny.step():
         pass
     assert tiny.most < 1.3 * limit

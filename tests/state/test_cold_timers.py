@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stepped import Stepped
+from stepped import PIECE, Stepped
 
 from streamdsl import Config, Processor, Topology, memory
 from streamdsl._native.event_time.clock import ManualClock
@@ -146,9 +146,9 @@ def job(processor: Any, given: list[dict[str, Any]]) -> tuple[Topology, Any]:
     return topology, sink
 
 
-def run(topology: Topology, config: Config, path: Path | None = None) -> Stepped:
+def run(topology: Topology, config: Config, path: Path | None = None, piece: int = 0) -> Stepped:
     environment = MemoryEnvironment() if path is None else DirectoryEnvironment(path, config.state_backend)
-    stepped = Stepped(topology, environment, config, ManualClock())
+    stepped = Stepped(topology, environment, config, ManualClock(), piece)
     while stepped.step():
         stepped.job.clock.ms += 1
     assert stepped.job.error is None
@@ -178,10 +178,10 @@ def test_the_memory_holds_while_all_timers_fire(processor: Any, keys: int) -> No
     given = [{"key": name, "at": 1_000 + i // 50} for i, name in enumerate(names(keys))]
     random.Random(3).shuffle(given)
     topology, sink = job(processor, given)
-    ample = run(topology, Config(state_backend="memory", parallelism=1, batch_rows=500))
+    ample = run(topology, Config(state_backend="memory", parallelism=1, batch_rows=500), piece=PIECE)
     assert ample.most > 4 * limit, "else there is nothing to see"
     expected = sink.rows()
-    tiny = run(topology, Config(state_backend="memory", parallelism=1, state_memory=limit, batch_rows=500))
+    tiny = run(topology, Config(state_backend="memory", parallelism=1, state_memory=limit, batch_rows=500), piece=PIECE)
     assert sink.rows() == expected and len(expected) >= keys
     assert tiny.coldest > keys / 2
     marks = 22 * len(expected) * (3 if processor is Again else 1)  # what is set as the input ends is marked as well
