@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -120,7 +121,8 @@ class _TaskBuilder:
         owned = owned_shards(plan, stage, index)
         if planted("shard-owned-twice"):
             owned = [shard for shard in range(plan.shards) if shard % stage.parallelism >= index]
-        self.chain = Chain(plan.shards, owned, lambda: environment.new_store(self.id, owned, plan.shards), environment.clock)
+        new_store = functools.partial(environment.new_store, self.id, owned, plan.shards)
+        self.chain = Chain(plan.shards, owned, new_store, environment.clock)
         self.merges_inside = any(isinstance(op, node.PhysicalMerge) and op.inputs[0].operator >= 0 for op in stage.operators)
         self.ports: dict[int, list[MergePort]] = {}
         # (operator, tag) or (-1, edge) -> what reads it
@@ -176,12 +178,15 @@ class _TaskBuilder:
         arrow = pa.schema([pa.field(f.name, f.type, f.nullable) for f in schema.fields])
         sink = SinkOperator(spec.name, list(spec.columns), canonical, arrow, self.environment.clock)
 
+        # Of the builder it holds what it needs: the builder has the chain, which keeps this until the writers are open.
+        transaction, index, parallelism = self.environment.transaction, self.index, self.stage.parallelism
+
         def open_writer() -> None:
             with as_connector_errors(f"the sink {spec.name!r} cannot be opened"):
                 if spec.sink.transactional:
-                    sink.open(spec.sink.open_in(self.environment.transaction, schema, spec.keys, self.index))
+                    sink.open(spec.sink.open_in(transaction, schema, spec.keys, index))
                 else:
-                    sink.open(spec.sink.open_writer(schema, spec.keys, self.index, self.stage.parallelism, state))
+                    sink.open(spec.sink.open_writer(schema, spec.keys, index, parallelism, state))
 
         self.chain.sinks.append(sink)
         self.chain.openers.append(open_writer)
@@ -273,7 +278,7 @@ class _TaskBuilder:
         if all(split.ended for split in splits):
             self.silent.add(self.id)
         types = [_declared_type(source, name) for name in spec.columns]
-        policy = RejectPolicy(spec, task, self.chain.dead_letters, source.errors, self.environment.clock)
+        policy = RejectPolicy(spec, self.chain.dead_letters, source.errors, self.environment.clock)
         rate = 0.0 if source.rate is None or not names else source.rate * len(own) / len(names)
         task.open(spec, splits, types, policy, rate, config.batch_rows, CHUNK_ROWS, bool(source.bounded))
         if spec.partitioned_by >= 0:

@@ -6,6 +6,7 @@ import contextlib
 import enum
 import logging
 import random
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -138,7 +139,8 @@ class Job:
                 self.environment.owners(self._deployment),
                 self.environment.storage,
                 self._settings(),
-                self,
+                # The other way round it must not hold the job: what an ended job has in memory goes with the last that refers to it.
+                weakref.proxy(self),
                 completed=self.environment.completed,
             )
             # Last of all: what cannot be opened so far has touched no output.

@@ -28,18 +28,18 @@ def shown(raw: bytes) -> str:
 
 
 class RejectPolicy:
-    """Called with each rejected record; fails, skips it, or sends it to the dead letters."""
+    """Called by a task with each rejected record; fails, skips it, or sends it to the dead letters."""
 
-    def __init__(self, spec: PhysicalSource, task: Any, target: Any, errors: Any, clock: Clock) -> None:
-        self.spec, self.task, self.target, self.clock = spec, task, target, clock
+    def __init__(self, spec: PhysicalSource, target: Any, errors: Any, clock: Clock) -> None:
+        self.spec, self.target, self.clock = spec, target, clock
         # The stream's policy rules; a source's own "skip" holds where the stream says nothing.
         self.errors = spec.errors if spec.errors != "fail" else ("skip" if errors == "skip" else "fail")
         self.skipped = 0
 
-    def __call__(self, rejected: Any) -> None:
+    def __call__(self, task: Any, rejected: Any) -> None:
         if self.errors == "dead_letter":
             fault("FP37")
-            self.task.dead_letter(self._row(rejected), self.target)
+            task.dead_letter(self._row(rejected), self.target)
         elif self.errors == "skip":
             self.skipped += 1
             if self.skipped == 1:

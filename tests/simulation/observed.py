@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +108,7 @@ class ObservedListener(Listener):
     def __init__(self, job: ObservedJob) -> None:
         super().__init__()
         self.wake = _Awake()  # type: ignore[assignment]
-        self._job = job
+        self._job: ObservedJob = weakref.proxy(job)
 
     def on_snapshot(self, task: str, checkpoint_id: int, part: Any) -> None:
         self._job.noted(task)

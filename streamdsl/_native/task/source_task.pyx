@@ -359,7 +359,7 @@ cdef class SourceTask(Task):
         rejected = split.rejected
         while split.n_rejected < len(rejected) and rejected[split.n_rejected].before_row < before:
             self.rejected += 1
-            self.policy(rejected[split.n_rejected])
+            self.policy(self, rejected[split.n_rejected])
             split.n_rejected += 1
         return 0
 
