@@ -3,7 +3,9 @@ from libc.stdlib cimport calloc, free
 
 cdef enum:
     FIRST_BLOCKS = 2           # 128 bytes: a small store pays little
-    KEYS_A_BLOCK = 48          # 512 bits for 48 keys: about one absent key in a hundred is asked for
+    KEYS_A_BLOCK = 48          # 512 bits for 48 keys: about one absent key in a hundred is asked for, by each layer
+    SMALL_BLOCKS = 1 << 13     # smaller layers, of which there are many, ask for one in a thousand each
+    KEYS_A_SMALL_BLOCK = 32
     MOST_LAYERS = 24
     BITS = 6                   # set for each key
 
@@ -52,7 +54,7 @@ cdef bint add_layer(ColdFilter* filter) noexcept nogil:
         return False
     layer.mask = blocks - 1
     layer.added = 0
-    layer.room = blocks * KEYS_A_BLOCK
+    layer.room = blocks * (KEYS_A_BLOCK if blocks >= SMALL_BLOCKS else KEYS_A_SMALL_BLOCK)
     filter.n_layers += 1
     return True
 
