@@ -175,6 +175,23 @@ def test_who_begins_again_does_not_take_the_job_from_its_replacement(broker, wor
     assert [record.value for record in consume_all(broker.bootstrap, workers.sink)] == [b"seen"]
 
 
+def test_who_was_replaced_hears_nothing_else_however_often_it_writes(workers):
+    """The client also gives up what it had in its queue, which by itself would be a reason to begin again."""
+    first, second = workers.transaction(), workers.transaction()
+    first.open("first")
+    first.begin(Marker(0, ""))
+    second.open("second")
+    told, until = [], time.monotonic() + 30
+    while len(told) < 50:
+        assert time.monotonic() < until, f"it has heard of it {len(told)} times"
+        try:
+            workers.write(first, b"never seen")
+        except ConnectorError as error:
+            told.append(error)
+        time.sleep(0.002)
+    assert {(error.context.get("replaced"), error.context.get("recoverable")) for error in told} == {(True, None)}, set(map(str, told))
+
+
 def _said(run: crash.KafkaRound) -> str:
     return (run.directory / "log.txt").read_text()
 

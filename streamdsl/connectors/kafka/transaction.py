@@ -46,6 +46,8 @@ log = logging.getLogger("streamdsl")
 COMMIT_S: Final = 60.0
 #: The cluster aborts a transaction that has been open for so long; brokers allow 15 min unless told otherwise.
 LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS = 60_000, 900_000
+#: What a record is told when the transaction has failed: not why. Whoever would begin another transaction is.
+UNTOLD: Final = frozenset({KafkaError._STATE, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 
 
 class KafkaTransaction(Transaction):
@@ -179,15 +181,21 @@ class KafkaTransaction(Transaction):
             everything = outbox.empty_into(producer)
             producer.poll(0)
         except KafkaException as error:
-            cause = _cause(producer, error)
-            self._check_deliveries(f"writing in {self._doing}")
+            cause = _cause(producer, error.args[0])
+            if cause.code() not in FENCED:
+                self._check_deliveries(f"writing in {self._doing}")
             raise self._failed(cause, f"writing in {self._doing}") from error
         self._check_deliveries(f"writing in {self._doing}")
         return everything
 
     def _check_deliveries(self, doing: str) -> None:
-        if self._deliveries.failed is not None and self._deliveries.failed.code() in FENCED:
-            raise self._failed(self._deliveries.failed, doing)
+        failed = self._deliveries.failed
+        if failed is None:
+            return
+        assert self._producer is not None
+        cause = _cause(self._producer, failed)
+        if cause.code() in FENCED:
+            raise self._failed(cause, doing)
         self._deliveries.check(doing)
 
     def _step(self, doing: str, call: Callable[[Producer], Any]) -> None:
@@ -198,7 +206,7 @@ class KafkaTransaction(Transaction):
             refused = self._deliveries.failed
             # A record that is refused for good is told here as a transaction to be aborted, which would be tried again without end.
             final = refused is not None and for_good(refused)
-            cause = refused if final else _cause(self._producer, error)
+            cause = refused if final else _cause(self._producer, error.args[0])
             failed = self._failed(cause, f"{doing} {self._doing}")
             if self._unknown and not final and cause.code() not in FENCED:
                 failed.context["recoverable"] = True
@@ -244,18 +252,16 @@ class KafkaTransaction(Transaction):
         producer.purge()
 
 
-def _cause(producer: Producer, error: KafkaException) -> KafkaError:
+def _cause(producer: Producer, error: KafkaError) -> KafkaError:
     """Return what an error is about: a client that is beyond repair says in its calls only that it is, and why in its next poll."""
-    found: KafkaError = error.args[0]
     try:
-        if found.code() == KafkaError._FATAL:
+        if error.code() == KafkaError._FATAL:
             producer.poll(0)
-        elif found.code() == KafkaError._STATE:
-            # The transaction has failed, which a record is not told; whoever would begin another one is.
+        elif error.code() in UNTOLD:
             producer.begin_transaction()
     except KafkaException as told:
-        found = told.args[0]
-    return found
+        error = told.args[0]
+    return error
 
 
 def replaced(doing: str, other: str | None) -> ConnectorError:
