@@ -178,7 +178,7 @@ class _TaskBuilder:
         arrow = pa.schema([pa.field(f.name, f.type, f.nullable) for f in schema.fields])
         sink = SinkOperator(spec.name, list(spec.columns), canonical, arrow, self.environment.clock)
 
-        # Of the builder it holds what it needs: the builder has the chain, which keeps this until the writers are open.
+        # Of the builder it holds only what it needs: the builder has the chain, which holds this.
         transaction, index, parallelism = self.environment.transaction, self.index, self.stage.parallelism
 
         def open_writer() -> None:

@@ -139,7 +139,7 @@ class Job:
                 self.environment.owners(self._deployment),
                 self.environment.storage,
                 self._settings(),
-                # The other way round it must not hold the job: what an ended job has in memory goes with the last that refers to it.
+                # It must not hold the job, which holds it: an ended job would be left to the garbage collector.
                 weakref.proxy(self),
                 completed=self.environment.completed,
             )

@@ -32,7 +32,7 @@ __all__ = ["Broker", "BrokerFailed", "Cluster", "NoKafka", "kafka"]
 
 HOST: Final = "127.0.0.1"
 CLUSTER_ID: Final = "streamdsl-tests-000000"
-#: Three brokers that share one core need up to a minute until one that was killed is let in again.
+#: Far more than it takes but where several brokers share one core: there one that was killed is let in again late.
 START_TIMEOUT_S: Final = 120.0
 STOP_TIMEOUT_S: Final = 20.0
 

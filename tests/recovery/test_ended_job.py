@@ -1,4 +1,4 @@
-"""An ended job goes with the last that refers to it: were it part of a cycle, a restart in the process would have two jobs in memory."""
+"""An ended job goes with the last that refers to it: all its tasks and operators are not left to the garbage collector."""
 
 import gc
 import weakref
@@ -8,7 +8,7 @@ import pytest
 from tests.trust import jobs
 
 
-@pytest.mark.parametrize("how", ["finished", "abandoned", "stopped"])
+@pytest.mark.parametrize("how", ["finished", "abandoned", "closed"])
 def test_an_ended_job_is_not_left_to_the_garbage_collector(how, tmp_path):
     stage = jobs.Stage(tmp_path)
     job = stage.job()
@@ -18,7 +18,10 @@ def test_an_ended_job_is_not_left_to_the_garbage_collector(how, tmp_path):
     else:
         jobs.step(job, 3)
         assert jobs.checkpoint(job)
-        job.abandon() if how == "abandoned" else job.close()
+        if how == "abandoned":
+            job.abandon()
+        else:
+            job.close()
     left = [weakref.ref(thing) for thing in (job, job.coordinator, job.environment, job.listener)]
     gc.disable()
     try:

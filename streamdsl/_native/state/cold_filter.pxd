@@ -14,7 +14,7 @@ cdef struct FilterLayer:
 
 
 cdef struct ColdFilter:
-    FilterLayer[24] layers     # each made for twice as many keys as the one before
+    FilterLayer[24] layers     # each twice as large as the one before
     int n_layers
     bint everything            # no memory was left for another layer: any key may be cold
 
