@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from streamdsl.checkpoint.names import safe_name
+from streamdsl.cli.printing import echo
 from streamdsl.cli.settings import Settings, gather, kafka_flags
 
 __all__ = ["connection_options", "default_state_dir", "running_options", "settings_of", "state_dir_option"]
@@ -57,6 +58,7 @@ running_options = _all(
     click.option("--drain/--no-drain", default=None, help="On Ctrl-C and SIGTERM close the windows and finish."),
     click.option("--metrics-port", type=int, metavar="PORT", help="Serve /metrics and /health there."),
     click.option("--metrics-host", metavar="ADDRESS", help="… at this address [default: 127.0.0.1]."),
+    click.option("--metrics-allow-host", multiple=True, metavar="NAME", help="A public name under which clients ask for them."),
 )  # fmt: skip
 
 
@@ -67,7 +69,7 @@ def settings_of(flags: dict[str, Any]) -> Settings:
     named["kafka"] = kafka_flags(named.pop("kafka", ()))
     settings = gather(named, file)
     for warning in settings.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
     return settings
 
 

@@ -22,7 +22,7 @@ _KAFKA: Final = "kafka"
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _OF_CONFIG: Final = tuple(field.name for field in dataclasses.fields(Config) if field.name != _KAFKA)
-_OF_WORKER: Final[tuple[str, ...]] = ("loglevel", "drain", "metrics_port", "metrics_host")
+_OF_WORKER: Final[tuple[str, ...]] = ("loglevel", "drain", "metrics_port", "metrics_host", "metrics_allow_host")
 #: Names of our own settings, the same in the file, in the environment (upper case, with the prefix) and, where there are such, as flags.
 OWN_KEYS: Final = (*_OF_CONFIG, *_OF_WORKER)
 _INTS: Final = frozenset(
@@ -73,6 +73,8 @@ class Settings:
     metrics_port : int | None
         None: metrics are not served. 0: any free port.
     metrics_host : str
+    metrics_allow_host : tuple of str
+        Public names under which clients reach the metrics.
     warnings : tuple of str
         What the user should know about where the settings came from.
     """
@@ -82,6 +84,7 @@ class Settings:
     drain: bool = False
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
+    metrics_allow_host: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -152,6 +155,11 @@ def _checked(own: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"drain={drain!r} is neither true nor false", remedy="write drain = true")
     if host is not None and (not isinstance(host, str) or not host):
         raise ConfigError(f"metrics_host={host!r} is no address", remedy='for instance "127.0.0.1"')
+    names = own.get("metrics_allow_host")
+    if names is not None:
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
+            raise ConfigError(f"metrics_allow_host={names!r} is no list of names", remedy='for instance ["worker.example.com"]')
+        found["metrics_allow_host"] = tuple(names)
     return found
 
 
@@ -232,6 +240,6 @@ def _value(variable: str, name: str, text: str) -> Any:
         if text.lower() not in _BOOLS:
             raise ConfigError(f"{variable}={text!r} is neither true nor false", remedy=f"write one of {', '.join(_BOOLS)}")
         return _BOOLS[text.lower()]
-    if name == "drop_state":
+    if name in ("drop_state", "metrics_allow_host"):
         return [part.strip() for part in text.split(",") if part.strip()]
     return text

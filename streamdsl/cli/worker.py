@@ -12,6 +12,7 @@ import click
 
 from streamdsl.cli.banner import banner
 from streamdsl.cli.options import connection_options, default_state_dir, running_options, settings_of
+from streamdsl.cli.printing import echo
 from streamdsl.cli.settings import Settings
 from streamdsl.cli.target import load
 from streamdsl.cli.version import installed_version
@@ -44,7 +45,7 @@ def command(target: str | None, /, **flags: Any) -> int:
         raise
     except Exception as error:  # noqa: BLE001 - the edge of the process: people are told, not shown a stack
         _log.debug("where it came from", exc_info=error)
-        click.echo(f"error: {type(error).__name__}: {error}\n  --loglevel DEBUG shows where it came from", err=True)
+        echo(f"error: {type(error).__name__}: {error}\n  --loglevel DEBUG shows where it came from", err=True)
         return 1
 
 
@@ -70,23 +71,25 @@ def run_worker(topology: Topology, settings: Settings) -> int:
         address = None
         if settings.metrics_port is not None:
             try:
-                server = metrics_server(run, host=settings.metrics_host, port=settings.metrics_port)
+                server = metrics_server(
+                    run, host=settings.metrics_host, port=settings.metrics_port, allowed_hosts=settings.metrics_allow_host
+                )
             except ConfigError:
                 run.abandon()
                 raise
             closing.callback(server.close)
             address = server.address
-        click.echo(banner(topology, settings, installed_version(), address), err=True)
+        echo(banner(topology, settings, installed_version(), address), err=True)
         if run.already_finished:
-            click.echo(f"the run in {config.state_dir} had finished: nothing to do", err=True)
+            echo(f"the run in {config.state_dir} had finished: nothing to do", err=True)
             return 0
         try:
             signals.follow(_LOOK_S, _Teller(signals, settings.drain))
         except SystemExit as left:
-            click.echo("left at once; what was committed stays", err=True)
+            echo("left at once; what was committed stays", err=True)
             return int(left.code or 0)
     last = run.metrics()["checkpoints"]["last_id"]
-    click.echo(f"{'finished' if run.finished else 'stopped'} with checkpoint {last}; state in {config.state_dir}", err=True)
+    echo(f"{'finished' if run.finished else 'stopped'} with checkpoint {last}; state in {config.state_dir}", err=True)
     return 0
 
 
@@ -100,5 +103,5 @@ class _Teller:
         if self.signals.asked and not self.told:
             self.told = True
             doing = "windows close and everything is committed" if self.drain else "a last checkpoint is taken"
-            click.echo(f"stopping: {doing}; once more leaves at once", err=True)
+            echo(f"stopping: {doing}; once more leaves at once", err=True)
         return False

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import ipaddress
 import json
 import logging
+import re
 import socket
 import socketserver
 import threading
+import time
+from collections.abc import Collection
 from typing import Any, Final
 
 from streamdsl.errors import ConfigError
@@ -21,13 +25,24 @@ _log = logging.getLogger("streamdsl")
 
 #: How often the run is looked at, whoever asks.
 _LOOK_S: Final = 1.0
-#: Who sends his request slower than this is not waited for.
-_PATIENCE_S: Final = 5.0
-#: So many requests at a time; more are turned away.
+#: A connection lives no longer than this, whatever it sends or reads.
+_DEADLINE_S: Final = 5.0
+#: So many connections at a time; one more closes the oldest.
 _AT_A_TIME: Final = 8
+#: What follows the last dot of a name that only a private network resolves.
+_PRIVATE_DOMAINS: Final = frozenset({"localhost", "local", "internal", "lan", "home", "arpa", "test"})
+#: An IPv6 address in a ``Host`` header, its port behind it.
+_BRACKETED: Final = re.compile(r"\[([0-9a-f:.]+)\](?::\d+)?")
 
 
-def metrics_server(run: Watched, *, port: int = 0, host: str = "127.0.0.1", stalled_after_s: float = STALLED_AFTER_S) -> MetricsServer:
+def metrics_server(
+    run: Watched,
+    *,
+    port: int = 0,
+    host: str = "127.0.0.1",
+    allowed_hosts: Collection[str] = (),
+    stalled_after_s: float = STALLED_AFTER_S,
+) -> MetricsServer:
     """Serve the figures of a run at ``/metrics`` (Prometheus) and its health at ``/health`` (JSON, status 200 or 503).
 
     Parameters
@@ -37,6 +52,9 @@ def metrics_server(run: Watched, *, port: int = 0, host: str = "127.0.0.1", stal
         0: any free one, see `MetricsServer.address`.
     host : str
         Address to listen at. What is served is open to everybody who can reach it.
+    allowed_hosts : collection of str
+        Public names under which clients reach it. An address, a name without a dot and a name of a private domain
+        (``.local``, ``.internal``) need no entry. Any other ``Host`` header gets status 403, against DNS rebinding.
     stalled_after_s : float
         A partition with records waiting that makes no progress for so long is unhealthy.
 
@@ -50,14 +68,18 @@ def metrics_server(run: Watched, *, port: int = 0, host: str = "127.0.0.1", stal
     ConfigError
         It cannot listen there.
     """
-    return MetricsServer(host, port, Health(run, stalled_after_s=stalled_after_s))
+    if isinstance(allowed_hosts, str):
+        raise ConfigError("allowed_hosts is a collection of names", remedy=f"write [{allowed_hosts!r}]")
+    names = frozenset(name.lower() for name in (*allowed_hosts, host))
+    return MetricsServer(host, port, Health(run, stalled_after_s=stalled_after_s), names)
 
 
 class MetricsServer:
     """What `metrics_server` returns. `address` is its URL."""
 
-    def __init__(self, host: str, port: int, health: Health) -> None:
+    def __init__(self, host: str, port: int, health: Health, allowed_hosts: frozenset[str]) -> None:
         self._health = health
+        self._allowed_hosts = allowed_hosts
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._look()
@@ -105,8 +127,10 @@ class MetricsServer:
             except Exception as error:  # noqa: BLE001 - the edge of these threads: who cannot look does not say that all is well
                 self._health.cannot_look(error)
 
-    def page(self, path: str) -> tuple[int, str, str]:
-        """Return status, content type and text of a page."""
+    def page(self, path: str, host: str | None) -> tuple[int, str, str]:
+        """Return status, content type and text of a page, for a client that asks `host` for it."""
+        if not _may_be_asked(host, self._allowed_hosts):
+            return 403, "text/plain; charset=utf-8", "this Host is not allowed: see allowed_hosts (--metrics-allow-host)\n"
         if path not in ("/metrics", "/health"):
             return 404, "text/plain; charset=utf-8", "there are /metrics and /health\n"
         self._look()
@@ -126,6 +150,22 @@ def _is_loopback(address: str) -> bool:
         return False
 
 
+def _may_be_asked(host: str | None, allowed: frozenset[str]) -> bool:
+    """Whether a ``Host`` header is one that no page of a stranger can make a browser send."""
+    if host is None:
+        return True  # HTTP/1.0: no browser
+    name = host.strip().lower()
+    bracketed = _BRACKETED.fullmatch(name)
+    if bracketed is None and "[" in name:
+        return False
+    name = bracketed[1] if bracketed else name.partition(":")[0].removesuffix(".")
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return name in allowed or "." not in name or name.rpartition(".")[2] in _PRIVATE_DOMAINS
+    return True
+
+
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
@@ -133,7 +173,8 @@ class _Server(http.server.ThreadingHTTPServer):
     def __init__(self, host: str, port: int, metrics: MetricsServer) -> None:
         self.metrics = metrics
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._room = threading.Semaphore(_AT_A_TIME)
+        self._guard = threading.Lock()
+        self._open: dict[socket.socket, float] = {}  # oldest first, with the time of its end
         super().__init__((host, port), _Handler)
 
     def server_bind(self) -> None:
@@ -141,24 +182,37 @@ class _Server(http.server.ThreadingHTTPServer):
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if self._room.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+    def service_actions(self) -> None:
+        """Hang up on those whose time is over; called by the loop several times a second."""
+        now = time.monotonic()
+        with self._guard:
+            for connection in [one for one, end in self._open.items() if end <= now]:
+                self._hang_up(connection)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._room.release()
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._guard:
+            if len(self._open) >= _AT_A_TIME:
+                self._hang_up(next(iter(self._open)))
+            self._open[request] = time.monotonic() + _DEADLINE_S
+        super().process_request(request, client_address)
+
+    def _hang_up(self, connection: socket.socket) -> None:
+        """End a connection from outside; its thread finds it closed and lets it go."""
+        del self._open[connection]
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._guard:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         _log.debug("a request for metrics failed", exc_info=True)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    timeout = _PATIENCE_S
+    timeout = _DEADLINE_S
     server: _Server
 
     def version_string(self) -> str:
@@ -171,7 +225,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def _answer(self, *, body: bool) -> None:
-        status, kind, text = self.server.metrics.page(self.path.partition("?")[0])
+        status, kind, text = self.server.metrics.page(self.path.partition("?")[0], self.headers.get("Host"))
         data = text.encode()
         self.send_response(status)
         self.send_header("Content-Type", kind)

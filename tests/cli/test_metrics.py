@@ -9,6 +9,7 @@ import random
 import re
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from streamdsl import Config, ConfigError, Topology, col, files, memory
-from streamdsl.runtime import metrics_server
+from streamdsl.runtime import metrics_server, serving
 from streamdsl.runtime.exposition import FAMILIES, exposition
 from streamdsl.runtime.health import Health
 from streamdsl.runtime.serving import MetricsServer
@@ -356,6 +357,64 @@ def test_what_strangers_send_does_no_harm(server):
         connection.close()
     assert get(server, "/metrics")[0] == 200
     assert threading.active_count() < 30
+
+
+def connected(server: MetricsServer) -> socket.socket:
+    host, port = server.address.removeprefix("http://").rsplit(":", 1)
+    return socket.create_connection((host, int(port)), timeout=30)
+
+
+def test_slow_clients_do_not_silence_it(server):
+    """Thirty clients that send a byte of their request now and then: whoever asks meanwhile is answered at once."""
+    slow = [connected(server) for _ in range(30)]
+    for connection in slow:
+        connection.sendall(b"GET /metr")
+    began = time.monotonic()
+    assert all(get(server, path)[0] == 200 for path in ("/metrics", "/health") for _ in range(5))
+    assert time.monotonic() - began < 3
+    assert threading.active_count() < 30
+    for connection in slow:
+        connection.close()
+
+
+def test_a_request_has_a_deadline_however_often_it_sends(server, monkeypatch):
+    monkeypatch.setattr(serving, "_DEADLINE_S", 1.0)
+    with connected(server) as trickling:
+        began = time.monotonic()
+        with pytest.raises(OSError):
+            while time.monotonic() - began < 20:
+                trickling.sendall(b"G")
+                time.sleep(0.05)
+        assert time.monotonic() - began < 5
+
+
+def asked_as(server: MetricsServer, host: str) -> int:
+    with connected(server) as connection:
+        connection.sendall(f"GET /health HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        return int(connection.makefile("rb").readline().split()[1])
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1:9100", "localhost", "LOCALHOST:1", "[::1]:9100", "10.2.3.4", "worker:9100", "worker.ns.svc.local", "a.internal."],
+)
+def test_who_asks_for_an_address_or_a_private_name_is_answered(server, host):
+    assert asked_as(server, host) == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["rebound.example.com", "evil.example:9100", "127.0.0.1.evil.example", "localhost.evil.example", "[::1].evil.example"]
+)
+def test_a_page_whose_name_was_bound_anew_is_refused(server, host):
+    assert asked_as(server, host) in (403, 400)
+
+
+def test_a_public_name_can_be_allowed():
+    with metrics_server(Watched(), allowed_hosts=["Metrics.Example.com"]) as server:
+        assert asked_as(server, "metrics.example.com:9100") == 200
+        assert asked_as(server, "other.example.com") == 403
+    with pytest.raises(ConfigError, match="collection of names"):
+        metrics_server(Watched(), allowed_hosts="metrics.example.com")
 
 
 def test_what_is_no_address_is_an_error_of_the_settings():

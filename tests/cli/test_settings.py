@@ -72,6 +72,7 @@ def test_every_setting_of_config_can_be_said_in_the_environment():
         "drain": "true",
         "drop_state": "a, b",
         "loglevel": "debug",
+        "metrics_allow_host": "a.example, b.example",
         "metrics_host": "::1",
         "metrics_port": "9100",
         "restore_from": "r",
