@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import click
 
+from streamdsl.cli.printing import echo
 from streamdsl.cli.version import installed_version
 from streamdsl.errors import ConfigError, StreamError, TopologyError
 
@@ -65,11 +66,11 @@ def run(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (KeyboardInterrupt, click.Abort):
-        click.echo("left at once; what was committed stays", err=True)
+        echo("left at once; what was committed stays", err=True)
         return 130
 
 
 def _failed(error: StreamError, code: int) -> int:
-    click.echo(f"error: {error}", err=True)
+    echo(f"error: {error}", err=True)
     _log.debug("where it came from", exc_info=error)
     return code

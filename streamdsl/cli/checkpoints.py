@@ -13,6 +13,7 @@ from streamdsl.checkpoint.manifest import Manifest
 from streamdsl.checkpoint.recovery import Checkpoint, find_checkpoint, published
 from streamdsl.checkpoint.storage import DirectoryStorage
 from streamdsl.cli.options import default_state_dir
+from streamdsl.cli.printing import echo
 from streamdsl.cli.target import load
 from streamdsl.errors import ConfigError, StateError
 
@@ -36,19 +37,19 @@ def list_(target: str | None, state_dir: str | None) -> int:
     root, job = _place(target, state_dir)
     storage = _storage(root)
     ids = published(storage)
-    click.echo(f"{job}: {len(ids)} checkpoint{'' if len(ids) == 1 else 's'} in {root}")
+    echo(f"{job}: {len(ids)} checkpoint{'' if len(ids) == 1 else 's'} in {root}")
     damaged = 0
     for checkpoint_id in ids:
         try:
             manifest = _manifest(storage, checkpoint_id)
         except StateError as error:
             damaged += 1
-            click.echo(f"{checkpoint_id:>10}  damaged: {error.message}")
+            echo(f"{checkpoint_id:>10}  damaged: {error.message}")
             continue
         if manifest is not None:
             taken = datetime.datetime.fromtimestamp(Path(storage.where(checkpoint_id, "manifest.json")).stat().st_mtime).astimezone()
             notes = "  input finished" if manifest.finished else ""
-            click.echo(f"{checkpoint_id:>10}  {taken:%Y-%m-%d %H:%M:%S}  {_size(manifest):>14,} bytes{notes}")
+            echo(f"{checkpoint_id:>10}  {taken:%Y-%m-%d %H:%M:%S}  {_size(manifest):>14,} bytes{notes}")
     return 1 if damaged else 0
 
 
@@ -66,7 +67,8 @@ def show(target: str | None, state_dir: str | None, checkpoint_id: int | None) -
     if manifest is None:
         asked = "no complete checkpoint" if checkpoint_id is None else f"no checkpoint {checkpoint_id}"
         raise StateError(f"{root} holds {asked}", remedy=f"complete ones: {', '.join(map(str, ids)) or 'none'}")
-    click.echo("\n".join(_described(manifest)))
+    for line in _described(manifest):
+        echo(line.replace("\n", "\\n"))
 
 
 @command.command("verify")
@@ -87,12 +89,12 @@ def verify(target: str | None, state_dir: str | None, checkpoint_ids: tuple[int,
             found: Checkpoint | None = find_checkpoint(storage, job, checkpoint_id=checkpoint_id)
             assert found is not None
             files = sum(len(store.files) for store in found.manifest.stores)
-            click.echo(f"{checkpoint_id:>10}  whole: {files} files, {_size(found.manifest):,} bytes")
+            echo(f"{checkpoint_id:>10}  whole: {files} files, {_size(found.manifest):,} bytes")
         except StateError as error:
             if not checkpoint_ids and checkpoint_id not in published(storage):
                 continue  # the worker has removed it meanwhile: it was too old
             damaged += 1
-            click.echo(f"{checkpoint_id:>10}  {error.message}")
+            echo(f"{checkpoint_id:>10}  {error.message}")
     return 1 if damaged else 0
 
 

@@ -15,6 +15,7 @@ import click
 
 from streamdsl.cli import kafka
 from streamdsl.cli.options import connection_options, default_state_dir, settings_of, state_dir_option
+from streamdsl.cli.printing import echo
 from streamdsl.cli.settings import Settings
 from streamdsl.cli.target import load
 from streamdsl.dsl.topology import Topology
@@ -47,7 +48,7 @@ def command(target: str | None, /, **flags: Any) -> int:
     for check in checks:
         for right, text in _found(check):
             wrong += right is False
-            click.echo(f"{'–' if right is None else 'ok' if right else 'NO':3} {text}")
+            echo(f"{'–' if right is None else 'ok' if right else 'NO':3} {text}")
     return 1 if wrong else 0
 
 

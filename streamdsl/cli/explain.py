@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from streamdsl.cli.printing import echo
 from streamdsl.cli.target import load
 
 __all__ = ["command"]
@@ -14,4 +15,4 @@ __all__ = ["command"]
 @click.pass_obj
 def command(target: str | None, concurrency: int) -> None:
     """Print the plan: as typed, what it means, optimised, and how it runs."""
-    click.echo(load(target).explain(parallelism=concurrency))
+    echo(load(target).explain(parallelism=concurrency))

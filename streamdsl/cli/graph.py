@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from streamdsl.cli.printing import echo
 from streamdsl.cli.target import load
 from streamdsl.compiler import drawn
 from streamdsl.logical.key_by import KeyByNode
@@ -24,7 +25,7 @@ _LONGEST = 60
 def command(target: str | None, format_: str) -> None:
     """Print the topology as a graph: for a page (Mermaid) or for Graphviz (`… --format dot | dot -Tsvg`)."""
     plan = drawn(load(target))
-    click.echo(mermaid(plan) if format_ == "mermaid" else dot(plan))
+    echo(mermaid(plan) if format_ == "mermaid" else dot(plan))
 
 
 def mermaid(plan: LogicalPlan) -> str:

@@ -8,6 +8,7 @@ import click
 
 from streamdsl.cli import kafka
 from streamdsl.cli.options import connection_options, settings_of
+from streamdsl.cli.printing import echo
 from streamdsl.cli.target import load
 from streamdsl.errors import ConfigError
 
@@ -24,7 +25,7 @@ def command(target: str | None, /, create: bool, partitions: int | None, **flags
     settings = settings_of(flags)
     found = kafka.topics_of(load(target), settings.config)
     if not found:
-        click.echo("the topology names no Kafka topic")
+        echo("the topology names no Kafka topic")
         return 0
     wrong = 0
     for broker, topics in kafka.brokers(found).items():
@@ -38,14 +39,14 @@ def command(target: str | None, /, create: bool, partitions: int | None, **flags
                 _create(topic, partitions)
             else:
                 wrong += 1
-                click.echo(f"{topic.name}  missing, {topic.used_as}; --create makes it")
+                echo(f"{topic.name}  missing, {topic.used_as}; --create makes it")
     return 1 if wrong else 0
 
 
 def _show(topic: kafka.Topic, partitions: int) -> bool:
     right = topic.partitions is None or topic.partitions == partitions
     wanted = "" if right else f", the topology says {topic.partitions}: it is left as it is"
-    click.echo(f"{topic.name}  {partitions} partitions, {topic.used_as}{wanted}")
+    echo(f"{topic.name}  {partitions} partitions, {topic.used_as}{wanted}")
     return right
 
 
@@ -57,4 +58,4 @@ def _create(topic: kafka.Topic, partitions: int | None) -> None:
             remedy="say kafka(..., partitions=N), or --partitions N: it cannot be changed later",
         )
     kafka.create(topic, number)
-    click.echo(f"{topic.name}  created with {number} partitions, {topic.used_as}")
+    echo(f"{topic.name}  created with {number} partitions, {topic.used_as}")

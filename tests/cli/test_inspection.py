@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+import streamdsl.cli
 from streamdsl import Config, Topology, col, count, dead_letter, files, rolling
 from streamdsl.cli.app import app
 from streamdsl.cli.graph import dot, mermaid
@@ -36,6 +38,28 @@ def test_checkpoints_are_listed_shown_and_verified(finished, here):
     assert here("checkpoints", "show", "--state-dir", finished, ids[0])[1].startswith(f"checkpoint {ids[0]} of counting")
     code, out, _ = here("checkpoints", "verify", "--state-dir", finished)
     assert code == 0 and out.count("whole:") == 2
+
+
+def test_controls_in_what_is_shown_do_not_reach_the_terminal(tmp_path, here):
+    """Names and positions come from outside: a split is called as its file is."""
+    hostile = "\x1b[2J\x9b31m\u202e\r.csv"
+    (tmp_path / hostile).write_text("k\na\n")
+    job = tmp_path / "hostile.py"
+    job.write_text(
+        "from streamdsl import Topology, files, memory\n"
+        f"topology = Topology('hostile')\n"
+        f"topology.stream(files({str(tmp_path / hostile)!r}, schema={{'k': str}}), name='in').to(memory('out'), name='out')\n"
+    )
+    assert here("-A", "hostile", "worker")[0] == 0
+    for words in (["show"], ["list"], ["verify"]):
+        code, out, err = here("-A", "hostile", "checkpoints", *words)
+        assert code == 0 and not set("\x1b\x9b\u202e\r") & set(out + err)
+    assert "\\x9b31m" in here("-A", "hostile", "checkpoints", "show")[1].replace("\\u009b", "\\x9b")
+
+
+def test_every_command_prints_by_the_one_door():
+    here_ = pathlib.Path(streamdsl.cli.__file__).parent
+    assert [path.name for path in sorted(here_.glob("*.py")) if "click.echo(" in path.read_text()] == ["printing.py"]
 
 
 def test_the_topology_names_the_state_directory(finished, here):
