@@ -80,8 +80,8 @@ class CommitPoint:
             return 0
         if marker is None and published:
             raise StateError(
-                f"the state directory has checkpoints of {self._job!r}, but the cluster knows no commit of it: its marker is gone "
-                "(offsets are kept for a week), or it is another cluster",
+                f"the state directory has checkpoints of {self._job!r}, but the cluster knows no commit of it: the topic of its "
+                "commits was deleted, or it is another cluster",
                 remedy=_way_out(f"{published[-1]} goes on from the last checkpoint"),
             )
         wanted = 0 if marker is None else marker.checkpoint_id

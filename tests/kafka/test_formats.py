@@ -7,7 +7,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from streamdsl import Config, Topology, TopologyError, col, count, kafka, memory
+from streamdsl import Config, StreamError, Topology, TopologyError, col, count, kafka, memory
 from streamdsl._native.state.murmur2 import shard_of_key
 from tests.kafka.registry import Registry
 from tests.kafka.topics import consume_all, create_topic, produce
@@ -123,6 +123,28 @@ def test_keys_headers_and_topics(broker, topic):
     assert first.headers == [("trace", b"t1")]
     assert json.loads(second.value) == {"id": 2, "name": "b"}
     assert second.headers == [("trace", None)]
+
+
+INTERNAL = ["streamdsl.other.commits", "__consumer_offsets", "__transaction_state", "a b", "..", "é"]
+
+
+@pytest.mark.parametrize("name", INTERNAL)
+def test_data_cannot_name_a_topic_of_the_cluster_or_of_a_job(broker, topic, name):
+    rows = [{"id": 1, "to": None}, {"id": 2, "to": name}]
+    with pytest.raises(StreamError, match=r"column 'to' names the topic"):
+        write(broker, kafka(topic, topic_from="to"), rows, {"id": int, "to": "string"})
+    assert consume_all(broker.bootstrap, topic) == []
+
+
+@pytest.mark.parametrize("name", INTERNAL)
+def test_no_sink_is_declared_on_such_a_topic(name):
+    with pytest.raises(TopologyError, match="is a sink"):
+        Topology("t").stream(memory("in", SCHEMA)).to(kafka(name))
+
+
+def test_the_column_of_topics_is_text():
+    with pytest.raises(TopologyError, match="topics have names of text"):
+        Topology("t").stream(memory("in", SCHEMA)).to(kafka("out", topic_from="id"))
 
 
 @pytest.mark.parametrize("timestamps", ["event", "arrival"])

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, cast
 import pyarrow as pa
 
 from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReader, Transaction
-from streamdsl.connectors.kafka.topic import Delivery, Format, Timestamps, Topic
+from streamdsl.connectors.kafka.topic import Delivery, Format, Timestamps, Topic, why_not_written
 from streamdsl.errors import ConfigError, TopologyError
 from streamdsl.schema import DEAD_LETTER_SCHEMA, Schema
 from streamdsl.secret import wrapped
@@ -76,6 +76,15 @@ class Kafka(Topic, Source, Sink):
             raise TopologyError(
                 f"kafka({self.topic!r}, partitioned_by=...) is a sink, and partitioned_by= is of sources",
                 remedy="leave it out: the record key that key= names decides the partition",
+            )
+        refused = why_not_written(self.topic)
+        if refused is not None:
+            raise TopologyError(f"kafka({self.topic!r}) is a sink: {refused}", remedy="write to another topic")
+        if self.topic_from is not None and not pa.types.is_string(schema.field(self.topic_from).type):
+            type_ = schema.field(self.topic_from).type
+            raise TopologyError(
+                f"kafka({self.topic!r}, topic_from={self.topic_from!r}): the column is {type_}, and topics have names of text",
+                remedy="cast it: with_columns(...) before the sink",
             )
         apart = {*self.headers, *([self.topic_from] if self.topic_from else [])}
         for name in (*(keys or self.key), *apart):
@@ -174,7 +183,8 @@ def kafka(
     headers : sequence of str
         Columns that a sink writes as headers, and not in the value.
     topic_from : str, optional
-        Column that names the topic of each record (null: `topic`); not in the value. Those topics must exist.
+        Column that names the topic of each record (null: `topic`); not in the value. Those topics must exist. A name that begins
+        with ``__`` or ``streamdsl.`` is an error of the record: such topics are the cluster's and the jobs' own.
     partitioned_by : str, optional
         Column of a source whose text or bytes are the record keys that the topic is partitioned by (``"_key"``: the record keys
         themselves), with Kafka's murmur2, as Java's clients do and librdkafka with ``partitioner=murmur2_random``. A

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from streamdsl._native.serdes.json_writer import json_lines
 from streamdsl.connectors.kafka.outbox import Record
-from streamdsl.connectors.kafka.topic import Topic
+from streamdsl.connectors.kafka.topic import Topic, why_not_written
 from streamdsl.errors import ConnectorError
 from streamdsl.schema import DEAD_LETTER_SCHEMA, Schema
 
@@ -48,7 +48,7 @@ class Layout:
     def _each(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> Iterator[Record]:
         topic, columns = self._described.topic, self._described.headers
         count = rows.num_rows
-        topics = rows.column(self._described.topic_from).to_pylist() if self._described.topic_from else None
+        topics = self._topics_of(rows)
         headers = [rows.column(name).to_pylist() for name in columns]
         keys = self._keys_of(rows) if self._keys else [None] * count
         values = self._values_of(rows)
@@ -56,6 +56,28 @@ class Layout:
         for row in range(count):
             carried = [(name, _bytes(column[row])) for name, column in zip(columns, headers, strict=True)] or None
             yield Record((topics[row] if topics else None) or topic, keys[row], values[row], max(times[row] or 0, 0), carried)
+
+    def _topics_of(self, rows: pa.RecordBatch) -> list[str | None] | None:
+        """Return the topic of each row.
+
+        Raises
+        ------
+        ConnectorError
+            A row names one that no sink may write to.
+        """
+        column = self._described.topic_from
+        if column is None:
+            return None
+        topics: list[str | None] = rows.column(column).to_pylist()
+        for topic in {topic for topic in topics if topic}:
+            refused = why_not_written(topic)
+            if refused is not None:
+                raise ConnectorError(
+                    f"the sink {self._described.name!r} cannot write row {topics.index(topic)} of its batch: "
+                    f"column {column!r} names the topic {topic!r}, and {refused}",
+                    remedy=f"filter such rows, or replace the values of {column!r}, before the sink",
+                )
+        return topics
 
     def _keys_of(self, rows: pa.RecordBatch) -> list[bytes | None]:
         columns = [rows.column(name) for name in self._keys]

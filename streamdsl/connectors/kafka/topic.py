@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Self
@@ -10,7 +11,7 @@ from streamdsl.schema import Schema
 from streamdsl.secret import Secret, redacted
 from streamdsl.windows import Duration
 
-__all__ = ["Delivery", "Format", "Timestamps", "Topic"]
+__all__ = ["Delivery", "Format", "Timestamps", "Topic", "why_not_written"]
 
 Format = Literal["json", "raw", "arrow", "avro", "protobuf"]
 Delivery = Literal["exactly_once", "at_least_once"]
@@ -19,6 +20,18 @@ Timestamps = Literal["event", "arrival"]
 #: So long a broker may be silent before it is asked again, or another one: a host that is gone closes no connections.
 SILENT_MS: Final = 20_000
 _DEFAULT_BROKER: Final = "localhost:9092"
+#: Topics of the cluster itself (offsets, transactions) and of jobs (their commits).
+_INTERNAL: Final = ("__", "streamdsl.")
+_LEGAL: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+
+
+def why_not_written(topic: str) -> str | None:
+    """Return why no sink may write to `topic`; None if one may."""
+    if topic.startswith(_INTERNAL):
+        return f"topics that begin with {' or '.join(map(repr, _INTERNAL))} belong to the cluster and to jobs' commits"
+    if topic in (".", "..") or not _LEGAL.fullmatch(topic):
+        return "a topic's name has 1 to 249 letters, digits, '.', '_' and '-'"
+    return None
 
 
 @dataclass(frozen=True, eq=False)
