@@ -36,7 +36,7 @@ def amount_anomaly(transactions: KeyedStream, *, sigmas: float = 3, warmup: int 
     amount, mean, deviation = col("amount"), col("mean"), col("deviation")
     earlier = expanding(exclude_current=True)
     found = transactions.with_columns(
-        n=count().over(earlier), mean=amount.mean().over(earlier), deviation=amount.std().over(earlier)
+        n=count().over(earlier), mean=amount.mean().over(earlier), deviation=amount.std(ddof=0).over(earlier)
     ).filter((col("n") >= warmup) & (deviation > 0) & ((amount - mean).abs() > sigmas * deviation))
     off = (amount - mean).abs() / deviation
     severity = when((amount - mean).abs() > 4 * deviation).then("critical").otherwise("high")
@@ -50,13 +50,18 @@ def impossible_travel(transactions: KeyedStream, *, max_kmh: float = 900, min_km
     city, before = col("city"), col("previous_city")
     moved = transactions.with_columns(previous_city=city.lag(), previous_time=col("event_time").lag())
     moved = moved.filter(city != before).with_columns(
-        distance_km=haversine_km(before.replace(LATITUDE), before.replace(LONGITUDE), city.replace(LATITUDE), city.replace(LONGITUDE)),
+        distance_km=haversine_km(*where(before), *where(city)),
         seconds=greatest((col("event_time") - col("previous_time")).abs() / 1000, 1.0),
     )
     km, seconds = col("distance_km"), col("seconds")
     found = moved.filter((km > min_km) & (km / (seconds / 3600) > max_kmh))
     detail = format("{} → {} in {:.1f}min ({:.0f}km)", before, city, seconds / 60, km)
     return _alerts(found, "GEO_IMPOSSIBLE", lit("critical"), detail, previous_city=before, distance_km=km)
+
+
+def where(city: Expr) -> tuple[Expr, Expr]:
+    """Return latitude and longitude of a city; null for one without coordinates."""
+    return city.replace_strict(LATITUDE, default=None), city.replace_strict(LONGITUDE, default=None)
 
 
 _EXPLAINED = {

@@ -8,10 +8,12 @@ from __future__ import annotations
 from streamdsl.expr.aggregate import Aggregate
 from streamdsl.expr.expression import Expr, Operand, node_of
 from streamdsl.expr.functions import (
+    Then,
     When,
+    arctan2,
     coalesce,
     col,
-    concat,
+    concat_str,
     count,
     event_time,
     format,
@@ -26,10 +28,12 @@ __all__ = [
     "Aggregate",
     "Expr",
     "Operand",
+    "Then",
     "When",
+    "arctan2",
     "coalesce",
     "col",
-    "concat",
+    "concat_str",
     "count",
     "event_time",
     "format",

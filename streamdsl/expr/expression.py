@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 import decimal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn, Union
 
 from streamdsl.errors import TopologyError
+from streamdsl.expr.words import COLUMN_WORDS, unknown_word
 from streamdsl.logical.expression import (
     Aggregation,
     Call,
@@ -33,6 +34,18 @@ Operand = Union["Expr", int, float, str, bool, bytes, datetime.datetime, datetim
 # `Expr.str` hides the builtin inside the class.
 Text = str
 
+#: Which bounds of an interval belong to it.
+Closed = Literal["both", "left", "right", "none"]
+
+
+class Missing:
+    """The type of an argument that was not given, where None means null."""
+
+    def __repr__(self) -> str:
+        return "<not given>"
+
+
+_MISSING: Final = Missing()
 _LITERALS: Final = (bool, int, float, str, bytes, datetime.datetime, datetime.date, datetime.timedelta, type(None))
 
 
@@ -72,8 +85,8 @@ class Expr:
     Examples
     --------
     >>> from streamdsl import col
-    >>> (col("amount") * 2 > 10) & col("city").not_null()
-    ((col("amount") * 2) > 10) & not_null(col("city"))
+    >>> (col("amount") * 2 > 10) & col("city").is_not_null()
+    ((col("amount") * 2) > 10) & is_not_null(col("city"))
     """
 
     __slots__ = ("node",)
@@ -94,8 +107,13 @@ class Expr:
     def __bool__(self) -> NoReturn:
         raise TopologyError(
             f"the expression {self!r} has no truth value before it runs",
-            remedy="use & for and, | for or, ~ for not (with brackets around comparisons), between() for a < b < c",
+            remedy="use & for and, | for or, ~ for not (with brackets around comparisons), is_between() for a < b < c",
         )
+
+    if not TYPE_CHECKING:  # a type checker shall find words that are not there
+
+        def __getattr__(self, name):
+            unknown_word(self, "", name, COLUMN_WORDS)
 
     def __iter__(self) -> NoReturn:
         raise TopologyError(f"the expression {self!r} cannot be iterated over")
@@ -188,9 +206,12 @@ class Expr:
     def __invert__(self) -> Expr:
         return call("not", self)
 
-    def between(self, low: Operand, high: Operand) -> Expr:
-        """Whether ``low <= value <= high``."""
-        return (self >= low) & (self <= high)
+    def is_between(self, lower_bound: Operand, upper_bound: Operand, closed: Closed = "both") -> Expr:
+        """Whether the value lies between the bounds; `closed` says which bounds count: both, left, right or none."""
+        if closed not in ("both", "left", "right", "none"):
+            raise TopologyError(f"is_between: closed={closed!r}", remedy='use "both", "left", "right" or "none"')
+        above = self >= lower_bound if closed in ("both", "left") else self > lower_bound
+        return above & (self <= upper_bound if closed in ("both", "right") else self < upper_bound)
 
     def is_in(self, values: Iterable[Any]) -> Expr:
         """Whether the value is one of `values` (plain values; null gives null)."""
@@ -206,13 +227,9 @@ class Expr:
         """Whether there is no value."""
         return call("is_null", self)
 
-    def not_null(self) -> Expr:
-        """Whether there is a value."""
-        return call("not_null", self)
-
     def is_not_null(self) -> Expr:
-        """Whether there is a value; the same as `not_null`."""
-        return self.not_null()
+        """Whether there is a value."""
+        return call("is_not_null", self)
 
     def fill_null(self, value: Operand) -> Expr:
         """The value, or `value` where there is none."""
@@ -222,9 +239,21 @@ class Expr:
         """Whether the number is NaN."""
         return call("is_nan", self)
 
+    def is_not_nan(self) -> Expr:
+        """Whether the number is not NaN."""
+        return ~self.is_nan()
+
+    def fill_nan(self, value: Operand) -> Expr:
+        """The number, or `value` where it is NaN; null stays null."""
+        return Expr(Call("when", (self.is_nan().node, node_of(value), self.node)))
+
     def is_finite(self) -> Expr:
         """Whether the number is neither NaN nor infinite."""
         return call("is_finite", self)
+
+    def is_infinite(self) -> Expr:
+        """Whether the number is infinite."""
+        return call("abs", self) == float("inf")
 
     # Values ----------------------------------------------------------------------------------------------------
 
@@ -236,16 +265,38 @@ class Expr:
         """The value as another type; what does not fit is an error of the record, or null unless `strict`."""
         return call("cast", self, params=(type_of(type), strict))
 
-    def replace(self, mapping: Mapping[Any, Any], *, default: Operand = None) -> Expr:
-        """The mapped value; values not in the mapping become `default`."""
-        if not mapping:
-            raise TopologyError("replace needs a mapping with at least one value")
-        for value in (*mapping.keys(), *mapping.values()):
-            if not isinstance(value, _LITERALS):
-                raise TopologyError(f"replace cannot hold {value!r}", remedy="use plain values")
-        if None in mapping:
-            raise TopologyError("replace cannot map None", remedy="use fill_null() first")
-        return call("replace", self, default, params=(tuple(mapping), tuple(mapping.values())))
+    def replace(self, old: Any, new: Any = _MISSING) -> Expr:
+        """The value that stands for the value; values that are not named stay as they are.
+
+        Parameters
+        ----------
+        old : mapping, list or plain value
+            A mapping of old to new values, or the old values.
+        new : list or plain value
+            The new values, one for each old one or one for all; without it `old` is a mapping.
+        """
+        return self._replaced("replace", _mapping("replace", old, new), self)
+
+    def replace_strict(self, old: Any, new: Any = _MISSING, *, default: Operand | Missing = _MISSING) -> Expr:
+        """The value that stands for the value; others become `default`, or are an error of the record without one.
+
+        Parameters
+        ----------
+        old, new
+            As for `replace`; the new values may have another type.
+        default : expression or plain value, optional
+            For values that are not named, null among them. Without it null stays null.
+        """
+        return self._replaced("replace_strict", _mapping("replace_strict", old, new), default)
+
+    def _replaced(self, op: Text, mapping: dict[Any, Any], default: Any) -> Expr:
+        of_null = Expr(Constant(mapping.pop(None), "")) if None in mapping else None
+        if mapping:
+            others = () if isinstance(default, Missing) else (default,)
+            found = call(op if not others else "replace", self, *others, params=(tuple(mapping), tuple(mapping.values())))
+        else:
+            found = Expr(node_of(self if isinstance(default, Missing) else default))
+        return found if of_null is None else Expr(Call("when", (self.is_null().node, of_null.node, found.node)))
 
     def round(self, digits: int = 0) -> Expr:
         """The number rounded to `digits` decimals, halves to even."""
@@ -291,21 +342,17 @@ class Expr:
         """Tangent of radians."""
         return call("tan", self)
 
-    def asin(self) -> Expr:
+    def arcsin(self) -> Expr:
         """Arc sine in radians."""
-        return call("asin", self)
+        return call("arcsin", self)
 
-    def acos(self) -> Expr:
+    def arccos(self) -> Expr:
         """Arc cosine in radians."""
-        return call("acos", self)
+        return call("arccos", self)
 
-    def atan(self) -> Expr:
+    def arctan(self) -> Expr:
         """Arc tangent in radians."""
-        return call("atan", self)
-
-    def atan2(self, x: Operand) -> Expr:
-        """Angle of the point (x, value) in radians."""
-        return call("atan2", self, x)
+        return call("arctan", self)
 
     def radians(self) -> Expr:
         """Degrees as radians."""
@@ -340,7 +387,7 @@ class Expr:
 
     def count(self) -> Expr:
         """Number of records with a value."""
-        return Expr(Aggregation("count", where=Call("not_null", (self.node,))))
+        return Expr(Aggregation("count", where=Call("is_not_null", (self.node,))))
 
     def sum(self) -> Expr:
         """Sum; 0 of nothing."""
@@ -358,11 +405,11 @@ class Expr:
         """Arithmetic mean."""
         return self._aggregate("mean")
 
-    def std(self, *, ddof: int = 0) -> Expr:
+    def std(self, ddof: int = 1) -> Expr:
         """Standard deviation (divisor ``n - ddof``)."""
         return self._aggregate("std", ddof=_whole(ddof, "ddof", 0))
 
-    def var(self, *, ddof: int = 0) -> Expr:
+    def var(self, ddof: int = 1) -> Expr:
         """Variance (divisor ``n - ddof``)."""
         return self._aggregate("var", ddof=_whole(ddof, "ddof", 0))
 
@@ -436,3 +483,23 @@ def _whole(value: int, name: str, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise TopologyError(f"{name}={value!r} must be a whole number of at least {least}")
     return value
+
+
+def _mapping(verb: str, old: Any, new: Any) -> dict[Any, Any]:
+    """Return the mapping that `replace` was given, in one of its forms."""
+    if isinstance(new, Missing):
+        if not isinstance(old, Mapping):
+            raise TopologyError(f"{verb} needs a mapping, or old and new values", remedy=f'write {verb}({{"old": "new"}})')
+        found = dict(old)
+    else:
+        olds = list(old) if isinstance(old, Sequence) and not isinstance(old, (str, bytes)) else [old]
+        news = list(new) if isinstance(new, Sequence) and not isinstance(new, (str, bytes)) else [new] * len(olds)
+        if len(olds) != len(news):
+            raise TopologyError(f"{verb}: {len(olds)} old and {len(news)} new values", remedy="give one new value for each, or one for all")
+        found = dict(zip(olds, news, strict=True))
+    if not found:
+        raise TopologyError(f"{verb} needs a mapping with at least one value")
+    for value in (*found.keys(), *found.values()):
+        if not isinstance(value, _LITERALS):
+            raise TopologyError(f"{verb} cannot hold {value!r}", remedy="use plain values")
+    return found

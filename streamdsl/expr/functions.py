@@ -9,13 +9,15 @@ from typing import ClassVar, Final
 
 from streamdsl.errors import TopologyError
 from streamdsl.expr.expression import Expr, Operand, Unfinished, call, node_of
-from streamdsl.logical.expression import Aggregation, Call, ColumnRef, Expression
+from streamdsl.logical.expression import Aggregation, Call, ColumnRef, Constant, Expression
 
 __all__ = [
+    "Then",
     "When",
+    "arctan2",
     "coalesce",
     "col",
-    "concat",
+    "concat_str",
     "count",
     "event_time",
     "format",
@@ -56,9 +58,15 @@ def coalesce(*values: Operand) -> Expr:
     return _several("coalesce", values)
 
 
-def concat(*values: Operand) -> Expr:
-    """Return the texts one after another; null if one is null."""
-    return _several("concat", values)
+def concat_str(*values: Operand, separator: str = "", ignore_nulls: bool = False) -> Expr:
+    """Return the texts one after another; null if one is null, unless `ignore_nulls` leaves those out."""
+    parts = _several("concat_str", values)
+    return Expr(Call("concat_str", parts.node.args if isinstance(parts.node, Call) else (), (separator, ignore_nulls)))
+
+
+def arctan2(y: Operand, x: Operand) -> Expr:
+    """Return the angle of the point (x, y) in radians."""
+    return call("arctan2", y, x)
 
 
 def least(*values: Operand) -> Expr:
@@ -79,32 +87,35 @@ def _several(op: str, values: tuple[Operand, ...]) -> Expr:
 
 @dataclass(frozen=True, slots=True)
 class When(Unfinished):
-    """A choice without its end: go on with `then`, `when` or `otherwise`."""
+    """A condition without its value: go on with `then`."""
 
-    remedy: ClassVar[str] = "end when(...).then(...) with .otherwise(...)"
+    remedy: ClassVar[str] = "go on with .then(value)"
     parts: tuple[Expression, ...]
 
-    def then(self, value: Operand) -> When:
+    def then(self, value: Operand) -> Then:
         """Give the value for the last condition."""
-        if len(self.parts) % 2 == 0:
-            raise TopologyError("then() follows when()")
-        return When((*self.parts, node_of(value)))
+        return Then(Call("when", (*self.parts, node_of(value), Constant(None, "None"))))
+
+
+class Then(Expr):
+    """A choice, null where no condition is true; go on with `when` or `otherwise`."""
+
+    __slots__ = ()
+
+    def _parts(self) -> tuple[Expression, ...]:
+        return self.node.args[:-1] if isinstance(self.node, Call) else ()
 
     def when(self, condition: Operand) -> When:
         """Add a condition for the rows that are left."""
-        if len(self.parts) % 2 == 1:
-            raise TopologyError("when(...) needs .then(...) before the next .when(...)")
-        return When((*self.parts, node_of(condition)))
+        return When((*self._parts(), node_of(condition)))
 
     def otherwise(self, value: Operand) -> Expr:
         """Give the value for all other rows."""
-        if len(self.parts) % 2 == 1:
-            raise TopologyError("when(...) needs .then(...) before .otherwise(...)")
-        return Expr(Call("when", (*self.parts, node_of(value))))
+        return Expr(Call("when", (*self._parts(), node_of(value))))
 
 
 def when(condition: Operand) -> When:
-    """Begin a choice: ``when(a).then(x).when(b).then(y).otherwise(z)``."""
+    """Begin a choice: ``when(a).then(x).when(b).then(y).otherwise(z)``; null without `otherwise`."""
     return When((node_of(condition),))
 
 
@@ -151,4 +162,4 @@ def haversine_km(lat1: Operand, lon1: Operand, lat2: Operand, lon2: Operand) -> 
     a_lat, a_lon, b_lat, b_lon = (Expr(node_of(value)).cast(float) for value in (lat1, lon1, lat2, lon2))
     dp, dl = (b_lat - a_lat).radians(), (b_lon - a_lon).radians()
     h = (dp / 2).sin() ** 2 + a_lat.radians().cos() * b_lat.radians().cos() * (dl / 2).sin() ** 2
-    return 2 * EARTH_RADIUS_KM * h.sqrt().asin()
+    return 2 * EARTH_RADIUS_KM * h.sqrt().arcsin()

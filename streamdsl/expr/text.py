@@ -1,37 +1,44 @@
-"""Functions of strings: ``col("city").str.lower()``."""
+"""Functions of strings: ``col("city").str.to_lowercase()``."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from streamdsl.errors import TopologyError
 from streamdsl.expr.expression import Expr, Operand, call
+from streamdsl.expr.words import TEXT_WORDS, unknown_word
 
 __all__ = ["StringFunctions"]
 
 
 @dataclass(frozen=True, slots=True)
 class StringFunctions:
-    """Functions of strings: ``col("city").str.lower()``. Lengths and offsets count characters."""
+    """Functions of strings: ``col("city").str.to_lowercase()``. Lengths and offsets count characters."""
 
     expr: Expr
 
-    def lower(self) -> Expr:
+    if not TYPE_CHECKING:  # a type checker shall find words that are not there
+
+        def __getattr__(self, name):
+            unknown_word(self, "str.", name, TEXT_WORDS)
+
+    def to_lowercase(self) -> Expr:
         """In small letters."""
-        return call("str_lower", self.expr)
+        return call("str_to_lowercase", self.expr)
 
-    def upper(self) -> Expr:
+    def to_uppercase(self) -> Expr:
         """In capital letters."""
-        return call("str_upper", self.expr)
+        return call("str_to_uppercase", self.expr)
 
-    def strip(self) -> Expr:
+    def strip_chars(self) -> Expr:
         """Without white space at both ends."""
-        return call("str_strip", self.expr)
+        return call("str_strip_chars", self.expr)
 
-    def length(self) -> Expr:
+    def len_chars(self) -> Expr:
         """Number of characters."""
-        return call("str_length", self.expr)
+        return call("str_len_chars", self.expr)
 
     def starts_with(self, prefix: Operand) -> Expr:
         """Whether the string begins with `prefix`."""

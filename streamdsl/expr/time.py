@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from streamdsl.errors import TopologyError
 from streamdsl.expr.expression import Expr, call
+from streamdsl.expr.words import TIME_WORDS, unknown_word
 from streamdsl.windows import Duration, parse_duration
 
 __all__ = ["TimeFunctions"]
@@ -16,6 +18,11 @@ class TimeFunctions:
     """Functions of time in UTC: ``col("event_time").dt.hour()``; integers are milliseconds since 1970."""
 
     expr: Expr
+
+    if not TYPE_CHECKING:  # a type checker shall find words that are not there
+
+        def __getattr__(self, name):
+            unknown_word(self, "dt.", name, TIME_WORDS)
 
     def year(self) -> Expr:
         """Year."""
@@ -42,16 +49,16 @@ class TimeFunctions:
         return call("dt_second", self.expr)
 
     def weekday(self) -> Expr:
-        """Day of the week, 0 = Monday."""
+        """Day of the week, 1 = Monday to 7 = Sunday."""
         return call("dt_weekday", self.expr)
 
     def millisecond(self) -> Expr:
         """Millisecond, 0 to 999."""
         return call("dt_millisecond", self.expr)
 
-    def day_of_year(self) -> Expr:
+    def ordinal_day(self) -> Expr:
         """Day of the year, 1 to 366."""
-        return call("dt_day_of_year", self.expr)
+        return call("dt_ordinal_day", self.expr)
 
     def date(self) -> Expr:
         """The day, as a date."""

@@ -64,17 +64,17 @@ _SYMBOLS: Final = {
     "ge": ">=",
 }
 _FLOAT_FUNCTIONS: Final = frozenset(
-    ["exp", "log", "log10", "sin", "cos", "tan", "asin", "acos", "atan", "radians", "sqrt", "atan2", "is_nan", "is_finite"]
+    ["exp", "log", "log10", "sin", "cos", "tan", "arcsin", "arccos", "arctan", "radians", "sqrt", "arctan2", "is_nan", "is_finite"]
 )
 _TEXT_RESULTS: Final = {
-    "str_lower": TEXT,
-    "str_upper": TEXT,
-    "str_strip": TEXT,
+    "str_to_lowercase": TEXT,
+    "str_to_uppercase": TEXT,
+    "str_strip_chars": TEXT,
     "str_slice": TEXT,
     "str_replace": TEXT,
     "str_split_part": TEXT,
     "str_extract": TEXT,
-    "str_length": INT,
+    "str_len_chars": INT,
     "str_starts_with": BOOL,
     "str_ends_with": BOOL,
     "str_contains": BOOL,
@@ -314,13 +314,15 @@ class Binder:
         return Typed(op, type_, (*pairs, values[-1]), nullable=nullable)
 
     def _replace(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
-        value, default = args
-        keys, _key_type = self._unified(op, [value, *(literal_of(key) for key in params[0])])
-        values, type_ = self._unified(op, [*(literal_of(item) for item in params[1]), default])
-        constants = (tuple(key.params[0] for key in keys[1:]), tuple(item.params[0] for item in values[:-1]))
-        missing = values[-1]
-        parts = (keys[0],) if missing.op == "literal" and missing.params[0] is None else (keys[0], missing)
-        return Typed(op, type_, parts, constants, nullable=any(item.nullable for item in values))
+        keys, _key_type = self._unified(op, [args[0], *(literal_of(key) for key in params[0])])
+        if not is_ordered(keys[0].type):
+            self._wrong(op, args[:1], "a value that can be compared")
+        news = [literal_of(item) for item in params[1]]
+        values, type_ = self._unified(op, [*news, *args[1:]])
+        constants = (tuple(key.params[0] for key in keys[1:]), tuple(item.params[0] for item in values[: len(news)]))
+        others = tuple(other for other in values[len(news) :] if other.op != "literal" or other.params[0] is not None)
+        nullable = any(item.nullable for item in values) or (op == "replace_strict" and args[0].nullable)
+        return Typed(op, type_, (keys[0], *others), constants, nullable=nullable)
 
     # Text and time ---------------------------------------------------------------------------------------------
 
@@ -355,6 +357,25 @@ class Binder:
 
     def _concat(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
         return self._strict("concat", TEXT, [self.text(arg) for arg in args])
+
+    def _concat_str(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
+        texts, separator = [self.text(arg) for arg in args], literal(params[0], TEXT)
+        if not params[1]:
+            parts = [part for arg in texts for part in (separator, arg)][1:] if params[0] else texts
+            return self._strict("concat", TEXT, parts)
+        # A separator in front of each text there is; the first one is cut off.
+        empty = literal("", TEXT)
+        parts = [
+            Typed(
+                "when",
+                TEXT,
+                (Typed("is_null", BOOL, (arg,), nullable=False), empty, self._strict("concat", TEXT, [separator, arg])),
+                nullable=False,
+            )
+            for arg in texts
+        ]
+        joined = Typed("concat", TEXT, tuple(parts), nullable=False)
+        return Typed("str_slice", TEXT, (joined,), (len(params[0]), None), nullable=False) if params[0] else joined
 
     def _format(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
         shown = [self._formatted(arg, spec) for arg, spec in zip(args, params[1], strict=True)]
@@ -394,13 +415,13 @@ _RULES: Final[dict[str, _Rule]] = {
     **dict.fromkeys(("neg", "abs", "round", "floor", "ceil", "sign"), Binder._unary),
     **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge"), Binder._compare),
     **dict.fromkeys(("and", "or", "not"), Binder._logic),
-    **dict.fromkeys(("is_null", "not_null"), Binder._null_test),
+    **dict.fromkeys(("is_null", "is_not_null"), Binder._null_test),
     **dict.fromkeys(("coalesce", "least", "greatest"), Binder._choose),
     "div": Binder._divide,
     "is_in": Binder._is_in,
     "when": Binder._when,
-    "replace": Binder._replace,
-    "concat": Binder._concat,
+    **dict.fromkeys(("replace", "replace_strict"), Binder._replace),
+    "concat_str": Binder._concat_str,
     "format": Binder._format,
     "time": Binder._event_time,
     "cast": Binder._cast,

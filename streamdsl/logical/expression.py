@@ -259,8 +259,13 @@ _FAILING: Final = frozenset(
     {
         *("add", "sub", "mul", "neg", "abs", "pow", "floordiv", "mod"),
         *("cast_i64", "cast_u64", "parse_i64", "parse_f64", "parse_bool", "check_range"),
+        "replace_strict",
     }
 )
+
+
+#: Of these, the ones that overflow; floats do not.
+_WHOLE: Final = frozenset({"add", "sub", "mul", "neg", "abs", "pow", "floordiv", "mod", "check_range"})
 
 
 def may_fail(expression: Typed) -> bool:
@@ -272,9 +277,7 @@ def may_fail(expression: Typed) -> bool:
         if id(node) in seen:
             continue
         seen.add(id(node))
-        if node.op in _FAILING and not pa.types.is_floating(node.type):
-            return True
-        if node.op.startswith("parse_"):
+        if node.op in _FAILING and not (node.op in _WHOLE and pa.types.is_floating(node.type)):
             return True
         waiting.extend(node.args)
     return False

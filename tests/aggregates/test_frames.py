@@ -134,8 +134,8 @@ def test_results_of_one_shared_state_are_those_of_their_own(exclude, sent, cuts,
     frame = expanding(exclude_current=exclude)
     made = {
         "mean": col("f").mean(),
-        "std": col("f").std(),
-        "var": col("f").var(ddof=1),
+        "std": col("f").std(ddof=0),
+        "var": col("f").var(),
         "other": col("i").mean(),
         "some": col("f").mean().filter(col("b")),
         "bools": col("b").mean(),

@@ -11,7 +11,7 @@ from streamdsl import (
     TopologyError,
     coalesce,
     col,
-    concat,
+    concat_str,
     count,
     expanding,
     format,
@@ -71,7 +71,7 @@ def bound(expr):
         (col("u") > col("i"), "bool", "u > i"),
         (col("s") == "x", "bool", "s == 'x'"),
         (~(col("b") & (col("i") == 1)), "bool", "~(b & (i == 1))"),
-        (col("i").between(1, 5), "bool", "(i >= 1) & (i <= 5)"),
+        (col("i").is_between(1, 5), "bool", "(i >= 1) & (i <= 5)"),
         (col("i").is_in([1, 2]), "bool", "is_in(i, (1, 2))"),
         (col("t") > datetime.datetime(1970, 1, 1, 0, 0, 1), "bool", "t > 1000"),
         (col("t") > 5, "bool", "t > 5"),
@@ -82,11 +82,12 @@ def bound(expr):
         (coalesce(None, col("s"), "x"), "string", "coalesce(None, s, 'x')"),
         (greatest(col("i"), 2.5), "float64", "greatest(cast_f64(i), 2.5)"),
         (col("s") + "!", "string", "concat(s, '!')"),
-        (concat(col("s"), col("i")), "string", "concat(s, cast_str(i, 'int64'))"),
+        (concat_str(col("s"), col("i")), "string", "concat(s, cast_str(i, 'int64'))"),
         (when(col("b")).then(1).otherwise(None), "int64", "when(b, 1, None)"),
         (when(col("b")).then(1).when(col("i") > 2).then(2.5).otherwise(3), "double", "when(b, 1.0, i > 2, 2.5, 3.0)"),
-        (col("s").replace({"a": 1.0}), "double", "replace(s, ('a',), (1.0,))"),
-        (col("s").replace({"a": 1}, default=0), "int64", "replace(s, 0, ('a',), (1,))"),
+        (col("s").replace({"a": "b"}), "string", "replace(s, s, ('a',), ('b',))"),
+        (col("s").replace_strict({"a": 1.0}), "double", "replace_strict(s, ('a',), (1.0,))"),
+        (col("s").replace_strict({"a": 1}, default=0), "int64", "replace(s, 0, ('a',), (1,))"),
         (col("s").cast(int), "int64", "parse_i64(s, True)"),
         (col("f").cast(int, strict=False), "int64", "cast_i64(f, False)"),
         (col("i").cast("int8"), "int8", "check_range(i, -128, 127, 'int8')"),
@@ -98,7 +99,7 @@ def bound(expr):
         (col("d").cast("timestamp"), "timestamp[ms, tz=UTC]", "d * 86400000"),
         (col("b").cast(int), "int64", "cast_i64(b, True)"),
         (col("price").cast(float), "double", "parse_f64(price, True)"),
-        (col("s").str.lower().str.length(), "int64", "str_length(str_lower(s))"),
+        (col("s").str.to_lowercase().str.len_chars(), "int64", "str_len_chars(str_to_lowercase(s))"),
         (col("s").str.contains("x"), "bool", "str_contains(s, 'x')"),
         (col("s").str.split_part("/", 3), "string", "str_split_part(s, '/', 3)"),
         (col("s").str.extract("a=(.)"), "string", "str_extract(s, 'a=(.)', 1)"),
@@ -125,7 +126,7 @@ def test_haversine_is_written_out_in_the_order_of_the_formula():
     schema = Schema.of({"a": float, "b": float, "c": float, "d": float})
     typed = Binder(schema, "test").bind(node_of(haversine_km(col("a"), col("b"), col("c"), col("d"))))
     assert str(typed) == (
-        "12742.0 * asin(sqrt((sin(radians(c - a) / 2.0) ** 2.0) + "
+        "12742.0 * arcsin(sqrt((sin(radians(c - a) / 2.0) ** 2.0) + "
         "((cos(radians(a)) * cos(radians(c))) * (sin(radians(d - b) / 2.0) ** 2.0))))"
     )
 
@@ -143,7 +144,7 @@ def test_haversine_is_written_out_in_the_order_of_the_formula():
         (col("i") & True, ["each side of & must be true or false", "i (int64)"]),
         (when(col("i")).then(1).otherwise(2), ["the condition of when() must be true or false"]),
         (when(col("b")).then(1).otherwise("x"), ["when needs values of one type"]),
-        (col("i").str.lower(), [".str.lower needs texts", ".cast(str)"]),
+        (col("i").str.to_lowercase(), [".str.to_lowercase needs texts", ".cast(str)"]),
         (col("s").dt.hour(), [".dt.hour needs a timestamp"]),
         (col("s").sqrt(), ["sqrt needs numbers"]),
         (col("items").cast(int), ["cannot cast items"]),
@@ -162,18 +163,20 @@ def test_binding_refuses(expr, parts):
     ("make", "parts"),
     [
         (lambda: bool(col("a") > 1), ["has no truth value", "use & for and, | for or"]),
-        (lambda: 1 < col("a") < 3, ["has no truth value", "between()"]),
+        (lambda: 1 < col("a") < 3, ["has no truth value", "is_between()"]),
         (lambda: list(col("a")), ["cannot be iterated over"]),
         (lambda: col(""), ["name of a column"]),
         (lambda: col("a") * [1], ["is not an expression"]),
-        (lambda: col("a") + when(col("b")).then(1), ["not an expression yet", ".otherwise(...)"]),
-        (lambda: when(col("a")).when(col("b")), ["needs .then(...)"]),
+        (lambda: col("a") + when(col("b")), ["not an expression yet", ".then(value)"]),
         (lambda: format("{} {}", 1), ["2 places for 1 values"]),
         (lambda: format("{name}", 1), ["may only hold {}"]),
         (lambda: format("{:>10}", 1), ["not supported"]),
         (lambda: col("a").is_in("abc"), ["needs a list"]),
         (lambda: col("a").is_in([None]), ["is_null()"]),
         (lambda: col("a").replace({}), ["at least one value"]),
+        (lambda: col("a").replace([1, 2], [3]), ["2 old and 1 new values"]),
+        (lambda: col("a").replace(1), ["replace needs a mapping"]),
+        (lambda: col("a").is_between(1, 2, "open"), ["closed='open'", '"none"']),
         (lambda: col("a").str.extract("("), ["not a regular expression"]),
         (lambda: col("a").str.extract("a"), ["has 0 groups"]),
         (lambda: col("a").filter(col("b")), ["belongs to an aggregate"]),
@@ -188,6 +191,23 @@ def test_binding_refuses(expr, parts):
 def test_building_refuses(make, parts):
     with refused(*parts):
         make()
+
+
+@pytest.mark.parametrize(
+    ("owner", "word", "shown"),
+    [
+        (col("a"), "shift", "write lag(n)"),
+        (col("a"), "not_null", "write is_not_null()"),
+        (col("a"), "is_nul", "did you mean 'is_null'"),
+        (col("a").str, "lower", "write str.to_lowercase()"),
+        (col("a").str, "split_prt", "did you mean 'str.split_part'"),
+        (col("a").dt, "day_of_year", "write dt.ordinal_day()"),
+    ],
+)
+def test_words_of_other_libraries_name_ours(owner, word, shown):
+    assert not hasattr(owner, word)
+    with refused("expressions have no", word, shown):
+        getattr(owner, word)
 
 
 def test_expressions_are_frozen_values():

@@ -66,7 +66,7 @@ def test_filtered_and_own_aggregates():
         mean=col("amount").sum() / count(),
     ).to(FakeSink())
     assert logical(topology)[2:] == [
-        "%2 = aggregate %1: large = count() filter amount > 100.0; cities = count() filter not_null(city); "
+        "%2 = aggregate %1: large = count() filter amount > 100.0; cities = count() filter is_not_null(city); "
         "top = top_k(id, by=amount, n=3); best = max_by(id, by=amount); longest = custom(city); "
         "_sum_amount = sum(amount); _count = count()  [state aggregate.account.large_count_amount+"
         "cities_count_city+top_top_k_id_amount_3+best_max_by_id_amount+longest_custom_city+mean]",

@@ -19,7 +19,7 @@ def test_columns():
         .with_columns(double=col("amount") * 2, city=col("city").fill_null("?"))
         .drop("time")
         .rename(id="number")
-        .select("number", "double", shout=col("city").str.upper())
+        .select("number", "double", shout=col("city").str.to_uppercase())
     )
     result.to(FakeSink())
     assert result.schema.names == ("number", "double", "shout")
@@ -29,7 +29,7 @@ def test_columns():
         "%2 = project %1: id, account, time, amount; city = coalesce(city, '?'); double = amount * 2.0",
         "%3 = project %2: id, account, amount, city, double",
         "%4 = project %3: account, amount, city, double; number = id",
-        "%5 = project %4: number, double; shout = str_upper(city)",
+        "%5 = project %4: number, double; shout = str_to_uppercase(city)",
         "%6 = sink %5: out (number, double, shout)",
     ]
 

@@ -102,30 +102,30 @@ def aggregate(stream: Any, broken: bool) -> Any:
 
 def overflow(stream: Any, broken: bool) -> Any:
     factor = 2**62 if broken else 1
-    computed = stream.with_columns(big=(col("v") - BAD + 1) * col("v").replace({BAD: factor}, default=0) * 2)
+    computed = stream.with_columns(big=(col("v") - BAD + 1) * col("v").replace_strict({BAD: factor}, default=0) * 2)
     return computed.filter(col("big") >= 0).drop("big").key_by("k").process(Numbering(), name="number")
 
 
 def native_filter(stream: Any, broken: bool) -> Any:
     factor = 2**62 if broken else 1
-    return stream.filter(col("v").replace({BAD: factor}, default=0) * 2 >= 0).key_by("k").process(Numbering(), name="number")
+    return stream.filter(col("v").replace_strict({BAD: factor}, default=0) * 2 >= 0).key_by("k").process(Numbering(), name="number")
 
 
 def native_sum(stream: Any, broken: bool) -> Any:
     factor = 2**63 - 1 if broken else 0
-    sums = stream.key_by("k").aggregate(v=col("v").max(), s=(col("v").replace({BAD: factor}, default=1)).sum(), name="op")
+    sums = stream.key_by("k").aggregate(v=col("v").max(), s=(col("v").replace_strict({BAD: factor}, default=1)).sum(), name="op")
     return sums.to_stream().select("k", "v")
 
 
 def native_window(stream: Any, broken: bool) -> Any:
     factor = 2**62 if broken else 0
     windows = stream.key_by("k").window(tumbling("100ms"))
-    return windows.aggregate(v=col("v").max(), s=(col("v").replace({BAD: factor}, default=1) * 2).sum(), name="op").select("k", "v")
+    return windows.aggregate(v=col("v").max(), s=(col("v").replace_strict({BAD: factor}, default=1) * 2).sum(), name="op").select("k", "v")
 
 
 def frame(stream: Any, broken: bool) -> Any:
     factor = 2**62 if broken else 0
-    framed = stream.key_by("k").with_columns(s=(col("v").replace({BAD: factor}, default=1) * 2).sum().over(expanding()), name="op")
+    framed = stream.key_by("k").with_columns(s=(col("v").replace_strict({BAD: factor}, default=1) * 2).sum().over(expanding()), name="op")
     return framed.select("k", "v")
 
 
@@ -215,7 +215,7 @@ def test_the_position_is_told_where_the_columns_hold_it(tmp_path: Path) -> None:
     topology = Topology("job")
     stream = topology.stream(files(tmp_path / "in.csv", schema=SCHEMA), timestamp="at", name="in")
     placed = stream.select("v", "_topic", "_partition", "_offset")
-    placed.with_columns(big=col("v").replace({BAD: 2**62}, default=1) * 4).to(files(tmp_path / "out.jsonl"), name="out")
+    placed.with_columns(big=col("v").replace_strict({BAD: 2**62}, default=1) * 4).to(files(tmp_path / "out.jsonl"), name="out")
     with pytest.raises(DataError) as caught:
         topology.run()
     error = caught.value

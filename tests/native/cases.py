@@ -106,13 +106,13 @@ STRICT = st.booleans().map(lambda strict: (strict,))
 LOOSE = st.just((False,))
 _NUMBERS = ("i64", "u64", "f64")
 _KINDS = ("bool", "i64", "u64", "f64", "str")
-_FLOAT_OPS = ("sqrt", "exp", "log", "log10", "sin", "cos", "tan", "asin", "acos", "atan", "radians", "floor", "ceil")
+_FLOAT_OPS = ("sqrt", "exp", "log", "log10", "sin", "cos", "tan", "arcsin", "arccos", "arctan", "radians", "floor", "ceil")
 SIGNATURES: list[Signature] = [
     *(Signature(op, kind, (kind, kind)) for op in ("add", "sub", "mul", "floordiv", "mod") for kind in _NUMBERS),
     *(Signature(op, "f64", ("i64", "f64")) for op in ("add", "floordiv", "mod", "least")),
     Signature("div", "f64", ("f64", "f64")),
     Signature("div", "f64", ("i64", "i64"), st.just(("int",))),
-    *(Signature(op, "f64", ("f64", "f64")) for op in ("pow", "atan2")),
+    *(Signature(op, "f64", ("f64", "f64")) for op in ("pow", "arctan2")),
     *(Signature(op, kind, (kind,)) for op in ("neg", "abs", "sign") for kind in _NUMBERS),
     *(Signature("round", kind, (kind,), st.integers(-21, 20).map(lambda d: (d,))) for kind in _NUMBERS),
     Signature("round", "f64", ("f64",), st.integers(0, 3).map(lambda d: (d,))),
@@ -124,7 +124,7 @@ SIGNATURES: list[Signature] = [
     Signature("or", "bool", ("bool", "bool")),
     Signature("and", "bool", ("bool", "bool", "bool")),
     Signature("not", "bool", ("bool",)),
-    *(Signature(op, "bool", (kind,)) for op in ("is_null", "not_null") for kind in _KINDS),
+    *(Signature(op, "bool", (kind,)) for op in ("is_null", "is_not_null") for kind in _KINDS),
     *(Signature(op, "bool", ("f64",)) for op in ("is_nan", "is_finite")),
     *(Signature("coalesce", kind, (kind, kind, kind)) for kind in _KINDS),
     *(Signature("when", kind, ("bool", kind, kind)) for kind in _KINDS),
@@ -137,8 +137,8 @@ SIGNATURES: list[Signature] = [
     *(Signature(f"parse_{kind}", kind, ("str",), STRICT) for kind in ("i64", "f64", "bool")),
     Signature("check_range", "i64", ("i64",), st.just((-128, 127, "int8"))),
     Signature("check_range", "u64", ("u64",), st.just((0, 2**64 - 2, "most"))),
-    *(Signature(op, "str", ("str",)) for op in ("str_lower", "str_upper", "str_strip")),
-    Signature("str_length", "i64", ("str",)),
+    *(Signature(op, "str", ("str",)) for op in ("str_to_lowercase", "str_to_uppercase", "str_strip_chars")),
+    Signature("str_len_chars", "i64", ("str",)),
     *(Signature(op, "bool", ("str", "str")) for op in ("str_starts_with", "str_ends_with", "str_contains")),
     Signature("str_slice", "str", ("str",), _tuple(st.integers(-5, 6), st.none() | st.integers(0, 5))),
     Signature("str_replace", "str", ("str",), _tuple(st.text("ab,é", min_size=1, max_size=2), st.text("abé", max_size=3))),
@@ -149,12 +149,14 @@ SIGNATURES: list[Signature] = [
     Signature("format", "str", ("f64", "u64", "bool"), _format_params(3, ["", ".2f", ".0f", ".9f", ",", "d", "10"])),
     Signature("format", "str", (), _format_params(0, [""])),
     *(Signature("replace", "f64", (kind,), _mapping(kind, "f64")) for kind in _KINDS),
+    *(Signature("replace_strict", "f64", (kind,), _mapping(kind, "f64")) for kind in _KINDS),
+    Signature("replace_strict", "str", ("bool",), _mapping("bool", "str")),
     *(Signature("replace", kind, ("str", kind), _mapping("str", kind)) for kind in _KINDS),
     Signature("replace", "str", ("i64", "str"), _mapping("i64", "str")),
     *(Signature("is_in", "bool", (kind,), st.lists(values(kind), max_size=5).map(lambda x: (tuple(x),))) for kind in _KINDS),
     *(
         Signature(f"dt_{part}", "i64", ("time",))
-        for part in ("year", "month", "day", "hour", "minute", "second", "millisecond", "weekday", "day_of_year", "date")
+        for part in ("year", "month", "day", "hour", "minute", "second", "millisecond", "weekday", "ordinal_day", "date")
     ),
     Signature("dt_truncate", "i64", ("time",), st.sampled_from([(1,), (60_000,), (86_400_000,), (7,)])),
 ]

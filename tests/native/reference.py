@@ -302,6 +302,8 @@ def _replace(ins: Instruction, values: list[Any]) -> Any:
     for key, replaced in zip(*ins.params, strict=True):
         if order(key) == order(values[0]):
             return replaced
+    if ins.op == "replace_strict":
+        raise Refused("replace_strict")
     return default
 
 
@@ -320,9 +322,10 @@ def _calendar(part: Callable[[datetime.datetime], int]) -> Callable[..., int]:
 
 SPECIAL: dict[str, Callable[[Instruction, list[Any]], Any]] = {
     "is_null": lambda _, values: values[0] is None,
-    "not_null": lambda _, values: values[0] is not None,
+    "is_not_null": lambda _, values: values[0] is not None,
     "format": _format,
     "replace": _replace,
+    "replace_strict": _replace,
 }
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "add": _arithmetic(lambda a, b: a + b, "add"),
@@ -332,14 +335,15 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "floordiv": _floordiv,
     "mod": _mod,
     "pow": _ieee(lambda a, b: a**b, "pow"),
-    "atan2": _ieee(math.atan2, "atan2"),
+    "arctan2": _ieee(math.atan2, "atan2"),
     "neg": lambda ins, x: -float(x) if ins.kind == "f64" else _within(ins.kind, -x, "neg"),
     "abs": lambda ins, x: abs(float(x)) if ins.kind == "f64" else _within(ins.kind, abs(x), "abs"),
     "sign": _sign,
     "round": _round,
     "floor": _whole(math.floor),
     "ceil": _whole(math.ceil),
-    **{name: _ieee(getattr(math, name), name) for name in ("sqrt", "exp", "log", "log10", "sin", "cos", "tan", "asin", "acos", "atan")},
+    **{name: _ieee(getattr(math, name), name) for name in ("sqrt", "exp", "log", "log10", "sin", "cos", "tan")},
+    **{f"arc{name}": _ieee(getattr(math, f"a{name}"), f"a{name}") for name in ("sin", "cos", "tan")},
     "radians": lambda _, x: math.radians(float(x)),
     "eq": _compare(lambda a, b: a == b),
     "ne": _compare(lambda a, b: a != b),
@@ -361,10 +365,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "parse_f64": _parse_float,
     "parse_bool": _to_bool,
     "check_range": _check_range,
-    "str_lower": lambda _, x: x.lower(),
-    "str_upper": lambda _, x: x.upper(),
-    "str_strip": lambda _, x: x.strip(),
-    "str_length": lambda _, x: len(x),
+    "str_to_lowercase": lambda _, x: x.lower(),
+    "str_to_uppercase": lambda _, x: x.upper(),
+    "str_strip_chars": lambda _, x: x.strip(),
+    "str_len_chars": lambda _, x: len(x),
     "str_starts_with": lambda _, x, y: x.startswith(y),
     "str_ends_with": lambda _, x, y: x.endswith(y),
     "str_contains": lambda _, x, y: y in x,
@@ -381,8 +385,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "dt_minute": _calendar(lambda t: t.minute),
     "dt_second": _calendar(lambda t: t.second),
     "dt_millisecond": _calendar(lambda t: t.microsecond // 1000),
-    "dt_weekday": _calendar(lambda t: t.weekday()),
-    "dt_day_of_year": _calendar(lambda t: t.timetuple().tm_yday),
+    "dt_weekday": _calendar(lambda t: t.isoweekday()),
+    "dt_ordinal_day": _calendar(lambda t: t.timetuple().tm_yday),
     "dt_date": _calendar(lambda t: t.toordinal() - EPOCH.toordinal()),
     "dt_truncate": lambda ins, ms: ms // ins.params[0] * ins.params[0],
 }

@@ -135,7 +135,7 @@ def test_a_program_works_on_after_an_error() -> None:
         [A, I("add", "i64", (0, 1))],
         [A, I("add", "f64", (0, 0)), I("add", "i64", (0, 1))],
         [A, I("and", "bool", (0, 0))],
-        [A, I("str_lower", "str", (0,))],
+        [A, I("str_to_lowercase", "str", (0,))],
         [I("literal", "i64", (), ("x",))],
         [I("literal", "str", (), ("x",)), I("str_extract", "str", (0,), ("(", 0))],
         [I("literal", "str", (), ("x",)), I("str_replace", "str", (0,), ("", "y"))],
@@ -169,7 +169,7 @@ def test_radians_and_the_distance_of_two_places_are_pythons() -> None:
         I("literal", "f64", (), (2,)),
         I("pow", "f64", (2, 3)),
         I("sqrt", "f64", (4,)),
-        I("asin", "f64", (5,)),
+        I("arcsin", "f64", (5,)),
     ]
     assert run(code, batch, 1, 4, 6) == [
         [math.radians(d) for d in degrees],

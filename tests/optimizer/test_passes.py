@@ -167,7 +167,7 @@ def test_steps_move_behind_a_shared_key_by():
 def test_a_changed_key_is_another_key():
     topology, stream = payments()
     stream.key_by("account").count(name="all").to(FakeSink("a"))
-    changed = stream.with_columns(account=col("account").str.lower())
+    changed = stream.with_columns(account=col("account").str.to_lowercase())
     changed.key_by("account").count(name="lower").to(FakeSink("b"))
     assert sum("key_by" in line for line in optimised(topology, gather_keyed)) == 2
 

@@ -20,7 +20,7 @@ def anomaly(rows, *, sigmas=3.0):
     """An amount far from the mean so far."""
     before = expanding(exclude_current=True)
     far = (col("amount") - col("mean")).abs()
-    framed = rows.with_columns(mean=col("amount").mean().over(before), s=col("amount").std().over(before))
+    framed = rows.with_columns(mean=col("amount").mean().over(before), s=col("amount").std(ddof=0).over(before))
     odd = framed.filter((col("s") > 0) & (far > sigmas * col("s")))
     severity = when(far > 4 * col("s")).then("critical").otherwise("high")
     return odd.select("id", "account", rule=lit("ANOMALY"), detail=severity, offset=col("_offset"))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamdsl import Topology, coalesce, col, format, greatest, least, lit, memory, when
+from streamdsl import Topology, coalesce, col, concat_str, format, greatest, least, lit, memory, when
 from streamdsl.errors import DataError, TopologyError
 from tests.semantics.jobs import evaluated
 
@@ -138,11 +138,10 @@ def test_null_handling():
         rows,
         null=col("a").is_null(),
         some=col("a").is_not_null(),
-        other=col("a").not_null(),
         filled=col("a").fill_null(9),
         first=coalesce(col("a"), col("b"), 0),
     )
-    assert [tuple(out.values()) for out in found] == [(False, True, True, 1, 1), (True, False, False, 9, 2), (True, False, False, 9, 0)]
+    assert [tuple(out.values()) for out in found] == [(False, True, 1, 1), (True, False, 9, 2), (True, False, 9, 0)]
 
 
 def test_replace_and_format():
@@ -150,9 +149,9 @@ def test_replace_and_format():
     found = evaluated(
         {"s": str, "n": int},
         rows,
-        code=col("s").replace({"Lima": "LIM"}, default="?"),
-        bare=col("s").replace({"Lima": 1}),
-        own=col("s").replace({"Lima": "LIM"}, default=col("s")),
+        code=col("s").replace_strict({"Lima": "LIM"}, default="?"),
+        bare=col("s").replace_strict({"Lima": 1}, default=None),
+        own=col("s").replace({"Lima": "LIM"}),
         text=format("{} of {}", col("n"), col("s")),
     )
     assert [tuple(out.values()) for out in found] == [
@@ -160,6 +159,60 @@ def test_replace_and_format():
         ("?", None, "Cusco", "null of Cusco"),
         ("?", None, None, "3 of null"),
     ]
+
+
+def test_replace_keeps_what_it_does_not_name():
+    rows = [{"s": "a", "n": 1}, {"s": "b", "n": None}, {"s": None, "n": 3}]
+    found = evaluated(
+        {"s": str, "n": int},
+        rows,
+        mapping=col("n").replace({1: 10}),
+        lists=col("s").replace(["a", "b"], ["x", "y"]),
+        one=col("s").replace("a", "x"),
+        to_null=col("n").replace({1: None}),
+        of_null=col("n").replace({None: 0}),
+        other_column=col("s").replace_strict({"a": 1.5}, default=col("n").cast(float)),
+        strict=col("n").replace_strict({1: "one", 3: "three"}),
+    )
+    assert [tuple(out.values()) for out in found] == [
+        (10, "x", "x", None, 1, 1.5, "one"),
+        (None, "y", "b", None, 0, None, None),
+        (3, None, None, 3, 3, 3.0, "three"),
+    ]
+    for expression, shown in ((col("n").replace_strict({1: 5}), "3"), (col("s").replace_strict({"a": 1}), "'b'")):
+        with pytest.raises(DataError, match=f"does not name {shown}.*default="):
+            evaluated({"s": str, "n": int}, rows, out=expression)
+
+
+def test_a_choice_without_an_end_is_null():
+    choice = when(col("a") > 1).then(lit("much"))
+    found = evaluated(NUMBERS, [number(a=1), number(a=2), number()], bare=choice, more=choice.when(col("a") == 1).then(lit("one")))
+    assert [tuple(out.values()) for out in found] == [(None, "one"), ("much", "much"), (None, None)]
+
+
+def test_between_takes_the_bounds_that_are_named():
+    kinds = ("both", "left", "right", "none")
+    [low, high, inner, null] = evaluated(
+        NUMBERS,
+        [number(a=1), number(a=3), number(a=2), number()],
+        **{closed: col("a").is_between(1, 3, closed) for closed in kinds},
+    )
+    assert list(low.values()) == [True, True, False, False]
+    assert list(high.values()) == [True, False, True, False]
+    assert list(inner.values()) == [True] * 4
+    assert list(null.values()) == [None] * 4
+
+
+def test_texts_with_separators():
+    both = {"separator": "-", "ignore_nulls": True}
+    found = evaluated(
+        {"a": str, "b": int},
+        [{"a": "x", "b": 1}, {"a": None, "b": 2}, {"a": None, "b": None}, {"a": "", "b": None}],
+        strict=concat_str(col("a"), col("b"), separator="-"),
+        bare=concat_str(col("a"), col("b"), ignore_nulls=True),
+        present=concat_str(col("a"), col("b"), "z", **both),
+    )
+    assert [tuple(out.values()) for out in found] == [("x-1", "x1", "x-1-z"), (None, "2", "2-z"), (None, "", "z"), (None, "", "-z")]
 
 
 def test_cast():

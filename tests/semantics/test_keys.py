@@ -34,7 +34,7 @@ def test_components_do_not_run_into_one_another():
 
 
 def test_a_computed_component_becomes_a_column():
-    job = driver(lambda rows: rows.key_by(col("k").str.lower().alias("name"), even=col("n") % 2 == 0).count(name="c"))
+    job = driver(lambda rows: rows.key_by(col("k").str.to_lowercase().alias("name"), even=col("n") % 2 == 0).count(name="c"))
     for k, n in [("A", 1), ("a", 3), ("a", 2), ("A", None)]:
         job.send("in", row(k, n=n))
     assert job.state("c") == {("a", False): {"count": 2}, ("a", True): {"count": 1}}

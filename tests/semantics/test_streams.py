@@ -241,7 +241,7 @@ def test_wrong_types_are_refused_where_they_are_written():
         lambda rows: rows.select(y=col("s") + 1),
         lambda rows: rows.select(y=col("n") > "x"),
         lambda rows: rows.select(y=col("b") & col("n")),
-        lambda rows: rows.select(y=col("n").str.lower()),
+        lambda rows: rows.select(y=col("n").str.to_lowercase()),
         lambda rows: rows.select(y=lit(None)),
     ):
         with pytest.raises(TopologyError):

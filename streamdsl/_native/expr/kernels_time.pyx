@@ -61,8 +61,8 @@ cdef inline int64_t part(Instruction* ins, int64_t ms) noexcept nogil:
         return rest // 1000 % 60
     if op == OP_DT_MILLISECOND:
         return rest % 1000
-    if op == OP_DT_WEEKDAY:                  # 0 = Monday; 1970-01-01 was a Thursday
-        return days + 3 - floor_div(days + 3, 7) * 7
+    if op == OP_DT_WEEKDAY:                  # 1 = Monday; 1970-01-01 was a Thursday
+        return days + 4 - floor_div(days + 3, 7) * 7
     if op == OP_DT_DATE:
         return days
     if op == OP_DT_TRUNCATE:

@@ -3,7 +3,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
-from streamdsl._native.expr.ops cimport OP_IS_IN, OP_REPLACE
+from streamdsl._native.expr.ops cimport OP_IS_IN, OP_REPLACE, OP_REPLACE_STRICT
 from streamdsl._native.expr.vector cimport (
     Frame,
     Instruction,
@@ -24,6 +24,7 @@ from streamdsl._native.expr.vector cimport (
     writer_init,
     writer_room,
 )
+from streamdsl._native.expr.kernels_cast cimport write_value
 from streamdsl._native.includes.short_text cimport Words, hash_words, words_of
 from streamdsl._native.flow.batch cimport (
     KIND_BOOL,
@@ -34,10 +35,13 @@ from streamdsl._native.flow.batch cimport (
     column_alloc_valid,
     is_valid,
 )
+from streamdsl._native.serdes.number_text cimport NUMBER_ROOM
+
+from streamdsl.errors import RecordError
 
 
 cdef Kernel lookup_kernel(int op) noexcept:
-    if op == OP_REPLACE:
+    if op == OP_REPLACE or op == OP_REPLACE_STRICT:
         return replace
     if op == OP_IS_IN:
         return is_in
@@ -279,6 +283,21 @@ cdef int is_in(Frame* frame, Instruction* ins, Vector* args, Vector* out) except
     return 0
 
 
+cdef int not_named(Frame* frame, const Vector* source, int64_t row) except -1 nogil:
+    cdef char[NUMBER_ROOM] shown
+    cdef int n
+    with gil:
+        if source.col.kind == KIND_STR:
+            value = repr(text(source, row)[:text_size(source, row)].decode("utf-8", "replace"))
+        else:
+            n = write_value(source.col.kind, 0, source, row, shown)
+            value = shown[:n].decode()
+        raise RecordError(
+            row if frame.error_row < 0 else frame.error_row,
+            f"replace_strict does not name {value}; give default= for values that are not named",
+        )
+
+
 cdef int replace_text(Frame* frame, Instruction* ins, Vector* args, Vector* out) except -1 nogil:
     cdef Writer writer
     cdef Table* table = <Table*>ins.table
@@ -295,6 +314,8 @@ cdef int replace_text(Frame* frame, Instruction* ins, Vector* args, Vector* out)
             source = &table.values if entry >= 0 else (&args[1] if ins.n_args > 1 else NULL)
             at = entry if entry >= 0 else row
             if source == NULL or not has_value(source, at):
+                if entry < 0 and ins.op == OP_REPLACE_STRICT and has_value(&args[0], row):
+                    not_named(frame, &args[0], row)
                 valid[row] = 0
                 continue
             valid[row] = 1
@@ -323,6 +344,8 @@ cdef int replace(Frame* frame, Instruction* ins, Vector* args, Vector* out) exce
         entry = find(table, &args[0], end, row) if has_value(&args[0], row) else -1
         source = &table.values if entry >= 0 else (&args[1] if ins.n_args > 1 else NULL)
         valid[row] = source != NULL and has_value(source, entry if entry >= 0 else row)
+        if entry < 0 and ins.op == OP_REPLACE_STRICT and has_value(&args[0], row):
+            not_named(frame, &args[0], row)
         at = 0 if source == NULL or source.constant else (entry if entry >= 0 else row)
         if ins.kind == KIND_BOOL:
             out.col.values[row] = source.col.values[at] if valid[row] else 0

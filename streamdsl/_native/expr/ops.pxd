@@ -77,6 +77,7 @@ cdef enum:
     OP_FORMAT
     # kernels_lookup
     OP_REPLACE
+    OP_REPLACE_STRICT
     OP_IS_IN
     # kernels_time
     OP_DT_YEAR

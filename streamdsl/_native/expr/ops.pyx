@@ -11,9 +11,10 @@ cdef dict SHAPES = {
     "when": (OP_WHEN, 3, -1, False),
     "coalesce": (OP_COALESCE, 1, -1, False),
     "is_null": (OP_IS_NULL, 1, 1, False),
-    "not_null": (OP_NOT_NULL, 1, 1, False),
+    "is_not_null": (OP_NOT_NULL, 1, 1, False),
     "format": (OP_FORMAT, 0, -1, False),
     "replace": (OP_REPLACE, 1, 2, False),
+    "replace_strict": (OP_REPLACE_STRICT, 1, 1, False),
     "concat": (OP_CONCAT, 1, -1, True),
     "least": (OP_LEAST, 1, -1, True),
     "greatest": (OP_GREATEST, 1, -1, True),
@@ -22,7 +23,7 @@ cdef dict SHAPES = {
 for _name, _op in (
     ("eq", OP_EQ), ("ne", OP_NE), ("lt", OP_LT), ("le", OP_LE), ("gt", OP_GT), ("ge", OP_GE),
     ("add", OP_ADD), ("sub", OP_SUB), ("mul", OP_MUL), ("div", OP_DIV), ("floordiv", OP_FLOORDIV), ("mod", OP_MOD),
-    ("pow", OP_POW), ("atan2", OP_ATAN2),
+    ("pow", OP_POW), ("arctan2", OP_ATAN2),
     ("str_starts_with", OP_STR_STARTS_WITH), ("str_ends_with", OP_STR_ENDS_WITH), ("str_contains", OP_STR_CONTAINS),
 ):
     SHAPES[_name] = (_op, 2, 2, True)
@@ -31,17 +32,18 @@ for _name, _op in (
     ("not", OP_NOT), ("is_nan", OP_IS_NAN), ("is_finite", OP_IS_FINITE),
     ("neg", OP_NEG), ("abs", OP_ABS), ("sign", OP_SIGN), ("round", OP_ROUND),
     ("sqrt", OP_SQRT), ("exp", OP_EXP), ("log", OP_LOG), ("log10", OP_LOG10), ("sin", OP_SIN), ("cos", OP_COS),
-    ("tan", OP_TAN), ("asin", OP_ASIN), ("acos", OP_ACOS), ("atan", OP_ATAN), ("radians", OP_RADIANS),
+    ("tan", OP_TAN), ("arcsin", OP_ASIN), ("arccos", OP_ACOS), ("arctan", OP_ATAN), ("radians", OP_RADIANS),
     ("floor", OP_FLOOR), ("ceil", OP_CEIL),
     ("cast_f64", OP_CAST_F64), ("cast_i64", OP_CAST_I64), ("cast_u64", OP_CAST_U64), ("cast_bool", OP_CAST_BOOL),
     ("cast_str", OP_CAST_STR), ("parse_i64", OP_PARSE_I64), ("parse_f64", OP_PARSE_F64), ("parse_bool", OP_PARSE_BOOL),
     ("check_range", OP_CHECK_RANGE),
-    ("str_lower", OP_STR_LOWER), ("str_upper", OP_STR_UPPER), ("str_strip", OP_STR_STRIP), ("str_length", OP_STR_LENGTH),
+    ("str_to_lowercase", OP_STR_LOWER), ("str_to_uppercase", OP_STR_UPPER), ("str_strip_chars", OP_STR_STRIP),
+    ("str_len_chars", OP_STR_LENGTH),
     ("str_slice", OP_STR_SLICE), ("str_replace", OP_STR_REPLACE), ("str_split_part", OP_STR_SPLIT_PART),
     ("str_extract", OP_STR_EXTRACT), ("is_in", OP_IS_IN),
     ("dt_year", OP_DT_YEAR), ("dt_month", OP_DT_MONTH), ("dt_day", OP_DT_DAY), ("dt_hour", OP_DT_HOUR),
     ("dt_minute", OP_DT_MINUTE), ("dt_second", OP_DT_SECOND), ("dt_millisecond", OP_DT_MILLISECOND),
-    ("dt_weekday", OP_DT_WEEKDAY), ("dt_day_of_year", OP_DT_DAY_OF_YEAR), ("dt_date", OP_DT_DATE),
+    ("dt_weekday", OP_DT_WEEKDAY), ("dt_ordinal_day", OP_DT_DAY_OF_YEAR), ("dt_date", OP_DT_DATE),
     ("dt_truncate", OP_DT_TRUNCATE),
 ):
     SHAPES[_name] = (_op, 1, 1, True)

@@ -202,7 +202,7 @@ cdef int set_params(Instruction* code, Instruction* ins, tuple params, list keep
         set_format(ins, params, keep)
     elif op == OP_IS_IN:
         ins.table = table_new(list(params[0]), code[ins.args[0]].kind)
-    elif op == OP_REPLACE:
+    elif op == OP_REPLACE or op == OP_REPLACE_STRICT:
         ins.table = table_new(list(params[0]), code[ins.args[0]].kind)
         table_set_values(<Table*>ins.table, list(params[0]), list(params[1]), ins.kind)
     return 0
