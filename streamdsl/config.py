@@ -7,16 +7,18 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
+from streamdsl.durations import parse_duration
 from streamdsl.errors import ConfigError, TopologyError
 from streamdsl.secret import wrapped
-from streamdsl.windows import parse_duration
 
 __all__ = ["Config", "parse_bytes"]
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", re.ASCII)
 
 #: A broker as librdkafka takes it; a user and a password have no place in it.
 _BROKER = re.compile(r"([A-Za-z_]+://)?(\[[0-9A-Fa-f:.%]+\]|[^\s:/@\[\],]+)(:\d{1,5})?")
@@ -33,14 +35,12 @@ def parse_bytes(value: int | str) -> int:
     ConfigError
         The text is not a size.
     """
-    if isinstance(value, int):
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if found is not None and found[2].lower() in _UNITS:
+        return int(Fraction(found[1]) * _UNITS[found[2].lower()])
+    if isinstance(value, int) and not isinstance(value, bool):
         return value
-    text = value.strip().lower()
-    number = text.rstrip("bikmg")
-    try:
-        return int(float(number) * _UNITS[text[len(number) :]])
-    except (ValueError, KeyError):
-        raise ConfigError(f"{value!r} is not a size", remedy='use bytes as an int, or "64MiB", "2GiB"') from None
+    raise ConfigError(f"{value!r} is not a size", remedy='use bytes as an int, or "64MiB", "2GiB"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

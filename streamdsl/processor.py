@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, Union, overload
 
-from streamdsl.windows import Duration
+from streamdsl.durations import Duration
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,101 +1,24 @@
-"""Durations, frames and windows: plain values that say which records belong together."""
+"""Frames and windows: plain values that say which records belong together."""
 
 from __future__ import annotations
 
-import datetime
-import re
 from dataclasses import dataclass, replace
-from typing import Final, Literal, NoReturn, Union
+from typing import Literal, NoReturn
 
+from streamdsl.durations import Duration, format_duration, parse_duration
 from streamdsl.errors import TopologyError
 
 __all__ = [
-    "Duration",
     "Frame",
     "Window",
     "count_window",
     "expanding",
-    "format_duration",
     "hopping",
-    "parse_duration",
     "rolling",
     "session",
     "sliding",
     "tumbling",
 ]
-
-Duration = Union[str, int, datetime.timedelta]
-
-_UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)", re.ASCII)
-_MAX_MS: Final = 2**62
-
-
-def parse_duration(value: Duration, what: str = "duration") -> int:
-    """Return a duration in milliseconds.
-
-    Parameters
-    ----------
-    value : str | int | timedelta
-        ``"60s"``, ``"5m"``, ``"1h"``, ``"2d"``, ``"100ms"``, ``"1h30m"``; an int is milliseconds.
-    what : str
-        What the duration is for; stands in the error.
-
-    Raises
-    ------
-    TopologyError
-        The text cannot be read, or the duration is negative or too long.
-
-    Examples
-    --------
-    >>> parse_duration("1h30m")
-    5400000
-    """
-    if isinstance(value, bool) or not isinstance(value, (str, int, datetime.timedelta)):
-        raise _bad_duration(value, what)
-    if isinstance(value, datetime.timedelta):
-        ms = value // datetime.timedelta(milliseconds=1)
-        if datetime.timedelta(milliseconds=1) * ms != value:
-            raise TopologyError(f"{what} {value!r} is finer than a millisecond", remedy="event time is in milliseconds")
-    elif isinstance(value, str):
-        ms = _parse_text(value, what)
-    else:
-        ms = value
-    if ms < 0:
-        raise TopologyError(f"{what} {value!r} is negative")
-    if ms > _MAX_MS:
-        raise TopologyError(f"{what} {value!r} is too long")
-    return ms
-
-
-def _parse_text(text: str, what: str) -> int:
-    squeezed = text.strip().lower()
-    position, total = 0, 0.0
-    exact = 0
-    while position < len(squeezed):
-        match = _PART.match(squeezed, position)
-        if match is None:
-            raise _bad_duration(text, what)
-        number, unit = match.groups()
-        if "." in number:
-            total += float(number) * _UNITS[unit]
-        else:
-            exact += int(number) * _UNITS[unit]
-        position = match.end()
-        while position < len(squeezed) and squeezed[position] == " ":
-            position += 1
-    if not squeezed:
-        raise _bad_duration(text, what)
-    if total != int(total):
-        raise TopologyError(f"{what} {text!r} is finer than a millisecond", remedy="event time is in milliseconds")
-    return exact + int(total)
-
-
-def _bad_duration(value: object, what: str) -> TopologyError:
-    return TopologyError(
-        f"{what} {value!r} is not a duration",
-        remedy='write "100ms", "60s", "5m", "1h" or "2d", a timedelta, or an int of milliseconds',
-    )
 
 
 def _positive(value: Duration, what: str) -> int:
@@ -103,16 +26,6 @@ def _positive(value: Duration, what: str) -> int:
     if ms == 0:
         raise TopologyError(f"{what} must be longer than 0")
     return ms
-
-
-def format_duration(ms: int) -> str:
-    """Return a duration as people write it: ``format_duration(60_000)`` is ``"1m"``."""
-    if ms == 0:
-        return "0s"
-    for unit in ("d", "h", "m", "s"):
-        if ms % _UNITS[unit] == 0:
-            return f"{ms // _UNITS[unit]}{unit}"
-    return f"{ms}ms"
 
 
 @dataclass(frozen=True, slots=True)

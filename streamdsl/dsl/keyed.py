@@ -11,12 +11,13 @@ from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.table import Table
 from streamdsl.dsl.windowed import WindowedStream
 from streamdsl.dsl.written import Written, arguments
+from streamdsl.durations import Duration
 from streamdsl.errors import TopologyError
 from streamdsl.expr import Expr, count
 from streamdsl.logical.key_by import key_of
 from streamdsl.logical.node import Node
 from streamdsl.policies import ErrorPolicy
-from streamdsl.windows import Duration, Frame, Window
+from streamdsl.windows import Frame, Window
 
 __all__ = ["FramedStream", "KeyedStream"]
 

@@ -12,6 +12,7 @@ from streamdsl.dsl.binding import bound_sink, check_bindings, check_partitioned,
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.table import Table
 from streamdsl.dsl.written import Typed, Written, arguments, here
+from streamdsl.durations import Duration, parse_duration
 from streamdsl.errors import TopologyError
 from streamdsl.logical.key_by import KeyByNode
 from streamdsl.logical.node import Node
@@ -22,7 +23,6 @@ from streamdsl.logical.table import TableNode
 from streamdsl.logical.types import is_integer, is_time, require_supported
 from streamdsl.policies import ErrorPolicy, checked_policy
 from streamdsl.schema import Schema
-from streamdsl.windows import Duration, parse_duration
 
 if TYPE_CHECKING:
     from streamdsl.config import Config

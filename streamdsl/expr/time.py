@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from streamdsl.durations import Duration, parse_duration
 from streamdsl.errors import TopologyError
 from streamdsl.expr.expression import Expr, call
 from streamdsl.expr.words import TIME_WORDS, unknown_word
-from streamdsl.windows import Duration, parse_duration
 
 __all__ = ["TimeFunctions"]
 

@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 from streamdsl.connectors.base import POSITION_COLUMNS, Sink
+from streamdsl.durations import format_duration
 from streamdsl.logical.expression import Typed
 from streamdsl.policies import DeadLetter, ErrorPolicy
 from streamdsl.schema import Field, Schema
-from streamdsl.windows import format_duration
 
 __all__ = ["Columns", "Node", "StatefulNode"]
 

@@ -1,44 +1,9 @@
-"""Durations, frames and windows."""
-
-import datetime
+"""Frames and windows."""
 
 import pytest
 
 from streamdsl import count_window, expanding, hopping, rolling, session, sliding, tumbling
-from streamdsl.windows import format_duration, parse_duration
 from tests.dsl.fakes import refused
-
-
-@pytest.mark.parametrize(
-    ("value", "ms"),
-    [
-        ("60s", 60_000),
-        ("5m", 300_000),
-        ("1h", 3_600_000),
-        ("2d", 172_800_000),
-        ("100ms", 100),
-        ("1h30m", 5_400_000),
-        ("1.5s", 1_500),
-        (" 10 s ", 10_000),
-        (250, 250),
-        ("0s", 0),
-        (datetime.timedelta(minutes=2), 120_000),
-    ],
-)
-def test_durations(value, ms):
-    assert parse_duration(value) == ms
-
-
-@pytest.mark.parametrize("value", ["", "60", "s", "60 sec", "-1s", "1s2", 1.5, True, None, "0.5ms", -1, datetime.timedelta(microseconds=1)])
-def test_bad_durations(value):
-    with refused("gap"):
-        parse_duration(value, "gap")
-
-
-@pytest.mark.parametrize(("ms", "text"), [(0, "0s"), (100, "100ms"), (90_000, "90s"), (60_000, "1m"), (86_400_000, "1d")])
-def test_durations_print_in_their_largest_unit(ms, text):
-    assert format_duration(ms) == text
-    assert parse_duration(text) == ms
 
 
 def test_windows_print_as_they_are_written():

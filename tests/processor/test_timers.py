@@ -228,3 +228,29 @@ def test_overdue_processing_timers_fire_at_once_after_a_restore() -> None:
     driver.crash_and_restore()
     driver.advance_processing_time(5000)
     assert fired(driver) == [("a", 1100, "")]
+
+
+class Distant(Processor):
+    """Sets a timer and keeps a value, for longer than there are times."""
+
+    output = FIRED
+
+    def open(self, ctx: Any) -> None:
+        self.seen = ctx.state.value("seen", int)
+
+    def process(self, row: Any, ctx: Any) -> Iterator[dict[str, Any]]:
+        yield {"k": ctx.key, "at": ctx.timestamp, "name": f"seen {self.seen.value}"}
+        self.seen.set(ctx.timestamp, ttl=2**63)
+        ctx.set_timer(ctx.timestamp + 2**63)
+
+    def on_timer(self, timer: Any, ctx: Any) -> Iterator[dict[str, Any]]:
+        yield {"k": ctx.key, "at": timer.time, "name": "fired"}
+
+
+def test_times_beyond_int64_are_the_last_ones() -> None:
+    low, high = -(2**63) + 2, 2**63 - 2
+    driver = driven(Distant)
+    send(driver, (low, row("a")), (0, row("a")), (high - 5, row("a")))
+    driver.advance_watermark("in", high - 10)
+    send(driver, (high - 1, row("a")))
+    assert [name for _, _, name in fired(driver)] == ["seen None", f"seen {low}", "seen 0", "fired", f"seen {high - 5}"]

@@ -15,6 +15,7 @@ import datetime as datetimes
 import json
 import logging
 from decimal import Decimal
+from operator import index
 
 from streamdsl.errors import StateError, UserCodeError
 
@@ -201,8 +202,12 @@ class ProcessMetrics:
 cdef int64_t moment(object at) except? -1:
     if isinstance(at, datetimes.datetime):
         at = (at - (EPOCH if at.tzinfo is not None else EPOCH.replace(tzinfo=None))) // datetimes.timedelta(milliseconds=1)
-    if isinstance(at, bool) or not isinstance(at, int):
-        raise TypeError(f"the time of a timer is an int of milliseconds or a datetime, not {at!r}")
+    try:
+        if isinstance(at, bool):
+            raise TypeError
+        at = index(at)
+    except TypeError:
+        raise TypeError(f"a time is an int of milliseconds or a datetime, not {at!r}") from None
     return max(INT64_MIN, min(INT64_MAX, at))
 
 
@@ -288,7 +293,7 @@ cdef class Context:
         key = header.key[:header.key_size]
         self.timers.cancel(key, header.shard, time, stored, number)
         if every is not None:
-            self.timers.cancel(key, header.shard, next_on_grid(time, duration_ms(every), now), stored, number)
+            self.timers.cancel(key, header.shard, next_on_grid(time, duration_ms(every, "every", False), now), stored, number)
 
 
 cdef str stored_name(str name, object every):
@@ -296,9 +301,9 @@ cdef str stored_name(str name, object every):
         raise ValueError("the name of a timer cannot contain NUL")
     if every is None:
         return name
-    if duration_ms(every) < 1:
+    if duration_ms(every, "every", False) < 1:
         raise ValueError("every= must be longer than 0")
-    return f"{name}{EVERY}{duration_ms(every)}"
+    return f"{name}{EVERY}{duration_ms(every, "every", False)}"
 
 
 def split_name(str stored):

@@ -20,4 +20,4 @@ cdef class StateDeclarations:
     cdef object declare(self, int kind, str name, object key_type, object type, object ttl, str clock)
     cdef StateField lay_out(self, str operator)        # once: the states declared so far get a cell in the row
 
-cdef int64_t duration_ms(object value) except? -1
+cdef int64_t duration_ms(object value, str what, bint saturate) except? -1

@@ -12,42 +12,18 @@ from streamdsl._native.state.state_field cimport (
 )
 from streamdsl._native.state.value_types cimport SCALAR_FLOAT, SCALAR_INT, SCALAR_STR, ValueType, value_type
 
-import datetime
-import re
-
 from streamdsl._native.state.state_field import KINDS
+from streamdsl.durations import MAX_DURATION_MS, parse_duration
 from streamdsl.errors import StateError
 
 cdef enum:
     LEAST_SLACK = 3600000    # an hour: records later than that are rare
 
-UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-PART = re.compile(r"\s*(\d+)\s*(ms|s|m|h|d|w)", re.ASCII)
 
-
-cdef int64_t duration_ms(object value) except? -1:
-    """Milliseconds of "10m", a timedelta or an int (what `windows.parse_duration` takes, for the data plane)."""
-    cdef int64_t total = 0
-    if isinstance(value, datetime.timedelta):
-        value = value // datetime.timedelta(milliseconds=1)
-    if isinstance(value, int) and not isinstance(value, bool):
-        if not 0 <= value <= 2**62:
-            raise ValueError(f"the duration {value} is out of range")
+cdef int64_t duration_ms(object value, str what, bint saturate) except? -1:
+    if PyLong_CheckExact(value) and 0 <= value <= MAX_DURATION_MS:
         return value
-    if isinstance(value, str) and value:
-        at = 0
-        text = value.strip().lower()
-        while at < len(text):
-            match = PART.match(text, at)
-            if match is None:
-                break
-            total += int(match.group(1)) * UNITS[match.group(2)]
-            at = match.end()
-        if at == len(text) and at > 0:
-            return total
-    raise ValueError(
-        f"{value!r} is not a duration; write \"100ms\", \"60s\", \"5m\", \"1h\", \"2d\", a timedelta, or an int of milliseconds"
-    )
+    return parse_duration(value, what, saturate=saturate)
 
 
 cdef class Handle:
@@ -99,7 +75,7 @@ cdef inline object kept(StateSpec spec, ValueType type, object value):
 cdef int64_t ttl_given(object ttl) except? -1:
     if ttl is UNSET:
         return DEFAULT_TTL
-    return NO_TTL if ttl is None else duration_ms(ttl)
+    return NO_TTL if ttl is None else duration_ms(ttl, "ttl", True)
 
 
 class _Unset:
@@ -432,7 +408,7 @@ cdef class StateDeclarations:
         spec.name, spec.kind, spec.index = name, kind, -1
         inner = spec.type.text if spec.key_type is None else f"{spec.key_type.text}: {spec.type.text}"
         spec.text = f"{KINDS[kind]} {inner}"
-        spec.ttl = NO_TTL if ttl is None else duration_ms(ttl)
+        spec.ttl = ttl_given(ttl)
         spec.wall_clock = clock == "processing"
         spec.slack = max(LEAST_SLACK, spec.ttl)
         # As `encode` of (name, (text, value, deadline)) would begin: 0x93 is a tuple of three.

@@ -321,7 +321,7 @@ cdef class SourceTask(Task):
         cdef int64_t row, limit = INT64_MAX
         cdef list own = []
         if self.max_ahead_ms >= 0:
-            limit = now + self.max_ahead_ms
+            limit = now + self.max_ahead_ms if now < INT64_MAX - self.max_ahead_ms else INT64_MAX
         for row in range(rows.n):
             if time.valid != NULL and not time.valid[row]:
                 own.append(self._rejected(split, row, "the record has no event time"))

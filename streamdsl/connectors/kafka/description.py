@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReader, Transaction
 from streamdsl.connectors.kafka.topic import Delivery, Format, Timestamps, Topic, why_not_written
+from streamdsl.durations import Duration, parse_duration
 from streamdsl.errors import ConfigError, TopologyError
 from streamdsl.schema import DEAD_LETTER_SCHEMA, Schema
 from streamdsl.secret import wrapped
-from streamdsl.windows import Duration, parse_duration
 
 __all__ = ["Kafka", "kafka"]
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Self
 
+from streamdsl.durations import Duration
 from streamdsl.schema import Schema
 from streamdsl.secret import Secret, redacted
-from streamdsl.windows import Duration
 
 __all__ = ["Delivery", "Format", "Timestamps", "Topic", "why_not_written"]
 
