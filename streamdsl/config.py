@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from streamdsl.durations import parse_duration
 from streamdsl.errors import ConfigError, TopologyError
+from streamdsl.scalars import plain
 from streamdsl.secret import wrapped
 
 __all__ = ["Config", "parse_bytes"]
@@ -109,6 +110,8 @@ class Config:
     accept_duplicates_from: int | None = None
 
     def __post_init__(self) -> None:
+        for one in fields(self):
+            object.__setattr__(self, one.name, plain(getattr(self, one.name)))
         self._between("parallelism", self.parallelism, 1, MAX_PARALLELISM)
         self._between("tolerated_checkpoint_failures", self.tolerated_checkpoint_failures, 0, 10**6)
         self._between("retained_checkpoints", self.retained_checkpoints, 1, 1000)

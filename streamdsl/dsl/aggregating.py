@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from streamdsl.dsl.columns import aggregate_items, automatic_name, state_name, with_name
+from streamdsl.dsl.columns import Item, aggregate_items, automatic_name, state_name, with_name
 from streamdsl.dsl.operator import NativeOperator, processor_name, processor_outputs
 from streamdsl.dsl.written import arguments, here, slug
 from streamdsl.errors import TopologyError
 from streamdsl.expr import Expr
+from streamdsl.functions import check_function
 from streamdsl.logical.aggregate import AggregateNode, ReduceNode
-from streamdsl.logical.aggregates import split
+from streamdsl.logical.aggregates import Splitter
 from streamdsl.logical.bind import Binder
-from streamdsl.logical.expression import Aggregation, ColumnRef, TypedAggregate
+from streamdsl.logical.expression import Aggregation, ColumnRef, TypedAggregate, own_column_names, text_of
 from streamdsl.logical.key_by import key_of
 from streamdsl.logical.node import Node
 from streamdsl.logical.process import NativeNode, ProcessNode
@@ -55,16 +56,20 @@ def aggregated(grouping: Grouping, columns: Sequence[Expr], name: str | Expr | N
     for item in items:
         if item.name in reserved:
             raise TopologyError(f"{grouping.verb}: the column {item.name!r} is there already", remedy="give the aggregate another name")
+    # Aggregates alone are the columns of the node; all else is computed from its columns.
     direct = {item.name: item.value for item in items if isinstance(item.value, Aggregation)}
-    values = {item.name: ColumnRef(item.name) if item.name in direct else item.value for item in items}
-    taken = (*grouping.node.schema.names, *values)
-    plain = {key: value if key in direct else split(value, taken, direct) for key, value in values.items()}
+    splitter = Splitter((*grouping.node.schema.names, *(item.name for item in items), *reserved))
+    for key, value in direct.items():
+        splitter.add(key, value)
+    plain = {item.name: ColumnRef(item.name) if item.name in direct else splitter.split(item.value) for item in items}
     binder = Binder(grouping.node.schema, grouping.verb)
-    made = tuple(binder.bind_aggregate(key, value) for key, value in direct.items())
+    made = tuple(binder.bind_aggregate(key, value) for key, value in splitter.found.items())
     slot = "" if grouping.window is None else grouping.window.slug
     kind = "aggregate" if grouping.window is None else "window"
     node = _aggregate_node(grouping, made, grouping.state_name(automatic_name(kind, grouping.keys, items, slot)))
     shown = arguments(*columns, **with_name(state, named))
+    for item in items:
+        _check_names(grouping, node, item, reserved)
     if len(direct) == len(items):
         return node, shown
     outer = Binder(node.schema, grouping.verb)
@@ -72,6 +77,18 @@ def aggregated(grouping: Grouping, columns: Sequence[Expr], name: str | Expr | N
     frame = passed(node.schema, [field for field in node.schema.names if field in reserved])
     outputs = [*(old for old in frame if not old.hidden), *computed, *(old for old in frame if old.hidden)]
     return ProjectNode(inputs=(node,), where=here(), outputs=tuple(outputs)), shown
+
+
+def _check_names(grouping: Grouping, node: Node, item: Item, reserved: Sequence[str]) -> None:
+    """Beside aggregates there are the key's columns and the window's bounds: of all else there are many values."""
+    known = [name for name in node.schema.visible().names if name in reserved]
+    for name in own_column_names(item.value):
+        if name not in known:
+            raise TopologyError(
+                f'{grouping.verb}: {item.name} = {text_of(item.value)}: col("{name}") stands outside an aggregate',
+                remedy=f'write col("{name}").last() or another aggregate'
+                + (f"; what is there beside aggregates: {', '.join(known)}" if known else ""),
+            )
 
 
 def _aggregate_node(grouping: Grouping, made: tuple[TypedAggregate, ...], name: str) -> Node:
@@ -83,8 +100,7 @@ def _aggregate_node(grouping: Grouping, made: tuple[TypedAggregate, ...], name: 
 
 def reduced(grouping: Grouping, function: Callable[[Any, Any], Any], errors: ErrorPolicy) -> Node:
     """Return the node of a reduction."""
-    if not callable(function):
-        raise TopologyError(f"reduce needs a function of two rows, not {function!r}")
+    check_function("reduce", function, "a function of two rows that returns a row")
     for name in grouping.keys:
         if name not in grouping.node.schema:
             raise TopologyError(f"reduce: the key column {name!r} is gone", remedy="keep it, or key_by again")

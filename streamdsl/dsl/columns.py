@@ -9,9 +9,17 @@ from typing import Any
 from streamdsl.dsl.written import here, slug
 from streamdsl.errors import TopologyError
 from streamdsl.expr import Expr, node_of
-from streamdsl.logical.aggregates import slug_of, split
+from streamdsl.logical.aggregates import Splitter, slug_of
 from streamdsl.logical.bind import Binder
-from streamdsl.logical.expression import Aggregation, ColumnRef, Expression, Named, aggregations, text_of
+from streamdsl.logical.expression import (
+    Aggregation,
+    ColumnRef,
+    Expression,
+    Named,
+    aggregations,
+    own_column_names,
+    text_of,
+)
 from streamdsl.logical.frame import FrameNode
 from streamdsl.logical.key_by import key_of
 from streamdsl.logical.node import Node
@@ -24,9 +32,11 @@ __all__ = [
     "Place",
     "aggregate_items",
     "automatic_name",
+    "check_columns",
     "computed",
     "filtered_by",
     "items_of",
+    "judged_by",
     "no_aggregates",
     "state_name",
     "with_name",
@@ -99,9 +109,11 @@ def with_name(name: str | None, named: dict[str, Any]) -> dict[str, Any]:
     return named if name is None else {"name": name, **named}
 
 
-def no_aggregates(verb: str, expression: Expression) -> None:
-    """Raise if the expression holds an aggregate."""
+def no_aggregates(verb: str, expression: Expression, *, keyed: bool) -> None:
+    """Raise if the expression holds an aggregate; `keyed` tells whether the stream has a key."""
     for found in aggregations(expression):
+        if keyed:
+            raise TopologyError(f"{verb}: {text_of(found)} is an aggregate", remedy="make it a column with with_columns(...) first")
         raise TopologyError(
             f"{verb}: {text_of(found)} is an aggregate and needs a key",
             remedy="write .key_by(...) first; .key_by() without columns is everything as one key",
@@ -111,50 +123,56 @@ def no_aggregates(verb: str, expression: Expression) -> None:
 def computed(place: Place, items: list[Item], *, keep: bool) -> Node:
     """Return the node that makes the columns `items`, beside the others (`keep`) or alone."""
     base = place.node
-    direct = [item for item in items if keep and _is_new_aggregate(item, base.schema)]
-    found = {item.name: item.value for item in direct if isinstance(item.value, Aggregation)}
-    rest = [Item(item.name, split(item.value, base.schema.names, found)) for item in items if item not in direct]
-    if not found:
-        return _projected(place, base, items, keep=keep)
-    frame = _framed(place, found, [item.name for item in items if any(aggregations(item.value))])
-    if not rest:
+    binder = Binder(base.schema, place.verb)
+    for item in items:
+        # Columns of one call do not see one another, in a frame or not.
+        check_columns(binder, item.value)
+    splitter = Splitter((*base.schema.names, *(item.name for item in items)))
+    direct = {item.name: item.value for item in items if keep and _is_new_aggregate(item, base.schema)}
+    for name, value in direct.items():
+        if isinstance(value, Aggregation):
+            splitter.add(name, value)
+    plain = [Item(item.name, ColumnRef(item.name) if item.name in direct else splitter.split(item.value)) for item in items]
+    if not splitter.found:
+        return _projected(place, base, plain, keep=keep)
+    frame = _framed(place, splitter.found, [item.name for item in items if aggregations(item.value)])
+    if len(direct) == len(items):
         return frame
-    made = {item.name for item in direct}
-    # Columns of one call do not see one another, framed or not.
-    visible = Schema(tuple(field for field in frame.schema.fields if field.name not in made))
-    values = {item.name: item.value for item in rest}
-    ordered = [Item(item.name, values.get(item.name, ColumnRef(item.name))) for item in items]
-    return _projected(place, frame, ordered, keep=keep, base=base.schema, visible=visible)
+    return _projected(place, frame, plain, keep=keep, base=base.schema)
 
 
 def filtered_by(place: Place, condition: Expression) -> tuple[Node, Expression]:
     """Return the node whose columns a condition can be judged on, and the condition over these columns."""
-    found: dict[str, Aggregation] = {}
-    plain = split(condition, place.node.schema.names, found)
-    if not found:
-        return place.node, condition
-    return _framed(place, found, [name.lstrip("_") for name in found]), plain
+    node, (plain,) = judged_by(place, [condition])
+    return node, plain
+
+
+def judged_by(place: Place, conditions: Sequence[Expression]) -> tuple[Node, list[Expression]]:
+    """Return the node whose columns the conditions can be judged on, and the conditions over these columns."""
+    binder = Binder(place.node.schema, place.verb)
+    splitter = Splitter(place.node.schema.names)
+    for condition in conditions:
+        check_columns(binder, condition)
+    plain = [splitter.split(condition) for condition in conditions]
+    if not splitter.found:
+        return place.node, plain
+    return _framed(place, splitter.found, [name.lstrip("_") for name in splitter.found]), plain
+
+
+def check_columns(binder: Binder, expression: Expression) -> None:
+    """Raise if the expression names a column that is not there, outside its aggregates."""
+    for name in own_column_names(expression):
+        binder.bind(ColumnRef(name))
 
 
 def _is_new_aggregate(item: Item, schema: Schema) -> bool:
     return isinstance(item.value, Aggregation) and item.name not in schema
 
 
-def _projected(
-    place: Place,
-    node: Node,
-    items: list[Item],
-    *,
-    keep: bool,
-    base: Schema | None = None,
-    visible: Schema | None = None,
-) -> Node:
+def _projected(place: Place, node: Node, items: list[Item], *, keep: bool, base: Schema | None = None) -> Node:
     schema = node.schema if base is None else base
-    inner, outer = Binder(visible or node.schema, place.verb), Binder(node.schema, place.verb)
-    made: dict[str, Output] = {}
-    for item in items:
-        own = isinstance(item.value, ColumnRef) and item.value.name == item.name
-        made[item.name] = Output(item.name, (outer if own else inner).bind_value(item.value))
+    binder = Binder(node.schema, place.verb)
+    made = {item.name: Output(item.name, binder.bind_value(item.value)) for item in items}
     if keep:
         outputs = [made.pop(old.name, old) for old in passed(schema)]
         outputs += made.values()
@@ -168,7 +186,7 @@ def _framed(place: Place, found: dict[str, Aggregation], outputs: list[str]) -> 
     """Return the frame that makes the aggregates `found`."""
     if not place.keyed:
         for aggregate in found.values():
-            no_aggregates(place.verb, aggregate)
+            no_aggregates(place.verb, aggregate, keyed=False)
     binder = Binder(place.node.schema, place.verb)
     made = []
     for name, aggregate in found.items():
@@ -198,7 +216,7 @@ def aggregate_items(verb: str, positional: Sequence[Any], named: dict[str, Any])
     if not items:
         raise TopologyError(f"{verb} needs at least one aggregate", remedy='e.g. total=col("amount").sum()')
     for item in items:
-        inside = list(aggregations(item.value))
+        inside = aggregations(item.value)
         if not inside:
             raise TopologyError(
                 f"{verb}: {item.name} = {text_of(item.value)} is not an aggregate",

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from streamdsl.dsl.columns import no_aggregates
+from streamdsl.dsl.columns import Place, judged_by
 from streamdsl.dsl.written import here
 from streamdsl.errors import TopologyError
-from streamdsl.expr import Expr, col, lit
+from streamdsl.expr import Expr, col, condition_of
+from streamdsl.functions import check_function
 from streamdsl.logical.bind import Binder
+from streamdsl.logical.expression import Expression
 from streamdsl.logical.filter import FilterNode
 from streamdsl.logical.merge import MergeNode
 from streamdsl.logical.node import Node
-from streamdsl.logical.project import narrowed
+from streamdsl.logical.project import ProjectNode, narrowed, passed
 from streamdsl.logical.python_function import PythonFunctionNode
 from streamdsl.schema import Schema
 
@@ -59,47 +62,58 @@ def _check_same(first: Schema, other: Schema, number: int) -> None:
             )
 
 
-def branched(node: Node, conditions: Mapping[str, Any], default: str | None, verb: str = "branch") -> dict[str, Node]:
+def branched(place: Place, conditions: Mapping[str, Any], default: str | None) -> dict[str, Node]:
     """Return, for each branch, the node of exactly its rows: the first match wins, null is no match.
 
-    A function is called once for each row that no branch before has taken.
+    Aggregates in conditions see every row. A function is called once for each row that no branch before has taken.
     """
     if not conditions:
         raise TopologyError("branch needs at least one condition")
     if default is not None and default in conditions:
         raise TopologyError(f"branch: {default!r} is a condition and the default", remedy="give default= another name")
-    names = node.schema.names
+    names = place.node.schema.names
+    typed = {name: expression for name, condition in conditions.items() if (expression := _expression(name, condition)) is not None}
+    node, plain = judged_by(place, list(typed.values()))
+    judged = dict(zip(typed, plain, strict=True))
+    if len(judged) < len(conditions):
+        node = _hiding(node, place.node.schema)
     result: dict[str, Node] = {}
     taken: Expr | None = None  # by the branches before, since the last function
     for name, condition in conditions.items():
-        if not isinstance(condition, (Expr, bool)):
-            node, taken = _tested(_kept(node, None if taken is None else ~taken, verb), name, condition), None
-        matches = _condition(name, condition)
+        verb = f"branch {name!r}"
+        if name in judged:
+            matches = Expr(judged[name])
+        else:
+            column = _free_name(f"_is_{name}", node.schema)
+            node, taken = _kept(node, None if taken is None else ~taken, verb), None
+            node = PythonFunctionNode(inputs=(node,), where=here(), mode="test", function=condition, test=column)
+            matches = col(column)
         certain = matches.fill_null(False)
-        result[name] = narrowed(_kept(node, matches if taken is None else ~taken & certain, f"branch {name!r}"), names)
+        result[name] = narrowed(_kept(node, matches if taken is None else ~taken & certain, verb), names)
         taken = certain if taken is None else taken | certain
     if default is not None and taken is not None:
-        result[default] = narrowed(_kept(node, ~taken, verb), names)
+        result[default] = narrowed(_kept(node, ~taken, place.verb), names)
     return result
 
 
-def _condition(name: str, condition: Any) -> Expr:
-    if isinstance(condition, bool):
-        return lit(condition)
-    if not isinstance(condition, Expr):
-        return col(_test_column(name))
-    no_aggregates("branch", condition.node)
-    return condition
+def _hiding(node: Node, seen: Schema) -> Node:
+    """Return the node whose columns beyond `seen` are hidden from functions."""
+    if node.schema == seen:
+        return node
+    outputs = (replace(output, hidden=output.hidden or output.name not in seen) for output in passed(node.schema))
+    return ProjectNode(inputs=(node,), where=here(), outputs=tuple(outputs))
 
 
-def _test_column(name: str) -> str:
-    return f"_is_{name}"
+def _expression(name: str, condition: Any) -> Expression | None:
+    """Return the condition if it is an expression; None for a function."""
+    if isinstance(condition, Expr) or not callable(condition):
+        return condition_of(f"branch: {name}", condition)
+    check_function(f"branch: {name}", condition, "a function of the row")
+    return None
 
 
-def _tested(node: Node, name: str, function: Any) -> Node:
-    if not callable(function):
-        raise TopologyError(f"branch: {name}={function!r} is not a condition", remedy="give an expression or a function of the row")
-    return PythonFunctionNode(inputs=(node,), where=here(), mode="test", function=function, test=_test_column(name))
+def _free_name(name: str, schema: Schema) -> str:
+    return name if name not in schema else _free_name(f"{name}_", schema)
 
 
 def _kept(node: Node, condition: Expr | None, verb: str) -> Node:

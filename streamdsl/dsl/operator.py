@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from streamdsl.errors import TopologyError
+from streamdsl.functions import check_function
 from streamdsl.processor import Processor
 from streamdsl.schema import Schema
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from streamdsl.dsl.windowed import WindowedStream
 
 __all__ = ["BoundOperator", "NativeOperator", "Operator", "is_processor", "native", "operator", "processor_outputs"]
+
+#: Methods of a `Processor` that users write, and those of them that may yield rows.
+_METHODS = ("open", "process", "process_batch", "process_window", "on_timer", "close")
+_YIELDING = frozenset({"process", "process_window", "on_timer"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +56,7 @@ class Operator:
     """A function of a stream made an operator by `operator`."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        check_function("operator", function, "a function of a stream that returns a stream")
         functools.update_wrapper(self, function)
         self.function = function
         self._signature = inspect.signature(function)
@@ -113,8 +119,7 @@ def native(factory: Callable[[], Any], *, output: Any = None, outputs: Mapping[s
     outputs : mapping, optional
         Schemas of its tagged outputs.
     """
-    if not callable(factory):
-        raise TopologyError(f"native needs a function that makes the operator, not {factory!r}")
+    check_function("native", factory, "a function that makes the operator")
     tags = tuple((tag, Schema.of(schema)) for tag, schema in (outputs or {}).items())
     return NativeOperator(factory, None if output is None else Schema.of(output), tags)
 
@@ -131,6 +136,7 @@ def processor_name(value: Any) -> str:
 
 def processor_outputs(value: Any) -> tuple[Schema, tuple[tuple[str, Schema], ...]]:
     """Return the schema of a processor's rows and those of its tagged outputs."""
+    _check_methods(value)
     declared = value.output
     if declared is None:
         raise TopologyError(
@@ -142,3 +148,11 @@ def processor_outputs(value: Any) -> tuple[Schema, tuple[tuple[str, Schema], ...
         if reserved in tags:
             raise TopologyError(f"{processor_name(value)}: the output {reserved!r} is taken", remedy="rename it")
     return Schema.of(declared), tuple((tag, Schema.of(schema)) for tag, schema in tags.items())
+
+
+def _check_methods(processor: Any) -> None:
+    owner = processor if isinstance(processor, type) else type(processor)
+    for name in _METHODS:
+        if getattr(owner, name) is not getattr(Processor, name):
+            what = f"process({processor_name(processor)})"
+            check_function(what, getattr(processor, name), f"a method {name}", yields=name in _YIELDING)

@@ -10,9 +10,11 @@ from streamdsl.connectors.base import Sink
 from streamdsl.dsl.columns import Place, computed, filtered_by, items_of, no_aggregates, state_name, with_name
 from streamdsl.dsl.merging import branched, merged
 from streamdsl.dsl.operator import BoundOperator, NativeOperator, Operator, is_processor, processor_name
+from streamdsl.dsl.unknown import unknown_verb
 from streamdsl.dsl.written import Written, arguments, here
 from streamdsl.errors import TopologyError
-from streamdsl.expr import Expr, Operand, node_of
+from streamdsl.expr import Expr, Operand, condition_of, lit
+from streamdsl.functions import check_function
 from streamdsl.logical.bind import Binder
 from streamdsl.logical.counter import CounterNode
 from streamdsl.logical.expression import ColumnRef
@@ -38,14 +40,14 @@ __all__ = ["Stream"]
 
 S = TypeVar("S", bound="Stream")
 
-#: Verbs to come, and what to write until then.
-_NOT_YET = {
-    "deduplicate": "keep the first with filter(count().over(expanding()) == 1), or rolling(...) for a time",
-    "join": "merge the streams and write a Processor",
-    "join_asof": "merge the streams and write a Processor",
-    "join_lookup": "look up in a map(...)",
+#: What each verb with a function needs, for errors.
+_FUNCTIONS: dict[Mode, str] = {
+    "map": "a function of the row that returns a row",
+    "flat_map": "a function of the row that returns or yields rows",
+    "filter": "an expression, or a function of the row that returns True or False",
+    "peek": "a function of the row",
+    "batches": "a function of the record batch that returns a record batch",
 }
-_NEED_A_KEY = frozenset({"aggregate", "count", "reduce", "window"})
 
 
 class Stream:
@@ -68,14 +70,7 @@ class Stream:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            if name in _NEED_A_KEY and not self._keyed:
-                raise TopologyError(
-                    f"{name}() works on the records of a key",
-                    remedy="write .key_by(...) first; .key_by() without columns is everything as one key",
-                )
-            if name in _NOT_YET:
-                raise TopologyError(f"{name}() is not supported yet", remedy=_NOT_YET[name])
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            raise unknown_verb(self, name)
 
     @property
     def topology(self) -> Topology:
@@ -129,7 +124,7 @@ class Stream:
             return self._function("filter", condition, None, errors)
         if checked_policy(errors, "filter") != "fail":
             raise TopologyError("filter: errors= belongs to functions", remedy="use cast(..., strict=False) and the like")
-        node, plain = filtered_by(self._place("filter", name), node_of(condition))
+        node, plain = filtered_by(self._place("filter", name), condition_of("filter", condition))
         predicate = Binder(node.schema, "filter").bind_bool(plain)
         kept: Node = FilterNode(inputs=(node,), where=here(), predicate=predicate)
         kept = narrowed(kept, self._node.schema.names)
@@ -211,8 +206,7 @@ class Stream:
 
     def _function(self: S, mode: Mode, function: Callable[..., Any], output: Any, errors: ErrorPolicy, verb: str = "") -> S:
         verb = verb or mode
-        if not callable(function):
-            raise TopologyError(f"{verb} needs a function, not {function!r}")
+        check_function(verb, function, _FUNCTIONS[mode], yields=mode == "flat_map")
         schema = None if output is None else Schema.of(output)
         policy = checked_policy(errors, verb)
         node = PythonFunctionNode(inputs=(self._node,), where=here(), mode=mode, function=function, output=schema, errors=policy)
@@ -251,12 +245,13 @@ class Stream:
         """Show each row to `function` and pass it on."""
         return self._function("peek", function, None, "fail")
 
-    def counter(self: S, metric: str, *, where: Operand = True) -> S:
-        """Pass all rows on and count, under `metric`, those for which `where` is true."""
+    def counter(self: S, metric: str, *, where: Expr | None = None) -> S:
+        """Pass all rows on and count, under `metric`, those for which `where` is true (default: all)."""
         if not isinstance(metric, str) or not metric:
             raise TopologyError(f"counter needs the name of a metric, not {metric!r}")
-        no_aggregates("counter", node_of(where))
-        predicate = Binder(self._node.schema, "counter").bind_bool(node_of(where))
+        condition = lit(True).node if where is None else condition_of("counter: where", where)
+        no_aggregates("counter", condition, keyed=self._keyed)
+        predicate = Binder(self._node.schema, "counter").bind_bool(condition)
         node = CounterNode(inputs=(self._node,), where=here(), metric=metric, predicate=predicate)
         return self._next(node, self._says("counter", arguments(metric, where=where)))
 
@@ -272,13 +267,21 @@ class Stream:
         node = merged([self._node, *(other._node for other in streams)])
         return self._plain(node, self._says("merge", "", *streams))
 
-    def branch(self: S, *, default: str | None = "other", **conditions: Expr | bool | Callable[[Any], bool]) -> dict[str, S]:
+    def branch(
+        self: S,
+        *,
+        default: str | None = "other",
+        name: str | Expr | Callable[[Any], bool] | None = None,
+        **conditions: Expr | Callable[[Any], bool],
+    ) -> dict[str, S]:
         """Part the rows: each goes to the first branch whose condition is true (null is not).
 
         Parameters
         ----------
         default : str, optional
             Branch of the rows that match nothing; None drops them.
+        name : str, optional
+            Name of the state, if a condition holds aggregates: they see every row. (A condition makes a branch called "name".)
         **conditions : Expr or callable
             A function gets the row.
 
@@ -287,11 +290,14 @@ class Stream:
         dict
             A stream for each name.
         """
-        parts = branched(self._node, conditions, default)
-        shown = self._says("branch", arguments(**conditions, default=default))
+        state = name if isinstance(name, str) else None
+        if name is not None and not isinstance(name, str):
+            conditions = {"name": name, **conditions}
+        parts = branched(self._place("branch", state), conditions, default)
+        shown = self._says("branch", arguments(**with_name(state, conditions), default=default))
         result: dict[str, S] = {}
-        for name, node in parts.items():
-            result[name] = self._next(node, Written(f"[{name!r}]", "", shown))
+        for branch, node in parts.items():
+            result[branch] = self._next(node, Written(f"[{branch!r}]", "", shown))
         return result
 
     def output(self, tag: str) -> Stream:
@@ -318,7 +324,7 @@ class Stream:
 
         items = items_of("key_by", columns, named)
         for item in items:
-            no_aggregates("key_by", item.value)
+            no_aggregates("key_by", item.value, keyed=self._keyed)
         node = self._node
         made = [item for item in items if item.value != ColumnRef(item.name)]
         if made:

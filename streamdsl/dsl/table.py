@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamdsl.connectors.base import Sink
 from streamdsl.dsl.stream import Stream
+from streamdsl.dsl.unknown import UnknownVerbError, unknown_verb
 from streamdsl.dsl.written import Written, arguments, here
-from streamdsl.errors import TopologyError
 from streamdsl.logical.aggregate import CHANGE
 from streamdsl.logical.expression import Typed
 from streamdsl.logical.node import Node
@@ -61,10 +61,8 @@ class Table:
 
         def __getattr__(self, name: str) -> Any:
             if name in _OF_STREAMS:
-                raise TopologyError(f"a table has no {name}()", remedy=f"write .to_stream().{name}(...) to go on with its changes")
-            if name == "join":
-                raise TopologyError("join() is not supported yet", remedy="merge the streams and write a Processor")
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+                raise UnknownVerbError(f"a table has no {name}()", remedy=f"write .to_stream().{name}(...) to go on with its changes")
+            raise unknown_verb(self, name)
 
     @property
     def schema(self) -> Schema:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from streamdsl.dsl.aggregating import Grouping, aggregated, processed, reduced
 from streamdsl.dsl.operator import BoundOperator, NativeOperator, Operator, is_processor, processor_name
 from streamdsl.dsl.stream import Stream
+from streamdsl.dsl.unknown import UnknownVerbError, unknown_verb
 from streamdsl.dsl.written import Written, arguments
 from streamdsl.errors import TopologyError
 from streamdsl.expr import Expr, count
@@ -37,6 +38,16 @@ class WindowedStream:
 
     def __repr__(self) -> str:
         return f"<WindowedStream of {self._topology.name!r}: {self._window}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if hasattr(Stream, name) and not name.startswith("_"):
+                raise UnknownVerbError(
+                    f"{name}() does not work on a window",
+                    remedy=f"make rows of it first: .aggregate(...).{name}(...), or {name} before .window(...)",
+                )
+            raise unknown_verb(self, name)
 
     def _grouping(self, verb: str, name: str | None) -> Grouping:
         return Grouping(self._node, verb, self._scope, name, self._window)

@@ -6,7 +6,7 @@ An `Expr` is a frozen value; nothing is computed before the topology runs.
 from __future__ import annotations
 
 from streamdsl.expr.aggregate import Aggregate
-from streamdsl.expr.expression import Expr, Operand, node_of
+from streamdsl.expr.expression import Expr, Operand, condition_of, node_of
 from streamdsl.expr.functions import (
     Then,
     When,
@@ -34,6 +34,7 @@ __all__ = [
     "coalesce",
     "col",
     "concat_str",
+    "condition_of",
     "count",
     "event_time",
     "format",

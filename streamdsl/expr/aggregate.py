@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from streamdsl.errors import TopologyError
 from streamdsl.expr.expression import Expr, Unfinished, column_or_expr
+from streamdsl.functions import check_function
 from streamdsl.logical.expression import Aggregation
 from streamdsl.schema import type_of
 
@@ -46,8 +47,10 @@ class Aggregate(Unfinished):
     type: Any = None
 
     def __post_init__(self) -> None:
-        if not callable(self.init) or not callable(self.add) or not (self.merge is None or callable(self.merge)):
-            raise TopologyError("Aggregate needs functions: init(), add(state, value) and merge(a, b)")
+        check_function("Aggregate", self.init, "a function init()")
+        check_function("Aggregate", self.add, "a function add(state, value)")
+        if self.merge is not None:
+            check_function("Aggregate", self.merge, "a function merge(a, b)")
         if self.type is None:
             raise TopologyError("Aggregate needs type=, the type of its column")
         type_of(self.type)

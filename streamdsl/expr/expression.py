@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn, Union
 
@@ -20,6 +20,7 @@ from streamdsl.logical.expression import (
     rewrite,
     text_of,
 )
+from streamdsl.scalars import plain
 from streamdsl.schema import type_of
 from streamdsl.windows import Frame
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from streamdsl.expr.text import StringFunctions
     from streamdsl.expr.time import TimeFunctions
 
-__all__ = ["Expr", "Operand", "Unfinished", "call", "column_or_expr", "node_of"]
+__all__ = ["Expr", "Operand", "Unfinished", "call", "column_or_expr", "condition_of", "node_of", "whole"]
 
 #: What can stand where an expression is expected.
 Operand = Union["Expr", int, float, str, bool, bytes, datetime.datetime, datetime.date, datetime.timedelta, None]
@@ -57,9 +58,10 @@ class Unfinished:
 
 
 def node_of(value: Any) -> Expression:
-    """Return the tree of an operand: an `Expr`'s own, a `Constant` for a Python value."""
+    """Return the tree of an operand: an `Expr`'s own, a `Constant` for a Python value or a NumPy scalar."""
     if isinstance(value, Expr):
         return value.node
+    value = plain(value)
     if isinstance(value, _LITERALS):
         return Constant(value, repr(value))
     if isinstance(value, decimal.Decimal):
@@ -67,6 +69,53 @@ def node_of(value: Any) -> Expression:
     if isinstance(value, Unfinished):
         raise TopologyError(f"{type(value).__name__} is not an expression yet", remedy=value.remedy)
     raise TopologyError(f"{value!r} is not an expression", remedy="use col(...), lit(...) or a plain value")
+
+
+def condition_of(what: str, value: Any) -> Expression:
+    """Return the tree of a condition, which must be an expression: of a plain bool nobody knows what was meant.
+
+    Parameters
+    ----------
+    what : str
+        Where the condition stands, for the error.
+    value : object
+    """
+    if isinstance(value, Expr):
+        return value.node
+    if isinstance(value, Unfinished):
+        return node_of(value)
+    if isinstance(value, bool):
+        raise TopologyError(
+            f"{what}: {value!r} is a plain bool, not a condition on the rows",
+            remedy="Python computes `is None`, `is not None`, `in` and `not` before any row is seen: write .is_null(), .is_not_null(), "
+            f".is_in(...) or ~; write lit({value!r}) if the same for all rows is meant",
+        )
+    raise TopologyError(f"{what}: {value!r} is not a condition", remedy='write an expression such as col("amount") > 10')
+
+
+def _compared(op: str, value: Expr, other: Any) -> Expr:
+    node = node_of(other)
+    if isinstance(node, Constant) and node.value is None:
+        raise TopologyError(
+            f"{Expr(Call(op, (value.node, node)))!r} is null for every row, never true or false",
+            remedy="write .is_null() for `== None`, .is_not_null() for `!= None`",
+        )
+    return Expr(Call(op, (value.node, node)))
+
+
+def _joined(op: str, left: Any, right: Any) -> Expr:
+    return Expr(Call(op, (_side(op, left), _side(op, right))))
+
+
+def _side(op: str, value: Any) -> Expression:
+    known = plain(value)
+    if isinstance(value, Expr) or isinstance(known, bool):
+        # A NumPy bool was computed; a Python bool is what `is None` gives.
+        return node_of(value) if known is not value else condition_of("&" if op == "and" else "|", value)
+    raise TopologyError(
+        f"{'&' if op == 'and' else '|'} joins conditions, and {value!r} is not one",
+        remedy='write brackets around comparisons: (col("a") > 1) & (col("b") < 2)',
+    )
 
 
 def call(op: str, *args: Any, params: tuple[Any, ...] = ()) -> Expr:
@@ -98,6 +147,15 @@ class Expr:
     def __setattr__(self, name: Text, value: object) -> NoReturn:
         raise AttributeError("expressions cannot be changed")
 
+    def __copy__(self) -> Expr:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Expr:
+        return self
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.node,)
+
     def __repr__(self) -> Text:
         return text_of(self.node)
 
@@ -107,7 +165,8 @@ class Expr:
     def __bool__(self) -> NoReturn:
         raise TopologyError(
             f"the expression {self!r} has no truth value before it runs",
-            remedy="use & for and, | for or, ~ for not (with brackets around comparisons), is_between() for a < b < c",
+            remedy="use & for and, | for or, ~ for not (with brackets around comparisons), is_between(...) for a < b < c, "
+            "is_in(...) for in, is_null() for `is None`",
         )
 
     if not TYPE_CHECKING:  # a type checker shall find words that are not there
@@ -174,34 +233,34 @@ class Expr:
     # Comparison and logic --------------------------------------------------------------------------------------
 
     def __eq__(self, other: Operand) -> Expr:  # type: ignore[override]
-        return call("eq", self, other)
+        return _compared("eq", self, other)
 
     def __ne__(self, other: Operand) -> Expr:  # type: ignore[override]
-        return call("ne", self, other)
+        return _compared("ne", self, other)
 
     def __lt__(self, other: Operand) -> Expr:
-        return call("lt", self, other)
+        return _compared("lt", self, other)
 
     def __le__(self, other: Operand) -> Expr:
-        return call("le", self, other)
+        return _compared("le", self, other)
 
     def __gt__(self, other: Operand) -> Expr:
-        return call("gt", self, other)
+        return _compared("gt", self, other)
 
     def __ge__(self, other: Operand) -> Expr:
-        return call("ge", self, other)
+        return _compared("ge", self, other)
 
     def __and__(self, other: Operand) -> Expr:
-        return call("and", self, other)
+        return _joined("and", self, other)
 
     def __rand__(self, other: Operand) -> Expr:
-        return call("and", other, self)
+        return _joined("and", other, self)
 
     def __or__(self, other: Operand) -> Expr:
-        return call("or", self, other)
+        return _joined("or", self, other)
 
     def __ror__(self, other: Operand) -> Expr:
-        return call("or", other, self)
+        return _joined("or", other, self)
 
     def __invert__(self) -> Expr:
         return call("not", self)
@@ -217,7 +276,7 @@ class Expr:
         """Whether the value is one of `values` (plain values; null gives null)."""
         if isinstance(values, (str, bytes, Expr)):
             raise TopologyError(f"is_in needs a list of values, not {values!r}")
-        listed = tuple(values)
+        listed = tuple(map(plain, values))
         for value in listed:
             if value is None or not isinstance(value, _LITERALS):
                 raise TopologyError(f"is_in cannot hold {value!r}", remedy="use plain values, and is_null() for None")
@@ -290,7 +349,7 @@ class Expr:
         return self._replaced("replace_strict", _mapping("replace_strict", old, new), default)
 
     def _replaced(self, op: Text, mapping: dict[Any, Any], default: Any) -> Expr:
-        of_null = Expr(Constant(mapping.pop(None), "")) if None in mapping else None
+        of_null = Expr(node_of(mapping.pop(None))) if None in mapping else None
         if mapping:
             others = () if isinstance(default, Missing) else (default,)
             found = call(op if not others else "replace", self, *others, params=(tuple(mapping), tuple(mapping.values())))
@@ -300,7 +359,7 @@ class Expr:
 
     def round(self, digits: int = 0) -> Expr:
         """The number rounded to `digits` decimals, halves to even."""
-        return call("round", self, params=(digits,))
+        return call("round", self, params=(whole(digits, "digits"),))
 
     def floor(self) -> Expr:
         """The greatest whole number not above."""
@@ -407,11 +466,11 @@ class Expr:
 
     def std(self, ddof: int = 1) -> Expr:
         """Standard deviation (divisor ``n - ddof``)."""
-        return self._aggregate("std", ddof=_whole(ddof, "ddof", 0))
+        return self._aggregate("std", ddof=whole(ddof, "ddof", 0))
 
     def var(self, ddof: int = 1) -> Expr:
         """Variance (divisor ``n - ddof``)."""
-        return self._aggregate("var", ddof=_whole(ddof, "ddof", 0))
+        return self._aggregate("var", ddof=whole(ddof, "ddof", 0))
 
     def first(self) -> Expr:
         """Value of the record that arrived first."""
@@ -439,20 +498,22 @@ class Expr:
 
     def top_k(self, n: int, *, by: Expr | Text | None = None) -> Expr:
         """Values of the `n` records whose `by` (default: the value itself) is greatest, as a list."""
-        return self._aggregate("top_k", by=self if by is None else by, n=_whole(n, "n", 1))
+        return self._aggregate("top_k", by=self if by is None else by, n=whole(n, "n", 1))
 
     def lag(self, n: int = 1) -> Expr:
         """Value of the record of this key that came `n` arrivals ago; null at first."""
-        return self._aggregate("lag", n=_whole(n, "n", 1))
+        return self._aggregate("lag", n=whole(n, "n", 1))
 
-    def filter(self, condition: Operand) -> Expr:
+    def filter(self, condition: Expr) -> Expr:
         """The aggregate over those records for which `condition` is true."""
         node = self.node
+        if isinstance(node, Named):
+            return Expr(node.argument).filter(condition).alias(node.name)
         if not isinstance(node, Aggregation):
             raise TopologyError(f".filter() belongs to an aggregate, not to {self!r}")
         if node.kind == "lag":
             raise TopologyError("lag() cannot be filtered", remedy="filter the stream first")
-        wanted = node_of(condition)
+        wanted = condition_of("filter", condition)
         return Expr(replace(node, where=wanted if node.where is None else Call("and", (node.where, wanted))))
 
     def over(self, frame: Frame) -> Expr:
@@ -479,10 +540,17 @@ class Expr:
         return Expr(result)
 
 
-def _whole(value: int, name: str, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise TopologyError(f"{name}={value!r} must be a whole number of at least {least}")
-    return value
+def whole(value: Any, name: str, least: int | None = None) -> int:
+    """Return a whole number, given as Python's or NumPy's; raise `TopologyError` for all else."""
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, int) or (least is not None and number < least):
+        at_least = "" if least is None else f" of at least {least}"
+        raise TopologyError(f"{name}={value!r} must be a whole number{at_least}")
+    return number
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes, Expr)) and getattr(value, "ndim", 1) > 0
 
 
 def _mapping(verb: str, old: Any, new: Any) -> dict[Any, Any]:
@@ -490,10 +558,10 @@ def _mapping(verb: str, old: Any, new: Any) -> dict[Any, Any]:
     if isinstance(new, Missing):
         if not isinstance(old, Mapping):
             raise TopologyError(f"{verb} needs a mapping, or old and new values", remedy=f'write {verb}({{"old": "new"}})')
-        found = dict(old)
+        found = {plain(key): plain(value) for key, value in old.items()}
     else:
-        olds = list(old) if isinstance(old, Sequence) and not isinstance(old, (str, bytes)) else [old]
-        news = list(new) if isinstance(new, Sequence) and not isinstance(new, (str, bytes)) else [new] * len(olds)
+        olds = list(map(plain, old)) if _is_list(old) else [plain(old)]
+        news = list(map(plain, new)) if _is_list(new) else [plain(new)] * len(olds)
         if len(olds) != len(news):
             raise TopologyError(f"{verb}: {len(olds)} old and {len(news)} new values", remedy="give one new value for each, or one for all")
         found = dict(zip(olds, news, strict=True))

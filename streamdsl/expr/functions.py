@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from streamdsl.errors import TopologyError
-from streamdsl.expr.expression import Expr, Operand, Unfinished, call, node_of
+from streamdsl.expr.expression import Expr, Operand, Unfinished, call, condition_of, node_of
 from streamdsl.logical.expression import Aggregation, Call, ColumnRef, Constant, Expression
 
 __all__ = [
@@ -105,18 +105,18 @@ class Then(Expr):
     def _parts(self) -> tuple[Expression, ...]:
         return self.node.args[:-1] if isinstance(self.node, Call) else ()
 
-    def when(self, condition: Operand) -> When:
+    def when(self, condition: Expr) -> When:
         """Add a condition for the rows that are left."""
-        return When((*self._parts(), node_of(condition)))
+        return When((*self._parts(), condition_of("when", condition)))
 
     def otherwise(self, value: Operand) -> Expr:
         """Give the value for all other rows."""
         return Expr(Call("when", (*self._parts(), node_of(value))))
 
 
-def when(condition: Operand) -> When:
+def when(condition: Expr) -> When:
     """Begin a choice: ``when(a).then(x).when(b).then(y).otherwise(z)``; null without `otherwise`."""
-    return When((node_of(condition),))
+    return When((condition_of("when", condition),))
 
 
 _SPEC: Final = re.compile(r"(?:,|0?\d*)?(?:\.\d+)?[dfegs%]?", re.ASCII)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamdsl.errors import TopologyError
-from streamdsl.expr.expression import Expr, Operand, call
+from streamdsl.expr.expression import Expr, Operand, call, whole
 from streamdsl.expr.words import TEXT_WORDS, unknown_word
 
 __all__ = ["StringFunctions"]
@@ -54,7 +54,7 @@ class StringFunctions:
 
     def slice(self, offset: int, length: int | None = None) -> Expr:
         """`length` characters from `offset` on (negative: from the end); None is to the end."""
-        return call("str_slice", self.expr, params=(offset, length))
+        return call("str_slice", self.expr, params=(whole(offset, "offset"), None if length is None else whole(length, "length")))
 
     def replace(self, old: str, new: str) -> Expr:
         """With every `old` (plain text) replaced by `new`."""
@@ -66,7 +66,7 @@ class StringFunctions:
         """Part number `index` (from 0) between separators; "" if there are fewer."""
         if not separator:
             raise TopologyError("str.split_part needs a separator")
-        return call("str_split_part", self.expr, params=(separator, index))
+        return call("str_split_part", self.expr, params=(separator, whole(index, "index")))
 
     def extract(self, regex: str, group: int = 1) -> Expr:
         """What `group` of the first match holds; null without a match."""
@@ -74,6 +74,7 @@ class StringFunctions:
             groups = re.compile(regex).groups
         except re.error as error:
             raise TopologyError(f"str.extract: {regex!r} is not a regular expression: {error}") from None
+        group = whole(group, "group")
         if not 0 <= group <= groups:
             raise TopologyError(f"str.extract: {regex!r} has {groups} groups, not {group}", remedy="group=0 is all of it")
         return call("str_extract", self.expr, params=(regex, group))

@@ -23,7 +23,7 @@ from streamdsl.logical.types import FLOAT, INT, UINT, convert, is_float, is_numb
 if TYPE_CHECKING:
     from streamdsl.logical.bind import Binder
 
-__all__ = ["bind_aggregate", "slug_of", "split"]
+__all__ = ["Splitter", "bind_aggregate", "slug_of"]
 
 #: Aggregates that always have a value.
 _NEVER_NULL: Final = frozenset({"count", "sum", "n_unique"})
@@ -93,21 +93,41 @@ def slug_of(node: Aggregation) -> str:
     return "_".join(parts)
 
 
-def split(node: Expression, taken: Iterable[str], found: dict[str, Aggregation]) -> Expression:
-    """Return the expression with its aggregates replaced by columns; the columns are added to `found`."""
-    used = set(taken)
+class Splitter:
+    """Takes aggregates out of expressions: each becomes a column of its own, equal ones the same column.
 
-    def replaced(part: Expression) -> Expression | None:
+    Parameters
+    ----------
+    taken : iterable of str
+        Names that the columns must not have.
+
+    Attributes
+    ----------
+    found : dict
+        The aggregates by the names of their columns, in the order in which they were found.
+    """
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self.found: dict[str, Aggregation] = {}
+        self._taken = set(taken)
+        self._names: dict[Aggregation, str] = {}
+
+    def add(self, name: str, aggregate: Aggregation) -> None:
+        """Give an aggregate a column whose name is chosen."""
+        self.found[name] = aggregate
+        self._names.setdefault(aggregate, name)
+
+    def split(self, node: Expression) -> Expression:
+        """Return the expression over the columns of its aggregates."""
+        return rewrite(node, self._replaced)
+
+    def _replaced(self, part: Expression) -> Expression | None:
         if not isinstance(part, Aggregation):
             return None
-        for name, known in found.items():
-            if known == part:
-                return ColumnRef(name)
-        base = f"_{slug_of(part)}"
-        name, number = base, 2
-        while name in used or name in found:
-            name, number = f"{base}_{number}", number + 1
-        found[name] = part
-        return ColumnRef(name)
-
-    return rewrite(node, replaced)
+        if part not in self._names:
+            base = f"_{slug_of(part)}"
+            name, number = base, 2
+            while name in self._taken or name in self.found:
+                name, number = f"{base}_{number}", number + 1
+            self.add(name, part)
+        return ColumnRef(self._names[part])

@@ -40,6 +40,7 @@ from streamdsl.logical.types import (
     literal_of,
     retyped,
 )
+from streamdsl.logical.walk import post_order
 from streamdsl.schema import Schema
 
 __all__ = ["Binder"]
@@ -106,10 +107,15 @@ class Binder:
         TopologyError
             Unknown column, wrong type, or an aggregate where none can be.
         """
-        known = self._memo.get(id(node))
-        if known is None:
-            known = self._memo[id(node)] = (node, self._bind(node))
-        return known[1]
+        for part in post_order([node], self._unbound):
+            if id(part) not in self._memo:
+                self._memo[id(part)] = (part, self._bind(part))
+        return self._memo[id(node)][1]
+
+    def _unbound(self, node: Expression) -> tuple[Expression, ...]:
+        """Return the parts that are to be bound before `node`; an aggregate is refused as a whole."""
+        known = id(node) in self._memo or isinstance(node, Aggregation)
+        return () if known else node.parts()
 
     def bind_value(self, node: Expression) -> Typed:
         """Return the typed expression of a new column, which must have a type."""
@@ -132,7 +138,7 @@ class Binder:
         if isinstance(node, Constant):
             return literal_of(node.value)
         if isinstance(node, Named):
-            return self.bind(node.argument)
+            return self._memo[id(node.argument)][1]
         if isinstance(node, Aggregation):
             raise self.error(
                 f"{text_of(node)} is an aggregate and cannot stand here",
@@ -148,7 +154,7 @@ class Binder:
         return Typed("column", field.type, params=(name,), nullable=field.nullable)
 
     def _bind_call(self, node: Call) -> Typed:
-        op, args = node.op, [self.bind(arg) for arg in node.args]
+        op, args = node.op, [self._memo[id(arg)][1] for arg in node.args]
         special = _RULES.get(op)
         if special is not None:
             return special(self, op, args, node.params)

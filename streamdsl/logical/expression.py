@@ -1,17 +1,19 @@
 """Expressions as values: what the user typed (`Expression`) and the same with types and casts (`Typed`).
 
-Both are frozen and hashable. A `Typed` tree names the operations of the data plane (see `physical.node.Instruction`);
-its leaves are columns by name, literals and the event time.
+Both are frozen and hashable. Both are graphs: a part may be shared, and they may be deeper than Python's stack. A `Typed`
+names the operations of the data plane (see `physical.node.Instruction`); its leaves are columns by name, literals and the
+event time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Union
+from typing import Any, Final, TypeVar, Union
 
 import pyarrow as pa
 
+from streamdsl.logical.walk import Shared, post_order
 from streamdsl.windows import Frame
 
 __all__ = [
@@ -29,33 +31,58 @@ __all__ = [
     "text_of",
 ]
 
+E = TypeVar("E", bound="_Untyped")
+N = TypeVar("N", bound=Shared)
 
-@dataclass(frozen=True, slots=True)
-class ColumnRef:
+
+class _Untyped(Shared):
+    """Base of what the user typed; prints as it was written."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return text_of(self)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ColumnRef(_Untyped):
     """A column by name."""
 
     name: str
 
+    def says(self) -> tuple[Any, ...]:
+        return (self.name,)
 
-@dataclass(frozen=True, slots=True)
-class Constant:
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Constant(_Untyped):
     """A Python value. `shown` keeps 1, 1.0 and True (and 0.0 and -0.0) apart."""
 
     value: Any
     shown: str
 
+    def says(self) -> tuple[Any, ...]:
+        return (self.shown, type(self.value).__name__)
 
-@dataclass(frozen=True, slots=True)
-class Call:
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Call(_Untyped):
     """An operation. `params` are plain constants."""
 
     op: str
     args: tuple[Expression, ...]
     params: tuple[Any, ...] = ()
 
+    def parts(self) -> tuple[Expression, ...]:
+        return self.args
 
-@dataclass(frozen=True, slots=True)
-class Aggregation:
+    def says(self) -> tuple[Any, ...]:
+        # repr keeps 1, 1.0 and True apart.
+        return (self.op, repr(self.params) if self.params else "")
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Aggregation(_Untyped):
     """An aggregate over records of a key: in a frame, in a window, or running."""
 
     kind: str
@@ -66,69 +93,105 @@ class Aggregation:
     frame: Frame | None = None
     custom: Any = None
 
+    def parts(self) -> tuple[Expression, ...]:
+        return tuple(part for part in (self.argument, self.by, self.where) if part is not None)
 
-@dataclass(frozen=True, slots=True)
-class Named:
+    def says(self) -> tuple[Any, ...]:
+        given = tuple(part is not None for part in (self.argument, self.by, self.where))
+        return (self.kind, given, repr(self.params), self.frame, self.custom)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Named(_Untyped):
     """An expression with the name of its column."""
 
     argument: Expression
     name: str
 
+    def parts(self) -> tuple[Expression, ...]:
+        return (self.argument,)
+
+    def says(self) -> tuple[Any, ...]:
+        return (self.name,)
+
 
 Expression = Union[ColumnRef, Constant, Call, Aggregation, Named]
 
 
-def rewrite(node: Expression, change: Callable[[Expression], Expression | None]) -> Expression:
-    """Return the tree with every node for which `change` answers replaced by the answer, from the top down."""
-    changed = change(node)
-    if changed is not None:
-        return changed
+def rewrite(root: Expression, change: Callable[[Expression], Expression | None]) -> Expression:
+    """Return the expression with every node for which `change` answers replaced by the answer, from the top down."""
+    made: dict[int, Expression] = {}
+    waiting = [(root, False)]
+    while waiting:
+        node, ready = waiting.pop()
+        if id(node) in made:
+            continue
+        changed = None if ready else change(node)
+        if changed is not None:
+            made[id(node)] = changed
+        elif ready or not node.parts():
+            made[id(node)] = _with_parts(node, made)
+        else:
+            waiting.append((node, True))
+            waiting.extend((part, False) for part in reversed(node.parts()))
+    return made[id(root)]
+
+
+def _with_parts(node: Expression, made: Mapping[int, Expression]) -> Expression:
+    if all(made[id(part)] is part for part in node.parts()):
+        return node
     if isinstance(node, Call):
-        return replace(node, args=tuple(rewrite(arg, change) for arg in node.args))
+        return replace(node, args=tuple(made[id(arg)] for arg in node.args))
     if isinstance(node, Named):
-        return replace(node, argument=rewrite(node.argument, change))
-    if isinstance(node, Aggregation):
-        return replace(
-            node,
-            argument=None if node.argument is None else rewrite(node.argument, change),
-            by=None if node.by is None else rewrite(node.by, change),
-            where=None if node.where is None else rewrite(node.where, change),
-        )
-    return node
+        return replace(node, argument=made[id(node.argument)])
+    assert isinstance(node, Aggregation)
+    argument, by, where = (None if part is None else made[id(part)] for part in (node.argument, node.by, node.where))
+    return replace(node, argument=argument, by=by, where=where)
 
 
-def children(node: Expression) -> tuple[Expression, ...]:
-    """Return the direct parts of an expression."""
-    if isinstance(node, Call):
-        return node.args
-    if isinstance(node, Named):
-        return (node.argument,)
-    if isinstance(node, Aggregation):
-        return tuple(part for part in (node.argument, node.by, node.where) if part is not None)
-    return ()
+def _outermost(root: Expression, wanted: type[E] | tuple[type[E], ...]) -> list[E]:
+    """Return the outermost parts of the types `wanted`, each object once, left to right."""
+    found: list[E] = []
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, wanted):
+            found.append(node)
+        else:
+            waiting.extend(reversed(node.parts()))
+    return found
 
 
-def aggregations(node: Expression) -> Iterator[Aggregation]:
-    """Yield the outermost aggregates of an expression, left to right."""
-    if isinstance(node, Aggregation):
-        yield node
-        return
-    for part in children(node):
-        yield from aggregations(part)
+def aggregations(node: Expression) -> list[Aggregation]:
+    """Return the outermost aggregates of an expression, left to right."""
+    return _outermost(node, Aggregation)
 
 
 def column_names(node: Expression) -> list[str]:
     """Return the columns an expression names, each once, left to right."""
-    if isinstance(node, ColumnRef):
-        return [node.name]
-    return list(dict.fromkeys(name for part in children(node) for name in column_names(part)))
+    return list(dict.fromkeys(leaf.name for leaf in _outermost(node, ColumnRef)))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Typed:
+def own_column_names(node: Expression) -> list[str]:
+    """Return the columns an expression names outside its aggregates, each once, left to right."""
+    found: list[ColumnRef | Aggregation] = _outermost(node, (ColumnRef, Aggregation))
+    return list(dict.fromkeys(part.name for part in found if isinstance(part, ColumnRef)))
+
+
+#: The weight of an expression that is too large to be written out.
+_HEAVIEST: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Typed(Shared):
     """An expression bound to a schema: an operation of the data plane, its type, its arguments.
 
     `weight` counts the nodes of the written-out tree; passes use it to stop in time.
+    `may_fail`: evaluating it can be an error of the record, so passes must not evaluate it on rows it would not have seen.
     """
 
     op: str
@@ -137,29 +200,19 @@ class Typed:
     params: tuple[Any, ...] = ()
     nullable: bool = True
     weight: int = field(init=False, default=0)
-    key: int = field(init=False, default=0)
+    may_fail: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", 1 + sum(arg.weight for arg in self.args))
-        parts = (self.op, self.type, tuple(arg.key for arg in self.args), repr(self.params), self.nullable)
-        object.__setattr__(self, "key", hash(parts))
+        object.__setattr__(self, "weight", min(_HEAVIEST, 1 + sum(arg.weight for arg in self.args)))
+        object.__setattr__(self, "may_fail", _fails(self.op, self.type) or any(arg.may_fail for arg in self.args))
+        Shared.__post_init__(self)
 
-    def __hash__(self) -> int:
-        return self.key
+    def parts(self) -> tuple[Typed, ...]:
+        return self.args
 
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        if not isinstance(other, Typed) or self.key != other.key:
-            return False
+    def says(self) -> tuple[Any, ...]:
         # repr keeps 1, 1.0 and True apart, and 0.0 and -0.0.
-        return (
-            self.op == other.op
-            and self.type == other.type
-            and self.nullable == other.nullable
-            and repr(self.params) == repr(other.params)
-            and self.args == other.args
-        )
+        return (self.op, self.type, repr(self.params) if self.params else "", self.nullable)
 
     @property
     def is_column(self) -> bool:
@@ -173,6 +226,8 @@ class Typed:
 
     def __str__(self) -> str:
         return typed_text(self)
+
+    __repr__ = __str__
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,43 +273,25 @@ class TypedAggregate:
 
 def columns_of(*expressions: Typed) -> frozenset[str]:
     """Return the columns that expressions read."""
-    found: set[str] = set()
-    seen: set[int] = set()
-    waiting = list(expressions)
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
+    return frozenset(node.column for node in post_order(expressions, Typed.parts) if node.is_column)
+
+
+def substitute(expressions: Sequence[Typed], columns: Mapping[str, Typed]) -> list[Typed]:
+    """Return the expressions with columns replaced by the expressions that make them; what they share stays shared."""
+    made: dict[int, Typed] = {}
+    for node in post_order(expressions, Typed.parts):
         if node.is_column:
-            found.add(node.column)
-        waiting.extend(node.args)
-    return frozenset(found)
-
-
-def substitute(expression: Typed, columns: Mapping[str, Typed]) -> Typed:
-    """Return the expression with columns replaced by the expressions that make them."""
-    memo: dict[int, Typed] = {}
-
-    def visit(node: Typed) -> Typed:
-        known = memo.get(id(node))
-        if known is not None:
-            return known
-        if node.is_column:
-            made = columns.get(node.column, node)
+            source = columns.get(node.column, node)
             # A column may have been read under another type of the same kind (a timestamp as its milliseconds).
-            new = made if made.type == node.type else replace(made, type=node.type)
-        elif node.args:
-            new = replace(node, args=tuple(visit(arg) for arg in node.args))
-        else:
-            new = node
-        memo[id(node)] = new
-        return new
-
-    return visit(expression)
+            made[id(node)] = source if source.type == node.type else replace(source, type=node.type)
+            continue
+        args = tuple(made[id(arg)] for arg in node.args)
+        unchanged = all(new is old for new, old in zip(args, node.args, strict=True))
+        made[id(node)] = node if unchanged else replace(node, args=args)
+    return [made[id(expression)] for expression in expressions]
 
 
-#: Operations that may refuse a row: passes must not evaluate them on rows they would not have seen.
+#: Operations that may refuse a row, unless they calculate with floats.
 _FAILING: Final = frozenset(
     {
         *("add", "sub", "mul", "neg", "abs", "pow", "floordiv", "mod"),
@@ -268,19 +305,8 @@ _FAILING: Final = frozenset(
 _WHOLE: Final = frozenset({"add", "sub", "mul", "neg", "abs", "pow", "floordiv", "mod", "check_range"})
 
 
-def may_fail(expression: Typed) -> bool:
-    """Tell whether evaluating the expression can be an error of the record."""
-    seen: set[int] = set()
-    waiting = [expression]
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if node.op in _FAILING and not (node.op in _WHOLE and pa.types.is_floating(node.type)):
-            return True
-        waiting.extend(node.args)
-    return False
+def _fails(op: str, type_: pa.DataType) -> bool:
+    return op in _FAILING and not (op in _WHOLE and pa.types.is_floating(type_))
 
 
 _INFIX: Final = {
@@ -316,17 +342,56 @@ def _param_text(param: Any) -> str:
     return str(param) if isinstance(param, pa.DataType) else repr(param)
 
 
-def text_of(node: Expression) -> str:
+#: Characters of an expression's text at most; what is longer is shown from its end inwards, the rest as "…".
+MAX_TEXT: Final = 4000
+
+
+def text_of(root: Expression) -> str:
     """Return an untyped expression as people write it."""
+    texts: dict[int, str] = {}
+    for node in post_order([root], _parts):
+        texts[id(node)] = _fitted(node, texts, _untyped_text)
+    return texts[id(root)]
+
+
+def typed_text(root: Typed) -> str:
+    """Return a bound expression as text, columns by their bare names."""
+    texts: dict[int, str] = {}
+    for node in post_order([root], Typed.parts):
+        texts[id(node)] = _fitted(node, texts, _typed_text)
+    return texts[id(root)]
+
+
+def _parts(node: Expression) -> tuple[Expression, ...]:
+    return node.parts()
+
+
+def _fitted(node: N, texts: Mapping[int, str], write: Callable[[N, Mapping[int, str]], str]) -> str:
+    """Return the node's text; if it is too long, its longest parts are left out one after another."""
+    text = write(node, texts)
+    if len(text) <= MAX_TEXT:
+        return text
+    short = {id(part): texts[id(part)] for part in node.parts()}
+    # Halves are enough: what is left out of many parts is not missed one by one.
+    for key in sorted(short, key=lambda key: len(short[key]), reverse=True):
+        short[key] = "…"
+        if sum(map(len, short.values())) <= MAX_TEXT // 2:
+            break
+    text = write(node, short)
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
+
+
+def _untyped_text(node: Expression, texts: Mapping[int, str]) -> str:
     if isinstance(node, ColumnRef):
         return f'col("{node.name}")'
     if isinstance(node, Constant):
         return node.shown
     if isinstance(node, Named):
-        return f'{text_of(node.argument)}.alias("{node.name}")'
+        return f'{texts[id(node.argument)]}.alias("{node.name}")'
     if isinstance(node, Aggregation):
-        return _aggregation_text(node)
-    args = [f"({text_of(arg)})" if node.op in (*_INFIX, "neg", "not") and _is_infix(arg) else text_of(arg) for arg in node.args]
+        return _aggregation_text(node, texts)
+    bracketed = node.op in (*_INFIX, "neg", "not")
+    args = [f"({texts[id(arg)]})" if bracketed and _is_infix(arg) else texts[id(arg)] for arg in node.args]
     return _call_text(node.op, args, node.params)
 
 
@@ -334,20 +399,19 @@ def _is_infix(node: Expression) -> bool:
     return isinstance(node, Call) and node.op in _INFIX
 
 
-def _aggregation_text(node: Aggregation) -> str:
-    inner = [] if node.by is None else [text_of(node.by)]
+def _aggregation_text(node: Aggregation, texts: Mapping[int, str]) -> str:
+    inner = [] if node.by is None else [texts[id(node.by)]]
     inner += [f"{name}={value!r}" for name, value in node.params]
-    owner = "" if node.argument is None else f"{text_of(node.argument)}."
+    owner = "" if node.argument is None else f"{texts[id(node.argument)]}."
     text = f"{owner}{node.kind}({', '.join(inner)})"
     if node.where is not None:
-        text += f".filter({text_of(node.where)})"
+        text += f".filter({texts[id(node.where)]})"
     if node.frame is not None:
         text += f".over({node.frame})"
     return text
 
 
-def typed_text(node: Typed) -> str:
-    """Return a bound expression as text, columns by their bare names."""
+def _typed_text(node: Typed, texts: Mapping[int, str]) -> str:
     if node.is_column:
         return node.column
     if node.op == "literal":
@@ -355,6 +419,6 @@ def typed_text(node: Typed) -> str:
     if node.op == "time":
         return "event_time()"
     infix = node.op in _INFIX or node.op in ("neg", "not")
-    args = [f"({arg})" if infix and arg.op in _INFIX else str(arg) for arg in node.args]
+    args = [f"({texts[id(arg)]})" if infix and arg.op in _INFIX else texts[id(arg)] for arg in node.args]
     params = () if node.op == "div" else node.params
     return _call_text(node.op, args, params)

@@ -6,7 +6,7 @@ import dataclasses
 
 import pyarrow as pa
 
-from streamdsl.logical.expression import Typed, may_fail, substitute
+from streamdsl.logical.expression import Typed, substitute
 from streamdsl.logical.filter import FilterNode
 from streamdsl.logical.node import Node
 from streamdsl.logical.plan import LogicalPlan
@@ -42,7 +42,7 @@ def _fused(node: Node) -> Node:
 
 
 def _and(first: Typed, second: Typed) -> Typed:
-    if first.nullable and may_fail(second):
+    if first.nullable and second.may_fail:
         # Where the first is null its row is gone: the second must not be asked.
         first = Typed("coalesce", BOOL, (first, literal(False, pa.bool_())), nullable=False)
     return Typed("and", BOOL, (first, second), nullable=first.nullable or second.nullable)
@@ -51,9 +51,10 @@ def _and(first: Typed, second: Typed) -> Typed:
 def _fused_projects(node: ProjectNode, below: ProjectNode) -> Node:
     used = node.needs(frozenset(node.schema.names))
     # What the first computes and the second does not read would no longer be computed, nor fail.
-    if any(may_fail(output.value) for output in below.outputs if output.name not in used):
+    if any(output.value.may_fail for output in below.outputs if output.name not in used):
         return node
-    outputs = tuple(dataclasses.replace(output, value=substitute(output.value, below.by_name)) for output in node.outputs)
+    values = substitute([output.value for output in node.outputs], below.by_name)
+    outputs = tuple(dataclasses.replace(output, value=value) for output, value in zip(node.outputs, values, strict=True))
     if sum(output.value.weight for output in outputs) > MAX_WEIGHT:
         return node
     return dataclasses.replace(node, inputs=below.inputs, outputs=outputs)

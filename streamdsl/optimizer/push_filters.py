@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from streamdsl.logical.expression import may_fail, substitute
+from streamdsl.logical.expression import substitute
 from streamdsl.logical.filter import FilterNode
 from streamdsl.logical.key_by import KeyByNode
 from streamdsl.logical.merge import MergeNode
@@ -42,13 +42,13 @@ def _moved(node: Node, plan: LogicalPlan) -> Node | None:
         return None
     if isinstance(below, ProjectNode):
         # A row that a projection refuses must stay an error, although the filter would have dropped it.
-        if any(may_fail(output.value) for output in below.outputs):
+        if any(output.value.may_fail for output in below.outputs):
             return None
-        predicate = substitute(node.predicate, below.by_name)
+        (predicate,) = substitute([node.predicate], below.by_name)
         if predicate.weight > MAX_WEIGHT:
             return None
         return below.with_inputs([dataclasses.replace(node, inputs=below.inputs, predicate=predicate)])
-    if isinstance(below, KeyByNode) and may_fail(node.predicate):
+    if isinstance(below, KeyByNode) and node.predicate.may_fail:
         # Rows without a key are dropped before the predicate could refuse them.
         return None
     if isinstance(below, (KeyByNode, MergeNode)):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from streamdsl.logical.expression import Typed, TypedAggregate
+from streamdsl.logical.walk import post_order
 from streamdsl.physical.kinds import kind_of
 from streamdsl.physical.node import AggregateSpec, FrameSpec, Instruction, Kind, ProgramSpec
 from streamdsl.schema import Schema
@@ -21,24 +22,27 @@ class ProgramBuilder:
         self._instructions: list[Instruction] = []
         self._known: dict[tuple[Any, ...], int] = {}
         self._memo: dict[int, tuple[Typed, int]] = {}
-        self._outputs: list[int] = []
+        self._outputs: dict[int, int] = {}
 
     def output(self, expression: Typed) -> int:
         """Add an output; return its number. The same expression twice is one output."""
-        index = self._add(expression)
-        if index not in self._outputs:
-            self._outputs.append(index)
-        return self._outputs.index(index)
+        return self._outputs.setdefault(self._add(expression), len(self._outputs))
 
     def program(self) -> ProgramSpec:
         """Return what was collected."""
         return ProgramSpec(tuple(self._instructions), tuple(self._outputs))
 
-    def _add(self, node: Typed) -> int:
-        known = self._memo.get(id(node))
-        if known is not None:
-            return known[1]
-        args = tuple(self._add(arg) for arg in node.args)
+    def _add(self, expression: Typed) -> int:
+        for node in post_order([expression], self._missing):
+            if id(node) not in self._memo:
+                self._memo[id(node)] = (node, self._instruction(node))
+        return self._memo[id(expression)][1]
+
+    def _missing(self, node: Typed) -> tuple[Typed, ...]:
+        return () if id(node) in self._memo else node.args
+
+    def _instruction(self, node: Typed) -> int:
+        args = tuple(self._memo[id(arg)][1] for arg in node.args)
         params = (self._positions[node.column],) if node.is_column else node.params
         kind = kind_of(node.type)
         # repr keeps 1, 1.0 and True apart, and 0.0 and -0.0.
@@ -47,7 +51,6 @@ class ProgramBuilder:
         if index is None:
             index = self._known[key] = len(self._instructions)
             self._instructions.append(Instruction(node.op, kind, args, params))
-        self._memo[id(node)] = (node, index)
         return index
 
 

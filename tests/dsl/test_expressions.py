@@ -141,7 +141,7 @@ def test_haversine_is_written_out_in_the_order_of_the_formula():
         (col("s") > 1, ["> needs values of one type", "s (string) and 1 (int64)"]),
         (col("items") == col("items"), ["== needs comparable values"]),
         (col("t") + col("t"), ["+ needs a timestamp and a duration"]),
-        (col("i") & True, ["each side of & must be true or false", "i (int64)"]),
+        (col("i") & lit(True), ["each side of & must be true or false", "i (int64)"]),
         (when(col("i")).then(1).otherwise(2), ["the condition of when() must be true or false"]),
         (when(col("b")).then(1).otherwise("x"), ["when needs values of one type"]),
         (col("i").str.to_lowercase(), [".str.to_lowercase needs texts", ".cast(str)"]),
@@ -163,7 +163,7 @@ def test_binding_refuses(expr, parts):
     ("make", "parts"),
     [
         (lambda: bool(col("a") > 1), ["has no truth value", "use & for and, | for or"]),
-        (lambda: 1 < col("a") < 3, ["has no truth value", "is_between()"]),
+        (lambda: 1 < col("a") < 3, ["has no truth value", "is_between("]),
         (lambda: list(col("a")), ["cannot be iterated over"]),
         (lambda: col(""), ["name of a column"]),
         (lambda: col("a") * [1], ["is not an expression"]),

@@ -5,19 +5,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "streamdsl"
-VALUES = {"errors", "durations", "schema", "expr", "windows", "processor", "policies", "config", "secret"}
+VALUES = {"errors", "durations", "schema", "expr", "windows", "processor", "policies", "config", "secret", "functions", "scalars"}
 
 #: layer -> the layers it may import. A layer is a folder of the package or a module at its top.
 ALLOWED = {
     "errors": set(),
+    "scalars": set(),
+    "functions": {"errors"},
     "durations": {"errors"},
     "schema": {"errors"},
     "windows": {"errors", "durations"},
-    "expr": {"errors", "durations", "schema", "windows", "logical"},
+    "expr": {"errors", "durations", "schema", "windows", "logical", "functions", "scalars"},
     "processor": {"errors", "durations", "schema"},
     "policies": {"errors", "connectors.base"},
     "secret": set(),
-    "config": {"errors", "durations", "secret"},
+    "config": {"errors", "durations", "secret", "scalars"},
     "logical": VALUES | {"connectors.base"},
     "dsl": VALUES | {"logical", "connectors.base", "compiler", "launch"},
     "optimizer": VALUES | {"logical"},
