@@ -95,8 +95,19 @@ class SplitReader(ABC):
     def had_ended(self) -> None:
         """The split had ended before this start: it is not read."""
 
+    def caught_up(self) -> bool:
+        """Return whether `read` gave nothing because nothing is there: only then may the split become idle.
+
+        A split whose records wait elsewhere (its broker is away, others are read first) is behind, not idle. Must not wait.
+        """
+        return True
+
     def lag(self) -> int | None:
         """Return how many records are known to wait in the split; None if that is not known. May be called from any thread."""
+        return None
+
+    def uncommitted(self) -> int | None:
+        """Return how many records wait for a transaction of their writer to end; None if that is not known. From any thread."""
         return None
 
     def close(self) -> None:

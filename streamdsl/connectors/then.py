@@ -133,8 +133,17 @@ class _Wrapped(SplitReader):
     def start(self) -> Json:
         return self._inner.start()
 
+    def caught_up(self) -> bool:
+        return self._inner.caught_up()
+
     def lag(self) -> int | None:
         return self._inner.lag()
+
+    def uncommitted(self) -> int | None:
+        return self._inner.uncommitted()
+
+    def had_ended(self) -> None:
+        self._inner.had_ended()
 
     def committed(self, position: Json) -> None:
         self._inner.committed(position)
@@ -155,6 +164,7 @@ class _First(_Wrapped):
         return chunk
 
     def had_ended(self) -> None:
+        self._inner.had_ended()
         self._gate.end(self._split)
 
 
@@ -171,6 +181,10 @@ class _Second(_Wrapped):
             return None
         self._idle = True
         return self._nothing
+
+    def caught_up(self) -> bool:
+        # It is not its turn: what waits there holds back nobody.
+        return not self._gate.open or self._inner.caught_up()
 
     def position(self, chunk: Chunk, rows: int) -> Json:
         return chunk.position if chunk is self._nothing else self._inner.position(chunk, rows)

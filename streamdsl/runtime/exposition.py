@@ -16,6 +16,7 @@ FAMILIES: Final[dict[str, tuple[str, str]]] = {
     "streamdsl_healthy": ("gauge", "1 while /health is green."),
     "streamdsl_source_records_total": ("counter", "Records read of a split (a partition, a file)."),
     "streamdsl_source_lag_records": ("gauge", "Records of a split that are there and not read yet."),
+    "streamdsl_source_uncommitted_records": ("gauge", "Records of a split that wait for a transaction of their writer to end."),
     "streamdsl_source_rejected_total": ("counter", "Records that could not be decoded: skipped, or sent to the dead letters."),
     "streamdsl_sink_records_total": ("counter", "Records handed to a sink."),
     "streamdsl_task_records_total": ("counter", "Records taken by a task."),
@@ -135,6 +136,9 @@ def _of_tasks(metrics: Mapping[str, Any], now_ms: float) -> Iterator[Sample]:
         for split, lag in task.get("lag", {}).items():
             if lag is not None:
                 yield "streamdsl_source_lag_records", {"task": labels["task"], "split": str(split)}, lag
+        for split, waiting in task.get("uncommitted", {}).items():
+            if waiting is not None:
+                yield "streamdsl_source_uncommitted_records", {"task": labels["task"], "split": str(split)}, waiting
         for operator, figures in task["operators"].items():
             yield from _of_operator({"task": labels["task"], "operator": str(operator)}, figures)
 

@@ -102,18 +102,26 @@ class Health:
         return (f"no checkpoint has completed for {age_s:.0f} s, {allowed_s:g} s are allowed",) if age_s > allowed_s else ()
 
     def _stalled(self, now: float) -> tuple[str, ...]:
+        """Return which partitions hold records and have not moved, and whether it is we or the transaction of a writer."""
         stalled = []
         seen = {}
         for task in self.metrics["tasks"]:
-            for split, lag in task.get("lag", {}).items():
-                if not lag:
+            for split, taken in task.get("splits", {}).items():
+                lag, open_ = task.get("lag", {}).get(split), task.get("uncommitted", {}).get(split)
+                if not lag and not open_:
                     continue  # nothing waits there, or nobody knows
-                key, taken = (str(task["id"]), str(split)), task["splits"].get(split, 0)
+                key = (str(task["id"]), str(split))
                 known = self._splits.get(key)
                 seen[key] = known if known is not None and known.taken == taken else _Split(taken, now)
                 waited_s = now - seen[key].since
-                if waited_s >= self._stalled_after_s:
+                if waited_s < self._stalled_after_s:
+                    continue
+                if lag:
                     stalled.append(f"partition {split} has {lag} records waiting and has made no progress for {waited_s:.0f} s")
+                else:
+                    stalled.append(
+                        f"partition {split} has {open_} records behind a transaction of its writer that has been open for {waited_s:.0f} s"
+                    )
         self._splits = seen
         return tuple(stalled)
 

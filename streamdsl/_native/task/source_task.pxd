@@ -21,6 +21,7 @@ cdef class Split:
     cdef readonly bint ended
     cdef bint idle
     cdef int64_t dry_since_ms                # monotonic; -1: not dry
+    cdef int64_t looked_at_ms                # monotonic; when it was asked last whether it has been read to its end
     cdef object position                     # where the next chunk starts
     cdef readonly int64_t taken              # rows
     cdef int number                          # among all splits of the source, if it is partitioned by a column

@@ -27,6 +27,10 @@ from streamdsl._native.task.rejected import before_row, rejected_row
 from streamdsl._native.task.task import close_all
 from streamdsl.errors import DataError, connector_failure
 
+cdef enum:
+    # How often it is looked whether a split that is idle has fallen behind.
+    IDLE_LOOK_MS = 1000
+
 
 cdef inline Py_ssize_t len_of(tuple items) noexcept nogil:
     return Py_SIZE(<PyObject*>items)
@@ -262,14 +266,28 @@ cdef class SourceTask(Task):
             self._set_idle(split, True)
 
     def _dry(self, Split split):
-        """Return whether the split has just become idle: that may make rows, as records do."""
+        """Return whether the split has just become idle, or active again: that may make rows, as records do.
+
+        It is idle when it has been read to its end. While something waits there that does not come, others must not go on in time without it.
+        """
         cdef int64_t now = self.clock.now_ns() // 1000000
+        cdef bint idle
         if split.dry_since_ms < 0:
             split.dry_since_ms = now
-        elif not split.idle and 0 <= self.idle_timeout_ms <= now - split.dry_since_ms:
-            self._set_idle(split, True)
-            return True
-        return False
+            split.looked_at_ms = now
+        if self.idle_timeout_ms < 0 or now - split.dry_since_ms < self.idle_timeout_ms:
+            return False
+        if split.idle and now - split.looked_at_ms < IDLE_LOOK_MS:
+            return False
+        split.looked_at_ms = now
+        try:
+            idle = split.reader.caught_up()
+        except Exception as error:       # whatever a source raises
+            raise connector_failure(f"the source {self.spec[0].name!r} does not know whether {split.name} has been read", error)
+        if idle == split.idle:
+            return False
+        self._set_idle(split, idle)
+        return True
 
     def _set_idle(self, Split split, bint idle):
         if split.idle != idle and not split.ended:
@@ -481,6 +499,7 @@ cdef class SourceTask(Task):
         figures["rejected"] = self.rejected
         figures["splits"] = {(<Split>split).name: (<Split>split).taken for split in self.splits}
         figures["lag"] = {(<Split>split).name: (<Split>split).reader.lag() for split in self.splits}
+        figures["uncommitted"] = {(<Split>split).name: (<Split>split).reader.uncommitted() for split in self.splits}
         return figures
 
     def close(self):

@@ -36,7 +36,9 @@ __all__ = [
     "list_topics",
     "partitions_of",
     "patiently",
+    "topic_id_of",
     "translated",
+    "unknown_topic",
 ]
 
 log = logging.getLogger("streamdsl")
@@ -110,6 +112,11 @@ def away(error: KafkaError) -> bool:
     return error.code() in _AWAY or bool(error.retriable())
 
 
+def unknown_topic(error: KafkaError) -> bool:
+    """Return whether the cluster says that it has no such topic."""
+    return error.code() in _UNKNOWN_TOPIC
+
+
 def for_good(error: KafkaError) -> bool:
     """Return whether the cluster says the same to whoever tries again; a fenced worker that did would fence the other in turn."""
     return error.code() in FENCED | _NOT_ALLOWED | _SECURITY | _UNKNOWN_TOPIC | {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD}
@@ -173,8 +180,8 @@ def patiently(doing: str, call: Callable[[], T], patience: float = PATIENCE_S, *
 class Waiting:
     """Says what is waited for, at once or after a while, then every half a minute, and when it is over."""
 
-    def __init__(self, doing: str, silent_s: float = 0.0) -> None:
-        self._doing = doing
+    def __init__(self, doing: str, who: str = "the cluster", silent_s: float = 0.0) -> None:
+        self._doing, self._who = doing, who
         self._began = time.monotonic()
         self._next = self._began + silent_s
         self._said = False
@@ -189,12 +196,14 @@ class Waiting:
         now = time.monotonic()
         if now >= self._next:
             self._next, self._said = now + SAY_S, True
-            log.warning("%s: the cluster does not answer yet (%s), trying again", self._doing, why)
+            log.warning("%s: %s does not answer yet (%s), trying again", self._doing, self._who, why)
 
     def over(self) -> None:
         """Say that it has answered, to whoever has been told that it did not."""
         if self._said:
-            log.warning("%s: the cluster has answered, after %.0f s", self._doing, self.seconds)
+            log.warning("%s: %s has answered, after %.0f s", self._doing, self._who, self.seconds)
+            self._said = False
+        self._began = self._next = time.monotonic()
 
 
 class _Quiet(logging.Filter):
@@ -320,6 +329,27 @@ def partitions_of(options: Mapping[str, Any], topic: str) -> int:
         return len(found.partitions)
 
     return patiently(f"looking for the topic {topic!r} at {options['bootstrap.servers']}", look)
+
+
+def topic_id_of(options: Mapping[str, Any], topic: str) -> str | None:
+    """Return the id that the cluster gave a topic when it was made; None if the cluster gives none (before Kafka 2.8).
+
+    Raises
+    ------
+    ConnectorError
+        There is no such topic, or the cluster does not answer.
+    """
+    from confluent_kafka import TopicCollection
+
+    client, _ = admin_client(options)
+
+    def look() -> str | None:
+        found = client.describe_topics(TopicCollection([topic]), request_timeout=CALL_S)[topic].result(CALL_S + 1)
+        told = found.topic_id
+        bits = (told.get_most_significant_bits(), told.get_least_significant_bits())
+        return None if bits == (0, 0) else "".join(f"{part & (2**64 - 1):016x}" for part in bits)
+
+    return patiently(f"looking for the topic {topic!r} at {options['bootstrap.servers']}", look, exists=True)
 
 
 def ensure_topic(options: Mapping[str, Any], topic: str, partitions: int | None, replication: int) -> int:

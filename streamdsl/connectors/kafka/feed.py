@@ -22,12 +22,14 @@ from streamdsl.connectors.kafka.clients import (
     away,
     log,
     patiently,
+    topic_id_of,
     translated,
 )
+from streamdsl.connectors.kafka.ends import End, Ends
 from streamdsl.connectors.kafka.topic import Topic
 from streamdsl.errors import ConnectorError
 
-__all__ = ["CHUNK_RECORDS", "Feed", "Records", "gone"]
+__all__ = ["CHUNK_RECORDS", "Feed", "Records", "gone", "made_anew"]
 
 #: Records that are taken from the client at a time, and decoded at a time.
 CHUNK_RECORDS: Final = 8192
@@ -35,8 +37,8 @@ CHUNK_RECORDS: Final = 8192
 MOST_WAITING, FEW_WAITING = 65536, 4096
 #: How often, and how long after, an offset that is said to be gone is looked for again.
 MOST_DOUBTS, DOUBT_S = 3, 0.5
-#: How long what is known of a partition's end counts, and how long it is asked for.
-END_KNOWN_S, ASK_S = 5.0, 0.5
+#: How long what is known of a partition's end counts for its lag.
+END_KNOWN_S: Final = 5.0
 
 
 class Records:
@@ -88,8 +90,11 @@ class Feed:
     """One consumer, and what it has brought for each partition that is not read yet. Used by one thread (but `lag`)."""
 
     def __init__(self, described: Topic, extras: Collection[str]) -> None:
-        self.topic, self._extras = described.topic, tuple(extras)
+        self.topic, self.extras = described.topic, tuple(extras)
         self.where = f"the topic {described.topic!r} at {described.broker}"
+        self._options = described.client_options()
+        #: Which topic of that name it is.
+        self.topic_id = topic_id_of(self._options, described.topic)
         self._consumer = Consumer(
             {
                 "logger": CLIENT_LOG,
@@ -97,7 +102,7 @@ class Feed:
                 "fetch.wait.max.ms": 100,
                 # A full queue is soon half empty: by default the next fetch would wait for a second then.
                 "fetch.queue.backoff.ms": 10,
-                **described.client_options(),
+                **self._options,
                 "group.id": described.job or "streamdsl",
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
@@ -112,13 +117,15 @@ class Feed:
         self._next: dict[int, int] = {}  # the offset to read next, by partition
         self._ends: dict[int, int] = {}  # where the partition was found to end
         self._doubts: dict[int, int] = {}
-        self._asked: dict[int, float] = {}  # when the end of a partition was asked for
-        self._highs: dict[int, int] = {}  # what was answered last
+        self._again_at: dict[int, float] = {}  # when an offset in doubt is looked for again
+        self._came: dict[int, float] = {}  # when something of a partition came last
+        self._end_offsets = Ends(self._options, described.topic, self.where)
         self._open = 0
 
     def add(self, partition: int, offset: int) -> None:
         """Have a partition read from `offset`."""
-        self._waiting[partition], self._next[partition] = Records(self._extras), offset
+        self._waiting[partition], self._next[partition] = Records(self.extras), offset
+        self._came[partition] = time.monotonic()
         self._open += 1
 
     def begin(self) -> None:
@@ -146,7 +153,7 @@ class Feed:
         if not waiting:
             self._fetch(most)
         if len(waiting) <= most:
-            taken, self._waiting[partition] = waiting, Records(self._extras)
+            taken, self._waiting[partition] = waiting, Records(self.extras)
         else:
             taken = waiting.cut(most)
         if partition in self._paused and len(self._waiting[partition]) < FEW_WAITING:
@@ -154,9 +161,27 @@ class Feed:
             self._consumer.resume([TopicPartition(self.topic, partition)])
         return taken
 
+    def position(self, partition: int) -> int:
+        """Return the offset that is read next: behind the last record, and behind the markers of transactions that follow it."""
+        return max(self._next[partition], self._ends.get(partition, 0))
+
     def ended(self, partition: int, offset: int) -> bool:
         """Whether everything in front of `offset` has been taken."""
-        return not self._waiting[partition] and max(self._next[partition], self._ends.get(partition, 0)) >= offset
+        return not self._waiting[partition] and self.position(partition) >= offset
+
+    def caught_up(self, partition: int) -> bool:
+        """Whether nothing waits in the partition, as the cluster itself says: that nothing comes may have other reasons.
+
+        Asks when that is not known of a time behind the last record; the answer is there at a later call.
+        """
+        if self._waiting[partition]:
+            return False
+        end = self._end_offsets.of(partition)
+        fresh = end is not None and end.asked_at > max(self._came[partition], time.monotonic() - END_KNOWN_S)
+        if not fresh:
+            self._end_offsets.check()
+            self._end_offsets.ask(list(self._next))
+        return fresh and end is not None and end.stable <= self.position(partition)
 
     def _fetch(self, most: int) -> None:
         # Thousands of messages are made and let go: the collector would go through all objects of the process meanwhile.
@@ -169,6 +194,9 @@ class Feed:
                 gc.enable()
         for error, partition, offset in told:
             self._on_error(error, partition, offset)
+        for partition, at in list(self._again_at.items()) if self._again_at else ():
+            if time.monotonic() >= at:
+                self._look_again(partition)
         for partition, waiting in self._waiting.items():
             if waiting:
                 self._next[partition] = waiting.offsets[-1] + 1
@@ -185,8 +213,10 @@ class Feed:
             raise translated(error, f"reading {self.where}") from error
         # What a fetch has brought of a partition stands together.
         found, wrong = runs(messages, Message.partition, Message.offset, Message.value, Message.error)
+        now = time.monotonic() if found else 0.0
         for first, partition, offsets, values in found:
-            self._waiting[partition].take(offsets, values, messages[first : first + len(values)] if self._extras else [])
+            self._came[partition] = now
+            self._waiting[partition].take(offsets, values, messages[first : first + len(values)] if self.extras else [])
         return [(messages[index].error(), messages[index].partition(), messages[index].offset()) for index in wrong]
 
     def _on_error(self, error: KafkaError, partition: int, offset: int) -> None:
@@ -194,7 +224,8 @@ class Feed:
         if code == KafkaError._PARTITION_EOF:
             self._ends[partition] = offset
         elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
-            self._look_again(partition)
+            log.warning("%s, partition %d: offset %d is said to be gone, looking again", self.where, partition, self._next[partition])
+            self._again_at[partition] = time.monotonic() + DOUBT_S
         elif not away(error) and code != KafkaError._MAX_POLL_EXCEEDED:
             raise translated(error, f"reading {self.where}, partition {partition}")
 
@@ -206,13 +237,17 @@ class Feed:
         ConnectorError
             It is gone indeed.
         """
+        del self._again_at[partition]
+        if topic_id_of(self._options, self.topic) != self.topic_id:
+            raise made_anew(self.topic)
         low, high = self.bounds(partition)
         self._doubts[partition] = self._doubts.get(partition, 0) + 1
         if not low <= self._next[partition] <= high and self._doubts[partition] > MOST_DOUBTS:
             raise gone(self.topic, partition, self._next[partition], (low, high))
-        log.warning("%s, partition %d: offset %d is said to be gone, looking again", self.where, partition, self._next[partition])
-        time.sleep(DOUBT_S)
-        self._consumer.seek(TopicPartition(self.topic, partition, self._next[partition]))
+        # A partition in error takes no seek: it is let go and taken again.
+        self._consumer.incremental_unassign([TopicPartition(self.topic, partition)])
+        self._consumer.incremental_assign([TopicPartition(self.topic, partition, self._next[partition])])
+        self._paused.discard(partition)
 
     def committed(self, partition: int, offset: int) -> None:
         """Tell the cluster how far the job is, for lag tools; nothing goes by it, so nobody waits for the answer."""
@@ -222,28 +257,21 @@ class Feed:
             ErrorLog(f"noting the position in {self.where}")(error.args[0])
 
     def lag(self, partition: int) -> int | None:
-        """Return how many records wait in a partition, as far as the client knows. From any thread."""
+        """Return how many offsets lie between what was read and the last committed record, as far as is known. From any thread."""
+        end = self._end_of(partition)
+        return None if end is None else max(0, end.stable - self.position(partition)) + len(self._waiting[partition])
+
+    def uncommitted(self, partition: int) -> int | None:
+        """Return how many offsets lie behind the last committed record: those of transactions that are open. From any thread."""
+        end = self._end_of(partition)
+        return None if end is None else max(0, end.high - max(end.stable, self.position(partition)))
+
+    def _end_of(self, partition: int) -> End | None:
+        """Return the end that was answered last: that its broker is away does not empty a partition."""
         if not self._open:
             return None
-        high = self._end_of(partition)
-        return max(0, high - self._next[partition]) + len(self._waiting[partition]) if high >= 0 else None
-
-    def _end_of(self, partition: int) -> int:
-        """Return where the partition ends, -1 if that is not known. Asked for now and then: what a fetch has told may be long ago.
-
-        While nobody answers it is where it ended before: that its broker is away does not empty a partition.
-        """
-        at, now = TopicPartition(self.topic, partition), time.monotonic()
-        ask = now - self._asked.get(partition, float("-inf")) > END_KNOWN_S
-        if ask:
-            self._asked[partition] = now
-        try:
-            _, high = self._consumer.get_watermark_offsets(at, **({"timeout": ASK_S} if ask else {"cached": True}))
-        except (KafkaException, RuntimeError):
-            high = -1
-        if high >= 0:
-            self._highs[partition] = int(high)
-        return self._highs.get(partition, -1)
+        self._end_offsets.ask(list(self._next), END_KNOWN_S)
+        return self._end_offsets.of(partition)
 
     def close(self) -> None:
         """One reader less; the last one closes the consumer."""
@@ -254,7 +282,16 @@ class Feed:
     def shut(self) -> None:
         """Close the consumer."""
         self._open = 0
+        self._end_offsets.close()
         self._consumer.close()
+
+
+def made_anew(topic: str) -> ConnectorError:
+    """Return the error for a position in a topic that was deleted, and another one of its name that is there now."""
+    return ConnectorError(
+        f"the topic {topic!r} is another one than the checkpoint has read: it was deleted and made anew since",
+        remedy="start with another state directory, which reads the new topic from its beginning, or give the new topic another name",
+    )
 
 
 def gone(topic: str, partition: int, offset: int, bounds: tuple[int, int]) -> ConnectorError:

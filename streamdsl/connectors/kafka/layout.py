@@ -111,6 +111,15 @@ class Layout:
         try:
             return bytes(self._serialize(row, context))
         except Exception as error:
+            from streamdsl.connectors.kafka.registry import away
+
+            found = away(error)
+            if found is not None:
+                raise ConnectorError(
+                    f"writing to {self._described.topic!r}: the schema registry does not answer: {found.why}",
+                    remedy="it is tried again; what was committed stays",
+                    recoverable=True,
+                ) from error
             raise ConnectorError(
                 f"a row cannot be written to {self._described.topic!r} as {self._described.format}: {type(error).__name__}: {error}",
                 remedy="make the columns those of the schema",

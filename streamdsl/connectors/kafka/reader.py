@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import bisect
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, cast
 
 import pyarrow as pa
 
 from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Rejected, SplitReader
-from streamdsl.connectors.kafka.feed import CHUNK_RECORDS, Feed, Records, gone
+from streamdsl.connectors.kafka.clients import Waiting
+from streamdsl.connectors.kafka.feed import CHUNK_RECORDS, Feed, Records, gone, made_anew
 from streamdsl.connectors.kafka.topic import Topic
 from streamdsl.connectors.kafka.values import decoder_of
 
 __all__ = ["open_partitions"]
 
+#: How long the schema registry is left alone when it has not answered.
+REGISTRY_AGAIN_S: Final = 0.5
 #: So much of a bad record is kept: with its headers it must fit into a record again.
 _MAX_RAW: Final = 900_000
 
@@ -55,13 +59,15 @@ class PartitionReader(SplitReader):
     """Reads one partition.
 
     The position is ``{"offset": o, "skip": k}``: records in front of offset o are done, and k rows of it (a value of Arrow may
-    hold many); with ``"until"`` where reading ends.
+    hold many); with ``"until"`` where reading ends, and ``"topic"``, the id of the topic.
     """
 
     def __init__(self, described: Topic, feed: Feed, split: str, position: Json, columns: Sequence[str], own_time: bool) -> None:
         self._described, self._feed, self._columns, self._own_time = described, feed, tuple(columns), own_time
         self._topic, self._partition = described.topic, int(split.rpartition("/")[2])
-        at = cast("Mapping[str, int] | None", position)
+        at = cast("Mapping[str, Any] | None", position)
+        if at is not None and feed.topic_id is not None and at.get("topic", feed.topic_id) != feed.topic_id:
+            raise made_anew(self._topic)
         low, high = feed.bounds(self._partition)
         self._offset = self._first(low, high) if at is None else at["offset"]
         self._skip = 0 if at is None else at.get("skip", 0)
@@ -73,6 +79,9 @@ class PartitionReader(SplitReader):
         own = {name for name in columns if name in METADATA_COLUMNS and name not in described.schema}
         self._metadata = own
         self._decoder = decoder_of(described, [described.schema.field(name) for name in columns if name not in own])
+        self._held: Records | None = None  # what cannot be decoded until the schema registry answers
+        self._again_at = 0.0
+        self._away = Waiting(f"reading {feed.where}, partition {self._partition}", "the schema registry")
         feed.add(self._partition, self._offset)
 
     def _first(self, low: int, high: int) -> int:
@@ -86,25 +95,56 @@ class PartitionReader(SplitReader):
         return self._at(self._offset, self._skip)
 
     def _at(self, offset: int, skip: int = 0) -> Json:
-        at = {"offset": offset, "skip": skip} if skip else {"offset": offset}
-        return at if self._until is None else {**at, "until": self._until}
+        return {
+            "offset": offset,
+            **({"skip": skip} if skip else {}),
+            **({} if self._until is None else {"until": self._until}),
+            **({} if self._feed.topic_id is None else {"topic": self._feed.topic_id}),
+        }
 
     def read(self, max_rows: int) -> Chunk | End | None:
         """Return what has come of the partition; never waits."""
         if self._until is not None and self._offset >= self._until:
             return END
+        if self._held is not None:
+            return self._decoded(self._held) if time.monotonic() >= self._again_at else None
         records = self._feed.take(self._partition, min(max_rows, CHUNK_RECORDS))
         if self._until is not None and records and records.offsets[-1] >= self._until:
             records = records.cut(bisect.bisect_left(records.offsets, self._until))
             if not records:
                 return END
-        if not records:
-            return END if self._until is not None and self._feed.ended(self._partition, self._until) else None
-        return self._decoded(records)
+        if records:
+            return self._decoded(records)
+        if self._until is not None and self._feed.ended(self._partition, self._until):
+            return END
+        position = self._feed.position(self._partition)
+        return self._moved(position) if self._until is None and position > self._offset and not self._skip else None
 
-    def _decoded(self, records: Records) -> Chunk:
-        offsets = records.offsets
+    def caught_up(self) -> bool:
+        """Whether the cluster says that the partition has been read to its end."""
+        return self._held is None and self._feed.caught_up(self._partition)
+
+    def _moved(self, offset: int) -> Chunk:
+        """Return no rows: what lies in front of `offset` are ends of transactions. Whoever starts there asks for no offset that expires."""
+        self._offset = offset
+        values = Records(self._feed.extras)
+        chunk = self._decoded(values)
+        assert isinstance(chunk, KafkaChunk)
+        return replace(chunk, after=self._at(offset))
+
+    def _decoded(self, records: Records) -> Chunk | None:
         found = self._decoder.decode(records.values)
+        self._held = None
+        if found.away is None:
+            self._away.over()
+        else:
+            self._away.say(found.away)
+            self._again_at = time.monotonic() + REGISTRY_AGAIN_S
+            good = records.cut(found.taken)
+            records, self._held = good, records
+            if not good:
+                return None
+        offsets = records.offsets
         rows, of = found.rows, found.of
         skip = min(self._skip, rows.num_rows)
         if skip:
@@ -117,9 +157,10 @@ class PartitionReader(SplitReader):
             offsets=offsets,
             values=records.values,
             of=of,
-            after=self._at(offsets[-1] + 1),
+            after=self._at(offsets[-1] + 1) if offsets else None,
         )
-        self._offset, self._skip = offsets[-1] + 1, 0
+        if offsets:
+            self._offset, self._skip = offsets[-1] + 1, 0
         return chunk
 
     def _rejected(self, bad: Mapping[int, str], records: Records, of: Sequence[int] | None, rows: int) -> tuple[Rejected, ...]:
@@ -190,8 +231,12 @@ class PartitionReader(SplitReader):
         self._feed.committed(self._partition, cast("Mapping[str, int]", position)["offset"])
 
     def lag(self) -> int | None:
-        """Return how many records wait in the partition."""
+        """Return how many committed records wait in the partition, ends of transactions among them."""
         return self._feed.lag(self._partition)
+
+    def uncommitted(self) -> int | None:
+        """Return how many records of open transactions follow."""
+        return self._feed.uncommitted(self._partition)
 
     def close(self) -> None:
         """Let the consumer go, with the last reader of it."""

@@ -127,7 +127,7 @@ class KafkaTransaction(Transaction):
 
     def _end(self, producer: Producer) -> None:
         """Commit. It is waited for in short calls, each of which goes on with the same commit: between them the client is heard."""
-        waiting = Waiting(f"committing {self._doing}", CALL_S)
+        waiting = Waiting(f"committing {self._doing}", silent_s=CALL_S)
         while True:
             try:
                 producer.commit_transaction(1.0)

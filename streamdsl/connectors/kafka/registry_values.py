@@ -1,0 +1,114 @@
+"""Values that a schema registry describes: Avro and Protobuf."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+
+from streamdsl.connectors.kafka.avro_bounds import AvroBounds
+from streamdsl.connectors.kafka.registry import away, refused, schema_id_of
+from streamdsl.connectors.kafka.values import Rows, ValueDecoder, without_columns
+from streamdsl.errors import ConnectorError
+from streamdsl.formats.conform import arrow_schema, conform
+from streamdsl.schema import Field
+
+__all__ = ["RegistryValues"]
+
+#: How long an id that the registry does not know is asked for: it may come later than the record.
+UNKNOWN_S: Final = 60.0
+
+
+class RegistryValues(ValueDecoder):
+    """What a deserializer of confluent-kafka makes of each value: dictionaries (Avro) or messages (Protobuf).
+
+    Only what is wrong with a value makes it a bad one. While the registry does not answer, or does not know a schema yet, the
+    values from there on are left: `Rows.away` says why, and they are asked for again.
+    """
+
+    def __init__(self, fields: Sequence[Field], limit: int, deserialize: Any, topic: str, bounds: AvroBounds | None) -> None:
+        super().__init__(fields, limit)
+        self._deserialize, self._topic, self._bounds = deserialize, topic, bounds
+        self._unknown: dict[int, float] = {}  # ids that the registry did not know, since when
+
+    def decode_present(self, values: list[bytes]) -> Rows:
+        """Deserialize values until the registry fails."""
+        from confluent_kafka.serialization import MessageField, SerializationContext
+
+        context = SerializationContext(self._topic, MessageField.VALUE)
+        bad: dict[int, str] = {}
+        rows: list[dict[str, Any]] = []
+        kept: list[int] = []
+        for index, value in enumerate(values):
+            try:
+                if self._bounds is not None:
+                    self._bounds.check(value)
+                rows.append(self._row(self._deserialize(value, context)))
+                kept.append(index)
+            except Exception as error:  # noqa: BLE001 - whatever a deserializer raises for a hostile value
+                why = self._left(error, value)
+                if why is not None:
+                    return self._as_rows(rows, kept, bad, index, why)
+                bad[index] = f"{type(error).__name__}: {error}"
+        return self._as_rows(rows, kept, bad, len(values), None)
+
+    def _left(self, error: Exception, value: bytes) -> str | None:
+        """Return why the value cannot be judged now; None if it is a bad one.
+
+        Raises
+        ------
+        ConnectorError
+            The registry refuses us.
+        """
+        why = refused(error)
+        if why is not None:
+            raise ConnectorError(
+                f"the schema registry of the topic {self._topic!r} refuses to answer: {why}",
+                remedy="check the user, the password and the rights in registry=",
+            ) from error
+        found = away(error)
+        if found is None:
+            return None
+        number = schema_id_of(value)
+        if not found.unknown or number is None:
+            return found.why
+        now = time.monotonic()
+        since = self._unknown.setdefault(number, now)
+        return found.why if now - since < UNKNOWN_S else None
+
+    def _row(self, value: Any) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return {field.name: value.get(field.name) for field in self.fields}
+        return {
+            field.name: getattr(value, field.name, None) if not _has_presence(value, field.name) or value.HasField(field.name) else None
+            for field in self.fields
+        }
+
+    def _as_rows(self, rows: list[dict[str, Any]], kept: list[int], bad: dict[int, str], taken: int, why: str | None) -> Rows:
+        if not self.fields:
+            return Rows(without_columns(len(rows)), kept, bad, taken, why)
+        schema = arrow_schema(self.fields)
+        try:
+            batch = pa.RecordBatch.from_pylist(rows, schema=schema)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            good: list[dict[str, Any]] = []
+            numbers: list[int] = []
+            for row, index in zip(rows, kept, strict=True):
+                try:
+                    pa.RecordBatch.from_pylist([row], schema=schema)
+                except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+                    bad[index] = str(error)
+                else:
+                    good.append(row)
+                    numbers.append(index)
+            batch, kept = pa.RecordBatch.from_pylist(good, schema=schema), numbers
+        found, rest, wrong = conform(batch, self.fields)
+        bad.update({kept[number]: reason for number, reason in wrong.items()})
+        return Rows(found, kept if rest is None else [kept[row] for row in rest], bad, taken, why)
+
+
+def _has_presence(message: Any, name: str) -> bool:
+    described = message.DESCRIPTOR.fields_by_name.get(name)
+    return described is not None and bool(described.has_presence)
