@@ -28,8 +28,9 @@ from streamdsl._native.task.task import close_all
 from streamdsl.errors import DataError, connector_failure
 
 cdef enum:
-    # How often it is looked whether a split that is idle has fallen behind.
+    # How often it is looked whether a split that is idle has fallen behind, and whether one that gives nothing has been read.
     IDLE_LOOK_MS = 1000
+    DRY_LOOK_MS = 50
 
 
 cdef inline Py_ssize_t len_of(tuple items) noexcept nogil:
@@ -274,10 +275,10 @@ cdef class SourceTask(Task):
         cdef bint idle
         if split.dry_since_ms < 0:
             split.dry_since_ms = now
-            split.looked_at_ms = now
+            split.looked_at_ms = now - IDLE_LOOK_MS
         if self.idle_timeout_ms < 0 or now - split.dry_since_ms < self.idle_timeout_ms:
             return False
-        if split.idle and now - split.looked_at_ms < IDLE_LOOK_MS:
+        if now - split.looked_at_ms < (IDLE_LOOK_MS if split.idle else DRY_LOOK_MS):
             return False
         split.looked_at_ms = now
         try:

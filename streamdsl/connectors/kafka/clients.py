@@ -33,6 +33,7 @@ __all__ = [
     "admin_client",
     "ensure_topic",
     "for_good",
+    "id_of",
     "list_topics",
     "partitions_of",
     "patiently",
@@ -331,6 +332,12 @@ def partitions_of(options: Mapping[str, Any], topic: str) -> int:
     return patiently(f"looking for the topic {topic!r} at {options['bootstrap.servers']}", look)
 
 
+def id_of(described: Any) -> str | None:
+    """Return the id of a topic that the cluster has described; None if it gives none."""
+    bits = (described.topic_id.get_most_significant_bits(), described.topic_id.get_least_significant_bits())
+    return None if bits == (0, 0) else "".join(f"{part & (2**64 - 1):016x}" for part in bits)
+
+
 def topic_id_of(options: Mapping[str, Any], topic: str) -> str | None:
     """Return the id that the cluster gave a topic when it was made; None if the cluster gives none (before Kafka 2.8).
 
@@ -344,10 +351,7 @@ def topic_id_of(options: Mapping[str, Any], topic: str) -> str | None:
     client, _ = admin_client(options)
 
     def look() -> str | None:
-        found = client.describe_topics(TopicCollection([topic]), request_timeout=CALL_S)[topic].result(CALL_S + 1)
-        told = found.topic_id
-        bits = (told.get_most_significant_bits(), told.get_least_significant_bits())
-        return None if bits == (0, 0) else "".join(f"{part & (2**64 - 1):016x}" for part in bits)
+        return id_of(client.describe_topics(TopicCollection([topic]), request_timeout=CALL_S)[topic].result(CALL_S + 1))
 
     return patiently(f"looking for the topic {topic!r} at {options['bootstrap.servers']}", look, exists=True)
 

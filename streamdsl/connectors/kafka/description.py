@@ -191,8 +191,8 @@ def kafka(
         ``key_by`` of that column then needs no exchange between tasks. Every record is held to it: one that lies in another
         partition is an error.
     timestamps : "event" | "arrival"
-        What a sink gives its records as their time: the rows' event time, or the time of writing. A topic whose retention is shorter
-        than the rows are old loses records with event times at once.
+        What a sink gives its records as their time: the rows' event time (or now, where that is still to come), or the time of
+        writing. A topic whose retention is shorter than the rows are old loses records with event times at once.
     registry : str or mapping, optional
         URL of the schema registry, or its client's configuration; for Avro and Protobuf.
     message : class, optional

@@ -10,16 +10,17 @@ from typing import Any, Final
 
 from streamdsl.connectors.kafka.clients import (
     ErrorLog,
-    KafkaError,
     KafkaException,
     TopicPartition,
     admin_client,
+    id_of,
     log,
     translated,
     unknown_topic,
 )
+from streamdsl.errors import ConnectorError
 
-__all__ = ["End", "Ends"]
+__all__ = ["End", "Ends", "gone", "made_anew"]
 
 #: How often the cluster is asked at most, and how long an answer may take.
 ASK_S: Final = 1.0
@@ -40,16 +41,16 @@ class End:
 class Ends:
     """Asks for the ends of partitions with a client of its own, which is made when somebody asks first. From any thread."""
 
-    def __init__(self, options: Mapping[str, Any], topic: str, where: str) -> None:
-        self._options, self._topic, self._where = options, topic, where
+    def __init__(self, options: Mapping[str, Any], topic: str, topic_id: str | None, where: str) -> None:
+        self._options, self._topic, self._id, self._where = options, topic, topic_id, where
         self._lock = threading.Lock()
         self._client: Any = None
         self._asked_at = float("-inf")
         self._pending: list[tuple[int, Any, Any]] = []  # partition, and what will tell its two ends
         self._ends: dict[int, End] = {}
+        self._described: Any = None  # what will tell whether the topic is there
         self._missing = 0  # answers in a row that there is no such topic
-        self._missed: KafkaError | None = None
-        self._counted_at = self._asked_at
+        self._lost: ConnectorError | None = None
         self._closed = False
 
     def of(self, partition: int) -> End | None:
@@ -59,15 +60,15 @@ class Ends:
             return self._ends.get(partition)
 
     def check(self) -> None:
-        """Raise if the topic has been deleted.
+        """Raise if the topic has been deleted, or is another one of its name.
 
         Raises
         ------
         ConnectorError
-            The cluster has said so several times.
+            The cluster has said so, several times where it knows of none.
         """
-        if self._missing >= _GONE and self._missed is not None:
-            raise translated(self._missed, f"reading {self._where}")
+        if self._lost is not None:
+            raise self._lost
 
     def ask(self, partitions: Iterable[int], every_s: float = ASK_S) -> None:
         """Ask for the ends of partitions, unless that was done within `every_s` seconds. Does not wait."""
@@ -84,11 +85,12 @@ class Ends:
                 ErrorLog(f"asking where {self._where} ends")(error.args[0])
 
     def _asked(self, partitions: list[int]) -> list[tuple[int, Any, Any]]:
-        from confluent_kafka import IsolationLevel
+        from confluent_kafka import IsolationLevel, TopicCollection
         from confluent_kafka.admin import OffsetSpec
 
         if self._client is None:
             self._client, _ = admin_client(self._options)
+        self._described = self._client.describe_topics(TopicCollection([self._topic]), request_timeout=ANSWER_S)[self._topic]
         told = []
         for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED):
             wanted = {TopicPartition(self._topic, partition): OffsetSpec.latest() for partition in partitions}
@@ -104,15 +106,50 @@ class Ends:
                 continue
             try:
                 self._ends[partition] = End(self._asked_at, int(stable.result().offset), int(high.result().offset))
-                self._missing = 0
             except KafkaException as error:
-                if unknown_topic(error.args[0]) and self._counted_at != self._asked_at:
-                    self._missed, self._counted_at = error.args[0], self._asked_at
-                    self._missing += 1
                 log.debug("the end of %s, partition %d, is not known: %s", self._where, partition, error)
         self._pending = left
+        if self._described is not None and self._described.done():
+            described, self._described = self._described, None
+            self._look_at(described)
+
+    def _look_at(self, described: Any) -> None:
+        try:
+            found = id_of(described.result())
+        except KafkaException as error:
+            self._missing = self._missing + 1 if unknown_topic(error.args[0]) else 0
+            if self._missing >= _GONE:
+                self._lost = translated(error, f"reading {self._where}")
+            return
+        self._missing = 0
+        if found != self._id:
+            self._lost = made_anew(self._topic)
 
     def close(self) -> None:
         """Let the client go; what has not been answered is not waited for."""
         with self._lock:
             self._closed, self._client, self._pending = True, None, []
+
+
+def made_anew(topic: str) -> ConnectorError:
+    """Return the error for a position in a topic that was deleted, and another one of its name that is there now."""
+    return ConnectorError(
+        f"the topic {topic!r} is another one than the checkpoint has read: it was deleted and made anew since",
+        remedy="start with another state directory, which reads the new topic from its beginning, or give the new topic another name",
+    )
+
+
+def gone(topic: str, partition: int, offset: int, bounds: tuple[int, int]) -> ConnectorError:
+    """Return the error for a position that the topic does not have."""
+    low, high = bounds
+    if offset > high:
+        return ConnectorError(
+            f"the topic {topic!r} ends at offset {high} of partition {partition}, the checkpoint has read up to {offset}: "
+            "it is another topic",
+            remedy="give the topic another name, or start with another state directory",
+        )
+    return ConnectorError(
+        f"offset {offset} of the topic {topic!r}, partition {partition}, is gone: the topic begins at {low} now (retention)",
+        remedy="what lies between cannot be read any more: start with another state directory to go on without it, and raise the "
+        "topic's retention.ms",
+    )

@@ -25,11 +25,10 @@ from streamdsl.connectors.kafka.clients import (
     topic_id_of,
     translated,
 )
-from streamdsl.connectors.kafka.ends import End, Ends
+from streamdsl.connectors.kafka.ends import End, Ends, gone, made_anew
 from streamdsl.connectors.kafka.topic import Topic
-from streamdsl.errors import ConnectorError
 
-__all__ = ["CHUNK_RECORDS", "Feed", "Records", "gone", "made_anew"]
+__all__ = ["CHUNK_RECORDS", "Feed", "Records"]
 
 #: Records that are taken from the client at a time, and decoded at a time.
 CHUNK_RECORDS: Final = 8192
@@ -119,7 +118,7 @@ class Feed:
         self._doubts: dict[int, int] = {}
         self._again_at: dict[int, float] = {}  # when an offset in doubt is looked for again
         self._came: dict[int, float] = {}  # when something of a partition came last
-        self._end_offsets = Ends(self._options, described.topic, self.where)
+        self._end_offsets = Ends(self._options, described.topic, self.topic_id, self.where)
         self._open = 0
 
     def add(self, partition: int, offset: int) -> None:
@@ -284,27 +283,3 @@ class Feed:
         self._open = 0
         self._end_offsets.close()
         self._consumer.close()
-
-
-def made_anew(topic: str) -> ConnectorError:
-    """Return the error for a position in a topic that was deleted, and another one of its name that is there now."""
-    return ConnectorError(
-        f"the topic {topic!r} is another one than the checkpoint has read: it was deleted and made anew since",
-        remedy="start with another state directory, which reads the new topic from its beginning, or give the new topic another name",
-    )
-
-
-def gone(topic: str, partition: int, offset: int, bounds: tuple[int, int]) -> ConnectorError:
-    """Return the error for a position that the topic does not have."""
-    low, high = bounds
-    if offset > high:
-        return ConnectorError(
-            f"the topic {topic!r} ends at offset {high} of partition {partition}, the checkpoint has read up to {offset}: "
-            "it is another topic",
-            remedy="give the topic another name, or start with another state directory",
-        )
-    return ConnectorError(
-        f"offset {offset} of the topic {topic!r}, partition {partition}, is gone: the topic begins at {low} now (retention)",
-        remedy="what lies between cannot be read any more: start with another state directory to go on without it, and raise the "
-        "topic's retention.ms",
-    )

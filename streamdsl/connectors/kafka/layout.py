@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,10 +53,17 @@ class Layout:
         headers = [rows.column(name).to_pylist() for name in columns]
         keys = self._keys_of(rows) if self._keys else [None] * count
         values = self._values_of(rows)
-        times = timestamps.to_pylist() if self._described.timestamps == "event" else [0] * count
+        times = self._times(timestamps)
         for row in range(count):
             carried = [(name, _bytes(column[row])) for name, column in zip(columns, headers, strict=True)] or None
-            yield Record((topics[row] if topics else None) or topic, keys[row], values[row], max(times[row] or 0, 0), carried)
+            yield Record((topics[row] if topics else None) or topic, keys[row], values[row], times[row], carried)
+
+    def _times(self, timestamps: pa.Int64Array) -> list[int]:
+        """Return the records' times in ms: event time, but never one to come, which brokers refuse (KIP-937)."""
+        if self._described.timestamps != "event":
+            return [0] * len(timestamps)
+        now = int(time.time() * 1000)
+        return [min(max(at or 0, 0), now) for at in timestamps.to_pylist()]
 
     def _topics_of(self, rows: pa.RecordBatch) -> list[str | None] | None:
         """Return the topic of each row.

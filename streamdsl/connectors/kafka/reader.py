@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Rejected, SplitReader
 from streamdsl.connectors.kafka.clients import Waiting
-from streamdsl.connectors.kafka.feed import CHUNK_RECORDS, Feed, Records, gone, made_anew
+from streamdsl.connectors.kafka.ends import gone, made_anew
+from streamdsl.connectors.kafka.feed import CHUNK_RECORDS, Feed, Records
 from streamdsl.connectors.kafka.topic import Topic
 from streamdsl.connectors.kafka.values import decoder_of
 
