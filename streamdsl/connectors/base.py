@@ -129,6 +129,8 @@ class Source(ABC):
         What becomes of records that cannot be decoded.
     rate : float | None
         Records a second, over all splits; None is as fast as possible.
+    idle_timeout, max_ahead : duration, optional
+        What counts where the stream that reads it says nothing, see `Topology.stream`; None: never idle, and no limit.
     fixed_splits : bool
         Whether a run that goes on must find the very splits of its checkpoint (keys are bound to partitions); else new ones may come.
     partitioned_by : str | None
@@ -141,6 +143,8 @@ class Source(ABC):
     bounded: bool
     errors: Any = "fail"
     rate: float | None = None
+    idle_timeout: Any = None
+    max_ahead: Any = None
     fixed_splits: bool = False
     partitioned_by: str | None = None
 

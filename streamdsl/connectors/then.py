@@ -52,7 +52,7 @@ class Then(Source):
         self.first, self.second = first, second
         self.name, self.errors, self.fixed_splits = second.name, second.errors, second.fixed_splits
         self.schema = second.schema if second.schema.fields else first.schema
-        self.idle_timeout = getattr(second, "idle_timeout", None)
+        self.idle_timeout, self.max_ahead = second.idle_timeout, second.max_ahead
         self._gate = _Gate(())
 
     def configured(self, config: Any, job: str) -> Then:

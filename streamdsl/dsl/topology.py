@@ -82,7 +82,7 @@ class Topology:
         idle_timeout : duration, optional
             After so long without records a split no longer holds back the watermark (default: the source's own).
         max_ahead : duration, optional
-            Records further ahead than this are handled by `errors`.
+            Records whose event time is further ahead of the clock are handled by `errors` (default: the source's own).
         watermarks : "bounded" | "external"
             Whether they are made from the event times, or come from the source or the driver.
         errors : "fail" | "skip" | dead_letter(sink), optional
@@ -169,7 +169,6 @@ class Topology:
         if timestamp is not None:
             _check_timestamp(declared, timestamp, verb)
         check_partitioned(source, declared, verb)
-        idle = idle_timeout if idle_timeout is not None else getattr(source, "idle_timeout", None)
         node = SourceNode(
             where=here(),
             name=chosen,
@@ -178,7 +177,7 @@ class Topology:
             columns=readable(declared).names,
             timestamp=timestamp,
             disorder_ms=parse_duration(disorder, "disorder"),
-            idle_timeout_ms=None if idle is None else parse_duration(idle, "idle_timeout"),
+            idle_timeout_ms=None if idle_timeout is None else parse_duration(idle_timeout, "idle_timeout"),
             max_ahead_ms=None if max_ahead is None else parse_duration(max_ahead, "max_ahead"),
             external_watermarks=watermarks == "external",
             errors=checked_policy(source.errors if errors is None else errors, verb),

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from streamdsl.connectors.base import METADATA_COLUMNS, Source
+from streamdsl.durations import Duration, parse_duration
 from streamdsl.logical.node import Columns, Node, duration_text, joined, policy_text
 from streamdsl.policies import ErrorPolicy
 from streamdsl.schema import DEAD_LETTER_SCHEMA, Field, Schema
@@ -18,7 +19,8 @@ __all__ = ["SourceNode"]
 class SourceNode(Node):
     """Reads `columns` of a source whose rows are `declared`.
 
-    `timestamp` names the column of the event time; None takes the record's own.
+    `timestamp` names the column of the event time; None takes the record's own. What the stream says of idleness and of times ahead
+    counts before what the source says, whichever source is bound in the end.
     """
 
     name: str
@@ -48,6 +50,16 @@ class SourceNode(Node):
     def tag_needs(self, tag: str, wanted: Columns) -> Columns:
         return frozenset()
 
+    @property
+    def idle_after_ms(self) -> int | None:
+        """When a split that gives nothing is idle; None: never."""
+        return _chosen(self.idle_timeout_ms, self.source.idle_timeout, "idle_timeout")
+
+    @property
+    def most_ahead_ms(self) -> int | None:
+        """How far a record's time may be ahead of the clock; None: as far as it likes."""
+        return _chosen(self.max_ahead_ms, self.source.max_ahead, "max_ahead")
+
     def text(self) -> str:
         shown = ", ".join(field.name for field in self.schema.fields if not field.hidden)
         hidden = [field.name for field in self.schema.fields if field.hidden]
@@ -60,11 +72,15 @@ class SourceNode(Node):
             f"time={self.timestamp}" if self.timestamp else "",
             f"partitioned_by={self.source.partitioned_by}" if self.source.partitioned_by else "",
             duration_text("disorder", self.disorder_ms),
-            duration_text("idle_timeout", self.idle_timeout_ms),
-            duration_text("max_ahead", self.max_ahead_ms),
+            duration_text("idle_timeout", self.idle_after_ms),
+            duration_text("max_ahead", self.most_ahead_ms),
             "watermarks=external" if self.external_watermarks else "",
             policy_text(self.errors),
         )
+
+
+def _chosen(said: int | None, default: Duration | None, what: str) -> int | None:
+    return said if said is not None or default is None else parse_duration(default, what)
 
 
 def readable(declared: Schema) -> Schema:

@@ -433,5 +433,5 @@ def _hint(node: Node) -> Iterable[str]:
         yield f"{node.name}: add and merge of an own Aggregate must be functions of their arguments"
     elif isinstance(node, TableNode):
         yield f"{node.name}: the last row of a key by arrival counts"
-    elif isinstance(node, SourceNode) and node.max_ahead_ms is not None:
+    elif isinstance(node, SourceNode) and node.most_ahead_ms is not None:
         yield f"{node.name}: max_ahead goes by the wall clock (P6)"

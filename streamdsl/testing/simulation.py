@@ -268,7 +268,7 @@ def _plan(topology: Topology) -> LogicalPlan:
 
 def _start_ms(rows: Mapping[str, SourceRows]) -> int:
     """Return where the clock begins: at 0, or where no row is ahead of it if a source minds that."""
-    if all(source.node.max_ahead_ms is None for source in rows.values()):
+    if all(source.node.most_ahead_ms is None for source in rows.values()):
         return 0
     return max((time for source in rows.values() for time in source.times if time is not None), default=0)
 

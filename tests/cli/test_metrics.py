@@ -30,6 +30,7 @@ OPERATORS = {
 TASK = {
     "id": "0.0", "name": "in → out", "processed": 10, "batches": 2, "busy_ms": 1500, "blocked": 3, "starved": 4, "ended": False,
     "watermark": 900_000, "idle": False, "rejected": 1, "splits": {"in-0": 7, "in-1": 3}, "lag": {"in-0": 5, "in-1": None},
+    "uncommitted": {"in-0": 0},
     "operators": OPERATORS,
 }  # fmt: skip
 METRICS: dict[str, Any] = {

@@ -152,6 +152,7 @@ def kafka(
     errors: Any = "fail",
     rate: float | None = None,
     idle_timeout: Duration | None = "5s",
+    max_ahead: Duration | None = "1h",
     max_record_bytes: int = 1 << 20,
     name: str | None = None,
 ) -> Kafka:
@@ -206,7 +207,10 @@ def kafka(
     rate : float, optional
         Records a second, over all partitions.
     idle_timeout : duration, optional
-        A partition without records for so long no longer holds back the watermark; None: it always does.
+        A partition that has been read to its end, and has had no records for so long, no longer holds back the watermark; None: it
+        always does.
+    max_ahead : duration, optional
+        A record whose event time is further ahead of the clock is a bad one: it would make all others late. None: it is taken.
     max_record_bytes : int
         A longer value is a bad record.
     name : str, optional
@@ -252,6 +256,7 @@ def kafka(
         errors=errors,
         rate=rate,
         idle_timeout=None if idle_timeout is None else parse_duration(idle_timeout, "idle_timeout"),
+        max_ahead=None if max_ahead is None else parse_duration(max_ahead, "max_ahead"),
         max_record_bytes=max_record_bytes,
     )
 

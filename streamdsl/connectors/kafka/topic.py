@@ -60,6 +60,7 @@ class Topic:
     errors: Any = "fail"
     rate: float | None = None
     idle_timeout: Duration | None = "5s"
+    max_ahead: Duration | None = "1h"
     max_record_bytes: int = 1 << 20
     job: str = ""
     config: Any = field(default=None, repr=False)
