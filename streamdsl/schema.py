@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Union
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from streamdsl.errors import TopologyError
 
@@ -103,12 +104,29 @@ def _suggestion(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One column. Hidden columns exist at run time but are not part of what the user sees or writes."""
+    """One column. Hidden columns exist at run time but are not part of what the user sees or writes.
+
+    `default` stands where an input has no value; without one, a column that is not nullable has to be there.
+    """
 
     name: str
     type: pa.DataType
     nullable: bool = True
     hidden: bool = False
+    # Of inputs alone: columns that differ in it are the same columns.
+    default: Any = dataclasses.field(default=None, compare=False, repr=False)
+
+    @property
+    def required(self) -> bool:
+        """Whether each record of an input must have a value."""
+        return not self.nullable and self.default is None
+
+    def filled(self, column: pa.Array) -> pa.Array:
+        """Return `column` with the default in the place of nulls, if there is one."""
+        if self.default is None or not column.null_count:
+            return column
+        default = pa.scalar(self.default, column.type)
+        return pc.if_else(column.is_valid(), column, default)
 
     def __str__(self) -> str:
         return f"{self.name}: {self.type}" + ("" if self.nullable else " not null")
@@ -139,18 +157,19 @@ class Schema:
     def of(cls, value: Any) -> Schema:
         """Make a schema of a dataclass, a `pyarrow.Schema`, a mapping name → type, or a `Schema`.
 
-        A dataclass's ``str`` is not null, ``str | None`` may be null. Columns of mappings may be null.
+        ``str`` (in a mapping ``"string"`` too) is never null, ``str | None`` may be null. A field of a dataclass with a default
+        need not be in an input: the default stands in its place. A `pyarrow.Schema` says itself which columns may be null.
         """
         if isinstance(value, Schema):
             return value
         if isinstance(value, pa.Schema):
             return cls(tuple(Field(f.name, f.type, f.nullable) for f in value))
         if isinstance(value, Mapping):
-            return cls(tuple(_field(name, type_, nullable=True) for name, type_ in value.items()))
+            return cls(tuple(_field(name, type_, nullable=False) for name, type_ in value.items()))
         if dataclasses.is_dataclass(value):
             owner = value if isinstance(value, type) else type(value)
             hints = typing.get_type_hints(owner)
-            return cls(tuple(_field(f.name, hints[f.name], nullable=False) for f in dataclasses.fields(value)))
+            return cls(tuple(_with_default(_field(f.name, hints[f.name], nullable=False), f) for f in dataclasses.fields(value)))
         raise TopologyError(
             f"{value!r} is not a schema",
             remedy="give a dataclass, a pyarrow.Schema, or a mapping of column names to types",
@@ -221,6 +240,8 @@ def _field(name: str, annotation: Any, *, nullable: bool) -> Field:
         return dataclasses.replace(annotation, name=name)
     if isinstance(annotation, pa.Field):
         return Field(name, annotation.type, annotation.nullable)
+    if isinstance(annotation, str) and annotation.replace(" ", "").endswith("|None"):
+        annotation, nullable = annotation.rpartition("|")[0].strip(), True
     if typing.get_origin(annotation) in (Union, types.UnionType):
         inner = [item for item in typing.get_args(annotation) if item is not type(None)]
         if len(inner) != 1 or len(inner) == len(typing.get_args(annotation)):
@@ -230,6 +251,29 @@ def _field(name: str, annotation: Any, *, nullable: bool) -> Field:
         return Field(name, type_of(annotation), nullable)
     except TopologyError as error:
         raise TopologyError(f"column {name!r}: {error.message}", remedy=error.remedy) from None
+
+
+def _with_default(field: Field, declared: dataclasses.Field[Any]) -> Field:
+    """Return `field` with the default of a dataclass's field, which must be one of its values."""
+    default = declared.default
+    if declared.default_factory is not dataclasses.MISSING:
+        default = declared.default_factory()
+    if default is dataclasses.MISSING or default is None:
+        if default is None and not field.nullable:
+            raise TopologyError(
+                f"column {field.name!r} is never null, and its default is None", remedy=f"declare it as `{field.name}: ... | None = None`"
+            )
+        return field
+    if field.nullable:
+        raise TopologyError(
+            f"column {field.name!r} may be null, and its default is {default!r}: what a null in an input means is not clear",
+            remedy="leave `| None` out (nulls become the default), or leave the default out (they stay null)",
+        )
+    try:
+        pa.scalar(default, field.type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError, OverflowError):
+        raise TopologyError(f"column {field.name!r}: its default {default!r} is not {field.type}") from None
+    return dataclasses.replace(field, default=default)
 
 
 #: What a dead letter looks like.

@@ -39,7 +39,8 @@ def rows_of(columns: Sequence[pa.Array], fields: Sequence[Field], count: int) ->
     """Return a batch of `columns`; `count` is the number of rows if there is no column."""
     if not fields:
         return pa.RecordBatch.from_struct_array(pa.repeat(pa.scalar({}, pa.struct([])), count))
-    return pa.RecordBatch.from_arrays(list(columns), schema=arrow_schema(fields))
+    arrays = [field.filled(column) for field, column in zip(fields, columns, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(fields))
 
 
 def arrow_schema(fields: Sequence[Field]) -> pa.Schema:
@@ -52,25 +53,37 @@ def empty_rows(fields: Sequence[Field]) -> pa.RecordBatch:
     return rows_of([pa.array([], field.type) for field in fields], fields, 0)
 
 
-def check_columns(path: str, known: Sequence[str], fields: Sequence[Field]) -> None:
-    """Raise unless each of `fields` that must not be null is a column of the file (and none of them twice).
+def check_columns(path: str, known: Sequence[str], declared: Sequence[Field]) -> None:
+    """Raise unless the file has each of the `declared` columns that is not optional, one at least, and none of them twice.
 
     Raises
     ------
     ConnectorError
-        Names the file, the column, the known columns and the nearest name.
+        Names the file, the columns that are missing, and both lists.
     """
-    for field in fields:
-        if known.count(field.name) > 1:
-            raise ConnectorError(f"{path}: column {field.name!r} exists twice", remedy="rename one of them in the file")
-        if field.name in known or field.nullable:
-            continue
-        near = nearest(field.name, known)
-        raise ConnectorError(
-            f"{path} has no column {field.name!r}; its columns: {', '.join(known) or 'none'}",
-            remedy=(f"did you mean {near!r}? " if near else "")
-            + "rename the column in the schema or in the file, or declare it as one that may be null",
-        )
+    names = [field.name for field in declared]
+    for name in names:
+        if known.count(name) > 1:
+            raise ConnectorError(f"{path}: column {name!r} exists twice", remedy="rename one of them in the file")
+    missing = [field.name for field in declared if field.required and field.name not in known]
+    if not missing and (not names or any(name in known for name in names)):
+        return
+    missing = missing or names
+    near = nearest(missing[0], known)
+    raise ConnectorError(
+        f"{path} has no column {', '.join(map(repr, missing))}; its columns: {', '.join(known) or 'none'}; declared: {', '.join(names)}",
+        remedy=_other_columns(known, names)
+        or (f"did you mean {near!r}? " if near else "")
+        + "rename the column in the schema or in the file, or declare it as optional: `T | None`, or a default in a dataclass",
+    )
+
+
+def _other_columns(known: Sequence[str], names: Sequence[str]) -> str:
+    """Say so if the one column that a file seems to have is several, with something else than commas between them."""
+    for mark in (";", "\t", "|") if len(known) == 1 else ():
+        if any(name in (part.strip(' "') for part in known[0].split(mark)) for name in names):
+            return f"the file's columns are separated by {mark!r}: CSV has commas, convert it"
+    return ""
 
 
 def check_types(path: str, schema: pa.Schema, fields: Sequence[Field]) -> None:
@@ -107,7 +120,7 @@ def conform(rows: pa.RecordBatch, fields: Sequence[Field]) -> tuple[pa.RecordBat
             columns.append(pa.nulls(rows.num_rows, field.type))
             continue
         column = _cast(rows.column(field.name), field, bad)
-        if not field.nullable and column.null_count:
+        if field.required and column.null_count:
             for row in pc.indices_nonzero(column.is_null()).to_pylist():
                 bad.setdefault(row, f"field {field.name!r} is null")
         columns.append(column)

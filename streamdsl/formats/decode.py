@@ -64,7 +64,7 @@ class TextDecoder(ABC):
 
     def __init__(self, fields: Sequence[Field]) -> None:
         self.fields = tuple(fields)
-        self.required = [field.name for field in fields if not field.nullable]
+        self.required = [field.name for field in fields if field.required]
 
     @abstractmethod
     def decode(self, block: bytes, *, looked_at: bool = False) -> pa.RecordBatch:
@@ -290,7 +290,7 @@ class JsonLines(TextDecoder):
         for field, fits, certain in self._checks:
             item = value.get(field.name)
             if item is None:
-                if not field.nullable:
+                if field.required:
                     return f"field {field.name!r} is {'null' if field.name in value else 'missing'}", True
             elif not fits(item):
                 return f"field {field.name!r}: {_short(item)} is not {field.type}", certain
@@ -339,7 +339,7 @@ class Csv(TextDecoder):
             raise Undecodable(str(error)) from None
 
     def _column(self, column: pa.Array, field: Field) -> pa.Array:
-        if not field.nullable and column.null_count and _is_text(field.type):
+        if field.required and column.null_count and _is_text(field.type):
             return column.fill_null("" if not pa.types.is_binary(field.type) else b"")
         return floored(column, field.type)
 
@@ -360,7 +360,7 @@ class Csv(TextDecoder):
                 continue
             value = values[self._header.index(field.name)]
             if not value:
-                if not field.nullable and not _is_text(field.type):
+                if field.required and not _is_text(field.type):
                     return f"field {field.name!r} is empty", False
             elif not _text_fits(value, field.type):
                 return f"field {field.name!r}: {_short(value)} is not {field.type}", False

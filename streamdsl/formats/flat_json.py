@@ -24,7 +24,9 @@ class FlatReader:
         read = pa.schema([(field.name, field.type if field.type in _AS_THEY_ARE else pa.int64()) for field in fields])
         self._narrow = [index for index, field in enumerate(fields) if field.type != read.types[index]]
         bounds = [bounds_of(field.type) if type_ == pa.int64() else (0, 0) for field, type_ in zip(fields, read.types, strict=True)]
-        self._reader = JsonReader(read, [not field.nullable for field in fields], bounds)
+        self._filled = [index for index, field in enumerate(fields) if field.default is not None]
+        self._fields = tuple(fields)
+        self._reader = JsonReader(read, [field.required for field in fields], bounds)
 
     @staticmethod
     def can_read(fields: Sequence[Field]) -> bool:
@@ -34,9 +36,11 @@ class FlatReader:
     def read(self, records: list[bytes]) -> tuple[pa.RecordBatch, list[int]]:
         """Return the rows of the plain records, and the numbers of the others."""
         rows, odd = self._reader.read(records)
-        if self._narrow:
+        if self._narrow or self._filled:
             columns = rows.columns
             for index in self._narrow:
                 columns[index] = columns[index].cast(self._schema.types[index])
+            for index in self._filled:
+                columns[index] = self._fields[index].filled(columns[index])
             rows = pa.RecordBatch.from_arrays(columns, schema=self._schema)
         return rows, odd

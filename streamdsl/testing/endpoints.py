@@ -86,6 +86,8 @@ class DriverSource(Source):
             )
 
     def _checked(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        shown = [f for f in self.schema.fields if not f.hidden]
+        batch = pa.RecordBatch.from_arrays([f.filled(batch.column(f.name)) for f in shown], schema=batch.schema)
         for f in self.schema.fields:
             if not f.nullable and not f.hidden and batch.column(f.name).null_count:
                 raise DataError(f"column {f.name!r} of source {self.name!r} must not be null", operator=self.name, field=f.name)

@@ -11,7 +11,7 @@ from streamdsl import Aggregate, Topology, col, count, memory
 from streamdsl.testing import TopologyTestDriver
 from tests.aggregates.oracle import Arrival, Row
 
-SCHEMA = {"k": str, "i": int, "f": float, "s": str, "b": bool, "t": int}
+SCHEMA = {"k": str | None, "i": int | None, "f": float | None, "s": str | None, "b": bool | None, "t": int | None}
 
 #: The columns of `oracle.EXPECTED`, as a user writes them.
 AGGREGATES = {

@@ -2,12 +2,14 @@
 
 import math
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamdsl import Aggregate, Topology, col, count, expanding, memory
 from streamdsl.errors import DataError, UserCodeError
+from streamdsl.schema import type_of
 from streamdsl.testing import TopologyTestDriver
 from tests.aggregates.jobs import AGGREGATES, arrivals, cut, driven, row, send
 from tests.aggregates.oracle import EXPECTED, Arrival, same
@@ -16,7 +18,7 @@ from tests.aggregates.oracle import EXPECTED, Arrival, same
 def over(aggregate, schema, found):
     """Return the aggregate of a column `x` after each of the values."""
     topology = Topology("job")
-    keyed = topology.stream(memory("in", schema={"x": schema, "y": int}), watermarks="external").key_by()
+    keyed = topology.stream(memory("in", schema={"x": pa.field("x", type_of(schema)), "y": int | None}), watermarks="external").key_by()
     keyed.with_columns(out=aggregate.over(expanding())).to(memory("out"))
     driver = TopologyTestDriver(topology)
     driver.send_batch("in", [{"x": x, "y": i} for i, x in enumerate(found)], timestamps=[0] * len(found))

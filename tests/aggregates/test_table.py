@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from streamdsl import Topology, memory
 from streamdsl.testing import TopologyTestDriver
 
-SCHEMA = {"v": int, "k": str, "s": str}
+SCHEMA = {"v": int | None, "k": str | None, "s": str | None}
 
 
 def driven(**options):

@@ -236,7 +236,7 @@ def test_a_value_that_does_not_fit_its_column_is_named_by_the_sink(tmp_path: Pat
 
 
 def test_values_are_shown_short_and_in_one_line(tmp_path: Path) -> None:
-    columns = {f"c{i}": str for i in range(60)}
+    columns = {f"c{i}": str | None for i in range(60)}
     (tmp_path / "in.jsonl").write_text('{"v": 1, "c0": "line\\nbreak\\u001b", "c1": "' + "x" * 10_000 + '"}\n')
     topology = Topology("job")
     stream = topology.stream(files(tmp_path / "in.jsonl", schema={"v": int, **columns}), name="in")

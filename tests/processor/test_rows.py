@@ -92,7 +92,7 @@ class Named(NamedTuple):
     ids=["dict", "namedtuple", "row", "dataclass"],
 )
 def test_ways_to_return_a_row(made: Any) -> None:
-    assert through(made, schema={"id": int, "note": str}) == [{"id": 7, "note": None}]
+    assert through(made, schema={"id": int, "note": str | None}) == [{"id": 7, "note": None}]
 
 
 def test_flat_map_takes_any_iterable() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streamdsl import Topology, coalesce, col, concat_str, format, greatest, least, lit, memory, when
 from streamdsl.errors import DataError, TopologyError
-from tests.semantics.jobs import evaluated
+from tests.semantics.jobs import evaluated, nullable
 
 NUMBERS = {"a": int, "b": int, "x": float, "y": float}
 TRUTH = (True, False, None)
@@ -126,7 +126,7 @@ def test_when_chains_take_the_first_that_is_true():
 def test_a_filter_keeps_what_is_true():
 
     rows = [number(a=a) for a in (1, 2, None, 3)]
-    stream = Topology("job").stream(memory("in", schema=NUMBERS, rows=rows))
+    stream = Topology("job").stream(memory("in", schema=nullable(NUMBERS), rows=rows))
     assert stream.filter(col("a") > 1).collect().column("a").to_pylist() == [2, 3]
     assert stream.filter(~(col("a") > 1)).collect().column("a").to_pylist() == [1]
 

@@ -305,7 +305,7 @@ def test_a_periodic_timer_that_was_missed_fires_once_and_keeps_its_grid():
 
 
 class Knows(Processor):
-    output = {"k": str, "timestamp": int, "watermark": int}
+    output = {"k": str, "timestamp": int, "watermark": int | None}
     outputs = {"odd": {"k": str}, "even": Alert}
 
     def open(self, ctx):

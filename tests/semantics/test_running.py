@@ -30,7 +30,7 @@ from streamdsl.testing import TopologyTestDriver
 from tests.semantics.jobs import at
 
 ROWS = [{"k": "ab"[i % 2], "t": i * 100, "n": i} for i in range(100)]
-SCHEMA = {"k": str, "t": int, "n": int}
+SCHEMA = {"k": str | None, "t": int, "n": int | None}
 
 
 def windows(rows=ROWS):
@@ -101,7 +101,7 @@ def test_collect_and_head_run_a_part():
 
 
 def test_a_bound_source_without_a_schema_takes_that_of_the_topology():
-    stream = Topology("job").stream(memory("in", schema={"n": "int8", "s": str}))
+    stream = Topology("job").stream(memory("in", schema={"n": "int8", "s": str | None}))
     found = stream.collect(bind={"in": memory("other", rows=[{"n": 1}])})
     assert (found.to_pylist(), found.schema.field("n").type) == ([{"n": 1, "s": None}], pa.int8())
     with pytest.raises(TopologyError, match="schema="):

@@ -57,7 +57,7 @@ def test_map_batches_gets_the_declared_columns():
         names.append(batch.schema.names)
         return pa.record_batch({"y": pc.multiply(batch.column("x"), 2)})
 
-    job = driver(lambda rows: rows.map_batches(double, schema={"y": float}))
+    job = driver(lambda rows: rows.map_batches(double, schema={"y": float | None}))
     job.send_batch("in", [row("a", 5, x=1.5), row("a", 9)])
     assert job.read("out", timestamps=True) == [(5, {"y": 3.0}), (9, {"y": None})]
     assert names == [list(SCHEMA)]

@@ -9,7 +9,7 @@ from streamdsl.errors import DataError
 from streamdsl.testing import TopologyTestDriver
 from tests.semantics.jobs import crash, driver, figures, row
 
-PRICES = {"id": str, "price": int, "note": str}
+PRICES = {"id": str | None, "price": int | None, "note": str | None}
 
 
 def totals(rows):

@@ -175,7 +175,7 @@ def test_a_record_without_a_time_is_a_bad_record():
     job.end()
     assert [out["count"] for out in job.read("out")] == [1]
     topology = Topology("job")
-    rows = topology.stream(memory("in", schema={"k": str, "t": int}), timestamp="t", errors=dead_letter(memory("dead")))
+    rows = topology.stream(memory("in", schema={"k": str, "t": int | None}), timestamp="t", errors=dead_letter(memory("dead")))
     rows.to(memory("out"))
     job = TopologyTestDriver(topology, start_ms=77)
     job.send("in", {"k": "a", "t": None})

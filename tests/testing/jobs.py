@@ -81,7 +81,7 @@ def stateless(topology, stream):
 
 @job("functions")
 def functions(topology, stream):
-    doubled = stream.map(lambda row: {"user": row.user, "n": row.n * 2}, schema={"user": str, "n": int})
+    doubled = stream.map(lambda row: {"user": row.user, "n": row.n * 2}, schema={"user": str | None, "n": int})
     doubled.flat_map(lambda row: [{"m": row.n}] * (row.n % 3), schema={"m": int}).to(memory("out"))
 
 
@@ -241,7 +241,7 @@ def letters(topology, stream):
             raise ValueError("seven")
         return {"user": row.user, "n": row.n}
 
-    stream.map(strict, schema={"user": str, "n": int}, errors=dead_letter(memory("bad"))).to(memory("out"))
+    stream.map(strict, schema={"user": str | None, "n": int}, errors=dead_letter(memory("bad"))).to(memory("out"))
 
 
 @job("own-aggregate")

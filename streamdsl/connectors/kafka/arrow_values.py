@@ -46,7 +46,7 @@ class ArrowValues(ValueDecoder):
             names = stream.schema.names
             table = stream.read_all()
         for field in self.fields:
-            if not field.nullable and field.name not in names:
+            if field.required and field.name not in names:
                 raise ValueError(f"field {field.name!r} is missing, but must not be null")
         table.validate(full=True)
         read = table.select([name for name in dict.fromkeys(names) if name in wanted and names.count(name) == 1])
