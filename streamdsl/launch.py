@@ -26,6 +26,7 @@ from streamdsl.errors import StateError
 from streamdsl.physical.node import with_connectors
 from streamdsl.runtime.environment import DirectoryEnvironment
 from streamdsl.runtime.job import Job
+from streamdsl.runtime.places import check_places
 from streamdsl.runtime.run import Run
 
 __all__ = ["Run", "Signals", "collect", "run", "start"]
@@ -45,13 +46,14 @@ def start(topology: Any, config: Config | None = None, bind: Mapping[str, Any] |
     """
     config = config or Config()
     plans = compile(topology, parallelism=config.parallelism, bind=bind, strict_names=config.strict_names)
+    plan = with_connectors(plans.physical, lambda connector: connector.configured(config, topology.name))
+    check_places(plan)
     temporary = Path(tempfile.mkdtemp(prefix="streamdsl-")) if config.state_path is None else None
     state_dir = config.state_path or temporary
     assert state_dir is not None
     if config.restore_path is not None:
         _check_fresh(state_dir)
 
-    plan = with_connectors(plans.physical, lambda connector: connector.configured(config, topology.name))
     starts = itertools.count()
     worker = f"{os.getpid()} on {socket.gethostname()}, {uuid.uuid4().hex[:12]}"
 

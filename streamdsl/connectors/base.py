@@ -152,6 +152,10 @@ class Source(ABC):
         """Return the source as `job` uses it under a `Config` (its default broker, for one); called once before a run."""
         return self
 
+    def parts(self) -> Sequence[Source]:
+        """Return the sources that this one reads: itself, unless it is made of others."""
+        return (self,)
+
     def then(self, other: Source) -> Source:
         """Return the source that reads all of this one, then `other`: history first, then live.
 
@@ -172,6 +176,23 @@ class Source(ABC):
     @abstractmethod
     def open_split(self, split: str, position: Json, columns: Sequence[str]) -> SplitReader:
         """Open a split at `position` (None: its beginning); rows have exactly `columns` (metadata columns included), in that order."""
+
+    def has_more(self, split: str, position: Json) -> bool:
+        """Return whether a split that had ended at `position` goes on behind it now: a file has grown.
+
+        Raises
+        ------
+        ConnectorError
+            What was read there is no longer there.
+        """
+        return False
+
+    def has_new(self, positions: Mapping[str, Json]) -> bool:
+        """Return whether there is anything to read that a run has not read whose splits ended at `positions`.
+
+        False, the default: a run that has finished is over for good. A source that knows better says so.
+        """
+        return False
 
     def open_splits(self, positions: Mapping[str, Json], columns: Sequence[str], *, own_time: bool) -> Mapping[str, SplitReader]:
         """Open the splits of one task, {split: position}: what they share (a connection) can be shared here.
@@ -305,6 +326,14 @@ class Sink(ABC):
             A column is missing, or has a type that cannot be written.
         """
 
+    def overwrites(self, source: Source) -> str:
+        """Return what of `source` this sink would write to, "" if nothing: a topology must not read what it writes."""
+        return ""
+
+    def collides(self, other: Sink) -> str:
+        """Return what this sink and `other` cannot both write, "" if there is no such thing."""
+        return ""
+
     def new_transaction(self, job: str, sinks: Sequence[Sink]) -> Transaction:
         """Return the transaction of `job` for its transactional sinks `sinks`, this one included.
 
@@ -323,5 +352,6 @@ class Sink(ABC):
     def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
         """Open the writer of task `task` of `tasks`; `state` is the last completed checkpoint's, None at the beginning.
 
-        What was written behind that checkpoint must disappear (or be overwritten by the same rows).
+        What was written behind that checkpoint must disappear (or be overwritten by the same rows). Without a state, what stands there
+        is of an earlier run: it goes with the first rows or the first snapshot, because the start may yet fail elsewhere.
         """

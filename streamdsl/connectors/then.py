@@ -59,6 +59,14 @@ class Then(Source):
         """Return the two as `job` uses them."""
         return Then(self.first.configured(config, job), self.second.configured(config, job))
 
+    def parts(self) -> Sequence[Source]:
+        """Return the sources of both."""
+        return (*self.first.parts(), *self.second.parts())
+
+    def has_more(self, split: str, position: Json) -> bool:
+        """Return whether a split of one of them goes on. The first is history: once the second was begun, it has been read."""
+        return split not in set(self.first.splits()) and self.second.has_more(split, position)
+
     def splits(self) -> Sequence[str]:
         """Return the splits of both."""
         first = list(self.first.splits())

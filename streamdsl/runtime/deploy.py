@@ -80,11 +80,12 @@ def deploy(plan: node.PhysicalPlan, environment: Environment) -> Deployment:
     tasks: list[Task] = []
     chains: list[Chain] = []
     silent: set[str] = set()
+    splits: dict[str, list[str]] = {}
     try:
         for stage in plan.stages:
             peers = PeerTime(stage.parallelism) if keeps_keys(stage) else None
             for index in range(stage.parallelism):
-                builder = _TaskBuilder(plan, stage, index, channels, environment, silent, peers)
+                builder = _TaskBuilder(plan, stage, index, channels, environment, silent, peers, splits)
                 chains.append(builder.chain)
                 tasks.append(builder.build())
     except BaseException:
@@ -111,7 +112,9 @@ class _TaskBuilder:
         environment: Environment,
         silent: set[str],
         peers: PeerTime | None,
+        splits: dict[str, list[str]],
     ) -> None:
+        self.splits = splits  # of each source: they are asked for once, and all tasks share them
         self.peers = peers  # how far the tasks of the stage are in time, where one may need it of another
         # Tasks that will never send a record: no splits, or all of them read. They must not hold back anybody's watermark
         # until their END happens to be read, or which records are late would depend on the schedule.
@@ -251,7 +254,8 @@ class _TaskBuilder:
     def _open_source(self, task: SourceTask, spec: node.PhysicalSource) -> None:
         source, config = spec.source, self.environment.config
         with as_connector_errors(f"the source {spec.name!r} cannot be opened"):
-            names = list(spec.splits or source.splits())
+            names = self.splits.get(spec.name) or list(spec.splits or source.splits())
+        self.splits[spec.name] = names
         if len(set(names)) != len(names):
             raise InternalError(f"source {spec.name!r} has two splits of one name")
         states = self.environment.sources.get(spec.name, {})
@@ -270,7 +274,14 @@ class _TaskBuilder:
         positions = {name: states[name]["position"] if name in states else None for name in own}
         with as_connector_errors(f"the source {spec.name!r} cannot be opened"):
             readers = source.open_splits(positions, spec.columns, own_time=spec.timestamp < 0)
-        self.chain.readers.extend(readers.values())
+            self.chain.readers.extend(readers.values())
+            # One that has grown since it ended goes on.
+            states = {
+                name: {**state, "ended": False}
+                if state["ended"] and name in positions and source.has_more(name, state["position"])
+                else state
+                for name, state in states.items()
+            }
         for name in own:
             if name in states and states[name]["ended"]:
                 readers[name].had_ended()

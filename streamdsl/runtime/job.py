@@ -25,6 +25,7 @@ from streamdsl.runtime.deploy import CHANNEL_BATCHES, Deployment, Environment, d
 from streamdsl.runtime.environment import JobEnvironment
 from streamdsl.runtime.failures import explained
 from streamdsl.runtime.listener import Listener
+from streamdsl.runtime.new_input import has_new_input
 from streamdsl.runtime.sharding import with_shards
 
 log = logging.getLogger("streamdsl")
@@ -110,7 +111,7 @@ class Job:
         """
         try:
             restored = self._open_environment()
-            if restored is not None and restored.finished:
+            if restored is not None and restored.finished and not has_new_input(self.plan, restored):
                 self.finished = True
                 self.phase = Phase.ENDED
                 return

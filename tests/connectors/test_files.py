@@ -78,7 +78,7 @@ def test_a_missing_column_is_named_with_the_nearest(tmp_path):
 
 def test_a_missing_column_that_may_be_null_is_null(tmp_path):
     (tmp_path / "in.csv").write_text("id\n1\n")
-    assert read_all(files(tmp_path / "in.csv", {"id": "int64", "city": "string"}), ["id", "city"])[0] == [[{"id": 1, "city": None}]]
+    assert read_all(files(tmp_path / "in.csv", {"id": "int64", "city": "string | None"}), ["id", "city"])[0] == [[{"id": 1, "city": None}]]
 
 
 @pytest.mark.parametrize("content", [b"", b"id\n", b"\xef\xbb\xbfid\r\n", b"\n\nid\n\n\n"])
@@ -131,7 +131,7 @@ def test_an_output_that_shrank_is_refused(tmp_path):
     writer.write(table(3).to_batches()[0], pa.array([0, 0, 0], pa.int64()))
     state = writer.snapshot(1)
     writer.close()
-    assert state == {"length": os.path.getsize(tmp_path / "out.jsonl")}
+    assert state["length"] == os.path.getsize(tmp_path / "out.jsonl")
     os.truncate(tmp_path / "out.jsonl", 5)
     with pytest.raises(ConnectorError, match="was changed"):
         sink.open_writer(SCHEMA, (), 0, 1, state)
@@ -143,8 +143,6 @@ def test_an_output_that_is_no_file(tmp_path):
         files("/dev/null", format="json").open_writer(SCHEMA, (), 0, 1, None)
     with pytest.raises(ConnectorError, match="cannot be opened"):
         files(tmp_path / "no" / "out.jsonl").open_writer(SCHEMA, (), 0, 1, None)
-    with pytest.raises(ConnectorError, match="one file"):
-        files(tmp_path / "*.jsonl").open_writer(SCHEMA, (), 0, 1, None)
 
 
 def test_an_output_has_the_mode_of_the_umask(tmp_path):
@@ -161,7 +159,9 @@ def test_foreign_files_among_the_parts_stay(tmp_path):
     directory.mkdir()
     (directory / "notes.txt").write_text("mine")
     (directory / ".part-0.tmp").write_text("left behind")
-    files(directory).open_writer(SCHEMA, (), 0, 1, None).close()
+    writer = files(directory).open_writer(SCHEMA, (), 0, 1, None)
+    writer.snapshot(1)
+    writer.close()
     assert [entry.name for entry in directory.iterdir()] == ["notes.txt"]
 
 

@@ -62,7 +62,10 @@ def test_every_checkpoint_can_be_restored(sink):
         states.append(snapshot(writer, number))
     writer.close()
     for number in range(5, -1, -1):
-        opened(sink, states[number]).close()
+        writer = opened(sink, states[number])
+        if not number:
+            snapshot(writer, 1)  # what an earlier run has left goes with the first snapshot
+        writer.close()
         assert [row["id"] for row in written(sink)] == list(range(7 * number))
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Rejected, SplitReader, no_metadata
-from streamdsl.errors import ConnectorError
+from streamdsl.connectors.files.byte_stream import changed
 from streamdsl.formats.conform import raw_row
 from streamdsl.formats.decode import BadRecord
 from streamdsl.schema import Field, Schema
@@ -31,18 +31,19 @@ class Block:
     kept: list[int] | None = None
     bad: tuple[BadRecord, ...] = ()
     texts: Texts | None = None
+    before: bytes = b""  # the last bytes in front of `start`, of text
 
 
 class Texts:
     """The records of a block as they stand in the file: kept in one piece until one of them is asked for."""
 
     def __init__(self, block: bytes, split: Callable[[bytes], list[bytes]]) -> None:
-        self._block, self._split = block, split
+        self.block, self._split = block, split
         self._records: list[bytes] | None = None
 
     def __getitem__(self, index: int) -> bytes:
         if self._records is None:
-            self._records = self._split(self._block)
+            self._records = self._split(self.block)
         return self._records[index]
 
 
@@ -162,11 +163,3 @@ class BlockReader(SplitReader):
         if len(self._count) < stop:
             self._count = pa.Array.from_buffers(pa.int64(), stop, [None, pa.py_buffer(array.array("q", range(stop)))])
         return pc.add(self._count.slice(first, count), pa.scalar(block.record, pa.int64()))
-
-
-def changed(path: str, how: str) -> ConnectorError:
-    """Return the error of a file that is not the one that a position was taken in."""
-    return ConnectorError(
-        f"{path} has changed since the checkpoint: {how}",
-        remedy="restore the file as it was, or start with an empty state directory",
-    )

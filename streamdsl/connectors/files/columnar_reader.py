@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,17 +11,20 @@ from typing import Any, Final, cast
 import pyarrow as pa
 
 from streamdsl.connectors.base import Json
-from streamdsl.connectors.files.block_reader import Block, BlockReader, changed, data_fields
+from streamdsl.connectors.files.block_reader import Block, BlockReader, data_fields
+from streamdsl.connectors.files.byte_stream import changed, codec_of
+from streamdsl.connectors.files.open_files import OPEN_FILES, Parkable, unopened
 from streamdsl.errors import ConnectorError
 from streamdsl.formats.conform import check_columns, check_types, conform, raw_row
 from streamdsl.formats.decode import BadRecord
 from streamdsl.schema import Schema
 
 _ARROW_MAGIC: Final = b"ARROW1"
+_MAGIC_BYTES: Final = 16
 _PARQUET_ROWS: Final = 65536
 
 
-class ColumnarReader(BlockReader):
+class ColumnarReader(BlockReader, Parkable):
     """One typed file: a sequence of units (record batches, row groups), each in one or more blocks."""
 
     def __init__(self, path: str, partition: int, schema: Schema, columns: Sequence[str], position: Json) -> None:
@@ -33,14 +37,37 @@ class ColumnarReader(BlockReader):
             raise changed(path, f"it was {start['bytes']} bytes long and is {self._size}")
         self._record: int = start["record"]
         self._next: tuple[int, int] = (start["unit"], start["row"])
-        try:
-            found = self._open_file()
-        except (pa.ArrowInvalid, OSError) as error:
-            raise self._unreadable(error) from error
-        check_columns(path, found.names, self._fields)
+        self._blocks: Iterator[tuple[pa.RecordBatch, tuple[int, int]]] | None = None
+        self._wanted: list[str] = []
+        self._found: pa.Schema | None = None
+        with self._opened():
+            found = self._found
+        assert found is not None
+        check_columns(path, found.names, schema.fields)
         check_types(path, found, self._fields)
         self._wanted = [field.name for field in self._fields if field.name in found.names]
-        self._blocks = self._read_from(*self._next)
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[None]:
+        try:
+            with OPEN_FILES.use(self):
+                yield
+        except pa.ArrowInvalid as error:
+            raise self._unreadable(error) from error
+        except OSError as error:
+            raise self._unreadable(error) if error.errno is None else unopened(self._path, error) from error
+
+    def unpark(self) -> None:
+        """Open the file."""
+        found = self._open_file()
+        if self._found is not None and not found.equals(self._found):
+            self.park()
+            raise changed(self._path, "another file has taken its name while it was read")
+        self._found, self._blocks = found, None
+
+    def close(self) -> None:
+        """Close the file for good."""
+        OPEN_FILES.close(self)
 
     @abstractmethod
     def _open_file(self) -> pa.Schema:
@@ -57,20 +84,27 @@ class ColumnarReader(BlockReader):
     def next_block(self) -> Block | None:
         """Return the next batch of rows."""
         start = self._start()
-        try:
+        with self._opened():
+            if self._blocks is None:
+                self._blocks = self._read_from(*self._next)
             rows, self._next = next(self._blocks, (None, self._next))
             if rows is None:
                 return None
             # What stands in a file is not trusted: lengths and offsets in it may be anything.
             rows.validate(full=True)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise self._unreadable(error) from error
         good, kept, bad = conform(rows, self._fields)
         record = self._record
         self._record += rows.num_rows
         return Block(good, start, self._start(), record, kept, tuple(_bad_records(rows, bad)))
 
     def _unreadable(self, error: Exception) -> ConnectorError:
+        with open(self._path, "rb") as file:
+            codec = codec_of(file.read(_MAGIC_BYTES))
+        if codec:
+            return ConnectorError(
+                f"{self._path} is compressed ({codec}) as a whole: Parquet and Arrow are not read so",
+                remedy="decompress it: both can compress their columns by themselves",
+            )
         return ConnectorError(
             f"{self._path} cannot be read (record {self._record}): {error}",
             remedy="check the format= of files(...) and whether the file is complete",
@@ -109,10 +143,10 @@ class ArrowReader(ColumnarReader):
         # A batch without columns would lose its number of rows.
         return rows.select(self._wanted) if self._wanted else rows
 
-    def close(self) -> None:
+    def park(self) -> None:
         """Let go of the file; rows that were read keep their memory map."""
-        self._blocks = iter(())
-        self._file = None
+        self._blocks = self._file = None
+        self._map.close()
 
 
 class ParquetReader(ColumnarReader):
@@ -137,7 +171,7 @@ class ParquetReader(ColumnarReader):
                     yield rows.slice(rows.num_rows - fresh), ((group + 1, 0) if at == total else (group, at))
             row = 0
 
-    def close(self) -> None:
+    def park(self) -> None:
         """Close the file."""
-        self._blocks = iter(())
+        self._blocks = None
         self._file.close()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import glob
+import errno
 import os
-import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, Union
+from typing import Any, Final, Union, cast
 
 from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReader
 from streamdsl.connectors.files.columnar_reader import ArrowReader, ParquetReader
-from streamdsl.connectors.files.part_writer import PartWriter, part_names
+from streamdsl.connectors.files.listing import CODECS, Format, expanded, format_of, paths_of
+from streamdsl.connectors.files.open_files import unopened
+from streamdsl.connectors.files.part_writer import PartWriter
+from streamdsl.connectors.files.places import Place, listed
 from streamdsl.connectors.files.text_reader import TextReader
 from streamdsl.connectors.files.text_writer import TextWriter
 from streamdsl.errors import ConnectorError, TopologyError
@@ -19,21 +21,12 @@ from streamdsl.schema import Schema
 
 __all__ = ["Files", "files"]
 
-Format = Literal["csv", "json", "parquet", "arrow"]
-Path = Union[str, "os.PathLike[str]"]
+Path = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 
-_SUFFIXES: Final[dict[str, Format]] = {
-    ".csv": "csv",
-    ".jsonl": "json",
-    ".json": "json",
-    ".ndjson": "json",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".ipc": "arrow",
-}
-_FORMATS: Final = ("csv", "json", "parquet", "arrow")
 _BLOCK_BYTES: Final = 1 << 20
+_LEAST_BLOCK_BYTES: Final = 1 << 14
+#: Of each split a block is in memory: many files have smaller ones.
+_BLOCKS_BYTES: Final = 1 << 27
 _RATED_BLOCK_BYTES: Final = 1 << 16
 _RECORD_BYTES: Final = 1 << 20
 
@@ -50,6 +43,9 @@ class Files(Source, Sink):
     rate: float | None = None
     max_record_bytes: int = _RECORD_BYTES
 
+    # The files as they were found at a start, which finds them once.
+    found: list[tuple[str, ...]] | None = None
+
     bounded = True
     gathers = True
     delivery = "exactly_once"
@@ -58,35 +54,34 @@ class Files(Source, Sink):
         """Return the same files with the columns of `schema`."""
         return replace(self, schema=Schema.of(schema))
 
+    def configured(self, config: Any, job: str) -> Files:
+        """Return the same files; those of patterns are looked for once."""
+        return replace(self, found=[])
+
+    # As a source ------------------------------------------------------------------------------------------------
+
     def splits(self) -> Sequence[str]:
-        """Return the files, those of a pattern in sorted order; a directory stands for the parts in it.
+        """Return the files, those of a pattern or a directory in sorted order, each once.
 
         Raises
         ------
         ConnectorError
-            A file does not exist, or nothing matches a pattern.
+            A file does not exist, nothing matches a pattern, or a directory cannot be read.
         """
-        found: list[str] = []
-        for path in self.paths:
-            found.extend(self._matching(path))
-        return tuple(dict.fromkeys(found))
+        if self.found is None:
+            return expanded(self.paths, self.format)
+        if not self.found:
+            self.found.append(expanded(self.paths, self.format))
+        return self.found[0]
 
-    def _matching(self, path: str) -> list[str]:
-        if os.path.isdir(path):
-            matches = [os.path.join(path, name) for name in part_names(path)]
-        elif os.path.exists(path):
-            matches = [path]
-        else:
-            matches = sorted(found for found in glob.glob(path, recursive=True) if not os.path.isdir(found))
-        if not matches:
-            raise ConnectorError(
-                f"no file matches {path!r} (working directory {os.getcwd()})",
-                remedy="check the path; relative paths start from the working directory",
-            )
-        for found in matches:
-            if not os.path.isfile(found):
-                raise ConnectorError(f"{found} is not a regular file", remedy="a source must be able to seek in it")
-        return matches
+    def has_more(self, split: str, position: Json) -> bool:
+        """Return whether a file has grown behind `position`, where it had ended."""
+        return os.stat(split).st_size != size_at(position)
+
+    def has_new(self, positions: Mapping[str, Json]) -> bool:
+        """Return whether there are other files, or more in these. Files that were taken away since are no matter."""
+        found = expanded(self.paths, self.format, present=False)
+        return any(name not in positions or self.has_more(name, positions[name]) for name in found)
 
     def open_split(self, split: str, position: Json, columns: Sequence[str]) -> SplitReader:
         """Open one file.
@@ -94,19 +89,35 @@ class Files(Source, Sink):
         Raises
         ------
         ConnectorError
-            It cannot be read, lacks a column that must not be null, or is not the file the position was taken in.
+            It cannot be read, lacks a column that is not optional, or is not the file the position was taken in.
         """
+        return self.open_splits({split: position}, columns, own_time=False)[split]
+
+    def open_splits(self, positions: Mapping[str, Json], columns: Sequence[str], *, own_time: bool) -> Mapping[str, SplitReader]:
+        """Open several files; of them 64 at most are open at once."""
         if not self.schema:
             raise ConnectorError(f"files({self.name!r}) has no schema", remedy="give files(..., schema=...)")
+        names = self.splits()
+        partitions = {name: number for number, name in enumerate(names)}
+        readers: dict[str, SplitReader] = {}
         try:
-            partition = list(self.splits()).index(split)
-        except ValueError:
-            raise ConnectorError(f"{split} is not one of the files {', '.join(self.paths)}") from None
+            for split, position in positions.items():
+                if split not in partitions:
+                    raise ConnectorError(f"{split} is not one of the files {', '.join(self.paths)}")
+                readers[split] = self._open(split, partitions[split], position, columns, len(names))
+        except BaseException:
+            for reader in readers.values():
+                reader.close()
+            raise
+        return readers
+
+    def _open(self, split: str, partition: int, position: Json, columns: Sequence[str], files: int) -> SplitReader:
         try:
             if self.format == "arrow":
                 return ArrowReader(split, partition, self.schema, columns, position)
             if self.format == "parquet":
                 return ParquetReader(split, partition, self.schema, columns, position)
+            most = _BLOCK_BYTES if self.rate is None else _RATED_BLOCK_BYTES
             return TextReader(
                 split,
                 partition,
@@ -114,11 +125,38 @@ class Files(Source, Sink):
                 columns,
                 position,
                 is_csv=self.format == "csv",
-                block_bytes=_BLOCK_BYTES if self.rate is None else _RATED_BLOCK_BYTES,
+                block_bytes=max(min(most, _BLOCKS_BYTES // files), _LEAST_BLOCK_BYTES),
                 limit=self.max_record_bytes,
             )
         except OSError as error:
-            raise ConnectorError(f"{split} cannot be opened: {error.strerror or error}") from error
+            raise unopened(split, error) from error
+
+    # As a sink --------------------------------------------------------------------------------------------------
+
+    def check(self, schema: Schema, keys: Sequence[str]) -> None:
+        """Refuse several files, and compressed ones."""
+        if len(self.paths) != 1:
+            raise TopologyError(f"a sink is one file, not {', '.join(self.paths)}")
+        path = self.paths[0]
+        if path.lower().endswith(CODECS):
+            plain = os.path.splitext(path)[0]
+            raise TopologyError(
+                f"{path}: a sink does not write compressed text", remedy=f"write {plain} and compress it afterwards, or write Parquet"
+            )
+
+    def overwrites(self, source: Source) -> str:
+        """Return the file of `source` that this sink would write, "" if there is none."""
+        if not isinstance(source, Files) or len(self.paths) != 1:
+            return ""
+        place = Place(self.paths[0], self.format)
+        found = place.among(listed(source.splits))
+        return found or next((path for path in source.paths if place.is_read_by(path, source.format)), "")
+
+    def collides(self, other: Sink) -> str:
+        """Return what this sink and `other` would both write, "" if there is nothing."""
+        if not isinstance(other, Files) or len(self.paths) != 1 or len(other.paths) != 1:
+            return ""
+        return other.paths[0] if Place(self.paths[0], self.format).collides(Place(other.paths[0], other.format)) else ""
 
     def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
         """Open the file for writing; what stands behind `state` is removed.
@@ -126,20 +164,33 @@ class Files(Source, Sink):
         Raises
         ------
         ConnectorError
-            It cannot be written, or is shorter than it was at the checkpoint.
+            It cannot be written, or is not as it was at the checkpoint.
         """
-        if len(self.paths) != 1 or glob.has_magic(self.paths[0]):
-            raise ConnectorError(f"a sink is one file, not {', '.join(self.paths)}")
+        self.check(schema, keys)
         path = self.paths[0]
         try:
             if self.format in ("parquet", "arrow"):
-                return PartWriter(path, self.format == "parquet", schema.visible(), task, state)
-            return TextWriter(path, self.format == "csv", schema.visible(), state)
+                return PartWriter(path, self.format, schema.visible(), task, state)
+            return TextWriter(path, self.format, schema.visible(), state)
         except OSError as error:
-            raise ConnectorError(
-                f"{path} cannot be opened for writing: {error.strerror or error} (working directory {os.getcwd()})",
-                remedy="check the directory and its permissions",
-            ) from error
+            raise _not_writable(path, error) from error
+
+
+def size_at(position: Json) -> int:
+    """Return how large a file was on the disk whose end is `position`."""
+    start = cast(Mapping[str, Any], cast(Mapping[str, Any], position or {}).get("start") or {"bytes": 0})
+    return int(start.get("packed", start["bytes"]))
+
+
+def _not_writable(path: str, error: OSError) -> ConnectorError:
+    folder = os.path.dirname(os.path.abspath(path))
+    reason = error.strerror or str(error)
+    remedy = "check the path and its permissions"
+    if error.errno == errno.EISDIR:
+        reason, remedy = "it is a directory", "name a file in it"
+    elif not os.path.isdir(folder):
+        reason, remedy = f"there is no directory {folder}", "make it first"
+    return ConnectorError(f"{path} cannot be opened for writing: {reason} (working directory {os.getcwd()})", remedy=remedy)
 
 
 def files(
@@ -157,10 +208,12 @@ def files(
     Parameters
     ----------
     pattern_or_paths : path, glob pattern, or several
-        As a source each file is a split. As a sink it is one file (CSV, JSON lines) or a directory of part files, one
-        per checkpoint (Parquet, Arrow).
+        As a source each file is a split. A path that exists is taken as it is, also with brackets in it; else it is a pattern. A
+        directory stands for the files in it with an ending of the format (not those that begin with a point or an underscore). Text
+        that is compressed (.gz, .bz2, .xz, .zst, .lz4) is read as well. As a sink it is, as it is written, one file (CSV, JSON
+        lines) or a directory of part files, one per checkpoint (Parquet, Arrow). ``~`` is the home directory.
     schema : dataclass, pyarrow.Schema or mapping, optional
-        Columns of a source; a sink takes the columns of the stream.
+        Columns of a source; each file has them, but those that may be null or have a default. A sink takes the columns of the stream.
     format : {"csv", "json", "parquet", "arrow"}, optional
         Default: from the suffix (.csv; .jsonl .json .ndjson; .parquet; .arrow .feather .ipc).
     name : str, optional
@@ -182,10 +235,7 @@ def files(
     >>> files("orders-*.csv", {"id": "int64", "amount": "float64"}).format
     'csv'
     """
-    paths = (pattern_or_paths,) if isinstance(pattern_or_paths, (str, os.PathLike)) else tuple(pattern_or_paths)
-    texts = tuple(os.fspath(path) for path in paths)
-    if not texts or not all(texts):
-        raise TopologyError("files() needs a path")
+    texts = paths_of(pattern_or_paths)
     if isinstance(errors, str) and errors not in ("fail", "skip"):
         raise TopologyError(f"files(errors={errors!r}) is unknown", remedy='use "fail", "skip" or dead_letter(sink)')
     if rate is not None and not rate > 0:
@@ -193,24 +243,9 @@ def files(
     return Files(
         paths=texts,
         schema=Schema() if schema is None else Schema.of(schema),
-        format=_format(texts, format),
+        format=format_of(texts, format),
         name=name or ",".join(texts),
         errors=errors,
         rate=rate,
         max_record_bytes=max_record_bytes,
     )
-
-
-def _format(paths: Sequence[str], given: str | None) -> Format:
-    if given is not None:
-        for known in _FORMATS:
-            if given in (known, f"{known}l") or _SUFFIXES.get(f".{given}") == known:
-                return known
-        raise TopologyError(f"files(format={given!r}) is unknown", remedy=f"known: {', '.join(_FORMATS)}")
-    formats = {_SUFFIXES.get(pathlib.PurePath(path).suffix.lower()) for path in paths}
-    if len(formats) > 1:
-        raise TopologyError(f"files of several formats: {', '.join(paths)}", remedy="make one source per format and merge the streams")
-    (found,) = formats
-    if found is None:
-        raise TopologyError(f"the suffix of {paths[0]!r} does not tell the format", remedy=f"give format=: {', '.join(_FORMATS)}")
-    return found

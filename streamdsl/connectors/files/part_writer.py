@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -12,9 +14,11 @@ import pyarrow as pa
 
 from streamdsl._native.includes.faults import planted
 from streamdsl.connectors.base import Json, SinkWriter
-from streamdsl.connectors.files.text_writer import REMEDY, fsync_directory
+from streamdsl.connectors.files.text_writer import REMEDY, check_described, described, fsync_directory
 from streamdsl.errors import ConnectorError
 from streamdsl.schema import Schema
+
+log = logging.getLogger("streamdsl")
 
 _PART: Final = re.compile(r"part-(\d+)-(\d+)\.(parquet|arrow)")
 _TEMPORARY: Final = re.compile(r"\.part-\d+\.tmp")
@@ -28,11 +32,12 @@ def part_names(directory: str) -> list[str]:
 
 
 class PartWriter(SinkWriter):
-    """Collects rows in a temporary file, which becomes a part at the snapshot. The state is the checkpoint's id."""
+    """Collects rows in a temporary file, which becomes a part at the snapshot. The state is the checkpoint's id, and what was written."""
 
-    def __init__(self, directory: str, is_parquet: bool, schema: Schema, task: int, state: Json) -> None:
+    def __init__(self, directory: str, format: str, schema: Schema, task: int, state: Json) -> None:
         self._directory = directory
-        self._is_parquet = is_parquet
+        self._is_parquet = format == "parquet"
+        self._described = described(format, schema)
         self._schema = schema.to_arrow()
         self._task = task
         self._temporary = os.path.join(directory, f".part-{task}.tmp")
@@ -43,15 +48,39 @@ class PartWriter(SinkWriter):
         self._broken = ""
         if os.path.exists(directory) and not os.path.isdir(directory):
             raise ConnectorError(f"{directory} is a file; as a sink it is a directory of part files", remedy="remove it or name another")
+        at = cast(Mapping[str, Any], state or {"checkpoint": 0, "parts": 0, "last": ""})
+        self._restored: int = at["checkpoint"]
+        self._parts: int = at["parts"]
+        self._last: str = at["last"]
+        self._cut = False  # what no checkpoint covers has been removed
+        if state is not None:
+            check_described(directory, at, format, schema)
+            self._check_there()
         os.makedirs(directory, exist_ok=True)
-        restored = 0 if state is None else cast(int, cast(Mapping[str, Json], state)["checkpoint"])
-        self._remove_behind(restored)
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), directory)
+        if state is not None:
+            self._remove_behind()
 
-    def _remove_behind(self, checkpoint: int) -> None:
+    def _check_there(self) -> None:
+        """Refuse to go on without the parts; old ones may have been taken away by who reads them."""
+        if not self._parts or os.path.exists(os.path.join(self._directory, self._last)):
+            return
+        if os.path.isdir(self._directory):
+            log.warning("%s: the last part, %s, is gone; the output goes on behind it", self._directory, self._last)
+            return
+        raise ConnectorError(
+            f"{self._directory} is gone: the checkpoint has {self._parts} parts in that directory (working directory {os.getcwd()})",
+            remedy="bring the directory back; or, if it was moved on purpose, put an end to this output: give the sink another name, and "
+            "let the state of the old one go by Config(drop_state=[...]); or begin anew with an empty state directory",
+        )
+
+    def _remove_behind(self) -> None:
         """Remove the parts of checkpoints that never completed, and what was being written."""
+        self._cut = True
         for name in os.listdir(self._directory):
             match = _PART.fullmatch(name)
-            if (match and int(match[1]) > checkpoint and not planted("uncommitted-parts-kept")) or _TEMPORARY.fullmatch(name):
+            if (match and int(match[1]) > self._restored and not planted("uncommitted-parts-kept")) or _TEMPORARY.fullmatch(name):
                 os.unlink(os.path.join(self._directory, name))
 
     def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
@@ -75,6 +104,9 @@ class PartWriter(SinkWriter):
             raise ConnectorError(f"{self._directory} could not be written before: {self._broken}", remedy=REMEDY)
 
     def _write_group(self) -> None:
+        if not self._cut:
+            # What an earlier run has left goes with the first write: a start may fail elsewhere.
+            self._remove_behind()
         if not self._waiting_rows:
             return
         rows = pa.Table.from_batches(self._waiting).cast(self._schema).combine_chunks()
@@ -103,7 +135,7 @@ class PartWriter(SinkWriter):
                 self._publish(checkpoint_id)
         except (OSError, pa.ArrowException) as error:
             raise self._failed(error) from error
-        return {"checkpoint": checkpoint_id}
+        return {"checkpoint": checkpoint_id, "parts": self._parts, "last": self._last, **self._described}
 
     def _publish(self, checkpoint_id: int) -> None:
         suffix = "parquet" if self._is_parquet else "arrow"
@@ -112,7 +144,9 @@ class PartWriter(SinkWriter):
             os.fsync(fd)
         finally:
             os.close(fd)
-        os.rename(self._temporary, os.path.join(self._directory, f"part-{checkpoint_id:08}-{self._task:03}.{suffix}"))
+        self._last = f"part-{checkpoint_id:08}-{self._task:03}.{suffix}"
+        os.rename(self._temporary, os.path.join(self._directory, self._last))
+        self._parts += 1
         fsync_directory(self._directory)
 
     def close(self) -> None:

@@ -1,12 +1,17 @@
-"""Writes CSV and JSON lines exactly once: what is committed is a length, and what stands behind it is cut off."""
+"""Writes CSV and JSON lines exactly once: what is committed is a length, and what stands behind it is cut off.
+
+The state says as well what was written: the format, the columns, a checksum of the last bytes. An output that goes on with other
+columns, or in another file, would be no output of either run.
+"""
 
 from __future__ import annotations
 
 import io
 import os
 import stat
+import zlib
 from collections.abc import Mapping
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -18,6 +23,7 @@ from streamdsl.errors import ConnectorError
 from streamdsl.schema import Schema
 
 _BUFFER_BYTES: Final = 1 << 18
+_PROBE: Final = 256
 REMEDY: Final = "make room on the disk or mend its permissions, and start again: what was committed stays"
 
 
@@ -30,46 +36,99 @@ def fsync_directory(path: str) -> None:
         os.close(directory)
 
 
-class TextWriter(SinkWriter):
-    """Appends rows to one file. The state is its committed length."""
+def described(format: str, schema: Schema) -> dict[str, Any]:
+    """Return what decides the meaning of an output: its format, and its columns in their order."""
+    return {"format": format, "columns": [[field.name, str(field.type)] for field in schema.fields]}
 
-    def __init__(self, path: str, is_csv: bool, schema: Schema, state: Json) -> None:
+
+def check_described(path: str, state: Mapping[str, Any], format: str, schema: Schema) -> None:
+    """Refuse to go on with an output that was begun with another format or with other columns.
+
+    Raises
+    ------
+    ConnectorError
+        Shows both.
+    """
+    now = described(format, schema)
+    remedy = (
+        "change the topology back, or let the output end here: give the sink another file and another name, and let the state of the old "
+        "one go by Config(drop_state=[...])"
+    )
+    if state["format"] != now["format"]:
+        raise ConnectorError(f"{path}: the checkpoint has written {state['format']} here, the sink writes {format} now", remedy=remedy)
+    if state["columns"] != now["columns"]:
+        before, after = (", ".join(f"{name}: {type_}" for name, type_ in columns) for columns in (state["columns"], now["columns"]))
+        raise ConnectorError(f"{path} has the columns ({before}), the sink writes ({after}) now", remedy=remedy)
+
+
+class TextWriter(SinkWriter):
+    """Appends rows to one file. The state is its committed length, and what was written there."""
+
+    def __init__(self, path: str, format: str, schema: Schema, state: Json) -> None:
         self._path = path
-        self._is_csv = is_csv
-        if is_csv:
+        self._is_csv = format == "csv"
+        self._described = described(format, schema)
+        if self._is_csv:
             _check_csv(path, schema)
-        length = 0 if state is None else cast(int, cast(Mapping[str, Json], state)["length"])
+        at = cast(Mapping[str, Any], state or {"length": 0, "probe": 0})
+        self._length: int = at["length"]
+        if state is not None:
+            check_described(path, at, format, schema)
         # Not truncated by opening: until the length is known to fit, nothing of an earlier run may be lost.
         # A file of which something was committed and that is gone is an error, not a new file.
-        self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (0 if length else os.O_CREAT), 0o666)
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK
         try:
-            self._restore(length)
+            self._fd = os.open(path, flags | (0 if self._length else os.O_CREAT), 0o666)
+        except FileNotFoundError as error:
+            if not self._length:
+                raise
+            raise ConnectorError(
+                f"{path} is gone: the checkpoint has {self._length} bytes in that file (working directory {os.getcwd()})",
+                remedy="bring the file back; or, if it was moved on purpose, put an end to this output: give the sink another name, and "
+                "let the state of the old one go by Config(drop_state=[...]); or begin anew with an empty state directory",
+            ) from error
+        try:
+            self._tail = self._checked(at["probe"])
+            self._cut = False  # what stands behind the length has been cut off
+            if state is not None:
+                self._cut_off()
         except BaseException:
             os.close(self._fd)
             raise
-        self._length = length
         self._broken = ""
         self._new = True
         self._buffer: list[bytes] = []
         self._buffered = 0
-        if is_csv and not length:
+        if self._is_csv and not self._length:
             self._append((",".join('"' + name.replace('"', '""') + '"' for name in schema.names) + "\n").encode())
 
-    def _restore(self, length: int) -> None:
+    def _checked(self, probe: int) -> bytes:
+        """Return the last bytes of what was committed, which must be what was written then."""
         found = os.fstat(self._fd)
         if not stat.S_ISREG(found.st_mode):
             raise ConnectorError(
                 f"{self._path} is not a regular file", remedy="exactly once needs a file that can be truncated; see console()"
             )
-        if found.st_size < length:
+        remedy = "restore the file as it was, or start with an empty state directory"
+        if found.st_size < self._length:
             raise ConnectorError(
-                f"{self._path} was changed: it is {found.st_size} bytes long, the checkpoint wrote {length}",
-                remedy="restore the file as it was, or start with an empty state directory",
+                f"{self._path} was changed: it is {found.st_size} bytes long, the checkpoint has {self._length} bytes in it", remedy=remedy
+            )
+        first = max(self._length - _PROBE, 0)
+        tail = os.pread(self._fd, self._length - first, first)
+        if zlib.crc32(tail) != probe:
+            raise ConnectorError(
+                f"{self._path} was changed: the checkpoint has {self._length} bytes in that file, and they end otherwise", remedy=remedy
             )
         if planted("output-not-truncated"):
-            length = found.st_size
-        os.ftruncate(self._fd, length)
-        os.lseek(self._fd, length, os.SEEK_SET)
+            self._length = found.st_size
+        return tail
+
+    def _cut_off(self) -> None:
+        """Remove what no checkpoint covers. What an earlier run has left goes with the first write: a start may fail elsewhere."""
+        os.ftruncate(self._fd, self._length)
+        os.lseek(self._fd, self._length, os.SEEK_SET)
+        self._cut = True
 
     def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
         """Append rows."""
@@ -85,10 +144,14 @@ class TextWriter(SinkWriter):
     def flush(self) -> None:
         """Hand what was written to the operating system."""
         self._check_whole()
-        data = memoryview(b"".join(self._buffer))
+        joined = b"".join(self._buffer)
+        self._tail = (self._tail + joined[-_PROBE:])[-_PROBE:]
+        data = memoryview(joined)
         self._buffer.clear()
         self._buffered = 0
         try:
+            if not self._cut:
+                self._cut_off()
             while data:
                 written = os.write(self._fd, data)
                 self._length += written
@@ -114,14 +177,14 @@ class TextWriter(SinkWriter):
             self._broken = error.strerror or str(error)
             raise ConnectorError(f"{self._path} cannot be made durable: {self._broken}", remedy=REMEDY) from error
         self._new = False
-        return {"length": self._length}
+        return {"length": self._length, "probe": zlib.crc32(self._tail), **self._described}
 
     def close(self) -> None:
-        """Write what is buffered and close."""
+        """Write what is buffered, unless nothing was written before, and close."""
         if self._fd < 0:
             return
         try:
-            if not self._broken:
+            if self._cut and not self._broken:
                 self.flush()
         finally:
             os.close(self._fd)

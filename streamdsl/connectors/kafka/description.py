@@ -98,6 +98,11 @@ class Kafka(Topic, Source, Sink):
                 remedy="select(...) it, or name others as headers= or topic_from=",
             )
 
+    def overwrites(self, source: Source) -> str:
+        """Return the topic if `source` reads it: each record would come back without end, unless ``loop=True`` says that it is meant."""
+        looped = not self.loop and isinstance(source, Kafka) and (source.broker, source.topic) == (self.broker, self.topic)
+        return f"topic {self.topic!r}, without kafka(..., loop=True)" if looped else ""
+
     def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
         """Write at least once."""
         from streamdsl.connectors.kafka.clients import ensure_topic
@@ -154,6 +159,7 @@ def kafka(
     idle_timeout: Duration | None = "5s",
     max_ahead: Duration | None = "1h",
     max_record_bytes: int = 1 << 20,
+    loop: bool = False,
     name: str | None = None,
 ) -> Kafka:
     """Read or write a Kafka topic.
@@ -213,6 +219,8 @@ def kafka(
         A record whose event time is further ahead of the clock is a bad one: it would make all others late. None: it is taken.
     max_record_bytes : int
         A longer value is a bad record.
+    loop : bool
+        Of a sink: the same topology reads the topic, on purpose (retries, say). Without it, that is an error.
     name : str, optional
         Default: the topic.
 
@@ -258,6 +266,7 @@ def kafka(
         idle_timeout=None if idle_timeout is None else parse_duration(idle_timeout, "idle_timeout"),
         max_ahead=None if max_ahead is None else parse_duration(max_ahead, "max_ahead"),
         max_record_bytes=max_record_bytes,
+        loop=loop,
     )
 
 

@@ -62,6 +62,7 @@ class Topic:
     idle_timeout: Duration | None = "5s"
     max_ahead: Duration | None = "1h"
     max_record_bytes: int = 1 << 20
+    loop: bool = False
     job: str = ""
     config: Any = field(default=None, repr=False)
 

@@ -81,15 +81,33 @@ class Memory(Source, Sink):
 
     def open_split(self, split: str, position: Json, columns: Sequence[str]) -> SplitReader:
         """Read the rows that were given; without any, those that were collected."""
-        rows = self.given
-        if rows is None:
-            table = self.table().combine_chunks()
-            rows = table.to_batches()[0] if table.num_rows else empty(table.schema)
         number = int(split)
+        rows = self._present()
         if self.split_count > 1:
             rows = rows.take(pa.array(range(number, rows.num_rows, self.split_count), pa.int64()))
-        at = cast(Mapping[str, Any], position or {"start": 0, "skip": 0})
-        return MemoryReader(self.name, number, rows, at["start"] + at["skip"], columns)
+        return MemoryReader(self.name, number, rows, _row_of(position), columns)
+
+    def _present(self) -> pa.RecordBatch:
+        if self.given is not None:
+            return self.given
+        table = self.table().combine_chunks()
+        return table.to_batches()[0] if table.num_rows else empty(table.schema)
+
+    def has_more(self, split: str, position: Json) -> bool:
+        """Return whether rows have been added behind those that a split had."""
+        return len(range(int(split), self._present().num_rows, self.split_count)) > _row_of(position)
+
+    def has_new(self, positions: Mapping[str, Json]) -> bool:
+        """Return whether rows have been added."""
+        return any(name not in positions or self.has_more(name, positions[name]) for name in self.splits())
+
+    def overwrites(self, source: Source) -> str:
+        """Refuse to collect rows under the very object that is read: what it reads would depend on how far it has come."""
+        return self.name if isinstance(source, Memory) and source.store is self.store and source.given is None else ""
+
+    def collides(self, other: Sink) -> str:
+        """Refuse to collect the rows of two sinks under one object."""
+        return self.name if isinstance(other, Memory) and other.store is self.store else ""
 
     def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
         """Collect rows behind those of the checkpoint."""
@@ -105,6 +123,11 @@ class Memory(Source, Sink):
         """Return the rows that were collected, as dictionaries."""
         result: list[dict[str, Any]] = self.table().to_pylist()
         return result
+
+
+def _row_of(position: Json) -> int:
+    at = cast(Mapping[str, int], position or {"start": 0, "skip": 0})
+    return at["start"] + at["skip"]
 
 
 class MemoryReader(SplitReader):
@@ -250,6 +273,7 @@ def _typed(name: str, rows: pa.RecordBatch | None, schema: Schema | None) -> pa.
                 column = rows.column(item.name).cast(item.type)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 raise TopologyError(f"memory({name!r}): column {item.name!r} is not {item.type}: {error}") from error
+        column = item.filled(column)
         if column.null_count and not item.nullable:
             row = column.is_null().index(True).as_py()
             raise TopologyError(f"memory({name!r}): column {item.name!r} is null in row {row}, but must not be null")
