@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn, Union
 
 from streamdsl.errors import TopologyError
+from streamdsl.expr.numbers import NumberFunctions
 from streamdsl.expr.words import COLUMN_WORDS, unknown_word
 from streamdsl.logical.expression import (
     Aggregation,
@@ -25,6 +26,7 @@ from streamdsl.schema import type_of
 from streamdsl.windows import Frame
 
 if TYPE_CHECKING:
+    from streamdsl.expr.lists import ListFunctions
     from streamdsl.expr.text import StringFunctions
     from streamdsl.expr.time import TimeFunctions
 
@@ -128,7 +130,7 @@ def column_or_expr(value: Expr | str) -> Expression:
     return ColumnRef(value) if isinstance(value, str) else node_of(value)
 
 
-class Expr:
+class Expr(NumberFunctions):
     """One column, computed. Made by `col`, `lit`, `count` and by operators and methods of other expressions.
 
     Examples
@@ -158,6 +160,9 @@ class Expr:
 
     def __repr__(self) -> Text:
         return text_of(self.node)
+
+    def _call(self, op: Text, *args: Any, params: tuple[Any, ...] = ()) -> Expr:
+        return call(op, self, *args, params=params)
 
     def __hash__(self) -> int:
         return hash(self.node)
@@ -290,29 +295,14 @@ class Expr:
         """Whether there is a value."""
         return call("is_not_null", self)
 
+    def clip(self, lower_bound: Operand = None, upper_bound: Operand = None) -> Expr:
+        """The value, or the bound that it is beyond; a bound that is null is none, NaN stays NaN."""
+        bounds = [(test, bound) for test, bound in (("lt", lower_bound), ("gt", upper_bound)) if bound is not None]
+        return call("clip", self, *(bound for _, bound in bounds), params=tuple(test for test, _ in bounds)) if bounds else self
+
     def fill_null(self, value: Operand) -> Expr:
         """The value, or `value` where there is none."""
         return call("coalesce", self, value)
-
-    def is_nan(self) -> Expr:
-        """Whether the number is NaN."""
-        return call("is_nan", self)
-
-    def is_not_nan(self) -> Expr:
-        """Whether the number is not NaN."""
-        return ~self.is_nan()
-
-    def fill_nan(self, value: Operand) -> Expr:
-        """The number, or `value` where it is NaN; null stays null."""
-        return Expr(Call("when", (self.is_nan().node, node_of(value), self.node)))
-
-    def is_finite(self) -> Expr:
-        """Whether the number is neither NaN nor infinite."""
-        return call("is_finite", self)
-
-    def is_infinite(self) -> Expr:
-        """Whether the number is infinite."""
-        return call("abs", self) == float("inf")
 
     # Values ----------------------------------------------------------------------------------------------------
 
@@ -357,66 +347,6 @@ class Expr:
             found = Expr(node_of(self if isinstance(default, Missing) else default))
         return found if of_null is None else Expr(Call("when", (self.is_null().node, of_null.node, found.node)))
 
-    def round(self, digits: int = 0) -> Expr:
-        """The number rounded to `digits` decimals, halves to even."""
-        return call("round", self, params=(whole(digits, "digits"),))
-
-    def floor(self) -> Expr:
-        """The greatest whole number not above."""
-        return call("floor", self)
-
-    def ceil(self) -> Expr:
-        """The least whole number not below."""
-        return call("ceil", self)
-
-    def sign(self) -> Expr:
-        """-1, 0 or 1."""
-        return call("sign", self)
-
-    def sqrt(self) -> Expr:
-        """Square root; NaN for negative numbers."""
-        return call("sqrt", self)
-
-    def exp(self) -> Expr:
-        """e to the power of the value."""
-        return call("exp", self)
-
-    def log(self) -> Expr:
-        """Natural logarithm."""
-        return call("log", self)
-
-    def log10(self) -> Expr:
-        """Logarithm to base 10."""
-        return call("log10", self)
-
-    def sin(self) -> Expr:
-        """Sine of radians."""
-        return call("sin", self)
-
-    def cos(self) -> Expr:
-        """Cosine of radians."""
-        return call("cos", self)
-
-    def tan(self) -> Expr:
-        """Tangent of radians."""
-        return call("tan", self)
-
-    def arcsin(self) -> Expr:
-        """Arc sine in radians."""
-        return call("arcsin", self)
-
-    def arccos(self) -> Expr:
-        """Arc cosine in radians."""
-        return call("arccos", self)
-
-    def arctan(self) -> Expr:
-        """Arc tangent in radians."""
-        return call("arctan", self)
-
-    def radians(self) -> Expr:
-        """Degrees as radians."""
-        return call("radians", self)
-
     def alias(self, name: Text) -> Expr:
         """The expression with the name of its column."""
         if not isinstance(name, str) or not name:
@@ -430,6 +360,13 @@ class Expr:
         from streamdsl.expr.text import StringFunctions
 
         return StringFunctions(self)
+
+    @property
+    def list(self) -> ListFunctions:
+        """Functions of lists."""
+        from streamdsl.expr.lists import ListFunctions
+
+        return ListFunctions(self)
 
     @property
     def dt(self) -> TimeFunctions:

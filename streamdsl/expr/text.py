@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from streamdsl.errors import TopologyError
 from streamdsl.expr.expression import Expr, Operand, call, whole
@@ -12,10 +12,28 @@ from streamdsl.expr.words import TEXT_WORDS, unknown_word
 
 __all__ = ["StringFunctions"]
 
+_MEANS_MORE: Final = frozenset(r".^$*+?{}[]\|()")
+
+
+def _pattern(verb: str, pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise TopologyError(
+            f"str.{verb}: {pattern!r} is not a regular expression: {error}", remedy="literal=True looks for the text itself"
+        ) from None
+
+
+def _is_plain(pattern: str) -> bool:
+    return not _MEANS_MORE.intersection(pattern)
+
 
 @dataclass(frozen=True, slots=True)
 class StringFunctions:
-    """Functions of strings: ``col("city").str.to_lowercase()``. Lengths and offsets count characters."""
+    """Functions of strings: ``col("city").str.to_lowercase()``. Lengths and offsets count characters.
+
+    Patterns are regular expressions of Python's `re`, unless ``literal=True``.
+    """
 
     expr: Expr
 
@@ -32,13 +50,63 @@ class StringFunctions:
         """In capital letters."""
         return call("str_to_uppercase", self.expr)
 
-    def strip_chars(self) -> Expr:
-        """Without white space at both ends."""
-        return call("str_strip_chars", self.expr)
+    def to_titlecase(self) -> Expr:
+        """With a capital letter at the beginning of each word, small ones elsewhere."""
+        return call("str_to_titlecase", self.expr)
+
+    def strip_chars(self, characters: str | None = None) -> Expr:
+        """Without these characters at both ends; without white space if none are given."""
+        return self._stripped("strip_chars", characters)
+
+    def strip_chars_start(self, characters: str | None = None) -> Expr:
+        """Without these characters (default: white space) at the beginning."""
+        return self._stripped("strip_chars_start", characters)
+
+    def strip_chars_end(self, characters: str | None = None) -> Expr:
+        """Without these characters (default: white space) at the end."""
+        return self._stripped("strip_chars_end", characters)
+
+    def strip_prefix(self, prefix: str) -> Expr:
+        """Without `prefix` at the beginning, if it is there; once."""
+        return self._stripped("strip_prefix", prefix)
+
+    def strip_suffix(self, suffix: str) -> Expr:
+        """Without `suffix` at the end, if it is there; once."""
+        return self._stripped("strip_suffix", suffix)
+
+    def _stripped(self, verb: str, characters: str | None) -> Expr:
+        if not isinstance(characters, str) and (characters is not None or "fix" in verb):
+            raise TopologyError(f"str.{verb} needs a text, not {characters!r}")
+        return call(f"str_{verb}", self.expr, params=(characters or None,))
 
     def len_chars(self) -> Expr:
         """Number of characters."""
         return call("str_len_chars", self.expr)
+
+    def len_bytes(self) -> Expr:
+        """Number of bytes in UTF-8."""
+        return call("str_len_bytes", self.expr)
+
+    def pad_start(self, length: int, fill_char: str = " ") -> Expr:
+        """With `fill_char` in front, as often as `length` characters need."""
+        return self._padded("pad_start", length, fill_char)
+
+    def pad_end(self, length: int, fill_char: str = " ") -> Expr:
+        """With `fill_char` behind, as often as `length` characters need."""
+        return self._padded("pad_end", length, fill_char)
+
+    def zfill(self, length: int) -> Expr:
+        """With zeros in front, behind a sign, as often as `length` characters need."""
+        return self._padded("zfill", length, "0")
+
+    def _padded(self, verb: str, length: int, fill_char: str) -> Expr:
+        if not isinstance(fill_char, str) or len(fill_char) != 1:
+            raise TopologyError(f"str.{verb} fills up with one character, not {fill_char!r}")
+        return call(f"str_{verb}", self.expr, params=(whole(length, "length", 0), fill_char))
+
+    def reverse(self) -> Expr:
+        """The characters from the last to the first."""
+        return call("str_reverse", self.expr)
 
     def starts_with(self, prefix: Operand) -> Expr:
         """Whether the string begins with `prefix`."""
@@ -48,33 +116,110 @@ class StringFunctions:
         """Whether the string ends with `suffix`."""
         return call("str_ends_with", self.expr, suffix)
 
-    def contains(self, part: Operand) -> Expr:
-        """Whether `part` (plain text) occurs in the string."""
-        return call("str_contains", self.expr, part)
+    def contains(self, pattern: Operand, *, literal: bool = False, strict: bool = True) -> Expr:
+        """Whether `pattern` occurs in the string.
+
+        Parameters
+        ----------
+        pattern : str or expression
+            A regular expression, or plain text if `literal`.
+        literal : bool
+        strict : bool
+            A pattern that cannot be read is an error; otherwise the answer is null.
+        """
+        if isinstance(pattern, str) and not literal and strict:
+            _pattern("contains", pattern)
+        if literal or (isinstance(pattern, str) and _is_plain(pattern)):
+            return call("str_contains", self.expr, pattern)
+        return call("str_contains_match", self.expr, pattern, params=(strict,))
+
+    def count_matches(self, pattern: Operand, *, literal: bool = False) -> Expr:
+        """How often `pattern` (a regular expression, or plain text if `literal`) occurs, one behind the other."""
+        if isinstance(pattern, str):
+            pattern = re.escape(pattern) if literal else _pattern("count_matches", pattern).pattern
+        elif literal:
+            raise TopologyError("str.count_matches: literal=True needs a plain text, not an expression")
+        return call("str_count_matches", self.expr, pattern, params=(True,))
 
     def slice(self, offset: int, length: int | None = None) -> Expr:
         """`length` characters from `offset` on (negative: from the end); None is to the end."""
-        return call("str_slice", self.expr, params=(whole(offset, "offset"), None if length is None else whole(length, "length")))
+        most = None if length is None else whole(length, "length", 0)
+        return call("str_slice", self.expr, params=(whole(offset, "offset"), most))
 
-    def replace(self, old: str, new: str) -> Expr:
-        """With every `old` (plain text) replaced by `new`."""
-        if not old:
-            raise TopologyError("str.replace needs a text to look for")
-        return call("str_replace", self.expr, params=(old, new))
+    def head(self, n: int) -> Expr:
+        """The first `n` characters; all but the last -n if `n` is negative."""
+        return call("str_head", self.expr, params=(whole(n, "n"),))
+
+    def tail(self, n: int) -> Expr:
+        """The last `n` characters; all but the first -n if `n` is negative."""
+        return call("str_tail", self.expr, params=(whole(n, "n"),))
+
+    def replace(self, pattern: Operand, value: Operand, *, literal: bool = False, n: int = 1) -> Expr:
+        """With the first `n` matches of `pattern` replaced by `value`.
+
+        Parameters
+        ----------
+        pattern : str
+            A regular expression, or plain text (also an expression) if `literal`.
+        value : str or expression
+            What stands for it; ``$1`` and ``${name}`` are groups of the match, ``$$`` is a dollar, unless `literal`.
+        literal : bool
+        n : int
+        """
+        return self._replaced("replace", pattern, value, literal, whole(n, "n", 0))
+
+    def replace_all(self, pattern: Operand, value: Operand, *, literal: bool = False) -> Expr:
+        """With every match of `pattern` replaced by `value`; as `replace`."""
+        return self._replaced("replace_all", pattern, value, literal, -1)
+
+    def _replaced(self, verb: str, pattern: Operand, value: Operand, literal: bool, n: int) -> Expr:
+        if not isinstance(pattern, str):
+            if not literal or not isinstance(pattern, Expr):
+                raise TopologyError(f"str.{verb} needs a text to look for, not {pattern!r}", remedy="literal=True takes an expression")
+            return call("str_replace", self.expr, pattern, value, params=(n,))
+        if not literal:
+            _pattern(verb, pattern)
+        plain_value = isinstance(value, str) and (literal or "$" not in value)
+        if pattern and (literal or (plain_value and _is_plain(pattern))):
+            return call("str_replace", self.expr, pattern, value, params=(n,))
+        if literal:  # the empty text: at the ends and between all characters
+            if not isinstance(value, str):
+                raise TopologyError(f"str.{verb} needs a text to look for")
+            value = value.replace("$", "$$")
+        return call("str_replace_match", self.expr, value, params=(pattern, n))
+
+    def split(self, by: Operand, *, inclusive: bool = False) -> Expr:
+        """The parts between separators, as a list; into its characters if `by` is empty.
+
+        Parameters
+        ----------
+        by : str or expression
+            Plain text.
+        inclusive : bool
+            Parts keep the separator behind them.
+        """
+        return call("str_split", self.expr, by, params=(bool(inclusive),))
 
     def split_part(self, separator: str, index: int) -> Expr:
-        """Part number `index` (from 0) between separators; "" if there are fewer."""
+        """Part number `index` (from 0; negative: from the end) between separators; "" if there are fewer."""
         if not separator:
             raise TopologyError("str.split_part needs a separator")
         return call("str_split_part", self.expr, params=(separator, whole(index, "index")))
 
-    def extract(self, regex: str, group: int = 1) -> Expr:
-        """What `group` of the first match holds; null without a match."""
-        try:
-            groups = re.compile(regex).groups
-        except re.error as error:
-            raise TopologyError(f"str.extract: {regex!r} is not a regular expression: {error}") from None
-        group = whole(group, "group")
-        if not 0 <= group <= groups:
-            raise TopologyError(f"str.extract: {regex!r} has {groups} groups, not {group}", remedy="group=0 is all of it")
-        return call("str_extract", self.expr, params=(regex, group))
+    def extract(self, pattern: str, group_index: int = 1) -> Expr:
+        """What a group of the first match holds; null without a match."""
+        groups, group_index = _pattern("extract", pattern).groups, whole(group_index, "group_index")
+        if not 0 <= group_index <= groups:
+            raise TopologyError(f"str.extract: {pattern!r} has {groups} groups, not {group_index}", remedy="group_index=0 is all of it")
+        return call("str_extract", self.expr, params=(pattern, group_index))
+
+    def extract_all(self, pattern: str) -> Expr:
+        """All matches, as a list."""
+        return call("str_extract_all", self.expr, params=(_pattern("extract_all", pattern).pattern, 0))
+
+    def to_integer(self, *, base: int = 10, strict: bool = True) -> Expr:
+        """The whole number that the string writes; what is none is an error of the record, or null unless `strict`."""
+        base = whole(base, "base")
+        if not 2 <= base <= 36:
+            raise TopologyError(f"str.to_integer: base={base} must be 2 to 36")
+        return call("str_to_integer", self.expr, params=(base, bool(strict)))

@@ -7,7 +7,7 @@ from typing import Final, NoReturn
 from streamdsl.errors import TopologyError
 from streamdsl.schema import nearest
 
-__all__ = ["COLUMN_WORDS", "TEXT_WORDS", "TIME_WORDS", "UnknownWordError", "unknown_word"]
+__all__ = ["COLUMN_WORDS", "LIST_WORDS", "TEXT_WORDS", "TIME_WORDS", "UnknownWordError", "unknown_word"]
 
 #: Of a column: the other library's word, and what to write.
 COLUMN_WORDS: Final[dict[str, str]] = {
@@ -86,6 +86,9 @@ TEXT_WORDS: Final[dict[str, str]] = {
     "startswith": "str.starts_with(prefix)",
     "endswith": "str.ends_with(suffix)",
 }
+
+#: Of `.list`.
+LIST_WORDS: Final[dict[str, str]] = {"explode": 'explode("x") on the stream', "length": "list.len()", "size": "list.len()"}
 
 #: Of `.dt`.
 TIME_WORDS: Final[dict[str, str]] = {

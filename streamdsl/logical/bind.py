@@ -20,10 +20,12 @@ from streamdsl.logical.expression import (
     TypedAggregate,
     text_of,
 )
+from streamdsl.logical.functions import FUNCTIONS, Function
 from streamdsl.logical.types import (
     BOOL,
     FLOAT,
     INT,
+    NULL,
     TEXT,
     TIMESTAMP,
     UINT,
@@ -31,9 +33,11 @@ from streamdsl.logical.types import (
     convert,
     is_float,
     is_integer,
+    is_list,
     is_number,
     is_ordered,
     is_passed_through,
+    is_string,
     is_text,
     is_time,
     literal,
@@ -63,22 +67,6 @@ _SYMBOLS: Final = {
     "le": "<=",
     "gt": ">",
     "ge": ">=",
-}
-_FLOAT_FUNCTIONS: Final = frozenset(
-    ["exp", "log", "log10", "sin", "cos", "tan", "arcsin", "arccos", "arctan", "radians", "sqrt", "arctan2", "is_nan", "is_finite"]
-)
-_TEXT_RESULTS: Final = {
-    "str_to_lowercase": TEXT,
-    "str_to_uppercase": TEXT,
-    "str_strip_chars": TEXT,
-    "str_slice": TEXT,
-    "str_replace": TEXT,
-    "str_split_part": TEXT,
-    "str_extract": TEXT,
-    "str_len_chars": INT,
-    "str_starts_with": BOOL,
-    "str_ends_with": BOOL,
-    "str_contains": BOOL,
 }
 _FLOAT_SPEC: Final = re.compile(r".*[feg%]|.*\.\d+", re.ASCII)
 
@@ -158,11 +146,9 @@ class Binder:
         special = _RULES.get(op)
         if special is not None:
             return special(self, op, args, node.params)
-        if op in _FLOAT_FUNCTIONS:
-            result = BOOL if op in ("is_nan", "is_finite") else FLOAT
-            return self._strict(op, result, [self._float(arg, op) for arg in args])
-        if op in _TEXT_RESULTS:
-            return self._text_function(op, args, node.params)
+        function = FUNCTIONS.get(op)
+        if function is not None:
+            return self._function(op, function, args, node.params)
         if op.startswith("dt_"):
             return self._time_function(op, args[0], node.params)
         raise self.error(f"unknown operation {op}")
@@ -302,6 +288,27 @@ class Binder:
         same, _type = self._unified(op, [value, *listed])
         return self._strict(op, BOOL, same[:1], (tuple(item.params[0] for item in same[1:]),))
 
+    def _clip(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
+        """args: the value, and the bounds there are, as `params` says; a bound that is null bounds nothing."""
+        same, type_ = self._unified(op, args)
+        if not is_ordered(type_) or is_text(type_):
+            self._wrong(op, args, "numbers or times")
+        value, bounds = same[0], same[1:]
+        parts: list[Typed] = []
+        for test, bound in zip(params, bounds, strict=True):
+            beyond = self._strict(test, BOOL, [value, bound])
+            if is_float(type_):  # NaN is greater than all numbers and stays what it is
+                beyond = self._strict("and", BOOL, [self._strict("not", BOOL, [self._strict("is_nan", BOOL, [value])]), beyond])
+            parts += [beyond, bound]
+        return Typed("when", type_, (*parts, value), nullable=value.nullable)
+
+    def _fill_nan(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
+        if not is_float(args[0].type):
+            self._float(args[0], op)  # whole numbers are never NaN
+            return args[0]
+        (value, other), type_ = self._unified(op, args)
+        return Typed("when", type_, (self._strict("is_nan", BOOL, [value]), other, value), nullable=value.nullable or other.nullable)
+
     # Choice ----------------------------------------------------------------------------------------------------
 
     def _choose(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
@@ -332,14 +339,48 @@ class Binder:
 
     # Text and time ---------------------------------------------------------------------------------------------
 
-    def _text_function(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
-        texts = [literal(None, TEXT) if pa.types.is_null(arg.type) else arg for arg in args]
-        if not all(is_text(arg.type) for arg in texts):
-            self._wrong(f".str.{op[4:]}", args, "texts", "write .cast(str) first")
-        result = self._strict(op, _TEXT_RESULTS[op], texts, params)
-        if op in ("str_split_part", "str_extract"):
-            return Typed(op, TEXT, result.args, params, nullable=True)
-        return result
+    def _function(self, op: str, function: Function, args: list[Typed], params: tuple[Any, ...]) -> Typed:
+        """Bind a function of the table: each argument becomes what its row says."""
+        taken = [self._taken(op, what, arg, args) for what, arg in zip(function.args, args, strict=True)]
+        gives_null = function.strict is not None and not function.refuses(params)
+        nullable = function.nullable or gives_null or any(arg.nullable for arg in taken)
+        return Typed(op, function.result, tuple(taken), params, nullable=nullable)
+
+    def _taken(self, op: str, what: str, arg: Typed, args: list[Typed]) -> Typed:
+        if what == "float":
+            return self._float(arg, op)
+        if pa.types.is_null(arg.type):
+            return literal(None, INT if what == "int" else TEXT)
+        if what == "int":
+            if is_integer(arg.type):
+                return retyped(convert(arg, INT), INT)
+            self._wrong(op, args, "a whole number")
+        if what == "list":
+            if is_list(arg.type):
+                return retyped(arg, TEXT)
+            self._wrong(_shown(op), args, "a list")
+        if not is_text(arg.type):
+            self._wrong(_shown(op), args, "texts", "write .cast(str) first")
+        return arg
+
+    def _list_get(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
+        found = self._function(op, FUNCTIONS[op], args, params)
+        from streamdsl.logical.cast import item_of
+
+        return item_of(self, found, args[0].type)
+
+    def _list_contains(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
+        self._taken(op, "list", args[0], args[:1])
+        held = NULL if pa.types.is_null(args[0].type) else args[0].type.value_type
+        wanted = args[1]
+        kind = "text" if is_string(held) else "f64" if is_float(held) else "i64" if is_integer(held) and held != UINT else None
+        if pa.types.is_null(held):
+            kind = "text" if is_text(wanted.type) else "f64"
+        if kind == "i64" and is_float(wanted.type):
+            kind = "f64"
+        if kind is None:
+            self._wrong(_shown(op), args, "a list of texts or numbers")
+        return self._function(f"{op}_{kind}", FUNCTIONS[f"{op}_{kind}"], args, ())
 
     def _time_function(self, op: str, arg: Typed, params: tuple[Any, ...]) -> Typed:
         if pa.types.is_date32(arg.type):
@@ -415,6 +456,11 @@ class Binder:
         return bind_aggregate(self, name, node)
 
 
+def _shown(op: str) -> str:
+    space, _, name = op.partition("_")
+    return f".{space}.{name}" if space in ("str", "dt", "list") else op
+
+
 _Rule = Callable[[Binder, str, list[Typed], tuple[Any, ...]], Typed]
 _RULES: Final[dict[str, _Rule]] = {
     **dict.fromkeys(("add", "sub", "mul", "floordiv", "mod", "pow"), Binder._arithmetic),
@@ -429,6 +475,10 @@ _RULES: Final[dict[str, _Rule]] = {
     **dict.fromkeys(("replace", "replace_strict"), Binder._replace),
     "concat_str": Binder._concat_str,
     "format": Binder._format,
+    "list_get": Binder._list_get,
+    "list_contains": Binder._list_contains,
+    "clip": Binder._clip,
+    "fill_nan": Binder._fill_nan,
     "time": Binder._event_time,
     "cast": Binder._cast,
 }

@@ -13,12 +13,15 @@ from streamdsl.logical.types import (
     FLOAT,
     INT,
     INTEGER_RANGES,
+    TEXT,
     UINT,
     convert,
     is_float,
     is_integer,
+    is_list,
     is_number,
     is_passed_through,
+    is_string,
     is_text,
     is_time,
     literal,
@@ -28,6 +31,16 @@ from streamdsl.logical.types import (
 
 if TYPE_CHECKING:
     from streamdsl.logical.bind import Binder
+
+
+def item_of(binder: Binder, text: Typed, list_type: pa.DataType) -> Typed:
+    """Return an item of a list, which is there as text, as a value of its type."""
+    item = list_type.value_type if is_list(list_type) else TEXT
+    if is_string(item) or is_passed_through(item):
+        return retyped(text, item)
+    if is_number(item) or pa.types.is_boolean(item):
+        return cast(binder, text, item, True)
+    raise binder.error(f"items of {list_type} cannot be taken out of the list", "only texts, numbers, booleans, lists and structs can")
 
 
 def cast(binder: Binder, value: Typed, target: pa.DataType, strict: bool) -> Typed:

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar, Union
 
 import pyarrow as pa
 
+from streamdsl.logical.functions import refuses
 from streamdsl.logical.walk import Shared, post_order
 from streamdsl.windows import Frame
 
@@ -204,7 +205,7 @@ class Typed(Shared):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weight", min(_HEAVIEST, 1 + sum(arg.weight for arg in self.args)))
-        object.__setattr__(self, "may_fail", _fails(self.op, self.type) or any(arg.may_fail for arg in self.args))
+        object.__setattr__(self, "may_fail", refuses(self.op, self.type, self.params) or any(arg.may_fail for arg in self.args))
         Shared.__post_init__(self)
 
     def parts(self) -> tuple[Typed, ...]:
@@ -289,24 +290,6 @@ def substitute(expressions: Sequence[Typed], columns: Mapping[str, Typed]) -> li
         unchanged = all(new is old for new, old in zip(args, node.args, strict=True))
         made[id(node)] = node if unchanged else replace(node, args=args)
     return [made[id(expression)] for expression in expressions]
-
-
-#: Operations that may refuse a row, unless they calculate with floats.
-_FAILING: Final = frozenset(
-    {
-        *("add", "sub", "mul", "neg", "abs", "pow", "floordiv", "mod"),
-        *("cast_i64", "cast_u64", "parse_i64", "parse_f64", "parse_bool", "check_range"),
-        "replace_strict",
-    }
-)
-
-
-#: Of these, the ones that overflow; floats do not.
-_WHOLE: Final = frozenset({"add", "sub", "mul", "neg", "abs", "pow", "floordiv", "mod", "check_range"})
-
-
-def _fails(op: str, type_: pa.DataType) -> bool:
-    return op in _FAILING and not (op in _WHOLE and pa.types.is_floating(type_))
 
 
 _INFIX: Final = {

@@ -93,6 +93,11 @@ def is_text(type_: pa.DataType) -> bool:
     return is_string(type_) or is_binary(type_)
 
 
+def is_list(type_: pa.DataType) -> bool:
+    """Tell whether values of the type are lists."""
+    return bool(pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_))
+
+
 def is_passed_through(type_: pa.DataType) -> bool:
     """Tell whether values of the type are only carried, as text (decimal, list, struct, map)."""
     return bool(

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from streamdsl.physical.node import Instruction, ProgramSpec
+from tests.native import functions
+from tests.native.functions import Refused
 
 Row = dict[int, Any]
 I64 = (-(2**63), 2**63 - 1)
@@ -19,10 +21,6 @@ U64 = (0, 2**64 - 1)
 WHITE = " \t\n\v\f\r\x1c\x1d\x1e\x1f"
 EPOCH = datetime.datetime(1970, 1, 1)
 LIBM = ctypes.CDLL(ctypes.util.find_library("m"))
-
-
-class Refused(Exception):
-    """The row cannot be computed."""
 
 
 def evaluate(spec: ProgramSpec, index: int, row: Sequence[Any], time: int | None = None) -> Any:
@@ -117,6 +115,10 @@ def _ieee(compute: Callable[..., Any], name: str) -> Callable[..., Any]:
         return libm(name, *floats) if isinstance(result, complex) else float(result)
 
     return apply
+
+
+def _libm(name: str) -> Callable[[Instruction, Any], float]:
+    return lambda _, x: libm(name, float(x))
 
 
 def _div(ins: Instruction, a: Any, b: Any) -> float | None:
@@ -367,13 +369,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "check_range": _check_range,
     "str_to_lowercase": lambda _, x: x.lower(),
     "str_to_uppercase": lambda _, x: x.upper(),
-    "str_strip_chars": lambda _, x: x.strip(),
     "str_len_chars": lambda _, x: len(x),
     "str_starts_with": lambda _, x, y: x.startswith(y),
     "str_ends_with": lambda _, x, y: x.endswith(y),
     "str_contains": lambda _, x, y: y in x,
     "str_slice": _slice,
-    "str_replace": lambda ins, x: x.replace(*ins.params),
     "str_split_part": _split_part,
     "str_extract": _extract,
     "concat": lambda _, *values: "".join(values),
@@ -389,4 +389,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "dt_ordinal_day": _calendar(lambda t: t.timetuple().tm_yday),
     "dt_date": _calendar(lambda t: t.toordinal() - EPOCH.toordinal()),
     "dt_truncate": lambda ins, ms: ms // ins.params[0] * ins.params[0],
+    **functions.FUNCTIONS,
+    **{name: _libm(known) for name, known in functions.OF_FLOAT.items()},
+    "cot": lambda _, x: _div(Instruction("div", "f64"), 1.0, libm("tan", float(x))),
+    "degrees": lambda _, x: float(x) * functions.DEGREES,
 }

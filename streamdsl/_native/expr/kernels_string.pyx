@@ -1,6 +1,6 @@
 """Functions of UTF-8 strings; lengths and offsets count code points. Only letters beyond ASCII need Python."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memcmp, memcpy
 
 from streamdsl._native.expr.ops cimport (
@@ -8,13 +8,12 @@ from streamdsl._native.expr.ops cimport (
     OP_STR_ENDS_WITH,
     OP_STR_LENGTH,
     OP_STR_LOWER,
-    OP_STR_REPLACE,
     OP_STR_SLICE,
     OP_STR_SPLIT_PART,
     OP_STR_STARTS_WITH,
-    OP_STR_STRIP,
     OP_STR_UPPER,
 )
+from streamdsl._native.expr.utf8 cimport code_points, offset_of
 from streamdsl._native.expr.vector cimport (
     Frame,
     Instruction,
@@ -40,14 +39,12 @@ cdef extern from "string.h" nogil:
 cdef Kernel string_kernel(int op) noexcept:
     if op == OP_STR_LOWER or op == OP_STR_UPPER:
         return change_case
-    if op == OP_STR_STRIP or op == OP_STR_SLICE or op == OP_STR_SPLIT_PART:
+    if op == OP_STR_SLICE or op == OP_STR_SPLIT_PART:
         return part_of_text
     if op == OP_STR_LENGTH:
         return length
     if op == OP_STR_STARTS_WITH or op == OP_STR_ENDS_WITH or op == OP_STR_CONTAINS:
         return look_for
-    if op == OP_STR_REPLACE:
-        return replace
     return NULL
 
 
@@ -117,64 +114,6 @@ cdef int change_case(Frame* frame, Instruction* ins, Vector* args, Vector* out) 
 # Parts -------------------------------------------------------------------------------------------------------
 
 
-cdef inline bint is_head(char byte) noexcept nogil:
-    """Whether a code point begins here."""
-    return (<uint8_t>byte & 0xC0) != 0x80
-
-
-cdef int64_t code_points(const char* source, int64_t size) noexcept nogil:
-    cdef int64_t k, n = 0
-    for k in range(size):
-        n += is_head(source[k])
-    return n
-
-
-cdef int64_t offset_of(const char* source, int64_t size, int64_t index) noexcept nogil:
-    """Where code point `index` begins; size if there are fewer."""
-    cdef int64_t k
-    for k in range(size):
-        if is_head(source[k]):
-            if index == 0:
-                return k
-            index -= 1
-    return size
-
-
-cdef bint is_white(uint32_t c) noexcept nogil:
-    """What Python's str.strip() takes away."""
-    if c < 128:
-        return c == 32 or 9 <= c <= 13 or 28 <= c <= 31
-    return (c == 0x85 or c == 0xA0 or c == 0x1680 or 0x2000 <= c <= 0x200A or c == 0x2028 or c == 0x2029 or c == 0x202F
-            or c == 0x205F or c == 0x3000)
-
-
-cdef uint32_t code_point(const char* source, int64_t size) noexcept nogil:
-    """The code point of 1 to 3 bytes at source; 0 for longer ones, none of which is white."""
-    cdef const uint8_t* bytes = <const uint8_t*>source
-    if bytes[0] < 0x80:
-        return bytes[0]
-    if bytes[0] < 0xE0 and size >= 2:
-        return (bytes[0] & 0x1F) << 6 | bytes[1] & 0x3F
-    if bytes[0] < 0xF0 and size >= 3:
-        return (bytes[0] & 0x0F) << 12 | (bytes[1] & 0x3F) << 6 | bytes[2] & 0x3F
-    return 0
-
-
-cdef void strip(const char** source, int64_t* size) noexcept nogil:
-    cdef int64_t n
-    while size[0] > 0 and is_white(code_point(source[0], size[0])):
-        n = offset_of(source[0], size[0], 1)
-        source[0] += n
-        size[0] -= n
-    while size[0] > 0:
-        n = size[0] - 1
-        while n > 0 and not is_head(source[0][n]):
-            n -= 1
-        if not is_white(code_point(source[0] + n, size[0] - n)):
-            return
-        size[0] = n
-
-
 cdef void slice(const char** source, int64_t* size, int64_t offset, int64_t length) noexcept nogil:
     """length < 0: to the end. A negative offset counts from the end, also when that is before the beginning."""
     cdef int64_t first
@@ -229,9 +168,7 @@ cdef int part_of_text(Frame* frame, Instruction* ins, Vector* args, Vector* out)
                 continue
             source = text(&args[0], row)
             size = text_size(&args[0], row)
-            if ins.op == OP_STR_STRIP:
-                strip(&source, &size)
-            elif ins.op == OP_STR_SLICE:
+            if ins.op == OP_STR_SLICE:
                 slice(&source, &size, ins.whole, ins.whole2)
             else:
                 split_part(&source, &size, ins)
@@ -274,39 +211,4 @@ cdef int look_for(Frame* frame, Instruction* ins, Vector* args, Vector* out) exc
         else:
             found = memcmp(source + size - wanted, text(&args[1], row), wanted) == 0
         (<uint8_t*>out.col.values)[row] = found
-    return 0
-
-
-cdef int replace_in(const char* source, int64_t size, Instruction* ins, Writer* writer, int64_t row) except -1 nogil:
-    cdef const char* end = source + size
-    cdef const char* hit
-    cdef int64_t used = 0
-    cdef char* room
-    while True:
-        hit = find(source, end - source, ins)
-        size = (end if hit == NULL else hit) - source
-        room = writer_room(writer, used + size + ins.size2) + used
-        memcpy(room, source, size)
-        used += size
-        if hit == NULL:
-            break
-        memcpy(room + size, ins.text2, ins.size2)
-        used += ins.size2
-        source = hit + ins.size1
-    writer_end(writer, row, used)
-    return 0
-
-
-cdef int replace(Frame* frame, Instruction* ins, Vector* args, Vector* out) except -1 nogil:
-    cdef Writer writer
-    cdef int64_t i, row
-    writer_init(&writer, frame, frame.m * 16)
-    try:
-        for i in range(frame.m):
-            row = row_at(frame, i)
-            if is_valid(&out.col, row):
-                replace_in(text(&args[0], row), text_size(&args[0], row), ins, &writer, row)
-        writer_finish(&writer, frame, out)
-    finally:
-        writer_free(&writer)
     return 0

@@ -1,10 +1,10 @@
-"""Texts put together from values, and regular expressions."""
+"""Texts put together from values."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memcpy
 
 from streamdsl._native.expr.kernels_cast cimport write_value
-from streamdsl._native.expr.ops cimport OP_CONCAT, OP_FORMAT, OP_STR_EXTRACT
+from streamdsl._native.expr.ops cimport OP_CONCAT, OP_FORMAT
 from streamdsl._native.expr.vector cimport (
     Frame,
     Instruction,
@@ -12,7 +12,6 @@ from streamdsl._native.expr.vector cimport (
     Vector,
     Writer,
     has_value,
-    own_valid,
     row_at,
     text,
     text_size,
@@ -37,8 +36,6 @@ cdef Kernel text_kernel(int op) noexcept:
         return concat
     if op == OP_FORMAT:
         return format_rows
-    if op == OP_STR_EXTRACT:
-        return extract
     return NULL
 
 
@@ -150,41 +147,6 @@ cdef int format_rows(Frame* frame, Instruction* ins, Vector* args, Vector* out) 
                 used += format_value(frame, ins, k, &args[k], row, &writer, used)
                 used += put_piece(ins, k + 1, &writer, used)
             writer_end(&writer, row, used)
-        writer_finish(&writer, frame, out)
-    finally:
-        writer_free(&writer)
-    return 0
-
-
-# Regular expressions -----------------------------------------------------------------------------------------
-
-
-cdef int extract_rows(Frame* frame, Instruction* ins, Vector* args, Vector* out, Writer* writer) except -1:
-    cdef int64_t i, row
-    cdef bytes found
-    search, group = <tuple>ins.params
-    valid = own_valid(frame, out)
-    for i in range(frame.m):
-        row = row_at(frame, i)
-        if not is_valid(&out.col, row):
-            continue
-        match = search(text(&args[0], row)[:text_size(&args[0], row)].decode("utf-8", "surrogateescape"))
-        part = None if match is None else match.group(group)
-        if part is None:
-            valid[row] = 0
-            continue
-        found = (<str>part).encode("utf-8", "surrogateescape")
-        memcpy(writer_room(writer, len(found)), PyBytes_AS_STRING(found), PyBytes_GET_SIZE(found))
-        writer_end(writer, row, PyBytes_GET_SIZE(found))
-    return 0
-
-
-cdef int extract(Frame* frame, Instruction* ins, Vector* args, Vector* out) except -1 nogil:
-    cdef Writer writer
-    writer_init(&writer, frame, frame.m * 16)
-    try:
-        with gil:
-            extract_rows(frame, ins, args, out, &writer)
         writer_finish(&writer, frame, out)
     finally:
         writer_free(&writer)

@@ -9,6 +9,7 @@ cdef enum:
     OP_OR
     OP_WHEN
     OP_COALESCE
+    OP_FUNCTION                              # defined by its kernels: see functions.pxd
     # kernels_compare: the order of the six is that of the kernel tables
     OP_EQ
     OP_NE
@@ -63,16 +64,13 @@ cdef enum:
     # kernels_string
     OP_STR_LOWER
     OP_STR_UPPER
-    OP_STR_STRIP
     OP_STR_LENGTH
     OP_STR_STARTS_WITH
     OP_STR_ENDS_WITH
     OP_STR_CONTAINS
     OP_STR_SLICE
-    OP_STR_REPLACE
     OP_STR_SPLIT_PART
     # kernels_text
-    OP_STR_EXTRACT
     OP_CONCAT
     OP_FORMAT
     # kernels_lookup

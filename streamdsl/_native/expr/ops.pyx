@@ -1,5 +1,8 @@
 """See ops.pxd. The list of names is the language that the planner writes."""
+from streamdsl._native.expr.functions cimport Function, function_of
 from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64
+
+from streamdsl._native.expr.functions import defined
 
 # name: (code, least arguments, most arguments or -1, null if any argument is null)
 cdef dict SHAPES = {
@@ -37,10 +40,10 @@ for _name, _op in (
     ("cast_f64", OP_CAST_F64), ("cast_i64", OP_CAST_I64), ("cast_u64", OP_CAST_U64), ("cast_bool", OP_CAST_BOOL),
     ("cast_str", OP_CAST_STR), ("parse_i64", OP_PARSE_I64), ("parse_f64", OP_PARSE_F64), ("parse_bool", OP_PARSE_BOOL),
     ("check_range", OP_CHECK_RANGE),
-    ("str_to_lowercase", OP_STR_LOWER), ("str_to_uppercase", OP_STR_UPPER), ("str_strip_chars", OP_STR_STRIP),
+    ("str_to_lowercase", OP_STR_LOWER), ("str_to_uppercase", OP_STR_UPPER),
     ("str_len_chars", OP_STR_LENGTH),
-    ("str_slice", OP_STR_SLICE), ("str_replace", OP_STR_REPLACE), ("str_split_part", OP_STR_SPLIT_PART),
-    ("str_extract", OP_STR_EXTRACT), ("is_in", OP_IS_IN),
+    ("str_slice", OP_STR_SLICE), ("str_split_part", OP_STR_SPLIT_PART),
+    ("is_in", OP_IS_IN),
     ("dt_year", OP_DT_YEAR), ("dt_month", OP_DT_MONTH), ("dt_day", OP_DT_DAY), ("dt_hour", OP_DT_HOUR),
     ("dt_minute", OP_DT_MINUTE), ("dt_second", OP_DT_SECOND), ("dt_millisecond", OP_DT_MILLISECOND),
     ("dt_weekday", OP_DT_WEEKDAY), ("dt_ordinal_day", OP_DT_DAY_OF_YEAR), ("dt_date", OP_DT_DATE),
@@ -53,6 +56,10 @@ cdef dict KINDS = {"bool": KIND_BOOL, "i64": KIND_I64, "u64": KIND_U64, "f64": K
 
 cdef Shape shape_of(str name) except *:
     cdef Shape shape
+    cdef Function row = function_of(name)
+    if row is not None:
+        shape.op, shape.least_args, shape.most_args, shape.strict = OP_FUNCTION, len(row.args), len(row.args), row.strict
+        return shape
     if name not in SHAPES:
         raise ValueError(f"there is no operation {name!r}")
     shape.op, shape.least_args, shape.most_args, shape.strict = SHAPES[name]
@@ -67,4 +74,4 @@ cdef int kind_code(str name) except -1:
 
 def operations():
     """Return the names of all operations."""
-    return frozenset(SHAPES)
+    return frozenset(SHAPES) | defined()

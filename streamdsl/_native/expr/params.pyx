@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from streamdsl._native.expr.functions cimport Function, function_of
 from streamdsl._native.expr.kernels_cast cimport cast_kernel
 from streamdsl._native.expr.kernels_compare cimport compare_kernel
 from streamdsl._native.expr.kernels_numeric cimport numeric_kernel
@@ -16,6 +17,12 @@ from streamdsl._native.expr.lookup cimport Table, lookup_kernel, table_free, tab
 from streamdsl._native.expr.ops cimport *
 from streamdsl._native.expr.vector cimport Instruction, Kernel, is_null_constant, vector_clear, vector_null
 from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64
+
+# What they define is known once they are imported.
+import streamdsl._native.expr.kernels_characters
+import streamdsl._native.expr.kernels_list
+import streamdsl._native.expr.kernels_math
+import streamdsl._native.expr.kernels_pattern
 
 cdef object KIND_NAMES = ("none", "bool", "i64", "u64", "f64", "str")
 cdef object FIXED_SPEC = re.compile(r"\.(\d{1,2})f", re.ASCII)
@@ -40,10 +47,13 @@ cdef int compile_instruction(Instruction* code, int index, object spec, list kee
             raise ValueError(f"instruction {index}: argument {spec.args[k]} does not stand before it")
         ins.args[k] = spec.args[k]
         code[ins.args[k]].uses += 1
-    ins.kernel = kernel_of(ins.op)
     try:
-        check_kinds(code, ins)
-        set_params(code, ins, tuple(spec.params), keep)
+        if ins.op == OP_FUNCTION:
+            set_function(code, ins, function_of(spec.op), tuple(spec.params), keep)
+        else:
+            ins.kernel = kernel_of(ins.op)
+            check_kinds(code, ins)
+            set_params(code, ins, tuple(spec.params), keep)
     except (ValueError, TypeError, IndexError, OverflowError, re.error) as error:
         raise ValueError(f"instruction {index}, {spec.op}: {error}") from error
     ins.cheap = is_cheap(code, ins)
@@ -72,6 +82,21 @@ cdef Kernel kernel_of(int op) noexcept:
     if kernel == NULL:
         kernel = time_kernel(op)
     return kernel
+
+
+cdef int set_function(Instruction* code, Instruction* ins, Function row, tuple params, list keep) except -1:
+    cdef int k
+    ins.kernel = row.kernel
+    ins.which = row.which
+    if ins.kind != kind_code(row.result):
+        raise ValueError(f"the result has kind {row.result}, not {KIND_NAMES[ins.kind]}")
+    for k in range(ins.n_args):
+        need(code, ins, k, code[ins.args[k]].kind == kind_code(row.args[k]))
+    if row.setup != NULL:
+        row.setup(ins, params, keep)
+    elif params:
+        raise ValueError(f"it takes no parameters, not {params}")
+    return 0
 
 
 # Kinds -------------------------------------------------------------------------------------------------------
@@ -111,7 +136,7 @@ cdef int check_kinds(Instruction* code, Instruction* ins) except -1:
             need(code, ins, k, kind == ins.kind and is_number(kind))
         elif OP_PARSE_I64 <= op <= OP_PARSE_BOOL:
             need(code, ins, k, kind == KIND_STR)
-        elif (OP_STR_LOWER <= op <= OP_STR_EXTRACT) or op == OP_CONCAT:
+        elif (OP_STR_LOWER <= op <= OP_STR_SPLIT_PART) or op == OP_CONCAT:
             need(code, ins, k, kind == KIND_STR)
         elif OP_DT_YEAR <= op <= OP_DT_TRUNCATE:
             need(code, ins, k, kind == KIND_I64)
@@ -191,13 +216,8 @@ cdef int set_params(Instruction* code, Instruction* ins, tuple params, list keep
     elif op == OP_STR_SLICE:
         ins.whole = params[0]
         ins.whole2 = -1 if params[1] is None else max(0, params[1])
-    elif op == OP_STR_REPLACE or op == OP_STR_SPLIT_PART:
-        set_texts(ins, params, keep)
-    elif op == OP_STR_EXTRACT:
-        pattern = re.compile(params[0])
-        if pattern.groups < params[1]:
-            raise ValueError(f"{params[0]!r} has {pattern.groups} groups, not {params[1]}")
-        set_object(ins, (pattern.search, params[1]), keep)
+    elif op == OP_STR_SPLIT_PART:
+        set_separator(ins, params, keep)
     elif op == OP_FORMAT:
         set_format(ins, params, keep)
     elif op == OP_IS_IN:
@@ -247,20 +267,14 @@ cdef int set_range(Instruction* ins, tuple params, list keep) except -1:
     return 0
 
 
-cdef int set_texts(Instruction* ins, tuple params, list keep) except -1:
-    cdef bytes first = params[0].encode()
-    cdef bytes second = b""
-    if not first:
+cdef int set_separator(Instruction* ins, tuple params, list keep) except -1:
+    cdef bytes separator = params[0].encode()
+    if not separator:
         raise ValueError("the text to look for is empty")
-    if ins.op == OP_STR_REPLACE:
-        second = params[1].encode()
-    else:
-        ins.whole = params[1]
-    set_object(ins, (first, second), keep)
-    ins.text1 = first
-    ins.size1 = len(first)
-    ins.text2 = second
-    ins.size2 = len(second)
+    ins.whole = params[1]
+    set_object(ins, (separator,), keep)
+    ins.text1 = separator
+    ins.size1 = len(separator)
     return 0
 
 

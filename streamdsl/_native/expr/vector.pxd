@@ -37,6 +37,7 @@ ctypedef int (*Kernel)(Frame* frame, Instruction* ins, Vector* args, Vector* out
 
 cdef struct Instruction:
     int op
+    int which                                # OP_FUNCTION: which function of its kernel
     int kind
     int n_args
     int* args
