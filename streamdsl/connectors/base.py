@@ -221,21 +221,27 @@ class Marker:
 
     `elsewhere`: it was committed to other places than the job writes to now. It is what a job goes on from that has got
     another sink; a job that begins anew in other places does not have to mind it.
+    `accepted`: the checkpoint that `Config.accept_duplicates_from` named when it counted last.
     """
 
     checkpoint_id: int
     digest: str
     elsewhere: bool = field(default=False, compare=False)
+    accepted: int | None = field(default=None, compare=False)
 
 
 class Transaction(ABC):
     """Where the results of a job become visible, and so its commit point: one for all sinks that share it.
 
     Writers put into it what they are given between two barriers, and hold back what comes behind a barrier until its checkpoint
-    has been settled. The job calls `open` and `begin`, then for each checkpoint that is published `commit`, for each that failed
-    `release`. Where the outcome of a commit is not known, `commit` raises; only the marker tells then, and the job starts again
-    from what it says (an error with ``context["recoverable"]``).
+    has been settled. The job calls `look`, opens all that it reads, then `open` and `begin`. For each checkpoint that is
+    published it calls `commit`, for each that failed `release`. Where the outcome of a commit is not known, `commit` raises;
+    only the marker tells then, and the job starts again from what it says (an error with ``context["recoverable"]``).
     """
+
+    @abstractmethod
+    def look(self, worker: str, *, again: bool = False) -> Marker | None:
+        """Return what was committed last, and disturb nobody who runs the job. Arguments as of `open`."""
 
     @abstractmethod
     def open(self, worker: str, *, again: bool = False) -> Marker | None:

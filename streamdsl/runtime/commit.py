@@ -57,10 +57,29 @@ class CommitPoint:
         self.pending: int | None = None
         self._job, self._worker, self._again = plan.name, worker, again
         self._marker: Marker | None = None
+        self._remembered: int | None = None  # the checkpoint from which duplicates were accepted last
 
-    def open(self) -> None:
-        """Fence whoever ran the job before and read what it has committed."""
-        self._marker = self.transaction.open(self._worker, again=self._again)
+    def look(self) -> None:
+        """Read what was committed last. Whoever runs the job goes on: this start may yet be refused."""
+        self._marker = self.transaction.look(self._worker, again=self._again)
+
+    def take_over(self) -> None:
+        """Fence whoever ran the job before; all that could refuse this start has been looked at.
+
+        Raises
+        ------
+        StateError
+            Another checkpoint has been committed since `look`; ``context["moved"]``: it is to be begun with that one.
+        """
+        found = self.transaction.open(self._worker, again=self._again)
+        if found != self._marker or (found is not None and self._marker is not None and found.elsewhere != self._marker.elsewhere):
+            raise StateError(
+                f"the worker that ran {self._job!r} committed another checkpoint while this one started",
+                remedy="start again",
+                moved=True,
+                recoverable=True,
+            )
+        self._marker = found
 
     def choose(self, published: Sequence[int]) -> int:
         """Return the checkpoint to restore, 0 for none.
@@ -74,8 +93,14 @@ class CommitPoint:
         if self.fresh:
             return 0  # without a state directory: whatever an earlier run has written stays, and is written again
         if self.accepted is not None:
-            log.warning("accept_duplicates_from=%d: what has been written behind this checkpoint is written again", self.accepted)
-            return self.accepted
+            if marker is None or marker.accepted != self.accepted:
+                return self._accepted(self.accepted)
+            # It stands in a unit file, say. It counts again only where the job could not go on without it.
+            if marker.checkpoint_id in (0, *published):
+                log.warning("accept_duplicates_from=%d has counted at an earlier start and is ignored: take it out", self.accepted)
+                self.accepted = None
+            else:
+                return self._accepted(self.accepted)
         if marker is not None and marker.elsewhere and not published:
             return 0
         if marker is None and published:
@@ -93,6 +118,10 @@ class CommitPoint:
             )
         return wanted
 
+    def _accepted(self, checkpoint_id: int) -> int:
+        log.warning("accept_duplicates_from=%d: what has been written behind this checkpoint is written again", checkpoint_id)
+        return checkpoint_id
+
     def check(self, restored: Checkpoint | None) -> None:
         """Refuse a checkpoint that has the number of the committed one, and is another."""
         if restored is None or self._marker is None or self.accepted is not None:
@@ -105,14 +134,21 @@ class CommitPoint:
 
     def begin(self, restored: Checkpoint | None) -> None:
         """Begin the first transaction."""
-        self.transaction.begin(Marker(0, "") if restored is None else Marker(restored.id, restored.digest))
+        if self.accepted is not None:
+            self._remembered = self.accepted
+        elif self._marker is not None:
+            self._remembered = self._marker.accepted
+        self.transaction.begin(self._marker_of(0, "") if restored is None else self._marker_of(restored.id, restored.digest))
+
+    def _marker_of(self, checkpoint_id: int, digest: str) -> Marker:
+        return Marker(checkpoint_id, digest, accepted=self._remembered)
 
     def start(
         self, manifest: Manifest, defer: Callable[[Callable[[], None]], None], done: Callable[[int, BaseException | None], None]
     ) -> None:
         """Commit a published checkpoint, in whatever thread `defer` chooses; `done` is told from there."""
         self.pending = manifest.checkpoint_id
-        marker = Marker(manifest.checkpoint_id, manifest.digest)
+        marker = self._marker_of(manifest.checkpoint_id, manifest.digest)
 
         def work() -> None:
             try:

@@ -146,6 +146,8 @@ class Job:
             )
             # Last of all: what cannot be opened so far has touched no output.
             if self.commit_point is not None:
+                self.commit_point.take_over()
+                fault("FP29")
                 self.commit_point.begin(self._restored)
             self._deployment.open_sinks()
         except BaseException as error:
@@ -158,7 +160,7 @@ class Job:
         if self.commit_point is None:
             restored = self.environment.open(self.plan)
         else:
-            # The directory is locked first: a second start here must not fence the first.
+            # The directory is locked first, and nobody is fenced yet: a start that is refused must not stop the worker that runs.
             restored = self.environment.open(self.plan, self._choose)
             self.commit_point.check(restored)
         self._restored = restored
@@ -166,8 +168,7 @@ class Job:
 
     def _choose(self, published: Sequence[int]) -> int:
         assert self.commit_point is not None
-        self.commit_point.open()
-        fault("FP29")
+        self.commit_point.look()
         return self.commit_point.choose(published)
 
     def _settings(self) -> Settings:

@@ -37,6 +37,8 @@ LEAST_PAUSE_S, MOST_PAUSE_S = 0.0005, 0.004
 #: The same while there are tasks that may have to wait for it.
 SHORT_PAUSES_S = 0.00005, 0.001
 _ABANDON = "abandon"
+#: How often a start may find that another worker has committed meanwhile.
+MOST_OPENINGS = 5
 #: Back-off between restarts.
 FIRST_RESTART_S, MOST_RESTART_S = 0.5, 30.0
 #: While a run is on, Python threads take turns more often than by default (5 ms): a sink that waits for the interpreter is
@@ -68,13 +70,25 @@ class Run:
         self._asked = Wake()
         self._error: BaseException | None = None
         self._committing: list[threading.Thread] = []
-        self._job = make_job()
-        self._job.open()
+        self._job = self._opened()
         self.already_finished = self._job.finished
         # Threads that still run while the interpreter is taken down would find it gone.
         atexit.register(self._leave)
         self._control = threading.Thread(target=self._run, name="streamdsl-control", daemon=True)
         self._control.start()
+
+    def _opened(self) -> Job:
+        """Return a job that is open; begin again where another worker has committed meanwhile, as it may once before it is fenced."""
+        for left in reversed(range(MOST_OPENINGS)):
+            job = self._make_job()
+            try:
+                job.open()
+            except StreamError as error:
+                if not error.context.get("moved") or not left:
+                    raise
+            else:
+                break
+        return job
 
     @property
     def finished(self) -> bool:

@@ -116,6 +116,39 @@ def test_a_second_worker_is_refused(source, sink, config):
     assert run.wait(20)
 
 
+def test_a_start_that_is_refused_leaves_the_running_worker_alone(broker, source, sink, config, tmp_path):
+    """Another directory, a source that is not there, a plan that does not fit: nobody is fenced before all of it has been looked at."""
+    produce(broker.bootstrap, source, records(100))
+    run = doubled(source, sink).start(config())
+    try:
+        wait_for(lambda: len(ids(broker, sink)) == 100)
+        with pytest.raises(StateError, match="does not have it"):
+            doubled(source, sink).start(config(state_dir=tmp_path / "other"))
+        mistyped = Topology(f"job-{source}")
+        mistyped.stream(kafka(f"{source}-typo", SCHEMA), name="in").to(kafka(sink), name="out")
+        with pytest.raises(ConnectorError, match="does not exist"):
+            mistyped.start(Config(broker=broker.bootstrap))
+        produce(broker.bootstrap, source, records(100, 200))
+        wait_for(lambda: len(ids(broker, sink)) == 200)
+        run.stop()
+        assert run.wait(20)
+    finally:
+        run.abandon()
+    assert ids(broker, sink) == list(range(200))
+
+
+def test_duplicates_are_accepted_once(broker, source, sink, config, caplog):
+    """`accept_duplicates_from` that is left in a unit file: the second start goes on where the first one was."""
+    for part in range(3):
+        produce(broker.bootstrap, source, records(10 * part, 10 * part + 10))
+        run = doubled(source, sink).start(config(accept_duplicates_from=0))
+        wait_for(lambda wanted=10 * part + 10: len(ids(broker, sink)) == wanted)
+        run.stop()
+        assert run.wait(20)
+    assert ids(broker, sink) == list(range(30))
+    assert "has counted at an earlier start and is ignored" in caplog.text
+
+
 def test_a_lost_state_directory_is_not_begun_anew(broker, source, sink, config, tmp_path):
     produce(broker.bootstrap, source, records(100))
     doubled(source, sink, until="latest").run(config())
@@ -125,7 +158,7 @@ def test_a_lost_state_directory_is_not_begun_anew(broker, source, sink, config, 
     produce(broker.bootstrap, source, records(100, 150))
     doubled(source, sink, until="latest").run(config(state_dir=tmp_path / "other", accept_duplicates_from=0))
     assert ids(broker, sink) == sorted([*range(100), *range(150)])
-    # And it is the one that counts now.
+    # And it is the one that counts now. Said again where it is lost again, it counts again.
     assert doubled(source, sink, until="latest").run(config(state_dir=tmp_path / "other")).already_finished
     with pytest.raises(StateError, match=r"does not have it|is not the one"):
         doubled(source, sink, until="latest").run(config())

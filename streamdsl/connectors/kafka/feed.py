@@ -257,8 +257,10 @@ class Feed:
 
     def lag(self, partition: int) -> int | None:
         """Return how many offsets lie between what was read and the last committed record, as far as is known. From any thread."""
-        end = self._end_of(partition)
-        return None if end is None else max(0, end.stable - self.position(partition)) + len(self._waiting[partition])
+        end, position = self._end_of(partition), self.position(partition)
+        if end is None:
+            return len(self._waiting[partition]) if self._ends.get(partition) == position else None
+        return max(0, end.stable - position) + len(self._waiting[partition])
 
     def uncommitted(self, partition: int) -> int | None:
         """Return how many offsets lie behind the last committed record: those of transactions that are open. From any thread."""

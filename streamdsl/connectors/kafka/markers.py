@@ -56,6 +56,8 @@ def markers_topic(job: str) -> str:
 def record_of(job: str, worker: str, topics: Sequence[str], marker: Marker) -> Record:
     """Return the record that says what its transaction commits, to which topics."""
     known = {"job": job, "worker": worker, "checkpoint": marker.checkpoint_id, "digest": marker.digest, "topics": list(topics)}
+    if marker.accepted is not None:
+        known["accepted"] = marker.accepted
     return Record(markers_topic(job), ",".join(topics).encode(), json.dumps(known).encode(), 0, None)
 
 
@@ -77,15 +79,18 @@ def ensure_markers_topic(options: Mapping[str, Any], job: str) -> None:
         )
 
 
-def read_marker(options: Mapping[str, Any], job: str, topics: Sequence[str]) -> Marker | None:
+def read_marker(options: Mapping[str, Any], job: str, topics: Sequence[str], *, settled: bool = True) -> Marker | None:
     """Return the last marker that was committed with rows of `topics`, else the last of others.
+
+    Unless it is to be `settled`, transactions that are open or being ended are not waited for.
 
     Raises
     ------
     ConnectorError
         The cluster cannot be reached, or what stands in the topic is no marker of the job.
     """
-    with contextlib.closing(_back(options, job, PATIENCE_S)) as back:
+    commits: list[_Commit] = []
+    with contextlib.closing(_back(options, job, PATIENCE_S, settled)) as back:
         for commits in back:
             own = [commit.marker for commit in commits if commit.topics == tuple(topics)]
             if own:
@@ -115,7 +120,7 @@ class _Commit:
     marker: Marker | None = None
 
 
-def _back(options: Mapping[str, Any], job: str, patience: float) -> Generator[list[_Commit], None, None]:
+def _back(options: Mapping[str, Any], job: str, patience: float, settled: bool = True) -> Generator[list[_Commit], None, None]:
     """Yield the last few commits, then more of them, in the end all."""
     topic = markers_topic(job)
     doing = f"reading the commits of {job!r} in the topic {topic!r}"
@@ -140,14 +145,14 @@ def _back(options: Mapping[str, Any], job: str, patience: float) -> Generator[li
         start = high + 1
         while start > low:
             start = max(low, high - few)
-            yield _commits(consumer, topic, start, high, job, doing, patience)
+            yield _commits(consumer, topic, start, high if settled else None, job, doing, patience)
             few *= 16
     finally:
         consumer.close()
 
 
-def _commits(consumer: Consumer, topic: str, start: int, high: int, job: str, doing: str, patience: float) -> list[_Commit]:
-    """Return what was committed at the offsets from `start` to `high`, and perhaps a little behind it."""
+def _commits(consumer: Consumer, topic: str, start: int, high: int | None, job: str, doing: str, patience: float) -> list[_Commit]:
+    """Return what was committed from offset `start` on, at least up to `high` (None: to where it can be read now)."""
     consumer.assign([TopicPartition(topic, 0, start)])
     commits: list[_Commit] = []
     until = time.monotonic() + patience
@@ -158,11 +163,11 @@ def _commits(consumer: Consumer, topic: str, start: int, high: int, job: str, do
         told = message.error()
         if told is None:
             commits.append(_decoded(message.value(), job, topic))
-            if message.offset() >= high:
+            if high is not None and message.offset() >= high:
                 return commits  # somebody goes on writing: the end may never be reached
         elif told.code() == KafkaError._PARTITION_EOF:
             # Short of the end: a transaction of before is still being ended.
-            if message.offset() >= high:
+            if high is None or message.offset() >= high:
                 return commits
         elif not away(told):
             raise translated(told, doing)
@@ -177,7 +182,9 @@ def _decoded(value: bytes | None, job: str, topic: str) -> _Commit:
         worker = str(known["worker"])
         if "checkpoint" not in known:
             return _Commit(worker)
-        return _Commit(worker, tuple(map(str, known["topics"])), Marker(int(known["checkpoint"]), str(known["digest"])))
+        accepted = None if known.get("accepted") is None else int(known["accepted"])
+        marker = Marker(int(known["checkpoint"]), str(known["digest"]), accepted=accepted)
+        return _Commit(worker, tuple(map(str, known["topics"])), marker)
     except (ValueError, KeyError, TypeError) as error:
         raise ConnectorError(
             f"the topic {topic!r} has a record that is no commit of {job!r}: {error}",

@@ -75,16 +75,17 @@ class KafkaTransaction(Transaction):
         self._fenced: ConnectorError | None = None
         self._looking = threading.Lock()
 
+    def look(self, worker: str, *, again: bool = False) -> Marker | None:
+        """Return the marker that can be read now; a commit that is under way may follow it."""
+        self._ensure_topics()
+        self._check_replaced(worker, again)
+        return read_marker(self._options, self._job, self._topics, settled=False)
+
     def open(self, worker: str, *, again: bool = False) -> Marker | None:
         """Take over from whoever ran the job before, and read the marker."""
         self._worker = worker
-        for sink in self._sinks:
-            ensure_topic(sink.client_options(), sink.topic, sink.partitions, sink.replication)
-        ensure_markers_topic(self._options, self._job)
-        if again:
-            other = last_worker(self._options, self._job)
-            if other not in (worker, None):
-                raise replaced(f"beginning {self._doing} again", other)
+        self._ensure_topics()
+        self._check_replaced(worker, again)
         self._producer = Producer(
             {
                 **producer_options(self._options),
@@ -102,6 +103,16 @@ class KafkaTransaction(Transaction):
         self._last = read_marker(self._options, self._job, self._topics)
         return self._last
 
+    def _check_replaced(self, worker: str, again: bool) -> None:
+        other = last_worker(self._options, self._job) if again else None
+        if other not in (worker, None):
+            raise replaced(f"beginning {self._doing} again", other)
+
+    def _ensure_topics(self) -> None:
+        for sink in self._sinks:
+            ensure_topic(sink.client_options(), sink.topic, sink.partitions, sink.replication)
+        ensure_markers_topic(self._options, self._job)
+
     def _take_over(self) -> None:
         assert self._producer is not None
         # Connected first: a client that is not when it looks for its coordinator looks again after half a second.
@@ -112,7 +123,7 @@ class KafkaTransaction(Transaction):
         """Begin; where the run begins elsewhere than the last one committed, that is committed first, by itself."""
         self._settled = marker.checkpoint_id
         self._step("beginning", lambda producer: producer.begin_transaction())
-        if self._last is None or self._last.elsewhere or marker != self._last:
+        if self._last is None or self._last.elsewhere or marker != self._last or marker.accepted != self._last.accepted:
             self._write(self._record_of(marker))
             self._commit()
             self._step("beginning", lambda producer: producer.begin_transaction())
