@@ -131,8 +131,6 @@ class Source(ABC):
         Records a second, over all splits; None is as fast as possible.
     idle_timeout, max_ahead : duration, optional
         What counts where the stream that reads it says nothing, see `Topology.stream`; None: never idle, and no limit.
-    fixed_splits : bool
-        Whether a run that goes on must find the very splits of its checkpoint (keys are bound to partitions); else new ones may come.
     partitioned_by : str | None
         Column of text or bytes that says in which split a row lies: Kafka's murmur2 of its bytes (without the sign), modulo the
         number of splits, is the split's place in `splits()`. Rows are held to it, and need not change tasks for its key_by.
@@ -145,7 +143,6 @@ class Source(ABC):
     rate: float | None = None
     idle_timeout: Any = None
     max_ahead: Any = None
-    fixed_splits: bool = False
     partitioned_by: str | None = None
 
     def configured(self, config: Any, job: str) -> Self:
@@ -172,6 +169,13 @@ class Source(ABC):
     @abstractmethod
     def splits(self) -> Sequence[str]:
         """Return the stable names of the splits (files, partitions)."""
+
+    def position_of_added(self, split: str) -> Json:
+        """Return where a split begins that has come since the checkpoint; None: where any does.
+
+        A source that begins at what is the latest begins such a split at its beginning all the same: it is new, not old.
+        """
+        return None
 
     @abstractmethod
     def open_split(self, split: str, position: Json, columns: Sequence[str]) -> SplitReader:

@@ -50,7 +50,7 @@ class Then(Source):
                     remedy="leave partitioned_by= out: rows then change tasks by key",
                 )
         self.first, self.second = first, second
-        self.name, self.errors, self.fixed_splits = second.name, second.errors, second.fixed_splits
+        self.name, self.errors = second.name, second.errors
         self.schema = second.schema if second.schema.fields else first.schema
         self.idle_timeout, self.max_ahead = second.idle_timeout, second.max_ahead
         self._gate = _Gate(())
@@ -73,6 +73,10 @@ class Then(Source):
         # Every task of a start asks: the gate is the start's, and they share it.
         self._gate.expect(first)
         return [*first, *self.second.splits()]
+
+    def position_of_added(self, split: str) -> Json:
+        """Return where a split of one of them begins that has come since the checkpoint."""
+        return None if split in set(self.first.splits()) else self.second.position_of_added(split)
 
     def open_split(self, split: str, position: Json, columns: Sequence[str]) -> SplitReader:
         """Open one split."""

@@ -265,14 +265,16 @@ class _TaskBuilder:
                 f"source {spec.name!r} no longer has {', '.join(map(repr, sorted(gone)))}, which the checkpoint has read only in part",
                 remedy="bring the input back, or start with another state directory",
             )
-        if (source.fixed_splits or spec.partitioned_by >= 0) and states and set(states) != set(names):
+        if spec.partitioned_by >= 0 and states and set(states) != set(names):
             raise StateError(
                 f"source {spec.name!r} has {len(names)} splits, the checkpoint {len(states)}: keys are bound to other splits now",
-                remedy="start with another state directory (the old splits are read again), or give the input its old number of splits",
+                remedy="leave partitioned_by= out: rows then change tasks by key, the new splits are read too, and the state goes on",
             )
         own = own_splits(names, self.stage.parallelism, self.index)
-        positions = {name: states[name]["position"] if name in states else None for name in own}
         with as_connector_errors(f"the source {spec.name!r} cannot be opened"):
+            positions = {
+                name: states[name]["position"] if name in states else source.position_of_added(name) if states else None for name in own
+            }
             readers = source.open_splits(positions, spec.columns, own_time=spec.timestamp < 0)
             self.chain.readers.extend(readers.values())
             # One that has grown since it ended goes on.

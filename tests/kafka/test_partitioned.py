@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions
@@ -136,11 +137,12 @@ def test_what_is_no_record_key_is_refused():
 
 def test_another_number_of_partitions_is_refused(broker, topic, config):
     produce(broker.bootstrap, topic, accounts(7, 50))
+    out = memory("out")
 
-    def started():
+    def started(partitioned_by="account"):
         topology = Topology("more-partitions")
-        stream = topology.stream(kafka(topic, SCHEMA, partitioned_by="account"), name="in")
-        stream.key_by("account").with_columns(seen=count().over(expanding())).to(memory("out"))
+        stream = topology.stream(kafka(topic, SCHEMA, partitioned_by=partitioned_by), name="in")
+        stream.key_by("account").with_columns(seen=count().over(expanding())).to(out)
         return topology.start(config(parallelism=2))
 
     run = started()
@@ -152,3 +154,11 @@ def test_another_number_of_partitions_is_refused(broker, topic, config):
     admin.create_partitions([NewPartitions(topic, PARTITIONS + 1)])[topic].result(30)
     with pytest.raises(StateError, match=rf"has {PARTITIONS + 1} splits, the checkpoint {PARTITIONS}: keys are bound to other splits"):
         started().wait()
+    # What the error says works: the state goes on, and the new partition is read.
+    produce(broker.bootstrap, topic, accounts(7, 20))
+    run = started(partitioned_by=None)
+    until = time.monotonic() + 20
+    while sum(sum(task.get("splits", {}).values()) for task in run.metrics()["tasks"]) < 20 and time.monotonic() < until:
+        assert not run.wait(0.05)
+    run.stop()
+    run.wait()

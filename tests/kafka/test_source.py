@@ -10,7 +10,8 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from streamdsl import Config, ConnectorError, StateError, Topology, TopologyError, col, files, kafka, memory, tumbling
+from streamdsl import Config, ConnectorError, Topology, TopologyError, col, count, expanding, files, kafka, memory, tumbling
+from streamdsl.connectors.kafka import feed
 from tests.kafka.topics import create_topic, produce
 
 SCHEMA = {"id": "int64"}
@@ -113,13 +114,40 @@ def test_an_offset_that_is_gone_is_an_error(broker, topic, tmp_path):
     assert "state directory" in str(told.value)
 
 
-def test_more_partitions_are_an_error(broker, topic, tmp_path):
-    produce(broker.bootstrap, topic, numbers(10))
-    run = _half(broker, topic, tmp_path)
+@pytest.mark.parametrize("live", [True, False], ids=["while it runs", "while it is down"])
+@pytest.mark.parametrize("start", ["earliest", "latest"])
+def test_partitions_that_are_added_are_read_from_their_beginning(broker, topic, tmp_path, live, start, monkeypatch):
+    monkeypatch.setattr(feed, "LOOK_S", 0.5)
+    out = memory("out")
+
+    def started():
+        topology = Topology(f"job-{topic}")
+        rows = topology.stream(kafka(topic, SCHEMA, start=start), name="in")
+        rows.key_by(k=col("id") % 2).with_columns(seen=count().over(expanding())).to(out)
+        return topology.start(Config(broker=broker.bootstrap, state_dir=tmp_path / "state", checkpoint_interval="50ms", parallelism=2))
+
+    def wait_for(ids):
+        until = time.monotonic() + 30
+        while len(out.rows()) < len(ids) and time.monotonic() < until:
+            assert not run.wait(0.05)
+        assert sorted(row["id"] for row in out.rows()) == ids
+
+    run = started()
+    time.sleep(0.5)
+    produce(broker.bootstrap, topic, numbers(20))
+    wait_for(list(range(20)))
+    if not live:
+        run.stop()
+        run.wait(20)
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    admin.create_partitions([NewPartitions(topic, 3)])[topic].result(20)
-    with pytest.raises(StateError, match="has 3 splits, the checkpoint 2"):
-        run()
+    admin.create_partitions([NewPartitions(topic, 5)])[topic].result(20)
+    produce(broker.bootstrap, topic, [{"value": f'{{"id": {n}}}', "partition": n % 5} for n in range(20, 60)])
+    if not live:
+        run = started()
+    wait_for(list(range(60)))
+    run.stop()
+    assert run.wait(20)
+    assert sorted(row["seen"] for row in out.rows()) == sorted([*range(1, 31)] * 2), "the state goes on"
 
 
 def _half(broker, topic, tmp_path):

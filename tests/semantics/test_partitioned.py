@@ -35,8 +35,6 @@ class Logs(Source):
     name: str = "in"
     schema: Any = dataclasses.field(default_factory=lambda: Schema.of(SCHEMA))
 
-    fixed_splits = True
-
     @property
     def bounded(self) -> bool:
         return not self.open_ended
@@ -256,16 +254,13 @@ def test_a_checkpoint_with_other_shards_is_refused():
 
 
 def test_another_number_of_splits_is_refused():
-    class Growing(Logs):
-        fixed_splits = False  # a source need not say so: its keys are bound to splits all the same
-
     environment = MemoryEnvironment()
-    job = start(build(Growing(dealt(drawn_rows(1), 4)))[0], environment, 2)
+    job = start(build(Logs(dealt(drawn_rows(1), 4)))[0], environment, 2)
     job.step_tasks()
     job.checkpoint_now()
     job.abandon()
     with pytest.raises(StateError, match="has 5 splits, the checkpoint 4: keys are bound to other splits"):
-        start(build(Growing(dealt(drawn_rows(1), 5)))[0], environment, 2)
+        start(build(Logs(dealt(drawn_rows(1), 5)))[0], environment, 2)
 
 
 def test_splits_that_no_number_of_shards_suits_are_refused():

@@ -37,7 +37,6 @@ class Kafka(Topic, Source, Sink):
     """A topic as a source or as a sink; made by `kafka`."""
 
     gathers = False
-    fixed_splits = True
 
     @property
     def bounded(self) -> bool:  # type: ignore[override]
@@ -56,7 +55,12 @@ class Kafka(Topic, Source, Sink):
         from streamdsl.connectors.kafka.clients import ensure_topic
 
         count = ensure_topic(self.client_options(), self.topic, self.partitions, self.replication)
+        self.seen["partitions"] = count
         return tuple(f"{self.topic}/{number}" for number in range(count))
+
+    def position_of_added(self, split: str) -> Json:
+        """Return the beginning: partitions that were added hold nothing older than the job."""
+        return {"offset": "beginning"}
 
     def open_split(self, split: str, position: Json, columns: Sequence[str]) -> SplitReader:
         """Read one partition with a consumer of its own."""

@@ -41,8 +41,9 @@ class End:
 class Ends:
     """Asks for the ends of partitions with a client of its own, which is made when somebody asks first. From any thread."""
 
-    def __init__(self, options: Mapping[str, Any], topic: str, topic_id: str | None, where: str) -> None:
+    def __init__(self, options: Mapping[str, Any], topic: str, topic_id: str | None, partitions: int | None, where: str) -> None:
         self._options, self._topic, self._id, self._where = options, topic, topic_id, where
+        self._partitions = partitions  # that are read, by whatever task; None: others may be added and are left alone
         self._lock = threading.Lock()
         self._client: Any = None
         self._asked_at = float("-inf")
@@ -60,7 +61,7 @@ class Ends:
             return self._ends.get(partition)
 
     def check(self) -> None:
-        """Raise if the topic has been deleted, or is another one of its name.
+        """Raise if the topic has been deleted, is another one of its name, or has grown.
 
         Raises
         ------
@@ -115,15 +116,21 @@ class Ends:
 
     def _look_at(self, described: Any) -> None:
         try:
-            found = id_of(described.result())
+            told = described.result()
         except KafkaException as error:
             self._missing = self._missing + 1 if unknown_topic(error.args[0]) else 0
             if self._missing >= _GONE:
                 self._lost = translated(error, f"reading {self._where}")
             return
         self._missing = 0
-        if found != self._id:
+        if id_of(told) != self._id:
             self._lost = made_anew(self._topic)
+        elif self._partitions is not None and len(told.partitions) > self._partitions:
+            self._lost = ConnectorError(
+                f"{self._where} has {len(told.partitions)} partitions now, and {self._partitions} are read",
+                remedy="the job starts again from its last checkpoint, and reads the new ones from their beginning",
+                recoverable=True,
+            )
 
     def close(self) -> None:
         """Let the client go; what has not been answered is not waited for."""

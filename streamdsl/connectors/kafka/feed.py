@@ -36,6 +36,8 @@ CHUNK_RECORDS: Final = 8192
 MOST_WAITING, FEW_WAITING = 65536, 4096
 #: How often, and how long after, an offset that is said to be gone is looked for again.
 MOST_DOUBTS, DOUBT_S = 3, 0.5
+#: How often the topic itself is looked at.
+LOOK_S: Final = 5.0
 #: How long what is known of a partition's end counts for its lag.
 END_KNOWN_S: Final = 5.0
 
@@ -118,7 +120,9 @@ class Feed:
         self._doubts: dict[int, int] = {}
         self._again_at: dict[int, float] = {}  # when an offset in doubt is looked for again
         self._came: dict[int, float] = {}  # when something of a partition came last
-        self._end_offsets = Ends(self._options, described.topic, self.topic_id, self.where)
+        watched = described.seen.get("partitions") if described.until is None else None
+        self._end_offsets = Ends(self._options, described.topic, self.topic_id, watched, self.where)
+        self._look_at = time.monotonic() + LOOK_S
         self._open = 0
 
     def add(self, partition: int, offset: int) -> None:
@@ -182,7 +186,16 @@ class Feed:
             self._end_offsets.ask(list(self._next))
         return fresh and end is not None and end.stable <= self.position(partition)
 
+    def _look_at_topic(self) -> None:
+        """Find out now and then whether the topic is still the one that it was, with as many partitions."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_S
+            self._end_offsets.check()
+            self._end_offsets.ask(list(self._next))
+
     def _fetch(self, most: int) -> None:
+        self._look_at_topic()
         # Thousands of messages are made and let go: the collector would go through all objects of the process meanwhile.
         collecting = gc.isenabled()
         gc.disable()

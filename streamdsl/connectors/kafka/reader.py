@@ -70,7 +70,8 @@ class PartitionReader(SplitReader):
         if at is not None and feed.topic_id is not None and at.get("topic", feed.topic_id) != feed.topic_id:
             raise made_anew(self._topic)
         low, high = feed.bounds(self._partition)
-        self._offset = self._first(low, high) if at is None else at["offset"]
+        begins = low if at is not None and at["offset"] == "beginning" else None
+        self._offset = self._first(low, high) if at is None else at["offset"] if begins is None else begins
         self._skip = 0 if at is None else at.get("skip", 0)
         self._until: int | None = None
         if described.until is not None:

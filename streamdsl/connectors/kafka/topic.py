@@ -63,6 +63,8 @@ class Topic:
     max_ahead: Duration | None = "1h"
     max_record_bytes: int = 1 << 20
     loop: bool = False
+    #: How many partitions were there when somebody looked last.
+    seen: dict[str, int] = field(default_factory=dict, repr=False)
     job: str = ""
     config: Any = field(default=None, repr=False)
 
@@ -76,7 +78,7 @@ class Topic:
         broker = self.broker or config.broker or config.kafka.get("bootstrap.servers") or _DEFAULT_BROKER
         # Options of the Config go with its broker: secrets of one cluster are not for another.
         shared = {k: v for k, v in config.kafka.items() if k != "bootstrap.servers"} if mine else {}
-        return replace(self, broker=broker, options={**shared, **self.options}, job=job, config=config)
+        return replace(self, broker=broker, options={**shared, **self.options}, job=job, config=config, seen={})
 
     def client_options(self, config: Any = None) -> dict[str, Any]:
         """Return what a librdkafka client is made with, secrets in plain text: not for showing."""
