@@ -14,6 +14,7 @@ from streamdsl.optimizer.elide_exchange import elide_exchange
 from streamdsl.physical.explain import explain_physical
 from streamdsl.physical.lower import lower
 from streamdsl.physical.node import PhysicalPlan
+from streamdsl.policies import ErrorPolicy
 
 if TYPE_CHECKING:
     from streamdsl.dsl.topology import Bindings, Topology
@@ -37,6 +38,7 @@ def compile(
     parallelism: int = 1,
     bind: Bindings | None = None,
     strict_names: bool = False,
+    errors: ErrorPolicy = "fail",
     passes: Sequence[Pass] = PASSES,
 ) -> Plans:
     """Return all forms of a topology.
@@ -50,10 +52,12 @@ def compile(
         Sources and sinks in place of those of the same names.
     strict_names : bool
         Insist on `name=` for everything that keeps state.
+    errors : "fail" | "skip" | dead_letter(sink)
+        What becomes of bad records where nothing nearer says so.
     passes : sequence, optional
         Optimiser passes to run, in order.
     """
-    logical = topology.plan(bind=bind, strict_names=strict_names)
+    logical = topology.plan(bind=bind, strict_names=strict_names, errors=errors)
     optimised = optimise(logical, passes)
     check_columns(optimised)
     return Plans(topology.typed(), logical, optimised, lower(optimised, parallelism))

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from streamdsl.durations import parse_duration
 from streamdsl.errors import ConfigError, TopologyError
+from streamdsl.policies import ErrorPolicy
 from streamdsl.scalars import plain
 from streamdsl.secret import wrapped
 
@@ -85,11 +86,13 @@ class Config:
     accept_duplicates_from : int, optional
         Begin with this checkpoint although another is the one that was committed to Kafka: what was written after it is
         written again. 0: from the beginning. The way out when the committed checkpoint is lost.
+    errors : "fail" | "skip" | dead_letter(sink)
+        What becomes of bad records where neither a verb, nor its source, nor the topology says so.
 
     Raises
     ------
     ConfigError
-        A value is out of range.
+        A value is out of range or of another type.
     """
 
     parallelism: int = 1
@@ -108,6 +111,7 @@ class Config:
     broker: str | None = None
     kafka: Mapping[str, Any] = field(default_factory=dict, repr=False)
     accept_duplicates_from: int | None = None
+    errors: ErrorPolicy = "fail"
 
     def __post_init__(self) -> None:
         for one in fields(self):

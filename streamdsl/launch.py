@@ -45,7 +45,7 @@ def start(topology: Any, config: Config | None = None, bind: Mapping[str, Any] |
         Sources and sinks by name, in the place of those of the topology.
     """
     config = config or Config()
-    plans = compile(topology, parallelism=config.parallelism, bind=bind, strict_names=config.strict_names)
+    plans = compile(topology, parallelism=config.parallelism, bind=bind, strict_names=config.strict_names, errors=config.errors)
     plan = with_connectors(plans.physical, lambda connector: connector.configured(config, topology.name))
     check_places(plan)
     temporary = Path(tempfile.mkdtemp(prefix="streamdsl-")) if config.state_path is None else None

@@ -1,14 +1,19 @@
-"""What becomes of a record that cannot be decoded or that a user's function refuses."""
+"""What becomes of a record that cannot be decoded, computed, processed or written: `errors=`.
+
+The nearest policy counts: that of the verb; then that of the source which its rows come from; then `Topology(errors=)`; then
+`Config(errors=)`; then "fail". Rows of several sources have the strictest of theirs: "fail", then dead letters, then "skip".
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Union
 
 from streamdsl.connectors.base import Sink
 from streamdsl.errors import TopologyError
 
-__all__ = ["DeadLetter", "ErrorPolicy", "checked_policy", "dead_letter"]
+__all__ = ["DeadLetter", "ErrorPolicy", "checked_policy", "dead_letter", "strictest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +22,9 @@ class DeadLetter:
 
     sink: Sink
     name: str
+
+    def __repr__(self) -> str:
+        return f"dead_letter({self.name!r})"
 
 
 ErrorPolicy = Union[Literal["fail", "skip"], DeadLetter]
@@ -32,16 +40,42 @@ def dead_letter(sink: Sink, *, name: str | None = None) -> DeadLetter:
         Name of the sink in the topology (default: the sink's own).
     """
     if not isinstance(sink, Sink):
-        raise TopologyError(f"dead_letter needs a sink, not {sink!r}")
+        raise TopologyError(f"dead_letter needs a sink, not {sink!r}", remedy='e.g. dead_letter(files("bad.jsonl"))')
+    if name is not None and (not isinstance(name, str) or not name):
+        raise TopologyError(f"dead_letter: name={name!r} is no name of a sink", remedy="give a text that is not empty, or leave it out")
     return DeadLetter(sink, name or sink.name)
 
 
-def checked_policy(value: Any, verb: str) -> ErrorPolicy:
-    """Return `value` if it is an error policy; raise `TopologyError` naming the verb otherwise."""
-    if isinstance(value, DeadLetter):
+def checked_policy(value: Any, verb: str, *, makes_columns: bool = False) -> ErrorPolicy | None:
+    """Return `value` if it is an error policy, or None, which leaves the choice to what is around the verb.
+
+    `makes_columns`: other keywords of the verb are columns, and so the user may have meant one.
+
+    Raises
+    ------
+    TopologyError
+        It is something else; the error names the verb.
+    """
+    if value is None or isinstance(value, DeadLetter):
         return value
-    if value == "fail":
+    if isinstance(value, str) and value == "fail":
         return "fail"
-    if value == "skip":
+    if isinstance(value, str) and value == "skip":
         return "skip"
-    raise TopologyError(f"{verb}: errors={value!r} is unknown", remedy='use "fail", "skip" or dead_letter(sink)')
+    if isinstance(value, Sink):
+        raise TopologyError(f"{verb}: errors={value!r} is a sink", remedy="write errors=dead_letter(sink)")
+    remedy = 'use "fail", "skip" or dead_letter(sink)'
+    if makes_columns:
+        remedy += f'; for a column write lit({value!r}).alias("errors")'
+    raise TopologyError(f"{verb}: errors={value!r} is unknown", remedy=remedy)
+
+
+def strictest(policies: Iterable[ErrorPolicy]) -> ErrorPolicy | None:
+    """Return the strictest of some policies: "fail", then dead letters (of several the first), then "skip"; None of none."""
+    found: ErrorPolicy | None = None
+    for policy in policies:
+        if policy == "fail":
+            return "fail"
+        if found is None or (found == "skip" and isinstance(policy, DeadLetter)):
+            found = policy
+    return found

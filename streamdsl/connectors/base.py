@@ -125,8 +125,8 @@ class Source(ABC):
         Columns and types of a row.
     bounded : bool
         Whether every split ends.
-    errors : "fail" | "skip" | DeadLetter
-        What becomes of records that cannot be decoded.
+    errors : "fail" | "skip" | DeadLetter | None
+        What becomes of records that cannot be decoded; None: what the stream, the topology or the config says.
     rate : float | None
         Records a second, over all splits; None is as fast as possible.
     idle_timeout, max_ahead : duration, optional
@@ -139,7 +139,7 @@ class Source(ABC):
     name: str
     schema: Schema
     bounded: bool
-    errors: Any = "fail"
+    errors: Any = None
     rate: float | None = None
     idle_timeout: Any = None
     max_ahead: Any = None
@@ -280,7 +280,14 @@ class SinkWriter(ABC):
 
     @abstractmethod
     def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
-        """Take rows; they count as written once the next checkpoint has completed."""
+        """Take rows; they count as written once the next checkpoint has completed.
+
+        Raises
+        ------
+        DataError
+            A row cannot be written (it is too large, or its values have no form in the format); none of the call is taken. The
+            rows are then handed over again in smaller parts, and the row itself is a matter of the sink's `errors=`.
+        """
 
     def flush(self) -> None:
         """Make visible what was written (called when the input pauses)."""

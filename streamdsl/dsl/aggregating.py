@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from streamdsl.dsl.columns import Item, aggregate_items, automatic_name, state_name, with_name
+from streamdsl.dsl.columns import Item, aggregate_items, automatic_name, policy_of, state_name, with_name
 from streamdsl.dsl.operator import NativeOperator, processor_name, processor_outputs
 from streamdsl.dsl.written import arguments, here, slug
 from streamdsl.errors import TopologyError
@@ -36,6 +36,7 @@ class Grouping:
     scope: str
     name: str | None
     window: Window | None
+    errors: ErrorPolicy | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -47,10 +48,17 @@ class Grouping:
         return f"{self.scope}{self.name or automatic}"
 
 
-def aggregated(grouping: Grouping, columns: Sequence[Expr], name: str | Expr | None, named: dict[str, Any]) -> tuple[Node, str]:
+def aggregated(
+    grouping: Grouping,
+    columns: Sequence[Expr],
+    name: str | Expr | None,
+    errors: ErrorPolicy | Expr | None,
+    named: dict[str, Any],
+) -> tuple[Node, str]:
     """Return the node of aggregates, and its arguments as text."""
     state, named = state_name(name, named)
-    grouping = replace(grouping, name=state)
+    policy, named = policy_of(grouping.verb, errors, named)
+    grouping = replace(grouping, name=state, errors=policy)
     items = aggregate_items(grouping.verb, columns, named)
     reserved = (*grouping.keys, "op") if grouping.window is None else (*grouping.keys, "window_start", "window_end")
     for item in items:
@@ -67,7 +75,7 @@ def aggregated(grouping: Grouping, columns: Sequence[Expr], name: str | Expr | N
     slot = "" if grouping.window is None else grouping.window.slug
     kind = "aggregate" if grouping.window is None else "window"
     node = _aggregate_node(grouping, made, grouping.state_name(automatic_name(kind, grouping.keys, items, slot)))
-    shown = arguments(*columns, **with_name(state, named))
+    shown = arguments(*columns, **with_name(state, named, policy))
     for item in items:
         _check_names(grouping, node, item, reserved)
     if len(direct) == len(items):
@@ -76,7 +84,7 @@ def aggregated(grouping: Grouping, columns: Sequence[Expr], name: str | Expr | N
     computed = [Output(key, outer.bind_value(value)) for key, value in plain.items()]
     frame = passed(node.schema, [field for field in node.schema.names if field in reserved])
     outputs = [*(old for old in frame if not old.hidden), *computed, *(old for old in frame if old.hidden)]
-    return ProjectNode(inputs=(node,), where=here(), outputs=tuple(outputs)), shown
+    return ProjectNode(inputs=(node,), where=here(), outputs=tuple(outputs), errors=policy), shown
 
 
 def _check_names(grouping: Grouping, node: Node, item: Item, reserved: Sequence[str]) -> None:
@@ -92,13 +100,13 @@ def _check_names(grouping: Grouping, node: Node, item: Item, reserved: Sequence[
 
 
 def _aggregate_node(grouping: Grouping, made: tuple[TypedAggregate, ...], name: str) -> Node:
-    named = grouping.name is not None
+    common: dict[str, Any] = {"inputs": (grouping.node,), "where": here(), "name": name, "named": grouping.name is not None}
     if grouping.window is None:
-        return AggregateNode(inputs=(grouping.node,), where=here(), name=name, named=named, aggregates=made)
-    return WindowAggregateNode(inputs=(grouping.node,), where=here(), name=name, named=named, window=grouping.window, aggregates=made)
+        return AggregateNode(**common, aggregates=made, errors=grouping.errors)
+    return WindowAggregateNode(**common, window=grouping.window, aggregates=made, errors=grouping.errors)
 
 
-def reduced(grouping: Grouping, function: Callable[[Any, Any], Any], errors: ErrorPolicy) -> Node:
+def reduced(grouping: Grouping, function: Callable[[Any, Any], Any], errors: ErrorPolicy | None) -> Node:
     """Return the node of a reduction."""
     check_function("reduce", function, "a function of two rows that returns a row")
     for name in grouping.keys:
@@ -117,13 +125,13 @@ def reduced(grouping: Grouping, function: Callable[[Any, Any], Any], errors: Err
     )
 
 
-def processed(grouping: Grouping, operator: Any, errors: ErrorPolicy) -> Node:
+def processed(grouping: Grouping, operator: Any, errors: ErrorPolicy | None) -> Node:
     """Return the node of a `Processor` or native operator."""
     policy = checked_policy(errors, "process")
     keys = "+".join(grouping.keys) or "all"
     slot = "" if grouping.window is None else grouping.window.slug
     if isinstance(operator, NativeOperator):
-        if policy != "fail" or grouping.window is not None:
+        if policy is not None or grouping.window is not None:
             raise TopologyError("process(native(...)) takes neither errors= nor a window")
         label = str(getattr(operator.factory, "__name__", "factory")).strip("<>")
         return NativeNode(

@@ -61,8 +61,8 @@ def with_sources(plan: LogicalPlan, bind: Mapping[str, Any]) -> LogicalPlan:
                 raise TopologyError(f"bind: the source for {node.name!r} has no schema", remedy="give it schema=")
             other = adapt(node.declared)
         check_partitioned(other, node.declared, "bind")
-        policy = node.errors if node.errors != "fail" else checked_policy(other.errors, "bind")
-        return dataclasses.replace(node, source=other, errors=policy)
+        checked_policy(other.errors, f"bind: the source for {node.name!r}")
+        return dataclasses.replace(node, source=other)
 
     return plan.rewritten(change)
 

@@ -24,6 +24,7 @@ from streamdsl.logical.frame import FrameNode
 from streamdsl.logical.key_by import key_of
 from streamdsl.logical.node import Node
 from streamdsl.logical.project import Output, ProjectNode, passed
+from streamdsl.policies import ErrorPolicy, checked_policy
 from streamdsl.schema import Schema
 from streamdsl.windows import Frame
 
@@ -38,6 +39,7 @@ __all__ = [
     "items_of",
     "judged_by",
     "no_aggregates",
+    "policy_of",
     "state_name",
     "with_name",
 ]
@@ -61,6 +63,7 @@ class Place:
     frame: Frame | None
     scope: str
     name: str | None
+    errors: ErrorPolicy | None = None
 
     @property
     def state_name(self) -> str | None:
@@ -104,9 +107,17 @@ def state_name(name: str | Expr | None, named: dict[str, Any]) -> tuple[str | No
     return name, named
 
 
-def with_name(name: str | None, named: dict[str, Any]) -> dict[str, Any]:
-    """Return the keywords as they were typed, the state's name among them."""
-    return named if name is None else {"name": name, **named}
+def policy_of(verb: str, errors: ErrorPolicy | Expr | None, named: dict[str, Any]) -> tuple[ErrorPolicy | None, dict[str, Any]]:
+    """Tell the policy for bad records from a column called "errors", which is an expression."""
+    if isinstance(errors, Expr):
+        return None, {"errors": errors, **named}
+    return checked_policy(errors, verb, makes_columns=True), named
+
+
+def with_name(name: str | None, named: dict[str, Any], errors: ErrorPolicy | None = None) -> dict[str, Any]:
+    """Return the keywords as they were typed, the state's name and the policy among them."""
+    own = {"name": name, "errors": errors}
+    return {**{key: value for key, value in own.items() if value is not None}, **named}
 
 
 def no_aggregates(verb: str, expression: Expression, *, keyed: bool) -> None:
@@ -179,7 +190,7 @@ def _projected(place: Place, node: Node, items: list[Item], *, keep: bool, base:
     else:
         hidden = [field.name for field in schema.fields if field.hidden and field.name not in made]
         outputs = [*made.values(), *passed(schema, hidden)]
-    return ProjectNode(inputs=(node,), where=here(), outputs=tuple(outputs))
+    return ProjectNode(inputs=(node,), where=here(), outputs=tuple(outputs), errors=place.errors)
 
 
 def _framed(place: Place, found: dict[str, Aggregation], outputs: list[str]) -> FrameNode:
@@ -207,6 +218,7 @@ def _framed(place: Place, found: dict[str, Aggregation], outputs: list[str]) -> 
         name=place.state_name or f"{place.scope}{automatic}",
         named=place.name is not None,
         aggregates=tuple(made),
+        errors=place.errors,
     )
 
 

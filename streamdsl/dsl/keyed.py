@@ -72,7 +72,13 @@ class KeyedStream(Stream):
         text = ", ".join(part for part in (str(window), shown) if part)
         return WindowedStream(self._topology, self._node, complete, self._says("window", text), self._scope)
 
-    def aggregate(self, *columns: Expr, name: str | Expr | None = None, **named: Expr) -> Table:
+    def aggregate(
+        self,
+        *columns: Expr,
+        name: str | Expr | None = None,
+        errors: ErrorPolicy | Expr | None = None,
+        **named: Expr,
+    ) -> Table:
         """Keep running aggregates for each key: a table with the key's columns and these.
 
         Parameters
@@ -81,23 +87,25 @@ class KeyedStream(Stream):
             Aggregates with a name.
         name : str, optional
             Identity of the state. (An expression makes a column called "name".)
+        errors : "fail" | "skip" | dead_letter(sink)
+            What becomes of rows for which an expression fails, or that make a sum overflow. (An expression makes a column called "errors".)
         **named : Expr
             ``total=col("amount").sum()``; calculations with aggregates are welcome.
         """
-        node, shown = aggregated(self._grouping("aggregate", None), columns, name, named)
+        node, shown = aggregated(self._grouping("aggregate", None), columns, name, errors, named)
         return Table(self._topology, node, self.keys, self._says("aggregate", shown))
 
     def count(self, *, name: str | None = None) -> Table:
         """Count the records of each key: a table with the column `count`."""
-        node, _ = aggregated(self._grouping("count", name), (), name, {"count": count()})
+        node, _ = aggregated(self._grouping("count", name), (), name, None, {"count": count()})
         return Table(self._topology, node, self.keys, self._says("count", arguments(name=name)))
 
-    def reduce(self, function: Callable[[Any, Any], Any], *, name: str | None = None, errors: ErrorPolicy = "fail") -> Table:
+    def reduce(self, function: Callable[[Any, Any], Any], *, name: str | None = None, errors: ErrorPolicy | None = None) -> Table:
         """Unite the rows of each key two by two: ``function(so_far, row)`` returns a row of the same columns."""
         node = reduced(self._grouping("reduce", name), function, errors)
-        return Table(self._topology, node, self.keys, self._says("reduce", arguments(function, name=name)))
+        return Table(self._topology, node, self.keys, self._says("reduce", arguments(function, name=name, errors=errors)))
 
-    def _stateful(self, operator: Any, name: str | None, errors: ErrorPolicy) -> Stream:
+    def _stateful(self, operator: Any, name: str | None, errors: ErrorPolicy | None) -> Stream:
         if not is_processor(operator) and not isinstance(operator, NativeOperator):
             return super()._stateful(operator, name, errors)
         node = processed(self._grouping("process", name), operator, errors)
@@ -119,7 +127,13 @@ class FramedStream(KeyedStream):
     def _next(self, node: Node, written: Written) -> FramedStream:
         return FramedStream(self._topology, node, written, self._scope, self._set_frame)
 
-    def aggregate(self, *columns: Expr, name: str | Expr | None = None, **named: Expr) -> Table:
+    def aggregate(
+        self,
+        *columns: Expr,
+        name: str | Expr | None = None,
+        errors: ErrorPolicy | Expr | None = None,
+        **named: Expr,
+    ) -> Table:
         """Refused: a frame gives each row its aggregates; see `with_columns`."""
         raise self._one_row_each("aggregate")
 
@@ -127,7 +141,7 @@ class FramedStream(KeyedStream):
         """Refused, as `aggregate`."""
         raise self._one_row_each("count")
 
-    def reduce(self, function: Callable[[Any, Any], Any], *, name: str | None = None, errors: ErrorPolicy = "fail") -> Table:
+    def reduce(self, function: Callable[[Any, Any], Any], *, name: str | None = None, errors: ErrorPolicy | None = None) -> Table:
         """Refused, as `aggregate`."""
         raise self._one_row_each("reduce")
 

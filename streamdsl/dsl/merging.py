@@ -12,12 +12,13 @@ from streamdsl.errors import TopologyError
 from streamdsl.expr import Expr, col, condition_of
 from streamdsl.functions import check_function
 from streamdsl.logical.bind import Binder
-from streamdsl.logical.expression import Expression
+from streamdsl.logical.expression import Expression, Typed
 from streamdsl.logical.filter import FilterNode
 from streamdsl.logical.merge import MergeNode
 from streamdsl.logical.node import Node
-from streamdsl.logical.project import ProjectNode, narrowed, passed
+from streamdsl.logical.project import Output, ProjectNode, narrowed, passed
 from streamdsl.logical.python_function import PythonFunctionNode
+from streamdsl.policies import ErrorPolicy
 from streamdsl.schema import Schema
 
 __all__ = ["branched", "merged"]
@@ -85,14 +86,20 @@ def branched(place: Place, conditions: Mapping[str, Any], default: str | None) -
             matches = Expr(judged[name])
         else:
             column = _free_name(f"_is_{name}", node.schema)
-            node, taken = _kept(node, None if taken is None else ~taken, verb), None
-            node = PythonFunctionNode(inputs=(node,), where=here(), mode="test", function=condition, test=column)
+            node, taken = _kept(node, None if taken is None else ~taken, verb, place.errors), None
+            node = PythonFunctionNode(inputs=(node,), where=here(), mode="test", function=condition, test=column, errors=place.errors)
             matches = col(column)
         certain = matches.fill_null(False)
-        result[name] = narrowed(_kept(node, matches if taken is None else ~taken & certain, verb), names)
+        own = matches if taken is None else ~taken & certain
+        if Binder(node.schema, verb).bind_bool(own.node).may_fail:
+            # Judged once, and not by each of the branches again: a record that fails is refused once.
+            column = _free_name(f"_is_{name}", node.schema)
+            node = _with_test(node, column, Binder(node.schema, verb).bind_bool(own.fill_null(False).node), place.errors)
+            own = certain = col(column)
+        result[name] = narrowed(_kept(node, own, verb, place.errors), names)
         taken = certain if taken is None else taken | certain
     if default is not None and taken is not None:
-        result[default] = narrowed(_kept(node, ~taken, place.verb), names)
+        result[default] = narrowed(_kept(node, ~taken, place.verb, place.errors), names)
     return result
 
 
@@ -116,7 +123,12 @@ def _free_name(name: str, schema: Schema) -> str:
     return name if name not in schema else _free_name(f"{name}_", schema)
 
 
-def _kept(node: Node, condition: Expr | None, verb: str) -> Node:
+def _with_test(node: Node, column: str, test: Typed, errors: ErrorPolicy | None) -> Node:
+    outputs = (*passed(node.schema), Output(column, test, hidden=True))
+    return ProjectNode(inputs=(node,), where=here(), outputs=outputs, errors=errors)
+
+
+def _kept(node: Node, condition: Expr | None, verb: str, errors: ErrorPolicy | None) -> Node:
     if condition is None:
         return node
-    return FilterNode(inputs=(node,), where=here(), predicate=Binder(node.schema, verb).bind_bool(condition.node))
+    return FilterNode(inputs=(node,), where=here(), predicate=Binder(node.schema, verb).bind_bool(condition.node), errors=errors)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamdsl.connectors.base import Sink
-from streamdsl.dsl.columns import Place, computed, filtered_by, items_of, no_aggregates, state_name, with_name
+from streamdsl.dsl.columns import Place, computed, filtered_by, items_of, no_aggregates, policy_of, state_name, with_name
 from streamdsl.dsl.merging import branched, merged
 from streamdsl.dsl.operator import BoundOperator, NativeOperator, Operator, is_processor, processor_name
 from streamdsl.dsl.unknown import unknown_verb
@@ -25,7 +25,7 @@ from streamdsl.logical.output import OutputNode
 from streamdsl.logical.project import ProjectNode, narrowed, passed
 from streamdsl.logical.python_function import Mode, PythonFunctionNode
 from streamdsl.logical.types import is_passed_through
-from streamdsl.policies import ErrorPolicy, checked_policy
+from streamdsl.policies import DeadLetter, ErrorPolicy, checked_policy
 from streamdsl.schema import Schema, nearest
 from streamdsl.windows import Frame
 
@@ -86,8 +86,8 @@ class Stream:
     def _frame(self) -> Frame | None:
         return None
 
-    def _place(self, verb: str, name: str | None = None) -> Place:
-        return Place(self._node, verb, self._keyed, self._frame, self._scope, name)
+    def _place(self, verb: str, name: str | None = None, errors: ErrorPolicy | None = None) -> Place:
+        return Place(self._node, verb, self._keyed, self._frame, self._scope, name, errors)
 
     def _says(self, verb: str, text: str = "", *others: Stream) -> Written:
         return Written(verb, text, self._written, tuple(other._written for other in others))
@@ -106,7 +106,7 @@ class Stream:
         self: S,
         condition: Expr | Callable[[Any], bool],
         *,
-        errors: ErrorPolicy = "fail",
+        errors: ErrorPolicy | None = None,
         name: str | None = None,
     ) -> S:
         """Keep the rows for which `condition` is true.
@@ -116,21 +116,26 @@ class Stream:
         condition : Expr or callable
             Null counts as false. A function gets the row.
         errors : "fail" | "skip" | dead_letter(sink)
-            What becomes of rows on which a function raises.
+            What becomes of rows on which the condition fails (default: the nearest policy around it, see `streamdsl.policies`).
         name : str, optional
             Name of the state, if the condition holds aggregates.
         """
         if callable(condition) and not isinstance(condition, Expr):
             return self._function("filter", condition, None, errors)
-        if checked_policy(errors, "filter") != "fail":
-            raise TopologyError("filter: errors= belongs to functions", remedy="use cast(..., strict=False) and the like")
-        node, plain = filtered_by(self._place("filter", name), condition_of("filter", condition))
+        policy = checked_policy(errors, "filter")
+        node, plain = filtered_by(self._place("filter", name, policy), condition_of("filter", condition))
         predicate = Binder(node.schema, "filter").bind_bool(plain)
-        kept: Node = FilterNode(inputs=(node,), where=here(), predicate=predicate)
+        kept: Node = FilterNode(inputs=(node,), where=here(), predicate=predicate, errors=policy)
         kept = narrowed(kept, self._node.schema.names)
-        return self._next(kept, self._says("filter", arguments(condition, name=name)))
+        return self._next(kept, self._says("filter", arguments(condition, name=name, errors=policy)))
 
-    def select(self: S, *columns: str | Expr, name: str | Expr | None = None, **named: Operand) -> S:
+    def select(
+        self: S,
+        *columns: str | Expr,
+        name: str | Expr | None = None,
+        errors: ErrorPolicy | Expr | None = None,
+        **named: Operand,
+    ) -> S:
         """Keep or compute exactly these columns.
 
         Parameters
@@ -139,17 +144,26 @@ class Stream:
             Names, or expressions with a name.
         name : str, optional
             Name of the state, if an expression holds aggregates. (An expression makes a column called "name".)
+        errors : "fail" | "skip" | dead_letter(sink)
+            What becomes of rows for which an expression fails, as for `filter`. (An expression makes a column called "errors".)
         **named
             Computed columns.
         """
         name, named = state_name(name, named)
+        policy, named = policy_of("select", errors, named)
         items = items_of("select", columns, named)
         if not items:
             raise TopologyError("select needs at least one column")
-        node = computed(self._place("select", name), items, keep=False)
-        return self._next(node, self._says("select", arguments(*columns, **with_name(name, named))))
+        node = computed(self._place("select", name, policy), items, keep=False)
+        return self._next(node, self._says("select", arguments(*columns, **with_name(name, named, policy))))
 
-    def with_columns(self: S, *columns: Expr, name: str | Expr | None = None, **named: Operand) -> S:
+    def with_columns(
+        self: S,
+        *columns: Expr,
+        name: str | Expr | None = None,
+        errors: ErrorPolicy | Expr | None = None,
+        **named: Operand,
+    ) -> S:
         """Add or replace columns; on a keyed stream they may hold aggregates over frames.
 
         Columns of one call are computed from the row as it came: they do not see one another.
@@ -160,15 +174,18 @@ class Stream:
             Expressions with a name.
         name : str, optional
             Name of the state, if an expression holds aggregates. (An expression makes a column called "name".)
+        errors : "fail" | "skip" | dead_letter(sink)
+            What becomes of rows for which an expression fails, as for `filter`. (An expression makes a column called "errors".)
         **named
             Computed columns.
         """
         name, named = state_name(name, named)
+        policy, named = policy_of("with_columns", errors, named)
         items = items_of("with_columns", columns, named)
         if not items:
             raise TopologyError("with_columns needs at least one column")
-        node = computed(self._place("with_columns", name), items, keep=True)
-        return self._next(node, self._says("with_columns", arguments(*columns, **with_name(name, named))))
+        node = computed(self._place("with_columns", name, policy), items, keep=True)
+        return self._next(node, self._says("with_columns", arguments(*columns, **with_name(name, named, policy))))
 
     def drop(self: S, *columns: str) -> S:
         """Leave columns out."""
@@ -204,16 +221,15 @@ class Stream:
 
     # Python functions ------------------------------------------------------------------------------------------
 
-    def _function(self: S, mode: Mode, function: Callable[..., Any], output: Any, errors: ErrorPolicy, verb: str = "") -> S:
+    def _function(self: S, mode: Mode, function: Callable[..., Any], output: Any, errors: ErrorPolicy | None, verb: str = "") -> S:
         verb = verb or mode
         check_function(verb, function, _FUNCTIONS[mode], yields=mode == "flat_map")
         schema = None if output is None else Schema.of(output)
         policy = checked_policy(errors, verb)
         node = PythonFunctionNode(inputs=(self._node,), where=here(), mode=mode, function=function, output=schema, errors=policy)
-        shown = None if policy == "fail" else policy
-        return self._next(node, self._says(verb, arguments(function, errors=shown)))
+        return self._next(node, self._says(verb, arguments(function, errors=policy)))
 
-    def map(self, function: Callable[[Any], Any], *, schema: Any, errors: ErrorPolicy = "fail") -> Stream:
+    def map(self, function: Callable[[Any], Any], *, schema: Any, errors: ErrorPolicy | None = None) -> Stream:
         """Make one row of each row; the rows have no key afterwards.
 
         Parameters
@@ -227,33 +243,40 @@ class Stream:
         """
         return self._plain_function("map", function, schema, errors)
 
-    def flat_map(self, function: Callable[[Any], Any], *, schema: Any, errors: ErrorPolicy = "fail") -> Stream:
+    def flat_map(self, function: Callable[[Any], Any], *, schema: Any, errors: ErrorPolicy | None = None) -> Stream:
         """Make any number of rows of each row; the rows have no key afterwards. Arguments as `map`."""
         return self._plain_function("flat_map", function, schema, errors)
 
-    def map_batches(self, function: Callable[[pa.RecordBatch], pa.RecordBatch], *, schema: Any, errors: ErrorPolicy = "fail") -> Stream:
+    def map_batches(
+        self,
+        function: Callable[[pa.RecordBatch], pa.RecordBatch],
+        *,
+        schema: Any,
+        errors: ErrorPolicy | None = None,
+    ) -> Stream:
         """Make a record batch of each record batch, of the same number of rows. Arguments as `map`."""
         return self._plain_function("batches", function, schema, errors, "map_batches")
 
-    def _plain_function(self, mode: Mode, function: Callable[..., Any], schema: Any, errors: ErrorPolicy, verb: str = "") -> Stream:
+    def _plain_function(self, mode: Mode, function: Callable[..., Any], schema: Any, errors: ErrorPolicy | None, verb: str = "") -> Stream:
         if schema is None:
             raise TopologyError(f"{verb or mode} needs schema=, the columns of the new rows")
         result = self._plain(self._node, self._written)
         return result._function(mode, function, schema, errors, verb)
 
-    def peek(self: S, function: Callable[[Any], Any]) -> S:
-        """Show each row to `function` and pass it on."""
-        return self._function("peek", function, None, "fail")
+    def peek(self: S, function: Callable[[Any], Any], *, errors: ErrorPolicy | None = None) -> S:
+        """Show each row to `function` and pass it on; rows on which it fails are a matter of `errors`, as for `map`."""
+        return self._function("peek", function, None, errors)
 
-    def counter(self: S, metric: str, *, where: Expr | None = None) -> S:
+    def counter(self: S, metric: str, *, where: Expr | None = None, errors: ErrorPolicy | None = None) -> S:
         """Pass all rows on and count, under `metric`, those for which `where` is true (default: all)."""
         if not isinstance(metric, str) or not metric:
             raise TopologyError(f"counter needs the name of a metric, not {metric!r}")
+        policy = checked_policy(errors, "counter")
         condition = lit(True).node if where is None else condition_of("counter: where", where)
         no_aggregates("counter", condition, keyed=self._keyed)
         predicate = Binder(self._node.schema, "counter").bind_bool(condition)
-        node = CounterNode(inputs=(self._node,), where=here(), metric=metric, predicate=predicate)
-        return self._next(node, self._says("counter", arguments(metric, where=where)))
+        node = CounterNode(inputs=(self._node,), where=here(), metric=metric, predicate=predicate, errors=policy)
+        return self._next(node, self._says("counter", arguments(metric, where=where, errors=policy)))
 
     # Several streams -------------------------------------------------------------------------------------------
 
@@ -272,6 +295,7 @@ class Stream:
         *,
         default: str | None = "other",
         name: str | Expr | Callable[[Any], bool] | None = None,
+        errors: ErrorPolicy | Expr | Callable[[Any], bool] | None = None,
         **conditions: Expr | Callable[[Any], bool],
     ) -> dict[str, S]:
         """Part the rows: each goes to the first branch whose condition is true (null is not).
@@ -282,6 +306,8 @@ class Stream:
             Branch of the rows that match nothing; None drops them.
         name : str, optional
             Name of the state, if a condition holds aggregates: they see every row. (A condition makes a branch called "name".)
+        errors : "fail" | "skip" | dead_letter(sink)
+            What becomes of rows for which a condition fails, as for `filter`. (A condition makes a branch called "errors".)
         **conditions : Expr or callable
             A function gets the row.
 
@@ -293,8 +319,13 @@ class Stream:
         state = name if isinstance(name, str) else None
         if name is not None and not isinstance(name, str):
             conditions = {"name": name, **conditions}
-        parts = branched(self._place("branch", state), conditions, default)
-        shown = self._says("branch", arguments(**with_name(state, conditions), default=default))
+        policy: ErrorPolicy | None = None
+        if isinstance(errors, Expr) or (callable(errors) and not isinstance(errors, DeadLetter)):
+            conditions = {"errors": errors, **conditions}
+        else:
+            policy = checked_policy(errors, "branch")
+        parts = branched(self._place("branch", state, policy), conditions, default)
+        shown = self._says("branch", arguments(**with_name(state, conditions, policy), default=default))
         result: dict[str, S] = {}
         for branch, node in parts.items():
             result[branch] = self._next(node, Written(f"[{branch!r}]", "", shown))
@@ -315,20 +346,23 @@ class Stream:
 
     # Keys and operators ----------------------------------------------------------------------------------------
 
-    def key_by(self, *columns: str | Expr, **named: Operand) -> KeyedStream:
+    def key_by(self, *columns: str | Expr, errors: ErrorPolicy | Expr | None = None, **named: Operand) -> KeyedStream:
         """Bring the rows of one key together; computed components become columns.
+
+        `errors` says what becomes of rows for which a component fails, as for `filter`. (An expression makes a component called "errors".)
 
         Rows in which a component is null are dropped and counted. Without columns everything is one key.
         """
         from streamdsl.dsl.keyed import KeyedStream
 
+        policy, named = policy_of("key_by", errors, named)
         items = items_of("key_by", columns, named)
         for item in items:
             no_aggregates("key_by", item.value, keyed=self._keyed)
         node = self._node
         made = [item for item in items if item.value != ColumnRef(item.name)]
         if made:
-            node = computed(self._place("key_by"), made, keep=True)
+            node = computed(self._place("key_by", None, policy), made, keep=True)
         binder = Binder(node.schema, "key_by")
         for item in items:
             type_ = binder.bind(ColumnRef(item.name)).type
@@ -336,9 +370,9 @@ class Stream:
                 raise TopologyError(f"key_by: {item.name!r} ({type_}) cannot be a key", remedy="take one of its parts")
         keys = tuple(item.name for item in items)
         keyed = KeyByNode(inputs=(node,), where=here(), keys=keys)
-        return KeyedStream(self._topology, keyed, self._says("key_by", arguments(*columns, **named)), self._scope)
+        return KeyedStream(self._topology, keyed, self._says("key_by", arguments(*columns, **with_name(None, named, policy))), self._scope)
 
-    def process(self, operator: Any, *, name: str | None = None, errors: ErrorPolicy = "fail") -> Stream:
+    def process(self, operator: Any, *, name: str | None = None, errors: ErrorPolicy | None = None) -> Stream:
         """Apply an operator of one's own.
 
         Parameters
@@ -349,16 +383,16 @@ class Stream:
         name : str, optional
             Identity of its state; for a function, the beginning of the names of all state in it.
         errors : "fail" | "skip" | dead_letter(sink)
-            What becomes of rows on which a processor raises.
+            What becomes of rows on which a processor raises; nothing is left of what it did for them.
         """
         if isinstance(operator, (Operator, BoundOperator)):
             return self._expanded(operator, name, errors)
         return self._stateful(operator, name, errors)
 
-    def _expanded(self, operator: Operator | BoundOperator, name: str | None, errors: ErrorPolicy) -> Stream:
+    def _expanded(self, operator: Operator | BoundOperator, name: str | None, errors: ErrorPolicy | None) -> Stream:
         bound = operator() if isinstance(operator, Operator) else operator
-        if checked_policy(errors, "process") != "fail":
-            raise TopologyError(f"process({bound}): errors= belongs to the verbs inside the operator")
+        if checked_policy(errors, "process") is not None:
+            raise TopologyError(f"process({bound}): errors= belongs to the verbs inside the operator", remedy="give it to them")
         inner = self._next(self._node, self._written)
         if name is not None:
             inner._scope = f"{self._scope}{name}."
@@ -369,7 +403,7 @@ class Stream:
         outer._scope = self._scope
         return outer
 
-    def _stateful(self, operator: Any, name: str | None, errors: ErrorPolicy) -> Stream:
+    def _stateful(self, operator: Any, name: str | None, errors: ErrorPolicy | None) -> Stream:
         if is_processor(operator) or isinstance(operator, NativeOperator):
             shown = processor_name(operator) if is_processor(operator) else "native"
             raise TopologyError(
@@ -383,7 +417,7 @@ class Stream:
 
     # Ends ------------------------------------------------------------------------------------------------------
 
-    def to(self, sink: Sink, *, name: str | None = None) -> None:
+    def to(self, sink: Sink, *, name: str | None = None, errors: ErrorPolicy | None = None) -> None:
         """Write the rows to a sink.
 
         Parameters
@@ -391,8 +425,10 @@ class Stream:
         sink : Sink
         name : str, optional
             Name of the sink in this topology (default: the sink's own); `bind` and tests use it.
+        errors : "fail" | "skip" | dead_letter(sink)
+            What becomes of rows that the sink cannot write, as for `filter`.
         """
-        self._topology._end(self._node, sink, name, self._says("to", arguments(sink, name=name)))
+        self._topology._end(self._node, sink, name, self._says("to", arguments(sink, name=name, errors=errors)), errors=errors)
 
     def collect(self, config: Config | None = None, *, bind: Bindings | None = None) -> pa.Table:
         """Run the topology for this stream alone, to the end of its (bounded) input, and return its rows."""

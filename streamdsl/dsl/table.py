@@ -15,6 +15,7 @@ from streamdsl.logical.node import Node
 from streamdsl.logical.project import ProjectNode, passed
 from streamdsl.logical.table import TableNode
 from streamdsl.logical.types import BOOL, TEXT, literal
+from streamdsl.policies import ErrorPolicy
 from streamdsl.schema import Schema
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Table:
         """Columns of the rows."""
         return self._node.schema.visible()
 
-    def to(self, sink: Sink, *, name: str | None = None) -> None:
+    def to(self, sink: Sink, *, name: str | None = None, errors: ErrorPolicy | None = None) -> None:
         """Write the rows to a sink as upserts by key; of a withdrawn row the key alone is left, all else is null (a tombstone).
 
         Parameters
@@ -77,10 +78,12 @@ class Table:
         sink : Sink
         name : str, optional
             Name of the sink in this topology (default: the sink's own).
+        errors : "fail" | "skip" | dead_letter(sink)
+            What becomes of rows that the sink cannot write.
         """
-        written = Written("to", arguments(sink, name=name), self._written)
+        written = Written("to", arguments(sink, name=name, errors=errors), self._written)
         node = _with_tombstones(self._node, self.keys) if isinstance(self._node, TableNode) else self._node
-        self._topology._end(node, sink, name, written, keys=self.keys, changes=True)
+        self._topology._end(node, sink, name, written, keys=self.keys, changes=True, errors=errors)
 
     def to_stream(self) -> Stream:
         """Return the changes; the column `op` says "add", "replace" or "withdraw"."""

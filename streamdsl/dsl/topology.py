@@ -43,12 +43,15 @@ class Topology:
     ----------
     name : str
         Name of the job; checkpoints and metrics carry it.
+    errors : "fail" | "skip" | dead_letter(sink), optional
+        What becomes of bad records where neither a verb nor its source says so (default: what `Config(errors=)` says).
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, errors: ErrorPolicy | None = None) -> None:
         if not isinstance(name, str) or not name:
             raise TopologyError(f"a topology needs a name, not {name!r}")
         self.name = name
+        self.errors = checked_policy(errors, f"Topology({name!r})")
         self._sources: dict[str, SourceNode] = {}
         self._sinks: list[SinkNode] = []
         self._ends: list[Written] = []
@@ -86,7 +89,8 @@ class Topology:
         watermarks : "bounded" | "external"
             Whether they are made from the event times, or come from the source or the driver.
         errors : "fail" | "skip" | dead_letter(sink), optional
-            What becomes of records that cannot be decoded (default: the source's own).
+            What becomes of records that cannot be decoded, and of bad records in all verbs behind it that say nothing themselves
+            (default: the source's own, then the topology's).
         name : str, optional
             Name of the source in this topology (default: the source's own); `bind` and tests use it.
         """
@@ -180,7 +184,7 @@ class Topology:
             idle_timeout_ms=None if idle_timeout is None else parse_duration(idle_timeout, "idle_timeout"),
             max_ahead_ms=None if max_ahead is None else parse_duration(max_ahead, "max_ahead"),
             external_watermarks=watermarks == "external",
-            errors=checked_policy(source.errors if errors is None else errors, verb),
+            errors=checked_policy(errors, verb),
         )
         self._sources[chosen] = node
         return node
@@ -194,6 +198,7 @@ class Topology:
         *,
         keys: tuple[str, ...] = (),
         changes: bool = False,
+        errors: ErrorPolicy | None = None,
     ) -> None:
         if not isinstance(sink, Sink):
             raise TopologyError(f"to: {sink!r} is not a sink", remedy="use kafka(...), files(...) or console()")
@@ -205,7 +210,8 @@ class Topology:
                     remedy="merge the streams before .to(...), or name one of them: .to(sink, name=...)",
                 )
         sink.check(node.schema.visible(), keys)
-        self._sinks.append(SinkNode(inputs=(node,), where=here(), name=chosen, sink=sink, keys=keys, changes=changes))
+        policy = checked_policy(errors, "to")
+        self._sinks.append(SinkNode(inputs=(node,), where=here(), name=chosen, sink=sink, keys=keys, changes=changes, errors=policy))
         self._ends.append(written)
 
     # What the compiler asks for --------------------------------------------------------------------------------
@@ -220,10 +226,10 @@ class Topology:
 
     def sinks(self) -> dict[str, Sink]:
         """Return the sinks by their names in this topology, those of dead letters included."""
-        return {sink.name: sink.sink for sink in build(self.name, self._sinks).sinks}
+        return {sink.name: sink.sink for sink in build(self.name, self._sinks, errors=self.errors or "fail").sinks}
 
-    def plan(self, *, bind: Bindings | None = None, strict_names: bool = False) -> LogicalPlan:
-        """Return what the topology means, with `bind` in place of its sources and sinks.
+    def plan(self, *, bind: Bindings | None = None, strict_names: bool = False, errors: ErrorPolicy = "fail") -> LogicalPlan:
+        """Return what the topology means, with `bind` in place of its sources and sinks; `errors` is the policy where none is said.
 
         Raises
         ------
@@ -231,17 +237,18 @@ class Topology:
             Nothing is written, names clash, or `bind` does not fit.
         """
         bindings = dict(bind or {})
-        built = build(self.name, self._sinks, strict_names=strict_names)
+        read = with_sources(LogicalPlan(self.name, tuple(self._sinks)), bindings)
+        built = build(self.name, read.sinks, strict_names=strict_names, errors=self.errors or errors)
         # Sources that no sink needs and the sinks a collecting topology left out may be bound as well.
         check_bindings(bindings, self._sources, {sink.name for sink in built.sinks} | self._left_out)
         sinks = [bound_sink(sink, bindings) for sink in built.sinks]
-        return with_sources(built.with_sinks(sinks), bindings)
+        return built.with_sinks(sinks)
 
     def collecting(self, stream: Stream, sink: Sink) -> Topology:
         """Return a topology that does nothing but write `stream` to `sink`, under the name ``"_collect"``."""
         if stream._topology is not self:
             raise TopologyError("collecting: the stream belongs to another topology")
-        alone = Topology(self.name)
+        alone = Topology(self.name, errors=self.errors)
         alone._sources = self._sources
         alone._left_out = frozenset(other.name for other in self._sinks)
         alone._end(stream._node, sink, COLLECT, Written("to", COLLECT, stream._written))

@@ -55,7 +55,13 @@ class WindowedStream:
     def _result(self, node: Node, verb: str, text: str) -> Stream:
         return Stream(self._topology, node, Written(verb, text, self._written), self._scope)
 
-    def aggregate(self, *columns: Expr, name: str | Expr | None = None, **named: Expr) -> Stream:
+    def aggregate(
+        self,
+        *columns: Expr,
+        name: str | Expr | None = None,
+        errors: ErrorPolicy | Expr | None = None,
+        **named: Expr,
+    ) -> Stream:
         """Make one row for each key and window.
 
         Parameters
@@ -64,23 +70,25 @@ class WindowedStream:
             Aggregates with a name.
         name : str, optional
             Identity of the state. (An expression makes a column called "name".)
+        errors : "fail" | "skip" | dead_letter(sink)
+            What becomes of rows for which an expression fails, or that make a sum overflow. (An expression makes a column called "errors".)
         **named : Expr
             ``total=col("amount").sum()``; calculations with aggregates are welcome.
         """
-        node, shown = aggregated(self._grouping("aggregate", None), columns, name, named)
+        node, shown = aggregated(self._grouping("aggregate", None), columns, name, errors, named)
         return self._result(node, "aggregate", shown)
 
     def count(self, *, name: str | None = None) -> Stream:
         """Count the records of each key and window: the column `count`."""
-        node, _ = aggregated(self._grouping("count", name), (), name, {"count": count()})
+        node, _ = aggregated(self._grouping("count", name), (), name, None, {"count": count()})
         return self._result(node, "count", arguments(name=name))
 
-    def reduce(self, function: Callable[[Any, Any], Any], *, name: str | None = None, errors: ErrorPolicy = "fail") -> Stream:
+    def reduce(self, function: Callable[[Any, Any], Any], *, name: str | None = None, errors: ErrorPolicy | None = None) -> Stream:
         """Unite the rows of each key and window two by two: ``function(so_far, row)`` returns a row."""
         node = reduced(self._grouping("reduce", name), function, errors)
-        return self._result(node, "reduce", arguments(function, name=name))
+        return self._result(node, "reduce", arguments(function, name=name, errors=errors))
 
-    def process(self, operator: Any, *, name: str | None = None, errors: ErrorPolicy = "fail") -> Stream:
+    def process(self, operator: Any, *, name: str | None = None, errors: ErrorPolicy | None = None) -> Stream:
         """Hand all rows of a key and window to ``processor.process_window(key, window, rows, ctx)``.
 
         Parameters

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from streamdsl.logical.expression import TypedAggregate, columns_of
-from streamdsl.logical.node import Columns, StatefulNode, policy_text
+from streamdsl.logical.expression import TypedAggregate, aggregate_may_fail, columns_of
+from streamdsl.logical.node import Columns, StatefulNode, joined, letters, policy_text
 from streamdsl.policies import ErrorPolicy
-from streamdsl.schema import DEAD_LETTER_SCHEMA, Field, Schema
+from streamdsl.schema import Field, Schema
 from streamdsl.windows import Window
 
 __all__ = ["CHANGE", "WINDOW_FIELDS", "AggregateNode", "ReduceNode"]
@@ -30,6 +30,7 @@ class AggregateNode(StatefulNode):
     """Running aggregates by key; a change row for each record."""
 
     aggregates: tuple[TypedAggregate, ...]
+    errors: ErrorPolicy | None = None
 
     verb: ClassVar[str] = "aggregate"
 
@@ -38,11 +39,22 @@ class AggregateNode(StatefulNode):
         made = (Field(one.name, one.type, one.nullable) for one in self.aggregates)
         return Schema((*self.key_schema.fields, *made, CHANGE))
 
+    @cached_property
+    def tags(self) -> dict[str, Schema]:
+        return letters(self)
+
+    @property
+    def refuses(self) -> bool:
+        return any(aggregate_may_fail(made) for made in self.aggregates)
+
     def needs(self, wanted: Columns) -> Columns:
-        return columns_of(*(part for made in self.aggregates for part in made.expressions()))
+        return columns_of(*(part for made in self.aggregates for part in made.expressions())) | self.refused_rows()
 
     def text(self) -> str:
         return "; ".join(map(str, self.aggregates))
+
+    def notes(self) -> str:
+        return joined(super().notes(), policy_text(self.errors))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -51,7 +63,7 @@ class ReduceNode(StatefulNode):
 
     function: Callable[..., Any]
     window: Window | None = None
-    errors: ErrorPolicy = "fail"
+    errors: ErrorPolicy | None = None
 
     verb: ClassVar[str] = "reduce"
 
@@ -66,7 +78,7 @@ class ReduceNode(StatefulNode):
     @cached_property
     def tags(self) -> dict[str, Schema]:
         found = {} if self.window is None else {self.window.late: self.inputs[0].schema}
-        return {**found, "dead_letter": DEAD_LETTER_SCHEMA} if self.dead_letter else found
+        return {**found, **letters(self)}
 
     def needs(self, wanted: Columns) -> Columns:
         return frozenset(self.inputs[0].schema.visible().names)
@@ -76,4 +88,4 @@ class ReduceNode(StatefulNode):
         return f"{getattr(self.function, '__name__', 'function')}{over}"
 
     def notes(self) -> str:
-        return " ".join(part for part in (super().notes(), policy_text(self.errors)) if part)
+        return joined(super().notes(), policy_text(self.errors))

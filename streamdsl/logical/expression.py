@@ -26,6 +26,7 @@ __all__ = [
     "Named",
     "Typed",
     "TypedAggregate",
+    "aggregate_may_fail",
     "columns_of",
     "rewrite",
     "substitute",
@@ -290,6 +291,13 @@ def substitute(expressions: Sequence[Typed], columns: Mapping[str, Typed]) -> li
         unchanged = all(new is old for new, old in zip(args, node.args, strict=True))
         made[id(node)] = node if unchanged else replace(node, args=args)
     return [made[id(expression)] for expression in expressions]
+
+
+def aggregate_may_fail(aggregate: TypedAggregate) -> bool:
+    """Tell whether a record can be refused: by what the aggregate reads, by a sum that overflows, or by a user's function."""
+    if any(part.may_fail for part in aggregate.expressions()):
+        return True
+    return aggregate.kind == "custom" or (aggregate.kind == "sum" and not pa.types.is_floating(aggregate.type))
 
 
 _INFIX: Final = {

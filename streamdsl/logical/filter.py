@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 from streamdsl.logical.expression import Typed, columns_of
-from streamdsl.logical.node import Columns, Node
+from streamdsl.logical.node import Columns, Node, letters, policy_text
+from streamdsl.policies import ErrorPolicy
+from streamdsl.schema import Schema
 
 __all__ = ["FilterNode"]
 
@@ -16,12 +19,24 @@ class FilterNode(Node):
     """Keeps the rows for which `predicate` is true; false and null rows go."""
 
     predicate: Typed
+    errors: ErrorPolicy | None = None
 
     stateless: ClassVar[bool] = True
     verb: ClassVar[str] = "filter"
 
+    @cached_property
+    def tags(self) -> dict[str, Schema]:
+        return letters(self)
+
+    @property
+    def refuses(self) -> bool:
+        return self.predicate.may_fail
+
     def needs(self, wanted: Columns) -> Columns:
-        return wanted | columns_of(self.predicate)
+        return wanted | columns_of(self.predicate) | self.refused_rows()
 
     def text(self) -> str:
         return str(self.predicate)
+
+    def notes(self) -> str:
+        return policy_text(self.errors)

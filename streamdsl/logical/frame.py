@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-from streamdsl.logical.expression import TypedAggregate, columns_of
-from streamdsl.logical.node import Columns, StatefulNode
+from streamdsl.logical.expression import TypedAggregate, aggregate_may_fail, columns_of
+from streamdsl.logical.node import Columns, StatefulNode, joined, letters, policy_text
+from streamdsl.policies import ErrorPolicy
 from streamdsl.schema import Field, Schema
 
 __all__ = ["FrameNode"]
@@ -18,6 +19,7 @@ class FrameNode(StatefulNode):
     """Appends one column an aggregate; rows too late for a rolling frame leave by the tag `late`."""
 
     aggregates: tuple[TypedAggregate, ...]
+    errors: ErrorPolicy | None = None
 
     verb: ClassVar[str] = "frame"
 
@@ -28,11 +30,19 @@ class FrameNode(StatefulNode):
 
     @cached_property
     def tags(self) -> dict[str, Schema]:
-        return {"late": self.inputs[0].schema}
+        return {"late": self.inputs[0].schema, **letters(self)}
+
+    @property
+    def refuses(self) -> bool:
+        return any(aggregate_may_fail(made) for made in self.aggregates)
 
     def needs(self, wanted: Columns) -> Columns:
         own = frozenset(made.name for made in self.aggregates)
-        return (wanted - own) | columns_of(*(part for made in self.aggregates for part in made.expressions()))
+        read = columns_of(*(part for made in self.aggregates for part in made.expressions()))
+        return (wanted - own) | read | self.refused_rows()
 
     def text(self) -> str:
         return "; ".join(map(str, self.aggregates))
+
+    def notes(self) -> str:
+        return joined(super().notes(), policy_text(self.errors))

@@ -83,7 +83,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
 _FAILING: Final = frozenset(
     {
         *("add", "sub", "mul", "neg", "abs", "pow", "floordiv", "mod"),
-        *("cast_i64", "cast_u64", "parse_i64", "parse_f64", "parse_bool", "check_range"),
+        *("cast_i64", "cast_u64", "check_range", "format"),
         "replace_strict",
     }
 )
@@ -98,4 +98,4 @@ def refuses(op: str, type_: pa.DataType, params: tuple[Any, ...]) -> bool:
     function = FUNCTIONS.get(op)
     if function is not None:
         return function.refuses(params)
-    return op in _FAILING and not (op in _WHOLE and pa.types.is_floating(type_))
+    return op.startswith("parse_") or (op in _FAILING and not (op in _WHOLE and pa.types.is_floating(type_)))

@@ -12,7 +12,7 @@ from streamdsl.connectors.base import POSITION_COLUMNS, Sink
 from streamdsl.durations import format_duration
 from streamdsl.logical.expression import Typed
 from streamdsl.policies import DeadLetter, ErrorPolicy
-from streamdsl.schema import Field, Schema
+from streamdsl.schema import DEAD_LETTER_SCHEMA, Field, Schema
 
 __all__ = ["Columns", "Node", "StatefulNode"]
 
@@ -48,8 +48,13 @@ class Node:
     @property
     def dead_letter(self) -> DeadLetter | None:
         """Where the records go that the node refuses."""
-        policy: ErrorPolicy = getattr(self, "errors", "fail")
+        policy: ErrorPolicy | None = getattr(self, "errors", None)
         return policy if isinstance(policy, DeadLetter) else None
+
+    @property
+    def refuses(self) -> bool:
+        """Whether a record can fail here; nodes that say so have a field `errors` (None: what is around them decides)."""
+        return True
 
     def needs(self, wanted: Columns) -> Columns:
         """Return the input columns without which the `wanted` output columns cannot be made."""
@@ -59,9 +64,13 @@ class Node:
         """Return the input columns without which the `wanted` columns of an output tag cannot be made."""
         return wanted if self.tags[tag] is self.inputs[0].schema else frozenset()
 
+    def refused_rows(self) -> Columns:
+        """Return the input columns that a dead letter shows; none if there are no dead letters."""
+        return self.rows_of_user_code() if self.dead_letter else frozenset()
+
     def rows_of_user_code(self) -> Columns:
         """Return the input columns that a user's function sees, and those that say where a record it refuses came from."""
-        rows, skips = self.inputs[0].schema, getattr(self, "errors", "fail") == "skip"
+        rows, skips = self.inputs[0].schema, getattr(self, "errors", None) == "skip"
         return frozenset(field.name for field in rows.fields if not field.hidden or (field.name in POSITION_COLUMNS and not skips))
 
     def with_inputs(self: N, inputs: Sequence[Node]) -> N:
@@ -114,9 +123,14 @@ def _hashable(value: Any) -> Hashable:
     return (type(value).__name__, value)
 
 
-def policy_text(policy: ErrorPolicy) -> str:
+def letters(node: Node) -> dict[str, Schema]:
+    """Return the output of the records that the node refuses, by its tag, if they become dead letters."""
+    return {"dead_letter": DEAD_LETTER_SCHEMA} if node.dead_letter else {}
+
+
+def policy_text(policy: ErrorPolicy | None) -> str:
     """Return an error policy for a printed plan; nothing for the default."""
-    if policy == "fail":
+    if policy is None or policy == "fail":
         return ""
     return f"errors={policy}" if isinstance(policy, str) else f"errors=dead_letter({policy.name})"
 

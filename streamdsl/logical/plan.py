@@ -10,9 +10,10 @@ from streamdsl.errors import TopologyError
 from streamdsl.logical.merge import MergeNode
 from streamdsl.logical.node import Node, StatefulNode
 from streamdsl.logical.output import OutputNode
+from streamdsl.logical.refusing import with_policies
 from streamdsl.logical.sink import SinkNode
 from streamdsl.logical.source import SourceNode
-from streamdsl.policies import DeadLetter
+from streamdsl.policies import DeadLetter, ErrorPolicy
 
 __all__ = ["LogicalPlan", "build"]
 
@@ -71,8 +72,16 @@ class LogicalPlan:
         return describe(self)
 
 
-def build(name: str, sinks: Sequence[SinkNode], *, strict_names: bool = False) -> LogicalPlan:
+def build(
+    name: str,
+    sinks: Sequence[SinkNode],
+    *,
+    strict_names: bool = False,
+    errors: ErrorPolicy = "fail",
+) -> LogicalPlan:
     """Return the checked plan of a topology's sinks; dead letters become edges to their sinks.
+
+    `errors` is the policy of sources that have none.
 
     Raises
     ------
@@ -81,7 +90,7 @@ def build(name: str, sinks: Sequence[SinkNode], *, strict_names: bool = False) -
     """
     if not sinks:
         raise TopologyError(f"topology {name!r} writes nothing", remedy="end at least one stream with .to(sink)")
-    plan = LogicalPlan(name, tuple(sinks)).with_sinks(sinks)
+    plan = with_policies(LogicalPlan(name, tuple(sinks)).with_sinks(sinks), errors)
     letters = _dead_letters(plan)
     if letters:
         plan = plan.with_sinks((*plan.sinks, *letters))
@@ -139,7 +148,8 @@ def _dead_letters(plan: LogicalPlan) -> list[SinkNode]:
     for name, policy in policies.items():
         parts = outputs[name]
         rows = parts[0] if len(parts) == 1 else MergeNode(inputs=tuple(parts))
-        sinks.append(SinkNode(inputs=(rows,), name=name, sink=policy.sink))
+        # A dead letter that cannot be written has nowhere to go.
+        sinks.append(SinkNode(inputs=(rows,), name=name, sink=policy.sink, errors="fail"))
     return sinks
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-from streamdsl.logical.node import Columns, StatefulNode, joined, policy_text
+from streamdsl.logical.node import Columns, StatefulNode, joined, letters, policy_text
 from streamdsl.policies import ErrorPolicy
-from streamdsl.schema import DEAD_LETTER_SCHEMA, Schema
+from streamdsl.schema import Schema
 from streamdsl.windows import Window
 
 __all__ = ["NativeNode", "ProcessNode"]
@@ -23,7 +23,7 @@ class ProcessNode(StatefulNode):
     output: Schema
     outputs: tuple[tuple[str, Schema], ...] = ()
     window: Window | None = None
-    errors: ErrorPolicy = "fail"
+    errors: ErrorPolicy | None = None
 
     verb: ClassVar[str] = "process"
 
@@ -36,9 +36,7 @@ class ProcessNode(StatefulNode):
         found = dict(self.outputs)
         if self.window is not None:
             found[self.window.late] = self.inputs[0].schema
-        if self.dead_letter:
-            found["dead_letter"] = DEAD_LETTER_SCHEMA
-        return found
+        return {**found, **letters(self)}
 
     def needs(self, wanted: Columns) -> Columns:
         # The rows of a window are state: what they hold does not depend on a policy.

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import ClassVar
 
 from streamdsl.logical.expression import Typed, columns_of
-from streamdsl.logical.node import Columns, Node
+from streamdsl.logical.node import Columns, Node, letters, policy_text
+from streamdsl.policies import ErrorPolicy
 from streamdsl.schema import Field, Schema
 
 __all__ = ["Output", "ProjectNode", "narrowed", "passed"]
@@ -38,6 +39,7 @@ class ProjectNode(Node):
     """The columns `outputs`, and no others."""
 
     outputs: tuple[Output, ...]
+    errors: ErrorPolicy | None = None
 
     stateless: ClassVar[bool] = True
     verb: ClassVar[str] = "project"
@@ -51,8 +53,19 @@ class ProjectNode(Node):
         """What each column is computed from."""
         return {output.name: output.value for output in self.outputs}
 
+    @cached_property
+    def tags(self) -> dict[str, Schema]:
+        return letters(self)
+
+    @property
+    def refuses(self) -> bool:
+        return any(output.value.may_fail for output in self.outputs)
+
     def needs(self, wanted: Columns) -> Columns:
-        return columns_of(*(output.value for output in self.outputs if output.name in wanted))
+        return columns_of(*(output.value for output in self.outputs if output.name in wanted)) | self.refused_rows()
+
+    def notes(self) -> str:
+        return policy_text(self.errors)
 
     def text(self) -> str:
         kept = [output.name for output in self.outputs if output.unchanged and not output.hidden]

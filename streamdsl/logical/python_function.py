@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
-from streamdsl.logical.node import Columns, Node, joined, policy_text
+from streamdsl.logical.node import Columns, Node, joined, letters, policy_text
 from streamdsl.policies import ErrorPolicy
-from streamdsl.schema import DEAD_LETTER_SCHEMA, Field, Schema
+from streamdsl.schema import Field, Schema
 
 __all__ = ["PythonFunctionNode"]
 
@@ -28,7 +28,7 @@ class PythonFunctionNode(Node):
     mode: Mode
     function: Callable[..., Any]
     output: Schema | None = None
-    errors: ErrorPolicy = "fail"
+    errors: ErrorPolicy | None = None
     test: str = ""
 
     verb: ClassVar[str] = "python"
@@ -41,7 +41,7 @@ class PythonFunctionNode(Node):
 
     @cached_property
     def tags(self) -> dict[str, Schema]:
-        return {"dead_letter": DEAD_LETTER_SCHEMA} if self.dead_letter else {}
+        return letters(self)
 
     @property
     def name(self) -> str:

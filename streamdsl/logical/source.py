@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from streamdsl.connectors.base import METADATA_COLUMNS, Source
 from streamdsl.durations import Duration, parse_duration
-from streamdsl.logical.node import Columns, Node, duration_text, joined, policy_text
+from streamdsl.logical.node import Columns, Node, duration_text, joined, letters, policy_text
 from streamdsl.policies import ErrorPolicy
-from streamdsl.schema import DEAD_LETTER_SCHEMA, Field, Schema
+from streamdsl.schema import Field, Schema
 
 __all__ = ["SourceNode"]
 
@@ -32,7 +32,7 @@ class SourceNode(Node):
     idle_timeout_ms: int | None = None
     max_ahead_ms: int | None = None
     external_watermarks: bool = False
-    errors: ErrorPolicy = "fail"
+    errors: ErrorPolicy | None = None
 
     verb: ClassVar[str] = "source"
 
@@ -42,7 +42,7 @@ class SourceNode(Node):
 
     @cached_property
     def tags(self) -> dict[str, Schema]:
-        return {"dead_letter": DEAD_LETTER_SCHEMA} if self.dead_letter else {}
+        return letters(self)
 
     def needs(self, wanted: Columns) -> Columns:
         return wanted | {name for name in (self.timestamp, self.source.partitioned_by) if name}

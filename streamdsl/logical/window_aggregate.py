@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import ClassVar
 
 from streamdsl.logical.aggregate import WINDOW_FIELDS
-from streamdsl.logical.expression import TypedAggregate, columns_of
-from streamdsl.logical.node import Columns, StatefulNode, duration_text, joined
+from streamdsl.logical.expression import TypedAggregate, aggregate_may_fail, columns_of
+from streamdsl.logical.node import Columns, StatefulNode, duration_text, joined, letters, policy_text
+from streamdsl.policies import ErrorPolicy
 from streamdsl.schema import Field, Schema
 from streamdsl.windows import Window
 
@@ -21,6 +22,7 @@ class WindowAggregateNode(StatefulNode):
 
     window: Window
     aggregates: tuple[TypedAggregate, ...]
+    errors: ErrorPolicy | None = None
 
     verb: ClassVar[str] = "window_aggregate"
 
@@ -31,14 +33,18 @@ class WindowAggregateNode(StatefulNode):
 
     @cached_property
     def tags(self) -> dict[str, Schema]:
-        return {self.window.late: self.inputs[0].schema}
+        return {self.window.late: self.inputs[0].schema, **letters(self)}
+
+    @property
+    def refuses(self) -> bool:
+        return any(aggregate_may_fail(made) for made in self.aggregates)
 
     def needs(self, wanted: Columns) -> Columns:
-        return columns_of(*(part for made in self.aggregates for part in made.expressions()))
+        return columns_of(*(part for made in self.aggregates for part in made.expressions())) | self.refused_rows()
 
     def text(self) -> str:
         return f"{self.window}: {'; '.join(map(str, self.aggregates))}"
 
     def notes(self) -> str:
         emit = "" if self.window.emit == "close" else f"emit={self.window.emit}"
-        return joined(emit, duration_text("grace", self.window.grace_ms), super().notes())
+        return joined(emit, duration_text("grace", self.window.grace_ms), super().notes(), policy_text(self.errors))

@@ -12,6 +12,7 @@ from streamdsl.logical.node import Node
 from streamdsl.logical.plan import LogicalPlan
 from streamdsl.logical.project import ProjectNode
 from streamdsl.logical.types import BOOL, literal
+from streamdsl.policies import ErrorPolicy
 
 __all__ = ["fuse"]
 
@@ -33,10 +34,10 @@ def fuse(plan: LogicalPlan) -> LogicalPlan:
 
 def _fused(node: Node) -> Node:
     below = node.inputs[0]
-    if isinstance(node, FilterNode) and isinstance(below, FilterNode):
+    if isinstance(node, FilterNode) and isinstance(below, FilterNode) and _agree(node, below):
         both = _and(below.predicate, node.predicate)
-        return dataclasses.replace(node, inputs=below.inputs, predicate=both)
-    if isinstance(node, ProjectNode) and isinstance(below, ProjectNode):
+        return dataclasses.replace(node, inputs=below.inputs, predicate=both, errors=_policy(node, below))
+    if isinstance(node, ProjectNode) and isinstance(below, ProjectNode) and _agree(node, below):
         return _fused_projects(node, below)
     return node
 
@@ -57,4 +58,15 @@ def _fused_projects(node: ProjectNode, below: ProjectNode) -> Node:
     outputs = tuple(dataclasses.replace(output, value=value) for output, value in zip(node.outputs, values, strict=True))
     if sum(output.value.weight for output in outputs) > MAX_WEIGHT:
         return node
-    return dataclasses.replace(node, inputs=below.inputs, outputs=outputs)
+    return dataclasses.replace(node, inputs=below.inputs, outputs=outputs, errors=_policy(node, below))
+
+
+def _agree(node: FilterNode | ProjectNode, below: FilterNode | ProjectNode) -> bool:
+    """Whether a record fares the same in both as in one of them. (A dead letter shows the row as its own step has read it.)"""
+    if node.dead_letter or below.dead_letter:
+        return False
+    return node.errors == below.errors or not (node.refuses and below.refuses)
+
+
+def _policy(node: FilterNode | ProjectNode, below: FilterNode | ProjectNode) -> ErrorPolicy | None:
+    return below.errors if below.refuses else node.errors

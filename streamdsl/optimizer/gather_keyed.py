@@ -47,6 +47,8 @@ def _behind(node: KeyByNode, bases: dict[tuple[int, tuple[str, ...]], KeyByNode]
 
 
 def _keeps(node: Node, keys: tuple[str, ...]) -> bool:
+    if node.dead_letter:
+        return False
     if isinstance(node, FilterNode):
         return True
     if isinstance(node, ProjectNode):

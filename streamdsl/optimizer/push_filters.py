@@ -38,6 +38,8 @@ def _moved(node: Node, plan: LogicalPlan) -> Node | None:
     if not isinstance(node, FilterNode):
         return None
     below = node.inputs[0]
+    if node.dead_letter:
+        return None  # a dead letter shows the row as the filter reads it
     if len(plan.readers[id(below)]) > 1:
         return None
     if isinstance(below, ProjectNode):

@@ -106,8 +106,10 @@ class _Lowering:
             united.append(stage.add(physical.PhysicalMerge(name=own, inputs=inputs, schema=node.schema)))
         if len(united) == 1:
             return united[0]
-        stage = self.stages.new(self.parallelism)
-        inputs = tuple(stage.reads(place) for place in united)
+        # Dead letters of a sink that gathers come from one task, those of others from many.
+        widths = {self.stages.of(place).parallelism for place in united}
+        stage = self.stages.new(self.parallelism if len(widths) == 1 else 1)
+        inputs = tuple(stage.reads(place, "forward" if len(widths) == 1 else "gather") for place in united)
         return stage.add(physical.PhysicalMerge(name=name, inputs=inputs, schema=node.schema))
 
     def _key_by(self, node: KeyByNode, place: Place) -> Place:
@@ -148,12 +150,17 @@ class _Lowering:
                 schema=rows.visible(),
                 sink=node.sink,
                 columns=columns,
+                tags=_tags(node),
+                input_schema=rows,
                 keys=node.keys,
+                errors=_policy(node.errors),
             )
         )
 
 
-def _policy(policy: ErrorPolicy) -> physical.ErrorPolicy:
+def _policy(policy: ErrorPolicy | None) -> physical.ErrorPolicy:
+    if policy is None:
+        return "fail"
     return "dead_letter" if isinstance(policy, DeadLetter) else policy
 
 
@@ -193,60 +200,65 @@ def _source(node: SourceNode) -> physical.PhysicalSource:
 _Common = dict[str, Any]
 
 
+def _refusing(node: Any, rows: Schema, common: _Common) -> _Common:
+    """Return what an operator of expressions needs to refuse a record."""
+    return {**common, "input_schema": rows, "errors": _policy(node.errors)}
+
+
 def _filter(node: FilterNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
-    return physical.PhysicalFilter(**common, predicate=lower_expressions([node.predicate], rows))
+    return physical.PhysicalFilter(**_refusing(node, rows, common), predicate=lower_expressions([node.predicate], rows))
 
 
 def _counter(node: CounterNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
-    return physical.PhysicalCounter(**common, metric=node.metric, predicate=lower_expressions([node.predicate], rows))
+    predicate = lower_expressions([node.predicate], rows)
+    return physical.PhysicalCounter(**_refusing(node, rows, common), metric=node.metric, predicate=predicate)
 
 
 def _project(node: ProjectNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
     columns = tuple(rows.index(made.value.column) if made.value.is_column else -1 for made in node.outputs)
     computed = [made.value for made in node.outputs if not made.value.is_column]
-    return physical.PhysicalProject(**common, columns=columns, program=lower_expressions(computed, rows))
+    return physical.PhysicalProject(**_refusing(node, rows, common), columns=columns, program=lower_expressions(computed, rows))
 
 
 def _python(node: PythonFunctionNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
-    return physical.PhysicalPython(**common, mode=node.mode, function=node.function, input_schema=rows, errors=_policy(node.errors))
+    return physical.PhysicalPython(**_refusing(node, rows, common), mode=node.mode, function=node.function)
 
 
 def _frame(node: FrameNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
     arguments, aggregates = lower_aggregates(node.aggregates, rows)
-    return physical.PhysicalFrame(**common, key_schema=node.key_schema, arguments=arguments, aggregates=aggregates)
+    common = {**_refusing(node, rows, common), "key_schema": node.key_schema}
+    return physical.PhysicalFrame(**common, arguments=arguments, aggregates=aggregates)
 
 
 def _aggregate(node: AggregateNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
     arguments, aggregates = lower_aggregates(node.aggregates, rows)
-    return physical.PhysicalAggregate(**common, key_schema=node.key_schema, arguments=arguments, aggregates=aggregates)
+    common = {**_refusing(node, rows, common), "key_schema": node.key_schema}
+    return physical.PhysicalAggregate(**common, arguments=arguments, aggregates=aggregates)
 
 
 def _window_aggregate(node: WindowAggregateNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
     arguments, aggregates = lower_aggregates(node.aggregates, rows)
     window = _window(node.window)
     assert window is not None
-    return physical.PhysicalWindowAggregate(**common, key_schema=node.key_schema, window=window, arguments=arguments, aggregates=aggregates)
+    common = {**_refusing(node, rows, common), "key_schema": node.key_schema}
+    return physical.PhysicalWindowAggregate(**common, window=window, arguments=arguments, aggregates=aggregates)
 
 
 def _reduce(node: ReduceNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
     return physical.PhysicalReduce(
-        **common,
+        **_refusing(node, rows, common),
         key_schema=node.key_schema,
         function=node.function,
-        input_schema=rows,
-        errors=_policy(node.errors),
         window=_window(node.window),
     )
 
 
 def _process(node: ProcessNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
     return physical.PhysicalProcess(
-        **common,
+        **_refusing(node, rows, common),
         key_schema=node.key_schema,
         processor=node.processor,
-        input_schema=rows,
         window=_window(node.window),
-        errors=_policy(node.errors),
     )
 
 

@@ -130,6 +130,8 @@ class PhysicalFilter(PhysicalOperator):
     """Keeps the rows for which the program's one output is true."""
 
     predicate: ProgramSpec
+    input_schema: Schema
+    errors: ErrorPolicy = "fail"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +140,8 @@ class PhysicalProject(PhysicalOperator):
 
     columns: tuple[int, ...]
     program: ProgramSpec
+    input_schema: Schema
+    errors: ErrorPolicy = "fail"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +161,8 @@ class PhysicalCounter(PhysicalOperator):
 
     metric: str
     predicate: ProgramSpec
+    input_schema: Schema
+    errors: ErrorPolicy = "fail"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +194,8 @@ class PhysicalFrame(PhysicalOperator):
     key_schema: Schema
     arguments: ProgramSpec
     aggregates: tuple[AggregateSpec, ...]
+    input_schema: Schema
+    errors: ErrorPolicy = "fail"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +209,8 @@ class PhysicalAggregate(PhysicalOperator):
     key_schema: Schema
     arguments: ProgramSpec
     aggregates: tuple[AggregateSpec, ...]
+    input_schema: Schema
+    errors: ErrorPolicy = "fail"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +246,8 @@ class PhysicalWindowAggregate(PhysicalOperator):
     window: WindowSpec
     arguments: ProgramSpec
     aggregates: tuple[AggregateSpec, ...]
+    input_schema: Schema
+    errors: ErrorPolicy = "fail"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,7 +289,9 @@ class PhysicalSink(PhysicalOperator):
 
     sink: Any
     columns: tuple[int, ...]
+    input_schema: Schema
     keys: tuple[str, ...] = ()
+    errors: ErrorPolicy = "fail"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from streamdsl._native.operators.discard import Discard
 from streamdsl._native.operators.fork import Fork
 from streamdsl._native.operators.merge import MergeOperator, MergePort
 from streamdsl._native.operators.output import Output
+from streamdsl._native.operators.refusals import Refusals
 from streamdsl._native.operators.sink import SinkOperator
 from streamdsl._native.task.source_task import SourceTask, Split
 from streamdsl._native.task.task import Task, close_all
@@ -140,8 +141,9 @@ class _TaskBuilder:
             self._note_inputs(at, spec, operator)
         self._make_outputs()
         for at, operator in enumerate(self.chain.built):
-            if operator is not None and not isinstance(operator, SinkOperator):
-                operator.connect(self._target((at, node.MAIN)))
+            if operator is not None:
+                if not isinstance(operator, SinkOperator):
+                    operator.connect(self._target((at, node.MAIN)))
                 for tag, _ in self.stage.operators[at].tags:
                     if (at, tag) in self.readers:
                         operator.connect(self._target((at, tag)), tag)
@@ -179,7 +181,8 @@ class _TaskBuilder:
         state = states.get(str(self.index))
         canonical = canonical_schema(schema, tuple(range(len(spec.columns))))
         arrow = pa.schema([pa.field(f.name, f.type, f.nullable) for f in schema.fields])
-        sink = SinkOperator(spec.name, list(spec.columns), canonical, arrow, self.environment.clock)
+        refusals = None if spec.errors == "fail" else Refusals(spec)
+        sink = SinkOperator(spec.name, list(spec.columns), canonical, arrow, self.environment.clock, refusals)
 
         # Of the builder it holds only what it needs: the builder has the chain, which holds this.
         transaction, index, parallelism = self.environment.transaction, self.index, self.stage.parallelism
@@ -291,7 +294,7 @@ class _TaskBuilder:
         if all(split.ended for split in splits):
             self.silent.add(self.id)
         types = [_declared_type(source, name) for name in spec.columns]
-        policy = RejectPolicy(spec, self.chain.dead_letters, source.errors, self.environment.clock)
+        policy = RejectPolicy(spec, self.chain.dead_letters, self.environment.clock)
         rate = 0.0 if source.rate is None or not names else source.rate * len(own) / len(names)
         task.open(spec, splits, types, policy, rate, config.batch_rows, CHUNK_ROWS, bool(source.bounded))
         if spec.partitioned_by >= 0:

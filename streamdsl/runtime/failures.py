@@ -67,7 +67,8 @@ def _bad_record(error: RecordError, found: _Failed | None) -> DataError:
     field = error.field or (found.field() if found else None)
     said = DataError(
         f"{operator or 'an operator'}: a record cannot be processed: {error.reason}",
-        remedy="mend the record or the expression (a filter in front of it, when(...), cast(..., strict=False)), and start again",
+        remedy="mend the record or the expression (a filter in front of it, when(...), cast(..., strict=False)), and start again; "
+        'or give the verb or its source errors="skip" or errors=dead_letter(sink)',
         operator=operator,
         field=field,
         reason=error.reason,

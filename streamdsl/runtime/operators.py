@@ -111,10 +111,10 @@ def _native(spec: node.PhysicalNative, chain: Chain) -> Operator:
 
 
 BUILDERS: dict[type, Build] = {
-    node.PhysicalFilter: lambda spec, chain: FilterOperator(spec.name, Program(spec.predicate)),
-    node.PhysicalProject: lambda spec, chain: ProjectOperator(spec.name, spec.columns, _program(spec.program)),
+    node.PhysicalFilter: lambda spec, chain: FilterOperator(spec, Program(spec.predicate)),
+    node.PhysicalProject: lambda spec, chain: ProjectOperator(spec, _program(spec.program)),
     node.PhysicalPython: lambda spec, chain: PythonFunctionOperator(spec),
-    node.PhysicalCounter: lambda spec, chain: CounterOperator(spec.name, spec.metric, Program(spec.predicate)),
+    node.PhysicalCounter: lambda spec, chain: CounterOperator(spec, Program(spec.predicate)),
     node.PhysicalKeyLookup: _lookup,
     node.PhysicalFrame: _frame,
     node.PhysicalAggregate: _aggregate,

@@ -30,10 +30,9 @@ def shown(raw: bytes) -> str:
 class RejectPolicy:
     """Called by a task with each rejected record; fails, skips it, or sends it to the dead letters."""
 
-    def __init__(self, spec: PhysicalSource, target: Any, errors: Any, clock: Clock) -> None:
+    def __init__(self, spec: PhysicalSource, target: Any, clock: Clock) -> None:
         self.spec, self.target, self.clock = spec, target, clock
-        # The stream's policy rules; a source's own "skip" holds where the stream says nothing.
-        self.errors = spec.errors if spec.errors != "fail" else ("skip" if errors == "skip" else "fail")
+        self.errors = spec.errors
         self.skipped = 0
 
     def __call__(self, task: Any, rejected: Any) -> None:

@@ -86,7 +86,7 @@ class TopologyTestDriver:
     def _start(self, parallelism: int) -> Job:
         config = Config(parallelism=parallelism, **self._options)
         bind: dict[str, Source | Sink] = {**self._sources, **self._sinks}
-        plans = compile(self.topology, parallelism=parallelism, bind=bind, strict_names=config.strict_names)
+        plans = compile(self.topology, parallelism=parallelism, bind=bind, strict_names=config.strict_names, errors=config.errors)
         job = Job(plans.physical, config, self._storage, clock=self.clock, seed=self._seed)
         job.open()
         self._parallelism = parallelism

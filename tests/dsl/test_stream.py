@@ -73,8 +73,9 @@ def test_dead_letters_of_several_operators_share_their_sink():
     assert logical(topology)[3:] == [
         "%3 = output %0: dead_letter",
         "%4 = output %1: dead_letter",
-        "%5 = merge %3, %4",
-        "%6 = sink %5: bad (value, error, operator, topic, partition, offset, timestamp)",
+        "%5 = output %2: dead_letter",
+        "%6 = merge %3, %4, %5",
+        "%7 = sink %6: bad (value, error, operator, topic, partition, offset, timestamp)",
     ]
 
 
@@ -122,7 +123,12 @@ def test_equal_steps_are_one_step():
     [
         (lambda s: s.filter(col("amuont") > 1), ["filter: unknown column 'amuont'", "did you mean 'amount'", "known: id"]),
         (lambda s: s.filter(col("amount")), ["filter: a condition must be true or false"]),
-        (lambda s: s.filter(col("id") > 1, errors="skip"), ["errors= belongs to functions"]),
+        (lambda s: s.filter(col("id") > 1, errors="skp"), ["filter: errors='skp' is unknown", "dead_letter(sink)"]),
+        (lambda s: s.filter(col("id") > 1, errors=FakeSink()), ["filter: errors=", "is a sink", "dead_letter(sink)"]),
+        (lambda s: s.with_columns(errors=3), ["with_columns: errors=3 is unknown", "lit(3).alias('errors')".replace("'", '"')]),
+        (lambda s: s.select("id", errors="id"), ["select: errors='id' is unknown"]),
+        (lambda s: s.key_by("id", errors=True), ["key_by: errors=True is unknown"]),
+        (lambda s: s.to(FakeSink(), errors="dead"), ["to: errors='dead' is unknown"]),
         (lambda s: s.filter(lambda row: True, errors="ignore"), ["errors='ignore' is unknown", "dead_letter(sink)"]),
         (lambda s: s.select(), ["at least one column"]),
         (lambda s: s.select("id", "idd"), ["select: unknown column 'idd'", "did you mean 'id'"]),

@@ -19,7 +19,7 @@ ALLOWED = {
     "processor": {"errors", "durations", "schema"},
     "policies": {"errors", "connectors.base"},
     "secret": set(),
-    "config": {"errors", "durations", "secret", "scalars"},
+    "config": {"errors", "durations", "secret", "scalars", "policies"},
     "logical": VALUES | {"connectors.base"},
     "dsl": VALUES | {"logical", "connectors.base", "compiler", "launch"},
     "optimizer": VALUES | {"logical"},

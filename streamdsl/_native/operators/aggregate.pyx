@@ -47,7 +47,7 @@ cdef class AggregateOperator(KeyedOperator):
         finally:
             free(columns)
 
-    cdef int process(self, Batch* batch) except -1 nogil:
+    cdef int finish(self, Batch* batch) except -1 nogil:
         return self.emit(self.compute(batch))
 
     cdef Batch* compute(self, Batch* batch) except NULL nogil:
@@ -56,7 +56,6 @@ cdef class AggregateOperator(KeyedOperator):
         cdef bint done = False
         self.touch_rows(batch, self.row_field)
         try:
-            self.evaluate(batch)
             self.accumulators.begin(self.columns, batch.n)
             self.accumulators.run(self.states, NULL, batch.n, ADD_THEN_EMIT)
             out = batch_share(batch, self.n_keys + n_aggregates + 1)

@@ -1,5 +1,7 @@
-from streamdsl._native.expr.program import Program
-from streamdsl._native.operators.base import Operator
+from typing import Any
 
-class CounterOperator(Operator):
-    def __init__(self, name: str, metric: str, predicate: Program) -> None: ...
+from streamdsl._native.expr.program import Program
+from streamdsl._native.operators.refusals import RefusingOperator
+
+class CounterOperator(RefusingOperator):
+    def __init__(self, spec: Any, predicate: Program) -> None: ...

@@ -4,26 +4,29 @@ from libc.stdlib cimport free, malloc
 
 from streamdsl._native.expr.program cimport Program
 from streamdsl._native.flow.batch cimport Batch
-from streamdsl._native.operators.base cimport Operator, blame
+from streamdsl._native.operators.base cimport blame
+from streamdsl._native.operators.refusals cimport RefusingOperator
 
 
-cdef class CounterOperator(Operator):
-    """The count appears under `metric` in the operator's metrics."""
+cdef class CounterOperator(RefusingOperator):
+    """`spec` is a `PhysicalCounter`. The count appears under its `metric` in the operator's metrics."""
     cdef Program predicate
     cdef str metric
     cdef int32_t* rows
     cdef int64_t capacity
     cdef int64_t counted
+    cdef int64_t found                       # in the rows at hand
 
-    def __init__(self, str name, str metric, Program predicate):
-        self.name = name
-        self.metric = metric
+    def __init__(self, spec, Program predicate):
+        self.name = spec.name
+        self.metric = spec.metric
         self.predicate = predicate
+        self.prepare_refusals(spec)
 
     def __dealloc__(self):
         free(self.rows)
 
-    cdef int process(self, Batch* batch) except -1 nogil:
+    cdef int attempt(self, Batch* batch) except -1 nogil:
         cdef bint done = False
         if self.capacity < batch.n:
             free(self.rows)
@@ -33,12 +36,16 @@ cdef class CounterOperator(Operator):
                 with gil:
                     raise MemoryError("no memory left for a counter")
         try:
-            self.counted += self.predicate.select(batch, self.rows)
+            self.found = self.predicate.select(batch, self.rows)
             done = True
         finally:
             if not done:
                 blame(self, batch, -1)
+        return 0
+
+    cdef int finish(self, Batch* batch) except -1 nogil:
+        self.counted += self.found
         return self.next.process(batch)
 
     def metrics(self):
-        return {self.metric: self.counted}
+        return {**RefusingOperator.metrics(self), self.metric: self.counted}

@@ -1,6 +1,8 @@
-from streamdsl._native.expr.program import Program
-from streamdsl._native.operators.base import Operator
+from typing import Any
 
-class FilterOperator(Operator):
+from streamdsl._native.expr.program import Program
+from streamdsl._native.operators.refusals import RefusingOperator
+
+class FilterOperator(RefusingOperator):
     filtered: int
-    def __init__(self, name: str, predicate: Program) -> None: ...
+    def __init__(self, spec: Any, predicate: Program) -> None: ...

@@ -5,18 +5,18 @@ from streamdsl._native.flow.batch cimport Batch, batch_take
 from streamdsl._native.operators.base cimport blame
 
 
-cdef class FilterOperator(Operator):
-    """`predicate`: a program with one bool output; null counts as false."""
+cdef class FilterOperator(RefusingOperator):
+    """`spec` is a `PhysicalFilter`, `predicate` a program with one bool output; null counts as false."""
 
-    def __init__(self, str name, Program predicate):
-        self.name = name
+    def __init__(self, spec, Program predicate):
+        self.name = spec.name
         self.predicate = predicate
+        self.prepare_refusals(spec)
 
     def __dealloc__(self):
         free(self.rows)
 
-    cdef int process(self, Batch* batch) except -1 nogil:
-        cdef int64_t n
+    cdef int attempt(self, Batch* batch) except -1 nogil:
         cdef bint done = False
         if self.capacity < batch.n:
             free(self.rows)
@@ -26,11 +26,15 @@ cdef class FilterOperator(Operator):
                 with gil:
                     raise MemoryError("no memory left for a filter")
         try:
-            n = self.predicate.select(batch, self.rows)
+            self.kept = self.predicate.select(batch, self.rows)
             done = True
         finally:
             if not done:
                 blame(self, batch, -1)
+        return 0
+
+    cdef int finish(self, Batch* batch) except -1 nogil:
+        cdef int64_t n = self.kept
         self.filtered += batch.n - n
         if n == batch.n:
             return self.next.process(batch)
@@ -39,4 +43,4 @@ cdef class FilterOperator(Operator):
         return 0
 
     def metrics(self):
-        return {"filtered": self.filtered}
+        return {"filtered": self.filtered, **RefusingOperator.metrics(self)}

@@ -16,4 +16,4 @@ cdef class FrameOperator(KeyedOperator):
 
     cdef int32_t split_late(self, Batch* batch) except -1 nogil
     cdef Batch* compute(self, Batch* batch) except NULL nogil
-    cdef Batch* compute_kept(self, Batch* batch, int32_t n) except NULL
+    cdef int process_kept(self, Batch* batch, int32_t n) except -1 nogil

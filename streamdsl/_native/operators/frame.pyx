@@ -8,7 +8,7 @@ from streamdsl._native.operators.accumulators cimport (
 )
 from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.key_lookup cimport KeyLookup
-from streamdsl._native.operators.keyed cimport widened
+from streamdsl._native.operators.keyed cimport KeyedOperator, widened
 from streamdsl._native.operators.rolling cimport Ring
 
 
@@ -69,17 +69,17 @@ cdef class FrameOperator(KeyedOperator):
 
     cdef int process(self, Batch* batch) except -1 nogil:
         cdef int32_t n_late = 0
-        cdef Batch* out
         if self.rolling is not None:
             n_late = self.split_late(batch)
         if n_late == 0:
-            return self.emit(self.compute(batch))
+            return KeyedOperator.process(self, batch)
         self.emit_late(batch, self.rows + batch.n - n_late, n_late)
         if n_late == batch.n:
             return 0
-        with gil:
-            out = self.compute_kept(batch, batch.n - n_late)
-        return self.emit(out)
+        return self.process_kept(batch, batch.n - n_late)
+
+    cdef int finish(self, Batch* batch) except -1 nogil:
+        return self.emit(self.compute(batch))
 
     cdef int32_t split_late(self, Batch* batch) except -1 nogil:
         """Fill `rows` with the rows that are on time, then the late ones; return the number of these."""
@@ -101,15 +101,11 @@ cdef class FrameOperator(KeyedOperator):
                 n += 1
         return batch.n - n
 
-    cdef Batch* compute_kept(self, Batch* batch, int32_t n) except NULL:
-        """Compute the first n of `rows`."""
-        cdef Batch* kept = NULL
-        cdef Batch* out
+    cdef int process_kept(self, Batch* batch, int32_t n) except -1 nogil:
+        """Process the first n of `rows`."""
+        cdef Batch* kept = batch_take(batch, self.rows, n)
         try:
-            with nogil:
-                kept = batch_take(batch, self.rows, n)
-                out = self.compute(kept)
-            return out
+            return KeyedOperator.process(self, kept)
         finally:
             batch_release(kept)
 
@@ -122,7 +118,6 @@ cdef class FrameOperator(KeyedOperator):
         cdef Batch* out = NULL
         self.touch_rows(batch, self.row_field)
         try:
-            self.evaluate(batch)
             for i in range(self.n_aggregates):
                 (<Accumulator>self.refs[i]).begin(self.columns, batch.n)
             for i in range(self.n_aggregates):
@@ -172,7 +167,10 @@ cdef class FrameOperator(KeyedOperator):
             free(columns)
 
     def metrics(self):
-        return {"late": self.late} if self.rolling is not None else {}
+        figures = KeyedOperator.metrics(self)
+        if self.rolling is not None:
+            figures["late"] = self.late
+        return figures
 
 
 def is_rolling(aggregate):

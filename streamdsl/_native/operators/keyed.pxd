@@ -5,6 +5,7 @@ from streamdsl._native.expr.program cimport Program
 from streamdsl._native.flow.batch cimport Batch, Column
 from streamdsl._native.operators.accumulators cimport AccumulatorSet
 from streamdsl._native.operators.base cimport Operator
+from streamdsl._native.operators.refusals cimport RefusingOperator
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.rolling cimport RollingFrame
 from streamdsl._native.state.row_table cimport RowField
@@ -22,7 +23,7 @@ cdef class AggregateField(RowField):
     cdef int64_t ring_at
 
 
-cdef class KeyedOperator(Operator):
+cdef class KeyedOperator(RefusingOperator):
     cdef KeyLookup lookup
     cdef object spec                         # of the physical plan
     cdef Program arguments                   # None = no aggregate has an argument

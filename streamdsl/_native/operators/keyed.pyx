@@ -14,6 +14,8 @@ from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.key_table cimport KeyTable
 from streamdsl._native.state.write_stream cimport bytes_append
 
+from streamdsl._native.operators.refusals import DEAD_LETTER
+
 
 cdef class AggregateField(RowField):
     """The field of an operator that aggregates."""
@@ -63,8 +65,8 @@ cdef class AggregateField(RowField):
         return 0
 
 
-cdef class KeyedOperator(Operator):
-    """Base. `connect` takes the target of late rows under whatever tag the plan gives them: there is only one."""
+cdef class KeyedOperator(RefusingOperator):
+    """Base. `connect` takes the target of late rows under whatever tag the plan gives them: beside the dead letters there is only one."""
 
     def __init__(self, spec, KeyLookup lookup, arguments):
         self.spec = spec
@@ -75,6 +77,7 @@ cdef class KeyedOperator(Operator):
         self.columns = <Column*>calloc(self.n_columns + 1, sizeof(Column))
         if self.columns == NULL:
             raise MemoryError("no memory left for an operator")
+        self.prepare_refusals(spec)
 
     def __dealloc__(self):
         self.release_columns()
@@ -84,9 +87,12 @@ cdef class KeyedOperator(Operator):
 
     def connect(self, Operator target, str tag=""):
         """Send the output `tag` ("" is the main one) to `target`."""
-        Operator.connect(self, target, tag)
-        if tag:
+        RefusingOperator.connect(self, target, tag)
+        if tag and tag != DEAD_LETTER:
             self.late_output = target
+
+    cdef int attempt(self, Batch* batch) except -1 nogil:
+        return self.evaluate(batch)
 
     cdef int reserve(self, int64_t n) except -1 nogil:
         cdef char** states
@@ -168,17 +174,17 @@ cdef class KeyedOperator(Operator):
     cdef int end_batch(self) except -1 nogil:
         if self.late_output is not None:
             self.late_output.end_batch()
-        return self.next.end_batch()
+        return RefusingOperator.end_batch(self)
 
     cdef int on_watermark(self, int64_t watermark) except -1 nogil:
         if self.late_output is not None:
             self.late_output.on_watermark(watermark)
-        return self.next.on_watermark(watermark)
+        return RefusingOperator.on_watermark(self, watermark)
 
     cdef int on_idle(self, bint idle) except -1 nogil:
         if self.late_output is not None:
             self.late_output.on_idle(idle)
-        return self.next.on_idle(idle)
+        return RefusingOperator.on_idle(self, idle)
 
 
 cdef Batch* widened(Batch* batch, int extra) except NULL nogil:

@@ -18,10 +18,11 @@ from streamdsl._native.includes.clock cimport wall_ms
 from streamdsl._native.operators.arrow_rows cimport ArrowRows
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.process_context cimport Context, KeyReader, ProcessTimers, Timer, new_context
+from streamdsl._native.operators.refusals cimport POLICY_FAIL
 from streamdsl._native.operators.row cimport Row, row_new
 from streamdsl._native.operators.row_results cimport RESULT_ROWS, result_kind
 from streamdsl._native.operators.row_writer cimport RowWriter
-from streamdsl._native.operators.user_code cimport POLICY_FAIL, UserCodeOperator
+from streamdsl._native.operators.user_code cimport UserCodeOperator
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.key_list cimport KeyList, keys_clear, keys_free, keys_push
 from streamdsl._native.state.key_table cimport KeyTable

@@ -1,7 +1,7 @@
-from collections.abc import Sequence
+from typing import Any
 
 from streamdsl._native.expr.program import Program
-from streamdsl._native.operators.base import Operator
+from streamdsl._native.operators.refusals import RefusingOperator
 
-class ProjectOperator(Operator):
-    def __init__(self, name: str, columns: Sequence[int], program: Program | None) -> None: ...
+class ProjectOperator(RefusingOperator):
+    def __init__(self, spec: Any, program: Program | None) -> None: ...

@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t
 from streamdsl._native.event_time.clock cimport Clock
 from streamdsl._native.flow.batch cimport Batch
 from streamdsl._native.operators.base cimport Operator
+from streamdsl._native.operators.refusals cimport Refusals
 
 cdef enum:
     LATENCY_BUCKETS = 1024   # 16 a power of two, from 1 ns
@@ -15,6 +16,8 @@ cdef class SinkOperator(Operator):
     cdef object schema                       # pyarrow schema that the writer sees
     cdef bint as_they_are                    # its types are the native ones
     cdef Clock clock
+    cdef Refusals refusals                   # None: a row that cannot be written ends the run
+    cdef Operator letters_output             # None: nobody reads dead letters
     cdef Batch** waiting                     # rows not yet handed over
     cdef int n_waiting
     cdef int capacity
@@ -26,6 +29,7 @@ cdef class SinkOperator(Operator):
     cdef bint full                           # the writer takes no more for now
     cdef bint unflushed                      # the writer has rows that it may not have made visible
 
+    cdef int _write_most(self, Batch* rows, canonical, times) except -1      # some of the rows cannot be written
     cdef int hand_over(self) except -1 nogil
     cdef int on_step(self, int64_t now_ns, bint crowded) except -1 nogil
     cdef int has_room(self) except -1 nogil  # 0: the task is not to read

@@ -1,12 +1,14 @@
 """The end of a chain whose rows leave: it hands them to a sink writer, many at a time on a fast stream."""
+from libc.stdint cimport int32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
 from streamdsl._native.flow.arrow cimport batch_to_arrow, column_to_arrow
 from streamdsl._native.flow.batch cimport (
-    SYS_TIME, batch_concat, batch_release, batch_retain, batch_share, column_share,
+    SYS_TIME, batch_concat, batch_release, batch_retain, batch_share, column_share, i64,
 )
 from streamdsl._native.operators.base cimport blame
+from streamdsl._native.operators.row cimport row_new
 
 import pyarrow as pa
 
@@ -40,10 +42,14 @@ cdef int64_t bucket_floor_ns(int64_t bucket) noexcept:
 
 
 cdef class SinkOperator(Operator):
-    """`columns` of the input go to the writer that `open` is given, in the types of the pyarrow schema `schema`."""
+    """`columns` of the input go to the writer that `open` is given, in the types of the pyarrow schema `schema`.
 
-    def __init__(self, str name, list columns, canonical, schema, Clock clock):
+    Rows that do not become these types, or that the writer refuses, are a matter of `refusals`; None: they end the run.
+    """
+
+    def __init__(self, str name, list columns, canonical, schema, Clock clock, Refusals refusals=None):
         self.name = name
+        self.refusals = refusals
         self.columns = columns
         # On a slow stream each row is handed over by itself: what need not be converted is not even asked.
         self.as_they_are = canonical.types == schema.types
@@ -57,6 +63,11 @@ cdef class SinkOperator(Operator):
         for i in range(self.n_waiting):
             batch_release(self.waiting[i])
         free(self.waiting)
+
+    def connect(self, Operator target, str tag=""):
+        """Send the dead letters, the only output, to `target`."""
+        Operator.connect(self, target, tag)
+        self.letters_output = target
 
     def open(self, writer):
         """Begin: before this nothing has been touched of what an earlier run wrote."""
@@ -134,29 +145,55 @@ cdef class SinkOperator(Operator):
             times = column_to_arrow(&narrow.sys[SYS_TIME], narrow.n, pa.int64())
             canonical = batch_to_arrow(narrow, self.canonical)
             try:
-                table = canonical if self.as_they_are else from_canonical(canonical, self.schema)
+                self._hand_to_writer(canonical, times)
+                self.written += rows.n
             except DataError as error:
-                blame(self, rows, -1)
-                error.context.update(operator=self.name, at_row=self._bad_row(canonical))
-                raise
-            try:
-                self.writer.write(table, times)
-            except Exception as error:   # whatever a sink raises
-                raise connector_failure(f"the sink {self.name!r} cannot write", error)
+                if self.refusals is None:
+                    blame(self, rows, -1)
+                    error.context.update(operator=self.name, at_row=0 if rows.n == 1 else self._bad_row(canonical))
+                    raise
+                self._write_most(rows, canonical, times)
             self._look_for_room()
             self.unflushed = True
+            now = self.clock.now_ns()
+            for i in range(n):
+                if self.waiting[i].read_ns:
+                    self.latency[bucket_of(now - self.waiting[i].read_ns)] += self.waiting[i].n
+                batch_release(self.waiting[i])
+            self.n_waiting = 0
+            self.waiting_rows = 0
+            self.waiting_since_ns = 0
+            if self.refusals is not None:
+                self.refusals.send(self.letters_output, rows)
         finally:
             batch_release(narrow)
             batch_release(rows)
-        now = self.clock.now_ns()
-        for i in range(n):
-            if self.waiting[i].read_ns:
-                self.latency[bucket_of(now - self.waiting[i].read_ns)] += self.waiting[i].n
-            self.written += self.waiting[i].n
-            batch_release(self.waiting[i])
-        self.n_waiting = 0
-        self.waiting_rows = 0
-        self.waiting_since_ns = 0
+
+    def _hand_to_writer(self, canonical, times):
+        """Write all rows; a DataError says that none was taken."""
+        table = canonical if self.as_they_are else from_canonical(canonical, self.schema)
+        try:
+            self.writer.write(table, times)
+        except Exception as error:       # whatever a sink raises
+            raise connector_failure(f"the sink {self.name!r} cannot write", error)
+
+    cdef int _write_most(self, Batch* rows, canonical, times) except -1:
+        """Write the rows in order, by halves where some cannot be written; those are refused."""
+        cdef list waiting = [(0, rows.n)]
+        cdef int32_t first, n
+        while waiting:
+            first, n = waiting.pop()
+            try:
+                self._hand_to_writer(canonical.slice(first, n), times.slice(first, n))
+                self.written += n
+            except DataError as error:
+                if n == 1:
+                    reason = error.message if error.reason is None else f"{error.message}: {error.reason}"
+                    self.refusals.take(reason, row_new(self.refusals.shape, rows, first), None, -1, i64(&rows.sys[SYS_TIME])[first])
+                else:
+                    waiting.append((first + n // 2, n - n // 2))
+                    waiting.append((first, n // 2))
+        return 0
 
     def _flush(self):
         try:
@@ -165,22 +202,24 @@ cdef class SinkOperator(Operator):
             raise connector_failure(f"the sink {self.name!r} cannot flush", error)
 
     def _bad_row(self, canonical):
-        """Return the first row that does not become what the writer takes."""
+        """Return the first row that does not become what the writer takes, -1 if it is the writer that refuses one."""
         for row in range(canonical.num_rows):
             try:
                 from_canonical(canonical.slice(row, 1), self.schema)
             except DataError:
                 return row
-        return 0
+        return -1
+
+    # Dead letters leave when rows are handed over: what they go through hears of time as what is in front of the sink does.
 
     cdef int end_batch(self) except -1 nogil:
-        return 0
+        return 0 if self.letters_output is None else self.letters_output.end_batch()
 
     cdef int on_watermark(self, int64_t watermark) except -1 nogil:
-        return 0
+        return 0 if self.letters_output is None else self.letters_output.on_watermark(watermark)
 
     cdef int on_idle(self, bint idle) except -1 nogil:
-        return 0
+        return 0 if self.letters_output is None else self.letters_output.on_idle(idle)
 
     def snapshot(self, checkpoint_id):
         self.hand_over()
@@ -203,7 +242,8 @@ cdef class SinkOperator(Operator):
             raise connector_failure(f"the sink {self.name!r} cannot be closed", error)
 
     def metrics(self):
-        return {"written": self.written}
+        figures = {} if self.refusals is None else self.refusals.metrics()
+        return {"written": self.written, **figures}
 
     def latency_buckets(self):
         """Return {ns: rows}: how many rows took less than so many ns from being read to being handed over."""

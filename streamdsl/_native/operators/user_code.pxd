@@ -3,26 +3,17 @@ from libc.stdint cimport int64_t
 
 from streamdsl._native.flow.batch cimport Batch
 from streamdsl._native.operators.base cimport Operator
+from streamdsl._native.operators.refusals cimport Refusals
 from streamdsl._native.operators.row cimport Row, RowShape
 from streamdsl._native.operators.row_writer cimport RowWriter
-
-cdef enum:
-    POLICY_FAIL = 0
-    POLICY_SKIP = 1
-    POLICY_DEAD_LETTER = 2
 
 
 cdef class UserCodeOperator(Operator):
     cdef RowShape input_shape
     cdef RowWriter main                      # waiting rows of the main output; None: the operator passes batches on
     cdef dict writers                        # tag -> RowWriter
-    cdef int policy
-    cdef RowWriter dead_letters              # None: nobody reads them
-    cdef int column_topic                    # of the hidden position columns, -1 = absent
-    cdef int column_partition
-    cdef int column_offset
-    cdef int64_t errors
-    cdef int64_t n_dead_letters
+    cdef int policy                          # POLICY_*
+    cdef Refusals refusals
     cdef int64_t emitted
     cdef list marks                          # (writer, rows) before the record now being processed
 
@@ -30,5 +21,4 @@ cdef class UserCodeOperator(Operator):
     cdef int on_error(self, BaseException error, object doing, Row row, object key, int64_t slot, int64_t time) except -1
     cdef int flush(self, Batch* source) except -1                       # sends all waiting rows on; holds the GIL, gives it up downstream
     cdef int send(self, Operator target, Batch* batch) except -1        # takes the batch
-    cdef object position(self, Row row)                                 # dict: topic, partition, offset as far as known
     cdef bint waiting(self) noexcept                                    # whether any output has rows

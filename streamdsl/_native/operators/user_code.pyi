@@ -1,9 +1,3 @@
-from typing import Any
-
 from streamdsl._native.operators.base import Operator
-from streamdsl._native.operators.row import Row
 
 class UserCodeOperator(Operator): ...
-
-def visible_values(row: Row, whole: bool) -> dict[str, Any]: ...
-def as_json(value: Any) -> str: ...

@@ -25,6 +25,7 @@ cdef class WindowAggregateOperator(KeyedOperator):
     cdef int32_t n_late
     cdef KeyList wanted                      # scratch: keys to be looked up together
 
+    cdef bint any_open(self, int64_t slot, int64_t time) noexcept nogil      # whether a window takes a record of that time
     cdef int assign(self, Batch* batch) except -1 nogil                      # fills the pairs and the late rows
     cdef int assign_row(self, int32_t row, int64_t slot, int64_t time) except -1 nogil
     cdef int reserve_pairs(self, int64_t n) except -1 nogil

@@ -15,7 +15,7 @@ from streamdsl._native.includes.checked cimport CHECK, PLANTED
 from streamdsl._native.operators.accumulators cimport ADD, ADD_THEN_EMIT, EMIT, make_set
 from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.key_lookup cimport KeyLookup
-from streamdsl._native.operators.keyed cimport OUTPUT_ROWS
+from streamdsl._native.operators.keyed cimport OUTPUT_ROWS, KeyedOperator
 from streamdsl._native.operators.state_view cimport StateView, new_view
 from streamdsl._native.state.key_table cimport KeyTable
 from streamdsl._native.state.key_list cimport keys_clear, keys_free, keys_push
@@ -64,7 +64,27 @@ cdef class WindowAggregateOperator(KeyedOperator):
         if not PLANTED("windows-not-restored"):
             self.windows.rebuild()
 
-    cdef int process(self, Batch* batch) except -1 nogil:
+    cdef int attempt(self, Batch* batch) except -1 nogil:
+        # Without a policy, records that come too late for every window are not looked at if there are no others.
+        return 0 if self.refusals is None else self.evaluate(batch)
+
+    cdef bint spares(self, Batch* batch, int32_t row) noexcept nogil:
+        return not self.any_open(i64(&batch.sys[SYS_SLOT])[row], i64(&batch.sys[SYS_TIME])[row])
+
+    cdef int finish_spared(self, Batch* batch) except -1 nogil:
+        self.assign(batch)
+        return self.emit_late(batch, self.late_rows, self.n_late)
+
+    cdef bint any_open(self, int64_t slot, int64_t time) noexcept nogil:
+        cdef int64_t watermark = self.lookup.lateness_watermark(slot)
+        cdef int64_t k, start, n = windows_of(time, self.windows.size_ms, self.windows.every_ms, self.windows.offset_ms)
+        for k in range(n):
+            start = window_start(time, self.windows.every_ms, self.windows.offset_ms, k)
+            if window_is_open(window_end(start, self.windows.size_ms), self.windows.grace_ms, watermark):
+                return True
+        return n == 0
+
+    cdef int finish(self, Batch* batch) except -1 nogil:
         cdef Batch* out
         cdef Batch* part
         cdef int32_t at = 0
@@ -146,7 +166,8 @@ cdef class WindowAggregateOperator(KeyedOperator):
     cdef int accumulate(self, Batch* batch) except -1 nogil:
         cdef bint done = False
         try:
-            self.evaluate(batch)
+            if self.refusals is None:
+                self.evaluate(batch)
             self.accumulators.begin(self.columns, self.n_pairs if self.updates else 0)
             self.accumulators.run(self.states, self.rows, self.n_pairs, ADD_THEN_EMIT if self.updates else ADD)
             done = True
@@ -243,6 +264,8 @@ cdef class WindowAggregateOperator(KeyedOperator):
             passing = saturating_subtract(self.watermark, self.windows.grace_ms)
         if self.late_output is not None:
             self.late_output.on_watermark(self.watermark)
+        if self.letters_output is not None:
+            self.letters_output.on_watermark(self.watermark)
         if passing > self.passed:
             self.passed = passing
             return self.next.on_watermark(passing)
@@ -289,4 +312,5 @@ cdef class WindowAggregateOperator(KeyedOperator):
         return by_key
 
     def metrics(self):
-        return {"late": self.late, "late_refusals": self.late_refusals, "open_windows": self.windows.table.total()}
+        return {**KeyedOperator.metrics(self), "late": self.late, "late_refusals": self.late_refusals,
+                "open_windows": self.windows.table.total()}

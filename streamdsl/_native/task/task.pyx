@@ -272,6 +272,7 @@ cdef class Task:
         cdef int i
         for i in range(self.n_sinks):
             (<SinkOperator>self.sinks[i]).hand_over()
+        self.settle(False)                   # dead letters of the sinks
         with gil:
             self._snapshot(checkpoint_id)
         FAULT("FP03")
@@ -306,6 +307,7 @@ cdef class Task:
         cdef int i
         for i in range(self.n_sinks):
             (<SinkOperator>self.sinks[i]).on_quiet()
+        self.settle(False)                   # dead letters of the sinks
         return 0
 
     cdef int end(self) except -1 nogil:

@@ -39,7 +39,7 @@ class Files(Source, Sink):
     schema: Schema
     format: Format
     name: str
-    errors: Any = "fail"
+    errors: Any = None
     rate: float | None = None
     max_record_bytes: int = _RECORD_BYTES
 
@@ -199,7 +199,7 @@ def files(
     format: str | None = None,
     *,
     name: str | None = None,
-    errors: Any = "fail",
+    errors: Any = None,
     rate: float | None = None,
     max_record_bytes: int = _RECORD_BYTES,
 ) -> Files:

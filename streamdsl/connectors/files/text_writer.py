@@ -19,7 +19,7 @@ import pyarrow.csv as pa_csv
 from streamdsl._native.includes.faults import planted
 from streamdsl._native.serdes.json_writer import json_lines
 from streamdsl.connectors.base import Json, SinkWriter
-from streamdsl.errors import ConnectorError
+from streamdsl.errors import ConnectorError, DataError
 from streamdsl.schema import Schema
 
 _BUFFER_BYTES: Final = 1 << 18
@@ -132,8 +132,13 @@ class TextWriter(SinkWriter):
 
     def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
         """Append rows."""
-        if rows.num_rows:
-            self._append(_csv_lines(rows) if self._is_csv else json_lines(rows))
+        if not rows.num_rows:
+            return
+        try:
+            lines = _csv_lines(rows) if self._is_csv else json_lines(rows)
+        except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
+            raise DataError(f"a row cannot be written to {self._path}", remedy="mend the row", reason=str(error)) from error
+        self._append(lines)
 
     def _append(self, data: bytes) -> None:
         self._buffer.append(data)

@@ -158,7 +158,7 @@ def kafka(
     message: Any = None,
     subject_schema: str | None = None,
     options: Mapping[str, Any] | None = None,
-    errors: Any = "fail",
+    errors: Any = None,
     rate: float | None = None,
     idle_timeout: Duration | None = "5s",
     max_ahead: Duration | None = "1h",

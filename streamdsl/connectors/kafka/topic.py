@@ -57,7 +57,7 @@ class Topic:
     message: Any = None
     subject_schema: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    errors: Any = "fail"
+    errors: Any = None
     rate: float | None = None
     idle_timeout: Duration | None = "5s"
     max_ahead: Duration | None = "1h"

@@ -67,7 +67,7 @@ class Memory(Source, Sink):
 
     bounded = True
     gathers = True
-    errors = "fail"
+    errors = None
     rate = None
 
     def with_schema(self, schema: Any) -> Memory:
