@@ -1,12 +1,15 @@
 """What expressions answer: texts and lists, as users write them."""
 
+import pyarrow as pa
 import pytest
 
 from streamdsl import DataError, Topology, col, lit, memory
+from streamdsl.schema import type_of
 
 
 def answers(expression, *texts, schema=str):
-    stream = Topology("job").stream(memory("in", schema={"s": schema, "other": str}, rows=[{"s": text, "other": "b"} for text in texts]))
+    columns = pa.schema([("s", type_of(schema)), ("other", pa.string())])
+    stream = Topology("job").stream(memory("in", schema=columns, rows=[{"s": text, "other": "b"} for text in texts]))
     return stream.select(out=expression).collect().column("out").to_pylist()
 
 
