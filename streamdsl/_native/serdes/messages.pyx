@@ -57,6 +57,21 @@ def runs(list messages, partition_of, offset_of, value_of, error_of):
     return found, wrong
 
 
+def bytes_of(list values):
+    """Return how many bytes the values take: those that are there.
+
+    Examples
+    --------
+    >>> bytes_of([b"ab", None, b"c"])
+    3
+    """
+    cdef Py_ssize_t total = 0
+    for value in values:
+        if PyBytes_CheckExact(value):
+            total += PyBytes_GET_SIZE(value)
+    return total
+
+
 def within(list values, Py_ssize_t limit):
     """Return whether all are bytes, none longer than `limit`.
 

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, cast
 
 import pyarrow as pa
 
+from streamdsl.config import parse_bytes
 from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReader, Transaction
 from streamdsl.connectors.kafka.topic import Delivery, Format, Timestamps, Topic, why_not_written
 from streamdsl.durations import Duration, parse_duration
@@ -163,6 +164,7 @@ def kafka(
     idle_timeout: Duration | None = "5s",
     max_ahead: Duration | None = "1h",
     max_record_bytes: int = 1 << 20,
+    buffer_memory: int | str = "32MiB",
     loop: bool = False,
     name: str | None = None,
 ) -> Kafka:
@@ -223,6 +225,8 @@ def kafka(
         A record whose event time is further ahead of the clock is a bad one: it would make all others late. None: it is taken.
     max_record_bytes : int
         A longer value is a bad record.
+    buffer_memory : int or str
+        Bytes of records of a source that were fetched and wait to be read, over all partitions, those in the client among them.
     loop : bool
         Of a sink: the same topology reads the topic, on purpose (retries, say). Without it, that is an error.
     name : str, optional
@@ -270,6 +274,7 @@ def kafka(
         idle_timeout=None if idle_timeout is None else parse_duration(idle_timeout, "idle_timeout"),
         max_ahead=None if max_ahead is None else parse_duration(max_ahead, "max_ahead"),
         max_record_bytes=max_record_bytes,
+        buffer_memory=_buffer(topic, buffer_memory),
         loop=loop,
     )
 
@@ -287,6 +292,13 @@ def _check(topic: str, format: str, start: Any, until: Any, delivery: str, error
         raise TopologyError(f"kafka(errors={errors!r}) is unknown", remedy='use "fail", "skip" or dead_letter(sink)')
     if rate is not None and not rate > 0:
         raise TopologyError(f"kafka(rate={rate!r}): a rate is above 0; None is as fast as possible")
+
+
+def _buffer(topic: str, size: int | str) -> int:
+    found = parse_bytes(size)
+    if found < 1 << 20:
+        raise TopologyError(f"kafka({topic!r}, buffer_memory={size!r}) is less than a MiB", remedy='use more, "64MiB" for one')
+    return found
 
 
 def _partitioned_by(topic: str, column: Any) -> str | None:

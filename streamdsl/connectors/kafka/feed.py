@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from streamdsl._native.serdes.messages import runs
+from streamdsl._native.serdes.messages import bytes_of, runs
 from streamdsl.connectors.kafka.clients import (
     CALL_S,
     CLIENT_LOG,
@@ -32,8 +32,17 @@ __all__ = ["CHUNK_RECORDS", "Feed", "Records"]
 
 #: Records that are taken from the client at a time, and decoded at a time.
 CHUNK_RECORDS: Final = 8192
-#: Records of one partition that wait for their turn; then it is paused until few are left.
-MOST_WAITING, FEW_WAITING = 65536, 4096
+#: Bytes that are decoded at a time, about.
+CHUNK_BYTES: Final = 4 << 20
+#: What a record takes beside its value: the object, its offset, its place in a list.
+RECORD_BYTES: Final = 64
+#: Records that are taken from the client at a time while others wait that are not wanted yet.
+FEW_RECORDS: Final = 256
+#: However many tasks share the memory: so much each may hold, and one answer of a broker.
+LEAST_ROOM: Final = 1 << 20
+LEAST_FETCH: Final = 1 << 20
+#: Of the memory for records that wait: what the client itself may hold.
+CLIENT_SHARE: Final = 4
 #: How often, and how long after, an offset that is said to be gone is looked for again.
 MOST_DOUBTS, DOUBT_S = 3, 0.5
 #: How often the topic itself is looked at.
@@ -45,9 +54,10 @@ END_KNOWN_S: Final = 5.0
 class Records:
     """Records of a partition, in columns: offsets, values, and what else is asked for (``_key``, ``_timestamp``, ``_headers``)."""
 
-    __slots__ = ("extras", "offsets", "values")
+    __slots__ = ("bytes", "extras", "offsets", "values")
 
     def __init__(self, extras: Collection[str]) -> None:
+        self.bytes = 0
         self.offsets: array[int] = array("q")
         self.values: list[bytes | None] = []
         self.extras: dict[str, list[Any]] = {name: [] for name in extras}
@@ -59,12 +69,22 @@ class Records:
         """Add records; `messages` are what the other columns are read from."""
         self.offsets += offsets
         self.values += values
+        self.bytes += bytes_of(values) + RECORD_BYTES * len(values)
         for name, column in self.extras.items():
-            column += map(_READ[name], messages)
+            more = list(map(_READ[name], messages))
+            column += more
+            self.bytes += _SIZES[name](more)
+
+    @property
+    def in_a_chunk(self) -> int:
+        """How many of them are about `CHUNK_BYTES`: at least one."""
+        return len(self) if self.bytes <= CHUNK_BYTES else max(1, len(self) * CHUNK_BYTES // self.bytes)
 
     def cut(self, count: int) -> Records:
         """Take the first `count` records away and return them."""
         taken = Records(())
+        taken.bytes = self.bytes * count // max(len(self), 1)
+        self.bytes -= taken.bytes
         taken.offsets, self.offsets = self.offsets[:count], self.offsets[count:]
         taken.values, self.values = self.values[:count], self.values[count:]
         taken.extras = {name: column[:count] for name, column in self.extras.items()}
@@ -87,8 +107,19 @@ _READ: Final[Mapping[str, Any]] = {
 }
 
 
+_SIZES: Final[Mapping[str, Any]] = {
+    "_key": bytes_of,
+    "_timestamp": lambda times: 32 * len(times),
+    "_headers": lambda rows: sum(200 + len(header["name"]) + len(header["value"] or "") for row in rows for header in row),
+}
+
+
 class Feed:
-    """One consumer, and what it has brought for each partition that is not read yet. Used by one thread (but `lag`)."""
+    """One consumer, and what it has brought for each partition that is not read yet. Used by one thread (but `lag`).
+
+    What waits is bounded in bytes, the client's own queue with it. Over the bound nothing more is taken from the client, until those
+    that have come are read. Where one is wanted that has not come, the others are paused: it alone is fetched then.
+    """
 
     def __init__(self, described: Topic, extras: Collection[str]) -> None:
         self.topic, self.extras = described.topic, tuple(extras)
@@ -96,10 +127,14 @@ class Feed:
         self._options = described.client_options()
         #: Which topic of that name it is.
         self.topic_id = topic_id_of(self._options, described.topic)
+        self._room = self._share(described)
+        client_bytes = self._room // CLIENT_SHARE
         self._consumer = Consumer(
             {
                 "logger": CLIENT_LOG,
-                "queued.max.messages.kbytes": 16384,
+                "queued.max.messages.kbytes": max(client_bytes >> 10, 1),
+                # One answer of a broker, which comes on top of the queue.
+                "fetch.max.bytes": max(client_bytes, int(self._options.get("message.max.bytes", 0)), LEAST_FETCH),
                 "fetch.wait.max.ms": 100,
                 # A full queue is soon half empty: by default the next fetch would wait for a second then.
                 "fetch.queue.backoff.ms": 10,
@@ -114,6 +149,8 @@ class Feed:
             }
         )
         self._waiting: dict[int, Records] = {}
+        self._held = 0  # bytes of all that waits
+        self._in_vain = 0  # how often something was wanted, and nothing had come, since something was read
         self._paused: set[int] = set()
         self._next: dict[int, int] = {}  # the offset to read next, by partition
         self._ends: dict[int, int] = {}  # where the partition was found to end
@@ -124,6 +161,11 @@ class Feed:
         self._end_offsets = Ends(self._options, described.topic, self.topic_id, watched, self.where)
         self._look_at = time.monotonic() + LOOK_S
         self._open = 0
+
+    @staticmethod
+    def _share(described: Topic) -> int:
+        """Return how many bytes may wait here: the topic's, divided among the tasks that read it."""
+        return max(LEAST_ROOM, described.buffer_memory // described.readers)
 
     def add(self, partition: int, offset: int) -> None:
         """Have a partition read from `offset`."""
@@ -154,15 +196,33 @@ class Feed:
         """Return up to `most` records of a partition, none if there are none now. Never waits."""
         waiting = self._waiting[partition]
         if not waiting:
-            self._fetch(most)
+            self._fetch_for(most)
+        most = min(most, waiting.in_a_chunk)
         if len(waiting) <= most:
             taken, self._waiting[partition] = waiting, Records(self.extras)
         else:
             taken = waiting.cut(most)
-        if partition in self._paused and len(self._waiting[partition]) < FEW_WAITING:
-            self._paused.discard(partition)
-            self._consumer.resume([TopicPartition(self.topic, partition)])
+        if not taken:
+            self._in_vain += 1
+            return taken
+        self._in_vain = 0
+        self._held -= taken.bytes
+        if self._paused and self._held < self._room // 2:
+            self._consumer.resume([TopicPartition(self.topic, number) for number in self._paused])
+            self._paused.clear()
         return taken
+
+    def _fetch_for(self, most: int) -> None:
+        """Take what has come, as far as there is room for it."""
+        if self._held < self._room:
+            self._fetch(most)
+        elif self._in_vain > len(self._waiting):
+            # Each has been asked for, and those with records are not wanted yet.
+            ahead = [number for number, waiting in self._waiting.items() if waiting and number not in self._paused]
+            if ahead:
+                self._consumer.pause([TopicPartition(self.topic, number) for number in ahead])
+                self._paused.update(ahead)
+            self._fetch(FEW_RECORDS)
 
     def position(self, partition: int) -> int:
         """Return the offset that is read next: behind the last record, and behind the markers of transactions that follow it."""
@@ -209,13 +269,6 @@ class Feed:
         for partition, at in list(self._again_at.items()) if self._again_at else ():
             if time.monotonic() >= at:
                 self._look_again(partition)
-        for partition, waiting in self._waiting.items():
-            if waiting:
-                self._next[partition] = waiting.offsets[-1] + 1
-                if len(waiting) > MOST_WAITING and partition not in self._paused:
-                    # Others are behind in time: this one must not fill the memory meanwhile.
-                    self._paused.add(partition)
-                    self._consumer.pause([TopicPartition(self.topic, partition)])
 
     def _drain(self, most: int) -> list[tuple[KafkaError, int, int]]:
         """Take what the client has into the partitions' columns; return what it has to tell."""
@@ -228,7 +281,11 @@ class Feed:
         now = time.monotonic() if found else 0.0
         for first, partition, offsets, values in found:
             self._came[partition] = now
-            self._waiting[partition].take(offsets, values, messages[first : first + len(values)] if self.extras else [])
+            waiting = self._waiting[partition]
+            before = waiting.bytes
+            waiting.take(offsets, values, messages[first : first + len(values)] if self.extras else [])
+            self._held += waiting.bytes - before
+            self._next[partition] = offsets[-1] + 1
         return [(messages[index].error(), messages[index].partition(), messages[index].offset()) for index in wrong]
 
     def _on_error(self, error: KafkaError, partition: int, offset: int) -> None:

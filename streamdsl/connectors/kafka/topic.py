@@ -62,6 +62,7 @@ class Topic:
     idle_timeout: Duration | None = "5s"
     max_ahead: Duration | None = "1h"
     max_record_bytes: int = 1 << 20
+    buffer_memory: int = 32 << 20
     loop: bool = False
     #: How many partitions were there when somebody looked last.
     seen: dict[str, int] = field(default_factory=dict, repr=False)
@@ -91,6 +92,11 @@ class Topic:
             **plain,
             "bootstrap.servers": described.broker or _DEFAULT_BROKER,
         }
+
+    @property
+    def readers(self) -> int:
+        """How many tasks read the topic, each with a consumer of its own."""
+        return max(1, min(self.config.parallelism if self.config is not None else 1, self.seen.get("partitions", 1)))
 
     def shown(self) -> dict[str, Any]:
         """Return the options for people to see."""

@@ -1,0 +1,50 @@
+"""What waits to be read is bounded in bytes, whatever the partitions, the size of a record and the order of reading."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from streamdsl import TopologyError, kafka
+from tests.kafka.topics import create_topic, produce
+
+#: A process of its own: a peak is one of a whole life.
+READ = """
+import sys
+from streamdsl import Config, Topology, kafka, memory, tumbling
+
+broker, topic = sys.argv[1:]
+topology, out = Topology("memory"), memory("out")
+rows = topology.stream(kafka(topic, {"id": int, "pad": str}, until="latest"), timestamp="id", name="in")
+rows.select("id").key_by().window(tumbling("1h")).count().to(out)
+topology.run(Config(broker=broker))
+peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(sum(row["count"] for row in out.rows()), peak >> 10)
+"""
+
+
+def peak_mib(broker, topic, expected):
+    done = subprocess.run([sys.executable, "-c", READ, broker.bootstrap, topic], capture_output=True, text=True, check=True, timeout=120)
+    rows, peak = map(int, done.stdout.split())
+    assert rows == expected
+    return peak
+
+
+@pytest.mark.parametrize(
+    ("partitions", "used", "records", "size"), [(3, 2, 12_000, 25_000), (100, 100, 400_000, 40)], ids=["large", "many"]
+)
+def test_a_backlog_does_not_fill_the_memory(broker, topic_name, partitions, used, records, size):
+    """With a partition that is empty, or with a hundred: they are read in event time, and each has to wait for the others."""
+    topic = create_topic(broker.bootstrap, topic_name, partitions)
+    pad = "x" * size
+    produce(broker.bootstrap, topic, ({"value": json.dumps({"id": n, "pad": pad}), "partition": n % used} for n in range(records)))
+    assert peak_mib(broker, topic, records) < 230
+
+
+def test_the_bound_can_be_set():
+    assert kafka("t", buffer_memory="1GiB").buffer_memory == 1 << 30
+    with pytest.raises(TopologyError, match="less than a MiB"):
+        kafka("t", buffer_memory=1000)
