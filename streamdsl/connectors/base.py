@@ -122,7 +122,7 @@ class Source(ABC):
     name : str
         Default name of the stream that reads it.
     schema : Schema
-        Columns and types of a row.
+        Columns and types of a row. A row with a null in a column that is not nullable is a bad record.
     bounded : bool
         Whether every split ends.
     errors : "fail" | "skip" | DeadLetter | None
@@ -180,6 +180,10 @@ class Source(ABC):
     @abstractmethod
     def open_split(self, split: str, position: Json, columns: Sequence[str]) -> SplitReader:
         """Open a split at `position` (None: its beginning); rows have exactly `columns` (metadata columns included), in that order."""
+
+    def would_read(self, file: str) -> bool:
+        """Return whether `file`, which need not exist yet, is or would be among what is read."""
+        return False
 
     def has_more(self, split: str, position: Json) -> bool:
         """Return whether a split that had ended at `position` goes on behind it now: a file has grown.

@@ -20,7 +20,7 @@ def has_new_input(plan: PhysicalPlan, finished: Manifest) -> bool:
     """Return whether there is input that the run of a last checkpoint has not read: files that came later, lines that were added."""
     operators = [operator for stage in plan.stages for operator in stage.operators]
     if not any(_is_new(source, finished) for source in operators if isinstance(source, PhysicalSource)):
-        log.info("%s had finished, and its inputs have nothing new since", plan.name)
+        log.info("%s had finished, and its sources know of nothing new since", plan.name)
         return False
     log.info("%s had finished, and its inputs have something new: it goes on", plan.name)
     if any(isinstance(operator, _TIMED) for operator in operators):

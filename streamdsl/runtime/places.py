@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from itertools import combinations
+from pathlib import Path
+from typing import Final
 
 from streamdsl.errors import TopologyError
 from streamdsl.physical.node import PhysicalPlan, PhysicalSink, PhysicalSource
@@ -10,8 +13,12 @@ from streamdsl.physical.node import PhysicalPlan, PhysicalSink, PhysicalSource
 __all__ = ["check_places"]
 
 
-def check_places(plan: PhysicalPlan) -> None:
-    """Refuse a plan whose outputs are its inputs, or each other's; called before anything is written.
+#: Files that a state directory has: what reads one of them would read them all.
+_OF_STATE: Final = ("job.json", os.path.join("checkpoints", "1", "manifest.json"))
+
+
+def check_places(plan: PhysicalPlan, state_dir: Path | None = None) -> None:
+    """Refuse a plan whose outputs (its state among them) are its inputs, or each other's; called before anything is written.
 
     Raises
     ------
@@ -22,6 +29,12 @@ def check_places(plan: PhysicalPlan) -> None:
     sinks = [operator for operator in operators if isinstance(operator, PhysicalSink)]
     for source in (operator for operator in operators if isinstance(operator, PhysicalSource)):
         for part in source.source.parts():
+            if state_dir is not None and any(part.would_read(str(state_dir / name)) for name in _OF_STATE):
+                raise TopologyError(
+                    f"the source {source.name!r} would read the files of the state directory {state_dir}",
+                    remedy="put the state elsewhere, or name the input more closely",
+                    operator=source.name,
+                )
             for sink in sinks:
                 what = sink.sink.overwrites(part)
                 if what:

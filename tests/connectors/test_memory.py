@@ -54,4 +54,4 @@ def test_collected_rows_are_typed_and_are_a_source():
 
 def test_a_state_of_another_object_is_refused():
     with pytest.raises(ConnectorError, match="are gone"):
-        memory("orders", Order).open_writer(memory("orders", Order).schema, (), 0, 1, {"rows": 2})
+        memory("orders", Order).open_writer(memory("orders", Order).schema, (), 0, 1, {"rows": 2, "columns": ["id: int64", "city: string"]})

@@ -148,3 +148,13 @@ def test_an_output_that_cannot_be_written_says_why(tmp_path, path, format, said)
         rows.to(files(paths, format=format), name="out")
         topology.run()
     assert (tmp_path / "file").read_text() == "x"
+
+
+def test_rows_in_memory_are_not_mixed_with_others():
+    sink = memory("collected")
+    writer = sink.open_writer(AB, (), 0, 1, None)
+    writer.write(rows(AB), TIMES)
+    state = writer.snapshot(1)
+    with pytest.raises(ConnectorError, match=r"rows of \(a: int64, b: string\), the sink writes \(a: int64\) now"):
+        sink.open_writer(Schema.of({"a": int}), (), 0, 1, state)
+    assert len(sink.rows()) == 2

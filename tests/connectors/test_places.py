@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from streamdsl import Config, Topology, TopologyError, dead_letter, files, kafka, memory
@@ -112,6 +114,30 @@ def test_parts_that_are_read_are_not_written(tmp_path):
     assert len(list((tmp_path / "data.parquet").iterdir())) == 1 and not (tmp_path / "new.parquet").exists()
 
 
+@pytest.mark.parametrize("source", ["", "*.parquet", "rows.parquet"])
+def test_a_directory_of_parts_beside_parquet_files_is_none_of_them(tmp_path, source):
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "rows.parquet")
+    for _ in range(2):
+        topology = Topology("t")
+        topology.stream(files(f"{tmp_path}/{source}", {"a": int}, "parquet")).to(files(tmp_path / "out.parquet"))
+        topology.run()
+    assert len(list((tmp_path / "out.parquet").iterdir())) == 1
+
+
+def test_both_parts_of_a_history_are_compared(tmp_path):
+    (tmp_path / "rows.csv").write_text(ROWS)
+    topology = Topology("t")
+    both = files(tmp_path / "rows.csv", {"a": int}).then(kafka("rows", {"a": int}))
+    topology.stream(both, name="in").to(files(tmp_path / "rows.csv"), name="out0")
+    with pytest.raises(TopologyError, match="writes what"):
+        topology.run()
+    topology = Topology("t")
+    topology.stream(both, name="in").to(kafka("rows"), name="out0")
+    with pytest.raises(TopologyError, match="topic 'rows'"):
+        topology.run()
+    assert (tmp_path / "rows.csv").read_text() == ROWS
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -192,3 +218,20 @@ def test_two_sinks_may_write_one_topic():
     rows.to(kafka("results"), name="one")
     rows.to(kafka("results"), name="two")
     check_places(compile(topology).physical)
+
+
+@pytest.mark.parametrize("source", ["**/*.json", "state", "state/*.json", "*/*/*/*.json", "**/manifest.*"])
+def test_a_source_that_would_read_the_state_is_refused(tmp_path, source):
+    (tmp_path / "in.json").write_text('{"a":1}\n')
+    topology = Topology("t")
+    topology.stream(files(tmp_path / source, {"a": int}, "json")).to(memory("out"))
+    with pytest.raises(TopologyError, match="would read the files of the state directory"):
+        topology.run(Config(state_dir=tmp_path / "state"))
+
+
+@pytest.mark.parametrize("source", ["*.json", "", "in.json", "**/in.json"])
+def test_the_state_may_lie_beside_the_input(tmp_path, source):
+    (tmp_path / "in.json").write_text('{"a":1}\n')
+    topology = Topology("t")
+    topology.stream(files(f"{tmp_path}/{source}", {"a": int}, "json")).to(memory("out"))
+    assert topology.run(Config(state_dir=tmp_path / "state")).finished

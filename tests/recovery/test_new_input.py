@@ -59,7 +59,7 @@ def test_without_anything_new_it_says_so_and_touches_nothing(folder, caplog):
     with caplog.at_level(logging.INFO, "streamdsl"):
         run, _ = start(folder)
     assert run.already_finished and run.finished
-    assert "daily had finished, and its inputs have nothing new since" in caplog.text
+    assert "daily had finished, and its sources know of nothing new since" in caplog.text
     assert ((folder / "out.jsonl").read_bytes(), sorted(p.name for p in (folder / "state" / "checkpoints").iterdir())) == before
     with (folder / "in" / "empty.csv").open("a") as file:
         file.write("a\nnow\n")

@@ -28,3 +28,16 @@ def rejected_row(chunk: Any, row: int, reason: str, split: str) -> Rejected:
     values = chunk.rows.slice(row, 1).to_pylist()[0]
     raw = json.dumps(values, default=str).encode()
     return Rejected(row, raw, reason, values.get("_topic") or split, values.get("_partition"), values.get("_offset"))
+
+
+def nulls_in(rows: Any, never_null: tuple[int, ...]) -> dict[int, str]:
+    """Return the rows that are null in a column that never is, each with the reason; columns are given by their places."""
+    found: dict[int, str] = {}
+    for place in never_null:
+        column = rows.column(place)
+        if column.null_count:
+            name = rows.schema.names[place]
+            for row, value in enumerate(column.is_null().to_pylist()):
+                if value:
+                    found.setdefault(row, f"field {name!r} is null, but must not be null")
+    return found

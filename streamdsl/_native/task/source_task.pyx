@@ -23,7 +23,7 @@ from streamdsl._native.task.task cimport CROWD_ROWS, references
 
 from streamdsl._native.flow.convert import to_canonical
 from streamdsl._native.task.placement import misplaced_error
-from streamdsl._native.task.rejected import before_row, rejected_row
+from streamdsl._native.task.rejected import before_row, nulls_in, rejected_row
 from streamdsl._native.task.task import close_all
 from streamdsl.errors import DataError, connector_failure
 
@@ -80,7 +80,7 @@ cdef class SourceTask(Task):
 
     def open(self, spec, list splits, types, policy, double rate, int batch_rows, int chunk_rows, bint bounded):
         """Give the task what it reads. `types`: the declared pyarrow types of the columns."""
-        self.spec = (spec, types)
+        self.spec = (spec, types, tuple(i for i, field in enumerate(spec.schema.fields) if not field.nullable))
         self.splits = splits
         self.snapshotted = (0, {})
         self.split_refs = references(splits)
@@ -313,8 +313,9 @@ cdef class SourceTask(Task):
             column_alloc(&rows.sys[SYS_TIME], KIND_I64, rows.n, 0)
             for row in range(rows.n):
                 i64(&rows.sys[SYS_TIME])[row] = now
-        if rows.sys[SYS_TIME].valid != NULL or self.max_ahead_ms >= 0:
-            self._reject_times(split, now)
+        nulls = nulls_in(split.chunk.rows, self.spec[2])
+        if nulls or rows.sys[SYS_TIME].valid != NULL or self.max_ahead_ms >= 0:
+            self._reject_rows(split, now, nulls)
 
     cdef int _fill_times(self, Batch* rows) except -1:
         cdef int64_t row
@@ -333,8 +334,8 @@ cdef class SourceTask(Task):
         rows.sys[SYS_TIME] = merged
         return 0
 
-    def _reject_times(self, Split split, int64_t now):
-        """Rows without a time, or too far ahead, are bad records. They keep their place: positions count rows."""
+    def _reject_rows(self, Split split, int64_t now, dict nulls):
+        """Rows without a time or too far ahead, and those of `nulls`, are bad records. They keep their place: positions count rows."""
         cdef Batch* rows = split.rows
         cdef Column* time = &rows.sys[SYS_TIME]
         cdef int64_t row, limit = INT64_MAX
@@ -342,7 +343,9 @@ cdef class SourceTask(Task):
         if self.max_ahead_ms >= 0:
             limit = now + self.max_ahead_ms if now < INT64_MAX - self.max_ahead_ms else INT64_MAX
         for row in range(rows.n):
-            if time.valid != NULL and not time.valid[row]:
+            if row in nulls:
+                own.append(self._rejected(split, row, nulls[row]))
+            elif time.valid != NULL and not time.valid[row]:
                 own.append(self._rejected(split, row, "the record has no event time"))
             elif i64(time)[row] > limit:
                 own.append(self._rejected(split, row, f"event time {i64(time)[row]} is further ahead of the clock than max_ahead"))

@@ -74,6 +74,11 @@ class Files(Source, Sink):
             self.found.append(expanded(self.paths, self.format))
         return self.found[0]
 
+    def would_read(self, file: str) -> bool:
+        """Return whether a path or a pattern stands for `file`."""
+        place = Place(file, "json")
+        return any(place.is_read_by(path, self.format) for path in self.paths)
+
     def has_more(self, split: str, position: Json) -> bool:
         """Return whether a file has grown behind `position`, where it had ended."""
         return os.stat(split).st_size != size_at(position)

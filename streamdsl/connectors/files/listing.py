@@ -247,10 +247,11 @@ def _entries(base: str, *, directories: bool) -> list[tuple[str, bool]]:
 def may_become(path: str, file: str, format: Format) -> bool:
     """Whether `file` (absolute, without links), which need not exist, would be among those that `path` stands for."""
     folder, name = os.path.split(file)
-    if os.path.isdir(path):
-        return os.path.realpath(path) == folder and not name.startswith((".", "_")) and suffix_format(name) == format
+    real = os.path.realpath(path)
+    if os.path.isdir(path) or (real == folder and not os.path.lexists(path)):
+        return real == folder and not name.startswith((".", "_")) and suffix_format(name) == format
     if os.path.lexists(path) or not glob.has_magic(path):
-        return os.path.realpath(path) == file
+        return real == file
     root, parts = _parts(path)
     fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
     base = os.path.realpath(os.path.join(root or ".", *parts[:fixed]))

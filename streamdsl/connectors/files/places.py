@@ -34,8 +34,10 @@ class Place:
 
     def is_read_by(self, path: str, format: Format) -> bool:
         """Whether the output would be among the files of a source that names `path`, once it exists."""
+        if os.path.realpath(path) == self.path:
+            return True
         with contextlib.suppress(OSError):  # a directory that cannot be read is told of by the source
-            return may_become(path, self.file, format) or may_become(path, self.path, format)
+            return may_become(path, self.file, format)
         return False
 
     def among(self, files: Sequence[str]) -> str:

@@ -111,9 +111,16 @@ class Memory(Source, Sink):
 
     def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
         """Collect rows behind those of the checkpoint."""
-        rows = 0 if state is None else cast(int, cast(Mapping[str, Json], state)["rows"])
-        self.store.open(task, schema.visible().to_arrow(), rows)
-        return MemoryWriter(self.store, task, rows)
+        at = cast(Mapping[str, Any], state or {"rows": 0, "columns": None})
+        visible = schema.visible()
+        columns = [f"{item.name}: {item.type}" for item in visible.fields]
+        if state is not None and at["columns"] != columns:
+            raise ConnectorError(
+                f"memory({self.name!r}) has collected rows of ({', '.join(at['columns'])}), the sink writes ({', '.join(columns)}) now",
+                remedy="change the topology back, or collect under another name and let the old state go by Config(drop_state=[...])",
+            )
+        self.store.open(task, visible.to_arrow(), at["rows"])
+        return MemoryWriter(self.store, task, at["rows"], columns)
 
     def table(self) -> pa.Table:
         """Return the rows that were collected."""
@@ -165,9 +172,10 @@ class MemoryReader(SplitReader):
 
 
 class MemoryWriter(SinkWriter):
-    """Collects the rows of one task. The state is their number."""
+    """Collects the rows of one task. The state is their number, and the columns."""
 
-    def __init__(self, store: Store, task: int, rows: int) -> None:
+    def __init__(self, store: Store, task: int, rows: int, columns: list[str]) -> None:
+        self._columns = columns
         self._store = store
         self._task = task
         self._rows = rows
@@ -179,8 +187,8 @@ class MemoryWriter(SinkWriter):
             self._rows += rows.num_rows
 
     def snapshot(self, checkpoint_id: int) -> Json:
-        """Return how many rows there are."""
-        return {"rows": self._rows}
+        """Return how many rows there are, and of which columns."""
+        return {"rows": self._rows, "columns": self._columns}
 
 
 def memory(name: str, schema: Any = None, rows: Any = None, splits: int = 1) -> Memory:
