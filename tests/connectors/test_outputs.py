@@ -87,6 +87,17 @@ def test_another_file_in_its_place_is_not_cut(tmp_path):
     assert (tmp_path / "other.jsonl").read_bytes() == precious
 
 
+def test_a_header_that_was_changed_is_noticed_however_long_the_file_is(tmp_path):
+    sink, path, state = files(tmp_path / "out.csv"), tmp_path / "out.csv", None
+    for number in range(200):
+        state = written(sink, state=state, checkpoint=number + 1)
+    changed = path.read_bytes().replace(b'"b"', b'"c"', 1)
+    path.write_bytes(changed)
+    with pytest.raises(ConnectorError, match=r"begins with .*c.*, the header is .*b"):
+        sink.open_writer(AB, (), 0, 1, state)
+    assert path.read_bytes() == changed
+
+
 def test_a_directory_of_parts_that_is_gone_is_told_and_consumed_parts_may_be_gone(tmp_path, caplog):
     sink = files(tmp_path / "out.parquet")
     state = written(sink)

@@ -68,6 +68,7 @@ class TextWriter(SinkWriter):
         self._path = path
         self._is_csv = format == "csv"
         self._described = described(format, schema)
+        self._header = (",".join('"' + name.replace('"', '""') + '"' for name in schema.names) + "\n").encode() if self._is_csv else b""
         if self._is_csv:
             _check_csv(path, schema)
         at = cast(Mapping[str, Any], state or {"length": 0, "probe": 0})
@@ -100,7 +101,7 @@ class TextWriter(SinkWriter):
         self._buffer: list[bytes] = []
         self._buffered = 0
         if self._is_csv and not self._length:
-            self._append((",".join('"' + name.replace('"', '""') + '"' for name in schema.names) + "\n").encode())
+            self._append(self._header)
 
     def _checked(self, probe: int) -> bytes:
         """Return the last bytes of what was committed, which must be what was written then."""
@@ -119,6 +120,12 @@ class TextWriter(SinkWriter):
         if zlib.crc32(tail) != probe:
             raise ConnectorError(
                 f"{self._path} was changed: the checkpoint has {self._length} bytes in that file, and they end otherwise", remedy=remedy
+            )
+        header = os.pread(self._fd, len(self._header), 0) if self._length else self._header
+        if header != self._header:
+            raise ConnectorError(
+                f"{self._path} was changed: it begins with {header.decode(errors='replace')!r}, the header is {self._header.decode()!r}",
+                remedy=remedy,
             )
         if planted("output-not-truncated"):
             self._length = found.st_size
