@@ -72,6 +72,8 @@ def test_a_path_that_exists_is_no_pattern(tmp_path):
     for name in ("job [1]/x[0].csv", "x0.csv", "[ab].csv", "a.csv"):
         (tmp_path / name).write_text(f"a,name\n{len(name)},{name}\n")
     assert column(tmp_path / "job [1]" / "x[0].csv") == [16]
+    assert column(tmp_path / "job [1]" / "x*.csv") == [16]
+    assert column(tmp_path / "**" / "x[[]*.csv") == [16]
     assert column(tmp_path / "[ab].csv") == [8]
     (tmp_path / "[ab].csv").unlink()
     assert column(tmp_path / "[ab].csv") == [5]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamdsl import StreamError, Topology, dead_letter, files, memory
-from streamdsl.connectors.base import END, Chunk, Source, SplitReader
+from streamdsl.connectors.base import END, Chunk, Source, SplitReader, no_metadata
 from streamdsl.schema import Schema
 
 ROWS = [{"k": "a", "v": 1.5}, {"k": None, "v": 2.5}, {"k": "c", "v": None}, {"k": "d", "v": 4.5}]
@@ -47,7 +47,10 @@ class OwnReader(SplitReader):
             return END
         first, self.at = self.at, len(ROWS)
         types = {"k": pa.string(), "v": pa.float64()}
-        rows = {name: pa.array([row[name] for row in ROWS[first:]], types[name]) for name in self.columns}
+        rows = {
+            name: pa.array([row[name] for row in ROWS[first:]], types[name]) if name in types else no_metadata(name, len(ROWS) - first)
+            for name in self.columns
+        }
         return Chunk(pa.RecordBatch.from_pydict(rows), first)
 
 

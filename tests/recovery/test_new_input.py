@@ -162,3 +162,27 @@ def test_a_stopped_run_reads_on_in_files_it_had_ended(folder):
         file.write("added\n")
     found = start(folder)[1]
     assert sorted(found) == sorted(["x", "added", *map(str, range(4000))])
+
+
+def test_rows_that_were_added_in_memory_are_read(tmp_path, caplog):
+    out = memory("out")
+
+    def run(rows, splits=1):
+        topology = Topology("t")
+        topology.stream(memory("m", schema={"a": int}, rows=[{"a": i} for i in rows], splits=splits), name="in").to(out, name="out")
+        return topology.run(Config(state_dir=tmp_path / f"state{splits}"))
+
+    run(range(3))
+    assert run(range(3)).already_finished
+    assert not run(range(5)).already_finished
+    assert [row["a"] for row in out.rows()] == [0, 1, 2, 3, 4]
+
+
+def test_a_drained_run_reads_the_rest_when_it_is_started_again(folder):
+    (folder / "in" / "1.csv").write_text("a\n" + "".join(f"{i}\n" for i in range(5000)))
+    run = job(folder, rate=2000).start(Config(state_dir=folder / "state"))
+    run.wait(0.5)
+    run.drain()
+    run.wait()
+    assert run.finished
+    assert start(folder)[1] == [str(i) for i in range(5000)]

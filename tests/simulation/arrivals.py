@@ -51,7 +51,7 @@ STEPS: Sequence[Step] = (
     (
         lambda rows: rows.flat_map(
             lambda row: [{"key": row.key, "at": row.at, "n": row.n, "y": row.y + i} for i in range(row.n % 3)],
-            schema={"key": "string", "at": int, "n": int, "y": int},
+            schema={"key": "string | None", "at": int, "n": int, "y": int},
         ),
         lambda row: [{**row, "y": row["y"] + i} for i in range(row["n"] % 3)],
     ),
@@ -94,7 +94,7 @@ def letters(variant: int) -> Family:
     def build() -> Topology:
         topology = Topology("letters")
         rows = stream(topology, errors=dead_letter(memory("timeless")))
-        rows = rows.map(strict, schema={"key": "string", "n": int}, errors=dead_letter(memory("bad")))
+        rows = rows.map(strict, schema={"key": "string | None", "n": int}, errors=dead_letter(memory("bad")))
         if keyed:
             rows = rows.key_by("key").with_columns(k=count().over(expanding()))
         rows.to(memory("out"))

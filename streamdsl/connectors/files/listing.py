@@ -210,13 +210,18 @@ def _walk(base: str, parts: Sequence[str]) -> Iterator[str]:
                 yield from _walk(below, parts)
             elif not rest:
                 yield below
-    elif glob.has_magic(part):
+    elif _is_pattern(base, part):
         fits = _fits(part)
         for name, _ in _entries(base, directories=bool(rest)):
             if fits(name):
                 yield from _walk(os.path.join(base, name), rest)
     else:
         yield from _walk(os.path.join(base, part), rest)
+
+
+def _is_pattern(base: str, part: str) -> bool:
+    """Whether a part of a path is a pattern: what exists under this very name is not (a build job's directory ``run[1]``)."""
+    return glob.has_magic(part) and (part == "**" or not os.path.lexists(os.path.join(base, part)))
 
 
 def _leads_back(link: str, base: str) -> bool:
@@ -253,8 +258,10 @@ def may_become(path: str, file: str, format: Format) -> bool:
     if os.path.lexists(path) or not glob.has_magic(path):
         return real == file
     root, parts = _parts(path)
-    fixed = next((i for i, part in enumerate(parts) if glob.has_magic(part)), len(parts))
-    base = os.path.realpath(os.path.join(root or ".", *parts[:fixed]))
+    base, fixed = root or ".", 0
+    while fixed < len(parts) and not _is_pattern(base, parts[fixed]):
+        base, fixed = os.path.join(base, parts[fixed]), fixed + 1
+    base = os.path.realpath(base)
     if _would_match(pathlib.PurePath(file).parts, (*map(glob.escape, pathlib.PurePath(base).parts), *parts[fixed:])):
         return True
     # A link may lead elsewhere from within the pattern.
