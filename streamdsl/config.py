@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from streamdsl.durations import parse_duration
 from streamdsl.errors import ConfigError, TopologyError
-from streamdsl.policies import ErrorPolicy
+from streamdsl.policies import ErrorPolicy, checked_policy
 from streamdsl.scalars import plain
 from streamdsl.secret import wrapped
 
@@ -126,8 +126,12 @@ class Config:
         self._between("state_memory", self.state_memory_bytes, 1 << 12, 1 << 50)
         if self.state_backend not in ("rocksdb", "memory"):
             raise ConfigError(f"state_backend={self.state_backend!r} is not known", remedy='use "rocksdb" or "memory"')
-        if isinstance(self.drop_state, str):
-            raise ConfigError("drop_state is a collection of operator names", remedy=f"write [{self.drop_state!r}]")
+        for name in ("state_dir", "restore_from"):
+            _check_path(name, getattr(self, name))
+        if not isinstance(self.strict_names, bool):
+            raise ConfigError(f"strict_names={self.strict_names!r} is neither True nor False", remedy="use True or False")
+        self._check_names()
+        self._check_errors()
         if self.accept_duplicates_from is not None:
             self._between("accept_duplicates_from", self.accept_duplicates_from, 0, 1 << 62)
         object.__setattr__(self, "kafka", _kafka_options(self.kafka))
@@ -137,6 +141,20 @@ class Config:
     def _between(name: str, value: object, low: int, high: int) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise ConfigError(f"{name}={value!r} is out of range", remedy=f"use an int from {low} to {high}")
+
+    def _check_names(self) -> None:
+        if isinstance(self.drop_state, str):
+            raise ConfigError("drop_state is a collection of operator names", remedy=f"write [{self.drop_state!r}]")
+        if not isinstance(self.drop_state, Collection) or not all(isinstance(name, str) and name for name in self.drop_state):
+            raise ConfigError(f"drop_state={self.drop_state!r} is no collection of operator names", remedy='write ["name"]')
+
+    def _check_errors(self) -> None:
+        try:
+            policy = checked_policy(self.errors, "Config")
+        except TopologyError as error:
+            raise ConfigError(error.message, remedy=error.remedy) from None
+        if policy is None:
+            raise ConfigError("Config: errors=None is unknown", remedy='use "fail", "skip" or dead_letter(sink)')
 
     def _check_broker(self) -> None:
         if self.broker is None:
@@ -163,7 +181,10 @@ class Config:
     @property
     def state_memory_bytes(self) -> int:
         """`state_memory` in bytes."""
-        return parse_bytes(self.state_memory)
+        try:
+            return parse_bytes(self.state_memory)
+        except ConfigError as error:
+            raise ConfigError(f"state_memory: {error.message}", remedy=error.remedy) from None
 
     @property
     def state_path(self) -> Path | None:
@@ -174,6 +195,17 @@ class Config:
     def restore_path(self) -> Path | None:
         """`restore_from` as a path."""
         return None if self.restore_from is None else Path(self.restore_from)
+
+
+def _check_path(name: str, value: object) -> None:
+    """Refuse what names no directory; an empty name would be the working directory."""
+    if value is None:
+        return
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str):
+        raise ConfigError(f"{name}={value!r} is not a path", remedy="use a text or a pathlib.Path, or None")
+    if not path.strip() or "\0" in path:
+        raise ConfigError(f"{name}={value!r} names no directory", remedy="name one, or leave it out; is an environment variable not set?")
 
 
 def _kafka_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,4 +219,4 @@ def _duration(name: str, value: str | int | timedelta) -> int:
     try:
         return parse_duration(value)
     except TopologyError as error:
-        raise ConfigError(f"{name}: {error.message}", remedy=error.remedy) from None
+        raise ConfigError(f"{name}: {error.message}", remedy=error.remedy or 'use e.g. "5s"') from None

@@ -47,7 +47,7 @@ def start(topology: Any, config: Config | None = None, bind: Mapping[str, Any] |
     config = config or Config()
     plans = compile(topology, parallelism=config.parallelism, bind=bind, strict_names=config.strict_names, errors=config.errors)
     plan = with_connectors(plans.physical, lambda connector: connector.configured(config, topology.name))
-    check_places(plan, config.state_path)
+    check_places(plan)
     temporary = Path(tempfile.mkdtemp(prefix="streamdsl-")) if config.state_path is None else None
     state_dir = config.state_path or temporary
     assert state_dir is not None
@@ -120,15 +120,19 @@ class Signals:
     def follow(self, interval: float, done: Callable[[], bool] = lambda: False) -> None:
         """Wait until the run has ended; stop it once it is `done`."""
         assert self.run is not None
-        try:
-            while not self.run.wait(interval):
-                if done():
-                    self.run.stop()
-        except (KeyboardInterrupt, SystemExit):
-            self.run.abandon()
-            raise
+        while not self.run.wait(interval):
+            if done():
+                self.run.stop()
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Give the signals back. A run that is left by an exception, whoever raised it, is abandoned."""
+        try:
+            if kind is not None and self.run is not None:
+                self.run.abandon()
+        finally:
+            self._give_back()
+
+    def _give_back(self) -> None:
         for number, handler in self.before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import queue
@@ -50,7 +51,8 @@ class Run:
     """A running topology.
 
     Worker threads step the tasks, one writes state, one controls checkpoints. `wait` returns when the input has ended
-    and its last checkpoint has completed; `stop` and `drain` end it earlier.
+    and its last checkpoint has completed; `stop` and `drain` end it earlier. ``with topology.start(...) as run:`` stops it at the end
+    of the block, and abandons it when the block is left by an exception.
 
     Attributes
     ----------
@@ -72,10 +74,33 @@ class Run:
         self._committing: list[threading.Thread] = []
         self._job = self._opened()
         self.already_finished = self._job.finished
-        # Threads that still run while the interpreter is taken down would find it gone.
-        atexit.register(self._leave)
         self._control = threading.Thread(target=self._run, name="streamdsl-control", daemon=True)
-        self._control.start()
+        try:
+            # Threads that still run while the interpreter is taken down would find it gone.
+            atexit.register(self._leave)
+            self._control.start()
+        except BaseException:  # a signal handler may raise at any point, and nobody would get to see the run
+            self._give_up()
+            raise
+
+    def _give_up(self) -> None:
+        atexit.unregister(self._leave)
+        if self._control.ident is not None:
+            self.abandon()
+        else:
+            with contextlib.suppress(Exception):  # the first error is the one to tell of
+                self._job.close(commit=False)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Stop with a last checkpoint and wait; when left by an exception, abandon the run."""
+        if kind is not None:
+            self.abandon()
+        else:
+            self.stop()
+            self.wait()
 
     def _opened(self) -> Job:
         """Return a job that is open; begin again where another worker has committed meanwhile, as it may once before it is fenced."""

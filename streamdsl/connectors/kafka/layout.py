@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
 from streamdsl._native.serdes.json_writer import json_lines
 from streamdsl.connectors.kafka.outbox import Record
 from streamdsl.connectors.kafka.topic import Topic, why_not_written
-from streamdsl.errors import ConnectorError
+from streamdsl.errors import ConnectorError, DataError
 from streamdsl.schema import DEAD_LETTER_SCHEMA, Schema
 
 __all__ = ["Layout"]
+
+#: librdkafka's default.
+MESSAGE_MAX_BYTES: Final = 1_000_000
 
 
 class Layout:
@@ -30,14 +33,31 @@ class Layout:
         self._others = tuple(name for name in visible.names if name not in keys) if keys else ()
         apart = {*described.headers, *([described.topic_from] if described.topic_from else [])}
         self._values = [name for name in visible.names if name not in apart]
+        self._most_bytes = int(described.client_options().get("message.max.bytes", MESSAGE_MAX_BYTES))
         self._serialize: Any = None
         if described.format in ("avro", "protobuf") and not self._dead:
             from streamdsl.connectors.kafka.registry import serializer
 
             self._serialize = serializer(described)
 
-    def records(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> Iterator[Record]:
-        """Return a record for each row (one for all with Arrow)."""
+    def records(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> list[Record]:
+        """Return a record for each row (one for all with Arrow).
+
+        Raises
+        ------
+        DataError
+            A row has no form in the format, or is larger than the client takes.
+        """
+        made = list(self._records(rows, timestamps))
+        for record in made:
+            if record.wire_size > self._most_bytes:
+                raise DataError(
+                    f"a record is too large for the topic {record.topic!r}: {record.wire_size:,} bytes, {self._most_bytes:,} at most",
+                    remedy='raise the option "message.max.bytes" (and the topic\'s max.message.bytes), or give the sink errors=',
+                )
+        return made
+
+    def _records(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> Iterator[Record]:
         if not rows.num_rows:
             return iter(())
         if self._dead:
@@ -70,7 +90,7 @@ class Layout:
 
         Raises
         ------
-        ConnectorError
+        DataError
             A row names one that no sink may write to.
         """
         column = self._described.topic_from
@@ -80,7 +100,7 @@ class Layout:
         for topic in {topic for topic in topics if topic}:
             refused = why_not_written(topic)
             if refused is not None:
-                raise ConnectorError(
+                raise DataError(
                     f"the sink {self._described.name!r} cannot write row {topics.index(topic)} of its batch: "
                     f"column {column!r} names the topic {topic!r}, and {refused}",
                     remedy=f"filter such rows, or replace the values of {column!r}, before the sink",
@@ -128,7 +148,7 @@ class Layout:
                     remedy="it is tried again; what was committed stays",
                     recoverable=True,
                 ) from error
-            raise ConnectorError(
+            raise DataError(
                 f"a row cannot be written to {self._described.topic!r} as {self._described.format}: {type(error).__name__}: {error}",
                 remedy="make the columns those of the schema",
             ) from error

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from streamdsl.connectors.kafka.clients import CLIENT_LOG, Producer, for_good, translated
 
 __all__ = ["Deliveries", "Outbox", "Record", "producer_options"]
+
+
+#: What a record has on the wire beside key, value and headers, at most.
+_OVERHEAD: Final = 36
+
+
+def _sized(length: int) -> int:
+    """Return how long a part is with its length in front, a zigzag number of seven bits a byte."""
+    return length + max(1, -(-(2 * length).bit_length() // 7))
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +35,12 @@ class Record:
     def size(self) -> int:
         """Bytes, about."""
         return 100 + len(self.key or b"") + len(self.value or b"")
+
+    @property
+    def wire_size(self) -> int:
+        """Bytes that the client reckons with when it compares a record with ``message.max.bytes``."""
+        carried = sum(_sized(len(name.encode())) + _sized(len(value or b"")) for name, value in self.headers or ())
+        return _OVERHEAD + len(self.key or b"") + len(self.value or b"") + carried
 
 
 def producer_options(options: dict[str, Any]) -> dict[str, Any]:
