@@ -75,7 +75,8 @@ class Config:
     strict_names : bool
         Insist on `name=` for everything that keeps state.
     drop_state : collection of str
-        Operators whose state in the checkpoint may be lost because the topology no longer has them.
+        Operators whose state in the checkpoint may be lost, because the topology no longer has them or they have changed. It is
+        dropped once: a run that goes on from what such a run has kept keeps it.
     batch_rows : int
         Rows of a batch at most.
     broker : str, optional

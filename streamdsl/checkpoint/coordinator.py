@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from streamdsl._native.includes.faults import fault, planted
@@ -75,6 +75,8 @@ class Coordinator:
     listener : CoordinatorListener
     completed : collection of int
         Checkpoints that exist already (what recovery found), for retention.
+    meanings, dropped : mapping, collection of str
+        What manifests say of them (see `Manifest`).
     """
 
     def __init__(
@@ -88,6 +90,8 @@ class Coordinator:
         listener: CoordinatorListener,
         *,
         completed: Collection[int] = (),
+        meanings: Mapping[str, Mapping[str, str | int]] | None = None,
+        dropped: Collection[str] = (),
     ) -> None:
         self.job, self.shards, self.settings = job, shards, settings
         self._tasks = frozenset(tasks)
@@ -95,6 +99,7 @@ class Coordinator:
         if len(self._stores) != len(stores):
             raise InternalError("two stores have one name")
         self._storage, self._listener = storage, listener
+        self._meanings, self._dropped = meanings or {}, tuple(sorted(dropped))
         self._completed = sorted(completed)
         # Every id that was ever begun has left a trace: none is used twice.
         try:
@@ -197,7 +202,7 @@ class Coordinator:
         try:
             if pending.finished:
                 fault("FP31")
-            manifest = pending.manifest(self.job, self.shards)
+            manifest = replace(pending.manifest(self.job, self.shards), meanings=self._meanings, dropped=self._dropped)
             self._storage.publish(pending.id, manifest.encode())
         except (StateError, OSError) as error:
             self._give_up(now, f"its manifest cannot be written: {error}")

@@ -17,8 +17,8 @@ from streamdsl.errors import StateError
 __all__ = ["FORMAT", "FileEntry", "Manifest", "StoreEntry", "blake2b", "checksum"]
 
 #: Version of everything below a checkpoint's directory. Another one is refused, never guessed at.
-FORMAT = 3
-_OLDER = {1: "has no journals", 2: "has BLAKE2b checksums of its files"}
+FORMAT = 4
+_OLDER = {1: "has no journals", 2: "has BLAKE2b checksums of its files", 3: "does not say what its state means"}
 MAX_BYTES = 64 << 20
 MAX_FILES = 100_000
 MAX_DEPTH = 64
@@ -103,6 +103,10 @@ class Manifest:
         {operator: {task: snapshot}}; sinks are among them.
     shard_watermarks : mapping
         {lookup: {shard, as text: ms}}
+    meanings : mapping
+        {source or operator: {part: text or number}}: what decides the meaning of its positions or state (see `logical.meaning`).
+    dropped : tuple of str
+        What the run was told to drop (`Config.drop_state`): its state has been given up once, and is not again.
     stores : tuple of StoreEntry
     """
 
@@ -113,6 +117,8 @@ class Manifest:
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     operators: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     shard_watermarks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    meanings: Mapping[str, Mapping[str, str | int]] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
     stores: tuple[StoreEntry, ...] = ()
 
     def encode(self) -> bytes:
@@ -135,6 +141,8 @@ class Manifest:
             "sources": self.sources,
             "operators": self.operators,
             "shard_watermarks": self.shard_watermarks,
+            "meanings": self.meanings,
+            "dropped": list(self.dropped),
             "stores": [
                 {
                     "name": store.name,
@@ -275,6 +283,12 @@ class _Reader:
                     self.fail(f"{lookup!r} has a watermark of the shard {shard[:20]!r}")
                 if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
                     self.fail(f"{lookup!r} has a watermark that is no time")
+        meanings = self._nested(body, "meanings")
+        if not all(type(value) in (str, int) for parts in meanings.values() for value in parts.values()):
+            self.fail("a meaning is neither a text nor a number")
+        dropped = self._list(body, "dropped")
+        if not all(isinstance(name, str) for name in dropped):
+            self.fail("dropped is not a list of names")
         return Manifest(
             job=self._text(body, "job"),
             checkpoint_id=self._int(body, "checkpoint_id", 1, 2**63 - 1),
@@ -283,6 +297,8 @@ class _Reader:
             sources=self._nested(body, "sources"),
             operators=self._nested(body, "operators"),
             shard_watermarks=watermarks,
+            meanings=meanings,
+            dropped=tuple(dropped),
             stores=stores,
         )
 

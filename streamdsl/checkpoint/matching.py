@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from streamdsl.checkpoint.manifest import Manifest, StoreEntry
+from streamdsl.checkpoint.meanings import remedy_of_change
 from streamdsl.errors import StateError
 
 __all__ = ["StateMatch", "TableTarget", "match_state"]
@@ -63,6 +64,7 @@ def match_state(
     shards: int,
     descriptions: Iterable[Mapping[str, Any]],
     drop_state: Collection[str] = frozenset(),
+    changed: Collection[str] = frozenset(),
 ) -> StateMatch:
     """Check that the state of a checkpoint fits the topology; called once, before anything is restored.
 
@@ -74,7 +76,9 @@ def match_state(
     descriptions : iterable of mapping
         `StateStore.describe()` of every store of the present topology (one task of each stage is enough).
     drop_state : collection of str
-        Operators whose stored state may be lost.
+        Operators whose stored state may be lost. It is dropped where the checkpoint's run had not dropped it already, or it does not fit.
+    changed : collection of str
+        Operators whose state has another meaning now (see `meanings.check_meanings`): they are among `drop_state`.
 
     Raises
     ------
@@ -94,24 +98,31 @@ def match_state(
             for field in table["fields"]:
                 fields[table["kind"], field["name"]] = (field["layout"], table["key"])
     gone: set[str] = set()
-    changed: set[str] = set()
+    misfits: dict[str, str] = {}
     for stored in manifest.stores:
         for old in _tables(stored):
-            if not old.fields and old.kind != "rows" and not _dropped(old.name, drop_state):
+            if not old.fields and old.kind != "rows":
                 key = tables.get((old.kind, old.name))
-                _sort_out(old.name, None if key is None else (key,), (old.key,), gone, changed)
+                _sort_out(old.name, None if key is None else (key,), (old.key,), gone, misfits)
             for name, layout in old.fields.values():
-                if not _dropped(name, drop_state):
-                    _sort_out(name, fields.get((old.kind, name)), (layout, old.key), gone, changed)
-    _refuse(manifest, gone, changed)
-    return StateMatch(_without(manifest, drop_state))
+                _sort_out(name, fields.get((old.kind, name)), (layout, old.key), gone, misfits)
+    new = set(drop_state) - set(manifest.dropped)
+    dropped = new | {name for name in drop_state if _dropped(name, changed) or any(_dropped(lost, [name]) for lost in (*gone, *misfits))}
+    _refuse(
+        manifest,
+        {name for name in gone if not _dropped(name, dropped)},
+        {text for name, text in misfits.items() if not _dropped(name, dropped)},
+    )
+    return StateMatch(_without(manifest, dropped))
 
 
-def _sort_out(name: str, present: tuple[str, ...] | None, stored: tuple[str, ...], gone: set[str], changed: set[str]) -> None:
+def _sort_out(name: str, present: tuple[str, ...] | None, stored: tuple[str, ...], gone: set[str], misfits: dict[str, str]) -> None:
+    if not name:  # given up by the run before
+        return
     if present is None:
         gone.add(name)
     elif present != stored:
-        changed.add(name + ": " + ", ".join(f"{old} → {new}" for old, new in zip(stored, present, strict=True) if old != new))
+        misfits[name] = name + ": " + ", ".join(f"{old} → {new}" for old, new in zip(stored, present, strict=True) if old != new)
 
 
 def _dropped(name: str, drop_state: Collection[str]) -> bool:
@@ -131,7 +142,7 @@ def _refuse(manifest: Manifest, gone: set[str], changed: set[str]) -> None:
         operators = sorted({text.partition(": ")[0].partition("/")[0] for text in changed})
         raise StateError(
             f"checkpoint {manifest.checkpoint_id} holds state in another form: {'; '.join(sorted(changed))}",
-            remedy=f"change the operator back, or let that state go: Config(drop_state={operators!r})",
+            remedy=remedy_of_change(operators),
         )
 
 
@@ -148,16 +159,7 @@ def _without(manifest: Manifest, drop_state: Collection[str]) -> Manifest:
             kept = [{**field, "name": "", "layout": ""} if _dropped(field["name"], drop_state) else field for field in table["fields"]]
             tables.append({**table, "fields": kept})
         stores.append(StoreEntry(stored.name, stored.backend, stored.shards, {"tables": tables}, stored.files))
-    return Manifest(
-        job=manifest.job,
-        checkpoint_id=manifest.checkpoint_id,
-        finished=manifest.finished,
-        shards=manifest.shards,
-        sources=manifest.sources,
-        operators=manifest.operators,
-        shard_watermarks=manifest.shard_watermarks,
-        stores=tuple(stores),
-    )
+    return replace(manifest, stores=tuple(stores))
 
 
 def _tables(stored: StoreEntry) -> list[_Table]:

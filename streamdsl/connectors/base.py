@@ -131,6 +131,8 @@ class Source(ABC):
         Records a second, over all splits; None is as fast as possible.
     idle_timeout, max_ahead : duration, optional
         What counts where the stream that reads it says nothing, see `Topology.stream`; None: never idle, and no limit.
+    position_form : str
+        What a position is of ("lines of csv files"): one that was taken of another form is refused. Empty: that is not compared.
     partitioned_by : str | None
         Column of text or bytes that says in which split a row lies: Kafka's murmur2 of its bytes (without the sign), modulo the
         number of splits, is the split's place in `splits()`. Rows are held to it, and need not change tasks for its key_by.
@@ -143,6 +145,7 @@ class Source(ABC):
     rate: float | None = None
     idle_timeout: Any = None
     max_ahead: Any = None
+    position_form: str = ""
     partitioned_by: str | None = None
 
     def configured(self, config: Any, job: str) -> Self:

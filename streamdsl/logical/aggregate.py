@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
 from streamdsl.logical.expression import TypedAggregate, aggregate_may_fail, columns_of
-from streamdsl.logical.node import Columns, StatefulNode, joined, letters, policy_text
+from streamdsl.logical.node import Columns, Meaning, StatefulNode, joined, letters, policy_text, window_meaning
 from streamdsl.policies import ErrorPolicy
 from streamdsl.schema import Field, Schema
 from streamdsl.windows import Window
+
+if TYPE_CHECKING:
+    from streamdsl.logical.meaning import Origins
 
 __all__ = ["CHANGE", "WINDOW_FIELDS", "AggregateNode", "ReduceNode"]
 
@@ -50,6 +53,9 @@ class AggregateNode(StatefulNode):
     def needs(self, wanted: Columns) -> Columns:
         return columns_of(*(part for made in self.aggregates for part in made.expressions())) | self.refused_rows()
 
+    def meaning(self, origins: Origins) -> Meaning:
+        return {**super().meaning(origins), "aggregates": origins.aggregates(self.aggregates, self.inputs[0])}
+
     def text(self) -> str:
         return "; ".join(map(str, self.aggregates))
 
@@ -82,6 +88,10 @@ class ReduceNode(StatefulNode):
 
     def needs(self, wanted: Columns) -> Columns:
         return frozenset(self.inputs[0].schema.visible().names)
+
+    def meaning(self, origins: Origins) -> Meaning:
+        rows = origins.rows(self.inputs[0], self.inputs[0].schema.visible())
+        return {**super().meaning(origins), **window_meaning(self.window), "rows": rows}
 
     def text(self) -> str:
         over = f" window {self.window}" if self.window else ""

@@ -251,6 +251,11 @@ class TypedAggregate:
         """Return what it reads from a row."""
         return tuple(part for part in (self.argument, self.by, self.where) if part is not None)
 
+    @property
+    def is_rolling(self) -> bool:
+        """Whether it looks at times: lag counts arrivals, whatever frame surrounds it."""
+        return self.kind != "lag" and self.frame is not None and self.frame.kind == "rolling"
+
     def map(self, change: Callable[[Typed], Typed]) -> TypedAggregate:
         """Return the aggregate over changed expressions."""
         return replace(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from streamdsl.logical.expression import TypedAggregate, aggregate_may_fail, columns_of
-from streamdsl.logical.node import Columns, StatefulNode, joined, letters, policy_text
+from streamdsl.logical.node import Columns, Meaning, StatefulNode, joined, letters, policy_text
 from streamdsl.policies import ErrorPolicy
 from streamdsl.schema import Field, Schema
+
+if TYPE_CHECKING:
+    from streamdsl.logical.meaning import Origins
 
 __all__ = ["FrameNode"]
 
@@ -40,6 +43,19 @@ class FrameNode(StatefulNode):
         own = frozenset(made.name for made in self.aggregates)
         read = columns_of(*(part for made in self.aggregates for part in made.expressions()))
         return (wanted - own) | read | self.refused_rows()
+
+    def meaning(self, origins: Origins) -> Meaning:
+        below = self.inputs[0]
+        found = super().meaning(origins)
+        rolling = [one for one in self.aggregates if one.is_rolling]
+        running = [one for one in self.aggregates if not one.is_rolling]
+        if running:
+            found["aggregates"] = origins.aggregates(running, below)
+        if rolling:
+            # The records themselves are kept: what is computed of them may change, what is gone does not come back.
+            found["kept of each record"] = origins.cells(rolling, below)
+            found["rolling (ms)"] = max(one.frame.size_ms for one in rolling if one.frame is not None)
+        return found
 
     def text(self) -> str:
         return "; ".join(map(str, self.aggregates))

@@ -6,18 +6,24 @@ import dataclasses
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union
 
 from streamdsl.connectors.base import POSITION_COLUMNS, Sink
 from streamdsl.durations import format_duration
 from streamdsl.logical.expression import Typed
 from streamdsl.policies import DeadLetter, ErrorPolicy
 from streamdsl.schema import DEAD_LETTER_SCHEMA, Field, Schema
+from streamdsl.windows import Window
 
-__all__ = ["Columns", "Node", "StatefulNode"]
+if TYPE_CHECKING:
+    from streamdsl.logical.meaning import Origins
+
+__all__ = ["Columns", "Meaning", "Node", "StatefulNode"]
 
 #: The columns a plan still needs, by name.
 Columns = frozenset[str]
+#: What decides the meaning of state: part -> text, which must stay the same, or a number, which may become smaller.
+Meaning = dict[str, Union[str, int]]
 N = TypeVar("N", bound="Node")
 
 
@@ -111,6 +117,12 @@ class StatefulNode(Node):
     def notes(self) -> str:
         return f"[state {self.name}]"
 
+    def meaning(self, origins: Origins) -> Meaning:
+        """Return what decides the meaning of the state: a checkpoint keeps it, and a job that goes on is held to it."""
+        from streamdsl.logical.key_by import key_of
+
+        return {"operator": self.verb, "keys": origins.key(key_of(self))}
+
 
 def _hashable(value: Any) -> Hashable:
     try:
@@ -126,6 +138,13 @@ def _hashable(value: Any) -> Hashable:
 def letters(node: Node) -> dict[str, Schema]:
     """Return the output of the records that the node refuses, by its tag, if they become dead letters."""
     return {"dead_letter": DEAD_LETTER_SCHEMA} if node.dead_letter else {}
+
+
+def window_meaning(window: Window | None) -> Meaning:
+    """Return the parts of a window. Its grace may become smaller: windows that are open close earlier."""
+    if window is None:
+        return {}
+    return {"window": str(window), "emit": window.emit, "grace (ms)": window.grace_ms}
 
 
 def policy_text(policy: ErrorPolicy | None) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from streamdsl.logical.node import Columns, StatefulNode, joined, letters, policy_text
+from streamdsl.logical.node import Columns, Meaning, StatefulNode, joined, letters, policy_text, window_meaning
 from streamdsl.policies import ErrorPolicy
 from streamdsl.schema import Schema
 from streamdsl.windows import Window
+
+if TYPE_CHECKING:
+    from streamdsl.logical.meaning import Origins
 
 __all__ = ["NativeNode", "ProcessNode"]
 
@@ -41,6 +44,14 @@ class ProcessNode(StatefulNode):
     def needs(self, wanted: Columns) -> Columns:
         # The rows of a window are state: what they hold does not depend on a policy.
         return self.rows_of_user_code() if self.window is None else frozenset(self.inputs[0].schema.visible().names)
+
+    def meaning(self, origins: Origins) -> Meaning:
+        # The states that it declares are known once it has been opened.
+        kept = super().meaning(origins)
+        if self.window is None:
+            return kept
+        rows = origins.rows(self.inputs[0], self.inputs[0].schema.visible())
+        return {**kept, **window_meaning(self.window), "rows": rows}
 
     def text(self) -> str:
         owner = self.processor if isinstance(self.processor, type) else type(self.processor)

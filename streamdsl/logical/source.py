@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from streamdsl.connectors.base import METADATA_COLUMNS, Source
 from streamdsl.durations import Duration, parse_duration
-from streamdsl.logical.node import Columns, Node, duration_text, joined, letters, policy_text
+from streamdsl.logical.node import Columns, Meaning, Node, duration_text, joined, letters, policy_text
 from streamdsl.policies import ErrorPolicy
 from streamdsl.schema import Field, Schema
 
@@ -59,6 +59,12 @@ class SourceNode(Node):
     def most_ahead_ms(self) -> int | None:
         """How far a record's time may be ahead of the clock; None: as far as it likes."""
         return _chosen(self.max_ahead_ms, self.source.max_ahead, "max_ahead")
+
+    def meaning(self) -> Meaning:
+        """Return what decides the meaning of its positions and its event time; see `StatefulNode.meaning`."""
+        time = self.timestamp or "the records' own"
+        form = self.source.position_form
+        return {"event time": time, **({"positions": form} if form else {})}
 
     def text(self) -> str:
         shown = ", ".join(field.name for field in self.schema.fields if not field.hidden)

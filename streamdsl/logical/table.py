@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from streamdsl.logical.aggregate import CHANGE
-from streamdsl.logical.node import Columns, StatefulNode
+from streamdsl.logical.node import Columns, Meaning, StatefulNode
 from streamdsl.schema import Schema
+
+if TYPE_CHECKING:
+    from streamdsl.logical.meaning import Origins
 
 __all__ = ["TableNode"]
 
@@ -26,3 +29,6 @@ class TableNode(StatefulNode):
     def needs(self, wanted: Columns) -> Columns:
         # The state holds the whole row, whoever reads it today.
         return frozenset(self.inputs[0].schema.visible().names)
+
+    def meaning(self, origins: Origins) -> Meaning:
+        return {**super().meaning(origins), "rows": origins.rows(self.inputs[0], self.inputs[0].schema.visible())}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from streamdsl.logical.aggregate import WINDOW_FIELDS
 from streamdsl.logical.expression import TypedAggregate, aggregate_may_fail, columns_of
-from streamdsl.logical.node import Columns, StatefulNode, duration_text, joined, letters, policy_text
+from streamdsl.logical.node import Columns, Meaning, StatefulNode, duration_text, joined, letters, policy_text, window_meaning
 from streamdsl.policies import ErrorPolicy
 from streamdsl.schema import Field, Schema
 from streamdsl.windows import Window
+
+if TYPE_CHECKING:
+    from streamdsl.logical.meaning import Origins
 
 __all__ = ["WindowAggregateNode"]
 
@@ -41,6 +44,10 @@ class WindowAggregateNode(StatefulNode):
 
     def needs(self, wanted: Columns) -> Columns:
         return columns_of(*(part for made in self.aggregates for part in made.expressions())) | self.refused_rows()
+
+    def meaning(self, origins: Origins) -> Meaning:
+        aggregates = origins.aggregates(self.aggregates, self.inputs[0])
+        return {**super().meaning(origins), **window_meaning(self.window), "aggregates": aggregates}
 
     def text(self) -> str:
         return f"{self.window}: {'; '.join(map(str, self.aggregates))}"

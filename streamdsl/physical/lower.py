@@ -11,6 +11,7 @@ from streamdsl.logical.counter import CounterNode
 from streamdsl.logical.filter import FilterNode
 from streamdsl.logical.frame import FrameNode
 from streamdsl.logical.key_by import KeyByNode, key_of
+from streamdsl.logical.meaning import meanings
 from streamdsl.logical.merge import MergeNode
 from streamdsl.logical.node import Node, StatefulNode
 from streamdsl.logical.output import OutputNode
@@ -60,7 +61,8 @@ class _Lowering:
     def lower(self) -> physical.PhysicalPlan:
         for node in self.plan.nodes:
             self.places[id(node)] = self._place(node)
-        return physical.PhysicalPlan(self.plan.name, self.parallelism, SHARDS, self.stages.built(), self.plan.state_names)
+        name, states = self.plan.name, self.plan.state_names
+        return physical.PhysicalPlan(name, self.parallelism, SHARDS, self.stages.built(), states, meanings(self.plan))
 
     def _place(self, node: Node) -> Place:
         if isinstance(node, SourceNode):

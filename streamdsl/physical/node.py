@@ -6,8 +6,8 @@ A plan is a list of stages. A stage is a chain of operators that call one anothe
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -308,7 +308,8 @@ class Stage:
 class PhysicalPlan:
     """`shards` is S of the keyed exchange, or the least that it may become when the job is opened (`runtime.sharding`).
 
-    `state_names` are the operators that keep state.
+    `state_names` are the operators that keep state. `meanings`: what each source and each of these declares, by name (see
+    `logical.meaning`).
     """
 
     name: str
@@ -316,6 +317,7 @@ class PhysicalPlan:
     shards: int
     stages: tuple[Stage, ...]
     state_names: tuple[str, ...]
+    meanings: Mapping[str, Mapping[str, str | int]] = field(default_factory=dict)
 
 
 def with_connectors(plan: PhysicalPlan, change: Callable[[Any], Any]) -> PhysicalPlan:

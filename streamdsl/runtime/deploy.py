@@ -20,10 +20,13 @@ from streamdsl._native.operators.discard import Discard
 from streamdsl._native.operators.fork import Fork
 from streamdsl._native.operators.merge import MergeOperator, MergePort
 from streamdsl._native.operators.output import Output
+from streamdsl._native.operators.process import ProcessOperator
+from streamdsl._native.operators.process_window import WindowProcessOperator
 from streamdsl._native.operators.refusals import Refusals
 from streamdsl._native.operators.sink import SinkOperator
 from streamdsl._native.task.source_task import SourceTask, Split
 from streamdsl._native.task.task import Task, close_all
+from streamdsl.checkpoint.meanings import LOOKUP
 from streamdsl.config import Config
 from streamdsl.connectors.base import Transaction
 from streamdsl.errors import InternalError, StateError
@@ -64,11 +67,33 @@ class Deployment:
     chains: tuple[Chain, ...]
     sources: tuple[SourceTask, ...]
 
+    def meanings(self, plan: node.PhysicalPlan) -> dict[str, dict[str, str | int]]:
+        """Return what sources and operators declare (see `logical.meaning`), the states of Processors and the key lookups among it."""
+        found = {name: dict(parts) for name, parts in plan.meanings.items()}
+        for lookup, names in lookups(plan).items():
+            for name in names:
+                found.setdefault(name, {})[LOOKUP] = lookup
+        for chain in self.chains:
+            for operator in chain.operators:
+                if isinstance(operator, (ProcessOperator, WindowProcessOperator)):
+                    found.setdefault(operator.name, {}).update(operator.declared_states())
+        return found
+
     def open_sinks(self) -> None:
         """Open the writers: last of all, because it cuts off what no checkpoint covers."""
         for chain in self.chains:
             for opener in chain.openers:
                 opener()
+
+
+def lookups(plan: node.PhysicalPlan) -> dict[str, list[str]]:
+    """Return the names of the operators behind each key lookup, by its name."""
+    return {
+        operator.name: [other.name for other in stage.operators if getattr(other, "lookup", -1) == at]
+        for stage in plan.stages
+        for at, operator in enumerate(stage.operators)
+        if isinstance(operator, node.PhysicalKeyLookup)
+    }
 
 
 def deploy(plan: node.PhysicalPlan, environment: Environment) -> Deployment:

@@ -106,8 +106,18 @@ class JobEnvironment:
         """Return what manifests say about the stores."""
         return [StoreOwner(task, store.name, self.backend, shards, store.describe()) for task, (store, shards) in self._stores.items()]
 
-    def load(self, deployment: Deployment, restored: Manifest | None, drop_state: Collection[str], listener: Listener, memory: int) -> None:
+    def load(
+        self,
+        deployment: Deployment,
+        restored: Manifest | None,
+        drop_state: Collection[str],
+        listener: Listener,
+        memory: int,
+        changed: Collection[str] = (),
+    ) -> None:
         """Fill the stores from the checkpoint and start their writers; `memory` is for all of them, in bytes.
+
+        `changed`: operators whose state means something else now, and is dropped.
 
         Raises
         ------
@@ -116,7 +126,7 @@ class JobEnvironment:
         """
         match = None
         if restored is not None:
-            match = match_state(restored, restored.shards, [store.describe() for store, _ in self._stores.values()], drop_state)
+            match = match_state(restored, restored.shards, [store.describe() for store, _ in self._stores.values()], drop_state, changed)
         for store, shards in self._stores.values():
             live = self._live(store.name)
             opened = open_store(store, shards, self.backend, live, checkpoint=self._checkpoint, match=match, small_bytes=self.small_bytes)

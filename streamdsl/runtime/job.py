@@ -7,7 +7,7 @@ import enum
 import logging
 import random
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from streamdsl._native.event_time.clock import Clock
@@ -15,13 +15,14 @@ from streamdsl._native.includes.faults import fault, planted
 from streamdsl._native.task.task import Task
 from streamdsl.checkpoint.coordinator import Coordinator, Settings
 from streamdsl.checkpoint.manifest import Manifest
+from streamdsl.checkpoint.meanings import check_meanings, watermarks
 from streamdsl.checkpoint.savepoint import SavepointRequest
 from streamdsl.config import Config
 from streamdsl.errors import InternalError, StateError, StreamError
 from streamdsl.physical.node import PhysicalPlan
 from streamdsl.runtime import metrics
 from streamdsl.runtime.commit import CommitPoint, transactional_sinks
-from streamdsl.runtime.deploy import CHANNEL_BATCHES, Deployment, Environment, deploy
+from streamdsl.runtime.deploy import CHANNEL_BATCHES, Deployment, Environment, deploy, lookups
 from streamdsl.runtime.environment import JobEnvironment
 from streamdsl.runtime.failures import explained
 from streamdsl.runtime.listener import Listener
@@ -115,7 +116,7 @@ class Job:
                 self.finished = True
                 self.phase = Phase.ENDED
                 return
-            self._check(restored)
+            changed = self._check(restored)
             self.plan = with_shards(self.plan, restored)
             environment = Environment(
                 config=self.config,
@@ -125,9 +126,9 @@ class Job:
                 transaction=None if self.commit_point is None else self.commit_point.transaction,
                 seed=self._seed,
                 channel_batches=self._channel_batches,
-                sources=restored.sources if restored else {},
+                sources={name: splits for name, splits in restored.sources.items() if name not in changed} if restored else {},
                 operators=restored.operators if restored else {},
-                shard_watermarks=restored.shard_watermarks if restored else {},
+                shard_watermarks=watermarks(restored, lookups(self.plan)) if restored else {},
             )
             with _as_damage(restored):
                 self._deployment = deploy(self.plan, environment)
@@ -143,6 +144,8 @@ class Job:
                 # It must not hold the job, which holds it: an ended job would be left to the garbage collector.
                 weakref.proxy(self),
                 completed=self.environment.completed,
+                meanings=self._deployment.meanings(self.plan),
+                dropped=self.config.drop_state,
             )
             # Last of all: what cannot be opened so far has touched no output.
             if self.commit_point is not None:
@@ -181,10 +184,13 @@ class Job:
             retained=config.retained_checkpoints if self.commit_point is None else max(2, config.retained_checkpoints),
         )
 
-    def _check(self, restored: Manifest | None) -> None:
-        """Refuse a checkpoint with sources or sinks that the topology no longer has: they would begin anew, unnoticed."""
+    def _check(self, restored: Manifest | None) -> frozenset[str]:
+        """Refuse a checkpoint with sources or sinks that the topology no longer has, or whose state means something else now.
+
+        Returns what has changed and may begin anew.
+        """
         if restored is None:
-            return
+            return frozenset()
         present = {operator.name for stage in self.plan.stages for operator in stage.operators}
         known = set(restored.sources) | set(restored.operators)
         gone = sorted(known - present - set(self.config.drop_state))
@@ -193,10 +199,15 @@ class Job:
                 f"checkpoint {restored.checkpoint_id} knows {', '.join(map(repr, gone))}, which the topology does not have",
                 remedy=f"give them their names back, or let their positions go: Config(drop_state={gone!r})",
             )
+        return check_meanings(restored, self.plan.meanings, self.config.drop_state)
 
     def _load(self, restored: Manifest | None) -> None:
         assert self._deployment is not None
-        self.environment.load(self._deployment, restored, self.config.drop_state, self.listener, self.config.state_memory_bytes)
+        drop_state: Collection[str] = self.config.drop_state
+        changed: frozenset[str] = frozenset()
+        if restored is not None:
+            changed = check_meanings(restored, self._deployment.meanings(self.plan), drop_state)
+        self.environment.load(self._deployment, restored, drop_state, self.listener, self.config.state_memory_bytes, changed)
         for chain in self._deployment.chains:
             for operator in chain.restored:
                 operator.restored()

@@ -67,11 +67,13 @@ def test_every_length_counts():
 
 
 def test_a_newer_format_is_named():
-    with pytest.raises(StateError, match="format 4, this streamdsl knows 3"):
-        Manifest.decode(signed({**body(), "format": 4, "anything": "new"}), "m")
+    with pytest.raises(StateError, match="format 5, this streamdsl knows 4"):
+        Manifest.decode(signed({**body(), "format": 5, "anything": "new"}), "m")
 
 
-@pytest.mark.parametrize(("older", "why"), [(1, "has no journals"), (2, "has BLAKE2b checksums of its files")])
+@pytest.mark.parametrize(
+    ("older", "why"), [(1, "has no journals"), (2, "has BLAKE2b checksums of its files"), (3, "does not say what its state means")]
+)
 def test_an_older_format_is_named_with_the_way_out(older, why):
     with pytest.raises(StateError, match=f"m has format {older}, which {why}") as caught:
         Manifest.decode(signed({**body(), "format": older}), "m")

@@ -326,6 +326,10 @@ cdef class ProcessOperator(UserCodeOperator):
         cdef int64_t time = max(self.latest, self.scope.watermark)
         return time if time > INT64_MIN else otherwise
 
+    def declared_states(self):
+        """Return what the Processor has declared of its states, as {part: text} for the manifest."""
+        return self.context.state.declared()
+
     def state(self):
         """Return {key: {state: value}} of all keys, expired values included."""
         cdef int64_t slot = self.table.first_slot(0)

@@ -277,6 +277,10 @@ cdef class WindowProcessOperator(UserCodeOperator):
             self.on_error(error, doing, row, self.context.reader.key(slot), slot, end - 1)
         return 0
 
+    def declared_states(self):
+        """Return what the Processor has declared of its states, as {part: text} for the manifest."""
+        return self.context.state.declared()
+
     def state(self):
         """Return {key: {state: value}} of all keys, expired values included; if the Processor keeps none, the open windows:
         {key: [{window_start, window_end, rows}, …]}.

@@ -12,6 +12,10 @@ from streamdsl._native.state.state_field cimport (
 )
 from streamdsl._native.state.value_types cimport SCALAR_FLOAT, SCALAR_INT, SCALAR_STR, ValueType, value_type
 
+import dataclasses
+import types
+import typing
+
 from streamdsl._native.state.state_field import KINDS
 from streamdsl.durations import MAX_DURATION_MS, parse_duration
 from streamdsl.errors import StateError
@@ -24,6 +28,16 @@ cdef int64_t duration_ms(object value, str what, bint saturate) except? -1:
     if PyLong_CheckExact(value) and 0 <= value <= MAX_DURATION_MS:
         return value
     return parse_duration(value, what, saturate=saturate)
+
+
+def form_of(declared):
+    """Return a type of state as checkpoints are compared by it: without `| None` and the fields of dataclasses, which values are held to."""
+    origin, arguments = typing.get_origin(declared), typing.get_args(declared)
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join([form_of(item) for item in arguments if item is not type(None)])
+    if origin is not None:
+        return f"{origin.__name__}[{', '.join(['...' if item is Ellipsis else form_of(item) for item in arguments])}]"
+    return "dataclass" if dataclasses.is_dataclass(declared) else getattr(declared, "__name__", str(declared))
 
 
 cdef class Handle:
@@ -408,6 +422,8 @@ cdef class StateDeclarations:
         spec.name, spec.kind, spec.index = name, kind, -1
         inner = spec.type.text if spec.key_type is None else f"{spec.key_type.text}: {spec.type.text}"
         spec.text = f"{KINDS[kind]} {inner}"
+        inner = form_of(type) if key_type is None else f"{form_of(key_type)}: {form_of(type)}"
+        spec.form = f"{KINDS[kind]} {inner}" + (", by the wall clock" if clock == "processing" else "")
         spec.ttl = ttl_given(ttl)
         spec.wall_clock = clock == "processing"
         spec.slack = max(LEAST_SLACK, spec.ttl)
@@ -431,6 +447,14 @@ cdef class StateDeclarations:
             self.scope.field.specs[name] = spec
             self.scope.field.any_ttl = self.scope.field.any_ttl or spec.ttl != NO_TTL
         return handle
+
+    def declared(self):
+        """Return {"state 'x'": kind, type and clock} of the states that are declared, for the manifest."""
+        found = {}
+        for name, handle in self.handles.items():
+            spec = (<Handle>handle).spec
+            found[f"state {name!r}"] = (<StateSpec>spec).form
+        return found
 
     cdef StateField lay_out(self, str operator):
         cdef dict specs = {name: (<Handle>handle).spec for name, handle in self.handles.items()}

@@ -28,6 +28,7 @@ cdef class StateSpec:
     """One declared state."""
     cdef readonly str name
     cdef readonly str text                   # kind and type, as they stand in a checkpoint
+    cdef readonly str form                   # the same without what may change: see `form_of`
     cdef int kind                            # STATE_*
     cdef ValueType key_type                  # of a map
     cdef ValueType type

@@ -58,6 +58,11 @@ class Files(Source, Sink):
         """Return the same files; those of patterns are looked for once."""
         return replace(self, found=[])
 
+    @property
+    def position_form(self) -> str:  # type: ignore[override]
+        """What a position is of."""
+        return f"{self.format} files"
+
     # As a source ------------------------------------------------------------------------------------------------
 
     def splits(self) -> Sequence[str]:

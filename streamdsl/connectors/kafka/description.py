@@ -38,6 +38,7 @@ class Kafka(Topic, Source, Sink):
     """A topic as a source or as a sink; made by `kafka`."""
 
     gathers = False
+    position_form = "offsets of a Kafka topic"
 
     @property
     def bounded(self) -> bool:  # type: ignore[override]

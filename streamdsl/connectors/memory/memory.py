@@ -69,6 +69,7 @@ class Memory(Source, Sink):
     gathers = True
     errors = None
     rate = None
+    position_form = "rows in memory"
 
     def with_schema(self, schema: Any) -> Memory:
         """Return the same rows with the columns of `schema`."""
