@@ -66,9 +66,9 @@ def _typed(binder: Binder, node: Aggregation, argument: Typed | None) -> tuple[T
             argument = Typed("cast_i64", INT, (argument,), (True,), nullable=argument.nullable)
         if not is_number(argument.type):
             raise binder.error(f"{kind} needs numbers, not {argument} ({argument.type})")
-        if kind == "sum" and not is_float(argument.type):
+        if kind in ("sum", "mean") and not is_float(argument.type):
             target = UINT if argument.type == UINT else INT
-            return retyped(argument, target), target
+            return retyped(argument, target), target if kind == "sum" else FLOAT
         return retyped(convert(argument, FLOAT), FLOAT), FLOAT
     if kind in ("min", "max", "n_unique") and not is_ordered(argument.type):
         raise binder.error(f"{kind} cannot compare {argument} ({argument.type})")

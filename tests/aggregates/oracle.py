@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 Row = dict[str, Any]
@@ -27,6 +28,10 @@ def welford(numbers: Sequence[float]) -> tuple[int, float, float]:
         x = float(number)
         n += 1
         distance = x - mean
+        if math.isinf(distance) and not math.isinf(x) and not math.isinf(mean):
+            mean += x / n - mean / n
+            m2 += math.inf
+            continue
         mean += distance / n
         m2 += distance * (x - mean)
     return n, mean, m2
@@ -39,6 +44,10 @@ def total(numbers: Iterable[Any], zero: Any) -> Any:
     return result
 
 
+def mean(numbers: Sequence[Any], zero: Any) -> float | None:
+    return float(total(numbers, zero)) / len(numbers) if numbers else None
+
+
 def variance(numbers: Sequence[float], ddof: int) -> float | None:
     n, _, m2 = welford(numbers)
     return m2 / (n - ddof) if n > ddof else None
@@ -48,7 +57,57 @@ def deviation(numbers: Sequence[float], ddof: int) -> float | None:
     result = variance(numbers, ddof)
     if result is None:
         return None
-    return math.nan if result < 0 else math.sqrt(result)  # the squares of huge numbers overflow
+    return math.sqrt(result)
+
+
+def special(numbers: Sequence[float]) -> float | None:
+    """Return what IEEE says of a sum with NaN or infinities; None: there are none."""
+    odd = {number for number in numbers if math.isinf(number)}
+    if any(map(math.isnan, numbers)) or len(odd) == 2:
+        return math.nan
+    return odd.pop() if odd else None
+
+
+def exact_total(numbers: Sequence[float]) -> float:
+    """Return the sum, rounded once: what rolling frames give."""
+    found = special(numbers)
+    if found is not None:
+        return found
+    total = sum(map(Fraction, numbers), Fraction())
+    try:
+        return float(total)
+    except OverflowError:
+        return math.inf if total > 0 else -math.inf
+
+
+def exact_mean(numbers: Sequence[float]) -> float | None:
+    return exact_total(numbers) / len(numbers) if numbers else None
+
+
+def exact_variance(numbers: Sequence[float], ddof: int) -> float | None:
+    """Return the variance of exact sums: what is divided is rounded once, and so is what comes of it."""
+    n = len(numbers)
+    if n <= ddof or n == 0:
+        return None
+    if special(numbers) is not None:
+        return math.nan
+    scaled = n * sum(Fraction(x) ** 2 for x in numbers) - sum(map(Fraction, numbers)) ** 2
+    if scaled == 0:
+        return 0.0
+    exponent = math.floor(math.log2(scaled.numerator)) - math.floor(math.log2(scaled.denominator)) - 52
+    while scaled / Fraction(2) ** exponent >= 2**53:
+        exponent += 1
+    while scaled / Fraction(2) ** exponent < 2**52:
+        exponent -= 1
+    try:
+        return math.ldexp(float(round(scaled / Fraction(2) ** exponent)) / (float(n) * float(n - ddof)), exponent)
+    except OverflowError:
+        return math.inf
+
+
+def exact_deviation(numbers: Sequence[float], ddof: int) -> float | None:
+    found = exact_variance(numbers, ddof)
+    return None if found is None else math.sqrt(found)
 
 
 def smallest(found: Sequence[Any]) -> Any:
@@ -89,8 +148,8 @@ EXPECTED: dict[str, Callable[[Sequence[Row]], Any]] = {
     "min_f": lambda rows: smallest(values(rows, "f")),
     "max_s": lambda rows: largest(values(rows, "s")),
     "min_b": lambda rows: smallest(values(rows, "b")),
-    "mean_i": lambda rows: welford(values(rows, "i"))[1] if values(rows, "i") else None,
-    "mean_f": lambda rows: welford(values(rows, "f"))[1] if values(rows, "f") else None,
+    "mean_i": lambda rows: mean(values(rows, "i"), 0),
+    "mean_f": lambda rows: mean(values(rows, "f"), 0.0),
     "std_f": lambda rows: deviation(values(rows, "f"), 0),
     "var_i": lambda rows: variance(values(rows, "i"), 1),
     "first_s": lambda rows: next(iter(values(rows, "s")), None),
@@ -104,6 +163,15 @@ EXPECTED: dict[str, Callable[[Sequence[Row]], Any]] = {
     "top": lambda rows: top(rows, "s", "i", 2),
     "some": lambda rows: sum(values([row for row in rows if row["b"]], "i")),
     "joined": lambda rows: "".join(values(rows, "s")) if values(rows, "s") else None,
+}
+
+
+#: The same over a rolling frame, where sums of floats are exact.
+ROLLING = EXPECTED | {
+    "sum_f": lambda rows: exact_total(values(rows, "f")),
+    "mean_f": lambda rows: exact_mean(values(rows, "f")),
+    "std_f": lambda rows: exact_deviation(values(rows, "f"), 0),
+    "var_i": lambda rows: exact_variance([float(i) for i in values(rows, "i")], 1),
 }
 
 
@@ -143,7 +211,7 @@ def framed(arrivals: Sequence[Arrival], size: int | None, exclude: bool) -> tupl
         visible = [old for at, old in earlier if size is None or time - size < at <= time]
         if not exclude:
             visible = [*visible, row]
-        results.append(row | {name: expected(visible) for name, expected in EXPECTED.items()})
+        results.append(row | {name: expected(visible) for name, expected in (EXPECTED if size is None else ROLLING).items()})
         earlier.append((time, row))
     return results, late
 

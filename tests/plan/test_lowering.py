@@ -133,8 +133,8 @@ def test_aggregates_carry_their_arguments():
     assert (n.kind, n.input_kind, n.argument, n.output_kind) == ("count", None, -1, "i64")
     assert frame.arguments.instructions[frame.arguments.outputs[n.where]].op == "gt"
     assert n.frame == FrameSpec("rolling", 1_000, True)
-    assert (total.input_kind, total.output_kind, mean.input_kind, mean.output_kind) == ("i64", "i64", "f64", "f64")
-    assert frame.arguments.instructions[frame.arguments.outputs[mean.argument]].op == "cast_f64"
+    assert (total.input_kind, total.output_kind, mean.input_kind, mean.output_kind) == ("i64", "i64", "i64", "f64")
+    assert mean.argument == total.argument
     assert (best.input_kind, best.by_kind, best.output_kind) == ("str", "f64", "str")
     assert (previous.kind, previous.params, previous.frame) == ("lag", (("n", 2),), FrameSpec("expanding"))
     assert previous.argument == best.argument == long.argument

@@ -1,10 +1,11 @@
 """The accumulators of fixed size; the others stand in `lag`, `collectors` and `custom`."""
-from libc.math cimport sqrt
+from libc.math cimport INFINITY, isinf, sqrt
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_NONE, KIND_U64
+from streamdsl._native.includes.int128 cimport i128_add, i128_as_double, u128_add
 from streamdsl._native.operators.cell cimport (
     as_f64, cell_assign, cell_compare, cell_free, cell_load, cell_read, cell_write, f64_bits, kind_number, read_bytes,
     results_append, results_bits, results_finish, results_free, results_init, results_null,
@@ -17,6 +18,7 @@ cdef extern from * nogil:
     """
     #define sd_add_overflows(a, b, out) __builtin_add_overflow((a), (b), (out))
     """
+
     bint i64_add_overflows "sd_add_overflows"(int64_t a, int64_t b, int64_t* out) noexcept
     bint u64_add_overflows "sd_add_overflows"(uint64_t a, uint64_t b, uint64_t* out) noexcept
 
@@ -192,8 +194,9 @@ cdef class SumF64Accumulator(Accumulator):
 
 cdef struct Moments:
     int64_t n
-    double mean
-    double m2                                # sum of squared distances from the mean
+    double total                             # the mean is total / n, bit for bit
+    double centre                            # the mean as the recurrence goes: stable, but not the sum by the count
+    double m2                                # sum of squared distances from it
 
 
 cdef enum Moment:
@@ -209,14 +212,20 @@ cdef inline double as_number(int kind, int64_t bits) noexcept nogil:
 
 
 cdef inline void welford(Moments* moments, double x) noexcept nogil:
-    cdef double distance = x - moments.mean
+    cdef double distance = x - moments.centre
     moments.n += 1
-    moments.mean += distance / <double>moments.n
-    moments.m2 += distance * (x - moments.mean)
+    moments.total += x
+    if isinf(distance) and not isinf(x) and not isinf(moments.centre):
+        # Two finite numbers further apart than a double can say.
+        moments.centre += x / <double>moments.n - moments.centre / <double>moments.n
+        moments.m2 += INFINITY
+        return
+    moments.centre += distance / <double>moments.n
+    moments.m2 += distance * (x - moments.centre)
 
 
 cdef class MomentsAccumulator(Accumulator):
-    """mean, var and std by Welford's recurrence; population by default, `ddof` is taken from n."""
+    """mean, var and std of floats: the sum, and Welford's recurrence; `ddof` is taken from n."""
     cdef Moment moment
     cdef int64_t ddof
     cdef readonly MomentsAccumulator also    # another result of the same state: see `share`
@@ -238,7 +247,7 @@ cdef class MomentsAccumulator(Accumulator):
         if moments.n == 0 or (self.moment != MEAN and moments.n <= self.ddof):
             return results_null(&self.results)
         if self.moment == MEAN:
-            value = moments.mean
+            value = moments.total / <double>moments.n
         else:
             value = moments.m2 / <double>(moments.n - self.ddof)
             if self.moment == STD:
@@ -282,6 +291,28 @@ cdef class MomentsAccumulator(Accumulator):
             if mode == ADD_THEN_EMIT or mode == EMIT:
                 self.put_all(moments)
         return 0
+
+
+cdef class MeanAccumulator(Accumulator):
+    """The mean of integers: their exact sum in 128 bits, by their number."""
+
+    def __init__(self, str operator, spec, Arena arena):
+        Accumulator.__init__(self, operator, spec, arena)
+        self.size = 24                       # the number, the sum
+
+    cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
+        (<int64_t*>state)[0] += 1
+        if self.argument_kind == KIND_U64:
+            u128_add(state + 8, <uint64_t>argument.bits)
+        else:
+            i128_add(state + 8, argument.bits)
+        return 0
+
+    cdef int emit(self, char* state) except -1 nogil:
+        cdef int64_t n = (<int64_t*>state)[0]
+        if n == 0:
+            return results_null(&self.results)
+        return results_bits(&self.results, f64_bits(i128_as_double(state + 8) / <double>n))
 
 
 cdef class CellAccumulator(Accumulator):
@@ -378,12 +409,17 @@ def sum_of(str operator, spec, Arena arena):
     raise InternalError(f"sum() of a column of kind {spec.input_kind!r}")
 
 
+def mean_of(str operator, spec, Arena arena):
+    """Return the mean for the kind of the argument."""
+    return (MomentsAccumulator if spec.input_kind == "f64" else MeanAccumulator)(operator, spec, arena)
+
+
 FACTORIES = {
     "count": CountAccumulator,
     "sum": sum_of,
     "min": ExtremeAccumulator,
     "max": ExtremeAccumulator,
-    "mean": MomentsAccumulator,
+    "mean": mean_of,
     "var": MomentsAccumulator,
     "std": MomentsAccumulator,
     "first": FirstAccumulator,

@@ -9,7 +9,7 @@ from streamdsl._native.operators.accumulators cimport (
 from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.keyed cimport KeyedOperator, widened
-from streamdsl._native.operators.rolling cimport Ring
+from streamdsl._native.operators.rolling_index cimport Ring
 
 
 cdef enum:

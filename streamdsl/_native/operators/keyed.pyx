@@ -8,7 +8,7 @@ from streamdsl._native.flow.batch cimport (
 from streamdsl._native.includes.checked cimport CHECK
 from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.cell cimport ByteReader, damaged_state, read_bytes
-from streamdsl._native.operators.rolling cimport Ring
+from streamdsl._native.operators.rolling_index cimport Ring
 from streamdsl._native.operators.state_view cimport StateView, all_zero, new_view
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.key_table cimport KeyTable

@@ -1,18 +1,19 @@
-"""What rolling aggregates keep of a key: its last records, in order of arrival."""
+"""Rolling aggregates: of a key its last records are kept, in order of arrival."""
 from libc.stdint cimport int32_t, int64_t
 
 from streamdsl._native.flow.batch cimport Column
 from streamdsl._native.operators.cell cimport ByteReader
+from streamdsl._native.operators.rolling_index cimport Ring, RollingIndex, Slot
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.write_stream cimport ByteWriter
 
-# An entry is the record's time (int64_t) and a Cell for each column that some aggregate reads.
-cdef struct Ring:
-    char* block                              # in the arena, NULL = empty
-    int32_t capacity                         # entries, a power of two
-    int32_t head                             # the oldest
-    int32_t count
-    int32_t unsorted                         # a time went back since the ring was last in order
+# What an aggregate makes of the partial result of its frame.
+cdef enum Outcome:
+    OUTCOME_OTHER = 0        # what the accumulator says of the records that were chosen
+    OUTCOME_SUM = 1
+    OUTCOME_MEAN = 2
+    OUTCOME_VAR = 3
+    OUTCOME_STD = 4
 
 cdef struct RollingAggregate:
     void* accumulator                        # borrowed: see RollingFrame.accumulators
@@ -22,6 +23,8 @@ cdef struct RollingAggregate:
     int argument                             # cell of the entry, -1 = none
     int by
     int where
+    Outcome outcome
+    int64_t ddof
 
 
 cdef class RollingFrame:
@@ -36,6 +39,7 @@ cdef class RollingFrame:
     cdef int* cell_kinds
     cdef int n_cells
     cdef int64_t stride                      # bytes an entry
+    cdef RollingIndex index
     cdef char* scratch                       # one accumulator's state
     cdef Column* arguments                   # of the batch at hand
     cdef bint counts_only                    # one aggregate, count(): see count_batch
@@ -54,8 +58,11 @@ cdef class RollingFrame:
     cdef int count_batch(self, char** rings, int64_t offset, const int64_t* times, int64_t n, int64_t watermark) except -1 nogil
     cdef int purge(self, Ring* ring, int64_t watermark) except -1 nogil
     cdef int append(self, Ring* ring, int64_t row, int64_t time) except -1 nogil
-    cdef int evaluate(self, RollingAggregate* aggregate, Ring* ring, int64_t row, int64_t time) except -1 nogil
+    cdef int evaluate(self, int k, Ring* ring, int64_t row, int64_t time) except -1 nogil
     cdef int add_entries(self, RollingAggregate* aggregate, Ring* ring, int32_t start, bint sorted,
                          int64_t time) except -1 nogil
+    cdef int add_chosen(self, RollingAggregate* aggregate, Ring* ring, const int64_t* numbers, int64_t n) except -1 nogil
+    cdef int put(self, int k, Ring* ring) except -1 nogil            # the result of what the index has collected
+    cdef int compact(self, Ring* ring, int64_t watermark) except -1 nogil
     cdef int resize(self, Ring* ring, int32_t capacity) except -1 nogil
     cdef int free_entry(self, char* entry) except -1 nogil

@@ -1,16 +1,25 @@
-"""Rolling aggregates are computed anew for each record, over the entries in their frame in order of arrival.
+"""Rolling aggregates: what they give depends on the records of the frame and the order of their arrival alone.
 
-So results carry no rounding of values that have left the frame, and `first`, `last`, lists and ties come out right.
+Sums of floats, and what is made of them, are exact and rounded once; so no value that has left the frame leaves a trace. A
+short frame is read again for each record, a long one is put together from the partial results of its index.
 """
+from libc.math cimport sqrt
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from streamdsl._native.flow.batch cimport KIND_U64
 from streamdsl._native.includes.checked cimport CHECK, PLANTED
+from streamdsl._native.includes.int128 cimport i128_as_double, i128_fits
 from streamdsl._native.operators.accumulators cimport Accumulator
 from streamdsl._native.operators.cell cimport (
-    Cell, Results, cell_assign, cell_free, cell_load, cell_read, cell_write, damaged_state, kind_number, read_i64,
-    results_bits, write_i64,
+    Cell, Results, cell_assign, cell_free, cell_load, cell_read, cell_write, damaged_state, f64_bits, kind_number, read_i64,
+    results_bits, results_null, write_i64,
+)
+from streamdsl._native.operators.exact_sum cimport ExactMoments, exact_sum, exact_variance
+from streamdsl._native.operators.rolling_index cimport (
+    PARTIAL_COUNT, PARTIAL_FIRST, PARTIAL_INTEGERS, PARTIAL_MOMENTS, PARTIAL_TOP, PARTIAL_UNIQUE, PARTIAL_VISIT, Ring, RollingIndex, Slot,
+    entry_at, time_at, within,
 )
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.write_stream cimport bytes_append
@@ -19,19 +28,7 @@ cdef enum:
     FIRST_CAPACITY = 4
     MOST_ENTRIES = 1073741824
     AHEAD = 8                                # records between asking for a ring's memory and using it
-
-
-cdef inline char* entry_at(Ring* ring, int32_t i, int64_t stride) noexcept nogil:
-    return ring.block + ((ring.head + i) & (ring.capacity - 1)) * stride
-
-
-cdef inline int64_t time_at(Ring* ring, int32_t i, int64_t stride) noexcept nogil:
-    return (<int64_t*>entry_at(ring, i, stride))[0]
-
-
-cdef inline bint within(int64_t time, int64_t now, int64_t size_ms) noexcept nogil:
-    # now - size < time <= now, without wrapping at the ends of int64.
-    return time <= now and <uint64_t>now - <uint64_t>time < <uint64_t>size_ms
+    INDEXED = 128                            # a ring with more entries gets an index
 
 
 cdef inline bint outlived(int64_t time, int64_t watermark, int64_t size_ms) noexcept nogil:
@@ -57,6 +54,9 @@ cdef inline int32_t first_within(Ring* ring, int64_t stride, int64_t now, int64_
     while high > low and within(time_at(ring, high - 1, stride), now, size_ms):
         high -= 1
     return high
+
+
+OUTCOMES = {"sum": OUTCOME_SUM, "mean": OUTCOME_MEAN, "var": OUTCOME_VAR, "std": OUTCOME_STD}
 
 
 cdef class RollingFrame:
@@ -89,13 +89,16 @@ cdef class RollingFrame:
             self.aggregates[i].argument = columns.index(spec.argument) if spec.argument >= 0 else -1
             self.aggregates[i].by = columns.index(spec.by) if spec.by >= 0 else -1
             self.aggregates[i].where = columns.index(spec.where) if spec.where >= 0 else -1
+            self.aggregates[i].outcome = <Outcome><int>OUTCOMES.get(spec.kind, OUTCOME_OTHER)
+            self.aggregates[i].ddof = dict(spec.params).get("ddof", 0)
             self.size_ms = max(self.size_ms, spec.frame.size_ms)
             largest = max(largest, accumulator.size)
         self.scratch = <char*>calloc(1, largest)
         if self.scratch == NULL:
             raise MemoryError("no memory left for a frame")
+        self.index = RollingIndex(specs, columns, self.stride, arena)
         self.counts_only = self.n_aggregates == 1 and self.aggregates[0].counts_rows
-        self.layout = f"rolling {self.size_ms} ms: {','.join(kinds)}"
+        self.layout = f"rolling: {','.join(kinds)}"
 
     def __dealloc__(self):
         free(self.aggregates)
@@ -116,11 +119,11 @@ cdef class RollingFrame:
             self.purge(ring, watermark)
         for i in range(self.n_aggregates):
             if self.aggregates[i].exclude_current:
-                self.evaluate(&self.aggregates[i], ring, row, time)
+                self.evaluate(i, ring, row, time)
         self.append(ring, row, time)
         for i in range(self.n_aggregates):
             if not self.aggregates[i].exclude_current:
-                self.evaluate(&self.aggregates[i], ring, row, time)
+                self.evaluate(i, ring, row, time)
         return 0
 
     cdef int run_batch(self, char** rings, int64_t offset, const int64_t* times, int64_t n, int64_t watermark) except -1 nogil:
@@ -173,25 +176,72 @@ cdef class RollingFrame:
         cdef int i
         cdef int64_t time = time_at(ring, ring.count - 1, self.stride) if ring.count > 0 else 0
         for i in range(self.n_aggregates):
-            self.evaluate(&self.aggregates[i], ring, 0, time)
+            self.evaluate(i, ring, 0, time)
         return 0
 
-    cdef int evaluate(self, RollingAggregate* aggregate, Ring* ring, int64_t row, int64_t time) except -1 nogil:
-        # While times never went back, the frame is a tail of the ring; else every entry is asked.
+    cdef int evaluate(self, int k, Ring* ring, int64_t row, int64_t time) except -1 nogil:
+        # While times never went back, the frame is a tail of the ring; else every entry or node is asked.
+        cdef RollingAggregate* aggregate = &self.aggregates[k]
+        cdef Slot* slot = &self.index.slots[k]
         cdef bint sorted = not ring.unsorted and (ring.count == 0 or time_at(ring, ring.count - 1, self.stride) <= time)
         cdef int32_t start = first_within(ring, self.stride, time, aggregate.size_ms) if sorted else 0
-        cdef int32_t i
-        cdef int64_t n = 0
-        if aggregate.counts_rows:
-            if sorted:
-                n = ring.count - start
-            else:
-                for i in range(ring.count):
-                    n += within(time_at(ring, i, self.stride), time, aggregate.size_ms)
-            return results_bits(&(<Accumulator>aggregate.accumulator).results, n)
+        if aggregate.counts_rows and sorted:
+            return results_bits(&(<Accumulator>aggregate.accumulator).results, ring.count - start)
+        if ring.index == NULL and ring.count > INDEXED and slot.partial != PARTIAL_VISIT:
+            self.index.build(ring)
         (<Accumulator>aggregate.accumulator).row = row
+        if slot.partial != PARTIAL_VISIT and (ring.index != NULL or slot.partial < PARTIAL_FIRST):
+            self.index.reset(k)
+            self.index.collect(ring, k, start, time, aggregate.size_ms)
+            return self.put(k, ring)
         try:
             self.add_entries(aggregate, ring, start, sorted, time)
+            (<Accumulator>aggregate.accumulator).emit(self.scratch)
+        finally:
+            (<Accumulator>aggregate.accumulator).clear(self.scratch)
+        return 0
+
+    cdef int put(self, int k, Ring* ring) except -1 nogil:
+        cdef RollingAggregate* aggregate = &self.aggregates[k]
+        cdef Slot* slot = &self.index.slots[k]
+        cdef Results* results = &(<Accumulator>aggregate.accumulator).results
+        cdef int64_t* held = <int64_t*>(self.index.total + slot.at)
+        cdef double value
+        if slot.partial == PARTIAL_COUNT or slot.partial == PARTIAL_UNIQUE:
+            return results_bits(results, held[0])
+        if slot.partial == PARTIAL_INTEGERS and aggregate.outcome == OUTCOME_SUM:
+            if not i128_fits(held + 1, slot.argument_kind == KIND_U64):
+                (<Accumulator>aggregate.accumulator).fail("integer overflow in sum()")
+            return results_bits(results, held[1])
+        if slot.partial >= PARTIAL_FIRST:
+            if slot.partial == PARTIAL_TOP:
+                return self.add_chosen(aggregate, ring, held + 1, held[0])
+            return self.add_chosen(aggregate, ring, held, held[0] >= 0)
+        if aggregate.outcome != OUTCOME_SUM and held[0] == 0 or aggregate.outcome >= OUTCOME_VAR and held[0] <= aggregate.ddof:
+            return results_null(results)
+        if slot.partial == PARTIAL_INTEGERS:
+            value = i128_as_double(held + 1) / <double>held[0]
+        elif slot.partial == PARTIAL_MOMENTS:
+            value = exact_variance(<ExactMoments*>held, aggregate.ddof)
+            if aggregate.outcome == OUTCOME_STD:
+                value = sqrt(value)
+        else:
+            value = exact_sum(<ExactMoments*>held)
+            if aggregate.outcome == OUTCOME_MEAN:
+                value /= <double>held[0]
+        return results_bits(results, f64_bits(value))
+
+    cdef int add_chosen(self, RollingAggregate* aggregate, Ring* ring, const int64_t* numbers, int64_t n) except -1 nogil:
+        cdef Cell nothing
+        cdef Cell* cells
+        cdef int64_t i
+        memset(&nothing, 0, sizeof(Cell))
+        try:
+            for i in range(n):
+                cells = <Cell*>(self.index.entry(ring, numbers[i]) + 8)
+                (<Accumulator>aggregate.accumulator).add(
+                    self.scratch, cells + aggregate.argument if aggregate.argument >= 0 else &nothing,
+                    cells + aggregate.by if aggregate.by >= 0 else &nothing)
             (<Accumulator>aggregate.accumulator).emit(self.scratch)
         finally:
             (<Accumulator>aggregate.accumulator).clear(self.scratch)
@@ -238,32 +288,43 @@ cdef class RollingFrame:
         for i in range(self.n_cells):
             cell = cell_load(&self.arguments[self.cell_columns[i]], row)
             cell_assign(<Cell*>(entry + 8) + i, self.cell_kinds[i], &cell, self.arena)
+        if ring.index != NULL:
+            self.index.added(ring)
         return 0
 
     cdef int purge(self, Ring* ring, int64_t watermark) except -1 nogil:
-        cdef int32_t i, kept = 0, count = ring.count
-        cdef int64_t time, last = 0
-        if not ring.unsorted:
-            while ring.count > 0 and outlived(time_at(ring, 0, self.stride), watermark, self.size_ms):
-                self.free_entry(entry_at(ring, 0, self.stride))
-                ring.head = (ring.head + 1) & (ring.capacity - 1)
-                ring.count -= 1
-        else:
-            ring.unsorted = 0
-            for i in range(count):
-                time = time_at(ring, i, self.stride)
-                if outlived(time, watermark, self.size_ms):
-                    self.free_entry(entry_at(ring, i, self.stride))
-                    continue
-                if kept > 0 and time < last:
-                    ring.unsorted = 1
-                last = time
-                if kept != i:
-                    memcpy(entry_at(ring, kept, self.stride), entry_at(ring, i, self.stride), self.stride)
-                kept += 1
-            ring.count = kept
+        if ring.unsorted and (ring.index == NULL or ring.count >= 2 * ring.index.compacted):
+            self.compact(ring, watermark)
+        while ring.count > 0 and outlived(time_at(ring, 0, self.stride), watermark, self.size_ms):
+            if ring.index != NULL:
+                self.index.leaving(ring)
+            self.free_entry(entry_at(ring, 0, self.stride))
+            ring.head = (ring.head + 1) & (ring.capacity - 1)
+            ring.count -= 1
+        if ring.index != NULL and ring.count <= INDEXED // 4:
+            self.index.drop(ring)
         if shrinks(ring):
             self.resize(ring, ring.capacity // 4)
+        return 0
+
+    cdef int compact(self, Ring* ring, int64_t watermark) except -1 nogil:
+        """Free what has outlived its use, wherever it stands."""
+        cdef int32_t i, kept = 0, count = ring.count
+        cdef int64_t time, last = 0
+        self.index.drop(ring)
+        ring.unsorted = 0
+        for i in range(count):
+            time = time_at(ring, i, self.stride)
+            if outlived(time, watermark, self.size_ms):
+                self.free_entry(entry_at(ring, i, self.stride))
+                continue
+            if kept > 0 and time < last:
+                ring.unsorted = 1
+            last = time
+            if kept != i:
+                memcpy(entry_at(ring, kept, self.stride), entry_at(ring, i, self.stride), self.stride)
+            kept += 1
+        ring.count = kept
         return 0
 
     cdef int resize(self, Ring* ring, int32_t capacity) except -1 nogil:
@@ -289,6 +350,7 @@ cdef class RollingFrame:
 
     cdef int clear(self, Ring* ring) except -1 nogil:
         cdef int32_t i
+        self.index.drop(ring)
         for i in range(ring.count):
             self.free_entry(entry_at(ring, i, self.stride))
         if ring.block != NULL:
