@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamdsl import Topology, col, count, memory, rolling
+from streamdsl import Schema, Topology, col, count, memory, rolling
 from tests.aggregates.jobs import AGGREGATES, SCHEMA
 from tests.aggregates.oracle import ROLLING, same
 from tests.semantics.jobs import crash, driver
@@ -57,7 +57,7 @@ def test_every_aggregate_of_long_frames(jitter: int) -> None:
         for name, aggregate in AGGREGATES.items()
         if (frame, name) not in SLOW
     }
-    job = driver(lambda stream: stream.key_by("k").with_columns(**columns), schema=SCHEMA, disorder="10s")
+    job = driver(lambda stream: stream.key_by("k").with_columns(**columns), schema=Schema.of(SCHEMA), disorder="10s")
     for start in range(0, len(rows), 400):
         job.send_batch("in", rows[start : start + 400])
         crash(job)

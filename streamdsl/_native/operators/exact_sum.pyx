@@ -105,10 +105,11 @@ cdef int carried(Whole* out, const int64_t* digits, int low, int high) noexcept 
         out.digits[n] = <uint32_t><uint64_t>carry
         carry >>= 32                         # towards minus infinity
         n += 1
-    for i in range(2):
-        out.digits[n] = <uint32_t><uint64_t>carry
-        carry >>= 32
-        n += 1
+    out.digits[n] = <uint32_t><uint64_t>carry
+    carry >>= 32
+    out.digits[n + 1] = <uint32_t><uint64_t>carry
+    carry >>= 32
+    n += 2
     if carry < 0:                            # two's complement
         for i in range(n):
             borrowed += <uint64_t>(out.digits[i] ^ 0xffffffffu)

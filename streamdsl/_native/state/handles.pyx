@@ -31,7 +31,7 @@ cdef int64_t duration_ms(object value, str what, bint saturate) except? -1:
 
 
 def form_of(declared):
-    """Return a type of state as checkpoints are compared by it: without `| None` and the fields of dataclasses, which values are held to."""
+    """Return a type of state as checkpoints are compared by it: values are held to `| None` and the fields of dataclasses one by one."""
     origin, arguments = typing.get_origin(declared), typing.get_args(declared)
     if origin in (typing.Union, types.UnionType):
         return " | ".join([form_of(item) for item in arguments if item is not type(None)])
