@@ -129,16 +129,18 @@ class AmountAnomaly(Processor):
         self.warmup = warmup
 
     def open(self, ctx: Any) -> None:
-        """Keep number, mean and sum of squared differences."""
-        self.moments = ctx.state.value("moments", tuple[int, float, float])
+        """Keep number, sum, and Welford's centre and sum of squared differences from it."""
+        self.moments = ctx.state.value("moments", tuple[int, float, float, float])
 
     def process(self, row: Any, ctx: Any) -> dict[str, Any] | None:
         """Compare, then learn."""
         amount = row.amount
-        n, mean, squares = self.moments.get((0, 0.0, 0.0))
+        n, total, centre, squares = self.moments.get((0, 0.0, 0.0, 0.0))
+        delta = amount - centre
+        learned = centre + delta / (n + 1)
+        self.moments.set((n + 1, total + amount, learned, squares + delta * (amount - learned)))
+        mean = total / n if n else 0.0
         delta = amount - mean
-        learned = mean + delta / (n + 1)
-        self.moments.set((n + 1, learned, squares + delta * (amount - learned)))
         deviation = (squares / n) ** 0.5 if n else 0.0
         off = abs(delta)
         if not (n >= self.warmup and deviation > 0 and off > self.sigmas * deviation):
