@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["plain"]
+
+_PLAIN: Final = frozenset((bool, int, float, str, bytes))
 
 
 def plain(value: Any) -> Any:
@@ -14,6 +16,8 @@ def plain(value: Any) -> Any:
     NumPy itself is not needed: whatever has `dtype`, `ndim` 0 and `item()` is taken for one. Members of an enum of texts or
     numbers are their values.
     """
+    if value is None or type(value) in _PLAIN:
+        return value
     if isinstance(value, enum.Enum) and isinstance(value, (str, int, float)):
         return value.value
     dtype = getattr(value, "dtype", None)

@@ -10,6 +10,7 @@ from typing import Any
 
 from streamdsl.expr import Expr
 from streamdsl.logical.expression import text_of
+from streamdsl.logical.walk import post_order
 
 __all__ = ["Typed", "Written", "arguments", "here", "slug"]
 
@@ -37,21 +38,20 @@ class Typed:
         names: dict[int, str] = {}
         lines = [f"topology = Topology({self.name!r})"]
         for end in self.ends:
-            _write(end, names, lines, last=True)
+            for step in post_order([end], _before):
+                if id(step) in names:
+                    continue
+                owner = "topology" if step.owner is None else names[id(step.owner)]
+                others = ", ".join(names[id(other)] for other in step.others)
+                inside = ", ".join(part for part in (others, step.arguments) if part)
+                call = f"{owner}.{step.verb}({inside})"
+                name = names[id(step)] = f"s{len(names) + 1}"
+                lines.append(call if step is end else f"{name} = {call}")
         return "\n".join(lines)
 
 
-def _write(written: Written, names: dict[int, str], lines: list[str], *, last: bool = False) -> str:
-    known = names.get(id(written))
-    if known is not None:
-        return known
-    owner = "topology" if written.owner is None else _write(written.owner, names, lines)
-    others = ", ".join(_write(other, names, lines) for other in written.others)
-    inside = ", ".join(part for part in (others, written.arguments) if part)
-    call = f"{owner}.{written.verb}({inside})"
-    name = names[id(written)] = f"s{len(names) + 1}"
-    lines.append(call if last else f"{name} = {call}")
-    return name
+def _before(step: Written) -> tuple[Written, ...]:
+    return step.others if step.owner is None else (step.owner, *step.others)
 
 
 def arguments(*positional: Any, **named: Any) -> str:

@@ -110,10 +110,10 @@ def _joined(op: str, left: Any, right: Any) -> Expr:
 
 
 def _side(op: str, value: Any) -> Expression:
-    known = plain(value)
-    if isinstance(value, Expr) or isinstance(known, bool):
-        # A NumPy bool was computed; a Python bool is what `is None` gives.
-        return node_of(value) if known is not value else condition_of("&" if op == "and" else "|", value)
+    if isinstance(value, (Expr, bool)):
+        return condition_of("&" if op == "and" else "|", value)
+    if isinstance(plain(value), bool):  # NumPy's was computed; a Python bool is what `is None` gives
+        return node_of(value)
     raise TopologyError(
         f"{'&' if op == 'and' else '|'} joins conditions, and {value!r} is not one",
         remedy='write brackets around comparisons: (col("a") > 1) & (col("b") < 2)',

@@ -43,9 +43,19 @@ class KeyByNode(Node):
 
 def key_of(node: Node) -> KeyByNode:
     """Return the key_by whose keys the rows in front of `node` still have."""
+    passed: list[Node] = []
     step = node
     while not isinstance(step, KeyByNode):
+        known = step.__dict__.get("_key_by")
+        if known is not None:
+            step = known
+            break
         if len(step.inputs) != 1:
             raise InternalError(f"{node.verb} stands on a stream without a key")
+        passed.append(step)
         step = step.inputs[0]
+    assert isinstance(step, KeyByNode)
+    for one in passed:
+        # As a cached property, but found for a whole chain at once.
+        one.__dict__["_key_by"] = step
     return step

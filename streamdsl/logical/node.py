@@ -41,6 +41,10 @@ class Node:
     stateless: ClassVar[bool] = False
     verb: ClassVar[str] = ""
 
+    def __post_init__(self) -> None:
+        # Now, when those of the inputs are known: asked for later, a long chain would be deeper than Python's stack.
+        self.schema  # noqa: B018
+
     @cached_property
     def schema(self) -> Schema:
         """Columns of the main output, hidden ones included."""

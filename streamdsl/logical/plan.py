@@ -13,7 +13,12 @@ from streamdsl.logical.output import OutputNode
 from streamdsl.logical.refusing import with_policies
 from streamdsl.logical.sink import SinkNode
 from streamdsl.logical.source import SourceNode
+<<<<<<< HEAD
 from streamdsl.policies import DeadLetter, ErrorPolicy
+=======
+from streamdsl.logical.walk import post_order
+from streamdsl.policies import DeadLetter
+>>>>>>> a08c9b2 (Plan chains of any length, and each step once)
 
 __all__ = ["LogicalPlan", "build"]
 
@@ -28,7 +33,7 @@ class LogicalPlan:
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """All nodes, inputs before what reads them; the order depends on the plan alone."""
-        return tuple(_ordered(self.sinks))
+        return tuple(post_order(self.sinks, _inputs))
 
     @cached_property
     def numbers(self) -> dict[int, int]:
@@ -99,27 +104,15 @@ def build(
     return plan
 
 
-def _ordered(roots: Sequence[Node]) -> list[Node]:
-    done: dict[int, Node] = {}
-    for root in roots:
-        waiting: list[tuple[Node, bool]] = [(root, False)]
-        while waiting:
-            node, ready = waiting.pop()
-            if id(node) in done:
-                continue
-            if ready:
-                done[id(node)] = node
-                continue
-            waiting.append((node, True))
-            waiting.extend((source, False) for source in reversed(node.inputs))
-    return list(done.values())
+def _inputs(node: Node) -> tuple[Node, ...]:
+    return node.inputs
 
 
 def _intern(roots: Sequence[Node]) -> list[Node]:
     """Unite nodes that do the same with the same inputs. Sinks stay apart: writing twice is not writing once."""
     known: dict[Hashable, Node] = {}
     made: dict[int, Node] = {}
-    for node in _ordered(roots):
+    for node in post_order(roots, _inputs):
         new = node.with_inputs([made[id(source)] for source in node.inputs])
         if isinstance(new, SinkNode):
             made[id(node)] = new

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from streamdsl.logical.filter import FilterNode
 from streamdsl.logical.key_by import KeyByNode
 from streamdsl.logical.node import Node
 from streamdsl.logical.plan import LogicalPlan
 from streamdsl.logical.project import ProjectNode
+from streamdsl.logical.walk import post_order
 
 __all__ = ["gather_keyed"]
 
@@ -17,32 +20,36 @@ def gather_keyed(plan: LogicalPlan) -> LogicalPlan:
     ``s.key_by("a")`` and ``s.filter(p).key_by("a")`` become ``k = s.key_by("a")`` and ``k.filter(p)``.
     Identical key_bys are one node already (see `logical.plan`).
     """
-    while True:
-        bases = {(id(node.inputs[0]), node.keys): node for node in plan.nodes if isinstance(node, KeyByNode)}
-        for node in plan.nodes:
-            if not isinstance(node, KeyByNode):
-                continue
-            moved = _behind(node, bases)
-            if moved is not None:
-                plan = _replaced(plan, node, moved)
-                break
+    bases = {(id(node.inputs[0]), node.keys): node for node in plan.nodes if isinstance(node, KeyByNode)}
+    moved = {id(node): found for node in plan.nodes if isinstance(node, KeyByNode) and (found := _base(node, bases)) is not None}
+
+    def below(node: Node) -> Sequence[Node]:
+        # A base may come later in the order of the plan than what it takes over.
+        return (moved[id(node)][0],) if id(node) in moved else node.inputs
+
+    made: dict[int, Node] = {}
+    ends: Sequence[Node] = plan.sinks
+    for node in post_order(ends, below):
+        if id(node) in moved:
+            base, steps = moved[id(node)]
+            made[id(node)] = made[id(base)]
+            for step in steps:
+                made[id(node)] = step.with_inputs([made[id(node)]])
         else:
-            return plan
+            made[id(node)] = node.with_inputs([made[id(source)] for source in node.inputs])
+    return plan.with_sinks(made[id(sink)] for sink in plan.sinks)
 
 
-def _behind(node: KeyByNode, bases: dict[tuple[int, tuple[str, ...]], KeyByNode]) -> Node | None:
-    """Return the steps in front of `node` put behind the key_by they share with others, if there is one."""
+def _base(node: KeyByNode, bases: Mapping[tuple[int, tuple[str, ...]], KeyByNode]) -> tuple[KeyByNode, list[Node]] | None:
+    """Return the key_by that `node` shares with others, and the steps between them, the lowest first; None if there is none."""
     steps: list[Node] = []
     below = node.inputs[0]
     while _keeps(below, node.keys):
-        steps.append(below)
+        steps.insert(0, below)
         below = below.inputs[0]
         shared = bases.get((id(below), node.keys))
         if shared is not None:
-            result: Node = shared
-            for step in reversed(steps):
-                result = step.with_inputs([result])
-            return result
+            return shared, steps
     return None
 
 
@@ -55,19 +62,3 @@ def _keeps(node: Node, keys: tuple[str, ...]) -> bool:
         made = {output.name: output for output in node.outputs}
         return all(made[key].unchanged for key in keys)
     return False
-
-
-def _replaced(plan: LogicalPlan, old: Node, new: Node) -> LogicalPlan:
-    made: dict[int, Node] = {}
-
-    def rebuilt(node: Node) -> Node:
-        known = made.get(id(node))
-        if known is None:
-            known = made[id(node)] = node.with_inputs([rebuilt(source) for source in node.inputs])
-        return known
-
-    # The shared key_by may come later in the order of the plan than what it takes over.
-    made[id(old)] = rebuilt(new)
-    for node in plan.nodes:
-        rebuilt(node)
-    return plan.with_sinks(made[id(sink)] for sink in plan.sinks)

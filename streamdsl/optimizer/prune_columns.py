@@ -19,24 +19,26 @@ def prune_columns(plan: LogicalPlan) -> LogicalPlan:
     """Return the plan in which sources read, and projections make, only columns that are used."""
     wanted = _wanted(plan)
 
-    def change(node: Node, old: Node) -> Node:
-        used = wanted[id(old)]
-        if isinstance(node, SourceNode):
-            return dataclasses.replace(node, columns=tuple(name for name in node.columns if name in used))
-        if isinstance(node, ProjectNode):
-            kept = tuple(output for output in node.outputs if output.name in used)
-            return _without_noop(dataclasses.replace(node, outputs=kept or node.outputs[:1]))
-        if isinstance(node, MergeNode):
-            names = [name for name in old.schema.names if name in used] or list(old.schema.names[:1])
-            return node.with_inputs([narrowed(source, names) for source in node.inputs])
-        if isinstance(node, NativeNode):
-            return node.with_inputs([narrowed(node.inputs[0], old.inputs[0].schema.visible().names)])
-        return node
-
     made: dict[int, Node] = {}
     for node in plan.nodes:
-        made[id(node)] = change(node.with_inputs([made[id(source)] for source in node.inputs]), node)
+        used = wanted[id(node)]
+        inputs = [made[id(source)] for source in node.inputs]
+        if isinstance(node, MergeNode):
+            names = [name for name in node.schema.names if name in used] or list(node.schema.names[:1])
+            inputs = [narrowed(source, names) for source in inputs]
+        if isinstance(node, NativeNode):
+            inputs = [narrowed(inputs[0], node.inputs[0].schema.visible().names)]
+        made[id(node)] = _pruned(node.with_inputs(inputs), used)
     return plan.with_sinks(made[id(sink)] for sink in plan.sinks)
+
+
+def _pruned(node: Node, used: Columns) -> Node:
+    if isinstance(node, SourceNode):
+        return dataclasses.replace(node, columns=tuple(name for name in node.columns if name in used))
+    if isinstance(node, ProjectNode):
+        kept = tuple(output for output in node.outputs if output.name in used)
+        return _without_noop(dataclasses.replace(node, outputs=kept or node.outputs[:1]))
+    return node
 
 
 def _without_noop(node: ProjectNode) -> Node:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Set
+from dataclasses import replace
 
 from streamdsl.logical.expression import substitute
 from streamdsl.logical.filter import FilterNode
@@ -16,6 +17,8 @@ __all__ = ["push_filters"]
 
 #: A predicate larger than this is not written out again.
 MAX_WEIGHT = 500
+#: Steps that a filter moves at most: where thousands alternate, each would otherwise pass all before it.
+MAX_STEPS = 32
 
 
 def push_filters(plan: LogicalPlan) -> LogicalPlan:
@@ -24,16 +27,19 @@ def push_filters(plan: LogicalPlan) -> LogicalPlan:
     A step with other readers stays where it is: the rows are wanted there. Frames, aggregates, counters and user
     code see every row, so nothing moves past them.
     """
-    while True:
-        for node in plan.nodes:
-            moved = _moved(node, plan)
-            if moved is not None:
-                plan = _replaced(plan, node, moved)
-                break
-        else:
-            return plan
+    made: dict[int, Node] = {}
+    shared: set[int] = set()
+    for node in plan.nodes:
+        new = node.with_inputs([made[id(source)] for source in node.inputs])
+        if isinstance(new, FilterNode) and not new.dead_letter:  # a dead letter shows the row as the filter reads it
+            new = _pushed(new, shared, MAX_STEPS)
+        made[id(node)] = new
+        if len(plan.readers[id(node)]) > 1:
+            shared.add(id(new))
+    return plan.with_sinks(made[id(sink)] for sink in plan.sinks)
 
 
+<<<<<<< HEAD
 def _moved(node: Node, plan: LogicalPlan) -> Node | None:
     if not isinstance(node, FilterNode):
         return None
@@ -42,24 +48,37 @@ def _moved(node: Node, plan: LogicalPlan) -> Node | None:
         return None  # a dead letter shows the row as the filter reads it
     if len(plan.readers[id(below)]) > 1:
         return None
+=======
+def _pushed(node: FilterNode, shared: Set[int], most: int) -> Node:
+    """Return what stands in the place of `node` when it has moved by at most `most` steps."""
+    passed: list[Node] = []
+    result: Node = node
+    while len(passed) < most and id(node.inputs[0]) not in shared:
+        below = node.inputs[0]
+        if isinstance(below, MergeNode):
+            rest = most - len(passed) - 1
+            result = below.with_inputs([_pushed(replace(node, inputs=(source,)), shared, rest) for source in below.inputs])
+            break
+        moved = _before(node, below)
+        if moved is None:
+            break
+        passed.append(below)
+        result = node = moved
+    for step in reversed(passed):
+        result = step.with_inputs([result])
+    return result
+
+
+def _before(node: FilterNode, below: Node) -> FilterNode | None:
+    """Return the filter as it is in front of `below`; None if it cannot stand there."""
+>>>>>>> a08c9b2 (Plan chains of any length, and each step once)
     if isinstance(below, ProjectNode):
         # A row that a projection refuses must stay an error, although the filter would have dropped it.
         if any(output.value.may_fail for output in below.outputs):
             return None
         (predicate,) = substitute([node.predicate], below.by_name)
-        if predicate.weight > MAX_WEIGHT:
-            return None
-        return below.with_inputs([dataclasses.replace(node, inputs=below.inputs, predicate=predicate)])
-    if isinstance(below, KeyByNode) and node.predicate.may_fail:
-        # Rows without a key are dropped before the predicate could refuse them.
-        return None
-    if isinstance(below, (KeyByNode, MergeNode)):
-        return below.with_inputs([dataclasses.replace(node, inputs=(source,)) for source in below.inputs])
+        return None if predicate.weight > MAX_WEIGHT else replace(node, inputs=below.inputs, predicate=predicate)
+    # Rows without a key are dropped before the predicate could refuse them.
+    if isinstance(below, KeyByNode) and not node.predicate.may_fail:
+        return replace(node, inputs=below.inputs)
     return None
-
-
-def _replaced(plan: LogicalPlan, old: Node, new: Node) -> LogicalPlan:
-    made: dict[int, Node] = {}
-    for node in plan.nodes:
-        made[id(node)] = new if node is old else node.with_inputs([made[id(source)] for source in node.inputs])
-    return plan.with_sinks(made[id(sink)] for sink in plan.sinks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamdsl.errors import TopologyError
 from streamdsl.logical.key_by import KeyByNode, key_of
-from streamdsl.logical.node import Node, StatefulNode
+from streamdsl.logical.node import StatefulNode
 from streamdsl.logical.plan import LogicalPlan
 from streamdsl.logical.source import SourceNode
 
@@ -13,36 +13,25 @@ __all__ = ["lookup_names"]
 
 def lookup_names(plan: LogicalPlan) -> dict[int, str]:
     """Return the name of each key_by (by its id): its columns, its sources; among equals, the state behind it."""
+    sources: dict[int, frozenset[str]] = {}
+    states: dict[int, list[str]] = {}
     groups: dict[str, list[KeyByNode]] = {}
     for node in plan.nodes:
-        if isinstance(node, KeyByNode):
-            sources = "+".join(sorted({source.name for source in _sources(node)}))
-            groups.setdefault(f"keys.{'+'.join(node.keys) or 'all'}.{sources}", []).append(node)
+        below = [sources[id(one)] for one in node.inputs]
+        sources[id(node)] = below[0] if len(below) == 1 else frozenset().union(*below)
+        if isinstance(node, SourceNode):
+            sources[id(node)] = frozenset((node.name,))
+        elif isinstance(node, KeyByNode):
+            read = "+".join(sorted(sources[id(node)]))
+            groups.setdefault(f"keys.{'+'.join(node.keys) or 'all'}.{read}", []).append(node)
+        elif isinstance(node, StatefulNode):
+            states.setdefault(id(key_of(node)), []).append(node.name)
     names: dict[int, str] = {}
     for name, nodes in groups.items():
         for node in nodes:
-            names[id(node)] = name if len(nodes) == 1 else f"{name}.{_first_state(node, plan)}"
+            # Among equals by the least name of the state behind; without state a name need not last.
+            behind = min(states.get(id(node), [f"stateless.{plan.numbers[id(node)]}"]))
+            names[id(node)] = name if len(nodes) == 1 else f"{name}.{behind}"
     if len(set(names.values())) != len(names):
         raise TopologyError("two key_bys cannot be told apart", remedy="name the operators behind them with name=")
     return names
-
-
-def _sources(node: Node) -> list[SourceNode]:
-    found: list[SourceNode] = []
-    seen: set[int] = set()
-    waiting = [node]
-    while waiting:
-        step = waiting.pop()
-        if id(step) in seen:
-            continue
-        seen.add(id(step))
-        if isinstance(step, SourceNode):
-            found.append(step)
-        waiting.extend(step.inputs)
-    return found
-
-
-def _first_state(node: KeyByNode, plan: LogicalPlan) -> str:
-    """The least name of the state kept by these keys; a key_by without state needs no lasting name."""
-    names = [other.name for other in plan.nodes if isinstance(other, StatefulNode) and key_of(other) is node]
-    return min(names) if names else f"stateless.{plan.numbers[id(node)]}"
