@@ -17,8 +17,11 @@ __all__ = ["push_filters"]
 
 #: A predicate larger than this is not written out again.
 MAX_WEIGHT = 500
-#: Steps that a filter moves at most: where thousands alternate, each would otherwise pass all before it.
-MAX_STEPS = 32
+#: So many moves a plan is worth at least, and two for each node beyond: where thousands of filters and projections alternate,
+#: each filter would otherwise pass all before it.
+LEAST_MOVES = 2000
+#: Steps that one filter moves at most.
+MAX_STEPS = 200
 
 
 def push_filters(plan: LogicalPlan) -> LogicalPlan:
@@ -29,49 +32,43 @@ def push_filters(plan: LogicalPlan) -> LogicalPlan:
     """
     made: dict[int, Node] = {}
     shared: set[int] = set()
+    left = max(LEAST_MOVES, 2 * len(plan.nodes))
     for node in plan.nodes:
         new = node.with_inputs([made[id(source)] for source in node.inputs])
         if isinstance(new, FilterNode) and not new.dead_letter:  # a dead letter shows the row as the filter reads it
-            new = _pushed(new, shared, MAX_STEPS)
+            new, moves = _pushed(new, shared, min(left, MAX_STEPS))
+            left -= moves
         made[id(node)] = new
         if len(plan.readers[id(node)]) > 1:
             shared.add(id(new))
     return plan.with_sinks(made[id(sink)] for sink in plan.sinks)
 
 
-<<<<<<< HEAD
-def _moved(node: Node, plan: LogicalPlan) -> Node | None:
-    if not isinstance(node, FilterNode):
-        return None
-    below = node.inputs[0]
-    if node.dead_letter:
-        return None  # a dead letter shows the row as the filter reads it
-    if len(plan.readers[id(below)]) > 1:
-        return None
-=======
-def _pushed(node: FilterNode, shared: Set[int], most: int) -> Node:
-    """Return what stands in the place of `node` when it has moved by at most `most` steps."""
+def _pushed(node: FilterNode, shared: Set[int], most: int) -> tuple[Node, int]:
+    """Return what stands in the place of `node` when it has moved, and what that cost: a step is one move or more."""
     passed: list[Node] = []
     result: Node = node
-    while len(passed) < most and id(node.inputs[0]) not in shared:
+    moves = 0
+    while moves < most and id(node.inputs[0]) not in shared:
         below = node.inputs[0]
         if isinstance(below, MergeNode):
-            rest = most - len(passed) - 1
-            result = below.with_inputs([_pushed(replace(node, inputs=(source,)), shared, rest) for source in below.inputs])
+            branches = [_pushed(replace(node, inputs=(source,)), shared, most - moves - 1) for source in below.inputs]
+            result = below.with_inputs([branch for branch, _ in branches])
+            moves += sum(steps + 1 for _, steps in branches)
             break
         moved = _before(node, below)
         if moved is None:
             break
         passed.append(below)
         result = node = moved
+        moves += 1 + moved.predicate.weight // 8  # a large predicate is dear to write out
     for step in reversed(passed):
         result = step.with_inputs([result])
-    return result
+    return result, moves
 
 
 def _before(node: FilterNode, below: Node) -> FilterNode | None:
     """Return the filter as it is in front of `below`; None if it cannot stand there."""
->>>>>>> a08c9b2 (Plan chains of any length, and each step once)
     if isinstance(below, ProjectNode):
         # A row that a projection refuses must stay an error, although the filter would have dropped it.
         if any(output.value.may_fail for output in below.outputs):
