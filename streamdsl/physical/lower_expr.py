@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from streamdsl.logical.expression import Typed, TypedAggregate
 from streamdsl.logical.walk import post_order
@@ -30,7 +32,7 @@ class ProgramBuilder:
 
     def program(self) -> ProgramSpec:
         """Return what was collected."""
-        return ProgramSpec(tuple(self._instructions), tuple(self._outputs))
+        return flattened(self._instructions, list(self._outputs))
 
     def _add(self, expression: Typed) -> int:
         for node in post_order([expression], self._missing):
@@ -57,8 +59,8 @@ class ProgramBuilder:
 def lower_expressions(expressions: Sequence[Typed], schema: Schema) -> ProgramSpec:
     """Return a program with one output for each expression, in order."""
     builder = ProgramBuilder(schema)
-    outputs = tuple(builder._add(expression) for expression in expressions)
-    return ProgramSpec(builder.program().instructions, outputs)
+    outputs = [builder._add(expression) for expression in expressions]
+    return flattened(builder._instructions, outputs)
 
 
 def lower_aggregates(aggregates: Sequence[TypedAggregate], schema: Schema) -> tuple[ProgramSpec, tuple[AggregateSpec, ...]]:
@@ -93,3 +95,43 @@ def _aggregate(made: TypedAggregate, builder: ProgramBuilder) -> AggregateSpec:
 
 def _kind(expression: Typed | None) -> Kind | None:
     return None if expression is None else kind_of(expression.type)
+
+
+#: Operations whose last argument, or any argument, may be written out in place: the same rows ask for the same parts.
+_LAST_OPENS: Final = frozenset({"when"})
+_ALL_OPEN: Final = frozenset({"and", "or", "coalesce"})
+#: Arguments of an instruction at most (see `_native/expr/params.pyx`).
+_MOST_ARGS: Final = 20_000
+
+
+def flattened(instructions: Sequence[Instruction], outputs: Sequence[int]) -> ProgramSpec:
+    """Return the program with nests such as ``a | (b | c)`` as one instruction: a rule table is as long as it is, but not deep."""
+    uses = Counter(arg for one in instructions for arg in one.args)
+    uses.update(outputs)
+    args: list[list[int]] = []
+    gone: set[int] = set()
+    for one in instructions:
+        own = list(one.args)
+        # From the end, so that what is put in is not looked at again: it is flat.
+        for place in range(len(own) - 1, -1, -1):
+            arg = own[place]
+            inner = instructions[arg]
+            opens = one.op in _ALL_OPEN or (one.op in _LAST_OPENS and place == len(own) - 1)
+            if not opens or inner.op != one.op or inner.kind != one.kind or uses[arg] > 1 or len(own) + len(args[arg]) > _MOST_ARGS:
+                continue
+            gone.add(arg)
+            if place == 0:  # a chain from the left: its list grows, without a copy
+                args[arg].extend(own[1:])
+                own = args[arg]
+            else:
+                own[place : place + 1] = args[arg]
+            args[arg] = []
+        args.append(own)
+    numbers: dict[int, int] = {}
+    kept: list[Instruction] = []
+    for index, one in enumerate(instructions):
+        if index not in gone:
+            numbers[index] = len(kept)
+            flat = tuple(numbers[arg] for arg in args[index])
+            kept.append(one if flat == one.args else replace(one, args=flat))
+    return ProgramSpec(tuple(kept), tuple(numbers[output] for output in outputs))

@@ -36,6 +36,7 @@ cdef int compile_instruction(Instruction* code, int index, object spec, list kee
     ins.kind = kind_code(spec.kind)
     ins.strict = shape.strict
     ins.kept_frame = -1
+    ins.common = -1
     ins.n_args = n_args
     ins.args = <int*>calloc(n_args + 1, sizeof(int))
     if ins.args == NULL:
@@ -62,6 +63,8 @@ cdef int compile_instruction(Instruction* code, int index, object spec, list kee
 
 cdef void instruction_free(Instruction* ins) noexcept:
     free(ins.args)
+    free(ins.eager)
+    free(ins.done)
     table_free(<Table*>ins.table)
     vector_clear(&ins.constant)
     vector_clear(&ins.kept)

@@ -19,6 +19,13 @@ cdef class Program:
     cdef Batch* batch                        # the one at hand
     cdef list keep                           # Python values that the instructions point at
     cdef int at                              # the output being evaluated: whose error it is
+    cdef int* top                            # what the outputs need at all rows, in order
+    cdef int n_top
+    cdef int* agenda                         # instructions to be evaluated, of all frames at hand one behind another
+    cdef int n_agenda
+    cdef int agenda_room
+    cdef int* waiting                        # scratch of `collect`
+    cdef int64_t n_collected
 
     # Fills out[0 .. n_outputs) with columns of batch.n rows; the caller clears them (column_clear).
     cdef int evaluate(self, Batch* batch, Column* out) except -1 nogil
@@ -26,7 +33,10 @@ cdef class Program:
     cdef int64_t select(self, Batch* batch, int32_t* rows) except -1 nogil
 
     cdef int eval(self, Frame* frame, int index, Vector* out) except -1 nogil
-    cdef int eval_kind(self, Frame* frame, Instruction* ins, Vector* out) except -1 nogil
+    cdef int eval_leaf(self, Instruction* ins, Vector* out) except -1 nogil
+    cdef int collect(self, Frame* frame, int index) except -1 nogil
+    cdef int step(self, Frame* frame, int index) except -1 nogil
+    cdef void take(self, Frame* frame, Instruction* ins, Vector* out) noexcept nogil
     cdef int input(self, Instruction* ins, const Column* column, Vector* out) except -1 nogil
     cdef int apply(self, Frame* frame, Instruction* ins, Vector* out) except -1 nogil
     cdef int run_kernel(self, Frame* frame, Instruction* ins, Vector* args, Vector* out) except -1 nogil

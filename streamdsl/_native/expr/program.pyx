@@ -1,11 +1,11 @@
 """Evaluates a ProgramSpec (streamdsl/physical/node.py) over batches.
 
-An instruction is evaluated for a frame: the rows that need it. `and`, `or`, `when` and `coalesce` make smaller frames
+An instruction is evaluated for a frame: the rows that need it; what it needs at all of them is evaluated before. `and`, `or`, `when` and `coalesce` make smaller frames
 for their later arguments, so these cannot fail for rows that do not need them. Instructions without
 arguments that vary are evaluated once a batch, for one row.
 """
 from libc.stdint cimport int16_t, int32_t, int64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
 from streamdsl._native.expr.branching cimport (
@@ -18,6 +18,7 @@ from streamdsl._native.expr.branching cimport (
 )
 from streamdsl._native.expr.ops cimport OP_AND, OP_COALESCE, OP_COLUMN, OP_LITERAL, OP_OR, OP_TIME, OP_WHEN
 from streamdsl._native.expr.params cimport compile_instruction, instruction_free
+from streamdsl._native.expr.schedule cimport ascending, schedule
 from streamdsl._native.expr.vector cimport (
     Frame,
     Instruction,
@@ -84,8 +85,25 @@ cdef class Program:
                 raise ValueError(f"output {i}: there is no instruction {spec.outputs[i]}")
             self.outputs[i] = spec.outputs[i]
             self.code[self.outputs[i]].uses += 1
+        schedule(self.code, self.n_code, self.outputs, self.n_outputs)
+        self.waiting = <int*>calloc(self.n_code + 1, sizeof(int))
+        self.top = <int*>calloc(self.n_code + 1, sizeof(int))
+        if self.waiting == NULL or self.top == NULL:
+            raise MemoryError("no memory left for an expression")
+        self._list_top()
         if self.n_outputs > 0:
-            list_conjuncts(self, self.outputs[0], set())
+            list_conjuncts(self, self.outputs[0])
+
+    def _list_top(self):
+        cdef int i
+        for i in range(self.n_outputs):
+            if self.code[self.outputs[i]].op > OP_LITERAL:
+                self.collect(NULL, self.outputs[i])
+        needed = sorted({self.agenda[i] for i in range(self.n_agenda)})
+        self.n_agenda = 0
+        self.n_top = len(needed)
+        for i in range(self.n_top):
+            self.top[i] = needed[i]
 
     def __dealloc__(self):
         cdef int i
@@ -95,6 +113,9 @@ cdef class Program:
         free(self.code)
         free(self.outputs)
         free(self.conjuncts)
+        free(self.top)
+        free(self.agenda)
+        free(self.waiting)
 
     # For Python --------------------------------------------------------------------------------------------
 
@@ -129,6 +150,10 @@ cdef class Program:
         memset(out, 0, self.n_outputs * sizeof(Column))
         self.batch = batch
         try:
+            if batch.n > 0:
+                for i in range(self.n_top):
+                    self.at = self.code[self.top[i]].owner
+                    self.step(&frame, self.top[i])
             for i in range(self.n_outputs):
                 memset(&result, 0, sizeof(Vector))
                 self.at = i
@@ -191,21 +216,25 @@ cdef class Program:
     cdef int eval(self, Frame* frame, int index, Vector* out) except -1 nogil:
         """Fill `out`, which is empty, with the value of an instruction at the frame's rows."""
         cdef Instruction* ins = &self.code[index]
-        cdef Frame* outer = frame
-        if ins.uses > 1 and ins.kept_frame >= 0:
-            while outer != NULL:             # what holds for a frame holds for those made from it
-                if outer.id == ins.kept_frame:
-                    vector_share(out, &ins.kept)
-                    return 0
-                outer = outer.parent
-        self.eval_kind(frame, ins, out)
-        if ins.uses > 1 and ins.n_args > 0 and not out.constant:
-            vector_clear(&ins.kept)
-            vector_share(&ins.kept, out)
-            ins.kept_frame = frame.id
+        cdef int begin, i, end
+        if ins.n_args == 0 and ins.op <= OP_LITERAL:
+            return self.eval_leaf(ins, out)
+        if frame.m == 0:
+            vector_null(out, ins.kind)
+            return 0
+        if not is_kept(frame, ins):
+            # All that it needs at these rows, in the order of the program: what is shared is there for all who need it.
+            begin = self.n_agenda
+            self.collect(frame, index)
+            end = self.n_agenda
+            ascending(self.agenda + begin, end - begin)
+            for i in range(begin, end):
+                self.step(frame, self.agenda[i])
+            self.n_agenda = begin
+        self.take(frame, ins, out)
         return 0
 
-    cdef int eval_kind(self, Frame* frame, Instruction* ins, Vector* out) except -1 nogil:
+    cdef int eval_leaf(self, Instruction* ins, Vector* out) except -1 nogil:
         if ins.op == OP_COLUMN:
             if ins.whole < self.batch.width:
                 return self.input(ins, &self.batch.columns[ins.whole], out)
@@ -213,17 +242,69 @@ cdef class Program:
                 raise InternalError(f"an expression reads column {ins.whole} of a batch of {self.batch.width}")
         if ins.op == OP_TIME:
             return self.input(ins, &self.batch.sys[SYS_TIME], out)
-        if ins.op == OP_LITERAL:
-            vector_share(out, &ins.constant)
+        vector_share(out, &ins.constant)
+        return 0
+
+    cdef int collect(self, Frame* frame, int index) except -1 nogil:
+        """Put on the agenda the instruction and what it needs at the frame's rows and does not have (frame NULL: nothing is there)."""
+        cdef Instruction* ins
+        cdef int n = 1, k, arg
+        self.n_collected += 1
+        self.waiting[0] = index
+        self.code[index].marked = self.n_collected
+        while n > 0:
+            n -= 1
+            ins = &self.code[self.waiting[n]]
+            if self.n_agenda == self.agenda_room:
+                self.agenda_room = 2 * self.agenda_room + 64
+                self.agenda = <int*>realloc_or_fail(self.agenda, self.agenda_room * sizeof(int))
+            self.agenda[self.n_agenda] = self.waiting[n]
+            self.n_agenda += 1
+            for k in range(ins.n_args + 1):
+                if k < ins.n_args and not ins.eager[k]:
+                    continue
+                arg = ins.args[k] if k < ins.n_args else ins.common
+                if arg < 0 or self.code[arg].marked == self.n_collected or self.code[arg].op <= OP_LITERAL:
+                    continue
+                self.code[arg].marked = self.n_collected
+                if frame == NULL or not is_kept(frame, &self.code[arg]):
+                    self.waiting[n] = arg
+                    n += 1
+        return 0
+
+    cdef int step(self, Frame* frame, int index) except -1 nogil:
+        """Evaluate an instruction whose eager arguments are there, and keep its value."""
+        cdef Instruction* ins = &self.code[index]
+        cdef Instruction* other
+        cdef Vector out
+        cdef int k
+        if is_kept(frame, ins):
             return 0
-        if frame.m == 0:
-            vector_null(out, ins.kind)
-            return 0
+        memset(&out, 0, sizeof(Vector))
         if ins.op == OP_AND or ins.op == OP_OR:
-            return self.logic(frame, ins, out)
-        if ins.op == OP_WHEN or ins.op == OP_COALESCE:
-            return self.choose(frame, ins, out)
-        return self.apply(frame, ins, out)
+            self.logic(frame, ins, &out)
+        elif ins.op == OP_WHEN or ins.op == OP_COALESCE:
+            self.choose(frame, ins, &out)
+        else:
+            self.apply(frame, ins, &out)
+        vector_clear(&ins.kept)
+        ins.kept = out
+        ins.kept_frame = frame.id
+        for k in range(ins.n_done):
+            other = &self.code[ins.done[k]]
+            if other.kept_frame == frame.id:
+                vector_clear(&other.kept)
+                other.kept_frame = -1
+        return 0
+
+    cdef void take(self, Frame* frame, Instruction* ins, Vector* out) noexcept nogil:
+        """Give the value that is kept to one who reads it; to the only one for good."""
+        if ins.uses > 1 or ins.kept_frame != frame.id:
+            vector_share(out, &ins.kept)
+            return
+        out[0] = ins.kept
+        memset(&ins.kept, 0, sizeof(Vector))
+        ins.kept_frame = -1
 
     cdef int input(self, Instruction* ins, const Column* column, Vector* out) except -1 nogil:
         if column.kind != ins.kind:
@@ -385,6 +466,7 @@ cdef class Program:
     cdef void forget(self) noexcept nogil:
         """Drop what was kept for common subexpressions of this batch."""
         cdef int i
+        self.n_agenda = 0
         for i in range(self.n_code):
             if self.code[i].kept_frame >= 0:
                 vector_clear(&self.code[i].kept)
@@ -406,18 +488,41 @@ cdef class Program:
         return frame
 
 
-cdef int list_conjuncts(Program program, int index, set seen) except -1:
-    cdef Instruction* ins = &program.code[index]
+cdef inline bint is_kept(const Frame* frame, const Instruction* ins) noexcept nogil:
+    """What holds for a frame holds for those made from it."""
+    if ins.kept_frame < 0:
+        return False
+    while frame != NULL:
+        if frame.id == ins.kept_frame:
+            return True
+        frame = frame.parent
+    return False
+
+
+cdef void* realloc_or_fail(void* memory, size_t size) except NULL nogil:
+    cdef void* larger = realloc(memory, size)
+    if larger == NULL:
+        with gil:
+            raise MemoryError("no memory left for an expression")
+    return larger
+
+
+cdef int list_conjuncts(Program program, int first) except -1:
+    cdef Instruction* ins
     cdef int k
-    if index in seen:
-        return 0
-    seen.add(index)
-    if ins.op != OP_AND:
-        program.conjuncts[program.n_conjuncts] = index
-        program.n_conjuncts += 1
-        return 0
-    for k in range(ins.n_args):
-        list_conjuncts(program, ins.args[k], seen)
+    waiting, seen = [first], set()
+    while waiting:
+        index = waiting.pop()
+        if index in seen:
+            continue
+        seen.add(index)
+        ins = &program.code[index]
+        if ins.op != OP_AND:
+            program.conjuncts[program.n_conjuncts] = index
+            program.n_conjuncts += 1
+            continue
+        for k in range(ins.n_args - 1, -1, -1):
+            waiting.append(ins.args[k])
     return 0
 
 

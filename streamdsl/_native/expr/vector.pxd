@@ -54,7 +54,18 @@ cdef struct Instruction:
     PyObject* params                         # borrowed from Program.keep
     void* table                              # lookup.Table of replace and is_in
     Vector constant                          # the value of a literal
-    Vector kept                              # common subexpression: its last result ...
+    # When it is evaluated (schedule.pxd)
+    char* eager                              # of each argument: whether it is needed at all rows of the frame
+    int common                               # an instruction that every branch of a `when` needs; -1 = none
+    bint safe                                # neither it nor what it needs can fail
+    int nest                                 # lazy arguments within lazy arguments
+    int asked                                # while which instruction it may be asked for by a lazy argument; -1 = none
+    int owner                                # the first output that needs it: whose error it is
+    int last                                 # after this instruction nobody reads its result
+    int* done                                # the instructions whose `last` is this one
+    int n_done
+    int64_t marked                           # the agenda it was last put on
+    Vector kept                              # its last result ...
     int64_t kept_frame                       # ... and the frame it is for; -1 = none
 
 cdef Buffer* pool_take(Pool* pool, int64_t size) except NULL nogil       # the caller has a reference of its own
