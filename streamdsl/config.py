@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 import os
 import re
 from collections.abc import Collection, Mapping
@@ -9,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from streamdsl.durations import parse_duration
 from streamdsl.errors import ConfigError, TopologyError
@@ -45,6 +47,30 @@ def parse_bytes(value: int | str) -> int:
     raise ConfigError(f"{value!r} is not a size", remedy='use bytes as an int, or "64MiB", "2GiB"')
 
 
+C = TypeVar("C")
+
+
+def _names_settings(cls: type[C]) -> type[C]:
+    """Have the class say which setting is near one that it does not know."""
+    make = cls.__init__
+    known = [one.name for one in fields(cls)]  # type: ignore[arg-type]
+
+    @functools.wraps(make)
+    def checked(self: C, *values: Any, **settings: Any) -> None:
+        if values:
+            raise ConfigError("settings are given by name", remedy=f"write Config(parallelism={values[0]!r}), if that is meant")
+        for name in settings:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                raise ConfigError(f"there is no setting {name!r}", remedy=f"{hint}known: {', '.join(known)}")
+        make(self, **settings)
+
+    setattr(cls, "__init__", checked)  # noqa: B010
+    return cls
+
+
+@_names_settings
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """How a topology runs.
@@ -163,6 +189,10 @@ class Config:
         if not isinstance(self.broker, str) or not all(_BROKER.fullmatch(one.strip()) for one in self.broker.split(",")):
             # Not repeated: whoever writes a user and a password into it shall not find them in a log.
             raise ConfigError("broker is not an address", remedy='write "host:port", or several with commas')
+        for one in self.broker.split(","):
+            port = one.strip().rpartition(":")[2]
+            if port.isdigit() and not 1 <= int(port) <= 65_535:
+                raise ConfigError(f"broker: there is no port {port}", remedy="ports are from 1 to 65535; Kafka's is 9092 as a rule")
         other = self.kafka.get("bootstrap.servers", self.broker)
         if other != self.broker:
             raise ConfigError(

@@ -22,7 +22,7 @@ from streamdsl.checkpoint.storage import DirectoryStorage
 from streamdsl.compiler import compile
 from streamdsl.config import Config
 from streamdsl.connectors.memory import memory
-from streamdsl.errors import StateError
+from streamdsl.errors import ConfigError, StateError
 from streamdsl.physical.node import with_connectors
 from streamdsl.runtime.environment import DirectoryEnvironment
 from streamdsl.runtime.job import Job
@@ -44,7 +44,7 @@ def start(topology: Any, config: Config | None = None, bind: Mapping[str, Any] |
     bind : mapping, optional
         Sources and sinks by name, in the place of those of the topology.
     """
-    config = config or Config()
+    config = _checked(config)
     plans = compile(topology, parallelism=config.parallelism, bind=bind, strict_names=config.strict_names, errors=config.errors)
     plan = with_connectors(plans.physical, lambda connector: connector.configured(config, topology.name))
     check_places(plan)
@@ -70,6 +70,15 @@ def start(topology: Any, config: Config | None = None, bind: Mapping[str, Any] |
     except BaseException:
         clean_up()
         raise
+
+
+def _checked(config: Config | None) -> Config:
+    if config is None:
+        return Config()
+    if not isinstance(config, Config):
+        hint = f"run(Config(parallelism={config!r}))" if isinstance(config, int) else "run(Config(parallelism=2))"
+        raise ConfigError(f"{config!r} is not a Config", remedy=f"settings go into one: write {hint}")
+    return config
 
 
 def _check_fresh(state_dir: Path) -> None:
@@ -142,7 +151,7 @@ def collect(stream: Any, config: Config | None = None, bind: Mapping[str, Any] |
     sink = memory("_collect")
     topology = stream.topology.collecting(stream, sink)
     with Signals() as signals:
-        signals.run = start(topology, config or Config(state_backend="memory"), bind)
+        signals.run = start(topology, Config(state_backend="memory") if config is None else config, bind)
         signals.follow(_WAIT_S if limit is None else 0.01, lambda: limit is not None and sink.table().num_rows >= limit)
         if signals.asked:
             raise KeyboardInterrupt  # a part of the rows would look like all of them

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, NoReturn
+from typing import Literal
 
 from streamdsl.durations import Duration, format_duration, parse_duration
 from streamdsl.errors import TopologyError
@@ -121,7 +121,7 @@ def hopping(size: Duration, every: Duration, *, offset: Duration = 0) -> Window:
     return Window("hopping", size_ms, every_ms, parse_duration(offset, "offset") % every_ms)
 
 
-def sliding(size: Duration, every: Duration | None = None) -> NoReturn:
+def sliding(size: Duration, every: Duration | None = None) -> Window:
     """Windows around each record; not supported yet. With `every` it would be `hopping`."""
     if every is not None:
         raise TopologyError(
@@ -135,12 +135,12 @@ def sliding(size: Duration, every: Duration | None = None) -> NoReturn:
     )
 
 
-def session(gap: Duration) -> NoReturn:
+def session(gap: Duration) -> Window:
     """Windows of records at most `gap` apart; not supported yet."""
     _positive(gap, "session gap")
     raise TopologyError("session windows are not supported yet", remedy="write a Processor with a timer")
 
 
-def count_window(n: int) -> NoReturn:
+def count_window(n: int) -> Window:
     """Windows of `n` records; not supported yet."""
     raise TopologyError("count windows are not supported yet", remedy="write a Processor with a counter")

@@ -56,6 +56,11 @@ def run(argv: Sequence[str] | None = None) -> int:
     try:
         code = app.main(argv if argv is None else list(argv), prog_name="streamdsl", standalone_mode=False)
         return code if isinstance(code, int) else 0
+    except click.NoSuchOption as error:
+        if error.option_name in ("-A", "--app"):
+            return _failed(ConfigError("-A stands in front of the command", remedy="streamdsl -A module:topology worker"), 2)
+        error.show()
+        return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -82,13 +82,23 @@ def _from_name(name: str) -> ModuleType:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise ConfigError(
                 f"there is no module {error.name!r} in {Path.cwd()} or on Python's path",
-                remedy=f"start from the directory that holds it, or name the file: -A {name.replace('.', '/')}.py",
+                remedy=_dotted(name) or f"start from the directory that holds it, or name the file: -A {name.replace('.', '/')}.py",
             ) from None
         raise _broken(name, error) from error
     except StreamError:
         raise
     except Exception as error:
         raise _broken(name, error) from error
+
+
+def _dotted(name: str) -> str | None:
+    """Return what was meant by ``module.attribute``, if there is such a module."""
+    module, _, attribute = name.rpartition(".")
+    try:
+        known = bool(module) and importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return None
+    return f"there is a module {module!r}: a colon stands in front of the attribute, -A {module}:{attribute}" if known else None
 
 
 def _from_file(path: Path) -> ModuleType:

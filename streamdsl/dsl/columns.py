@@ -9,6 +9,7 @@ from typing import Any
 from streamdsl.dsl.written import here, slug
 from streamdsl.errors import TopologyError
 from streamdsl.expr import Expr, node_of
+from streamdsl.expr.expression import Unfinished
 from streamdsl.logical.aggregates import Splitter, slug_of
 from streamdsl.logical.bind import Binder
 from streamdsl.logical.expression import (
@@ -88,7 +89,7 @@ def items_of(verb: str, positional: Sequence[Any], named: dict[str, Any]) -> lis
         else:
             raise TopologyError(f"{verb}: {value!r} needs a name", remedy="write name=... or .alias(name)")
     for name, value in named.items():
-        node = node_of(value)
+        node = _value_of(verb, name, value)
         items.append(Item(name, node.argument if isinstance(node, Named) else node))
     seen: set[str] = set()
     for item in items:
@@ -96,6 +97,23 @@ def items_of(verb: str, positional: Sequence[Any], named: dict[str, Any]) -> lis
             raise TopologyError(f"{verb}: the column {item.name!r} is made twice", remedy="give one another name")
         seen.add(item.name)
     return items
+
+
+def _value_of(verb: str, name: str, value: Any) -> Expression:
+    try:
+        return node_of(value)
+    except TopologyError as error:
+        remedy = error.remedy
+        word = getattr(value, "__name__", "")
+        if not callable(value) or isinstance(value, Unfinished):
+            pass
+        elif hasattr(Expr, word):
+            remedy = f"write {name}=count()" if word == "count" else f'write {name}=col("...").{word}()'
+        elif value is len:
+            remedy = f"write {name}=count()"
+        else:
+            remedy = "functions of the row belong to map(function, schema=...)"
+        raise TopologyError(f"{verb}: {name}: {error.message}", remedy=remedy) from None
 
 
 def state_name(name: str | Expr | None, named: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
@@ -232,7 +250,9 @@ def aggregate_items(verb: str, positional: Sequence[Any], named: dict[str, Any])
         if not inside:
             raise TopologyError(
                 f"{verb}: {item.name} = {text_of(item.value)} is not an aggregate",
-                remedy="add .sum(), .last() or another aggregate; the key's columns are always there",
+                remedy="columns of one call do not see one another: write the aggregates themselves, as in col(...).sum() / count()"
+                if set(own_column_names(item.value)) & {other.name for other in items}
+                else "add .sum(), .last() or another aggregate; the key's columns are always there",
             )
         for one in inside:
             if one.frame is not None:

@@ -229,7 +229,7 @@ class Stream:
         node = PythonFunctionNode(inputs=(self._node,), where=here(), mode=mode, function=function, output=schema, errors=policy)
         return self._next(node, self._says(verb, arguments(function, errors=policy)))
 
-    def map(self, function: Callable[[Any], Any], *, schema: Any, errors: ErrorPolicy | None = None) -> Stream:
+    def map(self, function: Callable[[Any], Any], *, schema: Any = None, errors: ErrorPolicy | None = None) -> Stream:
         """Make one row of each row; the rows have no key afterwards.
 
         Parameters
@@ -243,7 +243,7 @@ class Stream:
         """
         return self._plain_function("map", function, schema, errors)
 
-    def flat_map(self, function: Callable[[Any], Any], *, schema: Any, errors: ErrorPolicy | None = None) -> Stream:
+    def flat_map(self, function: Callable[[Any], Any], *, schema: Any = None, errors: ErrorPolicy | None = None) -> Stream:
         """Make any number of rows of each row; the rows have no key afterwards. Arguments as `map`."""
         return self._plain_function("flat_map", function, schema, errors)
 
@@ -251,7 +251,7 @@ class Stream:
         self,
         function: Callable[[pa.RecordBatch], pa.RecordBatch],
         *,
-        schema: Any,
+        schema: Any = None,
         errors: ErrorPolicy | None = None,
     ) -> Stream:
         """Make a record batch of each record batch, of the same number of rows. Arguments as `map`."""
@@ -259,7 +259,10 @@ class Stream:
 
     def _plain_function(self, mode: Mode, function: Callable[..., Any], schema: Any, errors: ErrorPolicy | None, verb: str = "") -> Stream:
         if schema is None:
-            raise TopologyError(f"{verb or mode} needs schema=, the columns of the new rows")
+            raise TopologyError(
+                f"{verb or mode} needs schema=, the columns of the new rows",
+                remedy=f'write {verb or mode}(function, schema={{"account": str, "amount": float}}), or give a dataclass',
+            )
         result = self._plain(self._node, self._written)
         return result._function(mode, function, schema, errors, verb)
 

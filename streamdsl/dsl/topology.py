@@ -34,6 +34,7 @@ __all__ = ["Bindings", "Topology"]
 Bindings = Mapping[str, Union[Source, Sink]]
 
 COLLECT = "_collect"
+_SCHEMA = 'give it schema=, a dataclass or a mapping: schema={"account": str, "amount": float}'
 
 
 class Topology:
@@ -284,7 +285,7 @@ class Topology:
 
 def _declared(source: Source, verb: str) -> Schema:
     if source.schema is None:
-        raise TopologyError(f"{verb}: the source {source.name!r} has no schema", remedy="give it schema=")
+        raise TopologyError(f"{verb}: the source {source.name!r} does not say which columns it has", remedy=_SCHEMA)
     declared = Schema.of(source.schema)
     for field in declared.fields:
         try:
@@ -292,7 +293,7 @@ def _declared(source: Source, verb: str) -> Schema:
         except TopologyError as error:
             raise TopologyError(f"{verb}: column {field.name!r}: {error.message}", remedy=error.remedy) from None
     if not declared.fields:
-        raise TopologyError(f"{verb}: the source {source.name!r} has no columns", remedy="give it schema=")
+        raise TopologyError(f"{verb}: the source {source.name!r} has a schema without columns", remedy=_SCHEMA)
     return declared
 
 

@@ -13,12 +13,8 @@ from streamdsl.logical.output import OutputNode
 from streamdsl.logical.refusing import with_policies
 from streamdsl.logical.sink import SinkNode
 from streamdsl.logical.source import SourceNode
-<<<<<<< HEAD
-from streamdsl.policies import DeadLetter, ErrorPolicy
-=======
 from streamdsl.logical.walk import post_order
-from streamdsl.policies import DeadLetter
->>>>>>> a08c9b2 (Plan chains of any length, and each step once)
+from streamdsl.policies import DeadLetter, ErrorPolicy
 
 __all__ = ["LogicalPlan", "build"]
 
