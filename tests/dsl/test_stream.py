@@ -196,7 +196,7 @@ def test_a_topology_writes_something():
 
 
 def test_a_source_needs_a_schema():
-    with refused("has no schema"):
+    with refused("does not say which columns"):
         Topology("t").stream(SchemalessSource())
 
 
