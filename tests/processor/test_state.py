@@ -299,3 +299,29 @@ def test_what_a_late_record_sees_does_not_depend_on_the_removal() -> None:
     for i in range(10):
         driver.advance_watermark("in", HOUR + 1001 + i)
     assert driver.state("op") == {}
+
+
+class Sized(Processor):
+    """Asks for the size of its map and for the newest of its list with each record."""
+
+    output = Schema.of({"value": str})
+
+    def open(self, ctx: Any) -> None:
+        self.map = ctx.state.map("map", int, float)
+        self.fading = ctx.state.map("fading", int, float, ttl=TTL)
+        self.items = ctx.state.list("items", list[int])
+
+    def process(self, row: Any, ctx: Any) -> Any:
+        self.map.put(row.n, row.x)
+        self.fading.put(row.n, row.x)
+        self.items.append([row.n])
+        newest = self.items[-1]
+        newest.append(0)  # a copy
+        return {"value": repr((len(self.map), bool(self.map), len(self.fading), self.items[-1], self.items[-2:]))}
+
+
+def test_sizes_and_elements() -> None:
+    driver = driven(Sized)
+    send(driver, *[(i, row("a", n=i)) for i in range(50)])
+    values = [out["value"] for out in driver.read("out")]
+    assert values == [repr((i + 1, True, min(i + 1, TTL), [i], [[k] for k in range(max(0, i - 1), i + 1)])) for i in range(50)]

@@ -264,7 +264,10 @@ cdef class ListState(Handle):
         return iter(self.copied())
 
     def __getitem__(self, index):
-        return self.copied()[index]
+        found = self.alive()[index]
+        if self.spec.type.immutable:
+            return found
+        return [self.spec.type.copy(value) for value in found] if isinstance(index, slice) else self.spec.type.copy(found)
 
     def __bool__(self):
         return len(self.alive()) > 0
@@ -363,10 +366,17 @@ cdef class MapState(Handle):
         return entries is not None and key in entries.values and self.alive(entries, key)
 
     def __len__(self):
-        return len(self.pairs())
+        cdef Entries entries = self.entries()
+        cdef Py_ssize_t n
+        if entries is None:
+            return 0
+        n = len(entries.values)
+        for deadline in entries.deadlines.values():
+            n -= self.scope.gone(self.spec, deadline)
+        return n
 
     def __bool__(self):
-        return len(self.pairs()) > 0
+        return len(self) > 0
 
     def __iter__(self):
         return iter(self.keys())
