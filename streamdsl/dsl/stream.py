@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamdsl.connectors.base import Sink
 from streamdsl.dsl.columns import Place, computed, filtered_by, items_of, no_aggregates, policy_of, state_name, with_name
+from streamdsl.dsl.exploding import exploded
 from streamdsl.dsl.merging import branched, merged
 from streamdsl.dsl.operator import BoundOperator, NativeOperator, Operator, is_processor, processor_name
 from streamdsl.dsl.unknown import unknown_verb
@@ -246,6 +247,21 @@ class Stream:
     def flat_map(self, function: Callable[[Any], Any], *, schema: Any = None, errors: ErrorPolicy | None = None) -> Stream:
         """Make any number of rows of each row; the rows have no key afterwards. Arguments as `map`."""
         return self._plain_function("flat_map", function, schema, errors)
+
+    def explode(self, column: str, *, empty_as_null: bool = False, keep_nulls: bool = True) -> Stream:
+        """Make a row of each item of a list; the rows have no key afterwards.
+
+        Parameters
+        ----------
+        column : str
+            Holds the list, and the item afterwards.
+        empty_as_null : bool
+            A list without items makes a row with null, otherwise none.
+        keep_nulls : bool
+            A null in place of a list makes a row with null, otherwise none.
+        """
+        node = exploded(self._node, column, empty_as_null=empty_as_null, keep_nulls=keep_nulls)
+        return self._plain(node, self._says("explode", arguments(column)))
 
     def map_batches(
         self,

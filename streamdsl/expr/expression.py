@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn, Union
 
 from streamdsl.errors import TopologyError
+from streamdsl.expr.aggregates import AggregateFunctions
 from streamdsl.expr.numbers import NumberFunctions
 from streamdsl.expr.words import COLUMN_WORDS, unknown_word
 from streamdsl.logical.expression import (
@@ -130,7 +131,7 @@ def column_or_expr(value: Expr | str) -> Expression:
     return ColumnRef(value) if isinstance(value, str) else node_of(value)
 
 
-class Expr(NumberFunctions):
+class Expr(NumberFunctions, AggregateFunctions):
     """One column, computed. Made by `col`, `lit`, `count` and by operators and methods of other expressions.
 
     Examples
@@ -160,6 +161,10 @@ class Expr(NumberFunctions):
 
     def __repr__(self) -> Text:
         return text_of(self.node)
+
+    @staticmethod
+    def _whole(value: Any, name: Text, least: int) -> int:
+        return whole(value, name, least)
 
     def _call(self, op: Text, *args: Any, params: tuple[Any, ...] = ()) -> Expr:
         return call(op, self, *args, params=params)
@@ -385,61 +390,9 @@ class Expr(NumberFunctions):
         """Number of records with a value."""
         return Expr(Aggregation("count", where=Call("is_not_null", (self.node,))))
 
-    def sum(self) -> Expr:
-        """Sum; 0 of nothing."""
-        return self._aggregate("sum")
-
-    def min(self) -> Expr:
-        """Least value."""
-        return self._aggregate("min")
-
-    def max(self) -> Expr:
-        """Greatest value."""
-        return self._aggregate("max")
-
-    def mean(self) -> Expr:
-        """Arithmetic mean."""
-        return self._aggregate("mean")
-
-    def std(self, ddof: int = 1) -> Expr:
-        """Standard deviation (divisor ``n - ddof``)."""
-        return self._aggregate("std", ddof=whole(ddof, "ddof", 0))
-
-    def var(self, ddof: int = 1) -> Expr:
-        """Variance (divisor ``n - ddof``)."""
-        return self._aggregate("var", ddof=whole(ddof, "ddof", 0))
-
-    def first(self) -> Expr:
-        """Value of the record that arrived first."""
-        return self._aggregate("first")
-
-    def last(self) -> Expr:
-        """Value of the record that arrived last."""
-        return self._aggregate("last")
-
-    def to_list(self) -> Expr:
-        """All values, by arrival."""
-        return self._aggregate("to_list")
-
-    def n_unique(self) -> Expr:
-        """Number of different values."""
-        return self._aggregate("n_unique")
-
-    def max_by(self, by: Expr | Text) -> Expr:
-        """Value of the record whose `by` is greatest."""
-        return self._aggregate("max_by", by=by)
-
-    def min_by(self, by: Expr | Text) -> Expr:
-        """Value of the record whose `by` is least."""
-        return self._aggregate("min_by", by=by)
-
-    def top_k(self, n: int, *, by: Expr | Text | None = None) -> Expr:
-        """Values of the `n` records whose `by` (default: the value itself) is greatest, as a list."""
-        return self._aggregate("top_k", by=self if by is None else by, n=whole(n, "n", 1))
-
-    def lag(self, n: int = 1) -> Expr:
-        """Value of the record of this key that came `n` arrivals ago; null at first."""
-        return self._aggregate("lag", n=whole(n, "n", 1))
+    def len(self) -> Expr:
+        """Number of records, with or without a value."""
+        return Expr(Aggregation("count"))
 
     def filter(self, condition: Expr) -> Expr:
         """The aggregate over those records for which `condition` is true."""

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
 
 from streamdsl.errors import TopologyError
 from streamdsl.expr.expression import Expr, Operand, call, whole
+from streamdsl.expr.time import Ambiguous
 from streamdsl.expr.words import TEXT_WORDS, unknown_word
+from streamdsl.schema import type_of
+from streamdsl.time_format import tokens_of
 
 __all__ = ["StringFunctions"]
 
@@ -223,3 +228,41 @@ class StringFunctions:
         if not 2 <= base <= 36:
             raise TopologyError(f"str.to_integer: base={base} must be 2 to 36")
         return call("str_to_integer", self.expr, params=(base, bool(strict)))
+
+    def to_datetime(
+        self, format: str | None = None, *, time_zone: str | None = None, strict: bool = True, ambiguous: Ambiguous = "raise"
+    ) -> Expr:
+        """The time that the string writes.
+
+        Parameters
+        ----------
+        format : str, optional
+            ``"%d.%m.%Y %H:%M:%S%.f"``; the letters are those of Polars. Without one, ISO 8601. Finer digits than ms are cut off.
+        time_zone : str, optional
+            Of the clocks that show the time, where the string names no offset, and of the result; UTC by default.
+        strict : bool
+            What is no such time is an error of the record; otherwise it is null.
+        ambiguous : {"raise", "earliest", "latest", "null"}
+            For times that the zone's clocks showed twice.
+        """
+        return self._time("to_datetime", format, time_zone, strict, ambiguous)
+
+    def to_date(self, format: str | None = None, *, strict: bool = True) -> Expr:
+        """The day that the string writes: ``2026-01-02``, or by a format as for `to_datetime`."""
+        return self._time("to_date", format, None, strict, "raise")
+
+    def strptime(self, dtype: Any, format: str | None = None, *, strict: bool = True, ambiguous: Ambiguous = "raise") -> Expr:
+        """The time or the day that the string writes, as the type says: `datetime.datetime`, `datetime.date` or their names."""
+        type_ = type_of(dtype)
+        if pa.types.is_date(type_):
+            return self.to_date(format, strict=strict)
+        if not pa.types.is_timestamp(type_):
+            raise TopologyError(f"str.strptime gives a time or a date, not {type_}", remedy="use str.to_datetime or str.to_date")
+        return self.to_datetime(format, time_zone=type_.tz, strict=strict, ambiguous=ambiguous)
+
+    def _time(self, verb: str, format: str | None, time_zone: str | None, strict: bool, ambiguous: Ambiguous) -> Expr:
+        if format is not None:
+            tokens_of(format, True)
+        if ambiguous not in ("raise", "earliest", "latest", "null"):
+            raise TopologyError(f"str.{verb}: ambiguous={ambiguous!r}", remedy='use "raise", "earliest", "latest" or "null"')
+        return call(f"str_{verb}", self.expr, params=(format, time_zone, bool(strict), ambiguous))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Splitter", "bind_aggregate", "slug_of"]
 
 #: Aggregates that always have a value.
-_NEVER_NULL: Final = frozenset({"count", "sum", "n_unique"})
+_NEVER_NULL: Final = frozenset({"count", "sum", "product", "n_unique"})
 
 
 def bind_aggregate(binder: Binder, name: str, node: Aggregation) -> TypedAggregate:
@@ -61,11 +61,13 @@ def _typed(binder: Binder, node: Aggregation, argument: Typed | None) -> tuple[T
     kind = node.kind
     if argument is None:
         return None, INT
-    if kind in ("sum", "mean", "std", "var"):
+    if kind in ("sum", "mean", "std", "var", "quantile", "product"):
         if pa.types.is_boolean(argument.type):
             argument = Typed("cast_i64", INT, (argument,), (True,), nullable=argument.nullable)
         if not is_number(argument.type):
             raise binder.error(f"{kind} needs numbers, not {argument} ({argument.type})")
+        if kind == "product" and not is_float(argument.type):
+            return retyped(convert(argument, INT), INT), INT
         if kind in ("sum", "mean") and not is_float(argument.type):
             target = UINT if argument.type == UINT else INT
             return retyped(argument, target), target if kind == "sum" else FLOAT

@@ -45,7 +45,7 @@ from streamdsl.logical.types import (
     retyped,
 )
 from streamdsl.logical.walk import post_order
-from streamdsl.schema import Schema
+from streamdsl.schema import Field, Schema
 
 __all__ = ["Binder"]
 
@@ -134,11 +134,15 @@ class Binder:
             )
         return self._bind_call(node)
 
-    def _column(self, name: str) -> Typed:
+    def field(self, name: str) -> Field:
+        """Return the column `name` of the schema."""
         try:
-            field = self.schema.field(name)
+            return self.schema.field(name)
         except TopologyError as error:
             raise self.error(error.message, error.remedy) from None
+
+    def _column(self, name: str) -> Typed:
+        field = self.field(name)
         return Typed("column", field.type, params=(name,), nullable=field.nullable)
 
     def _bind_call(self, node: Call) -> Typed:
@@ -150,14 +154,15 @@ class Binder:
         if function is not None:
             return self._function(op, function, args, node.params)
         if op.startswith("dt_"):
-            return self._time_function(op, args[0], node.params)
+            return self._time_function(op, args, node.params)
         raise self.error(f"unknown operation {op}")
 
     @staticmethod
     def _strict(op: str, type_: pa.DataType, args: list[Typed], params: tuple[Any, ...] = ()) -> Typed:
         return Typed(op, type_, tuple(args), params, nullable=any(arg.nullable for arg in args))
 
-    def _wrong(self, op: str, args: list[Typed], needs: str, remedy: str | None = None) -> NoReturn:
+    def wrong(self, op: str, args: list[Typed], needs: str, remedy: str | None = None) -> NoReturn:
+        """Raise the error for arguments of types that an operation does not take."""
         shown = " and ".join(f"{arg} ({arg.type})" for arg in args)
         raise self.error(f"{_SYMBOLS.get(op, op)} needs {needs}, not {shown}", remedy)
 
@@ -167,16 +172,16 @@ class Binder:
         if pa.types.is_null(arg.type):
             return literal(None, FLOAT)
         if not is_number(arg.type):
-            self._wrong(op, [arg], "numbers")
+            self.wrong(op, [arg], "numbers")
         return retyped(convert(arg, FLOAT), FLOAT)
 
     def _numbers(self, op: str, args: list[Typed]) -> tuple[list[Typed], pa.DataType]:
         """Bring two operands to int64, uint64 or float64."""
         for arg in args:
             if pa.types.is_boolean(arg.type):
-                self._wrong(op, args, "numbers", "write .cast(int) to calculate with a condition")
+                self.wrong(op, args, "numbers", "write .cast(int) to calculate with a condition")
             if not is_number(arg.type) and not pa.types.is_null(arg.type):
-                self._wrong(op, args, "numbers")
+                self.wrong(op, args, "numbers")
         if any(is_float(arg.type) for arg in args):
             target = FLOAT
         else:
@@ -186,7 +191,7 @@ class Binder:
     def _arithmetic(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
         if op == "add" and any(is_text(arg.type) for arg in args):
             if not all(is_text(arg.type) or pa.types.is_null(arg.type) for arg in args):
-                self._wrong(op, args, "two numbers or two texts", 'use format("{}{}", ...) to put numbers into a text')
+                self.wrong(op, args, "two numbers or two texts", 'use format("{}{}", ...) to put numbers into a text')
             return self._concat(op, args, ())
         if op in ("add", "sub") and any(is_time(arg.type) for arg in args):
             return self._shift(op, args)
@@ -218,11 +223,11 @@ class Binder:
         plain = [literal(None, INT) if pa.types.is_null(arg.type) else arg for arg in args]
         if is_time(left.type) and is_time(right.type):
             if op == "add":
-                self._wrong(op, args, "a timestamp and a duration")
+                self.wrong(op, args, "a timestamp and a duration")
             return self._strict(op, INT, [retyped(arg, INT) for arg in plain])
         other = plain[1] if is_time(left.type) else plain[0]
         if not is_integer(other.type) or (op == "sub" and is_time(right.type)):
-            self._wrong(op, args, "a timestamp and a duration", "durations are a timedelta or milliseconds")
+            self.wrong(op, args, "a timestamp and a duration", "durations are a timedelta or milliseconds")
         result = left.type if is_time(left.type) else right.type
         moved = [retyped(arg if is_time(arg.type) else convert(arg, INT), INT) for arg in plain]
         return self._strict(op, result, moved)
@@ -251,14 +256,14 @@ class Binder:
     def _unified(self, op: str, args: list[Typed]) -> tuple[list[Typed], pa.DataType]:
         type_ = common_type(args)
         if type_ is None:
-            self._wrong(op, args, "values of one type")
+            self.wrong(op, args, "values of one type")
         if pa.types.is_null(type_):
             raise self.error(f"{_SYMBOLS.get(op, op)} of nothing but None has no type", "write lit(None).cast(type)")
         return [convert(arg, type_) for arg in args], type_
 
     def _compare(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
         if not all(is_ordered(arg.type) for arg in args):
-            self._wrong(op, args, "comparable values")
+            self.wrong(op, args, "comparable values")
         mixed = all(is_integer(arg.type) for arg in args) and (args[0].type == UINT) != (args[1].type == UINT)
         if mixed and common_type(args) != UINT:
             # Neither 64-bit type holds the other's values; the comparison itself takes one of each.
@@ -284,7 +289,7 @@ class Binder:
     def _is_in(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
         (value,), listed = args, [literal_of(item) for item in params[0]]
         if not is_ordered(value.type):
-            self._wrong(op, args, "a value that can be compared")
+            self.wrong(op, args, "a value that can be compared")
         same, _type = self._unified(op, [value, *listed])
         return self._strict(op, BOOL, same[:1], (tuple(item.params[0] for item in same[1:]),))
 
@@ -292,7 +297,7 @@ class Binder:
         """args: the value, and the bounds there are, as `params` says; a bound that is null bounds nothing."""
         same, type_ = self._unified(op, args)
         if not is_ordered(type_) or is_text(type_):
-            self._wrong(op, args, "numbers or times")
+            self.wrong(op, args, "numbers or times")
         value, bounds = same[0], same[1:]
         parts: list[Typed] = []
         for test, bound in zip(params, bounds, strict=True):
@@ -314,7 +319,7 @@ class Binder:
     def _choose(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
         same, type_ = self._unified(op, args)
         if op != "coalesce" and not is_ordered(type_):
-            self._wrong(op, args, "comparable values")
+            self.wrong(op, args, "comparable values")
         if op != "coalesce":
             return self._strict(op, type_, same)
         return Typed(op, type_, tuple(same), nullable=all(arg.nullable for arg in same))
@@ -329,7 +334,7 @@ class Binder:
     def _replace(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
         keys, _key_type = self._unified(op, [args[0], *(literal_of(key) for key in params[0])])
         if not is_ordered(keys[0].type):
-            self._wrong(op, args[:1], "a value that can be compared")
+            self.wrong(op, args[:1], "a value that can be compared")
         news = [literal_of(item) for item in params[1]]
         values, type_ = self._unified(op, [*news, *args[1:]])
         constants = (tuple(key.params[0] for key in keys[1:]), tuple(item.params[0] for item in values[: len(news)]))
@@ -354,13 +359,13 @@ class Binder:
         if what == "int":
             if is_integer(arg.type):
                 return retyped(convert(arg, INT), INT)
-            self._wrong(op, args, "a whole number")
+            self.wrong(op, args, "a whole number")
         if what == "list":
             if is_list(arg.type):
                 return retyped(arg, TEXT)
-            self._wrong(_shown(op), args, "a list")
+            self.wrong(_shown(op), args, "a list")
         if not is_text(arg.type):
-            self._wrong(_shown(op), args, "texts", "write .cast(str) first")
+            self.wrong(_shown(op), args, "texts", "write .cast(str) first")
         return arg
 
     def _list_get(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
@@ -379,19 +384,22 @@ class Binder:
         if kind == "i64" and is_float(wanted.type):
             kind = "f64"
         if kind is None:
-            self._wrong(_shown(op), args, "a list of texts or numbers")
+            self.wrong(_shown(op), args, "a list of texts or numbers")
         return self._function(f"{op}_{kind}", FUNCTIONS[f"{op}_{kind}"], args, ())
 
-    def _time_function(self, op: str, arg: Typed, params: tuple[Any, ...]) -> Typed:
-        if pa.types.is_date32(arg.type):
-            arg = convert(arg, TIMESTAMP)
-        if pa.types.is_null(arg.type):
-            arg = literal(None, TIMESTAMP)
-        if not is_time(arg.type) and not is_integer(arg.type):
-            self._wrong(f".dt.{op[3:]}", [arg], "a timestamp, a date or milliseconds")
-        arg = convert(arg, INT) if arg.type == UINT else arg
-        results = {"dt_truncate": arg.type, "dt_date": pa.date32()}
-        return self._strict(op, results.get(op, INT), [arg], params)
+    def _time_function(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
+        from streamdsl.logical.times import bind_time
+
+        return bind_time(self, op, args, params)
+
+    def _read_time(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
+        from streamdsl.logical.times import read_time
+
+        return read_time(self, op, args, params)
+
+    def text_argument(self, op: str, args: list[Typed]) -> Typed:
+        """Return the first argument of a function of texts, which must be one."""
+        return self._taken(op, "text", args[0], args)
 
     def text(self, arg: Typed) -> Typed:
         """Return any value as text."""
@@ -478,6 +486,7 @@ _RULES: Final[dict[str, _Rule]] = {
     "list_get": Binder._list_get,
     "list_contains": Binder._list_contains,
     "clip": Binder._clip,
+    **dict.fromkeys(("str_to_datetime", "str_to_date"), Binder._read_time),
     "fill_nan": Binder._fill_nan,
     "time": Binder._event_time,
     "cast": Binder._cast,

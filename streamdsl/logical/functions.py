@@ -71,6 +71,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "str_extract_all": Function(("text",), _TEXT_LIST),
     "str_split": Function(("text", "text"), _TEXT_LIST),
     "str_to_integer": Function(("text",), INT, fails=True, strict=1),
+    "str_strptime": Function(("text",), INT, fails=True, strict=2),
     "list_len": Function(("list",), INT),
     "list_get": Function(("list",), TEXT, nullable=True, fails=True),
     "list_contains_text": Function(("list", "text"), BOOL),
@@ -84,7 +85,7 @@ _FAILING: Final = frozenset(
     {
         *("add", "sub", "mul", "neg", "abs", "pow", "floordiv", "mod"),
         *("cast_i64", "cast_u64", "check_range", "format"),
-        "replace_strict",
+        *("replace_strict", "dt_instant"),
     }
 )
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from streamdsl.errors import InternalError, TopologyError
 from streamdsl.logical.aggregate import AggregateNode, ReduceNode
 from streamdsl.logical.counter import CounterNode
+from streamdsl.logical.explode import ExplodeNode
 from streamdsl.logical.filter import FilterNode
 from streamdsl.logical.frame import FrameNode
 from streamdsl.logical.key_by import KeyByNode, key_of
@@ -216,6 +217,11 @@ def _counter(node: CounterNode, rows: Schema, common: _Common) -> physical.Physi
     return physical.PhysicalCounter(**_refusing(node, rows, common), metric=node.metric, predicate=predicate)
 
 
+def _explode(node: ExplodeNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
+    column = rows.index(node.column)
+    return physical.PhysicalExplode(**common, column=column, empty_as_null=node.empty_as_null, keep_nulls=node.keep_nulls)
+
+
 def _project(node: ProjectNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
     columns = tuple(rows.index(made.value.column) if made.value.is_column else -1 for made in node.outputs)
     computed = [made.value for made in node.outputs if not made.value.is_column]
@@ -277,6 +283,7 @@ _BUILDERS: Final[dict[type[Node], Callable[[Any, Schema, _Common], physical.Phys
     ProjectNode: _project,
     PythonFunctionNode: _python,
     CounterNode: _counter,
+    ExplodeNode: _explode,
     FrameNode: _frame,
     AggregateNode: _aggregate,
     ReduceNode: _reduce,

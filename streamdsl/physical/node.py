@@ -135,6 +135,15 @@ class PhysicalFilter(PhysicalOperator):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalExplode(PhysicalOperator):
+    """A row for each item of the list in `column`, where the item's text is then."""
+
+    column: int
+    empty_as_null: bool
+    keep_nulls: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PhysicalProject(PhysicalOperator):
     """New columns. `columns[i]` is an input column to pass through, or -1: the next output of the program."""
 

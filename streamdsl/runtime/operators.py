@@ -12,6 +12,7 @@ from streamdsl._native.flow.convert import canonical_type
 from streamdsl._native.operators.aggregate import AggregateOperator
 from streamdsl._native.operators.base import Operator
 from streamdsl._native.operators.counter import CounterOperator
+from streamdsl._native.operators.explode import ExplodeOperator
 from streamdsl._native.operators.filter import FilterOperator
 from streamdsl._native.operators.frame import FrameOperator
 from streamdsl._native.operators.key_encode import KeyEncodeOperator
@@ -112,6 +113,7 @@ def _native(spec: node.PhysicalNative, chain: Chain) -> Operator:
 
 BUILDERS: dict[type, Build] = {
     node.PhysicalFilter: lambda spec, chain: FilterOperator(spec, Program(spec.predicate)),
+    node.PhysicalExplode: lambda spec, chain: ExplodeOperator(spec.name, spec.column, spec.empty_as_null, spec.keep_nulls),
     node.PhysicalProject: lambda spec, chain: ProjectOperator(spec, _program(spec.program)),
     node.PhysicalPython: lambda spec, chain: PythonFunctionOperator(spec),
     node.PhysicalCounter: lambda spec, chain: CounterOperator(spec, Program(spec.predicate)),

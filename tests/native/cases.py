@@ -13,12 +13,20 @@ from streamdsl._native.expr.program import Program
 from streamdsl._native.flow.arrow import PyBatch
 from streamdsl.errors import RecordError
 from streamdsl.physical.node import Instruction, ProgramSpec
-from tests.native import functions
+from tests.native import functions, times
 from tests.native.reference import I64, U64, Refused, evaluate, same
 
-ARROW = {"bool": pa.bool_(), "i64": pa.int64(), "u64": pa.uint64(), "f64": pa.float64(), "str": pa.string(), "list": pa.string()}
+ARROW = {
+    "bool": pa.bool_(),
+    "i64": pa.int64(),
+    "u64": pa.uint64(),
+    "f64": pa.float64(),
+    "str": pa.string(),
+    "list": pa.string(),
+    "stamp": pa.string(),
+}
 #: Two columns of each kind; a third of int64 with times, as a datetime can hold them.
-COLUMNS = ("bool", "bool", "i64", "i64", "u64", "u64", "f64", "f64", "str", "str", "time", "list")
+COLUMNS = ("bool", "bool", "i64", "i64", "u64", "u64", "f64", "f64", "str", "str", "time", "list", "moment", "stamp")
 TIMES = st.integers(-62_135_596_800_000, 253_402_300_799_999)
 TEXTS = st.one_of(
     st.text(max_size=12),
@@ -43,6 +51,8 @@ VALUES = {
     "f64": FLOATS,
     "str": TEXTS,
     "time": TIMES,
+    "moment": times.MOMENTS,
+    "stamp": times.STAMPS,
     "list": st.lists(ITEMS, max_size=4).map(json.dumps),
 }
 
@@ -165,7 +175,7 @@ SIGNATURES: list[Signature] = [
         Signature(f"dt_{part}", "i64", ("time",))
         for part in ("year", "month", "day", "hour", "minute", "second", "millisecond", "weekday", "ordinal_day", "date")
     ),
-    *(Signature(*signature) for signature in functions.SIGNATURES),
+    *(Signature(*signature) for signature in (*functions.SIGNATURES, *times.SIGNATURES)),
     Signature("dt_truncate", "i64", ("time",), st.sampled_from([(1,), (60_000,), (86_400_000,), (7,)])),
 ]
 
@@ -184,7 +194,7 @@ def trees(draw: st.DrawFn, builder: Builder, kind: str, depth: int) -> int:
 
 @st.composite
 def leaves(draw: st.DrawFn, builder: Builder, kind: str) -> int:
-    result = {"time": "i64", "list": "str"}.get(kind, kind)
+    result = {"time": "i64", "list": "str", "moment": "i64", "stamp": "str"}.get(kind, kind)
     if draw(st.integers(0, 3)) == 0:
         return builder.add("literal", result, params=(draw(values(kind)),))
     position = draw(st.sampled_from([i for i, column in enumerate(COLUMNS) if column == kind]))

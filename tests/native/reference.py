@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from streamdsl.physical.node import Instruction, ProgramSpec
-from tests.native import functions
+from tests.native import functions, times
 from tests.native.functions import Refused
 
 Row = dict[int, Any]
@@ -390,6 +390,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "dt_date": _calendar(lambda t: t.toordinal() - EPOCH.toordinal()),
     "dt_truncate": lambda ins, ms: ms // ins.params[0] * ins.params[0],
     **functions.FUNCTIONS,
+    **times.FUNCTIONS,
     **{name: _libm(known) for name, known in functions.OF_FLOAT.items()},
     "cot": lambda _, x: _div(Instruction("div", "f64"), 1.0, libm("tan", float(x))),
     "degrees": lambda _, x: float(x) * functions.DEGREES,

@@ -5,7 +5,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "streamdsl"
-VALUES = {"errors", "durations", "schema", "expr", "windows", "processor", "policies", "config", "secret", "functions", "scalars"}
+VALUES = {
+    "errors",
+    "durations",
+    "time_format",
+    "schema",
+    "expr",
+    "windows",
+    "processor",
+    "policies",
+    "config",
+    "secret",
+    "functions",
+    "scalars",
+}
 
 #: layer -> the layers it may import. A layer is a folder of the package or a module at its top.
 ALLOWED = {
@@ -13,9 +26,10 @@ ALLOWED = {
     "scalars": set(),
     "functions": {"errors"},
     "durations": {"errors"},
+    "time_format": {"errors"},
     "schema": {"errors"},
     "windows": {"errors", "durations"},
-    "expr": {"errors", "durations", "schema", "windows", "logical", "functions", "scalars"},
+    "expr": {"errors", "durations", "time_format", "schema", "windows", "logical", "functions", "scalars"},
     "processor": {"errors", "durations", "schema"},
     "policies": {"errors", "connectors.base"},
     "secret": set(),
@@ -33,7 +47,7 @@ ALLOWED = {
     "testing": VALUES
     | {"dsl", "logical", "compiler", "runtime", "checkpoint", "connectors.base", "connectors", "physical", "launch", "_native"},
     "cli": VALUES | {"dsl", "logical", "compiler", "launch", "runtime", "checkpoint", "connectors"},
-    "_native": {"errors", "durations"},
+    "_native": {"errors", "durations", "time_format"},
 }
 
 #: Inside _native, by folder.
@@ -74,7 +88,7 @@ def wrong_imports(path: Path) -> set[str]:
     """Return what a module of the package imports and may not."""
     own = path.relative_to(PACKAGE).with_suffix("").parts[0]
     if own == "_native":
-        return {name for name in imports(path) if layer_of(name) not in {"errors", "durations", "_native"}}
+        return {name for name in imports(path) if layer_of(name) not in {"errors", "durations", "time_format", "_native"}}
     assert own in ALLOWED, f"a new layer {own!r}: say here what it may import"
     wrong = {name for name in imports(path) if layer_of(name) not in ALLOWED[own] | {own}}
     if own == "connectors" and path.name != "base.py":
@@ -89,7 +103,9 @@ def wrong_native_imports(path: Path) -> set[str]:
         return set()
     allowed = NATIVE[parts[0]] | {parts[0]}
     return {
-        n for n in imports(path) if n not in ("errors", "durations") and (not n.startswith("_native.") or n.split(".")[1] not in allowed)
+        n
+        for n in imports(path)
+        if n not in ("errors", "durations", "time_format") and (not n.startswith("_native.") or n.split(".")[1] not in allowed)
     }
 
 

@@ -1,4 +1,4 @@
-"""Functions of lists. At run time a list is the text of a JSON array; its items are found, not built."""
+"""See kernels_list.pxd."""
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcmp, memcpy
 
@@ -25,17 +25,9 @@ from streamdsl._native.serdes.json_text cimport text as unescape
 from streamdsl._native.serdes.number_text cimport parse_double, parse_int
 
 cdef enum:
-    SPARE = 8                                # what `unescape` may write behind the text
-
     OF_TEXT = 0
     OF_I64 = 1
     OF_F64 = 2
-
-cdef struct Items:
-    const char* at                           # where the next item begins, NULL: the text is no list
-    const char* end
-    const char* item                         # the item at hand ...
-    int64_t size                             # ... and its bytes
 
 
 cdef const char* after_text(const char* p, const char* end) noexcept nogil:
@@ -89,7 +81,7 @@ cdef bint next_item(Items* items) noexcept nogil:
     return True
 
 
-cdef inline bint is_null_item(const Items* items) noexcept nogil:
+cdef bint is_null_item(const Items* items) noexcept nogil:
     return items.size == 4 and memcmp(items.item, b"null", 4) == 0
 
 

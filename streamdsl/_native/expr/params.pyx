@@ -19,10 +19,12 @@ from streamdsl._native.expr.vector cimport Instruction, Kernel, is_null_constant
 from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64
 
 # What they define is known once they are imported.
+import streamdsl._native.expr.kernels_calendar
 import streamdsl._native.expr.kernels_characters
 import streamdsl._native.expr.kernels_list
 import streamdsl._native.expr.kernels_math
 import streamdsl._native.expr.kernels_pattern
+import streamdsl._native.expr.kernels_time_text
 
 cdef object KIND_NAMES = ("none", "bool", "i64", "u64", "f64", "str")
 cdef object FIXED_SPEC = re.compile(r"\.(\d{1,2})f", re.ASCII)

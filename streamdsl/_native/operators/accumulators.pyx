@@ -429,7 +429,7 @@ FACTORIES = {
 }
 
 RESULT_KINDS = {"count": "i64", "n_unique": "i64", "mean": "f64", "var": "f64", "std": "f64",
-                "to_list": "str", "top_k": "str"}
+                "to_list": "str", "top_k": "str", "quantile": "f64"}
 
 
 def result_kind(spec):
@@ -444,10 +444,11 @@ def result_kind(spec):
 cdef Accumulator make_accumulator(str operator, spec, Arena arena):
     # The others import this module, so they are named late.
     from streamdsl._native.operators.collectors import COLLECTORS
+    from streamdsl._native.operators.number_collectors import NUMBER_COLLECTORS
     from streamdsl._native.operators.custom import CustomAccumulator
     from streamdsl._native.operators.lag import LagAccumulator
 
-    others = {**COLLECTORS, "custom": CustomAccumulator, "lag": LagAccumulator}
+    others = {**COLLECTORS, **NUMBER_COLLECTORS, "custom": CustomAccumulator, "lag": LagAccumulator}
     factory = FACTORIES.get(spec.kind) or others.get(spec.kind)
     if factory is None:
         raise InternalError(f"there is no aggregate {spec.kind!r} (operator {operator!r}, column {spec.name!r})")
