@@ -207,7 +207,8 @@ def test_every_place_takes_every_form(place, value):
     PLACES[place](value)
 
 
-@pytest.mark.parametrize("place", PLACES)
+# Steps of a calendar may be years.
+@pytest.mark.parametrize("place", [place for place in PLACES if place != "truncate"])
 @pytest.mark.parametrize("value", ["1M", "1y", "60", "1.0001s", -1, True], ids=str)
 def test_every_place_refuses_the_same(place, value):
     with pytest.raises(StreamError) as caught:
