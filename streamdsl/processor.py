@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, Union, overload
 
 from streamdsl.durations import Duration
@@ -39,13 +39,17 @@ Rows = Union[None, Mapping[str, Any], object, Iterable[Any]]
 
 
 class Row(Protocol):
-    """One row of a stream, read-only; may be kept."""
+    """One row of a stream, read-only: a `Mapping` whose columns are attributes too. It may be kept, copied and pickled."""
 
     def __getattr__(self, name: str) -> Any: ...
-    def __getitem__(self, name: str) -> Any: ...
-    def __contains__(self, name: object) -> bool: ...
+    def __getitem__(self, name: str, /) -> Any: ...
+    def __contains__(self, name: object, /) -> bool: ...
     def __iter__(self) -> Iterator[str]: ...
-    def keys(self) -> tuple[str, ...]: ...
+    def __len__(self) -> int: ...
+    def keys(self) -> KeysView[str]: ...
+    def values(self) -> ValuesView[Any]: ...
+    def items(self) -> ItemsView[str, Any]: ...
+    def get(self, name: str, default: Any = None, /) -> Any: ...
     def asdict(self) -> dict[str, Any]: ...
 
 
@@ -252,9 +256,9 @@ class Processor:
     def process_batch(self, batch: pa.RecordBatch, ctx: Any) -> Any:
         """Take many records, of many keys, instead of `process`. `ctx.keys` and `ctx.timestamps` belong to its rows.
 
-        Return a `pyarrow.RecordBatch` (or Table) or None. With as many rows as came, each row keeps time and key of the row
-        in its place; an integer column ``_row`` names the input row of each row instead. Else all rows get the latest
-        time of the batch.
+        Return a `pyarrow.RecordBatch` (or Table) or None. With as many rows as came, each row takes time and key of the row
+        in its place, so keep their order. A batch of fewer, more or rearranged rows needs an integer column ``_row``, which
+        is no output: the number (from 0) of the input row that each row stems from.
         """
         raise NotImplementedError
 

@@ -60,11 +60,28 @@ def with_sources(plan: LogicalPlan, bind: Mapping[str, Any]) -> LogicalPlan:
             if adapt is None:
                 raise TopologyError(f"bind: the source for {node.name!r} has no schema", remedy="give it schema=")
             other = adapt(node.declared)
+        other = _without_data_for_metadata(other, node)
         check_partitioned(other, node.declared, "bind")
         checked_policy(other.errors, f"bind: the source for {node.name!r}")
         return dataclasses.replace(node, source=other)
 
     return plan.rewritten(change)
+
+
+def _without_data_for_metadata(source: Source, node: SourceNode) -> Source:
+    """Return the source without columns called like metadata that the topology has not declared: there the metadata is meant."""
+    offered = Schema.of(source.schema)
+    clash = [name for name in offered.names if name in METADATA_COLUMNS and name not in node.declared]
+    if not clash:
+        return source
+    adapt = getattr(source, "with_schema", None)
+    if adapt is None:
+        raise TopologyError(
+            f"bind: the source for {node.name!r} declares {clash[0]!r} as data, the topology reads it as metadata",
+            remedy="declare the column in the topology too, or leave it out of the schema of the bound source",
+        )
+    bound: Source = adapt(offered.drop(clash))
+    return bound
 
 
 def check_partitioned(source: Source, declared: Schema, verb: str) -> None:

@@ -270,7 +270,31 @@ class Stream:
         schema: Any = None,
         errors: ErrorPolicy | None = None,
     ) -> Stream:
-        """Make a record batch of each record batch, of the same number of rows. Arguments as `map`."""
+        """Make a record batch of each record batch.
+
+        As many rows come back as went in, in the same order: each keeps the event time of the row in its place. A function
+        that drops, adds or rearranges rows returns an integer column ``_row`` as well: the number (from 0) of the input row
+        that each row stems from. Times follow it, and it is no column of the output. Without it another number of rows is
+        refused; another order cannot be seen, and gives rows the times of others.
+
+        Parameters
+        ----------
+        function : callable
+            Gets a `pyarrow.RecordBatch` of the declared types, returns one (or a `pyarrow.Table`), or None for no rows.
+        schema, errors
+            As for `map`. A batch that is refused is refused whole: nobody knows which row it was.
+
+        Examples
+        --------
+        >>> import pyarrow as pa
+        >>> from streamdsl import Topology, memory
+        >>> rows = Topology("t").stream(memory("numbers", {"n": int}, [{"n": 3}, {"n": 0}, {"n": 5}]))
+        >>> def without_zero(batch):
+        ...     batch = batch.append_column("_row", pa.array(range(batch.num_rows)))
+        ...     return batch.filter(pa.compute.not_equal(batch["n"], 0))
+        >>> rows.map_batches(without_zero, schema={"n": int}).collect().to_pylist()
+        [{'n': 3}, {'n': 5}]
+        """
         return self._plain_function("batches", function, schema, errors, "map_batches")
 
     def _plain_function(self, mode: Mode, function: Callable[..., Any], schema: Any, errors: ErrorPolicy | None, verb: str = "") -> Stream:

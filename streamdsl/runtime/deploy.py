@@ -338,4 +338,4 @@ def hash_of(text: str) -> int:
 def _declared_type(source: Any, name: str) -> pa.DataType:
     from streamdsl.connectors.base import METADATA_COLUMNS
 
-    return METADATA_COLUMNS[name] if name in METADATA_COLUMNS else source.schema.field(name).type
+    return source.schema.field(name).type if name in source.schema or name not in METADATA_COLUMNS else METADATA_COLUMNS[name]

@@ -124,7 +124,9 @@ class _Failed:
             shown += f", event time {time}{_in_words(time)}"
         error.message += shown
         for name in POSITION_COLUMNS:
-            if error.context.get(name[1:]) is None and values.get(name) is not None:
+            # A column of that name that is not hidden may be data of the user's.
+            known = name in self.schema and self.schema.field(name).hidden
+            if known and error.context.get(name[1:]) is None and values.get(name) is not None:
                 error.context[name[1:]] = values[name]
 
     def _values(self, row: int) -> dict[str, Any]:

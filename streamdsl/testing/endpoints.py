@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Sink, SinkWriter, Source, SplitReader, no_metadata
+from streamdsl._native.flow.values import NotAValue, named_column
+from streamdsl.connectors.base import END, Chunk, End, Json, Sink, SinkWriter, Source, SplitReader, no_metadata
 from streamdsl.errors import DataError
 from streamdsl.schema import Schema
 
@@ -70,7 +71,10 @@ class DriverSource(Source):
             values = [_mapping(row) for row in rows]
             for row in values:
                 self._known(row)
-            return self._checked(pa.RecordBatch.from_pylist(values, schema=schema))
+            columns = [named_column(values, f.name, f.type) for f in schema]
+            return self._checked(pa.RecordBatch.from_arrays(columns, schema=schema))
+        except NotAValue as error:
+            raise DataError(f"a row does not fit source {self.name!r}: {error}", operator=self.name) from None
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
             raise DataError(f"a row does not fit source {self.name!r}: {error}", operator=self.name) from None
 
@@ -135,14 +139,14 @@ class _LogReader(SplitReader):
             "_partition": lambda: pa.array([partition] * batch.num_rows, pa.int64()),
             "_offset": lambda: offsets,
         }
-        arrays = [metadata[n]() if n in metadata else self._column(n, batch) for n in self.columns]
+        arrays = [self._column(n, batch) if n in batch.schema.names or n not in metadata else metadata[n]() for n in self.columns]
         if not arrays:
             return pa.RecordBatch.from_struct_array(pa.array([{}] * batch.num_rows, pa.struct([])))
         return pa.RecordBatch.from_arrays(arrays, names=self.columns)
 
     @staticmethod
     def _column(name: str, batch: pa.RecordBatch) -> pa.Array:
-        return no_metadata(name, batch.num_rows) if name in METADATA_COLUMNS else batch.column(name)
+        return batch.column(name) if name in batch.schema.names else no_metadata(name, batch.num_rows)
 
     def position(self, chunk: Chunk, rows: int) -> Json:
         start: dict[str, int] = dict(chunk.position)  # type: ignore[arg-type]

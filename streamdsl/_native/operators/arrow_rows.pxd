@@ -1,5 +1,5 @@
 """Whole batches to user code and back, as pyarrow record batches in the declared types."""
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t
 
 from streamdsl._native.flow.batch cimport Batch
 from streamdsl._native.operators.row cimport RowShape
@@ -19,4 +19,4 @@ cdef class ArrowRows:
     cdef object to_arrow(self, Batch* batch)
     # What the function returned, as a batch (NULL: nothing); the caller releases it.
     cdef int take_hidden(self, int column, Batch* source, const int32_t* rows, Batch* out) except -1
-    cdef Batch* from_arrow(self, object result, Batch* source, int64_t latest) except? NULL
+    cdef Batch* from_arrow(self, object result, Batch* source) except? NULL

@@ -1,16 +1,15 @@
 """Whole batches to user code and back, as pyarrow record batches in the declared types."""
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t
 from libc.stdlib cimport free, malloc
 
 from streamdsl._native.flow.arrow cimport batch_from_arrow, batch_to_arrow
 from streamdsl._native.flow.batch cimport (
-    KIND_I64, SYS_COUNT, SYS_TIME, batch_new, batch_release, batch_share,
-    column_alloc, column_fill_null, column_share, column_take, i64,
+    SYS_COUNT, batch_new, batch_release, batch_share, column_fill_null, column_share, column_take,
 )
 from streamdsl._native.flow.convert import canonical_type, from_canonical, to_canonical
 from streamdsl._native.operators.row_results import BadRow
 
-#: A column of this name in what `process_batch` returns says which input row each row stems from.
+#: A column of this name in what `map_batches` and `process_batch` return says which input row each row stems from.
 ROW_COLUMN = "_row"
 
 
@@ -52,6 +51,8 @@ cdef class ArrowRows:
                              f"output; it has {', '.join(result.schema.names)}", field.name)
             array = result.column(place[0])
             if array.type != field.type:
+                if not same_sort(array.type, field.type):
+                    raise BadRow(f"the column {field.name!r} is {array.type}, not {field.type}; cast it in the function", field.name)
                 try:
                     array = array.cast(field.type)
                 except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -64,7 +65,7 @@ cdef class ArrowRows:
                 raise BadRow(f"the batch has {self.shape.unknown(name)}", name)
         return pa.RecordBatch.from_arrays(arrays, schema=self.types), rows
 
-    cdef Batch* from_arrow(self, object result, Batch* source, int64_t latest) except? NULL:
+    cdef Batch* from_arrow(self, object result, Batch* source) except? NULL:
         cdef Batch* narrow
         cdef Batch* out = NULL
         cdef int32_t* rows = NULL
@@ -85,13 +86,8 @@ cdef class ArrowRows:
                 else:
                     column_share(&out.columns[i], &narrow.columns[k])
                     k += 1
-            if rows != NULL:
-                for i in range(SYS_COUNT):
-                    column_take(&out.sys[i], &source.sys[i], rows, out.n)
-            else:
-                column_alloc(&out.sys[SYS_TIME], KIND_I64, out.n, 0)
-                for i in range(out.n):
-                    i64(&out.sys[SYS_TIME])[i] = latest
+            for i in range(SYS_COUNT):
+                column_take(&out.sys[i], &source.sys[i], rows, out.n)
             return out
         except BaseException:
             batch_release(out)
@@ -102,7 +98,7 @@ cdef class ArrowRows:
 
     cdef int take_hidden(self, int column, Batch* source, const int32_t* rows, Batch* out) except -1:
         at = self.input_shape.index.get(self.shape.names[column])
-        if rows == NULL or at is None or self.input_shape.kinds[<int>at] != self.shape.kinds[column]:
+        if at is None or self.input_shape.kinds[<int>at] != self.shape.kinds[column]:
             return column_fill_null(&out.columns[column], self.shape.kinds[column], out.n)
         return column_take(&out.columns[column], &source.columns[<int>at], rows, out.n)
 
@@ -117,12 +113,35 @@ cdef tuple described(RowShape shape):
     return columns, declared, canonical
 
 
-cdef int32_t* origins(object origin, int32_t n, int32_t n_source) except? NULL:
-    """The input row of each row: as the column `_row` says, row by row if there are as many, else unknown (NULL)."""
+cdef bint same_sort(object found, object declared) except -1:
+    """Whether values of one type are values of the other: numbers, texts, bytes, times; a text is never parsed, a boolean no number."""
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_dictionary(found):
+        found = found.value_type
+    if types.is_null(found) or found == declared:
+        return True
+    sorts = (
+        types.is_boolean,
+        lambda kind: types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind),
+        lambda kind: types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind),
+        lambda kind: types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
+        or types.is_fixed_size_binary(kind),
+        lambda kind: types.is_timestamp(kind) or types.is_date(kind),
+        types.is_nested,
+    )
+    return any([sort(found) and sort(declared) for sort in sorts])
+
+
+cdef int32_t* origins(object origin, int32_t n, int32_t n_source) except NULL:
+    """The input row of each row: as the column `_row` says, else row by row."""
     cdef int32_t i
     cdef int32_t* rows
     if origin is None and n != n_source:
-        return NULL
+        raise BadRow(f"the function got {n_source} rows and returned {n}, and nothing says which of them these are: return as many rows "
+                     f"in the same order, or add the column {ROW_COLUMN!r} with the number (from 0) of the input row that each stems from; "
+                     "filter(...) and flat_map(...) do without", ROW_COLUMN)
     rows = <int32_t*>malloc((n + 1) * sizeof(int32_t))
     if rows == NULL:
         raise MemoryError("no memory left for a batch function")
@@ -133,7 +152,7 @@ cdef int32_t* origins(object origin, int32_t n, int32_t n_source) except? NULL:
     values = origin.to_pylist()
     for i in range(n):
         value = values[i]
-        if not isinstance(value, int) or not 0 <= value < n_source:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < n_source:
             free(rows)
             raise BadRow(f"the column '_row' has {value!r}; it names input rows, 0 to {n_source - 1}", "_row")
         rows[i] = value

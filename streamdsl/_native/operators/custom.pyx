@@ -16,6 +16,7 @@ from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
 
 from types import SimpleNamespace
 
+from streamdsl._native.flow.values import reader_of
 from streamdsl._native.operators.row_results import BadRow
 from streamdsl.errors import UserCodeError
 
@@ -39,6 +40,7 @@ cdef class CustomAccumulator(Accumulator):
     cdef object init_value
     cdef object add_value
     cdef int code                            # VALUE_* of the argument
+    cdef object reader                       # what makes Python values of nested arguments, or None
     cdef RowWriter writer                    # checks what the user returns against the declared type
     cdef list values
     cdef list free_places
@@ -49,6 +51,7 @@ cdef class CustomAccumulator(Accumulator):
         self.init_value = spec.custom.init
         self.add_value = spec.custom.add
         self.code = VALUE_INT if spec.input_type is None else value_code(str(spec.input_type))
+        self.reader = reader_of(spec.input_type) if self.code == VALUE_JSON else None
         column = SimpleNamespace(name=spec.name, type=spec.output_type, nullable=True, hidden=False)
         self.writer = RowWriter(operator, SimpleNamespace(fields=(column,)))
         self.values = []
@@ -76,7 +79,8 @@ cdef class CustomAccumulator(Accumulator):
     cdef int call(self, int64_t* place, const Cell* argument) except -1:
         try:
             before = self.values[place[0] - 1] if place[0] else self.init_value()
-            after = self.add_value(before, cell_value(self.code, argument))
+            value = cell_value(self.code, argument)
+            after = self.add_value(before, value if self.reader is None or value is None else self.reader(value))
         except Exception as error:      # whatever user code raises is reported as its fault
             raise self.failed(error, {"at_row": self.row}) from error
         return self.keep(place, after)

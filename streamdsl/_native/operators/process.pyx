@@ -183,7 +183,7 @@ cdef class ProcessOperator(UserCodeOperator):
         self.note_marks()
         try:
             result = self.processor.process_batch(self.arrow.to_arrow(batch), context)
-            out = self.arrow.from_arrow(result, batch, latest)
+            out = self.arrow.from_arrow(result, batch)
         except Exception as error:           # whatever user code raises
             self.refuse_batch(error, batch)
         finally:

@@ -1,6 +1,6 @@
 """Python functions on a stream without state: map, flat_map, filter, peek, and whole batches."""
 from cpython.ref cimport Py_REFCNT
-from libc.stdint cimport INT64_MIN, int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
 cimport cython
 
@@ -31,8 +31,7 @@ cdef class PythonFunctionOperator(UserCodeOperator):
     """`spec` is a `PhysicalPython`. The GIL is taken once a batch.
 
     Rows keep the time and the place of the row they were made of. In mode "batches" the function gets and returns a
-    `pyarrow.RecordBatch` in the declared types: if the number of rows is the same, each row keeps its time; otherwise
-    all get the latest time of the batch.
+    `pyarrow.RecordBatch` in the declared types, of as many rows; or its column `_row` says which input row each stems from.
     """
     cdef object function
     cdef int mode
@@ -159,13 +158,9 @@ cdef class PythonFunctionOperator(UserCodeOperator):
 
     cdef int run_batch(self, Batch* batch) except -1:
         cdef Batch* out = NULL
-        cdef int64_t latest = INT64_MIN
-        cdef int32_t i
-        for i in range(batch.n):
-            latest = max(latest, i64(&batch.sys[SYS_TIME])[i])
         try:
             result = self.function(self.arrow.to_arrow(batch))
-            out = self.arrow.from_arrow(result, batch, latest)
+            out = self.arrow.from_arrow(result, batch)
         except Exception as error:           # whatever user code raises
             return self.refuse_batch(error, batch)
         if out != NULL:

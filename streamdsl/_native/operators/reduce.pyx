@@ -97,7 +97,7 @@ cdef Row united(object function, RowShape shape, frozenset keys, Row so_far, Row
     for i in range(shape.width):
         name = shape.names[i]
         if name in keys or shape.hidden[i]:
-            values.append(row.get(i))
+            values.append(row.value(i))
             continue
         try:
             values.append(result[name] if by_item else getattr(result, name))
@@ -197,7 +197,7 @@ cdef class ReduceOperator(UserCodeOperator):
         cdef list values = []
         for i in range(self.input_shape.width):
             place = self.output_of[i]
-            values.append(made.get(i) if place < 0 else self.main.value_at(place, self.main.n - 1))
+            values.append(made.value(i) if place < 0 else self.main.value_at(place, self.main.n - 1))
         return tuple(values)
 
     cdef int send_changes(self, Batch* batch) except -1:

@@ -14,6 +14,9 @@ import json
 import logging
 from types import SimpleNamespace
 
+import pyarrow as pa
+
+from streamdsl._native.flow.values import time_bounds
 from streamdsl.errors import DataError, RecordError
 
 log = logging.getLogger("streamdsl")
@@ -25,15 +28,14 @@ LONGEST_VALUE = 80
 ctypedef int (*Attempt)(RefusingOperator operator, Batch* batch) noexcept nogil
 
 
-def _column(str name, str type_text, bint nullable=True):
-    return SimpleNamespace(name=name, type=type_text, nullable=nullable, hidden=False)
-
-
 # The columns of schema.DEAD_LETTER_SCHEMA, which this layer may not import.
-DEAD_LETTER_COLUMNS = SimpleNamespace(fields=(
-    _column("value", "binary"), _column("error", "string"), _column("operator", "string"), _column("topic", "string"),
-    _column("partition", "int64"), _column("offset", "int64"), _column("timestamp", "timestamp[ms, tz=UTC]"),
-))
+DEAD_LETTER_COLUMNS = SimpleNamespace(fields=tuple([
+    SimpleNamespace(name=name, type=type_, nullable=True, hidden=False) for name, type_ in (
+        ("value", pa.binary()), ("error", pa.string()), ("operator", pa.string()), ("topic", pa.string()),
+        ("partition", pa.int64()), ("offset", pa.int64()), ("timestamp", pa.timestamp("ms", "UTC")),
+    )
+]))
+EARLIEST_MS, LATEST_MS = time_bounds(pa.timestamp("ms", "UTC"))
 
 
 def visible_values(Row row, bint whole):
@@ -59,6 +61,12 @@ def as_json(value):
     return str(value)
 
 
+cdef int position_column(RowShape shape, str name) except -2:
+    """The hidden column of that name, -1: there is none. One that is seen may be data of the user's."""
+    cdef int i = shape.index.get(name, -1)
+    return i if i >= 0 and shape.hidden[i] else -1
+
+
 cdef class Refusals:
     """`spec` is an operator of the physical plan: its name, `errors` and `input_schema` count."""
 
@@ -68,17 +76,16 @@ cdef class Refusals:
         self.shape = RowShape(spec.input_schema) if shape is None else shape
         if self.policy == POLICY_DEAD_LETTER:
             self.letters = RowWriter(spec.name, DEAD_LETTER_COLUMNS)
-        index = self.shape.index
-        self.column_topic = index.get("_topic", -1)
-        self.column_partition = index.get("_partition", -1)
-        self.column_offset = index.get("_offset", -1)
+        self.column_topic = position_column(self.shape, "_topic")
+        self.column_partition = position_column(self.shape, "_partition")
+        self.column_offset = position_column(self.shape, "_offset")
 
     cdef object position(self, Row row):
         found = {}
         if row is not None:
             for name, column in (("topic", self.column_topic), ("partition", self.column_partition), ("offset", self.column_offset)):
                 if column >= 0:
-                    value = row.get(column)
+                    value = row.value(column)
                     if value is not None:
                         found[name] = value
         return found
@@ -99,7 +106,7 @@ cdef class Refusals:
         self.letters.append({
             "value": raw, "error": reason, "operator": self.operator, "topic": position.get("topic"),
             "partition": position.get("partition"), "offset": position.get("offset"),
-            "timestamp": None if time == INT64_MIN else time,
+            "timestamp": time if EARLIEST_MS <= time <= LATEST_MS else None,
         }, at, time, slot)
         self.n_letters += 1
         return 0

@@ -15,7 +15,7 @@ cdef enum:
     VALUE_DATE = 7
     VALUE_DURATION = 8     # timedelta
     VALUE_DECIMAL = 9
-    VALUE_JSON = 10        # list, struct, map: parsed
+    VALUE_JSON = 10        # list, struct, map: as parsed from JSON; `RowShape.readers` make Python values of it
 
 
 cdef class RowShape:
@@ -25,6 +25,8 @@ cdef class RowShape:
     cdef readonly tuple nullable
     cdef readonly tuple hidden
     cdef readonly dict index                 # name -> column
+    cdef tuple readers                       # of each column, what makes Python values of parsed JSON or None; None: there is none
+    cdef bint shadowed                       # whether a column is called like a method of a row
     cdef int width
     cdef int* codes                          # VALUE_* of each column
     cdef int* kinds                          # KIND_* of each column
@@ -34,11 +36,11 @@ cdef class RowShape:
 
 cdef class Row:
     cdef RowShape shape
-    cdef Batch* batch                        # retained; NULL: the row has its own `values`
+    cdef Batch* batch                        # retained; NULL: the row has its `own` values
     cdef int64_t at                          # row of the batch
-    cdef tuple values                        # of all columns, or None
+    cdef tuple own                           # values of all columns, or None
 
-    cdef object get(self, int column)
+    cdef object value(self, int column)
     cdef void point(self, Batch* batch, int64_t at) noexcept   # releases the old batch, retains the new one
 
 cdef Row row_new(RowShape shape, Batch* batch, int64_t at)

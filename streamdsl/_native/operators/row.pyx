@@ -17,14 +17,19 @@ import copy
 import datetime as datetimes
 import difflib
 import json
+from collections.abc import ItemsView, KeysView, Mapping, ValuesView
 from decimal import Decimal
+from types import SimpleNamespace
 
+from streamdsl._native.flow.values import reader_of
 from streamdsl.errors import DataError
 
 import_datetime()
 
 cdef object DECIMAL = Decimal
 cdef object loads = json.loads
+#: Attributes of a row that no column hides: dict(row), {**row} and match statements go by them.
+cdef frozenset METHODS = frozenset({"keys", "values", "items", "get", "asdict"})
 
 KIND_OF_VALUE = {
     VALUE_BOOL: KIND_BOOL, VALUE_INT: KIND_I64, VALUE_UINT64: KIND_U64, VALUE_FLOAT: KIND_F64, VALUE_STR: KIND_STR,
@@ -78,6 +83,9 @@ cdef class RowShape:
         for i in range(self.width):
             self.codes[i] = value_code(str(self.types[i]))
             self.kinds[i] = KIND_OF_VALUE[self.codes[i]]
+        self.shadowed = not METHODS.isdisjoint(self.index)
+        if any([self.codes[i] == VALUE_JSON for i in range(self.width)]):
+            self.readers = tuple([reader_of(self.types[i]) if self.codes[i] == VALUE_JSON else None for i in range(self.width)])
 
     def __dealloc__(self):
         free(self.codes)
@@ -170,12 +178,14 @@ cdef object column_value(int code, const Column* column, int64_t row):
 @cython.final
 @cython.no_gc
 @cython.freelist(256)
+@cython.collection_type("mapping")
 cdef class Row:
     """One row of a stream, read-only.
 
-    Columns are attributes and items: ``row.amount``, ``row["amount"]``; ``"amount" in row``; ``row.keys()``,
-    ``row.asdict()``. A column hides a method of the same name (then use items). A row may be kept as long as one
-    likes: it keeps the batch it belongs to in memory.
+    A row is a `Mapping` of its columns, which are attributes too: ``row.amount``, ``row["amount"]``, ``row.get("amount")``,
+    ``"amount" in row``, ``{**row}``, ``dict(row)``. A column called like a method (``keys``, ``items``, ``get``, …) is an
+    item only: ``row["keys"]``. A row may be kept as long as one likes, copied and pickled: it keeps the batch it belongs to
+    in memory, its copy in another process does not.
 
     Values are bool, int, float, str, bytes or None; timestamps are `datetime` in UTC, dates `date`, durations
     `timedelta`, decimals `Decimal`, lists and structs lists and dicts.
@@ -184,12 +194,16 @@ cdef class Row:
     def __dealloc__(self):
         batch_release(self.batch)
 
-    cdef object get(self, int column):
+    cdef object value(self, int column):
         if self.batch == NULL:
             if self.shape.codes[column] == VALUE_JSON:
-                return copy.deepcopy(self.values[column])    # a row never changes
-            return self.values[column]
-        return column_value(self.shape.codes[column], &self.batch.columns[column], self.at)
+                return copy.deepcopy(self.own[column])       # a row never changes
+            return self.own[column]
+        value = column_value(self.shape.codes[column], &self.batch.columns[column], self.at)
+        if self.shape.readers is None or value is None:
+            return value
+        read = self.shape.readers[column]
+        return value if read is None else read(value)
 
     cdef void point(self, Batch* batch, int64_t at) noexcept:
         if batch != self.batch:
@@ -200,8 +214,8 @@ cdef class Row:
 
     def __getattribute__(self, name):
         cdef PyObject* found = PyDict_GetItem(self.shape.index, name)
-        if found != NULL:
-            return self.get(<int><object>found)
+        if found != NULL and (not self.shape.shadowed or name not in METHODS):
+            return self.value(<int><object>found)
         try:
             return PyObject_GenericGetAttr(self, name)
         except AttributeError:
@@ -211,7 +225,7 @@ cdef class Row:
         cdef PyObject* found = PyDict_GetItem(self.shape.index, name)
         if found == NULL:
             raise KeyError(self.shape.unknown(name))
-        return self.get(<int><object>found)
+        return self.value(<int><object>found)
 
     def __contains__(self, name):
         return name in self.shape.index
@@ -223,19 +237,31 @@ cdef class Row:
         return iter(self.shape.visible)
 
     def keys(self):
-        """Return the names of the columns."""
-        return self.shape.visible
+        """Return a view of the names of the columns."""
+        return KeysView(self)
+
+    def values(self):
+        """Return a view of the values."""
+        return ValuesView(self)
+
+    def items(self):
+        """Return a view of the names with the values."""
+        return ItemsView(self)
+
+    def get(self, name, default=None):
+        """Return the value of a column, `default` if there is no such column."""
+        cdef PyObject* found = PyDict_GetItem(self.shape.index, name)
+        return default if found == NULL else self.value(<int><object>found)
 
     def asdict(self):
         """Return a new dict of the row."""
-        cdef dict index = self.shape.index
-        return {name: self.get(index[name]) for name in self.shape.visible}
+        return dict_of(self)
 
     def __eq__(self, other):
         if isinstance(other, Row):
             return dict_of(self) == dict_of(<Row>other)
-        if isinstance(other, dict):
-            return dict_of(self) == other
+        if isinstance(other, Mapping):
+            return dict_of(self) == dict(other)
         return NotImplemented
 
     __hash__ = None
@@ -246,13 +272,18 @@ cdef class Row:
     def __deepcopy__(self, memo):
         return self
 
+    def __reduce__(self):
+        cdef RowShape shape = self.shape
+        values = tuple([self.value(i) for i in range(shape.width)])
+        return restored_row, (shape.names, shape.types, shape.nullable, shape.hidden, values)
+
     def __repr__(self):
         return f"Row({', '.join(f'{name}={value!r}' for name, value in dict_of(self).items())})"
 
 
 cdef dict dict_of(Row row):
     cdef dict index = row.shape.index
-    return {name: row.get(index[name]) for name in row.shape.visible}
+    return {name: row.value(index[name]) for name in row.shape.visible}
 
 
 cdef Row row_new(RowShape shape, Batch* batch, int64_t at):
@@ -265,7 +296,7 @@ cdef Row row_new(RowShape shape, Batch* batch, int64_t at):
 cdef Row row_of_values(RowShape shape, tuple values):
     cdef Row row = Row.__new__(Row)
     row.shape = shape
-    row.values = values
+    row.own = values
     return row
 
 
@@ -273,3 +304,13 @@ def row_of(schema, values):
     """Return a row with its own values; `values` maps column names to values. Missing columns are None."""
     cdef RowShape shape = schema if isinstance(schema, RowShape) else RowShape(schema)
     return row_of_values(shape, tuple([values.get(name) for name in shape.names]))
+
+
+def restored_row(names, types, nullable, hidden, tuple values):
+    """Return a row that was pickled."""
+    columns = zip(names, types, nullable, hidden, strict=True)
+    fields = [SimpleNamespace(name=name, type=kind, nullable=null, hidden=hide) for name, kind, null, hide in columns]
+    return row_of_values(RowShape(SimpleNamespace(fields=fields)), values)
+
+
+Mapping.register(Row)

@@ -9,5 +9,4 @@ cdef enum:
     RESULT_ROWS = 5        # an iterable: rows, not a row
 
 cdef int result_kind(object result) except -1
-cdef object json_text(object value)
 cdef object shortened(object value)          # its repr, of readable length

@@ -1,21 +1,12 @@
-"""What user code may return: how it is read as a row, and as JSON."""
+"""What user code may return: how it is read as a row."""
 from cpython.dict cimport PyDict_GetItem
 from cpython.ref cimport PyObject
 
 from streamdsl._native.operators.row cimport Row
 
-import base64
 import dataclasses
-import datetime as datetimes
-import json
 from collections.abc import Mapping
-from decimal import Decimal
 
-cdef object DATETIME = datetimes.datetime
-cdef object DATE = datetimes.date
-cdef object DURATION = datetimes.timedelta
-cdef object MILLISECOND = datetimes.timedelta(milliseconds=1)
-cdef object DECIMAL = Decimal
 cdef dict result_kinds = {dict: RESULT_DICT, Row: RESULT_ROW, list: RESULT_ROWS, tuple: RESULT_ROWS}
 
 
@@ -43,33 +34,6 @@ cdef int result_kind(object result) except -1:
     if len(result_kinds) < 1000:
         result_kinds[kind] = number
     return number
-
-
-def _plain(value):
-    # What json does not know, in the text form that the column kinds use as well.
-    if isinstance(value, Row):
-        return value.asdict()
-    if isinstance(value, (DATETIME, DATE)):
-        return value.isoformat()
-    if isinstance(value, DECIMAL):
-        return format(value, "f")
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if dataclasses.is_dataclass(value):
-        return dataclasses.asdict(value)
-    if isinstance(value, (set, frozenset)):
-        return sorted(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, DURATION):
-        return value // MILLISECOND
-    raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-cdef object json_text(object value):
-    return json.dumps(value, default=_plain, separators=(",", ":"), ensure_ascii=False)
 
 
 cdef object shortened(object value):

@@ -10,6 +10,7 @@ cdef struct ColumnBuilder:
     bint nullable
     int source                               # hidden columns: the input column they are taken from, -1 = null
     bint hidden
+    bint narrow                              # float32
     int64_t low                              # range of the declared integer type
     int64_t high
     Buffer* values                           # every kind but KIND_STR
@@ -21,7 +22,10 @@ cdef class RowWriter:
     cdef readonly RowShape shape
     cdef str operator                        # its name, for errors
     cdef ColumnBuilder* columns
+    cdef int width                           # columns of the shape
     cdef tuple types                         # names of the declared types, for errors
+    cdef tuple converters                    # of the columns of times and nested values: what checks their values
+    cdef tuple units                         # of the columns of times: their declared units
     cdef readonly int n                      # rows waiting
     cdef int capacity
     cdef bint keyed                          # rows carry SYS_SLOT
@@ -42,7 +46,9 @@ cdef class RowWriter:
     cdef int put(self, int column, object value) except -1
     cdef int put_text(self, int column, object value) except -1
     cdef int put_null(self, int column) except -1
-    cdef int refuse(self, int column, object value) except -1
+    cdef int refuse(self, int column, object value, str why=*) except -1
+    cdef double exact(self, int column, object value) except? -1    # an integer as the float that equals it
+    cdef double narrowed(self, int column, double real, object value) except? -1   # rounded to float32
     cdef object picked(self, object result, int kind, int column)
     cdef int missing(self, int column, object result) except -1
     cdef int end_row(self, int32_t row, int64_t time, int64_t slot) except -1

@@ -5,6 +5,7 @@ from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_Check
 from cpython.object cimport PyObject_GetAttr
 from cpython.ref cimport PyObject
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_Check
+from libc.math cimport isinf
 from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -15,18 +16,18 @@ from streamdsl._native.flow.batch cimport (
     strings_finish, strings_free, strings_init,
 )
 from streamdsl._native.operators.row cimport (
-    VALUE_BOOL, VALUE_BYTES, VALUE_DATE, VALUE_DECIMAL, VALUE_DURATION, VALUE_FLOAT, VALUE_INT, VALUE_STR,
+    VALUE_BOOL, VALUE_BYTES, VALUE_DATE, VALUE_DECIMAL, VALUE_DURATION, VALUE_FLOAT, VALUE_INT, VALUE_JSON, VALUE_STR,
     VALUE_TIMESTAMP, VALUE_UINT64, Row, column_value,
 )
 from streamdsl._native.operators.row_results cimport (
-    RESULT_DICT, RESULT_MAPPING, RESULT_OBJECT, RESULT_ROWS, json_text, result_kind, shortened,
+    RESULT_DICT, RESULT_MAPPING, RESULT_OBJECT, RESULT_ROWS, result_kind, shortened,
 )
 
 import datetime as datetimes
-import json
 from collections.abc import Mapping
 from decimal import Context, Decimal, Inexact, InvalidOperation
 
+from streamdsl._native.flow.values import NotAValue, converter_of, json_text_of, unwrapped
 from streamdsl._native.operators.row_results import BadRow
 
 INT_RANGES = {
@@ -37,11 +38,17 @@ cdef object DATETIME = datetimes.datetime
 cdef object DATE = datetimes.date
 cdef object DURATION = datetimes.timedelta
 cdef object MILLISECOND = datetimes.timedelta(milliseconds=1)
-cdef object EPOCH = datetimes.datetime(1970, 1, 1)
-cdef object EPOCH_UTC = datetimes.datetime(1970, 1, 1, tzinfo=datetimes.timezone.utc)
 cdef object EPOCH_ORDINAL = datetimes.date(1970, 1, 1).toordinal()
+cdef object FIRST_DAY = datetimes.date.min.toordinal() - EPOCH_ORDINAL
+cdef object LAST_DAY = datetimes.date.max.toordinal() - EPOCH_ORDINAL
 cdef object DECIMAL = Decimal
 cdef object EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
+
+
+cdef object in_ms(object number, str unit):
+    if unit == "s":
+        return number * 1000
+    return number if unit == "ms" else number // (1000 if unit == "us" else 1000000)
 
 
 cdef class RowWriter:
@@ -55,9 +62,16 @@ cdef class RowWriter:
         self.keyed = keyed
         self.identity = True
         self.types = tuple(str(kind) for kind in self.shape.types)
+        checked = (VALUE_TIMESTAMP, VALUE_JSON)
+        self.converters = tuple([
+            converter_of(kind) if self.shape.codes[i] in checked and not isinstance(kind, str) else None
+            for i, kind in enumerate(self.shape.types)
+        ])
+        self.units = tuple([getattr(kind, "unit", "ms") for kind in self.shape.types])
         self.columns = <ColumnBuilder*>calloc(self.shape.width + 1, sizeof(ColumnBuilder))
         if self.columns == NULL:
             raise MemoryError("no memory left for an output")
+        self.width = self.shape.width
         for i in range(self.shape.width):
             column = &self.columns[i]
             column.code = self.shape.codes[i]
@@ -66,6 +80,7 @@ cdef class RowWriter:
             column.hidden = self.shape.hidden[i]
             column.source = -1
             low_high = INT_RANGES.get(self.types[i])
+            column.narrow = self.types[i] == "float"
             column.low = INT64_MIN if low_high is None else low_high[0]
             column.high = INT64_MAX if low_high is None else low_high[1]
             if column.hidden and source is not None:
@@ -77,7 +92,8 @@ cdef class RowWriter:
     def __dealloc__(self):
         cdef int i
         if self.columns != NULL:
-            for i in range(self.shape.width):
+            # Not the shape's width: the collector may have taken the shape away.
+            for i in range(self.width):
                 buffer_release(self.columns[i].values)
                 buffer_release(self.columns[i].valid)
                 strings_free(&self.columns[i].strings)
@@ -145,37 +161,36 @@ cdef class RowWriter:
                 column.valid = wider
         return 0
 
-    cdef int refuse(self, int column, object value) except -1:
+    cdef int refuse(self, int column, object value, str why="") except -1:
         name = self.shape.names[column]
         what = "is null, but the column is declared not null" if value is None else (
             f"is {shortened(value)} of type {type(value).__name__}, which is not a value of type {self.types[column]}")
+        what += f": {why}" if why else ""
         raise BadRow(f"the column {name!r} {what}", name)
 
     cdef int put(self, int i, object value) except -1:
         cdef ColumnBuilder* column = &self.columns[i]
         cdef int overflow = 0
         cdef long long number
+        cdef double real
         cdef Py_ssize_t size = 0
         cdef const char* data
         if value is None:
             return self.put_null(i)
         if column.code == VALUE_FLOAT:
             if PyFloat_Check(value):
-                (<double*>column.values.data)[self.n] = PyFloat_AS_DOUBLE(value)
+                real = PyFloat_AS_DOUBLE(value)
             elif PyLong_Check(value) and not isinstance(value, bool):
-                try:
-                    (<double*>column.values.data)[self.n] = float(value)
-                except OverflowError:
-                    return self.refuse(i, value)
+                real = self.exact(i, value)
             else:
                 return self.put_unwrapped(i, value)
+            (<double*>column.values.data)[self.n] = self.narrowed(i, real, value) if column.narrow else real
         elif column.code == VALUE_INT:
             if not PyLong_Check(value) or isinstance(value, bool):
                 return self.put_unwrapped(i, value)
             number = PyLong_AsLongLongAndOverflow(value, &overflow)
             if overflow or number < column.low or number > column.high:
-                name = self.shape.names[i]
-                raise BadRow(f"the column {name!r} is {value}, which is out of range of {self.types[i]}", name)
+                self.out_of_range(i, value)
             (<int64_t*>column.values.data)[self.n] = number
         elif column.code == VALUE_STR:
             if not PyUnicode_Check(value):
@@ -183,7 +198,7 @@ cdef class RowWriter:
             try:
                 data = PyUnicode_AsUTF8AndSize(value, &size)
             except UnicodeEncodeError:
-                return self.put_escaped(i, value)
+                return self.refuse(i, value, "it has half of a surrogate pair")
             strings_append(&column.strings, data, size)
         elif column.code == VALUE_BOOL:
             if not isinstance(value, bool):
@@ -193,15 +208,24 @@ cdef class RowWriter:
             return self.put_text(i, value)
         return 0
 
-    def put_escaped(self, int i, str value):
-        # Bytes that were no UTF-8 came in as surrogates and leave as they were.
-        cdef bytes raw
+    cdef double exact(self, int i, value) except? -1:
         try:
-            raw = value.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:
-            self.refuse(i, value)
-        strings_append(&self.columns[i].strings, raw, len(raw))
-        return 0
+            real = float(value)
+        except OverflowError:
+            self.refuse(i, value, "it is too great")
+        if int(real) != value:
+            self.refuse(i, value, "a float does not hold it exactly")
+        return real
+
+    cdef double narrowed(self, int i, double real, value) except? -1:
+        cdef double narrow = <double><float>real
+        if isinf(narrow) and not isinf(real):
+            self.out_of_range(i, value)
+        return narrow
+
+    def out_of_range(self, int i, value):
+        name = self.shape.names[i]
+        raise BadRow(f"the column {name!r} is {shortened(value)}, which is out of range of {self.types[i]}", name)
 
     cdef int put_null(self, int i) except -1:
         cdef ColumnBuilder* column = &self.columns[i]
@@ -218,14 +242,9 @@ cdef class RowWriter:
         return 0
 
     def put_unwrapped(self, int i, value):
-        # NumPy and pyarrow scalars hold a Python value.
-        if hasattr(value, "as_py"):
-            plain = value.as_py()
-        elif hasattr(value, "dtype") and hasattr(value, "item"):
-            plain = value.item()
-        else:
-            return self.refuse(i, value)
-        if type(plain) is type(value):
+        # Members of an enum, NumPy and pyarrow scalars hold a Python value.
+        plain = unwrapped(value)
+        if plain is value or type(plain) is type(value):
             return self.refuse(i, value)
         return self.put(i, plain)
 
@@ -243,7 +262,7 @@ cdef class RowWriter:
                     return self.put_unwrapped(i, value)
                 raw = self.decimal_text(i, value).encode()
             else:
-                raw = self.nested_text(i, value).encode("utf-8", "surrogateescape")
+                raw = self.nested_text(i, value).encode()
             strings_append(&column.strings, raw, len(raw))
             return 0
         return self.put_number(i, value)
@@ -255,45 +274,47 @@ cdef class RowWriter:
             number = DECIMAL(value).quantize(DECIMAL(1).scaleb(-kind.scale), context=EXACT)
         except ArithmeticError:
             number = None
-        if number is None or number.adjusted() >= kind.precision - kind.scale:
+        if number is None or not number.is_finite() or number.adjusted() >= kind.precision - kind.scale:
             name = self.shape.names[i]
-            raise BadRow(f"the column {name!r} is {value}, which does not fit {self.types[i]}", name)
+            raise BadRow(f"the column {name!r} is {shortened(value)}, which does not fit {self.types[i]}", name)
         return format(number, "f")
 
     def nested_text(self, int i, value):
-        import pyarrow as pa
-
-        from streamdsl._native.flow.convert import typed_value
-
-        name = self.shape.names[i]
         try:
-            text = json_text(value)
-            pa.array([typed_value(json.loads(text), self.shape.types[i])], self.shape.types[i])
-        except (TypeError, ValueError, ArithmeticError, AttributeError, RecursionError, pa.ArrowException) as error:
-            raise BadRow(f"the column {name!r} is {shortened(value)}, which is no {self.types[i]}: {error}", name) from None
-        return text
+            return json_text_of(value, self.shape.types[i], self.converters[i])
+        except (NotAValue, RecursionError) as error:
+            name = self.shape.names[i]
+            raise BadRow(f"the column {name!r}{error}", name) from None
 
     def put_number(self, int i, value):
         cdef ColumnBuilder* column = &self.columns[i]
         number = value
-        if column.code == VALUE_TIMESTAMP and isinstance(value, DATETIME):
-            number = (value - (EPOCH if value.tzinfo is None else EPOCH_UTC)) // MILLISECOND
+        if column.code == VALUE_TIMESTAMP:
+            number = self.milliseconds(i, value)
         elif column.code == VALUE_DATE and isinstance(value, DATE) and not isinstance(value, DATETIME):
             number = value.toordinal() - EPOCH_ORDINAL
         elif column.code == VALUE_DURATION and isinstance(value, DURATION):
             number = value // MILLISECOND
         if not isinstance(number, int) or isinstance(number, bool):
             return self.put_unwrapped(i, value)
-        name = self.shape.names[i]
         if column.code == VALUE_UINT64:
             if not 0 <= number < 2**64:
-                raise BadRow(f"the column {name!r} is {value}, which is out of range of {self.types[i]}", name)
+                self.out_of_range(i, value)
             (<uint64_t*>column.values.data)[self.n] = number
             return 0
-        if not INT64_MIN <= number <= INT64_MAX:
-            raise BadRow(f"the column {name!r} is {value}, which is out of range of {self.types[i]}", name)
+        if not (FIRST_DAY <= number <= LAST_DAY if column.code == VALUE_DATE else INT64_MIN <= number <= INT64_MAX):
+            self.out_of_range(i, value)
         (<int64_t*>column.values.data)[self.n] = number
         return 0
+
+    def milliseconds(self, int i, value):
+        # A sink has to be able to write it: within the range of the declared unit, and of the years 1 to 9999.
+        try:
+            number = self.converters[i](value)
+        except NotAValue as error:
+            name = self.shape.names[i]
+            raise BadRow(f"the column {name!r}{error}", name) from None
+        return None if number is None else in_ms(number, self.units[i])
 
     def check_names(self, result):
         for name in result:
@@ -381,7 +402,9 @@ cdef class RowWriter:
         else:
             column.values = builder.values.data
             column.valid = NULL if builder.valid == NULL else <uint8_t*>builder.valid.data
-        return column_value(builder.code, &column, row)
+        value = column_value(builder.code, &column, row)
+        read = None if self.shape.readers is None or value is None else self.shape.readers[i]
+        return value if read is None else read(value)
 
     cdef void truncate(self, int n) noexcept:
         cdef int i

@@ -53,8 +53,14 @@ cdef class FloatType(ValueType):
     cdef object check(self, object value):
         if type(value) is float:
             return value
-        if isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool)):
+        if isinstance(value, float):
             return float(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            try:
+                number = float(value)
+            except OverflowError:
+                refuse(self, value)
+            return number if int(number) == value else refuse(self, value)   # nothing is rounded
         plain = unwrapped(value)
         return self.check(plain) if plain is not value else refuse(self, value)
 

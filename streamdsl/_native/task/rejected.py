@@ -23,11 +23,14 @@ class Rejected(NamedTuple):
     offset: int | None
 
 
-def rejected_row(chunk: Any, row: int, reason: str, split: str) -> Rejected:
-    """Return the columns of a row as JSON; its partition and offset are known if somebody has asked for the columns."""
+def rejected_row(chunk: Any, row: int, reason: str, split: str, schema: Any) -> Rejected:
+    """Return the columns of a row as JSON; its partition and offset are known if somebody has asked for the hidden columns."""
     values = chunk.rows.slice(row, 1).to_pylist()[0]
     raw = json.dumps(values, default=str).encode()
-    return Rejected(row, raw, reason, values.get("_topic") or split, values.get("_partition"), values.get("_offset"))
+    topic, partition, offset = (
+        values.get(name) if name in schema and schema.field(name).hidden else None for name in ("_topic", "_partition", "_offset")
+    )
+    return Rejected(row, raw, reason, topic or split, partition, offset)
 
 
 def nulls_in(rows: Any, never_null: tuple[int, ...]) -> dict[int, str]:

@@ -374,7 +374,7 @@ cdef class SourceTask(Task):
             found = split.reader.rejected(split.chunk, row, reason)
         except Exception as error:       # whatever a source raises
             raise connector_failure(f"the source {self.spec[0].name!r} does not know its record in {split.name}", error)
-        return rejected_row(split.chunk, row, reason, split.name) if found is None else found
+        return rejected_row(split.chunk, row, reason, split.name, self.spec[0].schema) if found is None else found
 
     cdef int handle_rejected(self, Split split, int32_t before) except -1:
         """Deal with the chunk's rejected records that stood in front of row `before`."""

@@ -57,8 +57,8 @@ class FileChunk(Chunk):
 
 
 def data_fields(schema: Schema, columns: Sequence[str]) -> list[Field]:
-    """Return the fields of `columns` that stand in the file."""
-    return [schema.field(name) for name in columns if name not in METADATA_COLUMNS]
+    """Return the fields of `columns` that stand in the file: a declared column is data, whatever it is called."""
+    return [schema.field(name) for name in columns if name in schema or name not in METADATA_COLUMNS]
 
 
 class BlockReader(SplitReader):
@@ -142,7 +142,7 @@ class BlockReader(SplitReader):
             return rows
         arrays, fields = [], []
         for name in self._columns:
-            arrays.append(self._metadata(name, block, first, stop) if name in METADATA_COLUMNS else rows.column(name))
+            arrays.append(rows.column(name) if name in rows.schema.names else self._metadata(name, block, first, stop))
             fields.append(pa.field(name, arrays[-1].type))
         return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 

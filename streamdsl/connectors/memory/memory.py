@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
+from streamdsl._native.flow.values import NotAValue, named_column
 from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Sink, SinkWriter, Source, SplitReader, no_metadata
 from streamdsl.errors import ConnectorError, TopologyError
 from streamdsl.schema import Schema
@@ -86,7 +87,7 @@ class Memory(Source, Sink):
         rows = self._present()
         if self.split_count > 1:
             rows = rows.take(pa.array(range(number, rows.num_rows, self.split_count), pa.int64()))
-        return MemoryReader(self.name, number, rows, _row_of(position), columns)
+        return MemoryReader(self.name, number, rows, _row_of(position), columns, self.schema)
 
     def _present(self) -> pa.RecordBatch:
         if self.given is not None:
@@ -141,8 +142,9 @@ def _row_of(position: Json) -> int:
 class MemoryReader(SplitReader):
     """Hands out slices of the rows, without a copy."""
 
-    def __init__(self, name: str, split: int, rows: pa.RecordBatch, at: int, columns: Sequence[str]) -> None:
+    def __init__(self, name: str, split: int, rows: pa.RecordBatch, at: int, columns: Sequence[str], schema: Schema) -> None:
         self._name = name
+        self._schema = schema
         self._split = split
         self._rows = rows
         self._at = at
@@ -162,7 +164,7 @@ class MemoryReader(SplitReader):
         return Chunk(pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)), first)
 
     def _column(self, name: str, rows: pa.RecordBatch, first: int) -> pa.Array:
-        if name not in METADATA_COLUMNS:
+        if name in self._schema or name not in METADATA_COLUMNS:
             return rows.column(name)
         if name == "_offset":
             return pa.array(range(first, first + rows.num_rows), pa.int64())
@@ -252,10 +254,15 @@ def _from_python(name: str, rows: Iterable[Any], schema: Schema | None) -> tuple
         if schema is None:
             batch = pa.RecordBatch.from_pylist(values)
             return batch, Schema.of(batch.schema)
-        fields = pa.schema([(field.name, field.type) for field in schema.fields])
-        return pa.RecordBatch.from_pylist(values, schema=fields), schema
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        raise TopologyError(f"memory({name!r}): the rows do not fit the schema: {error}") from error
+        raise TopologyError(f"memory({name!r}): the rows have no common schema: {error}", remedy="give schema=") from error
+    try:
+        return pa.RecordBatch.from_arrays(
+            [named_column(values, field.name, field.type) for field in schema.fields],
+            schema=pa.schema([(field.name, field.type) for field in schema.fields]),
+        ), schema
+    except NotAValue as error:
+        raise TopologyError(f"memory({name!r}): the rows do not fit the schema: {error}") from None
 
 
 def _as_dict(name: str, number: int, row: Any, schema: Schema | None) -> Mapping[str, Any]:
