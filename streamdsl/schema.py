@@ -6,8 +6,10 @@ import dataclasses
 import datetime
 import decimal
 import difflib
+import enum
 import types
 import typing
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Union
@@ -73,16 +75,94 @@ def type_of(value: Any) -> pa.DataType:
         raise TopologyError(f"unknown type {value!r}", remedy=_suggestion(value, _TYPE_NAMES))
     if isinstance(value, type) and value in _PYTHON_TYPES:
         return _PYTHON_TYPES[value]
-    origin = typing.get_origin(value)
+    found = _composed(value) if typing.get_origin(value) is not None else _of_class(value)
+    if found is not None:
+        return found
+    raise TopologyError(f"{value!r} is not a column type", remedy=_remedy(value))
+
+
+_ANY_TYPE: Final = (
+    "use int, float, str, bool, bytes, datetime, date, Decimal, an Enum, UUID, Literal, a dataclass, list[T], dict[str, T], "
+    "a pyarrow type or its name"
+)
+_REMEDIES: Final[dict[Any, str]] = {
+    list: "say of what: list[str]",
+    tuple: "say of what: tuple[str, ...]",
+    dict: "say of what: dict[str, int]",
+    set: "a set has no order: use list[T]",
+    frozenset: "a set has no order: use list[T]",
+    datetime.time: "use str (ISO 8601), or int for microseconds of the day",
+    datetime.timedelta: "use int for milliseconds",
+    complex: "use two floats",
+    Any: "a column has one type: use str for JSON text",
+    object: "a column has one type: use str for JSON text",
+}
+
+
+def _remedy(value: Any) -> str:
+    try:
+        return _REMEDIES.get(value, _ANY_TYPE)
+    except TypeError:  # it cannot be hashed
+        return _ANY_TYPE
+
+
+def _composed(value: Any) -> pa.DataType | None:
+    """Return the type of an annotation with arguments."""
+    origin, given = typing.get_origin(value), typing.get_args(value)
+    if origin is typing.Annotated:
+        # Annotated[Decimal, pa.decimal128(18, 2)] says exactly which.
+        exact = [item for item in given[1:] if isinstance(item, pa.DataType)]
+        return exact[0] if exact else type_of(given[0])
+    if origin is typing.Literal:
+        return _of_values(value, given)
+    if origin in (typing.Required, typing.NotRequired, typing.Final):
+        return type_of(given[0])
     if origin in (list, Sequence):
-        (item,) = typing.get_args(value)
-        return pa.list_(type_of(item))
-    if dataclasses.is_dataclass(value):
+        return pa.list_(_inner(given[0], "item"))
+    if origin is tuple and len(given) == 2 and given[1] is Ellipsis:
+        return pa.list_(_inner(given[0], "item"))
+    if origin is tuple:
+        raise TopologyError(f"{value!r} is not a column type", remedy="use a dataclass or a NamedTuple; tuple[T, ...] is a list")
+    if origin in (dict, Mapping):
+        key = _inner(given[0], "key")
+        return pa.map_(key.type, _inner(given[1], "value"))
+    if origin in (set, frozenset):
+        raise TopologyError(f"{value!r} is not a column type", remedy=_REMEDIES[set])
+    return None
+
+
+def _inner(annotation: Any, name: str) -> pa.Field:
+    found = _field(name, annotation, nullable=True)
+    return pa.field(name, found.type, found.nullable)
+
+
+def _of_class(value: Any) -> pa.DataType | None:
+    """Return the type of a class: an enum's is that of its values, a record's a struct."""
+    if isinstance(value, typing.NewType):
+        return type_of(value.__supertype__)
+    if not isinstance(value, type):
+        return None
+    if value is uuid.UUID:
+        return pa.string()
+    if issubclass(value, enum.Enum):
+        return _of_values(value, [member.value for member in value])
+    if dataclasses.is_dataclass(value) or typing.is_typeddict(value) or _is_named_tuple(value):
         return pa.struct([pa.field(f.name, f.type, f.nullable) for f in Schema.of(value).fields])
-    raise TopologyError(
-        f"{value!r} is not a column type",
-        remedy="use int, float, str, bool, bytes, datetime, date, Decimal, list[T], a pyarrow type or its name",
-    )
+    return None
+
+
+def _is_named_tuple(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, tuple) and hasattr(value, "_fields") and bool(value.__annotations__)
+
+
+def _of_values(value: Any, values: Iterable[Any]) -> pa.DataType:
+    kinds = {type(item.value if isinstance(item, enum.Enum) else item) for item in values} - {type(None)}
+    if len(kinds) != 1 or next(iter(kinds)) not in _PYTHON_TYPES:
+        shown = ", ".join(sorted(kind.__name__ for kind in kinds)) or "none"
+        raise TopologyError(
+            f"{value!r} has values of the types {shown}", remedy="a column has one type: give all of them texts, or integers"
+        )
+    return _PYTHON_TYPES[kinds.pop()]
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -155,7 +235,7 @@ class Schema:
 
     @classmethod
     def of(cls, value: Any) -> Schema:
-        """Make a schema of a dataclass, a `pyarrow.Schema`, a mapping name → type, or a `Schema`.
+        """Make a schema of a dataclass, a `TypedDict`, a `NamedTuple`, a `pyarrow.Schema`, a mapping name → type, or a `Schema`.
 
         ``str`` (in a mapping ``"string"`` too) is never null, ``str | None`` may be null. A field of a dataclass with a default
         need not be in an input: the default stands in its place. A `pyarrow.Schema` says itself which columns may be null.
@@ -168,8 +248,12 @@ class Schema:
             return cls(tuple(_field(name, type_, nullable=False) for name, type_ in value.items()))
         if dataclasses.is_dataclass(value):
             owner = value if isinstance(value, type) else type(value)
-            hints = typing.get_type_hints(owner)
+            hints = typing.get_type_hints(owner, include_extras=True)
             return cls(tuple(_with_default(_field(f.name, hints[f.name], nullable=False), f) for f in dataclasses.fields(value)))
+        if typing.is_typeddict(value) or _is_named_tuple(value):
+            hints = typing.get_type_hints(value, include_extras=True)
+            optional: frozenset[str] = getattr(value, "__optional_keys__", frozenset())
+            return cls(tuple(_field(name, hints[name], nullable=name in optional) for name in hints))
         raise TopologyError(
             f"{value!r} is not a schema",
             remedy="give a dataclass, a pyarrow.Schema, or a mapping of column names to types",
@@ -242,6 +326,13 @@ def _field(name: str, annotation: Any, *, nullable: bool) -> Field:
         return Field(name, annotation.type, annotation.nullable)
     if isinstance(annotation, str) and annotation.replace(" ", "").endswith("|None"):
         annotation, nullable = annotation.rpartition("|")[0].strip(), True
+    if typing.get_origin(annotation) is typing.Annotated and typing.get_origin(typing.get_args(annotation)[0]) in (Union, types.UnionType):
+        union, *notes = typing.get_args(annotation)
+        if type(None) in typing.get_args(union) and len(typing.get_args(union)) == 2:
+            (kept,) = [item for item in typing.get_args(union) if item is not type(None)]
+            annotation, nullable = typing.Annotated[(kept, *notes)], True
+    if typing.get_origin(annotation) is typing.Literal and None in typing.get_args(annotation):
+        nullable = True
     if typing.get_origin(annotation) in (Union, types.UnionType):
         inner = [item for item in typing.get_args(annotation) if item is not type(None)]
         if len(inner) != 1 or len(inner) == len(typing.get_args(annotation)):
@@ -253,11 +344,21 @@ def _field(name: str, annotation: Any, *, nullable: bool) -> Field:
         raise TopologyError(f"column {name!r}: {error.message}", remedy=error.remedy) from None
 
 
+def _plain_default(value: Any) -> Any:
+    """Return the value that an enum's member, a UUID or a dataclass stands for in a column."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+
+
 def _with_default(field: Field, declared: dataclasses.Field[Any]) -> Field:
     """Return `field` with the default of a dataclass's field, which must be one of its values."""
     default = declared.default
     if declared.default_factory is not dataclasses.MISSING:
         default = declared.default_factory()
+    default = _plain_default(default)
     if default is dataclasses.MISSING or default is None:
         if default is None and not field.nullable:
             raise TopologyError(

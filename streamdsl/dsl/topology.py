@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zoneinfo
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Union
 
@@ -18,7 +19,7 @@ from streamdsl.logical.key_by import KeyByNode
 from streamdsl.logical.node import Node
 from streamdsl.logical.plan import LogicalPlan, build
 from streamdsl.logical.sink import SinkNode
-from streamdsl.logical.source import SourceNode, readable
+from streamdsl.logical.source import EventTime, SourceNode, readable
 from streamdsl.logical.table import TableNode
 from streamdsl.logical.types import is_integer, is_time, require_supported
 from streamdsl.policies import ErrorPolicy, checked_policy
@@ -35,6 +36,9 @@ Bindings = Mapping[str, Union[Source, Sink]]
 
 COLLECT = "_collect"
 _SCHEMA = 'give it schema=, a dataclass or a mapping: schema={"account": str, "amount": float}'
+
+#: What numbers of event time count.
+TimeUnit = Literal["s", "ms", "us", "ns"]
 
 
 class Topology:
@@ -67,6 +71,9 @@ class Topology:
         source: Source,
         *,
         timestamp: str | None = None,
+        unit: TimeUnit | None = None,
+        format: str | None = None,
+        tz: str | None = None,
         disorder: Duration = "0s",
         idle_timeout: Duration | None = None,
         max_ahead: Duration | None = None,
@@ -80,7 +87,15 @@ class Topology:
         ----------
         source : Source
         timestamp : str, optional
-            Column of the event time: a timestamp, or integers of milliseconds (default: the record's own time).
+            Column of the event time: a timestamp, a number, or a text (default: the record's own time). Integers count
+            milliseconds since 1970 unless `unit` says otherwise; integers that look like another unit are refused.
+        unit : "s" | "ms" | "us" | "ns", optional
+            What the numbers of `timestamp` count. Floats need it; what is finer than a millisecond is floored.
+        format : str, optional
+            How its texts are read, as for `datetime.strptime` (default: ISO 8601).
+        tz : str, optional
+            Zone of times that say none, such as ``"Europe/Berlin"`` (default: UTC, which the log says once). In the hour that
+            comes twice in autumn the first is meant; a time in the hour that is skipped in spring is that hour's end.
         disorder : duration
             By how much event times may be out of order within a split.
         idle_timeout : duration, optional
@@ -98,7 +113,7 @@ class Topology:
         node = self._read(
             "stream",
             source,
-            timestamp=timestamp,
+            timestamp=_event_time(source, timestamp, unit, format, tz, "stream"),
             disorder=disorder,
             idle_timeout=idle_timeout,
             max_ahead=max_ahead,
@@ -109,6 +124,9 @@ class Topology:
         shown = arguments(
             source,
             timestamp=timestamp,
+            unit=unit,
+            format=format,
+            tz=tz,
             disorder=disorder if parse_duration(disorder) else None,
             idle_timeout=idle_timeout,
             max_ahead=max_ahead,
@@ -124,6 +142,9 @@ class Topology:
         *,
         key: str | Sequence[str],
         timestamp: str | None = None,
+        unit: TimeUnit | None = None,
+        format: str | None = None,
+        tz: str | None = None,
         disorder: Duration = "0s",
         idle_timeout: Duration | None = None,
         errors: ErrorPolicy | None = None,
@@ -136,12 +157,15 @@ class Topology:
         source : Source
         key : str or sequence of str
             Columns of the key.
-        timestamp, disorder, idle_timeout, errors, name
+        timestamp, unit, format, tz, disorder, idle_timeout, errors, name
             As for `stream`. The table's state has the name of the source.
         """
-        node = self._read("table", source, timestamp=timestamp, disorder=disorder, idle_timeout=idle_timeout, errors=errors, name=name)
+        times = _event_time(source, timestamp, unit, format, tz, "table")
+        node = self._read("table", source, timestamp=times, disorder=disorder, idle_timeout=idle_timeout, errors=errors, name=name)
         keys = (key,) if isinstance(key, str) else tuple(key)
-        rows = Stream(self, node, Written("table", arguments(source, key=key, timestamp=timestamp, name=name)))
+        rows = Stream(
+            self, node, Written("table", arguments(source, key=key, timestamp=timestamp, unit=unit, format=format, tz=tz, name=name))
+        )
         keyed = rows.key_by(*keys)._node
         assert isinstance(keyed, KeyByNode)
         table = TableNode(inputs=(keyed,), where=here(), name=f"table.{node.name}", named=name is not None)
@@ -152,7 +176,7 @@ class Topology:
         verb: str,
         source: Source,
         *,
-        timestamp: str | None,
+        timestamp: EventTime | None,
         disorder: Duration,
         idle_timeout: Duration | None,
         errors: ErrorPolicy | None,
@@ -160,8 +184,6 @@ class Topology:
         max_ahead: Duration | None = None,
         watermarks: str = "bounded",
     ) -> SourceNode:
-        if not isinstance(source, Source):
-            raise TopologyError(f"{verb}: {source!r} is not a source", remedy="use kafka(...), files(...) or memory(...)")
         if watermarks not in ("bounded", "external"):
             raise TopologyError(f"{verb}: watermarks={watermarks!r} is unknown", remedy='use "bounded" or "external"')
         chosen = name or source.name
@@ -171,8 +193,6 @@ class Topology:
                 remedy="use the first stream twice, or give one of them another name with name=",
             )
         declared = _declared(source, verb)
-        if timestamp is not None:
-            _check_timestamp(declared, timestamp, verb)
         check_partitioned(source, declared, verb)
         node = SourceNode(
             where=here(),
@@ -297,15 +317,64 @@ def _declared(source: Source, verb: str) -> Schema:
     return declared
 
 
-def _check_timestamp(declared: Schema, timestamp: str, verb: str) -> None:
+def _event_time(source: Source, column: str | None, unit: str | None, format: str | None, tz: str | None, verb: str) -> EventTime | None:
+    """Return what `timestamp=` and its companions mean; they must fit the column's type."""
+    if not isinstance(source, Source):
+        raise TopologyError(f"{verb}: {source!r} is not a source", remedy="use kafka(...), files(...) or memory(...)")
+    given = {"unit": unit, "format": format, "tz": tz}
+    if column is None:
+        for name, value in given.items():
+            if value is not None:
+                raise TopologyError(f"{verb}: {name}={value!r} without timestamp=", remedy="name the column of the event time: timestamp=")
+        return None
+    declared = _declared(source, verb)
     try:
-        type_ = readable(declared).field(timestamp).type
+        type_ = readable(declared).field(column).type
     except TopologyError as error:
-        raise TopologyError(f"{verb}: timestamp={timestamp!r}: {error.message}", remedy=error.remedy) from None
-    if timestamp in METADATA_COLUMNS and timestamp not in declared:
-        raise TopologyError(f"{verb}: timestamp={timestamp!r} is not a time")
-    if type_ == pa.uint64() or (not is_time(type_) and not is_integer(type_)):
+        raise TopologyError(f"{verb}: timestamp={column!r}: {error.message}", remedy=error.remedy) from None
+    if column in METADATA_COLUMNS and column not in declared:
+        raise TopologyError(f"{verb}: timestamp={column!r} is not a time")
+    if unit is not None and unit not in ("s", "ms", "us", "ns"):
+        raise TopologyError(f"{verb}: unit={unit!r} is unknown", remedy='use "s", "ms", "us" or "ns"')
+    _check_zone(tz, verb)
+    number = (is_integer(type_) and type_ != pa.uint64()) or pa.types.is_floating(type_) or pa.types.is_decimal(type_)
+    allowed = (
+        {"tz"}
+        if is_time(type_) and type_.tz is None
+        else set()
+        if is_time(type_)
+        else {"unit"}
+        if number
+        else {"unit", "format", "tz"}
+        if pa.types.is_string(type_) or pa.types.is_large_string(type_)
+        else None
+    )
+    told = f"{verb}: timestamp={column!r} is {type_}"
+    if allowed is None or (unit is None and number and not is_integer(type_)):
         raise TopologyError(
-            f"{verb}: timestamp={timestamp!r} is {type_}",
-            remedy="event time is a timestamp or integers (not uint64) of milliseconds since 1970",
+            told,
+            remedy="event time is a timestamp, integers (not uint64) of milliseconds since 1970, a text, "
+            'or numbers with unit="s" and the like',
         )
+    for name, value in given.items():
+        if value is not None and name not in allowed:
+            raise TopologyError(f"{told}, and {name}={value!r} says nothing about it", remedy=_UNUSED[name])
+    if unit is not None and (format is not None or tz is not None):
+        raise TopologyError(f"{verb}: unit= is for numbers, format= and tz= are for texts", remedy="give one of them")
+    return EventTime(column, type_, unit, format, tz)
+
+
+_UNUSED = {
+    "unit": "a timestamp has its unit in its type, such as pa.timestamp('s'); leave unit= out",
+    "format": "declare the column as text (str) to read it with format=",
+    "tz": "tz= is for texts and for timestamps without a zone; leave it out",
+}
+
+
+def _check_zone(tz: str | None, verb: str) -> None:
+    if tz is None:
+        return
+    try:
+        zoneinfo.ZoneInfo(tz)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+        raise TopologyError(f"{verb}: tz={tz!r} is no time zone", remedy='use a name such as "Europe/Berlin" or "UTC"') from None

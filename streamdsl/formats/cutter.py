@@ -48,8 +48,8 @@ def split_lines(text: bytes) -> list[bytes]:
     return [line for line in (part.strip(b" \t\r") for part in text.split(b"\n")) if line]
 
 
-def split_csv(text: bytes) -> list[bytes]:
-    """Return the records of `text` without their line ends; empty lines are no records."""
+def split_csv(text: bytes, *, blank_too: bool = False) -> list[bytes]:
+    """Return the records of `text` without their line ends; empty lines are no records, unless `blank_too`."""
     spans, open_at = quoted_spans(text)
     if open_at is not None:
         spans.append((open_at, len(text)))
@@ -64,4 +64,6 @@ def split_csv(text: bytes) -> list[bytes]:
         records.append(text[start : match.start()])
         start = match.end()
     records.append(text[start:])
+    if blank_too:
+        return records if records[-1] else records[:-1]
     return [record for record in records if record]

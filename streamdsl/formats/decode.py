@@ -7,6 +7,7 @@ here: `FlatReader` reads it, and what it leaves is a block of its own.
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import re
@@ -24,6 +25,8 @@ from streamdsl.errors import ConnectorError
 from streamdsl.formats.conform import bounds_of, empty_rows, floored, rows_of
 from streamdsl.formats.cutter import split_csv, split_lines
 from streamdsl.formats.flat_json import FlatReader
+from streamdsl.formats.json_values import NOT_FINITE, Digits, value_of
+from streamdsl.formats.times import moments_of, say_naive
 from streamdsl.schema import Field
 
 _SHOWN: Final = 80
@@ -191,18 +194,32 @@ def _is_utf8(block: bytes) -> bool:
     return True
 
 
+def _is_by_text(type_: pa.DataType) -> bool:
+    """Whether values are written as text, which pyarrow's readers read otherwise than it is meant, or not at all."""
+    return bool(pa.types.is_timestamp(type_) or pa.types.is_date(type_) or pa.types.is_decimal(type_) or _is_bytes(type_))
+
+
 def _decoding_type(type_: pa.DataType) -> pa.DataType:
-    """Return the type to decode as: times may be written finer than they are declared, and are floored afterwards."""
-    if pa.types.is_timestamp(type_) and type_.unit != "ns":
-        return pa.timestamp("us", tz=type_.tz)
-    if pa.types.is_duration(type_):
-        return pa.int64()
-    return type_
+    """Return the type that pyarrow decodes a column as."""
+    return pa.string() if _is_by_text(type_) else type_
 
 
-def _json_type(type_: pa.DataType) -> pa.DataType:
-    """Return the type to decode JSON as: dates are written as text, which pyarrow reads only as text."""
-    return pa.string() if pa.types.is_date(type_) else _decoding_type(type_)
+def _typed(column: pa.Array, field: Field, where: str) -> pa.Array:
+    """Return a column as its type; raises `pyarrow.ArrowInvalid` for a text that is no value."""
+    if column.type != pa.string() or not _is_by_text(field.type):
+        return floored(column, field.type)
+    if pa.types.is_timestamp(field.type):
+        moments, naive = moments_of(column, field.type)
+        if naive and field.type.tz is not None:
+            say_naive(field.name, where)
+        return moments
+    if _is_bytes(field.type):
+        try:
+            decoded = [None if text is None else base64.b64decode(text, validate=True) for text in column.to_pylist()]
+        except ValueError as error:
+            raise pa.ArrowInvalid(f"not base64: {error}") from None
+        return pa.array(decoded, field.type)
+    return column.cast(field.type)
 
 
 class JsonLines(TextDecoder):
@@ -211,11 +228,13 @@ class JsonLines(TextDecoder):
     def __init__(self, fields: Sequence[Field]) -> None:
         super().__init__(fields)
         self._parse = pa_json.ParseOptions(
-            explicit_schema=pa.schema([(field.name, _json_type(field.type)) for field in fields]),
+            explicit_schema=pa.schema([(field.name, _decoding_type(field.type)) for field in fields]),
             unexpected_field_behavior="ignore",
         )
         self._flat = FlatReader(self.fields) if FlatReader.can_read(self.fields) else None
         self._checks = [(field, *_json_check(field.type)) for field in self.fields]
+        # What stands inside a list or struct as text is read by Python: pyarrow would take it for something else.
+        self._by_python = any(pa.types.is_nested(field.type) for field in self.fields)
 
     def decode_block(self, block: bytes) -> Decoded:
         """Return the good rows and the bad records of `block`."""
@@ -256,13 +275,38 @@ class JsonLines(TextDecoder):
         lines = block.count(b"\n") + (not block.endswith(b"\n"))
         if block.startswith(b"{") + block.count(b"\n{") != lines or (not looked_at and _SEVERAL.search(block)):
             raise Undecodable("a line is not a JSON object")
+        if self._by_python:
+            return self._decode_by_python(block, lines)
         read = pa_json.ReadOptions(use_threads=False, block_size=len(block) + 1)
         try:
             table = pa_json.read_json(pa.BufferReader(block), read, self._parse)
             if table.num_rows != lines:
                 raise Undecodable("not one JSON object a line")
-            return rows_of([floored(_one(table, f.name), f.type) for f in self.fields], self.fields, lines)
-        except pa.ArrowInvalid as error:
+            return rows_of([_typed(_one(table, f.name), f, "JSON") for f in self.fields], self.fields, lines)
+        except pa.ArrowInvalid:
+            # Numbers where pyarrow wants text: times in their unit, decimals.
+            return self._decode_by_python(block, lines)
+
+    def _once(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            if any(names.count(field.name) > 1 for field in self.fields):
+                raise ValueError("a field is given twice")
+        return found
+
+    def _decode_by_python(self, block: bytes, lines: int) -> pa.RecordBatch:
+        try:
+            text = block.decode("utf-8")
+            records = [json.loads(line, parse_float=Digits, object_pairs_hook=self._once) for line in text.split("\n") if line]
+            if len(records) != lines or not all(isinstance(record, dict) for record in records):
+                raise Undecodable("not one JSON object a line")
+            columns = []
+            for field in self.fields:
+                values = [record.get(field.name) for record in records]
+                columns.append(pa.array([value_of(value, field.type) for value in values], field.type))
+            return rows_of(columns, self.fields, lines)
+        except (ValueError, RecursionError, OverflowError, pa.ArrowException) as error:
             raise Undecodable(str(error)) from None
 
     def split(self, block: bytes) -> list[bytes]:
@@ -317,6 +361,8 @@ class Csv(TextDecoder):
                     remedy="use JSON lines, Parquet or Arrow for nested columns, or declare it as a string",
                 )
         self._names = [field.name for field in fields if field.name in self._header]
+        # In a file of one column that is how a null is written; where none may be, blank lines are nothing.
+        self._blank_is_null = len(self._header) == 1 and all(field.nullable or field.default is not None for field in fields)
         self._convert = pa_csv.ConvertOptions(
             column_types={f.name: _decoding_type(f.type) for f in fields},
             # Without any column asked for, pyarrow would convert all: one is needed to count the rows.
@@ -330,7 +376,7 @@ class Csv(TextDecoder):
     def decode(self, block: bytes, *, looked_at: bool = False) -> pa.RecordBatch:
         """Decode records that have as many fields as the header."""
         read = pa_csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=self._header)
-        parse = pa_csv.ParseOptions(newlines_in_values=b'"' in block)
+        parse = pa_csv.ParseOptions(newlines_in_values=b'"' in block, ignore_empty_lines=not self._blank_is_null)
         try:
             table = pa_csv.read_csv(pa.BufferReader(block), read, parse, self._convert)
             columns = [self._column(_one(table, field.name), field) for field in self.fields]
@@ -340,17 +386,17 @@ class Csv(TextDecoder):
 
     def _column(self, column: pa.Array, field: Field) -> pa.Array:
         if field.required and column.null_count and _is_text(field.type):
-            return column.fill_null("" if not pa.types.is_binary(field.type) else b"")
-        return floored(column, field.type)
+            column = column.fill_null("")
+        return _typed(column, field, "CSV")
 
     def split(self, block: bytes) -> list[bytes]:
         """Return the records; line ends between quotes belong to them."""
-        return split_csv(block)
+        return split_csv(block, blank_too=self._blank_is_null)
 
     def complaint(self, text: str) -> tuple[str, bool]:
         """Look at the record as Python sees it."""
         try:
-            values = next(csv.reader([text], strict=False), [])
+            values = next(csv.reader([text], strict=False), []) or [""]
         except csv.Error as error:
             return f"not valid CSV: {error}", False
         if len(values) != len(self._header):
@@ -373,7 +419,11 @@ def _one(table: pa.Table, name: str) -> pa.Array:
 
 
 def _is_text(type_: pa.DataType) -> bool:
-    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_binary(type_))
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or _is_bytes(type_))
+
+
+def _is_bytes(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(type_) or pa.types.is_large_binary(type_))
 
 
 def _short(value: Any) -> str:
@@ -389,12 +439,20 @@ def _json_check(type_: pa.DataType) -> tuple[Callable[[Any], bool], bool]:
         least, most = bounds_of(type_)
         return lambda value: type(value) is int and least <= value <= most, True
     if pa.types.is_floating(type_):
-        return lambda value: type(value) in (int, float), True
+        return lambda value: type(value) in (int, float) or (type(value) is str and value in NOT_FINITE), True
+    if _is_by_text(type_) or pa.types.is_nested(type_):
+        return lambda value: _is_value(value, type_), True
     if _is_text(type_):
         return lambda value: isinstance(value, str), True
-    if pa.types.is_timestamp(type_) or pa.types.is_date(type_):
-        return lambda value: isinstance(value, str) and _text_fits(value, type_), False
     return lambda _: True, False
+
+
+def _is_value(value: Any, type_: pa.DataType) -> bool:
+    try:
+        pa.array([value_of(value, type_)], type_)
+    except (ValueError, OverflowError, RecursionError, pa.ArrowException):
+        return False
+    return True
 
 
 def _text_fits(value: str, type_: pa.DataType) -> bool:
@@ -406,8 +464,8 @@ def _text_fits(value: str, type_: pa.DataType) -> bool:
             float(value)
         elif pa.types.is_boolean(type_):
             return value.lower() in ("true", "false", "1", "0")
-        elif pa.types.is_timestamp(type_) or pa.types.is_date(type_):
-            pa.scalar(value).cast(_decoding_type(type_))
+        elif _is_by_text(type_):
+            _typed(pa.array([value]), Field("", type_), "")
     except (ValueError, pa.ArrowInvalid):
         return False
     return True

@@ -6,20 +6,47 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
+import pyarrow as pa
+
 from streamdsl.connectors.base import METADATA_COLUMNS, Source
 from streamdsl.durations import Duration, parse_duration
 from streamdsl.logical.node import Columns, Meaning, Node, duration_text, joined, letters, policy_text
 from streamdsl.policies import ErrorPolicy
 from streamdsl.schema import Field, Schema
 
-__all__ = ["SourceNode"]
+__all__ = ["EventTime", "SourceNode"]
+
+
+@dataclass(frozen=True)
+class EventTime:
+    """The column of a source that has the event time, of the declared `type`, and how it is read.
+
+    `unit` is what its numbers count since 1970 (None: the type's unit, milliseconds for integers), `format` how its texts are
+    read (None: ISO 8601), `tz` the zone of times that say none.
+    """
+
+    column: str
+    type: pa.DataType
+    unit: str | None = None
+    format: str | None = None
+    tz: str | None = None
+
+    @property
+    def as_it_is(self) -> bool:
+        """Whether the column's values are event times already: nothing is converted."""
+        plain = pa.types.is_integer(self.type) and self.unit in (None, "ms")
+        return plain or (pa.types.is_timestamp(self.type) and self.tz is None)
+
+    def __str__(self) -> str:
+        given = (("unit", self.unit), ("format", self.format), ("tz", self.tz))
+        return " ".join([f"time={self.column}", *(f"{name}={value}" for name, value in given if value)])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SourceNode(Node):
     """Reads `columns` of a source whose rows are `declared`.
 
-    `timestamp` names the column of the event time; None takes the record's own. What the stream says of idleness and of times ahead
+    `timestamp` is the column of the event time; None takes the record's own. What the stream says of idleness and of times ahead
     counts before what the source says, whichever source is bound in the end.
     """
 
@@ -27,7 +54,7 @@ class SourceNode(Node):
     source: Source
     declared: Schema
     columns: tuple[str, ...]
-    timestamp: str | None = None
+    timestamp: EventTime | None = None
     disorder_ms: int = 0
     idle_timeout_ms: int | None = None
     max_ahead_ms: int | None = None
@@ -45,7 +72,7 @@ class SourceNode(Node):
         return letters(self)
 
     def needs(self, wanted: Columns) -> Columns:
-        return wanted | {name for name in (self.timestamp, self.source.partitioned_by) if name}
+        return wanted | {name for name in (self.timestamp and self.timestamp.column, self.source.partitioned_by) if name}
 
     def tag_needs(self, tag: str, wanted: Columns) -> Columns:
         return frozenset()
@@ -62,7 +89,7 @@ class SourceNode(Node):
 
     def meaning(self) -> Meaning:
         """Return what decides the meaning of its positions and its event time; see `StatefulNode.meaning`."""
-        time = self.timestamp or "the records' own"
+        time = str(self.timestamp).removeprefix("time=") if self.timestamp else "the records' own"
         form = self.source.position_form
         return {"event time": time, **({"positions": form} if form else {})}
 
@@ -75,7 +102,7 @@ class SourceNode(Node):
 
     def notes(self) -> str:
         return joined(
-            f"time={self.timestamp}" if self.timestamp else "",
+            str(self.timestamp or ""),
             f"partitioned_by={self.source.partitioned_by}" if self.source.partitioned_by else "",
             duration_text("disorder", self.disorder_ms),
             duration_text("idle_timeout", self.idle_after_ms),

@@ -68,7 +68,7 @@ def _detail(operator: physical.PhysicalOperator) -> str:
 
 
 def _time(operator: physical.PhysicalSource) -> str:
-    return "of the record" if operator.timestamp < 0 else operator.columns[operator.timestamp]
+    return "of the record" if operator.times is None else operator.times.column
 
 
 def _project(operator: physical.PhysicalProject) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from streamdsl.logical.source import EventTime
 from streamdsl.schema import Schema
 
 #: What a column is at run time (see `_native/flow/batch.pxd`).
@@ -109,7 +110,8 @@ class PhysicalOperator:
 class PhysicalSource(PhysicalOperator):
     """Head of a source stage (inputs is empty). `columns`: the columns to decode, in output order.
 
-    `timestamp` is the index of the event-time column, -1 for the record's own (the source's) time. `partitioned_by` is that of the
+    `times` is the event-time column, None for the record's own (the source's) time; `timestamp` its index, -1 if its values have
+    to be converted first. `partitioned_by` is that of the
     column whose hash is the number of a row's split, -1: there is none; `splits` are known once the job is opened.
     """
 
@@ -121,6 +123,7 @@ class PhysicalSource(PhysicalOperator):
     max_ahead_ms: int | None
     external_watermarks: bool
     errors: ErrorPolicy = "fail"
+    times: EventTime | None = None
     partitioned_by: int = -1
     splits: tuple[str, ...] = ()
 

@@ -32,6 +32,7 @@ from streamdsl.connectors.base import Transaction
 from streamdsl.errors import InternalError, StateError
 from streamdsl.physical import node
 from streamdsl.runtime.chain import Chain
+from streamdsl.runtime.event_times import timed
 from streamdsl.runtime.failures import as_connector_errors
 from streamdsl.runtime.operators import build_operator, canonical_schema
 from streamdsl.runtime.rejects import RejectPolicy
@@ -303,7 +304,8 @@ class _TaskBuilder:
             positions = {
                 name: states[name]["position"] if name in states else source.position_of_added(name) if states else None for name in own
             }
-            readers = source.open_splits(positions, spec.columns, own_time=spec.timestamp < 0)
+            opened = source.open_splits(positions, spec.columns, own_time=spec.times is None)
+            readers = {name: timed(reader, spec) for name, reader in opened.items()}
             self.chain.readers.extend(readers.values())
             # One that has grown since it ended goes on.
             states = {

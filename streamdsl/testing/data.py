@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from streamdsl.dsl.topology import Topology
 from streamdsl.errors import TopologyError
+from streamdsl.formats.times import EventTimes
 from streamdsl.logical.plan import LogicalPlan
 from streamdsl.logical.source import SourceNode
 from streamdsl.schema import Schema, nearest
@@ -118,7 +119,11 @@ def _source_rows(node: SourceNode, given: Any) -> SourceRows:
     batch = DriverSource(node.name, Schema.of(node.declared), 1, node.source.errors).batch_of(rows_of(given))
     if node.timestamp is None:
         return SourceRows(node, batch, tuple(range(batch.num_rows)), True)
-    return SourceRows(node, batch, tuple(_milliseconds(batch.column(node.timestamp))), False)
+    how, column = node.timestamp, batch.column(node.timestamp.column)
+    if how.as_it_is:
+        return SourceRows(node, batch, tuple(_milliseconds(column)), False)
+    times = EventTimes(node.name, how.column, how.type, how.unit, how.format, how.tz).of(column)
+    return SourceRows(node, batch, tuple(times.to_pylist()), False)
 
 
 def _milliseconds(column: pa.Array) -> Iterable[int | None]:

@@ -171,7 +171,7 @@ def streams(
             name: keyed_rows(
                 node.declared,
                 key=used.get(name, ()),
-                timestamp=node.timestamp,
+                timestamp=None if node.timestamp is None or not node.timestamp.as_it_is else node.timestamp.column,
                 keys=keys,
                 max_disorder_ms=node.disorder_ms + max_late_ms,
                 max_size=max_size,

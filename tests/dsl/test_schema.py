@@ -1,8 +1,12 @@
 """Schemas of dataclasses, mappings and Arrow schemas."""
 
+import enum
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from typing import Annotated, Any, Literal, NamedTuple, NewType, Optional, Required, TypedDict
 
 import pyarrow as pa
 import pytest
@@ -10,6 +14,35 @@ import pytest
 from streamdsl import Schema, StreamError, Topology, memory
 from streamdsl.physical.kinds import kind_of
 from tests.dsl.fakes import refused
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Mixed(enum.Enum):
+    RED = "red"
+    ONE = 1
+
+
+@dataclass
+class Point:
+    lat: float
+    lng: float | None = None
+
+
+class Loose(TypedDict, total=False):
+    a: Required[int]
+    b: str
+
+
+class Pair(NamedTuple):
+    a: int
+    b: str | None = None
+
+
+Account = NewType("Account", str)
 
 
 @dataclass
@@ -124,3 +157,84 @@ def test_a_null_in_a_column_that_is_never_null_is_refused():
     rows = topology.stream(memory("m", schema={"a": int}, rows=[{"a": 1}, {"a": 2}]))
     with pytest.raises(StreamError, match="'b' is null"):
         rows.map(lambda row: {"b": None}, schema={"b": float}).collect()
+
+
+@pytest.mark.parametrize(
+    ("annotation", "shown"),
+    [
+        (date, "date32[day] not null"),
+        (Decimal, "decimal128(38, 9) not null"),
+        (Annotated[Decimal, pa.decimal128(18, 2)], "decimal128(18, 2) not null"),
+        (Annotated[Decimal | None, pa.decimal128(18, 2)], "decimal128(18, 2)"),
+        (Annotated[int, "cents"], "int64 not null"),
+        (Colour, "string not null"),
+        (Colour | None, "string"),
+        (uuid.UUID, "string not null"),
+        (Literal["a", "b"], "string not null"),
+        (Literal[1, 2, None], "int64"),
+        (Account, "string not null"),
+        (Point, "struct<lat: double not null, lng: double> not null"),
+        (Optional[Point], "struct<lat: double not null, lng: double>"),  # noqa: UP045
+        (Loose, "struct<a: int64 not null, b: string> not null"),
+        (Pair, "struct<a: int64 not null, b: string> not null"),
+        (list[Point], "list<item: struct<lat: double not null, lng: double>> not null"),
+        (Sequence[list[int | None]], "list<item: list<item: int64>> not null"),
+        (tuple[Colour, ...], "list<item: string> not null"),
+        (dict[str, Decimal], "map<string, decimal128(38, 9)> not null"),
+        (Mapping[str, list[int]] | None, "map<string, list<item: int64>>"),
+    ],
+)
+def test_types_of_annotations(annotation: Any, shown: str) -> None:
+    assert str(Schema.of({"a": annotation})) == f"a: {shown}"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "parts"),
+    [
+        (Mixed, ["values of the types int, str", "a column has one type"]),
+        (Literal["a", 1], ["values of the types int, str"]),
+        (tuple[int, str], ["use a dataclass or a NamedTuple"]),
+        (set[int], ["a set has no order: use list[T]"]),
+        (list, ["list[str]"]),
+        (dict, ["dict[str, int]"]),
+        (time, ["use str (ISO 8601)"]),
+        (timedelta, ["use int for milliseconds"]),
+        (Any, ["use str for JSON text"]),
+        (list[object], ["column 'item'", "use str for JSON text"]),
+    ],
+)
+def test_refused_annotations(annotation: Any, parts: list[str]) -> None:
+    with refused("column 'a'", *parts):
+        Schema.of({"a": annotation})
+
+
+def test_records_are_schemas() -> None:
+    assert str(Schema.of(Loose)) == "a: int64 not null, b: string"
+    assert str(Schema.of(Pair)) == "a: int64 not null, b: string"
+
+
+def test_values_of_such_columns_go_in_and_come_out() -> None:
+    key = uuid.UUID(int=7)
+
+    @dataclass
+    class Order:
+        colour: Colour
+        key: uuid.UUID
+        where: Point
+        counts: dict[str, int]
+        colours: list[Colour]
+        kind: Literal["a", "b"] = "a"
+
+    order = Order(Colour.RED, key, Point(1.0), {"x": 1}, [Colour.BLUE])
+    rows = Topology("t").stream(memory("m", schema=Order, rows=[order]))
+    expected = {
+        "colour": "red",
+        "key": str(key),
+        "where": {"lat": 1.0, "lng": None},
+        "counts": [("x", 1)],
+        "colours": ["blue"],
+        "kind": "a",
+    }
+    assert rows.collect().to_pylist() == [expected]
+    assert rows.map(lambda row: order, schema=Order).collect().to_pylist() == [expected]
+    assert rows.map(lambda row: row, schema=Order).collect().to_pylist() == [expected]

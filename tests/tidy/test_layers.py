@@ -42,10 +42,10 @@ ALLOWED = {
     "checkpoint": {"errors", "_native"},
     "formats": {"errors", "schema", "_native"},
     "connectors": {"errors", "durations", "schema", "secret", "config", "formats", "connectors.base", "_native"},
-    "runtime": VALUES | {"physical", "checkpoint", "connectors.base", "_native"},
+    "runtime": VALUES | {"physical", "checkpoint", "formats", "connectors.base", "_native"},
     "launch": VALUES | {"dsl", "compiler", "runtime", "checkpoint", "connectors", "connectors.base", "physical"},
     "testing": VALUES
-    | {"dsl", "logical", "compiler", "runtime", "checkpoint", "connectors.base", "connectors", "physical", "launch", "_native"},
+    | {"dsl", "logical", "compiler", "runtime", "checkpoint", "formats", "connectors.base", "connectors", "physical", "launch", "_native"},
     "cli": VALUES | {"dsl", "logical", "compiler", "launch", "runtime", "checkpoint", "connectors"},
     "_native": {"errors", "durations", "time_format"},
 }

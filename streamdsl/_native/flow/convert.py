@@ -24,6 +24,8 @@ _CANONICAL: Final = frozenset({pa.int64(), pa.uint64(), pa.float64(), pa.bool_()
 #: Units of time per millisecond; seconds are the one coarser unit.
 _PER_MS: Final = {"ms": 1, "us": 1_000, "ns": 1_000_000}
 _EPOCH: Final = datetime.datetime(1970, 1, 1)
+#: Floats that are no numbers in JSON, as in the JSON of Protobuf.
+_NOT_FINITE: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 _WAYS: Final = (pa.ArrowException, ValueError, TypeError, OverflowError, decimal.DecimalException, KeyError)
 
 
@@ -251,7 +253,7 @@ def plain_values(array: Any, *, readable: bool = False) -> list[Any]:
     Parameters
     ----------
     readable : bool
-        For readers outside: times and dates are ISO 8601 texts, NaN and infinities None, a map with text keys an
+        For readers outside: times and dates are ISO 8601 texts, NaN and infinities texts, a map with text keys an
         object.
     """
     type_ = array.type
@@ -272,7 +274,7 @@ def plain_values(array: Any, *, readable: bool = False) -> list[Any]:
     if pa.types.is_temporal(type_):
         return _plain_times(array, readable)
     if readable and pa.types.is_floating(type_):
-        return [value if value is not None and math.isfinite(value) else None for value in array.to_pylist()]
+        return [value if value is None or math.isfinite(value) else _NOT_FINITE[repr(value)] for value in array.to_pylist()]
     return list(array.to_pylist())
 
 

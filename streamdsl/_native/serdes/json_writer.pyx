@@ -2,7 +2,7 @@
 import json
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.math cimport isfinite
+from libc.math cimport isfinite, isnan
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
@@ -151,6 +151,20 @@ cdef inline int quoted(char* out, int n) noexcept nogil:
     return n + 2
 
 
+cdef inline int put_double(double value, char* out) noexcept nogil:
+    """JSON has no numbers that are not finite: they are texts, as in the JSON of Protobuf, and are read again as what they were."""
+    if isfinite(value):
+        return double_text(value, out)
+    if isnan(value):
+        memcpy(out, b'"NaN"', 5)
+        return 5
+    if value > 0:
+        memcpy(out, b'"Infinity"', 10)
+        return 10
+    memcpy(out, b'"-Infinity"', 11)
+    return 11
+
+
 cdef int64_t put_value(const Field* field, int64_t row, Output* output) except -1 nogil:
     """Write the value of a row; return the number of bytes."""
     cdef const Column* column = &field.column
@@ -170,8 +184,7 @@ cdef int64_t put_value(const Field* field, int64_t row, Output* output) except -
         if column.kind == KIND_BOOL:
             memcpy(out, "true" if column.values[row] else "false", 4 if column.values[row] else 5)
             return 4 if column.values[row] else 5
-        if isfinite((<double*>column.values)[row]):
-            return double_text((<double*>column.values)[row], out)
+        return put_double((<double*>column.values)[row], out)
     memcpy(out, "null", 4)
     return 4
 
@@ -201,7 +214,11 @@ cdef int prepare(array, Field* field) except -1:
         array = array.cast(type_.value_type)
         type_ = array.type
     field.style = NUMBER
-    if pa.types.is_timestamp(type_):
+    if pa.types.is_timestamp(type_) and type_.unit in ("us", "ns"):
+        field.style = TEXT
+        array = pa.array(plain_values(array, readable=True), pa.string())
+        type_ = pa.string()
+    elif pa.types.is_timestamp(type_):
         field.style = TIMESTAMP
     elif pa.types.is_date(type_):
         field.style = DATE
@@ -228,8 +245,8 @@ cdef int prepare(array, Field* field) except -1:
 def json_lines(record_batch):
     """Return the rows as JSON, one object a line, keys in the order of the columns.
 
-    Timestamps are ISO 8601 in UTC with milliseconds, dates ISO 8601, decimals texts, bytes base64. NaN and
-    infinities are null, as is a missing value.
+    Timestamps are ISO 8601 in UTC with the digits of their unit (milliseconds at least), dates ISO 8601, decimals texts,
+    bytes base64. NaN and infinities are the texts "NaN", "Infinity" and "-Infinity".
 
     Parameters
     ----------

@@ -6,6 +6,7 @@ columns, or in another file, would be no output of either run.
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import stat
@@ -214,5 +215,19 @@ def _check_csv(path: str, schema: Schema) -> None:
 
 def _csv_lines(rows: pa.RecordBatch) -> bytes:
     out = io.BytesIO()
-    pa_csv.write_csv(rows, out, pa_csv.WriteOptions(include_header=False))
+    columns = [_csv_column(column) for column in rows.columns]
+    written = pa.RecordBatch.from_arrays(columns, names=rows.schema.names)
+    pa_csv.write_csv(written, out, pa_csv.WriteOptions(include_header=False))
     return out.getvalue()
+
+
+def _csv_column(column: pa.Array) -> pa.Array:
+    """Return a column in a form that CSV has and that is read again as what it was: bytes are base64, decimals have all digits."""
+    type_ = column.type
+    if pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
+        return pa.array([None if value is None else base64.b64encode(value).decode() for value in column.to_pylist()], pa.string())
+    if pa.types.is_decimal(type_):
+        return pa.array([None if value is None else f"{value:f}" for value in column.to_pylist()], pa.string())
+    if pa.types.is_timestamp(type_):
+        return column.cast(pa.int64()).cast(pa.timestamp(type_.unit, "UTC"))
+    return column
