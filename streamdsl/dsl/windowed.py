@@ -71,7 +71,7 @@ class WindowedStream:
         name : str, optional
             Identity of the state. (An expression makes a column called "name".)
         errors : "fail" | "skip" | dead_letter(sink)
-            What becomes of rows for which an expression fails, or that make a sum overflow. (An expression makes a column called "errors".)
+            What becomes of rows for which an expression fails. (An expression makes a column called "errors".)
         **named : Expr
             ``total=col("amount").sum()``; calculations with aggregates are welcome.
         """

@@ -299,10 +299,8 @@ def substitute(expressions: Sequence[Typed], columns: Mapping[str, Typed]) -> li
 
 
 def aggregate_may_fail(aggregate: TypedAggregate) -> bool:
-    """Tell whether a record can be refused: by what the aggregate reads, by a sum that overflows, or by a user's function."""
-    if any(part.may_fail for part in aggregate.expressions()):
-        return True
-    return aggregate.kind == "custom" or (aggregate.kind == "sum" and not pa.types.is_floating(aggregate.type))
+    """Tell whether what the aggregate reads of a record can be an error of it."""
+    return any(part.may_fail for part in aggregate.expressions())
 
 
 _INFIX: Final = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from streamdsl._native.event_time.clock import Clock
 from streamdsl._native.event_time.peer_time import PeerTime
 from streamdsl._native.flow.channel import Channel
 from streamdsl._native.flow.input_gate import InputGate
+from streamdsl._native.flow.pace import Pace
 from streamdsl._native.includes.faults import planted
 from streamdsl._native.operators.base import Operator
 from streamdsl._native.operators.discard import Discard
@@ -119,7 +120,22 @@ def deploy(plan: node.PhysicalPlan, environment: Environment) -> Deployment:
         with contextlib.suppress(Exception):  # the first error is the one to tell of
             close_all([thing for chain in chains for thing in [*chain.operators, *chain.readers] if hasattr(thing, "close")])
         raise
+    _set_paces(plan, tasks)
     return Deployment(tuple(tasks), tuple(chains), tuple(task for task in tasks if isinstance(task, SourceTask)))
+
+
+def _set_paces(plan: node.PhysicalPlan, tasks: Sequence[Task]) -> None:
+    """Let each source know of the user code behind it: slow functions get few rows at a time."""
+    paces = {stage.id: Pace() for stage in plan.stages if isinstance(stage.operators[0], node.PhysicalSource)}
+    sources: dict[int, set[int]] = {}
+    for stage in plan.stages:
+        own = {stage.id} if stage.id in paces else set()
+        sources[stage.id] = own.union(*(sources[edge.stage] for edge in stage.edges))
+    for task in tasks:
+        task.keep_pace([paces[source] for source in sorted(sources[int(task.id.partition(".")[0])])])
+    for task in tasks:
+        if isinstance(task, SourceTask):
+            task.set_pace(paces[int(task.id.partition(".")[0])])
 
 
 def _channels(stage: node.Stage, k: int, producers: int, batches: int) -> list[list[Channel]]:

@@ -28,7 +28,8 @@ OPERATORS = {
     "mine": {"emitted": 4, "sent": 6, "my figure": 1.5, "text": "x"},
 }
 TASK = {
-    "id": "0.0", "name": "in → out", "processed": 10, "batches": 2, "busy_ms": 1500, "blocked": 3, "starved": 4, "ended": False,
+    "id": "0.0", "name": "in → out", "processed": 10, "batches": 2, "busy_ms": 1500, "blocked": 3, "starved": 4, "no_room": 5,
+    "ended": False,
     "watermark": 900_000, "idle": False, "rejected": 1, "splits": {"in-0": 7, "in-1": 3}, "lag": {"in-0": 5, "in-1": None},
     "uncommitted": {"in-0": 0},
     "operators": OPERATORS,
@@ -76,6 +77,7 @@ def test_every_figure_is_there_once_under_its_name():
     assert found[f"streamdsl_task_records_total{{{task}}}"] == 10
     assert found[f"streamdsl_task_busy_seconds_total{{{task}}}"] == 1.5
     assert found[f"streamdsl_task_blocked_total{{{task}}}"] == 3 and found[f"streamdsl_task_starved_total{{{task}}}"] == 4
+    assert found[f"streamdsl_task_no_room_total{{{task}}}"] == 5
     assert found[f"streamdsl_watermark_lag_seconds{{{task}}}"] == 100
     assert found[f"streamdsl_source_rejected_total{{{task}}}"] == 1
     assert found[f'streamdsl_source_records_total{{{job},task="0.0",split="in-0"}}'] == 7

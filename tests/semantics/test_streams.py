@@ -101,7 +101,7 @@ def test_branch_asks_a_function_once_for_each_row_that_is_left():
 
     def odd(r):
         asked.append(r.n)
-        return r.n % 2
+        return r.n % 2 == 1
 
     found = branches(lambda s: s.branch(big=col("n") > 10, odd=odd, small=col("n") < 3), *(row(n=n) for n in (20, 1, 4, 2, 7)))
     assert found == {"big": [20], "odd": [1, 7], "small": [2], "other": [4]}

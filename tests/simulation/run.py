@@ -227,7 +227,7 @@ class SeededRun:
         self.covered["storage errors"] += self.disk.failed - self._first_faults
         for task in job.tasks:
             self.covered["blocked steps"] += task.metrics()["blocked"]
-            self.covered["starved steps"] += task.metrics()["starved"]
+            self.covered["starved steps"] += task.metrics()["no_room"]
             if task.store is not None:
                 figures = task.store.figures()
                 self.covered["rows evicted"] += figures["evicted"]

@@ -14,7 +14,7 @@ RECORD = [
     ("SourceTask._set_times", "SYS_TIME"),
     ("SourceTask.hand_on", "generator_scan(", "on_records("),
     ("Task.on_records", ".process(batch)"),
-    ("FilterOperator.process", "self.emit("),
+    ("FilterOperator.finish", "self.emit("),
     ("KeyEncodeOperator.process", "SYS_KEY", "self.emit("),
     ("Output.partition", "shard_of(", "self.send("),
     ("Channel.offer", "self.ring["),
@@ -22,7 +22,7 @@ RECORD = [
     ("Task.read_input", "self.gate.next(", "self.take_records("),
     ("Task.take_records", "self.on_records(", "self.go_on("),
     ("KeyLookup.process", "lookup_batch(", "self.emit("),
-    ("FrameOperator.process", "emit("),
+    ("FrameOperator.finish", "emit("),
     ("SinkOperator.process", "hand_over("),
 ]
 WATERMARK = [

@@ -28,7 +28,7 @@ cdef class TimerService(ColdListener):
     cdef bytes take_before(self, bytes entry)
     cdef bint remove(self, bytes entry) except -1
     cdef int put_back(self, list entries) except -1
-    cdef int put(self, bytes entry, int shard) except -1                       # without effect if it is set
+    cdef bint put(self, bytes entry, int shard) except -1                      # False, and without effect, if it is set
     cdef bint drop(self, bytes entry, int shard) except -1                     # whether it was set
     # The timers of a clock that were put off, so many at most, count from now on; returns how many.
     cdef int64_t put_on(self, int clock, int64_t most) except -1

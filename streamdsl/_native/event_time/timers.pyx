@@ -99,17 +99,17 @@ cdef class TimerService(ColdListener):
         """Cancel a timer; return whether it was set."""
         return self.drop(timer_entry(clock, time, key, name), shard)
 
-    cdef int put(self, bytes entry, int shard) except -1:
+    cdef bint put(self, bytes entry, int shard) except -1:
         cdef const char* data = PyBytes_AS_STRING(entry)
         cdef int32_t size = <int32_t>len(entry)
         cdef int clock = <unsigned char>data[0]
         if self.table.find_in(data, size, shard) >= 0:
-            return 0
+            return False
         self.table.insert(data, size, shard)
         self.push(entry)
         if entry_time(data) < self.next_times[clock]:
             self.next_times[clock] = entry_time(data)
-        return 0
+        return True
 
     cdef bint drop(self, bytes entry, int shard) except -1:
         cdef int64_t slot = self.table.find_in(PyBytes_AS_STRING(entry), <int32_t>len(entry), shard)

@@ -24,4 +24,5 @@ cdef class Output(Operator):
     cdef int send(self, int target, StreamElement* element) except -1 nogil
     cdef int broadcast(self, int kind, int64_t value) except -1 nogil
     cdef int flush(self) except -1 nogil     # 1: something moved; afterwards n_waiting tells whether all did
+    cdef bint drained(self) noexcept nogil   # whether everything that was sent has been taken
     cdef int partition(self, Batch* batch) except -1 nogil

@@ -10,6 +10,7 @@ from streamdsl._native.flow.batch cimport (
     SYS_KEY, Batch, Column, batch_release, batch_retain, batch_take,
 )
 from streamdsl._native.flow.channel cimport RECORDS, STATUS, WATERMARK, Channel
+from streamdsl._native.includes.atomic cimport atomic_load
 from streamdsl._native.includes.checked cimport CHECK
 from streamdsl._native.state.murmur2 cimport shard_of
 
@@ -29,6 +30,15 @@ cdef class Output(Operator):
             raise MemoryError("no memory left for an output")
         for i in range(self.targets):
             self.refs[i] = <void*>channels[i]
+
+    cdef bint drained(self) noexcept nogil:
+        cdef int i
+        if self.n_waiting:
+            return False
+        for i in range(self.targets):
+            if atomic_load(&(<Channel>self.refs[i]).count):
+                return False
+        return True
 
     def __dealloc__(self):
         cdef int64_t i

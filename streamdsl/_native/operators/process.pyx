@@ -17,17 +17,20 @@ from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, FAULT
 from streamdsl._native.includes.clock cimport wall_ms
 from streamdsl._native.operators.arrow_rows cimport ArrowRows
 from streamdsl._native.operators.key_lookup cimport KeyLookup
-from streamdsl._native.operators.process_context cimport Context, KeyReader, ProcessTimers, Timer, new_context
+from streamdsl._native.operators.process_context cimport (
+    Context, KeyReader, ProcessTimers, Timer, new_context, undo_log_of,
+)
 from streamdsl._native.operators.refusals cimport POLICY_FAIL
 from streamdsl._native.operators.row cimport Row, row_new
 from streamdsl._native.operators.row_results cimport RESULT_ROWS, result_kind
 from streamdsl._native.operators.row_writer cimport RowWriter
-from streamdsl._native.operators.user_code cimport UserCodeOperator
+from streamdsl._native.operators.user_code cimport UserCodeOperator, check_result
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.key_list cimport KeyList, keys_clear, keys_free, keys_push
 from streamdsl._native.state.key_table cimport KeyTable
 from streamdsl._native.state.row_table cimport RowHeader
 from streamdsl._native.state.state_field cimport SWEEP_ROWS, Scope, StateField
+from streamdsl._native.state.undo cimport UndoLog
 
 from streamdsl._native.operators.process_context import (
     CLOCK_NAMES, close_processor, instance_of, next_on_grid, open_processor, overrides, split_name,
@@ -55,6 +58,8 @@ cdef class ProcessOperator(UserCodeOperator):
     cdef object call                         # processor.process, bound
     cdef ArrowRows arrow                     # None: process_batch is not overridden
     cdef int64_t latest                      # greatest event time of a record so far
+    cdef int64_t latest_before               # the same before the call at hand
+    cdef UndoLog undo                        # what the call at hand has written; None: a bad record ends the run
     cdef bint waking                         # an advance of the wall clock is not done yet
     cdef KeyList wanted                      # scratch: keys to be looked up together
 
@@ -71,9 +76,11 @@ cdef class ProcessOperator(UserCodeOperator):
         self.scope = self.context.scope
         open_processor(self.name, self.processor, self.context)
         self.call = getattr(self.processor, "process", None)
-        if overrides(self.processor, "process_batch"):
+        self.by_row = not overrides(self.processor, "process_batch")
+        if not self.by_row:
             self.arrow = ArrowRows(spec.name, spec.input_schema, spec.schema)
         self.state_field = self.context.state.lay_out(self.name)
+        self.undo = undo_log_of(self.context)
 
     def __dealloc__(self):
         keys_free(&self.wanted)
@@ -123,10 +130,10 @@ cdef class ProcessOperator(UserCodeOperator):
                 scope.bind(slots[i], times[i])
                 context.row = i
                 context.time = times[i]
-                if times[i] > self.latest:
-                    self.latest = times[i]
                 if not fails:
                     self.note_marks()
+                if times[i] > self.latest:
+                    self.latest = times[i]
                 try:
                     result = call(row, context)
                     if result is not None:
@@ -141,6 +148,7 @@ cdef class ProcessOperator(UserCodeOperator):
 
     cdef int collect(self, object result, int32_t row, int64_t time, int64_t slot) except -1:
         """Take what user code returned: a row or an iterable of rows."""
+        check_result(result)
         if result_kind(result) != RESULT_ROWS:
             return self.main.append(result, row, time, slot)
         for item in result:
@@ -148,14 +156,23 @@ cdef class ProcessOperator(UserCodeOperator):
         return 0
 
     cdef int note_marks(self) except -1:
-        # What a record has emitted before it fails is taken back.
+        # What a record has emitted and written before it fails is taken back.
         self.marks = [(<RowWriter>writer).n for writer in self.writers.values()]
+        self.latest_before = self.latest
+        if self.undo is not None:
+            self.undo.begin()
         return 0
 
+    cdef int take_back(self) except -1:
+        if self.undo is None:
+            return 0
+        for writer, n in zip(self.writers.values(), self.marks):
+            (<RowWriter>writer).truncate(n)
+        self.latest = self.latest_before
+        return self.undo.take_back()
+
     cdef int refuse(self, object error, str method, Row row, int64_t slot, int64_t time) except -1:
-        if self.policy != POLICY_FAIL:
-            for writer, n in zip(self.writers.values(), self.marks):
-                (<RowWriter>writer).truncate(n)
+        self.take_back()
         return self.on_error(error, f"{type(self.processor).__name__}.{method}", row, self.context.reader.key(slot), slot, time)
 
     cdef int run_batch(self, Batch* batch) except -1:
@@ -176,13 +193,14 @@ cdef class ProcessOperator(UserCodeOperator):
             if place is None or place[1] < times[i]:
                 places[key] = (slots[i], times[i])
             latest = max(latest, times[i])
+        self.note_marks()
         self.latest = max(self.latest, latest)
         context.batch_keys, context.batch_times = keys, [times[i] for i in range(batch.n)]
         context.active, context.row, context.time = True, -1, latest
         self.scope.keys = places
-        self.note_marks()
         try:
             result = self.processor.process_batch(self.arrow.to_arrow(batch), context)
+            check_result(result)
             out = self.arrow.from_arrow(result, batch)
         except Exception as error:           # whatever user code raises
             self.refuse_batch(error, batch)
@@ -200,9 +218,11 @@ cdef class ProcessOperator(UserCodeOperator):
         """Nobody knows which row it was: with a policy all rows of the batch are counted, or become dead letters."""
         cdef int32_t i
         cdef int64_t slot
+        doing = f"{type(self.processor).__name__}.process_batch of {batch.n} rows"
+        self.take_back()
         for i in range(batch.n):
             slot = i64(&batch.sys[SYS_SLOT])[i]
-            self.refuse(error, f"process_batch of {batch.n} rows", row_new(self.input_shape, batch, i), slot, i64(&batch.sys[SYS_TIME])[i])
+            self.on_error(error, doing, row_new(self.input_shape, batch, i), self.context.reader.key(slot), slot, i64(&batch.sys[SYS_TIME])[i])
         return 0
 
     cdef int on_watermark(self, int64_t watermark) except -1 nogil:

@@ -6,6 +6,7 @@ from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.user_code cimport UserCodeOperator
 from streamdsl._native.state.handles cimport StateDeclarations
 from streamdsl._native.state.state_field cimport Scope
+from streamdsl._native.state.undo cimport UndoLog
 
 
 cdef class KeyReader:
@@ -35,7 +36,10 @@ cdef class ProcessTimers:
     cdef bytes furthest                      # the last entry, in their order, that has fired in this advance; None: none has
     cdef bint ending                         # all have fired: what has been put off is still to be set
     cdef readonly int64_t dropped
+    cdef UndoLog undo                        # None: what is set and cancelled stays
 
+    cdef int put(self, bytes entry, int shard) except -1
+    cdef int drop(self, bytes entry, int shard) except -1
     cdef int set(self, bytes key, int shard, int64_t time, str name, int clock) except -1
     cdef int cancel(self, bytes key, int shard, int64_t time, str name, int clock) except -1
     cdef int begin(self, int64_t began, int64_t until) except -1
@@ -64,3 +68,5 @@ cdef class Context:
 
 
 cdef Context new_context(UserCodeOperator operator, KeyLookup lookup, KeyReader reader, ProcessTimers timers)
+# Has everything that is written through the context noted, state, timers and figures; None while a bad record ends the run.
+cdef UndoLog undo_log_of(Context context)

@@ -1,4 +1,5 @@
 """See process_context.pxd; the words are explained in `streamdsl.processor.Context`."""
+cimport cython
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
 
@@ -6,9 +7,11 @@ from streamdsl._native.event_time.timer_entry cimport CLOCK_EVENT, CLOCK_PROCESS
 from streamdsl._native.operators.row cimport (
     VALUE_BYTES, VALUE_DATE, VALUE_DECIMAL, VALUE_DURATION, VALUE_JSON, VALUE_STR, VALUE_TIMESTAMP, timestamp_value, value_code,
 )
+from streamdsl._native.operators.refusals cimport POLICY_FAIL
 from streamdsl._native.operators.row_writer cimport RowWriter
 from streamdsl._native.state.handles cimport duration_ms
 from streamdsl._native.state.row_table cimport RowHeader
+from streamdsl._native.state.undo cimport Undo, UndoLog
 
 import copy
 import datetime as datetimes
@@ -84,6 +87,33 @@ cdef class Timer:
         return f"Timer(time={self.time}, name={self.name!r}, clock={self.clock!r})"
 
 
+@cython.final
+cdef class TimerUndo(Undo):
+    """A timer that has been set, or cancelled."""
+    cdef TimerService service
+    cdef bytes entry
+    cdef int shard
+    cdef bint was_set
+
+    cdef int take_back(self) except -1:
+        if self.was_set:
+            self.service.put(self.entry, self.shard)
+        else:
+            self.service.drop(self.entry, self.shard)
+        return 0
+
+
+@cython.final
+cdef class FigureUndo(Undo):
+    """A figure that user code has changed."""
+    cdef object figure
+    cdef object before
+
+    cdef int take_back(self) except -1:
+        self.figure.n = self.before
+        return 0
+
+
 cdef class ProcessTimers:
     """A timer set while time advances fires in the same advance if it lies within, and once at most: what on_timer sets
     again for the very moment it is called for waits for the next advance.
@@ -126,7 +156,23 @@ cdef class ProcessTimers:
                     time <= self.began
                     or (self.furthest is not None and entry <= self.furthest and self.service.marked(entry, FIRED))):
                 entry = timer_entry(PUT_OFF + clock, time, key, name)
-        return self.service.put(entry, shard)
+        return self.put(entry, shard)
+
+    cdef int put(self, bytes entry, int shard) except -1:
+        cdef TimerUndo step
+        if self.service.put(entry, shard) and self.undo is not None:
+            step = TimerUndo.__new__(TimerUndo)
+            step.service, step.entry, step.shard, step.was_set = self.service, entry, shard, False
+            self.undo.steps.append(step)
+        return 0
+
+    cdef int drop(self, bytes entry, int shard) except -1:
+        cdef TimerUndo step
+        if self.service.drop(entry, shard) and self.undo is not None:
+            step = TimerUndo.__new__(TimerUndo)
+            step.service, step.entry, step.shard, step.was_set = self.service, entry, shard, True
+            self.undo.steps.append(step)
+        return 0
 
     cdef bint may_run_again(self, bytes key, str name) except -1:
         cdef bytes whose = timer_entry(CLOCK_EVENT, 0, key, name)
@@ -142,35 +188,49 @@ cdef class ProcessTimers:
         return False
 
     cdef int cancel(self, bytes key, int shard, int64_t time, str name, int clock) except -1:
-        self.service.drop(timer_entry(clock, time, key, name), shard)
+        self.drop(timer_entry(clock, time, key, name), shard)
         if self.firing:
-            self.service.drop(timer_entry(PUT_OFF + clock, time, key, name), shard)
+            self.drop(timer_entry(PUT_OFF + clock, time, key, name), shard)
         return 0
 
 
-class Counter:
+class Figure:
+    """A number, under the metrics of its Processor."""
+
+    __slots__ = ("metrics", "n")
+
+    def __init__(self, metrics):
+        self.metrics = metrics
+        self.n = 0
+
+    def note(self):
+        """Keep what the figure is, for the case that the record at hand fails."""
+        cdef FigureUndo step
+        if self.metrics.undo is not None:
+            step = FigureUndo.__new__(FigureUndo)
+            step.figure, step.before = self, self.n
+            (<UndoLog>self.metrics.undo).steps.append(step)
+
+
+class Counter(Figure):
     """A figure that only grows."""
 
-    __slots__ = ("n",)
-
-    def __init__(self):
-        self.n = 0
+    __slots__ = ()
 
     def inc(self, n=1):
         """Add n."""
+        self.note()
         self.n += n
 
 
-class Gauge:
+class Gauge(Figure):
     """A figure that is set."""
 
-    __slots__ = ("n",)
-
-    def __init__(self):
-        self.n = 0
+    __slots__ = ()
 
     def set(self, value):
         """Set the figure."""
+        self.note()
         self.n = value
 
 
@@ -179,6 +239,7 @@ class ProcessMetrics:
 
     def __init__(self):
         self.figures = {}
+        self.undo = None
 
     def counter(self, name):
         """Return the counter of that name."""
@@ -189,7 +250,9 @@ class ProcessMetrics:
         return self._figure(name, Gauge)
 
     def _figure(self, name, kind):
-        figure = self.figures.setdefault(name, kind())
+        figure = self.figures.get(name)
+        if figure is None:
+            figure = self.figures[name] = kind(self)
         if type(figure) is not kind:
             raise ValueError(f"the metric {name!r} is a {type(figure).__name__.lower()} already")
         return figure
@@ -349,6 +412,17 @@ cdef Context new_context(UserCodeOperator operator, KeyLookup lookup, KeyReader 
     context.row = -1
     context.time = INT64_MIN
     return context
+
+
+cdef UndoLog undo_log_of(Context context):
+    cdef UndoLog log
+    if context.operator.policy == POLICY_FAIL:
+        return None
+    log = UndoLog()
+    context.scope.undo = context.metrics.undo = log
+    if context.timers is not None:
+        context.timers.undo = log
+    return log
 
 
 def open_processor(str name, processor, context):

@@ -9,17 +9,17 @@ from streamdsl._native.includes.checked cimport CHECK
 from streamdsl._native.includes.clock cimport wall_ms
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.open_windows cimport OpenWindows
-from streamdsl._native.operators.process_context cimport Context, KeyReader, new_context
-from streamdsl._native.operators.refusals cimport POLICY_FAIL
+from streamdsl._native.operators.process_context cimport Context, KeyReader, new_context, undo_log_of
 from streamdsl._native.operators.row cimport row_new, timestamp_value
 from streamdsl._native.operators.row_block cimport RowBlock, RowBlockField
 from streamdsl._native.operators.row_results cimport RESULT_ROWS, result_kind
 from streamdsl._native.operators.row_writer cimport RowWriter
-from streamdsl._native.operators.user_code cimport UserCodeOperator
+from streamdsl._native.operators.user_code cimport UserCodeOperator, check_result
 from streamdsl._native.state.key_list cimport KeyList, keys_clear, keys_free, keys_push
 from streamdsl._native.state.key_table cimport KeyTable
 from streamdsl._native.state.row_table cimport RowHeader
 from streamdsl._native.state.state_field cimport SWEEP_ROWS, Scope, StateField
+from streamdsl._native.state.undo cimport UndoLog
 from streamdsl._native.windows.assign cimport saturating_subtract, window_end, window_start, windows_of
 
 from streamdsl._native.operators.process_context import close_processor, instance_of, open_processor, overrides
@@ -68,6 +68,7 @@ cdef class WindowProcessOperator(UserCodeOperator):
     cdef KeyList wanted                      # scratch: keys to be looked up together
     cdef bint updates                        # emit="update": rows of a window whenever a batch has changed it
     cdef dict changed                        # slots of the windows that the batch at hand has changed, in order
+    cdef UndoLog undo                        # what the call at hand has written; None: a bad record ends the run
     cdef int64_t watermark
     cdef int64_t passed                      # the last watermark that was passed on
     cdef int64_t late
@@ -98,6 +99,7 @@ cdef class WindowProcessOperator(UserCodeOperator):
         table.add_field(self.blocks)
         self.state_field = self.context.state.lay_out(self.name)
         lookup.table.add_field(self.state_field)
+        self.undo = undo_log_of(self.context)
 
     def set_clock(self, Clock clock):
         """Ask this clock for the wall clock's time."""
@@ -250,8 +252,9 @@ cdef class WindowProcessOperator(UserCodeOperator):
         self.scope.bind(slot, end - 1)
         self.context.row = -1
         self.context.time = end - 1
-        if self.policy != POLICY_FAIL:
+        if self.undo is not None:
             self.marks = [(<RowWriter>writer).n for writer in self.writers.values()]
+            self.undo.begin()
         try:
             result = self.processor.process_window(self.context.reader.key(slot), Window(start, end), list(rows), self.context)
             if result is not None:
@@ -261,6 +264,7 @@ cdef class WindowProcessOperator(UserCodeOperator):
         return 0
 
     cdef int take(self, object result, int64_t time, int64_t slot) except -1:
+        check_result(result)
         if result_kind(result) != RESULT_ROWS:
             return self.main.append(result, -1, time, slot)
         for item in result:
@@ -269,9 +273,10 @@ cdef class WindowProcessOperator(UserCodeOperator):
 
     cdef int refuse(self, object error, list rows, int64_t start, int64_t end, int64_t slot) except -1:
         """Nobody knows which row it was: with a policy all rows of the window are counted, or become dead letters."""
-        if self.policy != POLICY_FAIL:
+        if self.undo is not None:
             for writer, n in zip(self.writers.values(), self.marks):
                 (<RowWriter>writer).truncate(n)
+            self.undo.take_back()
         doing = f"{type(self.processor).__name__}.process_window of [{start}, {end}) with {len(rows)} rows"
         for row in rows:
             self.on_error(error, doing, row, self.context.reader.key(slot), slot, end - 1)

@@ -2,6 +2,7 @@
 from cpython.ref cimport Py_REFCNT
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 cimport cython
 
 from streamdsl._native.flow.batch cimport (
@@ -10,7 +11,7 @@ from streamdsl._native.flow.batch cimport (
 from streamdsl._native.operators.arrow_rows cimport ArrowRows
 from streamdsl._native.operators.row cimport Row, row_new
 from streamdsl._native.operators.row_results cimport RESULT_ROWS, result_kind
-from streamdsl._native.operators.user_code cimport UserCodeOperator
+from streamdsl._native.operators.user_code cimport UserCodeOperator, check_result, judged
 
 from streamdsl._native.operators.row_results import BadRow
 from streamdsl.errors import InternalError
@@ -44,6 +45,7 @@ cdef class PythonFunctionOperator(UserCodeOperator):
         self.mode = MODES[spec.mode]
         self.function = spec.function
         self.prepare(spec, False)
+        self.by_row = self.mode != MODE_BATCHES
         if self.mode == MODE_BATCHES:
             self.arrow = ArrowRows(spec.name, spec.input_schema, spec.schema)
 
@@ -77,6 +79,7 @@ cdef class PythonFunctionOperator(UserCodeOperator):
             before = self.main.n
             try:
                 result = function(row)
+                check_result(result)
                 if self.mode == MODE_MAP:
                     if result is None:
                         raise BadRow("map returned None; it returns a row (flat_map may return none, filter drops rows)")
@@ -111,9 +114,12 @@ cdef class PythonFunctionOperator(UserCodeOperator):
                 row = self.fresh(row, batch, i)
                 try:
                     result = function(row)
-                    if self.mode == MODE_PEEK or result:
-                        rows[n] = i
-                        n += 1
+                    if self.mode == MODE_PEEK:
+                        check_result(result)
+                    elif not judged(result):
+                        continue
+                    rows[n] = i
+                    n += 1
                 except Exception as error:   # whatever user code raises
                     self.on_error(error, "the function", row, None, 0, times[i])
                     failed += 1
@@ -132,34 +138,48 @@ cdef class PythonFunctionOperator(UserCodeOperator):
         return 0
 
     cdef int run_test(self, Batch* batch) except -1:
-        cdef int32_t i
+        """Append the column of answers; rows without one are refused."""
+        cdef int32_t i, n = 0
         cdef int c
         cdef Row row = None
-        cdef Batch* out = batch_share(batch, batch.width + 1)
-        cdef bint done = False
+        cdef Batch* kept = NULL
+        cdef Batch* out = NULL
+        cdef int32_t* rows = <int32_t*>malloc(batch.n * sizeof(int32_t))
+        cdef char* answers = <char*>malloc(batch.n)
         try:
-            for c in range(batch.width):
-                column_share(&out.columns[c], &batch.columns[c])
-            column_alloc(&out.columns[batch.width], KIND_BOOL, batch.n, 0)
+            if rows == NULL or answers == NULL:
+                raise MemoryError("no memory left for a branch")
             for i in range(batch.n):
                 row = self.fresh(row, batch, i)
                 try:
-                    out.columns[batch.width].values[i] = 1 if self.function(row) else 0
+                    answers[n] = judged(self.function(row))
+                    rows[n] = i
+                    n += 1
                 except Exception as error:   # whatever user code raises
                     self.on_error(error, "the function", row, None, 0, i64(&batch.sys[SYS_TIME])[i])
-            done = True
+            row = None
+            self.emitted += n
+            if n > 0:
+                kept = batch_take(batch, rows, n)
+                out = batch_share(kept, batch.width + 1)
+                for c in range(batch.width):
+                    column_share(&out.columns[c], &kept.columns[c])
+                column_alloc(&out.columns[batch.width], KIND_BOOL, n, 0)
+                memcpy(out.columns[batch.width].values, answers, n)
         finally:
-            if not done:
-                batch_release(out)
-        row = None
-        self.emitted += batch.n
-        self.send(self.next, out)
+            free(rows)
+            free(answers)
+            batch_release(kept)
+        if out != NULL:
+            self.send(self.next, out)
+        self.flush(batch)
         return 0
 
     cdef int run_batch(self, Batch* batch) except -1:
         cdef Batch* out = NULL
         try:
             result = self.function(self.arrow.to_arrow(batch))
+            check_result(result)
             out = self.arrow.from_arrow(result, batch)
         except Exception as error:           # whatever user code raises
             return self.refuse_batch(error, batch)

@@ -11,7 +11,7 @@ from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.process_context cimport KeyReader
 from streamdsl._native.operators.row cimport Row, RowShape, row_new, row_of_values
 from streamdsl._native.operators.row_results cimport RESULT_DICT, RESULT_MAPPING, RESULT_OBJECT, RESULT_ROWS, result_kind
-from streamdsl._native.operators.user_code cimport UserCodeOperator
+from streamdsl._native.operators.user_code cimport UserCodeOperator, check_result
 from streamdsl._native.serdes.codec cimport decode_buffer, encode
 from streamdsl._native.state.key_table cimport KeyTable
 from streamdsl._native.state.row_table cimport RowField
@@ -90,6 +90,7 @@ cdef Row united(object function, RowShape shape, frozenset keys, Row so_far, Row
     cdef int i
     cdef list values = []
     result = function(so_far, row)
+    check_result(result)
     kind = result_kind(result)
     if result is None or kind == RESULT_ROWS:
         raise BadRow(f"a reduce function returns one row, not {type(result).__name__}")

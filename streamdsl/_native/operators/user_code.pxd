@@ -8,10 +8,29 @@ from streamdsl._native.operators.row cimport Row, RowShape
 from streamdsl._native.operators.row_writer cimport RowWriter
 
 
+cdef extern from "Python.h":
+    bint PyCoro_CheckExact(object value)
+    bint PyAsyncGen_CheckExact(object value)
+
+cdef int refuse_awaitable(object result) except -1
+
+
+# Raises BadRow, and closes what was returned, if user code gave back a coroutine: nobody would ever run it.
+cdef inline int check_result(object result) except -1:
+    if PyCoro_CheckExact(result) or PyAsyncGen_CheckExact(result):
+        return refuse_awaitable(result)
+    return 0
+
+
+# Whether a predicate said yes; raises BadRow if it said neither yes nor no.
+cdef bint judged(object result) except -1
+
+
 cdef class UserCodeOperator(Operator):
     cdef RowShape input_shape
     cdef RowWriter main                      # waiting rows of the main output; None: the operator passes batches on
     cdef dict writers                        # tag -> RowWriter
+    cdef bint by_row                         # user code is called for each row, not for each batch
     cdef int policy                          # POLICY_*
     cdef Refusals refusals
     cdef int64_t emitted

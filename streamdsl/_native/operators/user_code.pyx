@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t
 
 from streamdsl._native.flow.batch cimport batch_release
 from streamdsl._native.operators.refusals cimport POLICY_DEAD_LETTER, POLICY_FAIL
+from streamdsl._native.operators.row_results cimport shortened
 
 from streamdsl._native.operators.refusals import visible_values
 from streamdsl._native.operators.row_results import BadRow
@@ -11,9 +12,27 @@ from streamdsl.errors import InternalError, UserCodeError
 DEAD_LETTER = "dead_letter"
 
 
+cdef int refuse_awaitable(object result) except -1:
+    kind = "a coroutine" if PyCoro_CheckExact(result) else "an async generator"
+    if PyCoro_CheckExact(result):
+        result.close()
+    raise BadRow(f"{kind} was returned, which nothing awaits; call a plain function, or run the coroutine there: asyncio.run(...)")
+
+
+cdef bint judged(object result) except -1:
+    if result is True or result is False:
+        return result is True
+    check_result(result)
+    kind = type(result)
+    if kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_"):
+        return bool(result)
+    raise BadRow(f"a condition is True or False, not {shortened(result)} of type {kind.__name__}; write bool(...), or a comparison")
+
+
 cdef class UserCodeOperator(Operator):
     cdef int prepare(self, spec, bint keyed) except -1:
         self.name = spec.name
+        self.by_row = True
         self.input_shape = RowShape(spec.input_schema)
         self.refusals = Refusals(spec, self.input_shape)
         self.policy = self.refusals.policy

@@ -9,6 +9,7 @@ cdef class Handle:
     cdef StateSpec spec
 
     cdef Cell* cell(self, bint write) except? NULL     # write: touched first
+    cdef int empty(self) except -1
 
 
 cdef class StateDeclarations:

@@ -10,6 +10,7 @@ from streamdsl._native.serdes.codec cimport encode
 from streamdsl._native.state.state_field cimport (
     DEFAULT_TTL, NO_TTL, STATE_LIST, STATE_MAP, STATE_VALUE, Elements, Entries, LateCell, cell_clear, cell_put,
 )
+from streamdsl._native.state.undo cimport UndoLog
 from streamdsl._native.state.value_types cimport SCALAR_FLOAT, SCALAR_INT, SCALAR_STR, ValueType, value_type
 
 import dataclasses
@@ -42,6 +43,16 @@ def form_of(declared):
 
 cdef class Handle:
     """A state of the key at hand."""
+
+    cdef int empty(self) except -1:
+        cdef Cell* cell = self.cell(False)
+        if cell == NULL or cell.value == NULL:
+            return 0
+        cell = self.cell(True)
+        if self.scope.undo is not None:
+            (<UndoLog>self.scope.undo).note_cell(cell)
+        cell_clear(cell)
+        return 0
 
     cdef Cell* cell(self, bint write) except? NULL:
         cdef Scope scope = self.scope
@@ -117,6 +128,8 @@ cdef class ValueState(Handle):
         cdef Cell* cell
         value = kept(self.spec, self.spec.type, value)
         cell = self.cell(True)
+        if self.scope.undo is not None:
+            (<UndoLog>self.scope.undo).note_cell(cell)
         cell_put(cell, value, cell.deadline if cell.value != NULL and PLANTED("ttl-not-refreshed") else self.scope.deadline(self.spec, ttl))
         return 0
 
@@ -135,9 +148,7 @@ cdef class ValueState(Handle):
 
     def clear(self):
         """Forget the value."""
-        cdef Cell* cell = self.cell(False)
-        if cell != NULL and cell.value != NULL:
-            cell_clear(self.cell(True))
+        self.empty()
 
     def get_many(self, keys, default=None):
         """Return the values of keys of the batch (see `ctx.keys`), in their order."""
@@ -203,6 +214,8 @@ cdef class ListState(Handle):
         if cell.value == NULL:
             elements = Elements.__new__(Elements)
             elements.values = []
+            if self.scope.undo is not None:
+                (<UndoLog>self.scope.undo).note_cell(cell)
             cell_put(cell, elements, INT64_MAX)
         elements = <Elements>cell.value
         deadline = self.scope.deadline(self.spec, DEFAULT_TTL)
@@ -211,6 +224,8 @@ cdef class ListState(Handle):
                 elements.deadlines = [INT64_MAX] * len(elements.values)
             elif elements.values and self.scope.removable(self.spec, elements.deadlines[0]):
                 self.remove_gone(elements)
+        if self.scope.undo is not None:
+            (<UndoLog>self.scope.undo).note_growth(elements)
         if elements.deadlines is not None:
             elements.deadlines.extend([deadline] * len(values))
         elements.values.extend(values)
@@ -245,7 +260,9 @@ cdef class ListState(Handle):
         cdef list new = [kept(self.spec, self.spec.type, value) for value in values]
         cdef Cell* cell = self.cell(False)
         if new and self.spec.ttl == NO_TTL and cell != NULL and cell.value != NULL and (<Elements>cell.value).deadlines is None:
-            self.cell(True)
+            cell = self.cell(True)
+            if self.scope.undo is not None:
+                (<UndoLog>self.scope.undo).note_values(<Elements>cell.value)
             (<Elements>cell.value).values = new
             return
         self.clear()
@@ -253,9 +270,7 @@ cdef class ListState(Handle):
 
     def clear(self):
         """Forget all values."""
-        cdef Cell* cell = self.cell(False)
-        if cell != NULL and cell.value != NULL:
-            cell_clear(self.cell(True))
+        self.empty()
 
     def __len__(self):
         return len(self.alive())
@@ -312,9 +327,17 @@ cdef class MapState(Handle):
             entries = Entries.__new__(Entries)
             entries.values = {}
             entries.deadlines = {}
+            if self.scope.undo is not None:
+                (<UndoLog>self.scope.undo).note_cell(cell)
             cell_put(cell, entries, INT64_MAX)
         entries = <Entries>cell.value
-        if entries.deadlines and not self.alive(entries, key):
+        gone = bool(entries.deadlines) and not self.alive(entries, key)
+        if self.scope.undo is not None:
+            if gone:
+                (<UndoLog>self.scope.undo).note_entries(entries)
+            else:
+                (<UndoLog>self.scope.undo).note_entry(entries, key)
+        if gone:
             entries.values.pop(key, None)    # an entry that was gone comes back as a new one, at the end
         deadline = self.scope.deadline(self.spec, ttl)
         entries.values[key] = value
@@ -335,19 +358,18 @@ cdef class MapState(Handle):
     def remove(self, key):
         """Forget an entry; one that is not there is no error."""
         cdef Entries entries = self.entries()
-        cdef Cell* cell
         if entries is not None and key in entries.values:
-            cell = self.cell(True)
+            self.cell(True)
+            if self.scope.undo is not None:
+                (<UndoLog>self.scope.undo).note_entries(entries)
             entries.values.pop(key)
             entries.deadlines.pop(key, None)
             if not entries.values:
-                cell_clear(cell)
+                self.empty()
 
     def clear(self):
         """Forget all entries."""
-        cdef Cell* cell = self.cell(False)
-        if cell != NULL and cell.value != NULL:
-            cell_clear(self.cell(True))
+        self.empty()
 
     def items(self):
         """Return the entries as a list of (key, value), in the order in which they came."""

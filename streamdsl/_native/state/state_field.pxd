@@ -94,6 +94,7 @@ cdef class Scope:
     cdef int64_t wall                        # the wall clock, ms, as of this batch
     cdef dict keys                           # in process_batch: key -> (slot, latest time), else None
     cdef int64_t sweep_at                    # next slot to look at for expired values
+    cdef object undo                         # the UndoLog of the call at hand; None: what is written stays
 
     cdef inline void bind(self, int64_t slot, int64_t now) noexcept:
         self.slot = slot

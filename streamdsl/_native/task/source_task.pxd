@@ -4,6 +4,7 @@ from libc.stdint cimport int32_t, int64_t
 from streamdsl._native.event_time.peer_time cimport PeerTime
 from streamdsl._native.event_time.watermark_generator cimport WatermarkGenerator
 from streamdsl._native.flow.batch cimport Batch
+from streamdsl._native.flow.pace cimport Pace
 from streamdsl._native.task.task cimport Task
 
 
@@ -44,6 +45,9 @@ cdef class SourceTask(Task):
     cdef double rate_taken
     cdef tuple snapshotted                   # the last checkpoint's number and {split: state}
     cdef object policy                       # called with each rejected record
+    cdef Pace pace                           # None: no user code behind it
+    cdef int64_t ramp                        # rows of a batch while not all user code behind it has been measured
+    cdef int64_t ramp_batches
     cdef int64_t requested                   # atomic: checkpoint id asked for, 0: none
     cdef int64_t paused                      # atomic
     cdef int64_t draining                    # atomic
@@ -55,6 +59,7 @@ cdef class SourceTask(Task):
 
     cdef int read_split(self, int chosen, int64_t limit) except -1 nogil
     cdef int choose(self) noexcept nogil
+    cdef int64_t paced_rows(self) noexcept nogil
     cdef int64_t allowance(self) noexcept nogil
     cdef int refill(self, Split split) except -1 nogil
     cdef int hand_on(self, Split split, int64_t limit) except -1 nogil

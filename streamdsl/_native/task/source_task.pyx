@@ -15,9 +15,11 @@ from streamdsl._native.flow.batch cimport (
     KIND_I64, SYS_TIME, Column, batch_release, batch_slice, batch_take, column_alloc, column_alloc_valid, column_clear,
     column_drop_valid, column_share, i64,
 )
+from streamdsl._native.flow.pace cimport FREE_ROWS, PACED_ROWS
 from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
 from streamdsl._native.includes.checked cimport FAULT, PLANTED
 from streamdsl._native.operators.base cimport Operator
+from streamdsl._native.operators.output cimport Output
 from streamdsl._native.task.placement cimport first_misplaced
 from streamdsl._native.task.task cimport CROWD_ROWS, references
 
@@ -114,6 +116,26 @@ cdef class SourceTask(Task):
         self.peers = peers
         self.peer = int(self.id.partition(".")[2])
 
+    def set_pace(self, Pace pace):
+        """Hand on no more rows at a time than user code behind it is through with soon; called when that has joined."""
+        self.pace = pace if pace.n > 0 else None
+        self.ramp = 1 if pace.most == PACED_ROWS else FREE_ROWS
+
+    cdef int64_t paced_rows(self) noexcept nogil:
+        cdef bint all_known = False
+        cdef int64_t least = self.pace.least(&all_known)
+        cdef bint drained = True
+        cdef int i
+        if all_known:
+            return least
+        # User code that has seen no row yet may be slow: more rows go to it only as those before them are gone, or by and by.
+        for i in range(self.n_outputs):
+            drained = drained and (<Output>self.outputs[i]).drained()
+        self.ramp_batches += 1
+        if drained or self.ramp_batches % 8 == 0:
+            self.ramp = min(4 * self.ramp, self.pace.most)
+        return self.ramp if least == 0 else min(self.ramp, least)
+
     def request_checkpoint(self, int64_t checkpoint_id):
         """Put barrier `checkpoint_id` between the next two batches."""
         atomic_store(&self.requested, checkpoint_id)
@@ -153,8 +175,9 @@ cdef class SourceTask(Task):
         limit = self.allowance()
         if limit <= 0:
             return 0
-        if self.store is not None:
-            limit = min(limit, self.store.evictor.piece_rows)
+        limit = min(limit, self.piece_rows())
+        if self.pace is not None:
+            limit = min(limit, self.paced_rows())
         # Nothing to read is said only once every split whose turn it may be has been asked.
         for _ in range(1 if self.in_time_order else self.n_splits):
             chosen = self.choose()
@@ -392,6 +415,7 @@ cdef class SourceTask(Task):
             column_share(&batch.sys[SYS_TIME], &batch.columns[batch.width - 1])
             target.process(batch)
             target.end_batch()
+            self.settle(False)               # where others' dead letters come together with these
         finally:
             batch_release(batch)
 

@@ -55,11 +55,19 @@ cdef class Task:
     cdef readonly int64_t batches
     cdef readonly int64_t busy_ns
     cdef readonly int64_t blocked            # steps refused because an output was full
-    cdef readonly int64_t starved            # steps refused because state had no room
+    cdef readonly int64_t starved            # steps that found nothing to read
+    cdef readonly int64_t no_room            # steps refused because state had no room
     cdef Batch* rest                         # what is left of a batch that was too large for the memory of state
     cdef int32_t rest_at
     cdef int rest_input
+    cdef list paces                          # of the sources in front of it: (Pace, number there)
+    cdef bint paced                          # it runs user code
+    cdef int64_t pace_rows                   # of which it is given so many rows at a time
+    cdef int64_t most_rows                   # and so many at most
+    cdef bint told                           # the sources know of it
 
+    cdef int64_t piece_rows(self) noexcept nogil                 # rows of a batch that are processed in one step
+    cdef int note_pace(self, int64_t rows, int64_t ns) except -1 nogil
     cdef int step(self) except -1 nogil      # 1: progress, 0: nothing to do now
     cdef int advance(self) except -1 nogil
     cdef int read_input(self) except -1 nogil

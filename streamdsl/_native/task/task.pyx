@@ -8,12 +8,14 @@ from libc.stdlib cimport calloc, free
 
 from streamdsl._native.flow.batch cimport batch_release, batch_retain, batch_slice
 from streamdsl._native.flow.channel cimport BARRIER, END, RECORDS, STATUS, WATERMARK
+from streamdsl._native.flow.pace cimport FREE_ROWS, PACE_NS, PACED_ROWS, Pace
 from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
 from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, FAULT, PLANTED
 from streamdsl._native.operators.keyed cimport OUTPUT_ROWS
 from streamdsl._native.operators.merge cimport MergeOperator
 from streamdsl._native.operators.output cimport Output
 from streamdsl._native.operators.sink cimport SinkOperator
+from streamdsl._native.operators.user_code cimport UserCodeOperator
 from streamdsl._native.snapshot.barrier_aligner cimport ALIGN_ABANDON, ALIGN_COMPLETE, ALIGN_STALE
 
 cdef enum:
@@ -76,6 +78,16 @@ cdef class Task:
         free(self.closers)
         batch_release(self.rest)
 
+    def keep_pace(self, list paces):
+        """Measure user code, if the task runs any, and tell the sources in front of it how many rows it is through with soon."""
+        calls = [(<UserCodeOperator>operator).by_row for operator in self.operators if isinstance(operator, UserCodeOperator)]
+        self.paced = len(calls) > 0
+        if not self.paced:
+            return
+        self.most_rows = PACED_ROWS if any(calls) else FREE_ROWS
+        self.pace_rows = 1 if any(calls) else FREE_ROWS
+        self.paces = [(pace, pace.join(any(calls))) for pace in paces]
+
     def expect_nothing(self, list inputs):
         """Take the inputs (their numbers) as ended from the start: only barriers and END will come from them."""
         for input in inputs:
@@ -104,7 +116,7 @@ cdef class Task:
                 self.blocked += 1
                 return progress          # back-pressure: nothing more is read
         if self.store is not None and not self.store.make_room():
-            self.starved += 1
+            self.no_room += 1
             return progress | self.store.evictor.moved       # the state's writer comes first
         for i in range(self.n_sinks):
             (<SinkOperator>self.sinks[i]).on_step(began, self.crowded)
@@ -122,9 +134,11 @@ cdef class Task:
         if not waking and self.advance():
             self.quiet = False
             progress = 1
-        elif not waking and not self.quiet:
-            self.quiet = True
-            self.on_quiet()
+        elif not waking:
+            self.starved += not self.ended
+            if not self.quiet:
+                self.quiet = True
+                self.on_quiet()
         if progress:
             self.busy_ns += self.clock.now_ns() - began
         return progress
@@ -174,9 +188,9 @@ cdef class Task:
         return 1
 
     cdef int take_records(self, int input, Batch* batch) except -1 nogil:
-        """Process as much of a batch as the memory of state has room for; the rest waits for the next step."""
+        """Process as much of a batch as the memory of state has room for, and user code time; the rest waits for the next step."""
         self.crowded = batch.n >= CROWD_ROWS
-        if self.store is None or batch.n <= self.store.evictor.piece_rows:
+        if batch.n <= self.piece_rows():
             return self.on_records(input, batch)
         batch_retain(batch)
         self.rest = batch
@@ -184,8 +198,25 @@ cdef class Task:
         self.rest_input = input
         return self.go_on()
 
+    cdef int64_t piece_rows(self) noexcept nogil:
+        cdef int64_t rows = FREE_ROWS if self.store is None else self.store.evictor.piece_rows
+        return min(rows, self.pace_rows) if self.paced else rows
+
+    cdef int note_pace(self, int64_t rows, int64_t ns) except -1 nogil:
+        """Give user code as many rows next time as it is through with in PACE_NS: four times as many as before at most."""
+        cdef int64_t fitting = self.most_rows if ns <= 0 else <int64_t>(<double>PACE_NS / <double>ns * <double>rows)
+        fitting = max(min(fitting, 4 * self.pace_rows, self.most_rows), <int64_t>1)
+        if fitting == self.pace_rows and self.told:
+            return 0
+        self.pace_rows = fitting
+        self.told = True
+        with gil:
+            for pace, member in self.paces:
+                (<Pace>pace).tell(member, fitting)
+        return 0
+
     cdef int go_on(self) except -1 nogil:
-        cdef int64_t n = min(self.store.evictor.piece_rows, <int64_t>(self.rest.n - self.rest_at))
+        cdef int64_t n = min(self.piece_rows(), <int64_t>(self.rest.n - self.rest_at))
         cdef Batch* piece = batch_slice(self.rest, self.rest_at, <int32_t>n)
         self.rest_at += <int32_t>n
         if self.rest_at == self.rest.n:
@@ -198,11 +229,14 @@ cdef class Task:
         return 1
 
     cdef int on_records(self, int input, Batch* batch) except -1 nogil:
+        cdef int64_t began = self.clock.now_ns() if self.paced else 0
         self.processed += batch.n
         self.batches += 1
         (<Operator>self.heads[input]).process(batch)
         (<Operator>self.heads[input]).end_batch()
         self.settle(True)
+        if self.paced:
+            self.note_pace(batch.n, self.clock.now_ns() - began)
         return 0
 
     cdef int pass_on_time(self) except -1 nogil:
@@ -346,7 +380,8 @@ cdef class Task:
         operators = {operator.name: operator.metrics() for operator in self.operators}
         return {
             "id": self.id, "name": self.title, "processed": self.processed, "batches": self.batches,
-            "busy_ms": self.busy_ns // 1_000_000, "blocked": self.blocked, "starved": self.starved, "ended": self.ended,
+            "busy_ms": self.busy_ns // 1_000_000, "blocked": self.blocked, "starved": self.starved, "no_room": self.no_room,
+            "ended": self.ended,
             "watermark": None if self.watermark == INT64_MIN else self.watermark, "idle": self.idle,
             "operators": {name: figures for name, figures in operators.items() if figures},
         }
