@@ -27,7 +27,7 @@ from streamdsl import Config, Topology, col, dead_letter, kafka
 from tests.kafka.broker import Broker
 from tests.kafka.topics import Record, consume_all, create_topic, produce, wait_until_settled
 
-SCHEMA = {"id": "int64", "at": "int64", "name": "string", "amount": "float64", "ok": "bool"}
+SCHEMA = {"id": "int64 | None", "at": "int64 | None", "name": "string | None", "amount": "float64 | None", "ok": "bool | None"}
 LIMIT = 700_000
 #: Deeper than any parser that recurses goes.
 DEEP = 100_000

@@ -10,7 +10,7 @@ import pytest
 from streamdsl import DataError, Topology, UserCodeError, col, dead_letter, kafka
 from tests.kafka.topics import consume_all, produce, wait_until_settled
 
-SCHEMA = {"id": "int64", "account": "string", "amount": "float64"}
+SCHEMA = {"id": "int64", "account": "string | None", "amount": "float64 | None"}
 #: What is wrong, and what is said of it.
 BAD = {
     b"\x00\xff no JSON": "invalid UTF-8 at byte 1",
@@ -89,7 +89,7 @@ def test_what_has_no_time_or_is_too_far_ahead_goes_on_as_it_came(broker, source,
     records = [("a", record(n, times.get(n, now - 1000 + n))) for n in range(12)]
     produce(broker.bootstrap, source, [*records[:5], ("a", b"no JSON"), *records[5:]])
     topology = Topology(f"job-{source}")
-    described = kafka(source, {"id": "int64", "more": "string", "at": "int64"}, until="latest")
+    described = kafka(source, {"id": "int64", "more": "string | None", "at": "int64 | None"}, until="latest")
     rows = topology.stream(described, timestamp="at", max_ahead="1h", errors=dead_letter(kafka(letters, partitions=1)), name="in")
     (rows.select("id") if selected else rows).to(kafka(sink, partitions=1), name="out")
     topology.run(config())

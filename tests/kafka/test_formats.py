@@ -12,7 +12,7 @@ from streamdsl._native.state.murmur2 import shard_of_key
 from tests.kafka.registry import Registry
 from tests.kafka.topics import consume_all, create_topic, produce
 
-SCHEMA = {"id": "int64", "name": "string"}
+SCHEMA = {"id": "int64", "name": "string | None"}
 ROWS = [{"id": n, "name": None if n % 3 == 0 else f"n{n}"} for n in range(20)]
 AVRO = json.dumps(
     {
@@ -114,7 +114,7 @@ def test_positions_within_a_batch_of_arrow(broker, topic, tmp_path):
 def test_keys_headers_and_topics(broker, topic):
     other = create_topic(broker.bootstrap, f"{topic}-other")
     rows = [{"id": 1, "name": "a", "to": None, "trace": "t1"}, {"id": 2, "name": "b", "to": other, "trace": None}]
-    schema = {**SCHEMA, "to": "string", "trace": "string"}
+    schema = {**SCHEMA, "to": "string | None", "trace": "string | None"}
     write(broker, kafka(topic, key=("id", "name"), headers=["trace"], topic_from="to"), rows, schema)
     (first,) = consume_all(broker.bootstrap, topic)
     (second,) = consume_all(broker.bootstrap, other)
@@ -132,7 +132,7 @@ INTERNAL = ["streamdsl.other.commits", "__consumer_offsets", "__transaction_stat
 def test_data_cannot_name_a_topic_of_the_cluster_or_of_a_job(broker, topic, name):
     rows = [{"id": 1, "to": None}, {"id": 2, "to": name}]
     with pytest.raises(StreamError, match=r"column 'to' names the topic"):
-        write(broker, kafka(topic, topic_from="to"), rows, {"id": int, "to": "string"})
+        write(broker, kafka(topic, topic_from="to"), rows, {"id": int, "to": "string | None"})
     assert consume_all(broker.bootstrap, topic) == []
 
 
@@ -174,7 +174,9 @@ def test_a_table_is_upserts_and_tombstones(broker, topic):
 
 def test_a_withdrawn_row_is_a_tombstone(broker, topic):
     topology = Topology("tombstones")
-    table = topology.table(memory("in", {"id": "int64", "name": "string"}, [{"id": 1, "name": "a"}, {"id": 1, "name": None}]), key="id")
+    table = topology.table(
+        memory("in", {"id": "int64", "name": "string | None"}, [{"id": 1, "name": "a"}, {"id": 1, "name": None}]), key="id"
+    )
     table.to(kafka(topic))
     topology.run(Config(broker=broker.bootstrap))
     found = [record.value for record in consume_all(broker.bootstrap, topic)]

@@ -34,6 +34,7 @@ __all__ = [
     "ensure_topic",
     "for_good",
     "id_of",
+    "largest_record",
     "list_topics",
     "partitions_of",
     "patiently",
@@ -52,6 +53,8 @@ T = TypeVar("T")
 PATIENCE_S: Final = 60.0
 #: How long one call may take.
 CALL_S: Final = 5.0
+#: What a client takes as one record unless told otherwise, as librdkafka does.
+DEFAULT_MESSAGE_BYTES: Final = 1_000_000
 #: How often it is said again what is waited for.
 SAY_S: Final = 30.0
 
@@ -354,6 +357,23 @@ def topic_id_of(options: Mapping[str, Any], topic: str) -> str | None:
         return id_of(client.describe_topics(TopicCollection([topic]), request_timeout=CALL_S)[topic].result(CALL_S + 1))
 
     return patiently(f"looking for the topic {topic!r} at {options['bootstrap.servers']}", look, exists=True)
+
+
+def largest_record(options: Mapping[str, Any], topic: str) -> int:
+    """Return how many bytes a record of a topic may have: what the client takes, and what the topic does if that can be read."""
+    from confluent_kafka.admin import ConfigResource, ResourceType
+
+    most = int(options.get("message.max.bytes", DEFAULT_MESSAGE_BYTES))
+    if options.get("compression.type", options.get("compression.codec", "none")) != "none":
+        return most  # the topic's limit is that of what has been compressed
+    client, _ = admin_client(options)
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    try:
+        found = client.describe_configs([resource], request_timeout=CALL_S)[resource].result(CALL_S + 1)
+        return min(most, int(found["max.message.bytes"].value))
+    except (KafkaException, KeyError, TypeError, ValueError, TimeoutError) as error:
+        log.debug("the limit of the topic %r cannot be read: %s", topic, error)
+        return most
 
 
 def ensure_topic(options: Mapping[str, Any], topic: str, partitions: int | None, replication: int) -> int:

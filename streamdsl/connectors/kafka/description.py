@@ -111,12 +111,13 @@ class Kafka(Topic, Source, Sink):
 
     def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
         """Write at least once."""
-        from streamdsl.connectors.kafka.clients import ensure_topic
+        from streamdsl.connectors.kafka.clients import ensure_topic, largest_record
         from streamdsl.connectors.kafka.layout import Layout
         from streamdsl.connectors.kafka.writer import AtLeastOnceWriter
 
         ensure_topic(self.client_options(), self.topic, self.partitions, self.replication)
-        return AtLeastOnceWriter(self.topic, self.client_options(), Layout(self, schema, tuple(keys)))
+        limit = largest_record(self.client_options(), self.topic)
+        return AtLeastOnceWriter(self.topic, self.client_options(), Layout(self, schema, tuple(keys), limit))
 
     def new_transaction(self, job: str, sinks: Sequence[Sink]) -> Transaction:
         """Return the transaction of the job in this cluster."""
@@ -132,12 +133,13 @@ class Kafka(Topic, Source, Sink):
 
     def open_in(self, transaction: Transaction, schema: Schema, keys: Sequence[str], task: int) -> SinkWriter:
         """Write within the job's transaction."""
+        from streamdsl.connectors.kafka.clients import largest_record
         from streamdsl.connectors.kafka.layout import Layout
         from streamdsl.connectors.kafka.transaction import KafkaTransaction
         from streamdsl.connectors.kafka.writer import TransactionalWriter
 
         assert isinstance(transaction, KafkaTransaction)
-        return TransactionalWriter(transaction, Layout(self, schema, tuple(keys)))
+        return TransactionalWriter(transaction, Layout(self, schema, tuple(keys), largest_record(self.client_options(), self.topic)))
 
 
 def kafka(

@@ -28,7 +28,7 @@ from streamdsl.connectors.kafka.clients import (
 from streamdsl.connectors.kafka.ends import End, Ends, gone, made_anew
 from streamdsl.connectors.kafka.topic import Topic
 
-__all__ = ["CHUNK_RECORDS", "Feed", "Records"]
+__all__ = ["CHUNK_RECORDS", "Feed", "Records", "Unreadable"]
 
 #: Records that are taken from the client at a time, and decoded at a time.
 CHUNK_RECORDS: Final = 8192
@@ -49,6 +49,14 @@ MOST_DOUBTS, DOUBT_S = 3, 0.5
 LOOK_S: Final = 5.0
 #: How long what is known of a partition's end counts for its lag.
 END_KNOWN_S: Final = 5.0
+
+
+class Unreadable(list[Any]):
+    """Headers that cannot be read, and why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
 
 
 class Records:
@@ -92,8 +100,12 @@ class Records:
         return taken
 
 
-def _headers(message: Any) -> list[dict[str, Any]]:
-    return [{"name": name, "value": None if value is None else _text(value)} for name, value in message.headers() or ()]
+def _headers(message: Any) -> list[dict[str, Any]] | Unreadable:
+    try:
+        return [{"name": name, "value": None if value is None else _text(value)} for name, value in message.headers() or ()]
+    except (UnicodeDecodeError, SystemError) as error:
+        # The client decodes names, and of some versions of Python what fails in it comes as a SystemError.
+        return Unreadable(f"the name of a header is not UTF-8: {error.__cause__ or error}")
 
 
 def _text(value: bytes | str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -17,14 +18,19 @@ from streamdsl.schema import DEAD_LETTER_SCHEMA, Schema
 
 __all__ = ["Layout"]
 
-#: librdkafka's default.
-MESSAGE_MAX_BYTES: Final = 1_000_000
+#: How long what is known of a topic that data names counts, and of how many it is kept.
+_KNOWN_S: Final = 30.0
+_MOST_KNOWN: Final = 10_000
+#: What a header takes that says how many bytes there were before a value was cut.
+_CUT_BYTES: Final = 100
 
 
 class Layout:
-    """How rows become records."""
+    """How rows become records. `limit`: what the client and the topic take as one record, in bytes."""
 
-    def __init__(self, described: Topic, schema: Schema, keys: tuple[str, ...]) -> None:
+    def __init__(self, described: Topic, schema: Schema, keys: tuple[str, ...], limit: int) -> None:
+        self._limit = limit
+        self._known: dict[str, tuple[float, str | None]] = {}  # topics that data named: when looked at, why they refuse
         visible = schema.visible()
         self._described = described
         self._dead = visible.names == DEAD_LETTER_SCHEMA.names
@@ -33,7 +39,6 @@ class Layout:
         self._others = tuple(name for name in visible.names if name not in keys) if keys else ()
         apart = {*described.headers, *([described.topic_from] if described.topic_from else [])}
         self._values = [name for name in visible.names if name not in apart]
-        self._most_bytes = int(described.client_options().get("message.max.bytes", MESSAGE_MAX_BYTES))
         self._serialize: Any = None
         if described.format in ("avro", "protobuf") and not self._dead:
             from streamdsl.connectors.kafka.registry import serializer
@@ -46,25 +51,24 @@ class Layout:
         Raises
         ------
         DataError
-            A row has no form in the format, or is larger than the client takes.
+            A row cannot become one: it is too large, does not fit the schema, or names a topic that refuses it.
         """
-        made = list(self._records(rows, timestamps))
-        for record in made:
-            if record.wire_size > self._most_bytes:
-                raise DataError(
-                    f"a record is too large for the topic {record.topic!r}: {record.wire_size:,} bytes, {self._most_bytes:,} at most",
-                    remedy='raise the option "message.max.bytes" (and the topic\'s max.message.bytes), or give the sink errors=',
-                )
-        return made
-
-    def _records(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> Iterator[Record]:
         if not rows.num_rows:
-            return iter(())
+            return []
         if self._dead:
-            return self._dead_letters(rows, timestamps)
+            return list(self._dead_letters(rows, timestamps))
         if self._described.format == "arrow":
-            return iter([Record(self._described.topic, None, self._stream(rows), 0, None)])
-        return self._each(rows, timestamps)
+            records = [Record(self._described.topic, None, self._stream(rows), 0, None)]
+        else:
+            records = list(self._each(rows, timestamps))
+        for row, record in enumerate(records):
+            if record.wire_size > self._limit:
+                raise DataError(
+                    f"the sink {self._described.name!r} cannot write row {row} of its batch to the topic {record.topic!r}: "
+                    f"its record takes {record.wire_size} bytes, {self._limit} are allowed",
+                    remedy="write smaller rows, or raise message.max.bytes here and max.message.bytes of the topic",
+                )
+        return records
 
     def _each(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> Iterator[Record]:
         topic, columns = self._described.topic, self._described.headers
@@ -91,14 +95,14 @@ class Layout:
         Raises
         ------
         DataError
-            A row names one that no sink may write to.
+            A row names one that no sink may write to, or that is not there.
         """
         column = self._described.topic_from
         if column is None:
             return None
         topics: list[str | None] = rows.column(column).to_pylist()
         for topic in {topic for topic in topics if topic}:
-            refused = why_not_written(topic)
+            refused = why_not_written(topic) or self._refuses(topic)
             if refused is not None:
                 raise DataError(
                     f"the sink {self._described.name!r} cannot write row {topics.index(topic)} of its batch: "
@@ -106,6 +110,25 @@ class Layout:
                     remedy=f"filter such rows, or replace the values of {column!r}, before the sink",
                 )
         return topics
+
+    def _refuses(self, topic: str) -> str | None:
+        """Return why the cluster takes no record of a topic that data names: it has none, or it is not ours to write."""
+        from streamdsl.connectors.kafka.clients import partitions_of
+
+        now = time.monotonic()
+        known = self._known.get(topic)
+        if known is not None and now - known[0] < _KNOWN_S:
+            return known[1]
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        try:
+            refused = None if partitions_of(self._described.client_options(), topic) else "there is no such topic"
+        except ConnectorError as error:
+            if error.context.get("recoverable"):
+                raise
+            refused = error.message
+        self._known[topic] = (now, refused)
+        return refused
 
     def _keys_of(self, rows: pa.RecordBatch) -> list[bytes | None]:
         columns = [rows.column(name) for name in self._keys]
@@ -167,7 +190,12 @@ class Layout:
             headers = [
                 (f"streamdsl.{name}", str(value).encode("utf-8", "backslashreplace")) for name, value in facts.items() if value is not None
             ]
-            yield Record(self._described.topic, None, row["value"], 0, headers)  # type: ignore[arg-type]
+            record = Record(self._described.topic, None, row["value"], 0, headers)  # type: ignore[arg-type]
+            over = record.wire_size - self._limit
+            if over > 0 and record.value:
+                cut = record.value[: max(0, len(record.value) - over - _CUT_BYTES)]
+                record = replace(record, value=cut, headers=[*headers, ("streamdsl.bytes", str(len(record.value)).encode())])
+            yield record
 
 
 def _bytes(value: Any) -> bytes | None:

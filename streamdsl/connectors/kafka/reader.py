@@ -13,7 +13,7 @@ import pyarrow as pa
 from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Rejected, SplitReader
 from streamdsl.connectors.kafka.clients import Waiting
 from streamdsl.connectors.kafka.ends import gone, made_anew
-from streamdsl.connectors.kafka.feed import CHUNK_RECORDS, Feed, Records
+from streamdsl.connectors.kafka.feed import CHUNK_RECORDS, Feed, Records, Unreadable
 from streamdsl.connectors.kafka.topic import Topic
 from streamdsl.connectors.kafka.values import decoder_of
 
@@ -135,7 +135,11 @@ class PartitionReader(SplitReader):
         return replace(chunk, after=self._at(offset))
 
     def _decoded(self, records: Records) -> Chunk | None:
-        found = self._decoder.decode(records.values)
+        unreadable = {i: one.reason for i, one in enumerate(records.extras.get("_headers", ())) if isinstance(one, Unreadable)}
+        values = [None if i in unreadable else value for i, value in enumerate(records.values)] if unreadable else records.values
+        found = self._decoder.decode(values)
+        for index in unreadable.keys() & found.bad.keys():
+            found.bad[index] = unreadable[index]
         self._held = None
         if found.away is None:
             self._away.over()

@@ -1,0 +1,120 @@
+"""Rows that cannot become records, and records that cannot be read: each by itself is a matter of `errors=`, and its neighbours go on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from streamdsl import Config, DataError, StreamError, Topology, dead_letter, kafka, memory
+from tests.kafka.topics import consume_all, create_topic, produce
+
+SCHEMA = {"id": int, "pad": str, "to": str | None}
+
+
+@pytest.fixture
+def sink(broker, topic_name):
+    return create_topic(broker.bootstrap, topic_name, 1)
+
+
+def write(broker, sink, rows, **options):
+    """Write rows to a topic; return the run's figures of the sink."""
+    topology = Topology(f"job-{sink}")
+    target = kafka(sink, **{"delivery": "at_least_once"} | options)
+    topology.stream(memory("in", SCHEMA, rows), name="in").to(target, name="out", errors="skip")
+    run = topology.start(Config(broker=broker.bootstrap))
+    assert run.wait(60)
+    return next(figures["out"] for task in run.metrics()["tasks"] if "out" in (figures := task["operators"]))
+
+
+def row(number, size=10, to=None):
+    return {"id": number, "pad": "x" * size, "to": to}
+
+
+def ids(broker, topic):
+    return [json.loads(record.value)["id"] for record in consume_all(broker.bootstrap, topic)]
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+@pytest.mark.parametrize("limit", ["client", "topic"])
+def test_a_row_that_is_too_large_is_skipped_by_itself(broker, topic_name, delivery, limit):
+    sink = create_topic(broker.bootstrap, topic_name, 1, **({"max_message_bytes": "5000"} if limit == "topic" else {}))
+    size = 6_000 if limit == "topic" else 1_100_000
+    figures = write(broker, sink, [row(n, size if n in (3, 7) else 10) for n in range(10)], delivery=delivery)
+    assert ids(broker, sink) == [0, 1, 2, 4, 5, 6, 8, 9]
+    assert figures["errors"] == 2 and figures["written"] == 8
+
+
+def test_what_is_too_large_ends_the_run_without_a_policy_and_is_named(broker, sink):
+    topology = Topology(f"job-{sink}")
+    topology.stream(memory("in", SCHEMA, [row(1), row(2, 1_100_000)]), name="in").to(kafka(sink), name="out")
+    with pytest.raises(DataError, match=r"bytes, 1000000 are allowed \(operator=out\)") as told:
+        topology.run(Config(broker=broker.bootstrap))
+    assert told.value.remedy
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_row_that_names_a_topic_that_refuses_is_skipped_by_itself(broker, sink, delivery):
+    other = create_topic(broker.bootstrap, f"{sink}-other")
+    names = [None, other, "no-such-topic-anywhere", "__consumer_offsets", "streamdsl.x.commits", "a b", other, None]
+    figures = write(broker, sink, [row(n, to=name) for n, name in enumerate(names)], topic_from="to", delivery=delivery)
+    assert ids(broker, sink) == [0, 7] and ids(broker, other) == [1, 6]
+    assert figures["errors"] == 4
+
+
+def test_batches_of_arrow_are_written_in_pieces_that_fit(broker, sink):
+    figures = write(broker, sink, [row(n, 20_000) for n in range(200)], format="arrow")
+    assert figures["written"] == 200
+    topology, out = Topology("back"), memory("out")
+    topology.stream(kafka(sink, SCHEMA, format="arrow", until="latest"), name="in").to(out)
+    topology.run(Config(broker=broker.bootstrap))
+    assert [one["id"] for one in out.rows()] == list(range(200))
+
+
+def test_a_header_that_is_no_text_is_a_bad_record(broker, sink, topic_name):
+    produce(broker.bootstrap, sink, [{"value": '{"id": 1}'}])
+    produce_raw(broker, sink, b'{"id": 2}', b"\xff\xfe")
+    produce(broker.bootstrap, sink, [{"value": '{"id": 3}', "headers": [("a", b"1")]}])
+    letters = create_topic(broker.bootstrap, f"{topic_name}-dead")
+    topology, out = Topology(f"job-{sink}"), memory("out")
+    source = kafka(sink, {"id": int}, until="latest", errors=dead_letter(kafka(letters), name="dead"))
+    topology.stream(source, name="in").select("id", "_headers").to(out)
+    topology.run(Config(broker=broker.bootstrap))
+    assert [one["id"] for one in out.rows()] == [1, 3]
+    [letter] = consume_all(broker.bootstrap, letters)
+    assert letter.value == b'{"id": 2}' and "header" in dict(letter.headers)["streamdsl.error"].decode()
+
+
+def produce_raw(broker, topic, value, name):
+    """Write a record with a header's name of any bytes: only Java's client of ours would, and librdkafka by its C interface."""
+    import ctypes
+    import glob
+    import os
+
+    import confluent_kafka
+
+    [path] = glob.glob(os.path.join(os.path.dirname(confluent_kafka.__file__), "..", "confluent_kafka.libs", "librdkafka*"))
+    library = ctypes.CDLL(path)
+    for function in ("rd_kafka_conf_new", "rd_kafka_new", "rd_kafka_headers_new"):
+        getattr(library, function).restype = ctypes.c_void_p
+    error = ctypes.create_string_buffer(512)
+    settings = ctypes.c_void_p(library.rd_kafka_conf_new())
+    library.rd_kafka_conf_set(settings, b"bootstrap.servers", broker.bootstrap.encode(), error, 512)
+    client = ctypes.c_void_p(library.rd_kafka_new(0, settings, error, 512))
+    headers = ctypes.c_void_p(library.rd_kafka_headers_new(1))
+    library.rd_kafka_header_add(headers, name, ctypes.c_ssize_t(len(name)), b"v", ctypes.c_ssize_t(1))
+    TOPIC, VALUE, HEADERS, FLAGS, END = 1, 4, 10, 7, 0  # rd_kafka_vtype_t
+    failed = library.rd_kafka_producev(
+        client, TOPIC, topic.encode(), VALUE, value, ctypes.c_size_t(len(value)), FLAGS, 2, HEADERS, headers, END
+    )
+    assert failed == 0, failed
+    assert library.rd_kafka_flush(client, 10_000) == 0
+    library.rd_kafka_destroy(client)
+
+
+def test_a_policy_is_needed_to_go_on(broker, sink):
+    produce_raw(broker, sink, b'{"id": 2}', b"\xff")
+    topology = Topology(f"job-{sink}")
+    topology.stream(kafka(sink, {"id": int}, until="latest"), name="in").select("id", "_headers").to(memory("out"))
+    with pytest.raises(StreamError, match="name of a header is not UTF-8"):
+        topology.run(Config(broker=broker.bootstrap))
