@@ -83,8 +83,11 @@ class Config:
         Time between the starts of two checkpoints.
     checkpoint_timeout : duration
         A checkpoint that takes longer has failed.
-    tolerated_checkpoint_failures : int
-        So many failed checkpoints in a row are logged; one more stops the run.
+    checkpoint_failure_timeout : duration
+        Checkpoints may fail for so long, and three times in a row at least, before the run ends; 0: the first ends it.
+    stop_timeout : duration
+        A stop ends within that time. A last checkpoint that would take longer is left out; the next run computes again what came
+        after the one before.
     retained_checkpoints : int
         Completed checkpoints that are kept; at least 1.
     state_dir : path, optional
@@ -125,7 +128,8 @@ class Config:
     parallelism: int = 1
     checkpoint_interval: str | int | timedelta = "5s"
     checkpoint_timeout: str | int | timedelta = "60s"
-    tolerated_checkpoint_failures: int = 3
+    checkpoint_failure_timeout: str | int | timedelta = "1m"
+    stop_timeout: str | int | timedelta = "5s"
     retained_checkpoints: int = 2
     state_dir: str | os.PathLike[str] | None = None
     restore_from: str | os.PathLike[str] | None = None
@@ -144,12 +148,13 @@ class Config:
         for one in fields(self):
             object.__setattr__(self, one.name, plain(getattr(self, one.name)))
         self._between("parallelism", self.parallelism, 1, MAX_PARALLELISM)
-        self._between("tolerated_checkpoint_failures", self.tolerated_checkpoint_failures, 0, 10**6)
         self._between("retained_checkpoints", self.retained_checkpoints, 1, 1000)
         self._between("restarts", self.restarts, 0, 10**6)
         self._between("batch_rows", self.batch_rows, 1, 10**6)
         self._between("checkpoint_interval", self.checkpoint_interval_ms, 1, 7 * 86_400_000)
         self._between("checkpoint_timeout", self.checkpoint_timeout_ms, 1, 7 * 86_400_000)
+        self._between("checkpoint_failure_timeout", self.checkpoint_failure_timeout_ms, 0, 7 * 86_400_000)
+        self._between("stop_timeout", self.stop_timeout_ms, 100, 7 * 86_400_000)
         self._between("state_memory", self.state_memory_bytes, 1 << 12, 1 << 50)
         if self.state_backend not in ("rocksdb", "memory"):
             raise ConfigError(f"state_backend={self.state_backend!r} is not known", remedy='use "rocksdb" or "memory"')
@@ -208,6 +213,16 @@ class Config:
     def checkpoint_timeout_ms(self) -> int:
         """`checkpoint_timeout` in ms."""
         return _duration("checkpoint_timeout", self.checkpoint_timeout)
+
+    @property
+    def checkpoint_failure_timeout_ms(self) -> int:
+        """`checkpoint_failure_timeout` in ms."""
+        return _duration("checkpoint_failure_timeout", self.checkpoint_failure_timeout)
+
+    @property
+    def stop_timeout_ms(self) -> int:
+        """`stop_timeout` in ms."""
+        return _duration("stop_timeout", self.stop_timeout)
 
     @property
     def state_memory_bytes(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from streamdsl._native.includes.faults import fault, planted
 from streamdsl.checkpoint.manifest import FileEntry, Manifest
@@ -18,6 +18,9 @@ from streamdsl.checkpoint.storage import CheckpointStorage
 from streamdsl.errors import InternalError, StateError
 
 __all__ = ["Coordinator", "CoordinatorListener", "Settings"]
+
+#: Fewer failures in a row are borne, however far they lie apart: checkpoints may be rare.
+LEAST_FAILURES: Final = 3
 
 _log = logging.getLogger("streamdsl")
 
@@ -34,8 +37,8 @@ class Settings:
         A checkpoint that takes longer has failed.
     min_pause_ms : int
         At least so long from the end of one to the start of the next.
-    tolerated_failures : int
-        So many failures in a row are borne; one more is fatal.
+    failure_timeout_ms : int
+        A failure is fatal once none has completed for so long since the first in a row, and LEAST_FAILURES have failed; 0: the first is.
     retained : int
         Completed checkpoints that are kept, at least 1.
     """
@@ -43,7 +46,7 @@ class Settings:
     interval_ms: int
     timeout_ms: int
     min_pause_ms: int = 0
-    tolerated_failures: int = 0
+    failure_timeout_ms: int = 0
     retained: int = 2
 
 
@@ -54,7 +57,7 @@ class CoordinatorListener(Protocol):
         """The checkpoint is published: sinks may commit it."""
 
     def on_failed(self, checkpoint_id: int, reason: str, fatal: bool) -> None:
-        """The checkpoint has failed; `fatal`: more in a row than are tolerated."""
+        """The checkpoint has failed; `fatal`: none has completed for longer than is tolerated."""
 
 
 class Coordinator:
@@ -111,6 +114,7 @@ class Coordinator:
         self._last_start: int | None = None
         self._last_end: int | None = None
         self.failures_in_a_row = 0
+        self.failing_since: int | None = None  # the first of them
         self.failed = 0
 
     @property
@@ -209,7 +213,7 @@ class Coordinator:
             return
         self._pending = None
         self._last_end = now
-        self.failures_in_a_row = 0
+        self.failures_in_a_row, self.failing_since = 0, None
         self._completed.append(pending.id)
         self._listener.on_complete(manifest)
         self._retain()
@@ -246,5 +250,8 @@ class Coordinator:
         self._last_end = now
         self.failed += 1
         self.failures_in_a_row += 1
-        fatal = self.failures_in_a_row > self.settings.tolerated_failures
+        if self.failing_since is None:
+            self.failing_since = now
+        tolerated = self.settings.failure_timeout_ms
+        fatal = not tolerated or (self.failures_in_a_row >= LEAST_FAILURES and now - self.failing_since >= tolerated)
         self._listener.on_failed(checkpoint_id, reason, fatal)

@@ -51,6 +51,7 @@ running_options = _all(
     state_dir_option,
     click.option("--state-memory", metavar="BYTES", help="Memory for keyed state, for instance 512MiB [default: 256MiB]."),
     click.option("--checkpoint-interval", metavar="D", help="For instance 500ms [default: 5s]."),
+    click.option("--stop-timeout", metavar="D", help="How long a stop may take, its last checkpoint included [default: 5s]."),
     click.option("--restarts", type=int, metavar="N", help="How often a failed run is started again [default: 0]."),
     click.option("--restore-from", metavar="DIR", help="A savepoint to begin a fresh state directory with."),
     click.option("--drop-state", multiple=True, metavar="NAME", help="An operator whose state may be lost."),

@@ -28,7 +28,6 @@ OWN_KEYS: Final = (*_OF_CONFIG, *_OF_WORKER)
 _INTS: Final = frozenset(
     {
         "parallelism",
-        "tolerated_checkpoint_failures",
         "retained_checkpoints",
         "restarts",
         "batch_rows",

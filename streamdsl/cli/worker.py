@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 import sys
 from typing import Any
 
@@ -90,6 +91,11 @@ def run_worker(topology: Topology, settings: Settings) -> int:
             return int(left.code or 0)
     last = run.metrics()["checkpoints"]["last_id"]
     echo(f"{'finished' if run.finished else 'stopped'} with checkpoint {last}; state in {config.state_dir}", err=True)
+    if run.left_behind:
+        # A thread hangs in somebody's call. The interpreter would be taken down under it.
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
     return 0
 
 

@@ -179,7 +179,7 @@ class Job:
         return Settings(
             interval_ms=config.checkpoint_interval_ms,
             timeout_ms=config.checkpoint_timeout_ms,
-            tolerated_failures=config.tolerated_checkpoint_failures,
+            failure_timeout_ms=config.checkpoint_failure_timeout_ms,
             # Until a transaction has committed a checkpoint, the one before it is what a restart needs.
             retained=config.retained_checkpoints if self.commit_point is None else max(2, config.retained_checkpoints),
         )
@@ -410,10 +410,16 @@ class Job:
         if fatal:
             self._end(
                 StateError(
-                    f"checkpoint {checkpoint_id} failed, and more in a row than are tolerated: {reason}",
-                    remedy="what was committed is safe; mend the cause and start again with the same state directory",
+                    f"checkpoint {checkpoint_id} failed, the {self._failures()}: {reason}",
+                    remedy="what was committed is safe; mend the cause and start again with the same state directory. "
+                    "Config(checkpoint_failure_timeout=...) says how long failures are tolerated",
                 )
             )
+
+    def _failures(self) -> str:
+        since = self.coordinator.failing_since
+        lasting = 0 if since is None else self.clock.monotonic_ms() - since
+        return f"last of {self.coordinator.failures_in_a_row} in a row within {lasting / 1000:.1f} s"
 
     # ------------------------------------------------------------------ one thread for everything
 

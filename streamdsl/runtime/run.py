@@ -31,6 +31,8 @@ CONTROL_INTERVAL_S = 0.005
 WAIT_AGAIN_S = 1.0
 #: How long a run that is abandoned is waited for.
 LEAVE_S = 2.0
+#: So much of the time that a stop may take is for letting go, at most half of it; the last checkpoint has the rest.
+LETTING_GO_S = 1.0
 #: How often a caller that waits for a savepoint looks whether there is still a run to make it.
 SAVEPOINT_POLL_S = 0.01
 #: How long the writer of state looks away when there is nothing to write: longer and longer.
@@ -62,10 +64,20 @@ class Run:
         It had ended in an earlier run with the same state directory; nothing was done.
     """
 
-    def __init__(self, make_job: Callable[[], Job], *, restarts: int = 0, clean_up: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        make_job: Callable[[], Job],
+        *,
+        restarts: int = 0,
+        stop_timeout_s: float = 5.0,
+        clean_up: Callable[[], None] = lambda: None,
+    ) -> None:
         self._make_job = make_job
         self._clean_up = clean_up
         self._restarts = restarts
+        self._stop_timeout_s = stop_timeout_s
+        self._leave_by: float | None = None  # when a stop that was asked for is over, whatever hangs
+        self._said_late = False
         self._done = threading.Event()
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stop_asked: str | None = None
@@ -120,8 +132,22 @@ class Run:
         """Whether the input has ended and everything is committed."""
         return self._job.finished
 
+    @property
+    def left_behind(self) -> bool:
+        """Whether the run is over for those who waited, while one of its threads still hangs in a call of somebody else.
+
+        Such a thread does nothing more once it comes back; until then it holds the state directory.
+        """
+        return self._said_late and not self._done.is_set()
+
     def stop(self) -> None:
-        """Take a checkpoint and leave: windows stay open, a later run goes on from here."""
+        """Take a checkpoint and leave: windows stay open, a later run goes on from here.
+
+        `wait` returns within `Config(stop_timeout=)`, whatever hangs: a broker, a sink, a function. Where the checkpoint was not there
+        in time, the later run computes again what came after the one before.
+        """
+        if self._leave_by is None:
+            self._leave_by = time.monotonic() + self._stop_timeout_s
         self._ask("stop")
 
     def drain(self) -> None:
@@ -143,13 +169,16 @@ class Run:
             _ignore_signals()
         except BaseException:  # noqa: BLE001 - what the handler of a signal that was on its way has raised
             _ignore_signals()
-        self.abandon()
+        self.abandon(0 if self.left_behind else LEAVE_S)
 
     def _wait(self, timeout: float | None) -> bool:
         """Wait for the end. A signal handler may raise in here: a `threading.Event` does not bear that, a queue does (see `Wake`)."""
         until = None if timeout is None else time.monotonic() + timeout
         while not self._done.is_set():
-            left = WAIT_AGAIN_S if until is None else min(WAIT_AGAIN_S, until - time.monotonic())
+            left = min([WAIT_AGAIN_S, *[by - time.monotonic() for by in (until, self._leave_by) if by is not None]])
+            if self._leave_by is not None and time.monotonic() >= self._leave_by:
+                self._leave_without("it has not ended")
+                return True
             try:
                 self._ended.get(timeout=max(left, 0))
                 self._ended.put(None)  # others may be waiting
@@ -217,6 +246,8 @@ class Run:
             try:
                 self._clean_up()
             finally:
+                if self._said_late and self._error is not None:
+                    log.warning("the run that was left without its last checkpoint has ended with an error: %s", self._error)
                 self._done.set()
                 self._ended.put(None)
                 atexit.unregister(self._leave)
@@ -264,6 +295,9 @@ class Run:
                 thread.start()
             while not job.ended and self._stop_asked != _ABANDON:
                 job.listener.wake.wait(CONTROL_INTERVAL_S)
+                if self._is_late():
+                    self._leave_without("its last checkpoint has not completed")
+                    break
                 if self._stop_asked in ("stop", "drain"):
                     job.request_stop(drain=self._stop_asked == "drain")
                 job.control_step()
@@ -280,6 +314,24 @@ class Run:
             job.take_late_failures()
             job.close(commit=self._stop_asked != _ABANDON)
         return job.error
+
+    def _is_late(self) -> bool:
+        letting_go = min(LETTING_GO_S, self._stop_timeout_s / 2)
+        return self._leave_by is not None and time.monotonic() >= self._leave_by - letting_go
+
+    def _leave_without(self, why: str) -> None:
+        """Abandon a run that was asked to stop and does not, and say so, once."""
+        self._stop_asked = _ABANDON
+        if not self._said_late:
+            self._said_late = True
+            last = self._job.checkpoints.last_id
+            log.warning(
+                "the run was asked to stop, and %s within %g s (stop_timeout): it leaves without. "
+                "The next run computes again what came after %s",
+                why,
+                self._stop_timeout_s,
+                "its start" if last is None else f"checkpoint {last}",
+            )
 
     def _commit(self, work: Callable[[], None]) -> None:
         """Commit in a thread of its own: it may wait for long, and the control plane must not."""

@@ -67,10 +67,12 @@ def test_every_setting_of_config_can_be_said_in_the_environment():
     assert set(OWN_KEYS) >= {field.name for field in dataclasses.fields(Config)} - {"kafka"}
     values = {
         "broker": "a:1",
+        "checkpoint_failure_timeout": "3m",
         "checkpoint_interval": "2s",
         "checkpoint_timeout": "9s",
         "drain": "true",
         "drop_state": "a, b",
+        "errors": "skip",
         "loglevel": "debug",
         "metrics_allow_host": "a.example, b.example",
         "metrics_host": "::1",
@@ -79,6 +81,7 @@ def test_every_setting_of_config_can_be_said_in_the_environment():
         "state_backend": "memory",
         "state_dir": "s",
         "state_memory": "1GiB",
+        "stop_timeout": "4s",
         "strict_names": "yes",
     }
     values |= {name: "7" for name in _INTS - {"metrics_port"}}

@@ -63,10 +63,10 @@ class GatedSource(Source):
         return self.inner.splits()
 
     def open_split(self, split: str, position: Json, columns: Sequence[str]) -> SplitReader:
-        return _GatedReader(self.inner.open_split(split, position, columns), self.gate)
+        return GatedReader(self.inner.open_split(split, position, columns), self.gate)
 
 
-class _GatedReader(SplitReader):
+class GatedReader(SplitReader):
     def __init__(self, inner: SplitReader, gate: Gate) -> None:
         self.inner, self.gate = inner, gate
 

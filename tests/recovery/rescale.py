@@ -95,7 +95,7 @@ class Chain:
 
     def _job(self, width: int, filesystem: FailingFileSystem | None = None) -> Job:
         topology = keyed.job(self.splits, self.directory, None)
-        config = Config(parallelism=width, batch_rows=BATCH, state_backend=self.backend, tolerated_checkpoint_failures=1000)
+        config = Config(parallelism=width, batch_rows=BATCH, state_backend=self.backend, checkpoint_failure_timeout="7d")
         environment = jobs.Environment(self.directory / "state", self.backend, filesystem, self.journal_bytes)
         return Job(compile(topology, parallelism=width).physical, config, environment, clock=self.clock)
 

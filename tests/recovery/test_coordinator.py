@@ -19,7 +19,7 @@ class Run:
     def __init__(self, storage=None, completed=(), **settings):
         self.storage = storage or MemoryStorage()
         self.events = []
-        values = {"interval_ms": 100, "timeout_ms": 1000, "tolerated_failures": 2, **settings}
+        values = {"interval_ms": 100, "timeout_ms": 1000, "failure_timeout_ms": 60_000, **settings}
         owner = StoreOwner("2.0", "2-0", "memory", [1, 0], {"tables": []})
         self.coordinator = Coordinator(
             "job", shards=2, tasks=["1.0", "2.0"], stores=[owner], storage=self.storage, settings=Settings(**values),
@@ -145,25 +145,39 @@ def test_a_task_that_fails_has_passed_the_barrier():
     assert run.coordinator.trigger(4) == 2
 
 
-def test_failures_in_a_row_are_fatal_at_last():
-    run = Run(tolerated_failures=2)
-    for i in range(1, 4):
-        run.coordinator.trigger(i)
-        run.pass_barrier(i, i)
-        run.coordinator.fail(i, i, "disk full")
-    assert [event[0] for event in run.events] == ["failed", "failed", "fatal"]
+def failures(run, times):
+    """Have a checkpoint fail at each of these times, and return what was said of them."""
+    for now in times:
+        checkpoint_id = run.coordinator.trigger(now)
+        run.pass_barrier(now, checkpoint_id)
+        run.coordinator.fail(now, checkpoint_id, "disk full")
+    return [event[0] for event in run.events]
+
+
+def test_failures_are_fatal_when_they_last():
+    """However many there are in a short time: a disk that is full for a moment ends no run that takes checkpoints often."""
+    assert failures(Run(failure_timeout_ms=1000), range(0, 1000, 10)) == ["failed"] * 100
+    assert failures(Run(failure_timeout_ms=1000), [0, 500, 999, 1000]) == ["failed"] * 3 + ["fatal"]
+
+
+def test_rare_failures_are_fatal_once_there_are_several():
+    assert failures(Run(failure_timeout_ms=1000), [0, 60_000, 120_000]) == ["failed", "failed", "fatal"]
+
+
+def test_no_failure_is_tolerated():
+    assert failures(Run(failure_timeout_ms=0), [5]) == ["fatal"]
 
 
 def test_a_success_forgives():
-    run = Run(tolerated_failures=1)
-    for now in range(4):
+    run = Run(failure_timeout_ms=2)
+    for now in range(6):
         checkpoint_id = run.coordinator.trigger(now)
         run.pass_barrier(now, checkpoint_id)
-        if now % 2:
+        if now % 3 == 2:
             run.coordinator.store_written(now, "2-0", checkpoint_id, FILES)
         else:
             run.coordinator.fail(now, checkpoint_id, "no")
-    assert [event[0] for event in run.events] == ["failed", "complete", "failed", "complete"]
+    assert [event[0] for event in run.events] == ["failed", "failed", "complete"] * 2
 
 
 def test_retention():

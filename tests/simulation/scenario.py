@@ -189,7 +189,7 @@ def drawn_start(draw: random.Random, scenario: Scenario, number: int) -> Start:
         state_memory=choice(("4KiB", "12KiB", "256MiB", "256MiB")),
         checkpoint_interval=choice((2, 5, 15, 40)),
         checkpoint_timeout=PATIENT_MS if last else choice((PATIENT_MS,) * 8 + (10, 40)),
-        tolerated_checkpoint_failures=choice((0, 2)) if fatal else 10**6,
+        checkpoint_failure_timeout=choice((0, 1)) if fatal else "7d",
         retained_checkpoints=choice((1, 2, 2, 2, 3)),
         batch_rows=choice((1, 2, 5, 40, 4096)),
     )

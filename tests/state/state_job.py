@@ -18,7 +18,7 @@ from streamdsl.checkpoint.recovery import find_checkpoint
 from streamdsl.checkpoint.storage import CheckpointStorage
 
 SHARDS = 8
-SETTINGS = Settings(interval_ms=100, timeout_ms=1000, tolerated_failures=10)
+SETTINGS = Settings(interval_ms=100, timeout_ms=1000, failure_timeout_ms=60_000)
 
 
 def default_tables(store: StateStore) -> None:

@@ -110,7 +110,7 @@ class Stage:
     ) -> None:
         self.directory, self.backend, self.journal_bytes = directory, backend, journal_bytes
         self.state = directory / "state"
-        self.settings = {"batch_rows": BATCH, "state_backend": backend, "tolerated_checkpoint_failures": 1000, **settings}
+        self.settings = {"batch_rows": BATCH, "state_backend": backend, "checkpoint_failure_timeout": "7d", **settings}
         self.clock = ManualClock(0)
         self.source = directory / "in.jsonl" if source is None else source
         self.plan = plan or self.planned()

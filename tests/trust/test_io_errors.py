@@ -149,13 +149,13 @@ def test_a_disk_may_be_full_for_a_while_from_any_call_on(tmp_path, backend, shap
 
 @pytest.mark.parametrize("backend", ["memory", "rocksdb"])
 def test_a_disk_that_stays_full_stops_the_job_by_policy(tmp_path, backend, expected):
-    stage = stage_in(tmp_path, backend, tolerated_checkpoint_failures=2)
+    stage = stage_in(tmp_path, backend, checkpoint_failure_timeout=1)
     filesystem = FailingFileSystem()
     job = begun(stage, filesystem)
     filesystem.fails = lambda number, name: errno.ENOSPC if name in ("make_directory", "write_new") else 0
-    assert jobs.checkpoint(job) is None
-    assert jobs.checkpoint(job) is None
-    with pytest.raises(StateError, match=r"(?s)more in a row than are tolerated.*No space left"):
+    assert [jobs.checkpoint(job) for _ in range(5)] == [None] * 5, "a moment is tolerated"
+    stage.clock.ms += 1
+    with pytest.raises(StateError, match=r"(?s)last of 6 in a row.*No space left"):
         jobs.checkpoint(job)
     job.close()
     job = stage.job()

@@ -44,6 +44,8 @@ log = logging.getLogger("streamdsl")
 
 #: How long a commit may take.
 COMMIT_S: Final = 60.0
+#: How long one call may take that somebody waits for who wants to leave.
+LEAVE_S: Final = 1.0
 #: The cluster aborts a transaction that has been open for so long; brokers allow 15 min unless told otherwise.
 LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS = 60_000, 900_000
 #: What a record is told when the transaction has failed: not why. Whoever would begin another transaction is.
@@ -116,8 +118,9 @@ class KafkaTransaction(Transaction):
     def _take_over(self) -> None:
         assert self._producer is not None
         # Connected first: a client that is not when it looks for its coordinator looks again after half a second.
-        self._producer.list_topics(markers_topic(self._job), timeout=CALL_S)
-        self._producer.init_transactions(CALL_S)
+        # In short calls: a signal is heard between them.
+        self._producer.list_topics(markers_topic(self._job), timeout=LEAVE_S)
+        self._producer.init_transactions(LEAVE_S)
 
     def begin(self, marker: Marker) -> None:
         """Begin; where the run begins elsewhere than the last one committed, that is committed first, by itself."""
@@ -257,7 +260,7 @@ class KafkaTransaction(Transaction):
             return
         if not self._unknown:
             try:
-                producer.abort_transaction(CALL_S)
+                producer.abort_transaction(LEAVE_S)
             except KafkaException:
                 pass  # fenced, or the cluster is away: the next start aborts it
         producer.purge()
