@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamdsl._native.flow.values import NotAValue, named_column
-from streamdsl.connectors.base import END, Chunk, End, Json, Sink, SinkWriter, Source, SplitReader, no_metadata
+from streamdsl.connectors.base import END, Chunk, End, Json, Rejected, Sink, SinkWriter, Source, SplitReader, no_metadata
 from streamdsl.errors import DataError
 from streamdsl.schema import Schema
 
@@ -67,12 +68,12 @@ class DriverSource(Source):
                 columns = [
                     rows.column(f.name).cast(f.type) if f.name in rows.schema.names else pa.nulls(rows.num_rows, f.type) for f in schema
                 ]
-                return self._checked(pa.RecordBatch.from_arrays(columns, schema=schema))
+                return self._with_defaults(pa.RecordBatch.from_arrays(columns, schema=schema))
             values = [_mapping(row) for row in rows]
             for row in values:
                 self._known(row)
             columns = [named_column(values, f.name, f.type) for f in schema]
-            return self._checked(pa.RecordBatch.from_arrays(columns, schema=schema))
+            return self._with_defaults(pa.RecordBatch.from_arrays(columns, schema=schema))
         except NotAValue as error:
             raise DataError(f"a row does not fit source {self.name!r}: {error}", operator=self.name) from None
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
@@ -89,13 +90,9 @@ class DriverSource(Source):
                 remedy=f"its columns: {', '.join(declared)}",
             )
 
-    def _checked(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def _with_defaults(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         shown = [f for f in self.schema.fields if not f.hidden]
-        batch = pa.RecordBatch.from_arrays([f.filled(batch.column(f.name)) for f in shown], schema=batch.schema)
-        for f in self.schema.fields:
-            if not f.nullable and not f.hidden and batch.column(f.name).null_count:
-                raise DataError(f"column {f.name!r} of source {self.name!r} must not be null", operator=self.name, field=f.name)
-        return batch
+        return pa.RecordBatch.from_arrays([f.filled(batch.column(f.name)) for f in shown], schema=batch.schema)
 
 
 def _mapping(row: Any) -> dict[str, Any]:
@@ -147,6 +144,15 @@ class _LogReader(SplitReader):
     @staticmethod
     def _column(name: str, batch: pa.RecordBatch) -> pa.Array:
         return batch.column(name) if name in batch.schema.names else no_metadata(name, batch.num_rows)
+
+    def rejected(self, chunk: Chunk, row: int, reason: str) -> Rejected:
+        start: dict[str, int] = dict(chunk.position)  # type: ignore[arg-type]
+        entries = self.log.entries
+        rows = entries[start["entry"]].rows
+        assert rows is not None
+        before = sum(e.rows.num_rows for e in entries[: start["entry"]] if e.rows is not None)
+        raw = json.dumps(rows.slice(start["skip"] + row, 1).to_pylist()[0], default=str).encode()
+        return Rejected(row, raw, reason, self.source.name, int(self.split), before + start["skip"] + row)
 
     def position(self, chunk: Chunk, rows: int) -> Json:
         start: dict[str, int] = dict(chunk.position)  # type: ignore[arg-type]

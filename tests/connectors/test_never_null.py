@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,6 +12,7 @@ import pytest
 
 from streamdsl import StreamError, Topology, dead_letter, files, memory
 from streamdsl.connectors.base import END, Chunk, Source, SplitReader, no_metadata
+from streamdsl.connectors.memory.memory import Memory
 from streamdsl.schema import Schema
 
 ROWS = [{"k": "a", "v": 1.5}, {"k": None, "v": 2.5}, {"k": "c", "v": None}, {"k": "d", "v": 4.5}]
@@ -76,7 +77,20 @@ def _arrow(folder, schema, errors):
     return files(folder / "in.arrow", schema, errors=errors)
 
 
-SOURCES = {"json": _json, "compressed json": _packed, "parquet": _parquet, "arrow": _arrow, "own": lambda folder, *given: Own(*given)}
+def _memory(folder, schema, errors):
+    source = memory("m", schema, ROWS)
+    kind = type("Told", (Memory,), {"errors": errors})
+    return kind(**{item.name: getattr(source, item.name) for item in fields(source)})
+
+
+SOURCES = {
+    "json": _json,
+    "compressed json": _packed,
+    "parquet": _parquet,
+    "arrow": _arrow,
+    "memory": _memory,
+    "own": lambda folder, *given: Own(*given),
+}
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -151,8 +151,10 @@ def test_a_default_that_is_none_of_the_values_is_refused(hint, default, parts):
 
 
 def test_a_null_in_a_column_that_is_never_null_is_refused():
-    with refused("'a' is null in row 1"):
-        memory("m", schema={"a": int, "b": str | None}, rows=[{"a": 1}, {"b": "x"}])
+    nulls = memory("m", schema={"a": int, "b": str | None}, rows=[{"a": 1}, {"b": "x"}])
+    with pytest.raises(StreamError, match="'a' is null") as caught:
+        Topology("t").stream(nulls).collect()
+    assert (caught.value.field, caught.value.topic, caught.value.offset) == ("a", "m", 1)
     topology = Topology("t")
     rows = topology.stream(memory("m", schema={"a": int}, rows=[{"a": 1}, {"a": 2}]))
     with pytest.raises(StreamError, match="'b' is null"):

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from streamdsl import DataError, StreamError, Topology, count, expanding, memory, tumbling
+from streamdsl import DataError, StreamError, Topology, count, dead_letter, expanding, memory, tumbling
 from streamdsl.testing import TopologyTestDriver
 
 
@@ -76,10 +76,20 @@ def test_batches_of_arrow_are_checked_as_rows_are():
         driver.send_batch("in", pa.table({"k": ["a"], "n": ["x"]}))
     with pytest.raises(DataError, match="does not fit"):
         driver.send("in", {"k": "a", "n": 2**70})
-    with pytest.raises(DataError, match="'k' of source 'in' must not be null"):
-        driver.send_batch("in", pa.table({"n": [1, 2]}))
     driver.send_batch("in", pa.table({"n": pa.chunked_array([[3], [4]]), "k": pa.chunked_array([["a"], ["b"]])}))
     assert keys(driver.read("out")) == ["a", "b"]
+
+
+def test_a_null_where_none_may_be_is_a_bad_record():
+    with pytest.raises(DataError, match="field 'k' is null"):
+        numbered().send_batch("in", pa.table({"n": [1, 2]}))
+    topology = Topology("t")
+    topology.stream(memory("in", schema={"k": str, "n": int}), errors=dead_letter(memory("bad"))).to(memory("out"))
+    driver = TopologyTestDriver(topology)
+    driver.send("in", {"k": "a", "n": 1})
+    driver.send_batch("in", [{"k": "b", "n": 2}, {"n": 3}])
+    assert keys(driver.read("out")) == ["a", "b"]
+    assert [(letter["value"], letter["offset"]) for letter in driver.read("bad")] == [(b'{"k": null, "n": 3}', 2)]
 
 
 def test_a_batch_has_a_timestamp_for_each_row():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from typing import Any, cast
 import pyarrow as pa
 
 from streamdsl._native.flow.values import NotAValue, named_column
-from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Sink, SinkWriter, Source, SplitReader, no_metadata
+from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Rejected, Sink, SinkWriter, Source, SplitReader, no_metadata
 from streamdsl.errors import ConnectorError, TopologyError
 from streamdsl.schema import Schema
 
@@ -163,6 +164,12 @@ class MemoryReader(SplitReader):
             return Chunk(pa.RecordBatch.from_struct_array(pa.repeat(pa.scalar({}, pa.struct([])), rows.num_rows)), first)
         return Chunk(pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)), first)
 
+    def rejected(self, chunk: Chunk, row: int, reason: str) -> Rejected:
+        """Return the row as JSON, with its number in the split."""
+        at = cast(int, chunk.position) + row
+        raw = json.dumps(self._rows.slice(at, 1).to_pylist()[0], default=str).encode()
+        return Rejected(row, raw, reason, self._name, self._split, at)
+
     def _column(self, name: str, rows: pa.RecordBatch, first: int) -> pa.Array:
         if name in self._schema or name not in METADATA_COLUMNS:
             return rows.column(name)
@@ -204,7 +211,8 @@ def memory(name: str, schema: Any = None, rows: Any = None, splits: int = 1) -> 
     schema : dataclass, pyarrow.Schema or mapping, optional
         Columns of the source; default: of the rows.
     rows : list of dicts or dataclass instances, pyarrow Table or RecordBatch, optional
-        What a source reads. Without, it reads what was collected under the same object.
+        What a source reads. Without, it reads what was collected under the same object. A null in a column that is never
+        null is a bad record when it is read: ``errors=`` says what becomes of it.
     splits : int
         The rows are dealt out to so many splits: row i belongs to split i mod splits.
 
@@ -277,7 +285,7 @@ def _as_dict(name: str, number: int, row: Any, schema: Schema | None) -> Mapping
 
 
 def _typed(name: str, rows: pa.RecordBatch | None, schema: Schema | None) -> pa.RecordBatch | None:
-    """Return `rows` with the columns of `schema`, or raise."""
+    """Return `rows` with the columns of `schema`, or raise. A null in a column that is never null is a bad record once it is read."""
     if rows is None or schema is None:
         return rows
     columns = []
@@ -289,10 +297,6 @@ def _typed(name: str, rows: pa.RecordBatch | None, schema: Schema | None) -> pa.
                 column = rows.column(item.name).cast(item.type)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 raise TopologyError(f"memory({name!r}): column {item.name!r} is not {item.type}: {error}") from error
-        column = item.filled(column)
-        if column.null_count and not item.nullable:
-            row = column.is_null().index(True).as_py()
-            raise TopologyError(f"memory({name!r}): column {item.name!r} is null in row {row}, but must not be null")
-        columns.append(column)
+        columns.append(item.filled(column))
     fields = pa.schema([(item.name, item.type) for item in schema.fields])
     return pa.RecordBatch.from_arrays(columns, schema=fields) if columns else rows.select([])
