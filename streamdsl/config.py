@@ -103,6 +103,9 @@ class Config:
         How often a failed run is started again from its last checkpoint, with back-off.
     strict_names : bool
         Insist on `name=` for everything that keeps state.
+    keep_state : collection of str
+        Operators and sources that were changed, and whose state in the checkpoint is taken for that of the new ones: an
+        expression was mended, say, and what was computed before is right. Nothing checks it.
     drop_state : collection of str
         Operators whose state in the checkpoint may be lost, because the topology no longer has them or they have changed. It is
         dropped once: a run that goes on from what such a run has kept keeps it.
@@ -137,6 +140,7 @@ class Config:
     state_memory: int | str = "256MiB"
     restarts: int = 0
     strict_names: bool = False
+    keep_state: Collection[str] = field(default_factory=frozenset)
     drop_state: Collection[str] = field(default_factory=frozenset)
     batch_rows: int = 4096
     broker: str | None = None
@@ -175,10 +179,11 @@ class Config:
             raise ConfigError(f"{name}={value!r} is out of range", remedy=f"use an int from {low} to {high}")
 
     def _check_names(self) -> None:
-        if isinstance(self.drop_state, str):
-            raise ConfigError("drop_state is a collection of operator names", remedy=f"write [{self.drop_state!r}]")
-        if not isinstance(self.drop_state, Collection) or not all(isinstance(name, str) and name for name in self.drop_state):
-            raise ConfigError(f"drop_state={self.drop_state!r} is no collection of operator names", remedy='write ["name"]')
+        for field_, names in (("keep_state", self.keep_state), ("drop_state", self.drop_state)):
+            if isinstance(names, str):
+                raise ConfigError(f"{field_} is a collection of operator names", remedy=f"write [{names!r}]")
+            if not isinstance(names, Collection) or not all(isinstance(name, str) and name for name in names):
+                raise ConfigError(f"{field_}={names!r} is no collection of operator names", remedy='write ["name"]')
 
     def _check_errors(self) -> None:
         try:

@@ -47,7 +47,7 @@ def start(topology: Any, config: Config | None = None, bind: Mapping[str, Any] |
     config = _checked(config)
     plans = compile(topology, parallelism=config.parallelism, bind=bind, strict_names=config.strict_names, errors=config.errors)
     plan = with_connectors(plans.physical, lambda connector: connector.configured(config, topology.name))
-    check_places(plan)
+    check_places(plan, config.state_path)
     temporary = Path(tempfile.mkdtemp(prefix="streamdsl-")) if config.state_path is None else None
     state_dir = config.state_path or temporary
     assert state_dir is not None

@@ -31,8 +31,10 @@ def changes(stored: Meanings, present: Meanings) -> dict[str, list[str]]:
     return found
 
 
-def check_meanings(manifest: Manifest, present: Meanings, drop_state: Collection[str]) -> frozenset[str]:
+def check_meanings(manifest: Manifest, present: Meanings, drop_state: Collection[str], keep_state: Collection[str]) -> frozenset[str]:
     """Refuse a checkpoint whose state or positions would be taken for something else; return what has changed and is dropped.
+
+    What `keep_state` names is taken as it is: the user says that the change is meant, and that the old state fits it.
 
     Raises
     ------
@@ -40,19 +42,20 @@ def check_meanings(manifest: Manifest, present: Meanings, drop_state: Collection
         The message names the operators, what they were, what they are, and the ways out.
     """
     changed = changes(manifest.meanings, present)
-    refused = {name: parts for name, parts in changed.items() if name not in drop_state}
+    refused = {name: parts for name, parts in changed.items() if name not in drop_state and name not in keep_state}
     if refused:
         told = "; ".join(f"{name!r} has changed: {', '.join(parts)}" for name, parts in sorted(refused.items()))
         raise StateError(
             f"checkpoint {manifest.checkpoint_id} holds state of another meaning: {told}", remedy=remedy_of_change(sorted(refused))
         )
-    return frozenset(changed)
+    return frozenset(name for name in changed if name in drop_state)
 
 
 def remedy_of_change(names: list[str]) -> str:
     """Return the ways out for operators that no longer fit their state."""
     return (
         f"change it back; or let the old state go with Config(drop_state={names!r}), under the same name or another name=; "
+        f"or, if what was computed so far is right for the new one too, keep it with Config(keep_state={names!r}); "
         "or begin anew with another state_dir"
     )
 

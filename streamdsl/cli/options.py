@@ -54,6 +54,7 @@ running_options = _all(
     click.option("--stop-timeout", metavar="D", help="How long a stop may take, its last checkpoint included [default: 5s]."),
     click.option("--restarts", type=int, metavar="N", help="How often a failed run is started again [default: 0]."),
     click.option("--restore-from", metavar="DIR", help="A savepoint to begin a fresh state directory with."),
+    click.option("--keep-state", multiple=True, metavar="NAME", help="An operator that was changed and keeps its state."),
     click.option("--drop-state", multiple=True, metavar="NAME", help="An operator whose state may be lost."),
     click.option("--accept-duplicates-from", type=int, metavar="ID", help="Begin with this checkpoint all the same; 0: with none."),
     click.option("--drain/--no-drain", default=None, help="On Ctrl-C and SIGTERM close the windows and finish."),

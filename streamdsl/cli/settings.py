@@ -239,6 +239,6 @@ def _value(variable: str, name: str, text: str) -> Any:
         if text.lower() not in _BOOLS:
             raise ConfigError(f"{variable}={text!r} is neither true nor false", remedy=f"write one of {', '.join(_BOOLS)}")
         return _BOOLS[text.lower()]
-    if name in ("drop_state", "metrics_allow_host"):
+    if name in ("keep_state", "drop_state", "metrics_allow_host"):
         return [part.strip() for part in text.split(",") if part.strip()]
     return text

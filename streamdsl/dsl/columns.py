@@ -107,10 +107,10 @@ def _value_of(verb: str, name: str, value: Any) -> Expression:
         word = getattr(value, "__name__", "")
         if not callable(value) or isinstance(value, Unfinished):
             pass
-        elif hasattr(Expr, word):
-            remedy = f"write {name}=count()" if word == "count" else f'write {name}=col("...").{word}()'
-        elif value is len:
+        elif word in ("count", "len"):
             remedy = f"write {name}=count()"
+        elif hasattr(Expr, word):
+            remedy = f'write {name}=col("...").{word}()'
         else:
             remedy = "functions of the row belong to map(function, schema=...)"
         raise TopologyError(f"{verb}: {name}: {error.message}", remedy=remedy) from None

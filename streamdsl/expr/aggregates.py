@@ -42,7 +42,7 @@ class AggregateFunctions:
         return self._aggregate("max")
 
     def mean(self) -> Expr:
-        """Arithmetic mean."""
+        """Arithmetic mean: `sum() / count()`, bit for bit; of integers from their exact sum."""
         return self._aggregate("mean")
 
     def std(self, ddof: int = 1) -> Expr:

@@ -120,7 +120,8 @@ def deploy(plan: node.PhysicalPlan, environment: Environment) -> Deployment:
         with contextlib.suppress(Exception):  # the first error is the one to tell of
             close_all([thing for chain in chains for thing in [*chain.operators, *chain.readers] if hasattr(thing, "close")])
         raise
-    _set_paces(plan, tasks)
+    if environment.clock.runs():
+        _set_paces(plan, tasks)
     return Deployment(tuple(tasks), tuple(chains), tuple(task for task in tasks if isinstance(task, SourceTask)))
 
 

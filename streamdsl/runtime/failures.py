@@ -68,7 +68,8 @@ def _bad_record(error: RecordError, found: _Failed | None) -> DataError:
     said = DataError(
         f"{operator or 'an operator'}: a record cannot be processed: {error.reason}",
         remedy="mend the record or the expression (a filter in front of it, when(...), cast(..., strict=False)), and start again; "
-        'or give the verb or its source errors="skip" or errors=dead_letter(sink)',
+        'or give the verb or its source errors="skip" or errors=dead_letter(sink). State that was made of a mended expression is '
+        "kept with Config(keep_state=[...])",
         operator=operator,
         field=field,
         reason=error.reason,

@@ -199,14 +199,14 @@ class Job:
                 f"checkpoint {restored.checkpoint_id} knows {', '.join(map(repr, gone))}, which the topology does not have",
                 remedy=f"give them their names back, or let their positions go: Config(drop_state={gone!r})",
             )
-        return check_meanings(restored, self.plan.meanings, self.config.drop_state)
+        return check_meanings(restored, self.plan.meanings, self.config.drop_state, self.config.keep_state)
 
     def _load(self, restored: Manifest | None) -> None:
         assert self._deployment is not None
         drop_state: Collection[str] = self.config.drop_state
         changed: frozenset[str] = frozenset()
         if restored is not None:
-            changed = check_meanings(restored, self._deployment.meanings(self.plan), drop_state)
+            changed = check_meanings(restored, self._deployment.meanings(self.plan), drop_state, self.config.keep_state)
         self.environment.load(self._deployment, restored, drop_state, self.listener, self.config.state_memory_bytes, changed)
         for chain in self._deployment.chains:
             for operator in chain.restored:

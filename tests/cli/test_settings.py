@@ -73,6 +73,7 @@ def test_every_setting_of_config_can_be_said_in_the_environment():
         "drain": "true",
         "drop_state": "a, b",
         "errors": "skip",
+        "keep_state": "c",
         "loglevel": "debug",
         "metrics_allow_host": "a.example, b.example",
         "metrics_host": "::1",
@@ -89,7 +90,7 @@ def test_every_setting_of_config_can_be_said_in_the_environment():
     settings = gather({}, None, {f"STREAMDSL_{name.upper()}": text for name, text in values.items()})
     texts = {name: text for name, text in values.items() if name in {field.name for field in dataclasses.fields(Config)} - _INTS}
     ints = dict.fromkeys(_INTS - {"metrics_port"}, 7)
-    assert settings.config == Config(**{**texts, **ints, "strict_names": True, "drop_state": ["a", "b"]})
+    assert settings.config == Config(**{**texts, **ints, "strict_names": True, "drop_state": ["a", "b"], "keep_state": ["c"]})
     assert (settings.loglevel, settings.drain, settings.metrics_port, settings.metrics_host) == ("DEBUG", True, 9100, "::1")
 
 

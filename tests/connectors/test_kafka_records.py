@@ -16,7 +16,7 @@ MOST = 2_000
 
 def layout(**options):
     return Layout(
-        kafka("t", {"v": bytes}, format="raw", broker="localhost:9092", options={"message.max.bytes": MOST}, **options), SCHEMA, ()
+        kafka("t", {"v": bytes}, format="raw", broker="localhost:9092", options={"message.max.bytes": MOST}, **options), SCHEMA, (), MOST
     )
 
 
@@ -36,6 +36,6 @@ def test_the_size_is_what_the_client_reckons_with(key, headers):
 
 def test_a_record_that_is_too_large_is_a_bad_record():
     rows = pa.record_batch({"v": pa.array([b"small", b"x" * MOST])})
-    with pytest.raises(DataError, match="too large for the topic 't'"):
+    with pytest.raises(DataError, match="to the topic 't': its record takes"):
         layout().records(rows, pa.array([0, 0]))
     assert len(layout().records(rows.slice(0, 1), pa.array([0]))) == 1

@@ -27,6 +27,9 @@ class Whole:
     def __index__(self):
         return self.value
 
+    def __repr__(self):
+        return f"Whole({self.value})"
+
 
 class timedelta64:
     """What NumPy's own looks like."""

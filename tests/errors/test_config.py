@@ -24,6 +24,7 @@ WRONG = {
     "state_memory": [1.5, True, None, "", "much", -1, "1.5XB", b"1GiB", float("inf")],
     "restarts": [-1, 1.0, "3", True, None],
     "strict_names": [1, "yes", None, 0],
+    "keep_state": ["name", 5, [5], [""], None, [b"x"]],
     "drop_state": ["name", 5, [5], [""], None, [b"x"]],
     "batch_rows": [0, 4096.0, "4096", True, None],
     "broker": ["", "a b", 5, b"localhost:9092", True],

@@ -166,14 +166,9 @@ def best(choose: Callable[[Any], Any], values: Iterable[Any]) -> Any:
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """Return the running mean of those that are not null: to the last bit, it is not the sum divided by the number."""
-    found: float | None = None
-    n = 0
-    for value in values:
-        if value is not None:
-            n += 1
-            found = value if found is None else found + (value - found) / n
-    return found
+    """Return the mean of those that are not null: their sum, in order, divided by their number."""
+    there = [value for value in values if value is not None]
+    return sum(there) / len(there) if there else None
 
 
 def null_keys(inputs: Inputs) -> int:

@@ -11,6 +11,10 @@ cdef class Clock:
     cdef int64_t now_ns(self) noexcept nogil:
         return monotonic_ns()
 
+    def runs(self):
+        """Return whether it goes on by itself, so that work can be measured with it."""
+        return True
+
     def time_ms(self):
         """Return the wall clock in ms."""
         return self.now_ms()
@@ -25,6 +29,10 @@ cdef class ManualClock(Clock):
 
     def __init__(self, int64_t ms=0):
         self.ms = ms
+
+    def runs(self):
+        """Return that it stands still."""
+        return False
 
     cdef int64_t now_ms(self) noexcept nogil:
         return self.ms
