@@ -27,6 +27,19 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", re.ASCII)
 #: A broker as librdkafka takes it; a user and a password have no place in it.
 _BROKER = re.compile(r"([A-Za-z_]+://)?(\[[0-9A-Fa-f:.%]+\]|[^\s:/@\[\],]+)(:\d{1,5})?")
 
+
+def broker_fault(broker: Any) -> tuple[str, str] | None:
+    """Return what is wrong with the address of a broker and what to write, or None."""
+    if not isinstance(broker, str) or not all(_BROKER.fullmatch(one.strip()) for one in broker.split(",")):
+        # Not repeated: whoever writes a user and a password into it shall not find them in a log.
+        return "broker is not an address", 'write "host:port", or several with commas'
+    for one in broker.split(","):
+        port = one.strip().rpartition(":")[2]
+        if port.isdigit() and not 1 <= int(port) <= 65_535:
+            return f"broker: there is no port {port}", "ports are from 1 to 65535; Kafka's is 9092 as a rule"
+    return None
+
+
 #: More tasks than shards would have nothing to own.
 MAX_PARALLELISM = 128
 
@@ -196,13 +209,9 @@ class Config:
     def _check_broker(self) -> None:
         if self.broker is None:
             return
-        if not isinstance(self.broker, str) or not all(_BROKER.fullmatch(one.strip()) for one in self.broker.split(",")):
-            # Not repeated: whoever writes a user and a password into it shall not find them in a log.
-            raise ConfigError("broker is not an address", remedy='write "host:port", or several with commas')
-        for one in self.broker.split(","):
-            port = one.strip().rpartition(":")[2]
-            if port.isdigit() and not 1 <= int(port) <= 65_535:
-                raise ConfigError(f"broker: there is no port {port}", remedy="ports are from 1 to 65535; Kafka's is 9092 as a rule")
+        fault = broker_fault(self.broker)
+        if fault is not None:
+            raise ConfigError(fault[0], remedy=fault[1])
         other = self.kafka.get("bootstrap.servers", self.broker)
         if other != self.broker:
             raise ConfigError(

@@ -262,8 +262,8 @@ class Topology:
         built = build(self.name, read.sinks, strict_names=strict_names, errors=self.errors or errors)
         # Sources that no sink needs and the sinks a collecting topology left out may be bound as well.
         check_bindings(bindings, self._sources, {sink.name for sink in built.sinks} | self._left_out)
-        sinks = [bound_sink(sink, bindings) for sink in built.sinks]
-        return built.with_sinks(sinks)
+        # Dead letters of a sink are read from it: it must be bound there, too.
+        return built.rewritten(lambda node: bound_sink(node, bindings) if isinstance(node, SinkNode) else node)
 
     def collecting(self, stream: Stream, sink: Sink) -> Topology:
         """Return a topology that does nothing but write `stream` to `sink`, under the name ``"_collect"``."""

@@ -299,8 +299,9 @@ def substitute(expressions: Sequence[Typed], columns: Mapping[str, Typed]) -> li
 
 
 def aggregate_may_fail(aggregate: TypedAggregate) -> bool:
-    """Tell whether what the aggregate reads of a record can be an error of it."""
-    return any(part.may_fail for part in aggregate.expressions())
+    """Tell whether a record can be an error for the aggregate: what is read of it, or what it is added to."""
+    overflows = aggregate.kind in ("sum", "product") and not pa.types.is_floating(aggregate.type)
+    return overflows or aggregate.kind == "custom" or any(part.may_fail for part in aggregate.expressions())
 
 
 _INFIX: Final = {

@@ -5,7 +5,7 @@ import typing
 import pytest
 
 import streamdsl
-from streamdsl import Config, ConfigError, Topology, TopologyError, col, count, memory
+from streamdsl import Config, ConfigError, Topology, TopologyError, col, count, kafka, memory
 from streamdsl.cli import main
 from tests.dsl.fakes import FakeSource, payments, refused
 
@@ -49,6 +49,15 @@ def test_settings(settings, parts):
     with pytest.raises(ConfigError) as raised:
         Config(**settings)
     assert all(part in str(raised.value) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("broker", "part"),
+    [("localhost:99999", "no port 99999"), ("a:9092, b:0", "no port 0"), ("a b", "not an address"), (5, "not an address")],
+)
+def test_the_broker_of_a_topic(broker, part):
+    with refused("kafka('t')", part):
+        kafka("t", {"a": int}, broker=broker)
 
 
 @pytest.mark.parametrize("config", [2, "2", {"parallelism": 2}, Config])

@@ -173,6 +173,14 @@ def test_a_row_that_a_sink_cannot_write_follows_its_policy():
         topology.run()
 
 
+def test_a_bound_sink_takes_the_place_of_the_other_also_where_its_dead_letters_are_read():
+    out, other, letters = memory("out"), Picky(), memory("letters")
+    topology = Topology("t", errors=dead_letter(memory("bad")))
+    numbers(topology).to(out, name="out")
+    topology.run(bind={"out": other, "bad": letters})
+    assert (out.rows(), other.rows, letters.table().num_rows) == ([], GOOD, 2)
+
+
 def test_dead_letters_of_a_sink_are_in_the_checkpoint_of_its_rows(tmp_path):
     bad = tmp_path / "bad.jsonl"
     for _ in range(2):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from streamdsl import Config, Processor, Topology, files, memory
+from streamdsl import Aggregate, Config, Processor, Topology, col, expanding, files, memory, tumbling
 
 CALL_S = 0.05
 ROWS = [{"k": "abcdef"[i % 6], "b": i} for i in range(4_096)]
@@ -32,8 +32,36 @@ JOBS = {
     "map": lambda s: s.map(lambda row: {"b": row.b} if slow_row(row) else None, schema={"b": int}),
     "process": lambda s: s.key_by("k").process(Slow, name="slow"),
     "reduce": lambda s: s.key_by("k").reduce(lambda so_far, row: slow_row(row) and row, name="slow"),
+    "aggregate": lambda s: s.key_by("k").aggregate(n=Aggregate(init=int, add=lambda n, x: n + slow_row(x), type=int)(col("b"))),
+    "frame": lambda s: s.key_by("k").with_columns(
+        n=Aggregate(init=int, add=lambda n, x: n + slow_row(x), type=int)(col("b")).over(expanding())
+    ),
     "behind a filter": lambda s: s.filter(lambda row: row.b >= 0).key_by("k").process(Slow, name="slow"),
 }
+
+
+class SlowWindow(Processor):
+    """Waits for each window."""
+
+    output = {"b": int}
+
+    def process_window(self, key, window, rows, ctx):
+        time.sleep(CALL_S)
+        return {"b": len(rows)}
+
+
+def test_windows_that_close_together_do_so_step_by_step(tmp_path):
+    rows = [{"k": str(i), "at": i % 10} for i in range(2_000)]
+    topology = Topology("t")
+    stream = topology.stream(memory("in", schema={"k": str, "at": int}, rows=rows), timestamp="at")
+    stream.key_by("k").window(tumbling(10)).process(SlowWindow, name="slow").to(files(tmp_path / "out.jsonl"))
+    run = topology.start(Config(state_dir=tmp_path / "state", checkpoint_interval="200ms", stop_timeout="1s"))
+    time.sleep(1.0)
+    began = time.monotonic()
+    run.stop()
+    run.wait()
+    assert time.monotonic() - began < 2.5
+    assert not run.left_behind
 
 
 @pytest.mark.parametrize("job", JOBS)

@@ -209,6 +209,29 @@ def test_a_reduce_that_fails_keeps_what_it_had():
     assert numbers.key_by("k").reduce(add).collect().column("n").to_pylist() == [1, 3, 6]
 
 
+@pytest.mark.parametrize("fails", ["last", "each"])
+def test_a_reduce_that_changes_what_it_is_given_keeps_what_it_had(fails):
+    def add(so_far: Any, row: Any) -> Any:
+        tags, sizes = so_far.tags, so_far["sizes"]
+        tags.append(row.tags[0])
+        sizes["n"] = row.n
+        if row.n < 0:
+            raise Failed
+        return {"k": row.k, "n": row.n, "tags": tags, "sizes": sizes}
+
+    schema = {"k": str, "n": int, "tags": list[str], "sizes": dict[str, int]}
+    rows = [{"k": "a", "n": n, "tags": [str(n)], "sizes": {}} for n in ((1, -1, 2, -2, -3, 3) if fails == "each" else (1, 2, -3))]
+    topology = Topology("t", errors="skip")
+    topology.stream(memory("in", schema=schema)).key_by("k").reduce(add, name="op").to(memory("out"))
+    driver = TopologyTestDriver(topology)
+    for row in rows:
+        driver.send("in", row)
+    good = [row["n"] for row in rows if row["n"] > 0]
+    assert driver.read("out")[-1]["tags"] == [str(n) for n in good]
+    assert driver.state("op")["a"]["tags"] == [str(n) for n in good]
+    assert dict(driver.state("op")["a"]["sizes"]) == {"n": good[-1]}
+
+
 @pytest.mark.parametrize("answer", [None, 0, 1, "no", [], {"k": 1}])
 @pytest.mark.parametrize("verb", ["filter", "branch"])
 def test_a_condition_says_yes_or_no(verb, answer):

@@ -121,4 +121,5 @@ cdef inline int strings_append_eights(StringBuilder* builder, const char* data, 
 
 cdef int strings_append_null(StringBuilder* builder) except -1 nogil
 cdef int strings_finish(StringBuilder* builder, Column* target) except -1 nogil         # gives the buffers away
+cdef void strings_truncate(StringBuilder* builder, int64_t n) noexcept nogil             # forget the rows n ..
 cdef void strings_free(StringBuilder* builder) noexcept nogil

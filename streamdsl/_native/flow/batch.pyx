@@ -412,6 +412,12 @@ cdef int strings_finish(StringBuilder* builder, Column* target) except -1 nogil:
     return 0
 
 
+cdef void strings_truncate(StringBuilder* builder, int64_t n) noexcept nogil:
+    if n < builder.n:
+        builder.n = n
+        builder.used = (<int32_t*>builder.offsets.data)[n]
+
+
 cdef void strings_free(StringBuilder* builder) noexcept nogil:
     buffer_release(builder.bytes)
     buffer_release(builder.offsets)

@@ -30,6 +30,8 @@ cdef class Accumulator:
     cdef int argument_kind
     cdef int by_kind
     cdef int output_kind
+    cdef bint refuses                        # a record may fail in it; the others take whatever comes
+    cdef int64_t saved_size                  # bytes that `save` fills
     cdef bint keeps_nulls                    # a null argument is a value like any other
     cdef Column* argument_column             # of the batch at hand, NULL = none
     cdef Column* by_column
@@ -43,6 +45,12 @@ cdef class Accumulator:
     cdef int clear(self, char* state) except -1 nogil                # free variable parts; empty afterwards
     cdef int write(self, char* state, ByteWriter* out) except -1 nogil
     cdef int read(self, char* state, ByteReader* source) except -1 nogil
+
+    # Of one that refuses: before a record `save` notes the state, after it `restore` brings that back if the record has been
+    # refused, and `forget` lets go of what was noted.
+    cdef int save(self, char* state, char* saved) except -1 nogil
+    cdef int restore(self, char* state, char* saved) except -1 nogil
+    cdef int forget(self, char* saved) except -1 nogil
 
     # Many states.
     cdef int begin(self, Column* arguments, int64_t n_results) except -1 nogil
@@ -70,6 +78,8 @@ cdef class AccumulatorSet:
     cdef readonly str layout
     cdef readonly int64_t size
     cdef int count
+    cdef bint refuses                        # one of them does
+    cdef int64_t saved_size                  # of one state
     cdef void** refs                         # borrowed from the list: (<Accumulator>refs[i]).run(...)
 
     cdef int clear(self, char* state) except -1 nogil
@@ -77,7 +87,13 @@ cdef class AccumulatorSet:
     cdef int read(self, char* state, ByteReader* source) except -1 nogil
     cdef int begin(self, Column* arguments, int64_t n_results) except -1 nogil
     cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil
+    cdef int run_those(self, bint refusing, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil
     cdef int finish(self, Column* targets) except -1 nogil           # targets[0 .. count)
+    # Those that refuse records, as in Accumulator.
+    cdef int save(self, char* state, char* saved) except -1 nogil
+    cdef int restore(self, char* state, char* saved) except -1 nogil
+    cdef int forget(self, char* saved) except -1 nogil
+    cdef void truncate(self, int64_t n) noexcept nogil               # forget the results n .. of those that refuse
 
 
 cdef Accumulator make_accumulator(str operator, spec, Arena arena)

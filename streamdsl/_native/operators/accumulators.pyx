@@ -8,7 +8,7 @@ from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_NONE, KIND_U
 from streamdsl._native.includes.int128 cimport i128_add, i128_as_double, u128_add
 from streamdsl._native.operators.cell cimport (
     as_f64, cell_assign, cell_compare, cell_free, cell_load, cell_read, cell_write, f64_bits, kind_number, read_bytes,
-    results_append, results_bits, results_finish, results_free, results_init, results_null,
+    results_append, results_bits, results_finish, results_free, results_init, results_null, results_truncate,
 )
 from streamdsl._native.state.write_stream cimport bytes_append
 
@@ -60,7 +60,19 @@ cdef class Accumulator:
         memcpy(state, read_bytes(source, self.size), self.size)
         return 0
 
+    cdef int save(self, char* state, char* saved) except -1 nogil:
+        memcpy(saved, state, self.size)
+        return 0
+
+    cdef int restore(self, char* state, char* saved) except -1 nogil:
+        memcpy(state, saved, self.size)
+        return 0
+
+    cdef int forget(self, char* saved) except -1 nogil:
+        return 0
+
     cdef int begin(self, Column* arguments, int64_t n_results) except -1 nogil:
+        self.row = -1
         self.argument_column = &arguments[self.argument] if self.argument >= 0 and arguments != NULL else NULL
         self.by_column = &arguments[self.by] if self.by >= 0 and arguments != NULL else NULL
         self.where_column = &arguments[self.where] if self.where >= 0 and arguments != NULL else NULL
@@ -79,12 +91,12 @@ cdef class Accumulator:
                 self.emit(state)
             if mode != EMIT:
                 row = rows[i] if rows != NULL else i
+                self.row = row
                 if takes(self, row):
                     if self.argument_column != NULL:
                         argument = cell_load(self.argument_column, row)
                     if self.by_column != NULL:
                         by = cell_load(self.by_column, row)
-                    self.row = row
                     self.add(state, &argument, &by)
             if mode == ADD_THEN_EMIT or mode == EMIT:
                 self.emit(state)
@@ -135,7 +147,8 @@ cdef class SumI64Accumulator(Accumulator):
 
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
-        self.size = 8
+        self.size = self.saved_size = 8
+        self.refuses = True
 
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
         cdef int64_t* total = <int64_t*>state
@@ -474,6 +487,9 @@ cdef class AccumulatorSet:
             self.refs[i] = <void*>accumulator
             accumulator.offset = offset + self.size
             self.size += accumulator.size
+            if accumulator.refuses:
+                self.refuses = True
+                self.saved_size += accumulator.saved_size
         self.layout = ";".join([accumulator.layout for accumulator in accumulators])
 
     def __dealloc__(self):
@@ -508,6 +524,43 @@ cdef class AccumulatorSet:
         for i in range(self.count):
             (<Accumulator>self.refs[i]).run(states, rows, n, mode)
         return 0
+
+    cdef int run_those(self, bint refusing, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil:
+        cdef int i
+        for i in range(self.count):
+            if (<Accumulator>self.refs[i]).refuses == refusing:
+                (<Accumulator>self.refs[i]).run(states, rows, n, mode)
+        return 0
+
+    cdef int save(self, char* state, char* saved) except -1 nogil:
+        cdef int i
+        for i in range(self.count):
+            if (<Accumulator>self.refs[i]).refuses:
+                (<Accumulator>self.refs[i]).save(state + (<Accumulator>self.refs[i]).offset, saved)
+                saved += (<Accumulator>self.refs[i]).saved_size
+        return 0
+
+    cdef int restore(self, char* state, char* saved) except -1 nogil:
+        cdef int i
+        for i in range(self.count):
+            if (<Accumulator>self.refs[i]).refuses:
+                (<Accumulator>self.refs[i]).restore(state + (<Accumulator>self.refs[i]).offset, saved)
+                saved += (<Accumulator>self.refs[i]).saved_size
+        return 0
+
+    cdef int forget(self, char* saved) except -1 nogil:
+        cdef int i
+        for i in range(self.count):
+            if (<Accumulator>self.refs[i]).refuses:
+                (<Accumulator>self.refs[i]).forget(saved)
+                saved += (<Accumulator>self.refs[i]).saved_size
+        return 0
+
+    cdef void truncate(self, int64_t n) noexcept nogil:
+        cdef int i
+        for i in range(self.count):
+            if (<Accumulator>self.refs[i]).refuses:
+                results_truncate(&(<Accumulator>self.refs[i]).results, n)
 
     cdef int finish(self, Column* targets) except -1 nogil:
         cdef int i

@@ -1,5 +1,5 @@
 """Running aggregates by key, without a window: a changed row for each record."""
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
 
 from streamdsl._native.flow.batch cimport Batch, Column
 from streamdsl._native.operators.accumulators cimport AccumulatorSet

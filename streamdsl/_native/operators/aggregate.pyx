@@ -3,7 +3,7 @@ from libc.stdlib cimport calloc, free
 
 from streamdsl._native.expr.program cimport Program
 from streamdsl._native.flow.batch cimport (
-    SYS_SLOT, StringBuilder, batch_release, batch_share, i64, strings_append, strings_finish, strings_free,
+    SYS_SLOT, StringBuilder, batch_release, batch_share, batch_take, i64, strings_append, strings_finish, strings_free,
     strings_init,
 )
 from streamdsl._native.operators.accumulators cimport ADD_THEN_EMIT, EMIT, make_set
@@ -27,6 +27,7 @@ cdef class AggregateOperator(KeyedOperator):
         self.n_keys = lookup.decoder.n_components
         self.accumulators = make_set(spec.name, spec.aggregates, lookup.table.arena, 8)
         self.row_field = AggregateField(spec.name, self.accumulators, None, 8)
+        self.careful = self.refusals is not None and self.accumulators.refuses
 
     def field(self):
         """Return the operator's part of the lookup's rows; it must be added to the lookup's table."""
@@ -48,23 +49,54 @@ cdef class AggregateOperator(KeyedOperator):
             free(columns)
 
     cdef int finish(self, Batch* batch) except -1 nogil:
-        return self.emit(self.compute(batch))
+        self.emit(self.compute(batch))
+        if self.careful:
+            with gil:
+                self.refusals.send(self.letters_output, batch)
+        return 0
+
+    cdef int try_row(self, Batch* batch, int32_t row, int32_t taken) except -1 nogil:
+        cdef bint done = False
+        cdef char* saved = self.room(self.accumulators.saved_size)
+        self.accumulators.save(self.states[row], saved)
+        try:
+            self.accumulators.run_those(True, self.states + row, &row, 1, ADD_THEN_EMIT)
+            done = True
+        finally:
+            if not done:
+                self.accumulators.restore(self.states[row], saved)
+            self.accumulators.forget(saved)
+        return 0
+
+    cdef int undo_row(self, Batch* batch, int32_t row, int32_t taken) except -1 nogil:
+        self.accumulators.truncate(taken)
+        return 0
 
     cdef Batch* compute(self, Batch* batch) except NULL nogil:
         cdef int n_aggregates = self.accumulators.count
         cdef Batch* out = NULL
+        cdef Batch* kept = batch
+        cdef int32_t n
         cdef bint done = False
         self.touch_rows(batch, self.row_field)
         try:
             self.accumulators.begin(self.columns, batch.n)
-            self.accumulators.run(self.states, NULL, batch.n, ADD_THEN_EMIT)
-            out = batch_share(batch, self.n_keys + n_aggregates + 1)
-            self.lookup.decoder.decode(self.lookup.table, i64(&batch.sys[SYS_SLOT]), batch.n, out.columns)
+            if self.careful:
+                n = self.take_rows(batch)
+                if n < batch.n:
+                    kept = batch_take(batch, self.rows, n)
+                self.accumulators.run_those(False, self.states, self.rows, kept.n, ADD_THEN_EMIT)
+            else:
+                self.accumulators.run(self.states, NULL, batch.n, ADD_THEN_EMIT)
+            out = batch_share(kept, self.n_keys + n_aggregates + 1)
+            self.lookup.decoder.decode(self.lookup.table, i64(&kept.sys[SYS_SLOT]), kept.n, out.columns)
             self.accumulators.finish(out.columns + self.n_keys)
-            self.append_changes(batch.n, &out.columns[self.n_keys + n_aggregates])
+            self.append_changes(kept.n, &out.columns[self.n_keys + n_aggregates])
             done = True
         finally:
             self.release_columns()
+            if kept != batch:
+                batch_release(kept)
             if not done:
                 blame(self, batch, -1)
                 batch_release(out)

@@ -71,6 +71,7 @@ cdef int damaged_state() except -1 nogil                                 # raise
 cdef int results_init(Results* results, int kind, int64_t capacity) except -1 nogil
 cdef int results_append(Results* results, const Cell* cell) except -1 nogil
 cdef int results_finish(Results* results, Column* target) except -1 nogil     # moves the column out
+cdef void results_truncate(Results* results, int64_t n) noexcept nogil           # forget the results n ..
 cdef void results_free(Results* results) noexcept nogil
 
 

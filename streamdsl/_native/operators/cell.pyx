@@ -4,7 +4,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from streamdsl._native.flow.batch cimport (
     KIND_F64, KIND_I64, KIND_NONE, KIND_U64, column_alloc, column_alloc_valid, column_clear, strings_append,
-    strings_append_null, strings_finish, strings_free, strings_init,
+    strings_append_null, strings_finish, strings_free, strings_init, strings_truncate,
 )
 from streamdsl._native.serdes.number_text cimport NUMBER_ROOM, double_text, int_text, uint_text
 from streamdsl._native.state.write_stream cimport bytes_append, bytes_reserve
@@ -213,6 +213,16 @@ cdef int results_finish(Results* results, Column* target) except -1 nogil:
         target[0] = results.column
     memset(results, 0, sizeof(Results))
     return 0
+
+
+cdef void results_truncate(Results* results, int64_t n) noexcept nogil:
+    if n >= results.n:
+        return
+    if results.kind == KIND_STR:
+        strings_truncate(&results.strings, n)
+    elif results.column.valid != NULL:
+        memset(results.column.valid + n, 1, results.n - n)
+    results.n = n
 
 
 cdef void results_free(Results* results) noexcept nogil:

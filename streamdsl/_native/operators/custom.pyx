@@ -1,4 +1,5 @@
 """A user's own aggregate, `Aggregate(init, add, merge, type)`: Python, one call a record, under the GIL."""
+from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memset
 
@@ -14,7 +15,8 @@ from streamdsl._native.operators.row_writer cimport ColumnBuilder, RowWriter
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
 
-from types import SimpleNamespace
+from copy import deepcopy
+from types import NoneType, SimpleNamespace
 
 from streamdsl._native.flow.values import reader_of
 from streamdsl._native.operators.row_results import BadRow
@@ -35,6 +37,14 @@ cdef object cell_value(int code, const Cell* cell):
     return column_value(code, &column, 0)
 
 
+cdef frozenset FIXED = frozenset([int, float, bool, str, bytes, NoneType])
+
+
+cdef object copied(object value):
+    """Return the value so that nobody else can change it."""
+    return value if type(value) in FIXED else deepcopy(value)
+
+
 cdef class CustomAccumulator(Accumulator):
     """The state is 1 + the place of the user's value in a list, 0 until the first row."""
     cdef object init_value
@@ -48,6 +58,8 @@ cdef class CustomAccumulator(Accumulator):
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
         self.size = 8
+        self.refuses = True
+        self.saved_size = 2 * sizeof(void*)  # the place, and the value there (owned)
         self.init_value = spec.custom.init
         self.add_value = spec.custom.add
         self.code = VALUE_INT if spec.input_type is None else value_code(str(spec.input_type))
@@ -85,6 +97,33 @@ cdef class CustomAccumulator(Accumulator):
             raise self.failed(error, {"at_row": self.row}) from error
         return self.keep(place, after)
 
+    cdef int save(self, char* state, char* saved) except -1 nogil:
+        cdef int64_t place = (<int64_t*>state)[0]
+        (<int64_t*>saved)[0] = place
+        (<PyObject**>saved)[1] = NULL
+        if place != 0:
+            with gil:
+                before = self.values[place - 1]
+                # The function may change what it is given: it gets a copy.
+                self.values[place - 1] = copied(before)
+                Py_INCREF(before)
+                (<PyObject**>saved)[1] = <PyObject*>before
+        return 0
+
+    cdef int restore(self, char* state, char* saved) except -1 nogil:
+        if (<int64_t*>saved)[0] == 0:
+            return self.clear(state)
+        with gil:
+            self.values[(<int64_t*>saved)[0] - 1] = <object>(<PyObject**>saved)[1]
+        return 0
+
+    cdef int forget(self, char* saved) except -1 nogil:
+        if (<PyObject**>saved)[1] != NULL:
+            with gil:
+                Py_XDECREF((<PyObject**>saved)[1])
+            (<PyObject**>saved)[1] = NULL
+        return 0
+
     cdef int emit(self, char* state) except -1 nogil:
         if (<int64_t*>state)[0] == 0:
             return results_null(&self.results)
@@ -100,7 +139,7 @@ cdef class CustomAccumulator(Accumulator):
         try:
             self.writer.append_values((value,), -1, 0, 0)
         except BadRow as error:
-            raise self.failed(error, {}) from error
+            raise self.failed(error, {"at_row": self.row} if self.row >= 0 else {}) from error
         built = &self.writer.columns[0]
         cell.tag = 1
         if self.output_kind == KIND_STR:

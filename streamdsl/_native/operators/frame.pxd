@@ -2,6 +2,7 @@
 from libc.stdint cimport int32_t, int64_t
 
 from streamdsl._native.flow.batch cimport Batch
+from streamdsl._native.operators.accumulators cimport AccumulatorSet
 from streamdsl._native.operators.keyed cimport AggregateField, KeyedOperator
 from streamdsl._native.operators.rolling cimport RollingFrame
 
@@ -13,6 +14,7 @@ cdef class FrameOperator(KeyedOperator):
     cdef int n_aggregates
     cdef RollingFrame rolling                # None = no aggregate is rolling: nothing is late
     cdef AggregateField row_field
+    cdef AccumulatorSet expanding            # those with a state of their own
 
     cdef int32_t split_late(self, Batch* batch) except -1 nogil
     cdef Batch* compute(self, Batch* batch) except NULL nogil

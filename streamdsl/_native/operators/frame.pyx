@@ -57,7 +57,9 @@ cdef class FrameOperator(KeyedOperator):
                 expanding.append(accumulator)
         if rolling:
             self.rolling = RollingFrame([pair[0] for pair in rolling], [pair[1] for pair in rolling], arena)
-        self.row_field = AggregateField(spec.name, AccumulatorSet(expanding, 0), self.rolling, 0)
+        self.expanding = AccumulatorSet(expanding, 0)
+        self.row_field = AggregateField(spec.name, self.expanding, self.rolling, 0)
+        self.careful = self.refusals is not None and (self.expanding.refuses or self.rolling is not None and self.rolling.refuses)
 
     def __dealloc__(self):
         free(self.refs)
@@ -79,7 +81,36 @@ cdef class FrameOperator(KeyedOperator):
         return self.process_kept(batch, batch.n - n_late)
 
     cdef int finish(self, Batch* batch) except -1 nogil:
-        return self.emit(self.compute(batch))
+        self.emit(self.compute(batch))
+        if self.careful:
+            with gil:
+                self.refusals.send(self.letters_output, batch)
+        return 0
+
+    cdef int try_row(self, Batch* batch, int32_t row, int32_t taken) except -1 nogil:
+        cdef int i
+        cdef bint done = False
+        cdef char* saved = self.room(self.expanding.saved_size)
+        self.expanding.save(self.states[row], saved)
+        try:
+            for i in range(self.n_aggregates):
+                if self.modes[i] >= 0 and (<Accumulator>self.refs[i]).refuses:
+                    (<Accumulator>self.refs[i]).run(self.states + row, &row, 1, <RunMode>self.modes[i])
+            if self.rolling is not None:
+                self.rolling.run(<Ring*>(self.states[row] + self.row_field.ring_at), row, i64(&batch.sys[SYS_TIME])[row],
+                                 self.lookup.lateness_watermark(i64(&batch.sys[SYS_SLOT])[row]))
+            done = True
+        finally:
+            if not done:
+                self.expanding.restore(self.states[row], saved)
+            self.expanding.forget(saved)
+        return 0
+
+    cdef int undo_row(self, Batch* batch, int32_t row, int32_t taken) except -1 nogil:
+        self.expanding.truncate(taken)
+        if self.rolling is not None:
+            self.rolling.truncate(taken)
+        return 0
 
     cdef int32_t split_late(self, Batch* batch) except -1 nogil:
         """Fill `rows` with the rows that are on time, then the late ones; return the number of these."""
@@ -116,27 +147,36 @@ cdef class FrameOperator(KeyedOperator):
         cdef int i
         cdef bint done = False
         cdef Batch* out = NULL
+        cdef Batch* kept = NULL
+        cdef int32_t n = batch.n
         self.touch_rows(batch, self.row_field)
         try:
             for i in range(self.n_aggregates):
                 (<Accumulator>self.refs[i]).begin(self.columns, batch.n)
-            for i in range(self.n_aggregates):
-                if self.modes[i] >= 0:
-                    (<Accumulator>self.refs[i]).run(self.states, NULL, batch.n, <RunMode>self.modes[i])
             if self.rolling is not None:
                 self.rolling.begin(self.columns, batch.n)
+            if self.careful:
+                n = self.take_rows(batch)
+                if n < batch.n:
+                    kept = batch_take(batch, self.rows, n)
+            for i in range(self.n_aggregates):
+                if self.modes[i] >= 0 and not (self.careful and (<Accumulator>self.refs[i]).refuses):
+                    (<Accumulator>self.refs[i]).run(self.states, NULL if n == batch.n else self.rows, n, <RunMode>self.modes[i])
+            if self.rolling is not None and not self.careful:
                 if self.lookup.one_watermark():
                     self.rolling.run_batch(self.states, self.row_field.ring_at, times, batch.n, self.lookup.watermark)
                 else:
                     for row in range(batch.n):
                         self.rolling.run(<Ring*>(self.states[row] + self.row_field.ring_at), row, times[row],
                                          self.lookup.lateness_watermark(slots[row]))
-            out = widened(batch, self.n_aggregates)
+            out = widened(batch if kept == NULL else kept, self.n_aggregates)
             for i in range(self.n_aggregates):
                 (<Accumulator>self.refs[i]).finish(&out.columns[batch.width + i])
             done = True
         finally:
             self.release_columns()
+            if kept != NULL:
+                batch_release(kept)
             if not done:
                 blame(self, batch, -1)
         return out

@@ -35,6 +35,18 @@ cdef class KeyedOperator(RefusingOperator):
     cdef int32_t* rows                       # scratch: one number a row
     cdef int64_t capacity
 
+    cdef bint careful                        # its aggregates may refuse a record, which the policy does not let end the run
+    cdef char* saved                         # scratch: what `save` of the aggregates notes of the record at hand
+    cdef int64_t saved_capacity
+
+    # For the careful. `try_row` takes one record into the aggregates that may refuse it, and raises if one does; `undo_row` then
+    # takes it back out of the others, of which `taken` records stand. `take_row` is both, and tells the policy; it returns
+    # whether the record was taken. `take_rows` does so for all, leaves those taken in `rows` and `states`, returns their number.
+    cdef int try_row(self, Batch* batch, int32_t row, int32_t taken) except -1 nogil
+    cdef int undo_row(self, Batch* batch, int32_t row, int32_t taken) except -1 nogil
+    cdef bint take_row(self, Batch* batch, int32_t row, int32_t taken) except -1 nogil
+    cdef int32_t take_rows(self, Batch* batch) except -1 nogil
+    cdef char* room(self, int64_t size) except NULL nogil            # `saved`, at least so large
     cdef int reserve(self, int64_t n) except -1 nogil                # room for n states and rows; keeps what is there
     cdef int evaluate(self, Batch* batch) except -1 nogil
     cdef void release_columns(self) noexcept nogil

@@ -3,12 +3,14 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 
 from streamdsl._native.flow.batch cimport (
-    SYS_SLOT, batch_release, batch_share, batch_take, column_clear, column_share, i64,
+    SYS_SLOT, SYS_TIME, batch_release, batch_share, batch_take, column_clear, column_share, i64,
 )
 from streamdsl._native.includes.checked cimport CHECK
 from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.cell cimport ByteReader, damaged_state, read_bytes
+from streamdsl._native.operators.refusals cimport reason_of_raised
 from streamdsl._native.operators.rolling_index cimport Ring
+from streamdsl._native.operators.row cimport row_new
 from streamdsl._native.operators.state_view cimport StateView, all_zero, new_view
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.key_table cimport KeyTable
@@ -65,6 +67,13 @@ cdef class AggregateField(RowField):
         return 0
 
 
+ctypedef int (*TryRow)(KeyedOperator operator, Batch* batch, int32_t row, int32_t taken) noexcept nogil
+
+
+cdef int tried_row(KeyedOperator operator, Batch* batch, int32_t row, int32_t taken) except -1 nogil:
+    return operator.try_row(batch, row, taken)
+
+
 cdef class KeyedOperator(RefusingOperator):
     """Base. `connect` takes the target of late rows under whatever tag the plan gives them: beside the dead letters there is only one."""
 
@@ -84,6 +93,7 @@ cdef class KeyedOperator(RefusingOperator):
         free(self.columns)
         free(self.states)
         free(self.rows)
+        free(self.saved)
 
     def connect(self, Operator target, str tag=""):
         """Send the output `tag` ("" is the main one) to `target`."""
@@ -93,6 +103,42 @@ cdef class KeyedOperator(RefusingOperator):
 
     cdef int attempt(self, Batch* batch) except -1 nogil:
         return self.evaluate(batch)
+
+    cdef int try_row(self, Batch* batch, int32_t row, int32_t taken) except -1 nogil:
+        return 0
+
+    cdef int undo_row(self, Batch* batch, int32_t row, int32_t taken) except -1 nogil:
+        return 0
+
+    cdef bint take_row(self, Batch* batch, int32_t row, int32_t taken) except -1 nogil:
+        # As a function that does not raise: no GIL is needed for the rows that are good.
+        if (<TryRow>tried_row)(self, batch, row, taken) >= 0:
+            return True
+        with gil:
+            self.refusals.take(reason_of_raised(), row_new(self.refusals.shape, batch, row), None,
+                               i64(&batch.sys[SYS_SLOT])[row], i64(&batch.sys[SYS_TIME])[row])
+        self.undo_row(batch, row, taken)
+        return False
+
+    cdef int32_t take_rows(self, Batch* batch) except -1 nogil:
+        cdef int32_t row, n = 0
+        for row in range(batch.n):
+            if self.take_row(batch, row, n):
+                self.states[n] = self.states[row]
+                self.rows[n] = row
+                n += 1
+        return n
+
+    cdef char* room(self, int64_t size) except NULL nogil:
+        cdef char* saved
+        if size > self.saved_capacity or self.saved == NULL:
+            saved = <char*>realloc(self.saved, 2 * size + 64)
+            if saved == NULL:
+                with gil:
+                    raise MemoryError("no memory left for an operator")
+            self.saved = saved
+            self.saved_capacity = 2 * size + 64
+        return self.saved
 
     cdef int reserve(self, int64_t n) except -1 nogil:
         cdef char** states

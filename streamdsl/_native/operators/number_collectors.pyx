@@ -130,7 +130,8 @@ cdef class ProductAccumulator(Accumulator):
 
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
-        self.size = sizeof(Product)
+        self.size = self.saved_size = sizeof(Product)
+        self.refuses = self.argument_kind != KIND_F64
 
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
         cdef Product* held = <Product*>state

@@ -35,6 +35,7 @@ cdef class OpenWindows(ColdListener):
     cdef int64_t held_at
     cdef int64_t n_held
     cdef int64_t held_capacity
+    cdef int64_t opened                      # windows so far that `slot_of` has opened
     cdef ColdScan scan                       # of the cold ones that close beside them, None: there are none
     cdef int64_t scanned                     # start of those
     cdef const char* bound                   # the key up to which the next piece goes, NULL: up to the last

@@ -112,6 +112,7 @@ cdef class OpenWindows(ColdListener):
         if slot < 0:
             slot = self.table.insert(self.key, <int32_t>size, owner.shard)
             self.note(start, slot)
+            self.opened += 1
         return slot
 
     cdef void put_head(self, char* key, int64_t start) noexcept nogil:

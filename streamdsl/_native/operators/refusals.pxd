@@ -30,6 +30,10 @@ cdef class Refusals:
     cdef dict metrics(self)
 
 
+# Takes the exception that is set, which must be that of a record, and returns why it was refused; raises any other.
+cdef str reason_of_raised()
+
+
 cdef class RefusingOperator(Operator):
     """Base of operators that evaluate expressions: `process` is `attempt`, then `finish`, for the rows that are not refused."""
     cdef Refusals refusals                   # None: a bad record ends the run

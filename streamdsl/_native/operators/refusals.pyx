@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 
 from streamdsl._native.flow.values import time_bounds
-from streamdsl.errors import DataError, RecordError
+from streamdsl.errors import DataError, InternalError, RecordError, UserCodeError
 
 log = logging.getLogger("streamdsl")
 
@@ -147,6 +147,21 @@ cdef bint passes(RefusingOperator operator, Batch* batch) except -1 nogil:
     return False
 
 
+cdef int raised() except -1:
+    """Raise the exception that is set."""
+    return -1
+
+
+cdef str reason_of_raised():
+    try:
+        raised()
+    except RecordError as error:
+        return f"column {error.field!r}: {error.reason}" if error.field else error.reason
+    except UserCodeError as error:
+        return error.message
+    raise InternalError("no exception is set")
+
+
 cdef class RefusingOperator(Operator):
     cdef int prepare_refusals(self, spec) except -1:
         if getattr(spec, "errors", "fail") != "fail":
@@ -190,6 +205,7 @@ cdef class RefusingOperator(Operator):
             good.extend(range(at, row))
             at = row + 1
             if self.spares(batch, row):
+                self.refusals.send(self.letters_output, batch)
                 self.process_rows(batch, good)
                 good = []
                 alone = batch_slice(batch, row, 1)
@@ -203,8 +219,9 @@ cdef class RefusingOperator(Operator):
             slot = i64(&batch.sys[SYS_SLOT])[row] if batch.sys[SYS_SLOT].values != NULL else -1
             self.refusals.take(reason, row_new(self.refusals.shape, batch, row), None, slot, time)
         good.extend(range(at, batch.n))
-        self.process_rows(batch, good)
-        return self.refusals.send(self.letters_output, batch)
+        # Before the others are processed: these may be refused, too, as rows of another batch.
+        self.refusals.send(self.letters_output, batch)
+        return self.process_rows(batch, good)
 
     cdef int process_rows(self, Batch* batch, list rows) except -1:
         cdef int32_t i, n = <int32_t>len(rows)

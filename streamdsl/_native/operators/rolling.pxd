@@ -19,6 +19,7 @@ cdef struct RollingAggregate:
     void* accumulator                        # borrowed: see RollingFrame.accumulators
     int64_t size_ms
     bint exclude_current
+    bint refuses                             # a record may fail in it
     bint counts_rows                         # count() without a condition: the times are enough
     int argument                             # cell of the entry, -1 = none
     int by
@@ -42,10 +43,12 @@ cdef class RollingFrame:
     cdef RollingIndex index
     cdef char* scratch                       # one accumulator's state
     cdef Column* arguments                   # of the batch at hand
+    cdef bint refuses                        # one of the aggregates does
     cdef bint counts_only                    # one aggregate, count(): see count_batch
 
     cdef int begin(self, Column* arguments, int64_t n_results) except -1 nogil
-    # One record: drops what no record above the watermark can see, gives a result of each aggregate, keeps the record.
+    # One record: drops what no record above the watermark can see, gives a result of each aggregate, keeps the record. One that
+    # is refused has not been kept; `truncate` then.
     cdef int run(self, Ring* ring, int64_t row, int64_t time, int64_t watermark) except -1 nogil
     # Many records, where one watermark holds for all: rings[i] + offset is the ring of record i.
     cdef int run_batch(self, char** rings, int64_t offset, const int64_t* times, int64_t n, int64_t watermark) except -1 nogil
@@ -58,7 +61,10 @@ cdef class RollingFrame:
     cdef int count_batch(self, char** rings, int64_t offset, const int64_t* times, int64_t n, int64_t watermark) except -1 nogil
     cdef int purge(self, Ring* ring, int64_t watermark) except -1 nogil
     cdef int append(self, Ring* ring, int64_t row, int64_t time) except -1 nogil
-    cdef int evaluate(self, int k, Ring* ring, int64_t row, int64_t time) except -1 nogil
+    # `included`: the record at hand counts, though the ring does not have it yet.
+    cdef int evaluate(self, int k, Ring* ring, int64_t row, int64_t time, bint included) except -1 nogil
+    cdef int add_current(self, int k, int64_t row) except -1 nogil       # the record at hand, in what the index or the scratch has collected
+    cdef void truncate(self, int64_t n) noexcept nogil               # forget the results n ..
     cdef int add_entries(self, RollingAggregate* aggregate, Ring* ring, int32_t start, bint sorted,
                          int64_t time) except -1 nogil
     cdef int add_chosen(self, RollingAggregate* aggregate, Ring* ring, const int64_t* numbers, int64_t n) except -1 nogil

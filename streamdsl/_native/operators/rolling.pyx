@@ -10,11 +10,11 @@ from libc.string cimport memcpy, memset
 
 from streamdsl._native.flow.batch cimport KIND_U64
 from streamdsl._native.includes.checked cimport CHECK, PLANTED
-from streamdsl._native.includes.int128 cimport i128_as_double, i128_fits
-from streamdsl._native.operators.accumulators cimport Accumulator
+from streamdsl._native.includes.int128 cimport i128_add, i128_as_double, i128_fits, u128_add
+from streamdsl._native.operators.accumulators cimport Accumulator, takes
 from streamdsl._native.operators.cell cimport (
     Cell, Results, cell_assign, cell_free, cell_load, cell_read, cell_write, damaged_state, f64_bits, kind_number, read_i64,
-    results_bits, results_null, write_i64,
+    results_bits, results_null, results_truncate, write_i64,
 )
 from streamdsl._native.operators.exact_sum cimport ExactMoments, exact_sum, exact_variance
 from streamdsl._native.operators.rolling_index cimport (
@@ -23,6 +23,8 @@ from streamdsl._native.operators.rolling_index cimport (
 )
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.write_stream cimport bytes_append
+
+from streamdsl.errors import InternalError
 
 cdef enum:
     FIRST_CAPACITY = 4
@@ -97,6 +99,12 @@ cdef class RollingFrame:
         if self.scratch == NULL:
             raise MemoryError("no memory left for a frame")
         self.index = RollingIndex(specs, columns, self.stride, arena)
+        for i in range(self.n_aggregates):
+            accumulator = accumulators[i]
+            self.aggregates[i].refuses = accumulator.refuses
+            self.refuses = self.refuses or accumulator.refuses
+            if accumulator.refuses and self.index.slots[i].partial not in (PARTIAL_VISIT, PARTIAL_INTEGERS):
+                raise InternalError(f"a rolling {specs[i].kind} cannot be asked before its record is kept")
         self.counts_only = self.n_aggregates == 1 and self.aggregates[0].counts_rows
         self.layout = f"rolling: {','.join(kinds)}"
 
@@ -117,14 +125,20 @@ cdef class RollingFrame:
         cdef int i
         if ring.count > 0:
             self.purge(ring, watermark)
+        # What may refuse the record is asked before it is kept.
         for i in range(self.n_aggregates):
-            if self.aggregates[i].exclude_current:
-                self.evaluate(i, ring, row, time)
+            if self.aggregates[i].exclude_current or self.aggregates[i].refuses:
+                self.evaluate(i, ring, row, time, not self.aggregates[i].exclude_current)
         self.append(ring, row, time)
         for i in range(self.n_aggregates):
-            if not self.aggregates[i].exclude_current:
-                self.evaluate(i, ring, row, time)
+            if not (self.aggregates[i].exclude_current or self.aggregates[i].refuses):
+                self.evaluate(i, ring, row, time, False)
         return 0
+
+    cdef void truncate(self, int64_t n) noexcept nogil:
+        cdef int i
+        for i in range(self.n_aggregates):
+            results_truncate(&(<Accumulator>self.aggregates[i].accumulator).results, n)
 
     cdef int run_batch(self, char** rings, int64_t offset, const int64_t* times, int64_t n, int64_t watermark) except -1 nogil:
         cdef int64_t i
@@ -176,10 +190,10 @@ cdef class RollingFrame:
         cdef int i
         cdef int64_t time = time_at(ring, ring.count - 1, self.stride) if ring.count > 0 else 0
         for i in range(self.n_aggregates):
-            self.evaluate(i, ring, 0, time)
+            self.evaluate(i, ring, 0, time, False)
         return 0
 
-    cdef int evaluate(self, int k, Ring* ring, int64_t row, int64_t time) except -1 nogil:
+    cdef int evaluate(self, int k, Ring* ring, int64_t row, int64_t time, bint included) except -1 nogil:
         # While times never went back, the frame is a tail of the ring; else every entry or node is asked.
         cdef RollingAggregate* aggregate = &self.aggregates[k]
         cdef Slot* slot = &self.index.slots[k]
@@ -193,12 +207,38 @@ cdef class RollingFrame:
         if slot.partial != PARTIAL_VISIT and (ring.index != NULL or slot.partial < PARTIAL_FIRST):
             self.index.reset(k)
             self.index.collect(ring, k, start, time, aggregate.size_ms)
+            if included:
+                self.add_current(k, row)
             return self.put(k, ring)
         try:
             self.add_entries(aggregate, ring, start, sorted, time)
+            if included:
+                self.add_current(k, row)
             (<Accumulator>aggregate.accumulator).emit(self.scratch)
         finally:
             (<Accumulator>aggregate.accumulator).clear(self.scratch)
+        return 0
+
+    cdef int add_current(self, int k, int64_t row) except -1 nogil:
+        cdef RollingAggregate* aggregate = &self.aggregates[k]
+        cdef Slot* slot = &self.index.slots[k]
+        cdef int64_t* held = <int64_t*>(self.index.total + slot.at)
+        cdef Cell argument, by
+        memset(&argument, 0, sizeof(Cell))
+        memset(&by, 0, sizeof(Cell))
+        if not takes(<Accumulator>aggregate.accumulator, row):
+            return 0
+        if (<Accumulator>aggregate.accumulator).argument_column != NULL:
+            argument = cell_load((<Accumulator>aggregate.accumulator).argument_column, row)
+        if (<Accumulator>aggregate.accumulator).by_column != NULL:
+            by = cell_load((<Accumulator>aggregate.accumulator).by_column, row)
+        if slot.partial == PARTIAL_VISIT:
+            return (<Accumulator>aggregate.accumulator).add(self.scratch, &argument, &by)
+        held[0] += 1                         # PARTIAL_INTEGERS: see __init__
+        if slot.argument_kind == KIND_U64:
+            u128_add(held + 1, <uint64_t>argument.bits)
+        else:
+            i128_add(held + 1, argument.bits)
         return 0
 
     cdef int put(self, int k, Ring* ring) except -1 nogil:

@@ -16,6 +16,7 @@ from streamdsl._native.operators.accumulators cimport ADD, ADD_THEN_EMIT, EMIT, 
 from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.keyed cimport OUTPUT_ROWS, KeyedOperator
+from streamdsl._native.operators.refusals cimport reason_of_raised
 from streamdsl._native.operators.state_view cimport StateView, new_view
 from streamdsl._native.state.key_table cimport KeyTable
 from streamdsl._native.state.key_list cimport keys_clear, keys_free, keys_push
@@ -25,6 +26,13 @@ from streamdsl._native.windows.assign cimport saturating_subtract, window_end, w
 import pyarrow as pa
 
 from streamdsl.errors import InternalError
+
+
+ctypedef int (*EmitWindow)(WindowAggregateOperator operator, int64_t i) noexcept nogil
+
+
+cdef int emitted(WindowAggregateOperator operator, int64_t i) except -1 nogil:
+    return operator.accumulators.run_those(True, operator.states + i, NULL, 1, EMIT)
 
 
 cdef class WindowAggregateOperator(KeyedOperator):
@@ -53,9 +61,11 @@ cdef class WindowAggregateOperator(KeyedOperator):
         self.accumulators = make_set(spec.name, spec.aggregates, table.arena, 0)
         self.row_field = AggregateField(spec.name, self.accumulators, None, 0)
         table.add_field(self.row_field)
+        self.careful = self.refusals is not None and self.accumulators.refuses
 
     def __dealloc__(self):
         free(self.starts)
+        free(self.opened)
         free(self.late_rows)
         keys_free(&self.wanted)
 
@@ -88,10 +98,16 @@ cdef class WindowAggregateOperator(KeyedOperator):
         cdef Batch* out
         cdef Batch* part
         cdef int32_t at = 0
-        self.assign(batch)
+        if self.careful:
+            self.assign_carefully(batch)
+            with gil:
+                self.refusals.send(self.letters_output, batch)
+        else:
+            self.assign(batch)
         if self.n_late > 0:
             self.emit_late(batch, self.late_rows, self.n_late)
         if self.n_pairs == 0:
+            self.release_columns()
             return 0
         if not self.updates:
             return self.accumulate(batch)
@@ -111,6 +127,59 @@ cdef class WindowAggregateOperator(KeyedOperator):
         cdef int64_t* times = i64(&batch.sys[SYS_TIME])
         cdef int64_t* slots = i64(&batch.sys[SYS_SLOT])
         cdef int32_t row
+        self.prepare(batch)
+        for row in range(batch.n):
+            self.assign_row(row, slots[row], times[row])
+        return 0
+
+    cdef int assign_carefully(self, Batch* batch) except -1 nogil:
+        cdef int32_t row
+        self.prepare(batch)
+        self.accumulators.begin(self.columns, self.most_pairs(batch) if self.updates else 0)
+        for row in range(batch.n):
+            self.first_pair = self.n_pairs
+            self.take_row(batch, row, 0)
+        return 0
+
+    cdef int64_t most_pairs(self, Batch* batch) noexcept nogil:
+        cdef int64_t n = 0
+        cdef int32_t row
+        for row in range(batch.n):
+            n += windows_of(i64(&batch.sys[SYS_TIME])[row], self.windows.size_ms, self.windows.every_ms, self.windows.offset_ms)
+        return n
+
+    cdef int try_row(self, Batch* batch, int32_t row, int32_t taken) except -1 nogil:
+        """Take the record into all its windows; on a failure they are as they were, and those that it has opened are gone."""
+        cdef int64_t i, n_saved = 0, refusals = self.late_refusals, size = self.accumulators.saved_size
+        cdef bint done = False
+        cdef char* saved
+        self.assign_row(row, i64(&batch.sys[SYS_SLOT])[row], i64(&batch.sys[SYS_TIME])[row])
+        saved = self.room((self.n_pairs - self.first_pair) * size)
+        try:
+            for i in range(self.first_pair, self.n_pairs):
+                self.accumulators.save(self.states[i], saved + n_saved * size)
+                n_saved += 1
+                self.accumulators.run_those(True, self.states + i, self.rows + i, 1, ADD_THEN_EMIT if self.updates else ADD)
+            done = True
+        finally:
+            if not done:
+                self.late_refusals = refusals
+            for i in range(n_saved):
+                if not done:
+                    self.accumulators.restore(self.states[self.first_pair + i], saved + i * size)
+                self.accumulators.forget(saved + i * size)
+        return 0
+
+    cdef int undo_row(self, Batch* batch, int32_t row, int32_t taken) except -1 nogil:
+        cdef int64_t i
+        for i in range(self.first_pair, self.n_pairs):
+            if self.opened[i] >= 0:
+                self.windows.table.remove(self.opened[i])
+        self.n_pairs = self.first_pair
+        self.accumulators.truncate(self.n_pairs)
+        return 0
+
+    cdef int prepare(self, Batch* batch) except -1 nogil:
         cdef int32_t* late_rows
         self.n_pairs = 0
         self.n_late = 0
@@ -122,14 +191,12 @@ cdef class WindowAggregateOperator(KeyedOperator):
                     raise MemoryError("no memory left for late rows")
             self.late_rows = late_rows
             self.late_capacity = batch.n
-        for row in range(batch.n):
-            self.assign_row(row, slots[row], times[row])
         return 0
 
     cdef int assign_row(self, int32_t row, int64_t slot, int64_t time) except -1 nogil:
         cdef int64_t watermark = self.lookup.lateness_watermark(slot)
         cdef int64_t n = windows_of(time, self.windows.size_ms, self.windows.every_ms, self.windows.offset_ms)
-        cdef int64_t k, start, window_slot, taken = 0
+        cdef int64_t k, start, window_slot, taken = 0, opened
         if self.n_pairs + n > self.starts_capacity:
             self.reserve_pairs(self.n_pairs + n)
         for k in range(n - 1, -1, -1):
@@ -137,7 +204,9 @@ cdef class WindowAggregateOperator(KeyedOperator):
             if not window_is_open(window_end(start, self.windows.size_ms), self.windows.grace_ms, watermark):
                 self.late_refusals += 1
                 continue
+            opened = self.windows.opened
             window_slot = self.windows.slot_of(start, self.lookup.table.header(slot))
+            self.opened[self.n_pairs] = window_slot if self.windows.opened > opened else -1
             self.windows.table.touch(window_slot)
             self.starts[self.n_pairs] = start
             self.rows[self.n_pairs] = row
@@ -151,25 +220,33 @@ cdef class WindowAggregateOperator(KeyedOperator):
 
     cdef int reserve_pairs(self, int64_t n) except -1 nogil:
         cdef int64_t* starts
+        cdef int64_t* opened
         cdef int64_t capacity = max(n, 2 * self.starts_capacity)
         if n <= self.starts_capacity:
             return 0
         self.reserve(capacity)
         starts = <int64_t*>realloc(self.starts, capacity * sizeof(int64_t))
-        if starts == NULL:
+        if starts != NULL:
+            self.starts = starts
+        opened = <int64_t*>realloc(self.opened, capacity * sizeof(int64_t))
+        if opened != NULL:
+            self.opened = opened
+        if starts == NULL or opened == NULL:
             with gil:
                 raise MemoryError("no memory left for windows")
-        self.starts = starts
         self.starts_capacity = capacity
         return 0
 
     cdef int accumulate(self, Batch* batch) except -1 nogil:
         cdef bint done = False
         try:
-            if self.refusals is None:
-                self.evaluate(batch)
-            self.accumulators.begin(self.columns, self.n_pairs if self.updates else 0)
-            self.accumulators.run(self.states, self.rows, self.n_pairs, ADD_THEN_EMIT if self.updates else ADD)
+            if self.careful:
+                self.accumulators.run_those(False, self.states, self.rows, self.n_pairs, ADD_THEN_EMIT if self.updates else ADD)
+            else:
+                if self.refusals is None:
+                    self.evaluate(batch)
+                self.accumulators.begin(self.columns, self.n_pairs if self.updates else 0)
+                self.accumulators.run(self.states, self.rows, self.n_pairs, ADD_THEN_EMIT if self.updates else ADD)
             done = True
         finally:
             self.release_columns()
@@ -195,27 +272,59 @@ cdef class WindowAggregateOperator(KeyedOperator):
                 batch_release(out)
         return out
 
+    cdef int32_t emit_carefully(self, const int64_t* slots, int32_t n) except -1 nogil:
+        cdef int32_t i, kept = 0
+        self.reserve_pairs(n)
+        self.accumulators.begin(NULL, n)
+        for i in range(n):
+            self.states[i] = self.windows.table.row(slots[i]) + self.row_field.offset
+            if (<EmitWindow>emitted)(self, i) >= 0:
+                self.rows[kept] = i
+                kept += 1
+                continue
+            self.accumulators.truncate(kept)
+            with gil:
+                self.refuse_window(slots[i])
+        return kept
+
+    cdef int refuse_window(self, int64_t slot) except -1:
+        cdef str reason = reason_of_raised()             # first of all: it is set
+        cdef RowHeader* header = self.windows.table.header(slot)
+        cdef int64_t start = self.windows.start_of(slot)
+        cdef int64_t end = window_end(start, self.windows.size_ms)
+        key = self.lookup.decoder.key_of(header.key[8:header.key_size])
+        slot = self.lookup.table.find_or_insert(header.key + 8, header.key_size - 8, header.shard)
+        return self.refusals.take(f"{reason}, in the window [{start}, {end})", None, key, slot, end - 1)
+
     cdef Batch* closed_rows(self, const int64_t* slots, int32_t n) except NULL nogil:
         cdef int32_t i
+        cdef int64_t slot
         cdef RowHeader* header
         cdef int64_t* key_slots
         cdef bint done = False
-        cdef Batch* out = batch_new(n, self.n_keys + 2 + self.accumulators.count)
+        cdef Batch* out
+        if self.careful:
+            n = self.emit_carefully(slots, n)
+        out = batch_new(n, self.n_keys + 2 + self.accumulators.count)
         try:
             self.reserve_pairs(n)
             column_alloc(&out.sys[SYS_SLOT], KIND_I64, n, 0)
             key_slots = i64(&out.sys[SYS_SLOT])
             keys_clear(&self.wanted)
             for i in range(n):
-                header = self.windows.table.header(slots[i])
+                slot = slots[self.rows[i]] if self.careful else slots[i]
+                header = self.windows.table.header(slot)
                 keys_push(&self.wanted, header.key + 8, header.key_size - 8, NULL, 0)
-                self.starts[i] = self.windows.start_of(slots[i])
-                self.states[i] = self.windows.table.row(slots[i]) + self.row_field.offset
+                self.starts[i] = self.windows.start_of(slot)
+                self.states[i] = self.windows.table.row(slot) + self.row_field.offset
             self.lookup.table.lookup_batch(self.wanted.values.data, self.wanted.offsets, n, key_slots)
             self.fill_bounds(out)
             self.lookup.decoder.decode(self.lookup.table, key_slots, n, out.columns)
-            self.accumulators.begin(NULL, n)
-            self.accumulators.run(self.states, NULL, n, EMIT)
+            if self.careful:
+                self.accumulators.run_those(False, self.states, NULL, n, EMIT)
+            else:
+                self.accumulators.begin(NULL, n)
+                self.accumulators.run(self.states, NULL, n, EMIT)
             self.accumulators.finish(out.columns + self.n_keys + 2)
             done = True
         finally:
@@ -254,7 +363,10 @@ cdef class WindowAggregateOperator(KeyedOperator):
             self.windows.table.remove(self.windows.due[i])
         if out != NULL:
             self.emit(out)
-            self.next.end_batch()
+            if self.careful:
+                with gil:
+                    self.refusals.send(self.letters_output, NULL)
+            self.end_batch()
         return n
 
     cdef int pass_on(self) except -1 nogil:

@@ -63,10 +63,12 @@ cdef class Task:
     cdef list paces                          # of the sources in front of it: (Pace, number there)
     cdef bint paced                          # it runs user code
     cdef int64_t pace_rows                   # of which it is given so many rows at a time
+    cdef int64_t pace_closing                # and so many windows or timers
     cdef int64_t most_rows                   # and so many at most
     cdef bint told                           # the sources know of it
 
     cdef int64_t piece_rows(self) noexcept nogil                 # rows of a batch that are processed in one step
+    cdef int64_t fitting(self, int64_t rows, int64_t ns, int64_t before) noexcept nogil
     cdef int note_pace(self, int64_t rows, int64_t ns) except -1 nogil
     cdef int step(self) except -1 nogil      # 1: progress, 0: nothing to do now
     cdef int advance(self) except -1 nogil

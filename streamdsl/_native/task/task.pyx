@@ -11,7 +11,7 @@ from streamdsl._native.flow.channel cimport BARRIER, END, RECORDS, STATUS, WATER
 from streamdsl._native.flow.pace cimport FREE_ROWS, PACE_NS, PACED_ROWS, Pace
 from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
 from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, FAULT, PLANTED
-from streamdsl._native.operators.keyed cimport OUTPUT_ROWS
+from streamdsl._native.operators.keyed cimport OUTPUT_ROWS, KeyedOperator
 from streamdsl._native.operators.merge cimport MergeOperator
 from streamdsl._native.operators.output cimport Output
 from streamdsl._native.operators.sink cimport SinkOperator
@@ -21,6 +21,11 @@ from streamdsl._native.snapshot.barrier_aligner cimport ALIGN_ABANDON, ALIGN_COM
 cdef enum:
     DRAIN_ROWS = 512         # rows of pending state written in one step
     FEW_ROWS = 3             # the same in the checked build: even a small state is pending for a while
+
+
+def has_functions(spec):
+    """Return whether one of the operator's aggregates is a user's own."""
+    return any(aggregate.kind == "custom" for aggregate in getattr(spec, "aggregates", ()))
 
 
 cdef void** references(list items) except? NULL:
@@ -81,11 +86,12 @@ cdef class Task:
     def keep_pace(self, list paces):
         """Measure user code, if the task runs any, and tell the sources in front of it how many rows it is through with soon."""
         calls = [(<UserCodeOperator>operator).by_row for operator in self.operators if isinstance(operator, UserCodeOperator)]
+        calls += [True for operator in self.operators if isinstance(operator, KeyedOperator) and has_functions((<KeyedOperator>operator).spec)]
         self.paced = len(calls) > 0
         if not self.paced:
             return
         self.most_rows = PACED_ROWS if any(calls) else FREE_ROWS
-        self.pace_rows = 1 if any(calls) else FREE_ROWS
+        self.pace_rows = self.pace_closing = 1 if any(calls) else FREE_ROWS
         self.paces = [(pace, pace.join(any(calls))) for pace in paces]
 
     def expect_nothing(self, list inputs):
@@ -202,10 +208,14 @@ cdef class Task:
         cdef int64_t rows = FREE_ROWS if self.store is None else self.store.evictor.piece_rows
         return min(rows, self.pace_rows) if self.paced else rows
 
-    cdef int note_pace(self, int64_t rows, int64_t ns) except -1 nogil:
-        """Give user code as many rows next time as it is through with in PACE_NS: four times as many as before at most."""
+    cdef int64_t fitting(self, int64_t rows, int64_t ns, int64_t before) noexcept nogil:
+        """Return how many rows, or windows, take PACE_NS if so many have taken `ns`; four times as many as before at most."""
         cdef int64_t fitting = self.most_rows if ns <= 0 else <int64_t>(<double>PACE_NS / <double>ns * <double>rows)
-        fitting = max(min(fitting, 4 * self.pace_rows, self.most_rows), <int64_t>1)
+        return max(min(fitting, 4 * before, self.most_rows), <int64_t>1)
+
+    cdef int note_pace(self, int64_t rows, int64_t ns) except -1 nogil:
+        """Give user code as many rows next time as it is through with in PACE_NS."""
+        cdef int64_t fitting = self.fitting(rows, ns, self.pace_rows)
         if fitting == self.pace_rows and self.told:
             return 0
         self.pace_rows = fitting
@@ -270,14 +280,20 @@ cdef class Task:
         An operator whose last window has closed, or whose last timer has fired, passes the watermark on, and those behind it begin.
         """
         cdef int i
-        cdef int64_t left = self.closing_rows
+        cdef int64_t most, left = self.closing_rows
+        cdef int64_t began = self.clock.now_ns() if self.paced else 0
         if self.store is not None:
             left = min(left, self.store.evictor.piece_rows)
+        if self.paced:
+            left = min(left, self.pace_closing)
+        most = left
         while True:
             self.closing = False
             for i in range(self.n_closers):
                 self.closing |= (<Operator>self.closers[i]).closing
             if not self.closing or left <= 0:
+                if self.paced and left < most:
+                    self.pace_closing = self.fitting(most - left, self.clock.now_ns() - began, self.pace_closing)
                 return 0
             for i in range(self.n_closers):
                 if (<Operator>self.closers[i]).closing and left > 0:

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, cast
 
 import pyarrow as pa
 
-from streamdsl.config import parse_bytes
+from streamdsl.config import broker_fault, parse_bytes
 from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReader, Transaction
 from streamdsl.connectors.kafka.topic import Delivery, Format, Timestamps, Topic, why_not_written
 from streamdsl.durations import Duration, parse_duration
@@ -246,6 +246,9 @@ def kafka(
     'orders'
     """
     _check(topic, format, start, until, delivery, errors, rate)
+    fault = None if broker is None else broker_fault(broker)
+    if fault is not None:
+        raise TopologyError(f"kafka({topic!r}): {fault[0]}", remedy=fault[1])
     if timestamps not in ("event", "arrival"):
         raise TopologyError(f"kafka(timestamps={timestamps!r}) is unknown", remedy='use "event" or "arrival"')
     made = dict(options or {})
