@@ -298,6 +298,8 @@ class JsonLines(TextDecoder):
     def _decode_by_python(self, block: bytes, lines: int) -> pa.RecordBatch:
         try:
             text = block.decode("utf-8")
+            if _HALF_PAIR.search(text.replace("\\\\", "..")):
+                raise Undecodable("a text has half of a surrogate pair")
             records = [json.loads(line, parse_float=Digits, object_pairs_hook=self._once) for line in text.split("\n") if line]
             if len(records) != lines or not all(isinstance(record, dict) for record in records):
                 raise Undecodable("not one JSON object a line")

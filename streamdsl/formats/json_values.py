@@ -18,13 +18,19 @@ __all__ = ["NOT_FINITE", "Digits", "value_of"]
 NOT_FINITE: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 
 
+_MOST_EXPONENT: Final = 308
+
+
 class Digits(float):
     """A number that is no integer, with its digits as they were written: a decimal needs all of them."""
 
     text: str
 
     def __new__(cls, text: str) -> Digits:
-        """Read the text."""
+        """Read the text. An exponent that no double has is refused, as pyarrow's reader does."""
+        digits, _, exponent = text.lower().partition("e")
+        if exponent and int(exponent) > _MOST_EXPONENT + len(digits.partition(".")[2]):
+            raise ValueError(f"no double has the exponent of {text[:40]}")
         made = super().__new__(cls, text)
         made.text = text
         return made
@@ -61,7 +67,11 @@ def value_of(value: Any, type_: pa.DataType) -> Any:
             return NOT_FINITE[value]
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"{value!r} is not {type_}")
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            # An integer of hundreds of digits: infinite, as in pyarrow's reader.
+            return NOT_FINITE["Infinity" if value > 0 else "-Infinity"]
     return _of_text(value, type_)
 
 

@@ -65,6 +65,7 @@ BAD = {
     b'{"id": 1, "x": "2.5"}': "field 'x': '2.5' is not double",
     b'{"id": 1, "x": 1, "id": 2}': "field 'id' is given twice",
     b'{"id": 1, "name": "\\ud800"}': "a text has half of a surrogate pair",
+    b'{"id": 1, "other": "\\ude00"}': "a text has half of a surrogate pair",
     b'{"id": 1.0}': "field 'id': 1.0 is not int64",
     b'{"id": 1, "n": 256}': "field 'n': 256 is not uint8",
     b'{"x": 1}': "field 'id' is missing",

@@ -267,12 +267,14 @@ def _fits(given: Any, name: str) -> bool:
 
 
 def as_written(row: dict[str, Any]) -> dict[str, Any]:
-    """Return the row as JSON can hold it: without NaN and infinity, and with what a double makes of a long number."""
+    """Return the row as JSON can hold it: NaN and infinities as texts, and with what a double makes of a long number."""
     try:
         amount = None if row["amount"] is None else float(row["amount"])
     except OverflowError:
-        amount = math.inf
-    return {**row, "amount": amount if amount is None or math.isfinite(amount) else None}
+        amount = math.inf if row["amount"] > 0 else -math.inf
+    if amount is None or math.isfinite(amount):
+        return {**row, "amount": amount}
+    return {**row, "amount": "NaN" if math.isnan(amount) else "Infinity" if amount > 0 else "-Infinity"}
 
 
 @dataclass
