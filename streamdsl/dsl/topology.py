@@ -77,6 +77,7 @@ class Topology:
         disorder: Duration = "0s",
         idle_timeout: Duration | None = None,
         max_ahead: Duration | None = None,
+        max_drift: Duration | None = None,
         watermarks: Literal["bounded", "external"] = "bounded",
         errors: ErrorPolicy | None = None,
         name: str | None = None,
@@ -102,6 +103,10 @@ class Topology:
             After so long without records a split no longer holds back the watermark (default: the source's own).
         max_ahead : duration, optional
             Records whose event time is further ahead of the clock are handled by `errors` (default: the source's own).
+        max_drift : duration, optional
+            A live source waits while its next record is later by more than this than the next one of any other split, of whatever
+            source, that has records to read (default: it never waits). What is idle, or has nothing to read, holds nobody back.
+            Bounded sources do not need it: they are read together in event-time order. A source without event time takes no part.
         watermarks : "bounded" | "external"
             Whether they are made from the event times, or come from the source or the driver.
         errors : "fail" | "skip" | dead_letter(sink), optional
@@ -117,6 +122,7 @@ class Topology:
             disorder=disorder,
             idle_timeout=idle_timeout,
             max_ahead=max_ahead,
+            max_drift=max_drift,
             watermarks=watermarks,
             errors=errors,
             name=name,
@@ -130,6 +136,7 @@ class Topology:
             disorder=disorder if parse_duration(disorder) else None,
             idle_timeout=idle_timeout,
             max_ahead=max_ahead,
+            max_drift=max_drift,
             watermarks=None if watermarks == "bounded" else watermarks,
             errors=errors,
             name=name,
@@ -182,6 +189,7 @@ class Topology:
         errors: ErrorPolicy | None,
         name: str | None,
         max_ahead: Duration | None = None,
+        max_drift: Duration | None = None,
         watermarks: str = "bounded",
     ) -> SourceNode:
         if watermarks not in ("bounded", "external"):
@@ -204,6 +212,8 @@ class Topology:
             disorder_ms=parse_duration(disorder, "disorder"),
             idle_timeout_ms=None if idle_timeout is None else parse_duration(idle_timeout, "idle_timeout"),
             max_ahead_ms=None if max_ahead is None else parse_duration(max_ahead, "max_ahead"),
+            max_drift_ms=None if max_drift is None else parse_duration(max_drift, "max_drift"),
+            rank=len(self._sources),
             external_watermarks=watermarks == "external",
             errors=checked_policy(errors, verb),
         )

@@ -47,7 +47,8 @@ class SourceNode(Node):
     """Reads `columns` of a source whose rows are `declared`.
 
     `timestamp` is the column of the event time; None takes the record's own. What the stream says of idleness and of times ahead
-    counts before what the source says, whichever source is bound in the end.
+    counts before what the source says, whichever source is bound in the end. `rank` is the place among the sources of the topology
+    as they were declared: of equal event times, rows of the first come first.
     """
 
     name: str
@@ -58,6 +59,8 @@ class SourceNode(Node):
     disorder_ms: int = 0
     idle_timeout_ms: int | None = None
     max_ahead_ms: int | None = None
+    max_drift_ms: int | None = None
+    rank: int = 0
     external_watermarks: bool = False
     errors: ErrorPolicy | None = None
 
@@ -107,6 +110,7 @@ class SourceNode(Node):
             duration_text("disorder", self.disorder_ms),
             duration_text("idle_timeout", self.idle_after_ms),
             duration_text("max_ahead", self.most_ahead_ms),
+            duration_text("max_drift", self.max_drift_ms),
             "watermarks=external" if self.external_watermarks else "",
             policy_text(self.errors),
         )

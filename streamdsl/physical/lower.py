@@ -195,6 +195,8 @@ def _source(node: SourceNode) -> physical.PhysicalSource:
         disorder_ms=node.disorder_ms,
         idle_timeout_ms=node.idle_after_ms,
         max_ahead_ms=node.most_ahead_ms,
+        max_drift_ms=node.max_drift_ms,
+        rank=node.rank,
         external_watermarks=node.external_watermarks,
         errors=_policy(node.errors),
         partitioned_by=-1 if node.source.partitioned_by is None else node.schema.index(node.source.partitioned_by),

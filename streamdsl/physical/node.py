@@ -111,8 +111,8 @@ class PhysicalSource(PhysicalOperator):
     """Head of a source stage (inputs is empty). `columns`: the columns to decode, in output order.
 
     `times` is the event-time column, None for the record's own (the source's) time; `timestamp` its index, -1 if its values have
-    to be converted first. `partitioned_by` is that of the
-    column whose hash is the number of a row's split, -1: there is none; `splits` are known once the job is opened.
+    to be converted first. `partitioned_by` is that of the column whose hash is the number of a row's split, -1: there is none;
+    `splits` are known once the job is opened. `rank`: its place among the sources as they were declared.
     """
 
     source: Any
@@ -121,6 +121,8 @@ class PhysicalSource(PhysicalOperator):
     disorder_ms: int
     idle_timeout_ms: int | None
     max_ahead_ms: int | None
+    max_drift_ms: int | None
+    rank: int
     external_watermarks: bool
     errors: ErrorPolicy = "fail"
     times: EventTime | None = None

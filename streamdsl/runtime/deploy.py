@@ -13,7 +13,6 @@ import pyarrow as pa
 from streamdsl._native.event_time.clock import Clock
 from streamdsl._native.event_time.peer_time import PeerTime
 from streamdsl._native.flow.channel import Channel
-from streamdsl._native.flow.input_gate import InputGate
 from streamdsl._native.flow.pace import Pace
 from streamdsl._native.includes.faults import planted
 from streamdsl._native.operators.base import Operator
@@ -25,6 +24,7 @@ from streamdsl._native.operators.process import ProcessOperator
 from streamdsl._native.operators.process_window import WindowProcessOperator
 from streamdsl._native.operators.refusals import Refusals
 from streamdsl._native.operators.sink import SinkOperator
+from streamdsl._native.task.ordered_source import OrderedSourceTask
 from streamdsl._native.task.source_task import SourceTask, Split
 from streamdsl._native.task.task import Task, close_all
 from streamdsl.checkpoint.meanings import LOOKUP
@@ -33,6 +33,7 @@ from streamdsl.connectors.base import Transaction
 from streamdsl.errors import InternalError, StateError
 from streamdsl.physical import node
 from streamdsl.runtime.chain import Chain
+from streamdsl.runtime.event_order import EventOrder
 from streamdsl.runtime.event_times import timed
 from streamdsl.runtime.failures import as_connector_errors
 from streamdsl.runtime.operators import build_operator, canonical_schema
@@ -107,19 +108,21 @@ def deploy(plan: node.PhysicalPlan, environment: Environment) -> Deployment:
     }
     tasks: list[Task] = []
     chains: list[Chain] = []
+    order = EventOrder(plan)
     silent: set[str] = set()
     splits: dict[str, list[str]] = {}
     try:
         for stage in plan.stages:
             peers = PeerTime(stage.parallelism) if keeps_keys(stage) else None
             for index in range(stage.parallelism):
-                builder = _TaskBuilder(plan, stage, index, channels, environment, silent, peers, splits)
+                builder = _TaskBuilder(plan, stage, index, channels, environment, silent, peers, splits, order)
                 chains.append(builder.chain)
                 tasks.append(builder.build())
     except BaseException:
         with contextlib.suppress(Exception):  # the first error is the one to tell of
             close_all([thing for chain in chains for thing in [*chain.operators, *chain.readers] if hasattr(thing, "close")])
         raise
+    order.settle()
     if environment.clock.runs():
         _set_paces(plan, tasks)
     return Deployment(tuple(tasks), tuple(chains), tuple(task for task in tasks if isinstance(task, SourceTask)))
@@ -157,8 +160,10 @@ class _TaskBuilder:
         silent: set[str],
         peers: PeerTime | None,
         splits: dict[str, list[str]],
+        order: EventOrder,
     ) -> None:
         self.splits = splits  # of each source: they are asked for once, and all tasks share them
+        self.order = order
         self.peers = peers  # how far the tasks of the stage are in time, where one may need it of another
         # Tasks that will never send a record: no splits, or all of them read. They must not hold back anybody's watermark
         # until their END happens to be read, or which records are late would depend on the schedule.
@@ -277,11 +282,13 @@ class _TaskBuilder:
                 self.chain.dead_letters = self._target((0, node.DEAD_LETTER))
                 # Time passes down this edge too, or the stage behind it would wait for ever.
                 self.chain.heads.append(self.chain.dead_letters)
-            task = SourceTask(self.id, title, self.chain, None, environment.clock, environment.listener)
+            made = OrderedSourceTask if first.source.bounded else SourceTask
+            task = made(self.id, title, self.chain, None, environment.clock, environment.listener)
             self._open_source(task, first)
             return task
         inputs: list[Channel] = []
         ended: list[int] = []
+        producers: list[tuple[int, int]] = []
         for k, edge in enumerate(self.stage.edges):
             head = self._target((-1, k))
             for i, row in enumerate(self.channels[self.stage.id, k]):
@@ -289,9 +296,12 @@ class _TaskBuilder:
                     if f"{edge.stage}.{i}" in self.silent:
                         ended.append(len(inputs))
                     inputs.append(row[self.index])
+                    producers.append((edge.stage, i))
                     self.chain.heads.append(head)
         seed = None if environment.seed is None else environment.seed * 1009 + hash_of(self.id)
-        reader = Task(self.id, title, self.chain, InputGate(inputs, seed), environment.clock, environment.listener)
+        gate = self.order.gate(self.stage.id, inputs, producers, seed)
+        reader = Task(self.id, title, self.chain, gate, environment.clock, environment.listener)
+        self.order.joined_by(reader, self.stage.id, self.index)
         reader.expect_nothing(ended)
         if len(ended) == len(inputs):
             self.silent.add(self.id)
@@ -340,7 +350,8 @@ class _TaskBuilder:
         types = [_declared_type(source, name) for name in spec.columns]
         policy = RejectPolicy(spec, self.chain.dead_letters, self.environment.clock)
         rate = 0.0 if source.rate is None or not names else source.rate * len(own) / len(names)
-        task.open(spec, splits, types, policy, rate, config.batch_rows, CHUNK_ROWS, bool(source.bounded))
+        task.open(spec, splits, types, policy, rate, config.batch_rows, CHUNK_ROWS)
+        self.order.read_by(task, self.stage.id, self.index)
         if spec.partitioned_by >= 0:
             task.expect_keys_of_splits([names.index(name) for name in own], len(names), self.peers)
 

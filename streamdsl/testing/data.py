@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
@@ -50,6 +51,17 @@ class SourceRows:
     given_times: bool
 
     @property
+    def read_by_time(self) -> bool:
+        """Whether it is read together with other sources in event-time order: it ends, and its rows have times of their own."""
+        return self.node.source.bounded and not self.given_times
+
+    @property
+    def in_time_order(self) -> bool:
+        """Whether no row is earlier than the one before it."""
+        times = [time for time in self.times if time is not None]
+        return all(a <= b for a, b in itertools.pairwise(times))
+
+    @property
     def late(self) -> bool:
         """Whether a row comes at or below the watermark that the rows before it have made."""
         if self.node.external_watermarks:
@@ -70,7 +82,7 @@ class SourceRows:
 
     def driver(self, splits: int) -> DriverSource:
         """Return a source with empty logs that stands in for the real one."""
-        return DriverSource(self.node.name, self.node.declared, splits, self.node.source.errors)
+        return DriverSource(self.node.name, self.node.declared, splits, self.node.source.errors, bounded=self.read_by_time)
 
     def entry(self, rows: Sequence[int]) -> Entry:
         """Return a batch of these rows; they keep the positions that they have in the whole."""

@@ -41,12 +41,10 @@ class Log:
 
 
 class DriverSource(Source):
-    """Stands in for the source `name`; its splits are logs."""
+    """Stands in for the source `name`; its splits are logs. A bounded one is read together with others in event-time order."""
 
-    bounded = False
-
-    def __init__(self, name: str, schema: Schema, partitions: int, errors: Any) -> None:
-        self.name, self.schema, self.errors = name, schema, errors
+    def __init__(self, name: str, schema: Schema, partitions: int, errors: Any, *, bounded: bool = False) -> None:
+        self.name, self.schema, self.errors, self.bounded = name, schema, errors, bounded
         self.logs = {str(i): Log() for i in range(partitions)}
 
     def splits(self) -> Sequence[str]:

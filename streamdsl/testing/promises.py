@@ -290,6 +290,10 @@ class _Walk:
     def _clash(self, flow: _Flow, keys: Sequence[str]) -> str | None:
         """Return why rows of one key may come from several sources; None if the data say that they do not."""
         seen: dict[Any, str] = {}
+        if all(self._by_time(way) for way in flow.ways):
+            times = [set(self.rows[way.source or ""].times) for way in flow.ways]
+            if sum(map(len, times)) == len(set().union(*times)):
+                return None
         for way in flow.ways if len(flow.ways) > 1 else ():
             if way.source is None or not all(key in way.trace for key in keys):
                 return "it cannot be seen that each key comes from one source only"
@@ -299,6 +303,11 @@ class _Walk:
                     shown = ", ".join(f"{key}={part!r}" for key, part in zip(keys, value, strict=True)) or "everything"
                     return f"{shown} comes from {other!r} and from {way.source!r}: which row is first is chance"
         return None
+
+    def _by_time(self, way: _Way) -> bool:
+        """Whether the order of the way's rows among those of other sources is that of their times."""
+        rows = None if way.source is None else self.rows[way.source]
+        return rows is not None and rows.read_by_time and rows.in_time_order
 
     def _values(self, way: _Way, keys: Sequence[str]) -> set[tuple[Any, ...]]:
         """Return the keys that come this way; one with a null component is none: its rows are dropped."""

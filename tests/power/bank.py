@@ -115,6 +115,12 @@ BANK = (
         "BB-08",
     ),
     Planted("time-ahead-of-windows", "the watermark is passed on before the windows that it closes", "simulator", 380),
+    Planted(
+        "sources-not-in-time-order",
+        "a source emits a whole batch, however far others are behind",
+        "tests/semantics/test_event_order.py::test_an_enrichment_sees_what_was_true_at_the_time",
+        1,
+    ),
     Planted("late-test-after-batch", "a batch is judged by the watermark that it makes itself", "simulator", 75, "BB-10"),
     Planted("batch-not-cut", "a batch is not cut in front of a late record", "simulator", 1700, "BB-10"),
     Planted(

@@ -13,6 +13,7 @@ cdef enum:
 cdef struct StreamElement:
     int kind
     int64_t value
+    int64_t round    # of event time, in which it was made; 0: none, it is read at once
     Batch* batch     # owned by the element
 
 
@@ -29,4 +30,5 @@ cdef class Channel:
     # 1: taken (the channel owns the batch now); 0: full, nothing happened.
     cdef int offer(self, StreamElement* element) except -1 nogil
     cdef bint _grow(self) noexcept nogil
+    cdef int64_t head_round(self) noexcept nogil                             # of the element that comes next; INT64_MAX: there is none
     cdef int poll(self, StreamElement* element) except -1 nogil              # 1: element filled, 0: empty

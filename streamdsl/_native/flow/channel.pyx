@@ -6,11 +6,16 @@ for data. Room for control is bounded all the same, because a watermark or statu
 from cpython.pythread cimport (
     PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock, PyThread_type_lock, WAIT_LOCK,
 )
+from libc.stdint cimport INT64_MAX
 from libc.stdlib cimport free, malloc
 
 from streamdsl._native.flow.batch cimport batch_release, batch_sound
 from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
 from streamdsl._native.includes.checked cimport CHECK
+
+
+cdef bint coalesces(const StreamElement* last, const StreamElement* element) noexcept nogil:
+    return last.kind == element.kind and last.round == element.round and (element.kind == WATERMARK or element.kind == STATUS)
 
 
 cdef class Channel:
@@ -43,7 +48,7 @@ cdef class Channel:
         last = &self.ring[(self.head + self.count - 1) % self.capacity]
         if element.kind == RECORDS and self.records >= self.max_records:
             taken = 0
-        elif self.count > 0 and last.kind == element.kind and (element.kind == WATERMARK or element.kind == STATUS):
+        elif self.count > 0 and coalesces(last, element):
             last.value = element.value
         elif self.count == self.capacity and not self._grow():
             full = True
@@ -83,6 +88,15 @@ cdef class Channel:
         atomic_store(&self.count, self.count - 1)
         PyThread_release_lock(<PyThread_type_lock>self.lock)
         return 1
+
+    cdef int64_t head_round(self) noexcept nogil:
+        cdef int64_t round
+        if atomic_load(&self.count) == 0:
+            return INT64_MAX
+        PyThread_acquire_lock(<PyThread_type_lock>self.lock, WAIT_LOCK)
+        round = self.ring[self.head].round
+        PyThread_release_lock(<PyThread_type_lock>self.lock)
+        return round
 
     def __len__(self):
         return self.count

@@ -13,6 +13,7 @@ cdef class Output(Operator):
     cdef bint hashed                         # rows go to the owner of their key's shard; else to target 0, 1, 2, … in turn
     cdef int turn
     cdef int shards
+    cdef int64_t round                       # of event time, of what is sent now; 0: none
     cdef StreamElement* waiting              # what did not fit, in order
     cdef int* waiting_target
     cdef int64_t n_waiting

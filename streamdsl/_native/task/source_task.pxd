@@ -25,6 +25,8 @@ cdef class Split:
     cdef int64_t looked_at_ms                # monotonic; when it was asked last whether it has been read to its end
     cdef object position                     # where the next chunk starts
     cdef readonly int64_t taken              # rows
+    cdef int slot                            # in the order of reading; -1: it takes no part
+    cdef int64_t offered                     # rows that it can emit in the next round; 0: not known yet
     cdef int number                          # among all splits of the source, if it is partitioned by a column
 
 
@@ -34,7 +36,9 @@ cdef class SourceTask(Task):
     cdef void** split_refs
     cdef int n_splits
     cdef int turn
-    cdef bint in_time_order                  # bounded splits: the one with the lowest watermark first
+    cdef bint in_order                       # reads in rounds (ordered_source.pxd)
+    cdef bint in_round                       # of event time: what is emitted before its end passes on no time
+    cdef int64_t max_drift_ms                # -1: no limit
     cdef int batch_rows
     cdef int chunk_rows
     cdef int timestamp                       # column of the event time, -1: the records' own
@@ -57,13 +61,20 @@ cdef class SourceTask(Task):
     cdef PeerTime peers                      # None: time needs nobody else's
     cdef int peer                            # this task there
 
+    cdef bint may_snapshot(self, int64_t checkpoint_id) noexcept nogil
+    cdef void note_round(self) noexcept nogil
+    cdef int read_splits(self) except -1 nogil
     cdef int read_split(self, int chosen, int64_t limit) except -1 nogil
     cdef int choose(self) noexcept nogil
     cdef int64_t paced_rows(self) noexcept nogil
+    cdef int64_t limit_now(self) noexcept nogil              # rows that may be emitted in one piece
+    cdef int64_t next_time(self, Split split) noexcept nogil  # ms: of its next row, or of one before that was later
+    cdef int hand_on_within(self, Split split, int64_t limit) except -1 nogil
+    cdef int without_times(self) except -1
     cdef int64_t allowance(self) noexcept nogil
     cdef int refill(self, Split split) except -1 nogil
-    cdef int hand_on(self, Split split, int64_t limit) except -1 nogil
-    cdef Batch* good_rows(self, Split split, int64_t first, int64_t* n) except NULL nogil
+    cdef int hand_on(self, Split split, int64_t limit, int64_t until) except -1 nogil
+    cdef Batch* good_rows(self, Split split, int64_t first, int64_t n) except NULL nogil
     cdef int end_split(self, Split split) except -1 nogil
     cdef int handle_rejected(self, Split split, int32_t before) except -1
     cdef int _fill_times(self, Batch* rows) except -1

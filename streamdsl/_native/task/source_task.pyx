@@ -8,6 +8,7 @@ from libc.stdint cimport INT64_MAX, INT64_MIN
 from libc.stdlib cimport calloc, free, malloc
 
 from streamdsl._native.event_time.peer_time cimport PEER_ACTIVE, PEER_ENDED, PEER_IDLE, PeerTime
+from streamdsl._native.event_time.read_order cimport OFFER_MADE, OFFER_NONE, OFFER_WANTED, ReadOrder
 from streamdsl._native.event_time.watermark_generator cimport generator_scan
 from streamdsl._native.event_time.watermark_valve cimport WatermarkValve
 from streamdsl._native.flow.arrow cimport batch_from_arrow, column_from_arrow
@@ -47,6 +48,7 @@ cdef class Split:
         self.index = index
         self.reader = reader
         self.dry_since_ms = -1
+        self.slot = -1
         self.generator.max_seen = INT64_MIN
         self.generator.watermark = INT64_MIN
         self.generator.disorder = disorder_ms
@@ -80,14 +82,14 @@ cdef class Split:
 cdef class SourceTask(Task):
     """`spec` is the PhysicalSource, `splits` a list of Split; `policy` deals with rejected records."""
 
-    def open(self, spec, list splits, types, policy, double rate, int batch_rows, int chunk_rows, bint bounded):
+    def open(self, spec, list splits, types, policy, double rate, int batch_rows, int chunk_rows):
         """Give the task what it reads. `types`: the declared pyarrow types of the columns."""
         self.spec = (spec, types, tuple(i for i, field in enumerate(spec.schema.fields) if not field.nullable))
         self.splits = splits
         self.snapshotted = (0, {})
         self.split_refs = references(splits)
         self.n_splits = len(splits)
-        self.in_time_order = bounded
+        self.max_drift_ms = -1 if spec.max_drift_ms is None else spec.max_drift_ms
         self.batch_rows = batch_rows
         self.chunk_rows = chunk_rows
         self.timestamp = spec.timestamp
@@ -136,6 +138,13 @@ cdef class SourceTask(Task):
             self.ramp = min(4 * self.ramp, self.pace.most)
         return self.ramp if least == 0 else min(self.ramp, least)
 
+    def take_part(self, ReadOrder order):
+        """Say in `order` how far each split has come: others may wait for it, and it for them."""
+        self.order = order
+        for split in self.splits:
+            if not (<Split>split).ended:
+                (<Split>split).slot = order.add_split(self.spec[0].rank, self.in_order)
+
     def request_checkpoint(self, int64_t checkpoint_id):
         """Put barrier `checkpoint_id` between the next two batches."""
         atomic_store(&self.requested, checkpoint_id)
@@ -150,13 +159,14 @@ cdef class SourceTask(Task):
 
     cdef int read_input(self) except -1 nogil:
         cdef int64_t checkpoint_id = atomic_load(&self.requested)
-        cdef int64_t limit
-        cdef int chosen, _
-        if checkpoint_id:
+        if checkpoint_id and self.may_snapshot(checkpoint_id):
             atomic_store(&self.requested, 0)
             FAULT("FP01")
             self.take_snapshot(checkpoint_id)
             return 1
+        self.note_round()
+        if self.in_round:
+            return self.read_splits()        # even while it is paused: others wait for the end of the round
         if self.ended or atomic_load(&self.paused):
             return 0
         if self.peers is not None and self.valve.all_idle:
@@ -172,14 +182,24 @@ cdef class SourceTask(Task):
             with gil:
                 self._end_all()
             return 1
-        limit = self.allowance()
+        return self.read_splits()
+
+    cdef bint may_snapshot(self, int64_t checkpoint_id) noexcept nogil:
+        return True
+
+    cdef void note_round(self) noexcept nogil:
+        pass
+
+    cdef int64_t round_over(self) noexcept nogil:
+        return -1
+
+    cdef int read_splits(self) except -1 nogil:
+        cdef int chosen, _
+        cdef int64_t limit = self.limit_now()
         if limit <= 0:
             return 0
-        limit = min(limit, self.piece_rows())
-        if self.pace is not None:
-            limit = min(limit, self.paced_rows())
         # Nothing to read is said only once every split whose turn it may be has been asked.
-        for _ in range(1 if self.in_time_order else self.n_splits):
+        for _ in range(self.n_splits):
             chosen = self.choose()
             if chosen < 0:
                 return 0
@@ -202,24 +222,53 @@ cdef class SourceTask(Task):
                 return 1         # it has ended or become idle, or the chunk held no rows
             if self.closing:
                 return 1         # the split's waking has let time go on
-        self.hand_on(<Split>ref, limit)
-        return 1
+        if self.order is None or (<Split>ref).slot < 0:
+            self.hand_on(<Split>ref, limit, INT64_MAX)
+            return 1
+        return self.hand_on_within(<Split>ref, limit)
 
     cdef int choose(self) noexcept nogil:
-        """Return the split to read: by time for bounded input, in turn otherwise; -1 when all have ended."""
-        cdef int i, at, best = -1
-        cdef void* ref
+        """Return the split whose turn it is; -1 when all have ended."""
+        cdef int i, at
         for i in range(self.n_splits):
             at = (self.turn + i) % self.n_splits
-            ref = self.split_refs[at]
-            if (<Split>ref).ended:
-                continue
-            if not self.in_time_order:
+            if not (<Split>self.split_refs[at]).ended:
                 self.turn = (at + 1) % self.n_splits
                 return at
-            if best < 0 or (<Split>ref).generator.max_seen < (<Split>self.split_refs[best]).generator.max_seen:
-                best = at
-        return best
+        return -1
+
+    cdef int64_t next_time(self, Split split) noexcept nogil:
+        cdef int64_t row
+        for row in range(split.at, split.rows.n):
+            if split.bad == NULL or not split.bad[row]:
+                return max(split.generator.max_seen, i64(&split.rows.sys[SYS_TIME])[row])
+        return split.generator.max_seen
+
+    cdef int hand_on_within(self, Split split, int64_t limit) except -1 nogil:
+        """Say where the split stands, and send what is not too far ahead of others (`max_drift`)."""
+        cdef int64_t time = self.next_time(split), until = INT64_MAX
+        self.order.offer(split.slot, OFFER_MADE, time, time)
+        if self.max_drift_ms >= 0:
+            until = self.order.reach(split.slot, self.max_drift_ms)
+        if time > until:
+            return 0
+        self.hand_on(split, limit, until)
+        return 1
+
+    cdef int without_times(self) except -1:
+        """The source's records have no event time: nobody waits for it."""
+        for split in self.splits:
+            if (<Split>split).slot >= 0:
+                self.order.offer((<Split>split).slot, OFFER_NONE, 0, 0)
+                (<Split>split).slot = -1
+        return 0
+
+    cdef int64_t limit_now(self) noexcept nogil:
+        cdef int64_t limit = self.allowance()
+        if limit <= 0:
+            return 0
+        limit = min(limit, self.piece_rows())
+        return limit if self.pace is None else min(limit, self.paced_rows())
 
     cdef int64_t allowance(self) noexcept nogil:
         """Return how many rows the rate allows now (at most one batch)."""
@@ -296,6 +345,13 @@ cdef class SourceTask(Task):
         """
         cdef int64_t now = self.clock.now_ns() // 1000000
         cdef bint idle
+        if split.slot >= 0 and not split.idle:
+            # Ahead of it is only what is ahead of records that it has: those that wait to be fetched count.
+            waits = self.in_order or split.reader.lag()
+            before = self.order.offers[split.slot].state
+            self.order.offer(split.slot, OFFER_WANTED if waits else OFFER_NONE, split.generator.max_seen, INT64_MIN)
+            if not waits and before != OFFER_NONE:
+                return True          # others may go on: they have to be asked again
         if split.dry_since_ms < 0:
             split.dry_since_ms = now
             split.looked_at_ms = now - IDLE_LOOK_MS
@@ -316,6 +372,8 @@ cdef class SourceTask(Task):
     def _set_idle(self, Split split, bint idle):
         if split.idle != idle and not split.ended:
             split.idle = idle
+            if idle and split.slot >= 0:
+                self.order.offer(split.slot, OFFER_NONE, 0, 0)
             self.valve.on_status(split.index, idle)
             self.pass_on_time()
 
@@ -333,6 +391,7 @@ cdef class SourceTask(Task):
         elif self.timestamp >= 0:
             column_share(&rows.sys[SYS_TIME], &rows.columns[self.timestamp])
         else:
+            self.without_times()
             column_alloc(&rows.sys[SYS_TIME], KIND_I64, rows.n, 0)
             for row in range(rows.n):
                 i64(&rows.sys[SYS_TIME])[row] = now
@@ -419,18 +478,14 @@ cdef class SourceTask(Task):
         finally:
             batch_release(batch)
 
-    cdef int hand_on(self, Split split, int64_t limit) except -1 nogil:
-        """Send the next rows down the chain, then what they mean for time."""
+    cdef int hand_on(self, Split split, int64_t limit, int64_t until) except -1 nogil:
+        """Send the next rows down the chain, none that is later than `until`; then what they mean for time."""
         cdef Batch* rows = split.rows
         cdef int64_t n = min(limit, <int64_t>(rows.n - split.at), <int64_t>self.batch_rows)
-        cdef int64_t first = split.at, taken
-        cdef Batch* batch
-        if split.bad == NULL:
-            taken = generator_scan(&split.generator, i64(&rows.sys[SYS_TIME]) + first, n)
-            batch = batch_slice(rows, <int32_t>first, <int32_t>taken)
-        else:
-            batch = self.good_rows(split, first, &n)
-            taken = n
+        cdef int64_t first = split.at
+        cdef const char* bad = NULL if split.bad == NULL else split.bad + first
+        cdef int64_t taken = generator_scan(&split.generator, i64(&rows.sys[SYS_TIME]) + first, bad, n, until)
+        cdef Batch* batch = batch_slice(rows, <int32_t>first, <int32_t>taken) if bad == NULL else self.good_rows(split, first, taken)
         split.at = <int32_t>(first + taken)
         split.taken += taken
         self.rate_taken += <double>taken
@@ -446,38 +501,35 @@ cdef class SourceTask(Task):
                 self.on_records(0, batch)
         finally:
             batch_release(batch)
-        self.valve.on_watermark(split.index, split.generator.watermark)
-        self.pass_on_time()
+        if not self.in_round:
+            self.valve.on_watermark(split.index, split.generator.watermark)
+            self.pass_on_time()
         if split.at == rows.n:
             with gil:
                 self._finish_chunk(split)
         return 0
 
-    cdef Batch* good_rows(self, Split split, int64_t first, int64_t* n) except NULL nogil:
-        """Return the good ones of rows first .. first + n; `n` becomes how many rows they span."""
-        cdef int32_t* keep = <int32_t*>malloc((n[0] + 1) * sizeof(int32_t))
+    cdef Batch* good_rows(self, Split split, int64_t first, int64_t n) except NULL nogil:
+        """Return the good ones of rows first .. first + n."""
+        cdef int32_t* keep = <int32_t*>malloc((n + 1) * sizeof(int32_t))
         cdef int32_t kept = 0
-        cdef int64_t row, taken
+        cdef int64_t row
         cdef Batch* good
-        cdef Batch* batch
         if keep == NULL:
             with gil:
                 raise MemoryError("no memory left for a batch")
-        for row in range(first, first + n[0]):
+        for row in range(first, first + n):
             if not split.bad[row]:
                 keep[kept] = <int32_t>row
                 kept += 1
         good = batch_take(split.rows, keep, kept)
-        taken = generator_scan(&split.generator, i64(&good.sys[SYS_TIME]), kept)
-        if taken < kept:
-            n[0] = keep[taken] - first
         free(keep)
-        batch = batch_slice(good, 0, <int32_t>taken)
-        batch_release(good)
-        return batch
+        return good
 
     cdef int end_split(self, Split split) except -1 nogil:
         split.ended = True
+        if split.slot >= 0:
+            self.order.offer(split.slot, OFFER_NONE, 0, 0)
         self.valve.on_end(split.index)
         return self.pass_on_time()
 

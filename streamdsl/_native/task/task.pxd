@@ -2,6 +2,7 @@
 from libc.stdint cimport int32_t, int64_t
 
 from streamdsl._native.event_time.clock cimport Clock
+from streamdsl._native.event_time.read_order cimport ReadOrder
 from streamdsl._native.event_time.watermark_valve cimport WatermarkValve
 from streamdsl._native.flow.batch cimport Batch
 from streamdsl._native.flow.channel cimport StreamElement
@@ -39,6 +40,9 @@ cdef class Task:
     cdef int n_closers
     cdef list keep
     cdef InputGate gate
+    cdef ReadOrder order                     # None: rows are in no rounds of event time
+    cdef int number                          # of the task there
+    cdef int64_t told_round                  # the round whose rows are known to be passed on
     cdef WatermarkValve valve
     cdef BarrierAligner aligner
     cdef readonly int64_t watermark          # never goes back; INT64_MIN: none yet
@@ -81,6 +85,9 @@ cdef class Task:
     cdef int go_on_closing(self) except -1 nogil
     cdef int settle(self, bint ended_batch) except -1 nogil
     cdef int take_snapshot(self, int64_t checkpoint_id) except -1 nogil
+    cdef void begin_round(self, int64_t round) noexcept nogil
+    cdef int64_t round_over(self) noexcept nogil         # the round of which nothing is left; -1: something is
+    cdef bint tell_round(self) noexcept nogil
     cdef int on_quiet(self) except -1 nogil
     cdef int end(self) except -1 nogil
 

@@ -3,7 +3,7 @@
 Somebody else decides when `step` is called: a worker thread, a seeded scheduler, a test driver.
 """
 from cpython.ref cimport PyObject
-from libc.stdint cimport INT64_MIN
+from libc.stdint cimport INT64_MAX, INT64_MIN
 from libc.stdlib cimport calloc, free
 
 from streamdsl._native.flow.batch cimport batch_release, batch_retain, batch_slice
@@ -99,6 +99,11 @@ cdef class Task:
         for input in inputs:
             self.valve.on_end(input)
 
+    def read_in_order(self, ReadOrder order, int number):
+        """Keep to rounds of event time; `number` is the task's in `order`."""
+        self.order = order
+        self.number = number
+
     def step_once(self):
         """Do a bounded piece of work; return whether there was any."""
         cdef int progress
@@ -121,6 +126,9 @@ cdef class Task:
             if (<Output>self.outputs[i]).n_waiting:
                 self.blocked += 1
                 return progress          # back-pressure: nothing more is read
+        if self.order is not None:
+            # Before another round is begun: others may wait for this one while they have no room for the next.
+            progress |= self.tell_round()
         if self.store is not None and not self.store.make_room():
             self.no_room += 1
             return progress | self.store.evictor.moved       # the state's writer comes first
@@ -145,6 +153,8 @@ cdef class Task:
             if not self.quiet:
                 self.quiet = True
                 self.on_quiet()
+        if self.order is not None and self.tell_round():
+            progress = 1                     # others wait for it
         if progress:
             self.busy_ns += self.clock.now_ns() - began
         return progress
@@ -161,7 +171,9 @@ cdef class Task:
         cdef StreamElement element
         cdef int verdict, input = self.gate.next(&element)
         if input < 0:
-            return 0
+            return self.gate.moved
+        if self.order is not None:
+            self.begin_round(self.gate.round)
         if element.kind == RECORDS:
             try:
                 self.take_records(input, element.batch)
@@ -273,6 +285,29 @@ cdef class Task:
                 (<Operator>self.distinct_heads[i]).on_idle(self.idle)
             self.settle(False)
         return 0
+
+    cdef void begin_round(self, int64_t round) noexcept nogil:
+        """What is emitted from now on belongs to `round`."""
+        cdef int i
+        if round < INT64_MAX:
+            for i in range(self.n_outputs):
+                (<Output>self.outputs[i]).round = round
+
+    cdef int64_t round_over(self) noexcept nogil:
+        return -1 if self.gate.busy else self.gate.round
+
+    cdef bint tell_round(self) noexcept nogil:
+        """Tell the tasks behind this one once all rows of a round are in the channels."""
+        cdef int i
+        cdef int64_t over = self.round_over()
+        if over <= self.told_round or self.closing or self.rest != NULL:
+            return False
+        for i in range(self.n_outputs):
+            if (<Output>self.outputs[i]).n_waiting:
+                return False
+        self.told_round = over
+        self.order.finish(self.number, over)
+        return True
 
     cdef int close_windows(self) except -1 nogil:
         """Have windows close and timers fire, as many as the memory of state has room for; the others follow in the next steps.

@@ -1,0 +1,45 @@
+"""In which order the bounded splits of a job are read: rounds of event time, the same for all source tasks.
+
+In a round every split emits its rows up to one moment, a batch at most. Two splits are never further apart. Tasks behind them
+wait for the end of a round and emit its rows in event-time order (ordered_gate.pxd). Equal times: the source declared first.
+"""
+from libc.stdint cimport int64_t
+
+cdef enum:
+    OFFER_NONE = 0       # takes no part: ended, idle, live with nothing to read
+    OFFER_WANTED = 1     # more will come, and it is not known when from
+    OFFER_MADE = 2
+
+cdef struct Offer:
+    int64_t state        # atomic: OFFER_*
+    int64_t first        # atomic: ms, of the next row, or how far the split has come; a row counts as late as those before it
+    int64_t last         # ms, of the last row that the split can emit in the next round
+    int rank             # among the sources as they were declared; -1: a live one, which no round waits for
+
+cdef struct Reader:      # a source task
+    int task             # its number
+    int64_t ready        # the round behind which its offers are made; INT64_MAX: it has left
+    int64_t barrier      # the last checkpoint whose barrier it has emitted
+
+
+cdef class ReadOrder:
+    cdef void* lock
+    cdef readonly int n_tasks
+    cdef readonly int n_splits
+    cdef readonly int n_readers
+    cdef Offer* offers                       # by split
+    cdef Reader* readers
+    cdef int64_t* done                       # atomic, by task: the round whose rows are all in its output channels
+    cdef int64_t round                       # atomic: the round that is open, or was last
+    cdef int64_t until                       # ms: where it ends
+    cdef int until_rank                      # sources declared later emit only what is before `until`
+
+    cdef void offer(self, int split, int state, int64_t first, int64_t last) noexcept nogil
+    cdef void announce(self, int reader, int64_t round) noexcept nogil         # the offers behind `round` are made
+    cdef bint try_open(self) noexcept nogil                                    # 1: a round was opened
+    cdef bint open_round(self) noexcept nogil                                  # the same, under the lock
+    cdef bint may_snapshot(self, int reader, int64_t checkpoint_id) noexcept nogil   # not within a round; no round opens until all have
+    cdef int64_t until_of(self, int rank) noexcept nogil
+    cdef void finish(self, int task, int64_t round) noexcept nogil
+    cdef void leave(self, int reader) noexcept nogil
+    cdef int64_t reach(self, int split, int64_t drift) noexcept nogil          # ms: no more than `drift` ahead of any other that has more

@@ -1,0 +1,223 @@
+"""See ordered_gate.pxd.
+
+Rows of a round that is not complete are taken out of their channels all the same and wait here (a batch of each split at most):
+a full channel would keep its producer from finishing the round.
+"""
+from libc.stdint cimport INT64_MAX, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+
+from streamdsl._native.flow.batch cimport SYS_TIME, batch_concat, batch_release, batch_take, i64
+from streamdsl._native.flow.channel cimport BARRIER, RECORDS, Channel
+from streamdsl._native.includes.atomic cimport atomic_load
+
+
+cdef int no_memory() except -1 nogil:
+    with gil:
+        raise MemoryError("no memory left for rows that wait for others of their time")
+
+
+cdef struct Run:
+    Batch* batch
+    int32_t first            # its row 0 among the rows of all runs
+    int32_t at               # next row
+    int64_t time             # ms: the greatest time up to that row
+    int rank
+
+
+cdef bint before(const Run* left, const Run* right) noexcept nogil:
+    """Whether the next row of `left` comes first, where `left` was staged before `right`."""
+    return left.time < right.time or (left.time == right.time and left.rank <= right.rank)
+
+
+cdef void look(Run* run) noexcept nogil:
+    run.time = max(run.time, i64(&run.batch.sys[SYS_TIME])[run.at])
+
+
+cdef class OrderedGate(InputGate):
+    """Reads nothing before `follow`."""
+
+    def follow(self, ReadOrder order not None, list producers, list ranks):
+        """Read by the rounds of `order`. By input: the number of the task that writes it, and the place of its source."""
+        cdef int i
+        self.order = order
+        self.producers = <int*>calloc(2 * self.size + 2, sizeof(int))
+        self.held = <bint*>calloc(self.size + 1, sizeof(bint))
+        if self.producers == NULL or self.held == NULL:
+            raise MemoryError("no memory left for an input gate")
+        self.ranks = self.producers + self.size
+        for i in range(self.size):
+            self.producers[i] = producers[i]
+            self.ranks[i] = ranks[i]
+
+    def __dealloc__(self):
+        cdef int i
+        for i in range(self.n_staged):
+            batch_release(self.staged[i])
+        free(self.staged)
+        free(self.staged_input)
+        free(self.pending)
+        free(self.pending_input)
+        free(self.producers)
+        free(self.held)
+
+    cdef int64_t complete(self) noexcept nogil:
+        """Return the round up to which every producer has emitted all it has."""
+        cdef int i
+        cdef int64_t least = INT64_MAX
+        for i in range(self.size):
+            least = min(least, atomic_load(&self.order.done[self.producers[i]]))
+        return least
+
+    cdef int next(self, StreamElement* element) except -2 nogil:
+        cdef int i, at
+        cdef int64_t complete, head, lowest = INT64_MAX
+        self.moved = False
+        if self.busy:
+            return self.next_pending(element)
+        if self.random:
+            self.random = self.random * <uint64_t>6364136223846793005 + <uint64_t>1442695040888963407
+            self.turn = <int>((self.random >> 33) % <uint64_t>self.size)
+        # Asked first: what is in a channel by then belongs to a complete round, or comes behind all of them.
+        complete = self.complete()
+        for i in range(self.size):
+            at = (self.turn + i) % self.size
+            head = (<Channel>self.refs[at]).head_round()
+            if head <= self.round and not self.blocked[at] and not self.held[at] and (<Channel>self.refs[at]).poll(element):
+                self.turn = (at + 1) % self.size
+                return at
+            lowest = min(lowest, head)
+        for i in range(self.size):
+            if self.blocked[i] and atomic_load(&self.order.done[self.producers[i]]) < INT64_MAX:
+                return -1            # the barriers of all others stand behind the same round
+        if self.staging == 0 and complete > self.round and (lowest > complete or lowest == INT64_MAX):
+            self.round = complete
+            self.moved = True
+            return -1
+        if self.round == INT64_MAX:
+            return -1
+        # The lowest round that is there comes next, if none below can come.
+        head = self.staging
+        if head == 0:
+            head = lowest if complete > self.round and lowest < INT64_MAX else self.round + 1
+        self.stage(head)
+        if complete < head:
+            return -1
+        for i in range(self.size):
+            if self.blocked[i] and (<Channel>self.refs[i]).head_round() <= head:
+                return -1            # rows of this round stand behind a barrier
+        self.round = head
+        return self.emit_round(element)
+
+    cdef int next_pending(self, StreamElement* element) except -2 nogil:
+        cdef int input = self.pending_input[self.at_pending]
+        element[0] = self.pending[self.at_pending]
+        self.held[input] = False
+        self.at_pending += 1
+        if self.at_pending == self.n_pending:
+            self.at_pending = self.n_pending = 0
+            self.busy = False
+        return input
+
+    cdef int stage(self, int64_t round) except -1 nogil:
+        """Take what belongs to `round` out of the channels."""
+        cdef int i
+        cdef StreamElement element
+        for i in range(self.size):
+            while not self.blocked[i] and not self.held[i] and (<Channel>self.refs[i]).head_round() <= round:
+                (<Channel>self.refs[i]).poll(&element)
+                self.keep(i, &element)
+                self.staging = round
+                self.moved = True
+                self.held[i] = element.kind == BARRIER
+        return 0
+
+    cdef int keep(self, int input, StreamElement* element) except -1 nogil:
+        cdef int at
+        if element.kind == RECORDS:
+            if self.n_staged == self.capacity:
+                self.capacity = 2 * self.capacity + 8
+                self.staged = <Batch**>realloc(self.staged, self.capacity * sizeof(Batch*))
+                self.staged_input = <int*>realloc(self.staged_input, self.capacity * sizeof(int))
+                if self.staged == NULL or self.staged_input == NULL:
+                    no_memory()
+            self.staged[self.n_staged] = element.batch
+            at = self.n_staged
+            while at > 0 and self.staged_input[at - 1] > input:
+                # Equal times of one source: by input, not by which came first.
+                self.staged[at], self.staged_input[at] = self.staged[at - 1], self.staged_input[at - 1]
+                at -= 1
+            self.staged[at], self.staged_input[at] = element.batch, input
+            self.n_staged += 1
+            return 0
+        if self.n_pending == self.pending_capacity:
+            self.pending_capacity = 2 * self.pending_capacity + 8
+            self.pending = <StreamElement*>realloc(self.pending, self.pending_capacity * sizeof(StreamElement))
+            self.pending_input = <int*>realloc(self.pending_input, self.pending_capacity * sizeof(int))
+            if self.pending == NULL or self.pending_input == NULL:
+                no_memory()
+        self.pending[self.n_pending] = element[0]
+        self.pending_input[self.n_pending] = input
+        self.n_pending += 1
+        return 0
+
+    cdef int emit_round(self, StreamElement* element) except -2 nogil:
+        """Fill `element` with the rows of the round, what stood behind them follows."""
+        self.busy = self.n_pending > 0
+        self.moved = True
+        self.staging = 0
+        if self.n_staged == 0:
+            return self.next_pending(element) if self.busy else -1
+        element.kind = RECORDS
+        element.value = 0
+        element.round = self.round
+        element.batch = self.merged()
+        return self.staged_input[0]
+
+    cdef Batch* merged(self) except NULL nogil:
+        """Return the staged rows as one batch, by time; of equal times those of the source declared first come first."""
+        cdef int i, best, second, n = self.n_staged
+        cdef int32_t total = 0, at = 0
+        cdef Batch* all_rows
+        cdef Batch* out = self.staged[0]
+        cdef Run* runs
+        cdef int32_t* rows
+        self.n_staged = 0
+        if n == 1:
+            return out
+        all_rows = batch_concat(self.staged, n)
+        runs = <Run*>malloc(n * sizeof(Run))
+        rows = <int32_t*>malloc((all_rows.n + 1) * sizeof(int32_t))
+        if runs == NULL or rows == NULL:
+            no_memory()
+        for i in range(n):
+            runs[i].batch, runs[i].first, runs[i].at = self.staged[i], total, 0
+            runs[i].time, runs[i].rank = i64(&self.staged[i].sys[SYS_TIME])[0], self.ranks[self.staged_input[i]]
+            total += self.staged[i].n
+            if self.staged[i].read_ns < all_rows.read_ns:
+                all_rows.read_ns = self.staged[i].read_ns
+        while at < total:
+            best = second = -1
+            for i in range(n):
+                if runs[i].at == runs[i].batch.n:
+                    continue
+                if best < 0 or not before(&runs[best], &runs[i]):
+                    second = best
+                    best = i
+                elif second < 0 or not before(&runs[second], &runs[i]):
+                    second = i
+            while True:
+                rows[at] = runs[best].first + runs[best].at
+                at += 1
+                runs[best].at += 1
+                if runs[best].at == runs[best].batch.n:
+                    break
+                look(&runs[best])
+                if second >= 0 and not (before(&runs[best], &runs[second]) if best < second else not before(&runs[second], &runs[best])):
+                    break
+        for i in range(n):
+            batch_release(self.staged[i])
+        out = batch_take(all_rows, rows, total)
+        batch_release(all_rows)
+        free(runs)
+        free(rows)
+        return out

@@ -1,0 +1,6 @@
+from streamdsl._native.event_time.read_order import ReadOrder
+from streamdsl._native.task.source_task import SourceTask
+
+class OrderedSourceTask(SourceTask):
+    def join_order(self, order: ReadOrder, number: int, exact: bool) -> None: ...
+    def leave_order(self) -> None: ...
