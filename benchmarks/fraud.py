@@ -53,17 +53,17 @@ class Looped(Source):
         self.span = pc.max(times).as_py() - pc.min(times).as_py() + 120_000
         # One split for each task, as a topic has partitions: an account stays in one, and so keeps its order.
         crc = [zlib.crc32(account.encode()) % splits for account in self.table.column("account_number").to_pylist()]
-        self.parts = {
+        self.tables = {
             f"memory-{i}": self.table.filter(pc.equal(pa.array(crc), i)).combine_chunks() if splits > 1 else self.table
             for i in range(splits)
         }
         self.rows_read = 0
 
     def splits(self) -> Sequence[str]:
-        return list(self.parts)
+        return list(self.tables)
 
     def open_split(self, split: str, position: Json, columns: Sequence[str]) -> SplitReader:
-        return _LoopedReader(self, self.parts[split], columns)
+        return _LoopedReader(self, self.tables[split], columns)
 
 
 class _LoopedReader(SplitReader):
