@@ -14,6 +14,7 @@ cdef struct StreamElement:
     int kind
     int64_t value
     int64_t round    # of event time, in which it was made; 0: none, it is read at once
+    int part         # of the round: rows of one part are in order
     Batch* batch     # owned by the element
 
 

@@ -14,6 +14,7 @@ cdef class Output(Operator):
     cdef int turn
     cdef int shards
     cdef int64_t round                       # of event time, of what is sent now; 0: none
+    cdef int part                            # of the round
     cdef StreamElement* waiting              # what did not fit, in order
     cdef int* waiting_target
     cdef int64_t n_waiting

@@ -70,7 +70,7 @@ cdef class Output(Operator):
         cdef StreamElement element
         element.kind = kind
         element.value = value
-        element.round = self.round
+        element.round, element.part = self.round, self.part
         element.batch = NULL
         for target in range(self.targets):
             self.send(target, &element)
@@ -94,7 +94,7 @@ cdef class Output(Operator):
             return self.partition(batch)
         element.kind = RECORDS
         element.value = 0
-        element.round = self.round
+        element.round, element.part = self.round, self.part
         element.batch = batch
         batch_retain(batch)
         self.send(self.turn, &element)
@@ -135,7 +135,7 @@ cdef class Output(Operator):
             counts[target_of[i]] += 1
         element.kind = RECORDS
         element.value = 0
-        element.round = self.round
+        element.round, element.part = self.round, self.part
         for target in range(self.targets):
             if starts[target + 1] > starts[target]:
                 element.batch = batch_take(batch, rows + starts[target], starts[target + 1] - starts[target])

@@ -14,6 +14,8 @@ cdef class OrderedGate(InputGate):
     cdef bint* held                          # by input: its barrier is pending, nothing behind it is taken
     cdef Batch** staged                      # rows of the next round
     cdef int* staged_input                   # the inputs they came by, ascending
+    cdef int* staged_part
+    cdef int32_t* staged_rows                # scratch
     cdef int n_staged
     cdef int64_t staging                     # their round; 0: nothing is staged, pending neither
     cdef int capacity
@@ -29,3 +31,4 @@ cdef class OrderedGate(InputGate):
     cdef int next_pending(self, StreamElement* element) except -2 nogil
     cdef int emit_round(self, StreamElement* element) except -2 nogil
     cdef Batch* merged(self) except NULL nogil
+    cdef Batch* together(self, int n) except NULL nogil

@@ -3,7 +3,7 @@
 Rows of a round that is not complete are taken out of their channels all the same and wait here (a batch of each split at most):
 a full channel would keep its producer from finishing the round.
 """
-from libc.stdint cimport INT64_MAX, uint64_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 
 from streamdsl._native.flow.batch cimport SYS_TIME, batch_concat, batch_release, batch_take, i64
@@ -16,21 +16,16 @@ cdef int no_memory() except -1 nogil:
         raise MemoryError("no memory left for rows that wait for others of their time")
 
 
-cdef struct Run:
-    Batch* batch
-    int32_t first            # its row 0 among the rows of all runs
-    int32_t at               # next row
+cdef struct Run:             # the rows of one split, or of one task that has put its own in order; in however many batches they came
+    int32_t at               # next row, among the rows of all
+    int32_t end
     int64_t time             # ms: the greatest time up to that row
     int rank
 
 
 cdef bint before(const Run* left, const Run* right) noexcept nogil:
-    """Whether the next row of `left` comes first, where `left` was staged before `right`."""
+    """Whether the next row of `left` comes first, where `left` was staged first."""
     return left.time < right.time or (left.time == right.time and left.rank <= right.rank)
-
-
-cdef void look(Run* run) noexcept nogil:
-    run.time = max(run.time, i64(&run.batch.sys[SYS_TIME])[run.at])
 
 
 cdef class OrderedGate(InputGate):
@@ -55,6 +50,8 @@ cdef class OrderedGate(InputGate):
             batch_release(self.staged[i])
         free(self.staged)
         free(self.staged_input)
+        free(self.staged_part)
+        free(self.staged_rows)
         free(self.pending)
         free(self.pending_input)
         free(self.producers)
@@ -138,15 +135,17 @@ cdef class OrderedGate(InputGate):
                 self.capacity = 2 * self.capacity + 8
                 self.staged = <Batch**>realloc(self.staged, self.capacity * sizeof(Batch*))
                 self.staged_input = <int*>realloc(self.staged_input, self.capacity * sizeof(int))
-                if self.staged == NULL or self.staged_input == NULL:
+                self.staged_part = <int*>realloc(self.staged_part, self.capacity * sizeof(int))
+                self.staged_rows = <int32_t*>realloc(self.staged_rows, self.capacity * sizeof(int32_t))
+                if self.staged == NULL or self.staged_input == NULL or self.staged_part == NULL or self.staged_rows == NULL:
                     no_memory()
-            self.staged[self.n_staged] = element.batch
             at = self.n_staged
             while at > 0 and self.staged_input[at - 1] > input:
                 # Equal times of one source: by input, not by which came first.
                 self.staged[at], self.staged_input[at] = self.staged[at - 1], self.staged_input[at - 1]
+                self.staged_part[at] = self.staged_part[at - 1]
                 at -= 1
-            self.staged[at], self.staged_input[at] = element.batch, input
+            self.staged[at], self.staged_input[at], self.staged_part[at] = element.batch, input, element.part
             self.n_staged += 1
             return 0
         if self.n_pending == self.pending_capacity:
@@ -175,30 +174,33 @@ cdef class OrderedGate(InputGate):
 
     cdef Batch* merged(self) except NULL nogil:
         """Return the staged rows as one batch, by time; of equal times those of the source declared first come first."""
-        cdef int i, best, second, n = self.n_staged
-        cdef int32_t total = 0, at = 0
+        cdef int i, best, second, n = 0, n_batches = self.n_staged
+        cdef int32_t at = 0
+        cdef const int64_t* times
         cdef Batch* all_rows
         cdef Batch* out = self.staged[0]
         cdef Run* runs
         cdef int32_t* rows
         self.n_staged = 0
-        if n == 1:
+        if n_batches == 1:
             return out
-        all_rows = batch_concat(self.staged, n)
-        runs = <Run*>malloc(n * sizeof(Run))
+        all_rows = self.together(n_batches)
+        times = i64(&all_rows.sys[SYS_TIME])
+        runs = <Run*>malloc(n_batches * sizeof(Run))
         rows = <int32_t*>malloc((all_rows.n + 1) * sizeof(int32_t))
         if runs == NULL or rows == NULL:
             no_memory()
-        for i in range(n):
-            runs[i].batch, runs[i].first, runs[i].at = self.staged[i], total, 0
-            runs[i].time, runs[i].rank = i64(&self.staged[i].sys[SYS_TIME])[0], self.ranks[self.staged_input[i]]
-            total += self.staged[i].n
-            if self.staged[i].read_ns < all_rows.read_ns:
-                all_rows.read_ns = self.staged[i].read_ns
-        while at < total:
+        for i in range(n_batches):
+            if i == 0 or self.staged_input[i] != self.staged_input[i - 1] or self.staged_part[i] != self.staged_part[i - 1]:
+                runs[n] = Run(at, at, times[at], self.ranks[self.staged_input[i]])
+                n += 1
+            at += self.staged_rows[i]
+            runs[n - 1].end = at
+        at = 0
+        while at < all_rows.n:
             best = second = -1
             for i in range(n):
-                if runs[i].at == runs[i].batch.n:
+                if runs[i].at == runs[i].end:
                     continue
                 if best < 0 or not before(&runs[best], &runs[i]):
                     second = best
@@ -206,18 +208,26 @@ cdef class OrderedGate(InputGate):
                 elif second < 0 or not before(&runs[second], &runs[i]):
                     second = i
             while True:
-                rows[at] = runs[best].first + runs[best].at
+                rows[at] = runs[best].at
                 at += 1
                 runs[best].at += 1
-                if runs[best].at == runs[best].batch.n:
+                if runs[best].at == runs[best].end:
                     break
-                look(&runs[best])
+                runs[best].time = max(runs[best].time, times[runs[best].at])
                 if second >= 0 and not (before(&runs[best], &runs[second]) if best < second else not before(&runs[second], &runs[best])):
                     break
-        for i in range(n):
-            batch_release(self.staged[i])
-        out = batch_take(all_rows, rows, total)
+        out = batch_take(all_rows, rows, all_rows.n)
         batch_release(all_rows)
         free(runs)
         free(rows)
+        return out
+
+    cdef Batch* together(self, int n) except NULL nogil:
+        """Return the first `n` staged batches as one."""
+        cdef int i
+        cdef Batch* out = batch_concat(self.staged, n)
+        for i in range(n):
+            out.read_ns = min(out.read_ns, self.staged[i].read_ns)
+            self.staged_rows[i] = self.staged[i].n
+            batch_release(self.staged[i])
         return out
