@@ -57,7 +57,7 @@ class Chunk:
     timestamps: pa.Int64Array | None = None
     rejected: tuple[Rejected, ...] = field(default=())
     watermark: int | None = None  # ms: nothing at or below it follows these rows
-    idle: bool = False  # nothing is expected behind these rows until more is read
+    idle: bool | None = None  # True: nothing is expected behind these rows until more is read; False: more is, though there are none
 
 
 class End:

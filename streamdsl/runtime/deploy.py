@@ -25,7 +25,8 @@ from streamdsl._native.operators.process_window import WindowProcessOperator
 from streamdsl._native.operators.refusals import Refusals
 from streamdsl._native.operators.sink import SinkOperator
 from streamdsl._native.task.ordered_source import OrderedSourceTask
-from streamdsl._native.task.source_task import SourceTask, Split
+from streamdsl._native.task.source_task import SourceTask
+from streamdsl._native.task.split import Split
 from streamdsl._native.task.task import Task, close_all
 from streamdsl.checkpoint.meanings import LOOKUP
 from streamdsl.config import Config
@@ -44,6 +45,9 @@ from streamdsl.runtime.sharding import keeps_keys, own_splits, owned_shards
 CHANNEL_BATCHES = 8
 #: Rows that a reader is asked for at a time.
 CHUNK_ROWS = 1 << 16
+#: Rows that the splits of a task may hold together, while each waits for its turn in event time: many files are read in small pieces.
+HELD_ROWS = 1 << 20
+LEAST_CHUNK_ROWS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,7 +340,7 @@ class _TaskBuilder:
             self.chain.readers.extend(readers.values())
             # One that has grown since it ended goes on.
             states = {
-                name: {**state, "ended": False}
+                name: {key: value for key, value in {**state, "ended": False}.items() if key != "reached"}
                 if state["ended"] and name in positions and source.has_more(name, state["position"])
                 else state
                 for name, state in states.items()
@@ -350,7 +354,8 @@ class _TaskBuilder:
         types = [_declared_type(source, name) for name in spec.columns]
         policy = RejectPolicy(spec, self.chain.dead_letters, self.environment.clock)
         rate = 0.0 if source.rate is None or not names else source.rate * len(own) / len(names)
-        task.open(spec, splits, types, policy, rate, config.batch_rows, CHUNK_ROWS)
+        chunk_rows = max(min(CHUNK_ROWS, HELD_ROWS // max(len(own), 1)), LEAST_CHUNK_ROWS)
+        task.open(spec, splits, types, policy, rate, config.batch_rows, chunk_rows)
         self.order.read_by(task, self.stage.id, self.index)
         if spec.partitioned_by >= 0:
             task.expect_keys_of_splits([names.index(name) for name in own], len(names), self.peers)

@@ -119,7 +119,7 @@ class _LogReader(SplitReader):
         self.entry, self.skip = self.entry + 1, 0
         if entry.rows is None:
             empty = self._select(self.source.batch_of([]))
-            return Chunk(empty, {"entry": at + 1, "skip": 0}, watermark=entry.watermark, idle=bool(entry.idle))
+            return Chunk(empty, {"entry": at + 1, "skip": 0}, watermark=entry.watermark, idle=entry.idle)
         rows = self._select(entry.rows, entry.offsets).slice(skip)
         self.offset += entry.rows.num_rows
         times = None if entry.timestamps is None else entry.timestamps.slice(skip)

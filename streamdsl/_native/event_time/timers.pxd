@@ -32,6 +32,7 @@ cdef class TimerService(ColdListener):
     cdef bint drop(self, bytes entry, int shard) except -1                     # whether it was set
     # The timers of a clock that were put off, so many at most, count from now on; returns how many.
     cdef int64_t put_on(self, int clock, int64_t most) except -1
+    cdef bint put_off(self, bytes entry) except -1                             # until the advance is over; whether it was set
     cdef tuple parts(self, bytes entry)                                        # (time, key, name)
     # What a mark is set for is up to the caller; `run` tells marks of one entry apart.
     cdef int mark(self, bytes entry, int run) except -1

@@ -134,6 +134,15 @@ cdef class TimerService(ColdListener):
                 self.put(bytes((clock,)) + entry[1:], shard)
         return len(put_off)
 
+    cdef bint put_off(self, bytes entry) except -1:
+        cdef int64_t slot = self.slot_of(entry)
+        cdef int shard
+        if slot < 0:
+            return False
+        shard = self.table.header(slot).shard
+        self.table.remove(slot)
+        return self.put(bytes((PUT_OFF + entry[0],)) + entry[1:], shard)
+
     cdef int64_t slot_of(self, bytes entry) noexcept:
         cdef const char* data = PyBytes_AS_STRING(entry)
         cdef int32_t size = <int32_t>len(entry)

@@ -15,5 +15,7 @@ cdef class WatermarkValve:
     cdef void on_watermark(self, int input, int64_t watermark) noexcept nogil
     cdef void on_status(self, int input, bint idle) noexcept nogil
     cdef void on_end(self, int input) noexcept nogil
+    # All has been at `watermark` before: what is behind it stays out until it has caught up, but for inputs that are `new`.
+    cdef void start_at(self, int64_t watermark, const bint* new) noexcept nogil
     cdef void follow(self, int64_t watermark) noexcept nogil     # go on to it while all inputs are idle
     cdef void settle(self) noexcept nogil

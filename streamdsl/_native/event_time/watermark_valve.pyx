@@ -51,6 +51,13 @@ cdef class WatermarkValve:
         self.aligned[input] = False
         self.settle()
 
+    cdef void start_at(self, int64_t watermark, const bint* new) noexcept nogil:
+        cdef int i
+        self.watermark = max(self.watermark, watermark)
+        for i in range(self.size):
+            self.aligned[i] = not self.ended[i] and (new[i] or self.watermarks[i] >= watermark)
+        self.settle()
+
     cdef void follow(self, int64_t watermark) noexcept nogil:
         if self.all_idle and watermark > self.watermark:
             self.watermark = watermark

@@ -57,6 +57,7 @@ cdef class ProcessOperator(UserCodeOperator):
     cdef readonly object processor
     cdef object call                         # processor.process, bound
     cdef ArrowRows arrow                     # None: process_batch is not overridden
+    cdef int64_t watermark                   # passed on to it
     cdef int64_t latest                      # greatest event time of a record so far
     cdef int64_t latest_before               # the same before the call at hand
     cdef UndoLog undo                        # what the call at hand has written; None: a bad record ends the run
@@ -67,13 +68,13 @@ cdef class ProcessOperator(UserCodeOperator):
         self.prepare(spec, True)
         self.clock = clock
         self.timed = True
-        self.latest = INT64_MIN
+        self.latest = self.watermark = INT64_MIN
         self.lookup = lookup
         self.table = lookup.table
         self.processor = instance_of(spec.processor)
         self.timers = ProcessTimers(timers)
         self.context = new_context(self, lookup, KeyReader(lookup, spec.key_schema), self.timers)
-        self.scope = self.context.scope
+        self.scope = self.timers.scope = self.context.scope
         open_processor(self.name, self.processor, self.context)
         self.call = getattr(self.processor, "process", None)
         self.by_row = not overrides(self.processor, "process_batch")
@@ -93,12 +94,15 @@ cdef class ProcessOperator(UserCodeOperator):
         """Ask this clock for the wall clock's time."""
         self.clock = clock
 
+    cdef void follow(self) noexcept nogil:
+        self.scope.follow(self.watermark, self.lookup.shard_watermarks, self.lookup.latest_shard)
+
     cdef int64_t wall(self) noexcept nogil:
         return wall_ms() if self.clock is None else self.clock.now_ms()
 
     cdef int process(self, Batch* batch) except -1 nogil:
         with gil:
-            self.scope.watermark = self.lookup.watermark
+            self.follow()
             self.scope.wall = self.wall()
             if self.arrow is not None:
                 self.run_batch(batch)
@@ -178,7 +182,7 @@ cdef class ProcessOperator(UserCodeOperator):
     cdef int run_batch(self, Batch* batch) except -1:
         """Give the whole batch to process_batch; state is reached through get_many and set_many."""
         cdef int32_t i
-        cdef int64_t latest = INT64_MIN
+        cdef int64_t latest = INT64_MIN, reached = INT64_MAX
         cdef int64_t* times = i64(&batch.sys[SYS_TIME])
         cdef int64_t* slots = i64(&batch.sys[SYS_SLOT])
         cdef Context context = self.context
@@ -193,11 +197,14 @@ cdef class ProcessOperator(UserCodeOperator):
             if place is None or place[1] < times[i]:
                 places[key] = (slots[i], times[i])
             latest = max(latest, times[i])
+            reached = min(reached, max(self.watermark, self.scope.floor_of(self.table.header(slots[i]).shard)))
         self.note_marks()
         self.latest = max(self.latest, latest)
         context.batch_keys, context.batch_times = keys, [times[i] for i in range(batch.n)]
         context.active, context.row, context.time = True, -1, latest
         self.scope.keys = places
+        # What holds for all keys of the batch.
+        self.scope.reached = self.scope.watermark = reached
         try:
             result = self.processor.process_batch(self.arrow.to_arrow(batch), context)
             check_result(result)
@@ -226,9 +233,10 @@ cdef class ProcessOperator(UserCodeOperator):
         return 0
 
     cdef int on_watermark(self, int64_t watermark) except -1 nogil:
-        cdef int64_t before = self.scope.watermark
+        cdef int64_t before = self.watermark
         CHECK(not self.closing, "time stands still while timers fire")
-        self.scope.watermark = watermark
+        self.watermark = watermark
+        self.follow()
         self.scope.wall = self.wall()
         if self.state_field.any_ttl:
             with gil:
@@ -292,7 +300,9 @@ cdef class ProcessOperator(UserCodeOperator):
                 if entry is None:
                     entry = <bytes>due[at]
                     at += 1
-                if self.timers.take(entry):
+                if clock == CLOCK_EVENT and self.timers.waits(entry):
+                    n += 1
+                elif self.timers.take(entry):
                     n += 1
                     self.call_timer(clock, entry)
         finally:

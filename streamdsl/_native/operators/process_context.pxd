@@ -30,6 +30,7 @@ cdef class Timer:
 cdef class ProcessTimers:
     """Timers of a Processor: the service, and what an advance of time asks beyond it."""
     cdef TimerService service
+    cdef Scope scope                         # what shards had reached before a restore
     cdef bint firing                         # time advances, in one piece or in many
     cdef int64_t began                       # the clock before the advance
     cdef int64_t until                       # and behind it
@@ -47,6 +48,8 @@ cdef class ProcessTimers:
     cdef int64_t end(self, int64_t most) except -1
     # Takes a timer's row away: it fires. False: it has been cancelled.
     cdef bint take(self, bytes entry) except -1
+    # Whether it goes off at a later watermark: its shard had come further before a restore than this one. It is put off then.
+    cdef bint waits(self, bytes entry) except -1
     cdef bint may_run_again(self, bytes key, str name) except -1
 
 

@@ -139,6 +139,15 @@ cdef class ProcessTimers:
             self.service.forget_marks()
         return n
 
+    cdef bint waits(self, bytes entry) except -1:
+        cdef int64_t slot
+        if self.scope.floors == NULL:
+            return False
+        slot = self.service.slot_of(entry)
+        if slot < 0 or self.until > self.scope.floor_of(self.service.table.header(slot).shard):
+            return False
+        return self.service.put_off(entry)
+
     cdef bint take(self, bytes entry) except -1:
         if not self.service.remove(entry):
             return False
@@ -149,11 +158,14 @@ cdef class ProcessTimers:
 
     cdef int set(self, bytes key, int shard, int64_t time, str name, int clock) except -1:
         cdef bytes entry = timer_entry(clock, time, key, name)
+        cdef int64_t began = self.began
         if self.firing:
+            if clock == CLOCK_EVENT:
+                began = max(began, self.scope.floor_of(shard))
             if self.until == INT64_MAX and clock == CLOCK_EVENT and not self.may_run_again(key, name):
                 return 0
             if time <= self.until and (
-                    time <= self.began
+                    time <= began
                     or (self.furthest is not None and entry <= self.furthest and self.service.marked(entry, FIRED))):
                 entry = timer_entry(PUT_OFF + clock, time, key, name)
         return self.put(entry, shard)

@@ -165,7 +165,7 @@ cdef class WindowProcessOperator(UserCodeOperator):
 
     cdef int emit_updates(self) except -1:
         """Call process_window for each window that the batch has changed, with all rows so far."""
-        self.scope.watermark = self.lookup.watermark
+        self.follow()
         self.scope.wall = self.wall()
         self.context.active = True
         self.context.reader.slot = -1
@@ -178,9 +178,13 @@ cdef class WindowProcessOperator(UserCodeOperator):
             self.scope.unbind()
         return self.flush(NULL)
 
+    cdef void follow(self) noexcept nogil:
+        self.scope.follow(self.watermark, self.lookup.shard_watermarks, self.lookup.latest_shard)
+
     cdef int on_watermark(self, int64_t watermark) except -1 nogil:
         CHECK(not self.closing, "time stands still while windows close")
-        self.watermark = self.scope.watermark = watermark
+        self.watermark = watermark
+        self.follow()
         if self.state_field.any_ttl:
             with gil:
                 self.scope.wall = self.wall()
@@ -212,7 +216,7 @@ cdef class WindowProcessOperator(UserCodeOperator):
         """Hand over the first n of the windows that are due, and remove them."""
         cdef int64_t i, slot
         cdef RowHeader* header
-        self.scope.watermark = self.watermark
+        self.follow()
         self.scope.wall = self.wall()
         if not self.updates:
             keys_clear(&self.wanted)

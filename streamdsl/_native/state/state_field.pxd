@@ -1,7 +1,7 @@
 """State of Processors in rows: one field a Processor, one cell a declared state."""
 cimport cython
 from cpython.ref cimport PyObject
-from libc.stdint cimport int64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
 
 from streamdsl._native.serdes.codec cimport CodecBuffer
 from streamdsl._native.state.key_hash cimport prefetch
@@ -90,17 +90,30 @@ cdef class Scope:
     cdef char* cells                         # the field in the row of the slot; NULL: no key at hand
     cdef bint touched
     cdef int64_t now                         # event time of the record or timer, ms
-    cdef int64_t watermark
+    cdef int64_t reached                     # the operator's watermark
+    cdef int64_t watermark                   # for the key at hand: the greater of that and its shard's before a restore
+    cdef const int64_t* floors               # by shard, what it had reached before a restore; NULL: less than `reached`
     cdef int64_t wall                        # the wall clock, ms, as of this batch
     cdef dict keys                           # in process_batch: key -> (slot, latest time), else None
     cdef int64_t sweep_at                    # next slot to look at for expired values
     cdef object undo                         # the UndoLog of the call at hand; None: what is written stays
+
+    # The end of an input, which a later run goes on from, is no time that others could be behind.
+    cdef inline int64_t floor_of(self, int shard) noexcept nogil:
+        return INT64_MIN if self.floors == NULL or self.floors[shard] == INT64_MAX else self.floors[shard]
+
+    # The operator has reached `watermark`; `floors` of the shards, of which `highest` is the greatest.
+    cdef inline void follow(self, int64_t watermark, const int64_t* floors, int64_t highest) noexcept nogil:
+        self.reached = self.watermark = watermark
+        self.floors = floors if watermark <= highest else NULL
 
     cdef inline void bind(self, int64_t slot, int64_t now) noexcept:
         self.slot = slot
         self.cells = self.table.row(slot) + self.field.offset
         self.touched = False
         self.now = now
+        if self.floors != NULL:
+            self.watermark = max(self.reached, self.floor_of(self.table.header(slot).shard))
 
     cdef void unbind(self) noexcept
     cdef int touch(self) except -1

@@ -298,11 +298,12 @@ cdef object time_kept(object value):
 cdef class Scope:
     def __cinit__(self):
         self.slot = -1
-        self.watermark = INT64_MIN
+        self.watermark = self.reached = INT64_MIN
 
     cdef void unbind(self) noexcept:
         self.slot = -1
         self.cells = NULL
+        self.watermark = self.reached
 
     cdef int touch(self) except -1:
         self.table.touch(self.slot)

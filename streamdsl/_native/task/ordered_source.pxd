@@ -1,7 +1,8 @@
 """A source task whose bounded splits are read in event-time order with those of all others."""
 from libc.stdint cimport int64_t
 
-from streamdsl._native.task.source_task cimport SourceTask, Split
+from streamdsl._native.task.source_task cimport SourceTask
+from streamdsl._native.task.split cimport Split
 
 
 cdef class OrderedSourceTask(SourceTask):

@@ -9,6 +9,7 @@ from streamdsl._native.event_time.read_order cimport OFFER_MADE, ReadOrder
 from streamdsl._native.event_time.watermark_generator cimport WatermarkGenerator, generator_scan
 from streamdsl._native.flow.batch cimport SYS_TIME, i64
 from streamdsl._native.includes.atomic cimport atomic_load
+from streamdsl._native.operators.output cimport Output
 from streamdsl._native.task.task cimport Task
 
 
@@ -109,6 +110,8 @@ cdef class OrderedSourceTask(SourceTask):
             if rows == 0 or (<Split>ref).rows == NULL or self.order.offers[(<Split>ref).slot].first > until:
                 continue
             (<Split>ref).offered = 0
+            for i in range(self.n_outputs):
+                (<Output>self.outputs[i]).part = self.part_at
             self.hand_on(<Split>ref, rows, until)
             return 1
         self.in_round = False

@@ -2,32 +2,10 @@
 from libc.stdint cimport int32_t, int64_t
 
 from streamdsl._native.event_time.peer_time cimport PeerTime
-from streamdsl._native.event_time.watermark_generator cimport WatermarkGenerator
 from streamdsl._native.flow.batch cimport Batch
 from streamdsl._native.flow.pace cimport Pace
+from streamdsl._native.task.split cimport Split
 from streamdsl._native.task.task cimport Task
-
-
-cdef class Split:
-    cdef readonly str name
-    cdef int index                           # in the task; the valve's input
-    cdef object reader
-    cdef object chunk                        # connectors.base.Chunk being handed on
-    cdef Batch* rows                         # the chunk's rows, native
-    cdef int32_t at                          # next row
-    cdef tuple rejected                      # the chunk's bad records, in order
-    cdef int n_rejected                      # of them: handled so far
-    cdef char* bad                           # 1 for rows that are left out; NULL: none
-    cdef WatermarkGenerator generator
-    cdef readonly bint ended
-    cdef bint idle
-    cdef int64_t dry_since_ms                # monotonic; -1: not dry
-    cdef int64_t looked_at_ms                # monotonic; when it was asked last whether it has been read to its end
-    cdef object position                     # where the next chunk starts
-    cdef readonly int64_t taken              # rows
-    cdef int slot                            # in the order of reading; -1: it takes no part
-    cdef int64_t offered                     # rows that it can emit in the next round; 0: not known yet
-    cdef int number                          # among all splits of the source, if it is partitioned by a column
 
 
 cdef class SourceTask(Task):
@@ -77,4 +55,3 @@ cdef class SourceTask(Task):
     cdef Batch* good_rows(self, Split split, int64_t first, int64_t n) except NULL nogil
     cdef int end_split(self, Split split) except -1 nogil
     cdef int handle_rejected(self, Split split, int32_t before) except -1
-    cdef int _fill_times(self, Batch* rows) except -1

@@ -1,17 +1,11 @@
 from typing import Any
 
 from streamdsl._native.event_time.peer_time import PeerTime
-from streamdsl._native.flow.pace import Pace
 from streamdsl._native.event_time.read_order import ReadOrder
+from streamdsl._native.flow.pace import Pace
 from streamdsl._native.operators.base import Operator
+from streamdsl._native.task.split import Split
 from streamdsl._native.task.task import Task
-
-class Split:
-    name: str
-    ended: bool
-    taken: int
-    def __init__(self, name: str, index: int, reader: Any, disorder_ms: int, external: bool, state: Any) -> None: ...
-    def snapshot(self) -> dict[str, Any]: ...
 
 class SourceTask(Task):
     rejected: int

@@ -11,22 +11,20 @@ from streamdsl._native.event_time.peer_time cimport PEER_ACTIVE, PEER_ENDED, PEE
 from streamdsl._native.event_time.read_order cimport OFFER_MADE, OFFER_NONE, OFFER_WANTED, ReadOrder
 from streamdsl._native.event_time.watermark_generator cimport generator_scan
 from streamdsl._native.event_time.watermark_valve cimport WatermarkValve
-from streamdsl._native.flow.arrow cimport batch_from_arrow, column_from_arrow
-from streamdsl._native.flow.batch cimport (
-    KIND_I64, SYS_TIME, Column, batch_release, batch_slice, batch_take, column_alloc, column_alloc_valid, column_clear,
-    column_drop_valid, column_share, i64,
-)
+from streamdsl._native.flow.arrow cimport batch_from_arrow
+from streamdsl._native.flow.batch cimport SYS_TIME, Batch, batch_release, batch_slice, batch_take, column_share, i64
 from streamdsl._native.flow.pace cimport FREE_ROWS, PACED_ROWS
 from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
 from streamdsl._native.includes.checked cimport FAULT, PLANTED
 from streamdsl._native.operators.base cimport Operator
 from streamdsl._native.operators.output cimport Output
 from streamdsl._native.task.placement cimport first_misplaced
+from streamdsl._native.task.split cimport Split
 from streamdsl._native.task.task cimport CROWD_ROWS, references
 
 from streamdsl._native.flow.convert import to_canonical
 from streamdsl._native.task.placement import misplaced_error
-from streamdsl._native.task.rejected import before_row, nulls_in, rejected_row
+from streamdsl._native.task.rejected import nulls_in
 from streamdsl._native.task.task import close_all
 from streamdsl.errors import DataError, connector_failure
 
@@ -38,45 +36,6 @@ cdef enum:
 
 cdef inline Py_ssize_t len_of(tuple items) noexcept nogil:
     return Py_SIZE(<PyObject*>items)
-
-
-cdef class Split:
-    """What the task knows of one split. `state` is what `snapshot` returned, or None."""
-
-    def __init__(self, str name, int index, reader, disorder_ms, bint external, state):
-        self.name = name
-        self.index = index
-        self.reader = reader
-        self.dry_since_ms = -1
-        self.slot = -1
-        self.generator.max_seen = INT64_MIN
-        self.generator.watermark = INT64_MIN
-        self.generator.disorder = disorder_ms
-        self.generator.external = external
-        self.position = reader.start()
-        self.rejected = ()
-        if state is not None:
-            self.position = self.position if state["position"] is None else state["position"]
-            self.ended = state["ended"]
-            self.generator.max_seen = INT64_MIN if state["max_seen"] is None else state["max_seen"]
-            self.generator.watermark = INT64_MIN if state["watermark"] is None else state["watermark"]
-
-    def __dealloc__(self):
-        batch_release(self.rows)
-        free(self.bad)
-
-    def snapshot(self):
-        """Return where reading goes on, and how far time has come."""
-        position = self.position
-        if self.chunk is not None:
-            position = self.reader.position(self.chunk, self.rows.n if PLANTED("offset-ahead") else self.at)
-        return {
-            "position": position,
-            "ended": self.ended,
-            "max_seen": None if self.generator.max_seen == INT64_MIN else self.generator.max_seen,
-            "watermark": None if self.generator.watermark == INT64_MIN or PLANTED("watermark-not-in-snapshot")
-            else self.generator.watermark,
-        }
 
 
 cdef class SourceTask(Task):
@@ -99,12 +58,27 @@ cdef class SourceTask(Task):
         self.rate = rate
         self.policy = policy
         self.valve = WatermarkValve(self.n_splits)
-        for split in splits:
-            if (<Split>split).ended:
-                self.valve.on_end((<Split>split).index)
-            else:
-                self.valve.on_watermark((<Split>split).index, (<Split>split).generator.watermark)
-        self.valve.settle()      # no splits at all: ended from the start
+        self._set_valve()
+
+    def _set_valve(self):
+        """Go on from the watermarks of the splits, and from that of the tasks that had them before a restore."""
+        cdef Split split
+        cdef int64_t reached = INT64_MAX
+        cdef bint* new = <bint*>calloc(self.n_splits + 1, sizeof(bint))
+        if new == NULL:
+            raise MemoryError("no memory left for a task")
+        for split in self.splits:
+            if split.ended:
+                self.valve.on_end(split.index)
+                continue
+            self.valve.on_watermark(split.index, split.generator.watermark)
+            new[split.index] = not split.goes_on
+            if split.goes_on:
+                reached = min(reached, split.reached)
+        self.valve.start_at(INT64_MIN if reached == INT64_MAX else reached, new)
+        free(new)
+        for split in self.splits:
+            self.valve.on_status(split.index, split.idle)
 
     def expect_keys_of_splits(self, list numbers, int partitions, PeerTime peers):
         """Hold rows to the splits that their hashes name: `numbers` of the task's own, of `partitions` in all.
@@ -171,7 +145,7 @@ cdef class SourceTask(Task):
             return 0
         if self.peers is not None and self.valve.all_idle:
             self.valve.follow(self.peers.reached(self.peer))
-        if self.valve.watermark > self.watermark or self.valve.all_ended:
+        if self.valve.watermark > self.watermark or self.valve.all_ended or self.valve.all_idle != self.idle:
             self.pass_on_time()      # what a restore or an external watermark left behind
             if self.closing:
                 return 1
@@ -317,7 +291,9 @@ cdef class SourceTask(Task):
         self.crowded = split.rows.n >= CROWD_ROWS
         self._set_times(split)
         self._check_places(split)
-        self._set_idle(split, False)
+        # A watermark, or another word of idleness, does not wake a split.
+        if split.rows.n > 0 or chunk.rejected or chunk.idle is False:
+            self._set_idle(split, False)
         if split.rows.n == 0:
             self._finish_chunk(split)
         return 1
@@ -341,13 +317,13 @@ cdef class SourceTask(Task):
     def _dry(self, Split split):
         """Return whether the split has just become idle, or active again: that may make rows, as records do.
 
-        It is idle when it has been read to its end. While something waits there that does not come, others must not go on in time without it.
+        It is idle when it has been read to its end. While something waits there that does not come, others must not go on without it.
         """
         cdef int64_t now = self.clock.now_ns() // 1000000
         cdef bint idle
         if split.slot >= 0 and not split.idle:
             # Ahead of it is only what is ahead of records that it has: those that wait to be fetched count.
-            waits = self.in_order or split.reader.lag()
+            waits = self.in_order or not self._caught_up(split)
             before = self.order.offers[split.slot].state
             self.order.offer(split.slot, OFFER_WANTED if waits else OFFER_NONE, split.generator.max_seen, INT64_MIN)
             if not waits and before != OFFER_NONE:
@@ -360,14 +336,17 @@ cdef class SourceTask(Task):
         if now - split.looked_at_ms < (IDLE_LOOK_MS if split.idle else DRY_LOOK_MS):
             return False
         split.looked_at_ms = now
-        try:
-            idle = split.reader.caught_up()
-        except Exception as error:       # whatever a source raises
-            raise connector_failure(f"the source {self.spec[0].name!r} does not know whether {split.name} has been read", error)
+        idle = self._caught_up(split)
         if idle == split.idle:
             return False
         self._set_idle(split, idle)
         return True
+
+    def _caught_up(self, Split split):
+        try:
+            return split.reader.caught_up()
+        except Exception as error:       # whatever a source raises
+            raise connector_failure(f"the source {self.spec[0].name!r} does not know whether {split.name} has been read", error)
 
     def _set_idle(self, Split split, bint idle):
         if split.idle != idle and not split.ended:
@@ -378,67 +357,14 @@ cdef class SourceTask(Task):
             self.pass_on_time()
 
     def _set_times(self, Split split):
-        """Find the event time of the chunk's rows: the records' own if they have one, else the declared column, else the clock."""
-        cdef int64_t row, now = self.clock.now_ms()
-        cdef Batch* rows = split.rows
-        split.rejected = split.chunk.rejected
-        free(split.bad)
-        split.bad = NULL
-        if split.chunk.timestamps is not None:
-            column_from_arrow(split.chunk.timestamps, &rows.sys[SYS_TIME])
-            if self.timestamp >= 0 and rows.sys[SYS_TIME].valid != NULL:
-                self._fill_times(rows)
-        elif self.timestamp >= 0:
-            column_share(&rows.sys[SYS_TIME], &rows.columns[self.timestamp])
-        else:
+        cdef int64_t limit = INT64_MAX, now = self.clock.now_ms()
+        if not split.stamp(self.timestamp, now) and split.rows.n > 0:
             self.without_times()
-            column_alloc(&rows.sys[SYS_TIME], KIND_I64, rows.n, 0)
-            for row in range(rows.n):
-                i64(&rows.sys[SYS_TIME])[row] = now
+        if self.max_ahead_ms >= 0 and now < INT64_MAX - self.max_ahead_ms:
+            limit = now + self.max_ahead_ms
         nulls = nulls_in(split.chunk.rows, self.spec[2])
-        if nulls or rows.sys[SYS_TIME].valid != NULL or self.max_ahead_ms >= 0:
-            self._reject_rows(split, now, nulls)
-
-    cdef int _fill_times(self, Batch* rows) except -1:
-        cdef int64_t row
-        cdef Column merged
-        cdef Column* own = &rows.sys[SYS_TIME]
-        cdef Column* declared = &rows.columns[self.timestamp]
-        column_alloc(&merged, KIND_I64, rows.n, 0)
-        column_alloc_valid(&merged, rows.n)
-        for row in range(rows.n):
-            if own.valid[row]:
-                i64(&merged)[row] = i64(own)[row]
-            else:
-                i64(&merged)[row] = i64(declared)[row]
-                merged.valid[row] = declared.valid == NULL or declared.valid[row]
-        column_clear(own)
-        rows.sys[SYS_TIME] = merged
-        return 0
-
-    def _reject_rows(self, Split split, int64_t now, dict nulls):
-        """Rows without a time or too far ahead, and those of `nulls`, are bad records. They keep their place: positions count rows."""
-        cdef Batch* rows = split.rows
-        cdef Column* time = &rows.sys[SYS_TIME]
-        cdef int64_t row, limit = INT64_MAX
-        cdef list own = []
-        if self.max_ahead_ms >= 0:
-            limit = now + self.max_ahead_ms if now < INT64_MAX - self.max_ahead_ms else INT64_MAX
-        for row in range(rows.n):
-            if row in nulls:
-                own.append(self._rejected(split, row, nulls[row]))
-            elif time.valid != NULL and not time.valid[row]:
-                own.append(self._rejected(split, row, "the record has no event time"))
-            elif i64(time)[row] > limit:
-                own.append(self._rejected(split, row, f"event time {i64(time)[row]} is further ahead of the clock than max_ahead"))
-        if own:
-            split.bad = <char*>calloc(rows.n, 1)
-            if split.bad == NULL:
-                raise MemoryError("no memory left for a chunk")
-            for rejected in own:
-                split.bad[<int64_t>rejected.before_row] = 1
-            split.rejected = tuple(sorted([*split.rejected, *own], key=before_row))
-        column_drop_valid(time)
+        if nulls or split.rows.sys[SYS_TIME].valid != NULL or self.max_ahead_ms >= 0:
+            split.reject_rows(self.spec[0], limit, nulls)
 
     def _check_places(self, Split split):
         """Refuse rows that lie in another split than their key says: their key's state is elsewhere, or will be."""
@@ -450,13 +376,6 @@ cdef class SourceTask(Task):
         if row < 0:
             return
         raise misplaced_error(self.spec[0], split.reader, split.name, split.number, split.chunk, row, self.n_partitions)
-
-    def _rejected(self, Split split, int64_t row, str reason):
-        try:
-            found = split.reader.rejected(split.chunk, row, reason)
-        except Exception as error:       # whatever a source raises
-            raise connector_failure(f"the source {self.spec[0].name!r} does not know its record in {split.name}", error)
-        return rejected_row(split.chunk, row, reason, split.name, self.spec[0].schema) if found is None else found
 
     cdef int handle_rejected(self, Split split, int32_t before) except -1:
         """Deal with the chunk's rejected records that stood in front of row `before`."""
@@ -541,7 +460,10 @@ cdef class SourceTask(Task):
     def snapshot_part(self, checkpoint_id):
         """Return the task's part of a checkpoint, with the position of every split."""
         part = Task.snapshot_part(self, checkpoint_id)
-        part["sources"] = {self.spec[0].name: {(<Split>split).name: split.snapshot() for split in self.splits}}
+        # The end is no watermark: a later run may go on from it.
+        reached = INT64_MIN if self.watermark == INT64_MAX else self.watermark
+        word = self.idle_timeout_ms < 0
+        part["sources"] = {self.spec[0].name: {(<Split>split).name: split.snapshot(reached, word) for split in self.splits}}
         self.snapshotted = (checkpoint_id, part["sources"][self.spec[0].name])
         return part
 
@@ -555,8 +477,10 @@ cdef class SourceTask(Task):
     # What a driver does in the place of a source's own watermarks.
 
     def advance_watermark(self, str split, int64_t watermark):
-        """Set the split's watermark (ms); one that is behind is ignored."""
+        """Set the split's watermark (ms); one that is behind, or comes while the split is idle, is ignored."""
         cdef Split found = self.split(split)
+        if found.idle or found.ended:
+            return
         if watermark > found.generator.watermark:
             found.generator.watermark = watermark
         self.valve.on_watermark(found.index, watermark)
