@@ -4,7 +4,7 @@ from libc.stdlib cimport calloc, free
 
 from streamdsl._native.flow.arrow cimport column_from_arrow
 from streamdsl._native.flow.batch cimport (
-    KIND_I64, SYS_TIME, Batch, Column, batch_release, column_alloc, column_alloc_valid, column_clear, column_drop_valid, column_share, i64,
+    KIND_I64, SYS_TIME, Column, batch_release, column_alloc, column_alloc_valid, column_clear, column_drop_valid, column_share, i64,
 )
 from streamdsl._native.includes.checked cimport PLANTED
 
