@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 NATIVE := $(shell find streamdsl/_native -name '*.pyx' -o -name '*.pxd')
 BUILT := $(VENV)/.built
 
-.PHONY: demo demo-crash test lint crash crash-kafka hostile-kafka rescale corrupt simulate checked asan faults faults-kafka power bench wheel check-wheel clean
+.PHONY: demo demo-crash test lint crash crash-kafka hostile-kafka rescale corrupt simulate checked asan faults faults-kafka power fuzz soak bench wheel check-wheel clean
 
 # Test processes at a time; each that needs one has a Kafka broker of its own.
 WORKERS ?= 2
@@ -96,6 +96,17 @@ faults-kafka: $(CHECKED)/.built
 power: $(CHECKED)/.built
 	$(PYTHON_HERE) tests/power/tree.py $(CHECKED)
 	cd $(CHECKED) && $(PYTHON_HERE) tests/power/campaign.py
+
+# Inputs for each decoder, $(FUZZ_SECONDS) s each: coverage-guided where atheris can be installed, else by a seeded mutator.
+FUZZ_SECONDS ?= 600
+fuzz: $(BUILT)
+	$(BIN)/pip install --disable-pip-version-check -q atheris || echo "fuzz: atheris cannot be installed here, the mutator is used"
+	$(BIN)/python -m tests.fuzz.campaign --seconds $(FUZZ_SECONDS) $(if $(FUZZ_TARGETS),--targets $(FUZZ_TARGETS)) $(if $(SEED),--seed $(SEED))
+
+# Kafka to Kafka at 5,000 records/s; memory, descriptors, threads and state level out.
+SOAK_SECONDS ?= 3600
+soak: $(BUILT)
+	$(BIN)/python -m tests.kafka.soak --seconds $(SOAK_SECONDS)
 
 asan: $(SANITIZED)/.built
 	$(PYTHON_HERE) tests/power/tree.py $(SANITIZED)

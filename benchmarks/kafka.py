@@ -5,7 +5,9 @@
 A broker of its own is started on this machine (see `tests/kafka`), and takes N transactions of the example's sample: JSON keyed by
 account, in 3 partitions. Then each job reads the same topic, in a process of its own, the same three rules each, exactly once with a
 commit every second; the alerts that a fresh read_committed consumer finds are compared with the oracle of the tests.
-`yardstick` is confluent-kafka alone, which reads the topic in batches and touches each value: `ratio` is a job's rate by its rate. With
+`yardstick` is confluent-kafka alone, which reads the topic in batches and touches each value: `ratio` is a job's rate by its rate;
+`yardstick-c` is the same in C, against the same librdkafka. `ours-follows` is our job over the backlog without being told where it
+ends. The two yardsticks and our jobs then read a topic of `--many` partitions. With
 `--repeat` the jobs take turns, and the median counts; the broker uses the same cores, so look at the ratio rather than at the rate.
 
 Then latency, at a fixed rate: from the moment a transaction is handed to the producer to the moment its alert is there for a read_committed
@@ -47,6 +49,12 @@ from tests.kafka.topics import consume_all, create_topic, produce
 ROOT: Final = Path(__file__).resolve().parent.parent
 PARTITIONS: Final = 3
 YARDSTICK: Final = "yardstick"
+#: Jobs that read alone; the others find alerts.
+BARE: Final = (YARDSTICK, "yardstick-c")
+#: Jobs of which latency says something of its own.
+PACED: Final = (YARDSTICK, "ours", "kafka-streams", "quix")
+#: Jobs that read the topic of many partitions.
+MANY: Final = (YARDSTICK, "yardstick-c", "ours", "ours-follows")
 #: The guarantee and the ms between commits.
 LATENCIES: Final = (("at_least_once", 1000), ("exactly_once", 100), ("exactly_once", 1000))
 #: As a broker in earnest: with the compiler and the collector that its JVM has by default, and Kafka's patience with a busy one.
@@ -65,7 +73,9 @@ def module(name: str, python: Callable[[], str] = lambda: sys.executable) -> Cal
 
 JOBS: Final[dict[str, Callable[[Work], list[str]]]] = {
     YARDSTICK: module("yardstick"),
+    "yardstick-c": module("yardstick_c"),
     "ours": module("ours"),
+    "ours-follows": module("ours"),
     "kafka-streams": kafka_streams.command,
     "quix": module("quix", quix.python),
 }
@@ -88,7 +98,7 @@ class Bench:
         self.turns += 1
         alerts = create_topic(self.broker, f"alerts-{self.turns}-{job}", PARTITIONS)
         with tempfile.TemporaryDirectory() as state:
-            work = Work(self.broker, topic, alerts, records, guarantee, interval_ms, self.asked.parallelism, state)
+            work = Work(self.broker, topic, alerts, records, guarantee, interval_ms, self.asked.parallelism, state, job == "ours-follows")
             process = leash.start(JOBS[job](work), subprocess.PIPE, stderr=None, cwd=ROOT)
             try:
                 yield work, process
@@ -114,7 +124,7 @@ class Bench:
         figures: dict[str, Any] = json.loads(out.splitlines()[-1])
         # Of its whole life, the start too: on a machine that others use, it says more than the clock.
         figures["records_per_cpu_s"] = round(figures["records"] / cpu_s)
-        if job != YARDSTICK:
+        if job not in BARE:
             rows = (json.loads(record.value or b"") for record in consume_all(self.broker, work.alerts))
             found = Counter((row["transaction_id"], row["rule"]) for row in rows)
             if found != expected:
@@ -149,10 +159,10 @@ def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
-def fill(broker: str, stream: Stream, records: int) -> dict[str, Any]:
+def fill(broker: str, stream: Stream, records: int, partitions: int = PARTITIONS) -> dict[str, Any]:
     """Produce the transactions; return how fast that was."""
-    say(f"producing {records:,} transactions")
-    topic = create_topic(broker, "bank-transactions", PARTITIONS)
+    say(f"producing {records:,} transactions into {partitions} partitions")
+    topic = create_topic(broker, f"bank-transactions-{partitions}", partitions)
     began = time.perf_counter()
     options = {"delivery.report.only.error": True, "linger.ms": 50, "batch.size": 1_000_000, "queue.buffering.max.messages": 1_000_000}
     given = ((account, value) for account, value in stream.records(records))
@@ -170,7 +180,7 @@ def summary(runs: list[dict[str, Any]], yardstick: float | None) -> dict[str, An
 def benchmark(asked: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """Return all figures, and what failed."""
     stream, failures = Stream(), list[str]()
-    figures: dict[str, Any] = {"throughput": {}, "latency": {}}
+    figures: dict[str, Any] = {"throughput": {}, "many partitions": {}, "latency": {}}
     with Broker(**IN_EARNEST) as broker:
         runs: dict[str, list[dict[str, Any]]] = {job: [] for job in asked.jobs}
         bench = Bench(broker.bootstrap, stream, asked)
@@ -185,8 +195,15 @@ def benchmark(asked: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
                 except JobFailed as failure:
                     failures.append(str(failure))
         reference = statistics.median_high([run["records_per_s"] for run in runs.get(YARDSTICK, [])] or [0])
+        if asked.records and asked.many:
+            topic = fill(bench.broker, stream, asked.records, asked.many)["topic"]
+            for job in [job for job in asked.jobs if job in MANY]:
+                try:
+                    figures["many partitions"][job] = bench.throughput(job, topic, expected)
+                except JobFailed as failure:
+                    failures.append(f"{asked.many} partitions: {failure}")
         figures["throughput"] = {job: summary(measured, reference) for job, measured in runs.items() if measured}
-        for job in asked.jobs if asked.latency_seconds else []:
+        for job in [job for job in asked.jobs if job in PACED] if asked.latency_seconds else []:
             for guarantee, interval_ms in LATENCIES[:1] if job == YARDSTICK else LATENCIES:
                 try:
                     figures["latency"][f"{job} {guarantee} {interval_ms}ms"] = bench.latency(job, guarantee, interval_ms)
@@ -206,6 +223,7 @@ def arguments() -> argparse.Namespace:
     add("--parallelism", type=int, default=1, metavar="N", help="tasks, or threads, of a job that has them")
     add("--rate", type=int, default=6_000, help="transactions per second for the latency (default: 6000)")
     add("--latency-seconds", type=float, default=30.0, metavar="S", help="so long each latency is measured; 0: not at all")
+    add("--many", type=int, default=100, metavar="N", help="partitions of a second topic; 0: there is none (default: 100)")
     add("--json", action="store_true")
     return parser.parse_args()
 
@@ -225,7 +243,8 @@ def main() -> int:
     if asked.json:
         print(json.dumps(figures))
     else:
-        for group in ("throughput", "latency"):
+        for group in ("throughput", "many partitions", "latency"):
+            print(group)
             for name, measured in figures[group].items():
                 print(f"{name:32}", *(f"{key} {value}" for key, value in measured.items()), sep="  ")
         print(f"{figures['machine']}; {figures['commit']}; {versions}")

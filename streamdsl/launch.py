@@ -66,7 +66,13 @@ def start(topology: Any, config: Config | None = None, bind: Mapping[str, Any] |
             shutil.rmtree(temporary, ignore_errors=True)
 
     try:
-        return Run(make_job, restarts=config.restarts, stop_timeout_s=config.stop_timeout_ms / 1000, clean_up=clean_up)
+        return Run(
+            make_job,
+            restarts=config.restarts,
+            stop_timeout_s=config.stop_timeout_ms / 1000,
+            failure_timeout_s=config.checkpoint_failure_timeout_ms / 1000,
+            clean_up=clean_up,
+        )
     except BaseException:
         clean_up()
         raise

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -24,6 +24,8 @@ class Work:
         Between checkpoints, or commits.
     directory : str
         For state; it is empty.
+    follows : bool
+        Whether the job reads the records as one that never ends does: it is not told where the topic ends.
     """
 
     broker: str
@@ -34,6 +36,7 @@ class Work:
     interval_ms: int
     parallelism: int
     directory: str
+    follows: bool = False
 
     def arguments(self) -> list[str]:
         """Return it as a command line."""
@@ -50,9 +53,15 @@ class Work:
         return f"job-of-{self.alerts}"
 
 
+def peak_kib() -> int:
+    """Return the most memory that was resident since this program began. `ru_maxrss` begins with what the parent had before exec."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
 def report(records: int, seconds: float, **more: Any) -> None:
     """Print what was measured, as the last line. What the interpreter itself does at its end is not measured."""
-    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    megabytes = peak_kib() // 1024
     rate = round(records / seconds) if seconds > 0 else 0
     print(
         json.dumps({"records": records, "seconds": round(seconds, 3), "records_per_s": rate, "peak_rss_mb": megabytes, **more}), flush=True

@@ -17,8 +17,10 @@ from streamdsl.checkpoint.pending import PendingCheckpoint, StoreOwner
 from streamdsl.checkpoint.storage import CheckpointStorage
 from streamdsl.errors import InternalError, StateError
 
-__all__ = ["Coordinator", "CoordinatorListener", "Settings"]
+__all__ = ["LEAST_FAILURES", "Coordinator", "CoordinatorListener", "Settings"]
 
+#: How long after a failure one that is wanted at once is tried again, at most.
+RETRY_MS: Final = 200
 #: Fewer failures in a row are borne, however far they lie apart: checkpoints may be rare.
 LEAST_FAILURES: Final = 3
 
@@ -130,6 +132,10 @@ class Coordinator:
     def may_trigger(self) -> bool:
         """Whether a checkpoint can begin: none is under way, and all tasks have passed the last barrier."""
         return self._pending is None and not self._not_passed
+
+    def may_retry(self, now: int) -> bool:
+        """Whether a checkpoint that is wanted at once (the last one) may begin: a moment after a failure."""
+        return not self.failures_in_a_row or self._last_end is None or now - self._last_end >= min(RETRY_MS, self.settings.interval_ms)
 
     def due(self, now: int) -> bool:
         """Whether it is time for the next checkpoint; the first is due one interval after the first call."""

@@ -6,7 +6,7 @@ import fcntl
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -133,11 +133,27 @@ def _broker(topology: Topology | None, settings: Settings) -> Iterator[Finding]:
         for topic in needed:
             known = told.topics.get(topic.name)
             if known is None:
-                yield False, f"topic {topic.name} ({topic.used_as}) is missing: streamdsl -A … topics --create"
+                yield (
+                    False,
+                    f"topic {topic.name} ({topic.used_as}) is missing (streamdsl -A … topics --create), or this user may not see it",
+                )
             else:
                 right = topic.partitions in (None, len(known.partitions))
                 wanted = "" if right else f", the topology says {topic.partitions}"
                 yield right, f"topic {topic.name} ({topic.used_as}): {len(known.partitions)} partitions{wanted}"
+        yield from _rights(needed, told)
+
+
+def _rights(needed: Sequence[kafka.Topic], told: Any) -> Iterator[Finding]:
+    """List what the user of the job has to be allowed, and check what the cluster tells of it: topics that exist."""
+    rights = kafka.rights_of(needed)
+    topics = [right.name for right in rights if right.kind == "topic" and right.name in told.topics]
+    allowed = kafka.allowed(kafka.admin(needed[0].options), topics) if topics else {}
+    for right in rights:
+        has = allowed.get(right.name) if right.kind == "topic" else None
+        lacking = [] if has is None else [name for name in right.operations if name not in has and name != "CREATE"]
+        what = f"permission: {right}{f' ({right.why})' if right.why else ''}"
+        yield (None if has is None else not lacking), what + (f"; {' and '.join(lacking)} is missing" if lacking else "")
 
 
 def _answer(broker: str, told: Any) -> str:

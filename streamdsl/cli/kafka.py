@@ -8,10 +8,11 @@ from typing import Any
 
 from streamdsl.config import Config
 from streamdsl.connectors.kafka import Kafka
+from streamdsl.connectors.kafka.rights import Right
 from streamdsl.dsl.topology import Topology
 from streamdsl.errors import ConfigError, ConnectorError
 
-__all__ = ["Topic", "admin", "brokers", "create", "metadata", "topics_of"]
+__all__ = ["Topic", "admin", "allowed", "brokers", "create", "metadata", "rights_of", "topics_of"]
 
 _TIMEOUT_S = 10.0
 #: What a client needs to connect; the rest of the options speaks to consumers and producers.
@@ -40,6 +41,7 @@ class Topic:
     partitions: int | None
     replication: int
     options: Mapping[str, Any]
+    rights: Sequence[Right] = ()
 
 
 def topics_of(topology: Topology, config: Config) -> list[Topic]:
@@ -50,8 +52,28 @@ def topics_of(topology: Topology, config: Config) -> list[Topic]:
     for used_as, end in ends:
         if isinstance(end, Kafka):
             options = end.client_options(config)
-            found.append(Topic(end.topic, options["bootstrap.servers"], used_as, end.partitions, end.replication, options))
+            rights = _rights(end, topology.name, used_as.startswith("source"))
+            found.append(Topic(end.topic, options["bootstrap.servers"], used_as, end.partitions, end.replication, options, rights))
     return found
+
+
+def _rights(end: Kafka, job: str, reads: bool) -> tuple[Right, ...]:
+    """Return what one source or sink of a job needs."""
+    from streamdsl.connectors.kafka.markers import markers_topic
+
+    create = ("CREATE",) if end.partitions is not None else ()
+    if reads:
+        return (Right("topic", end.topic, ("READ", *create)), Right("group", job, ("READ",), "shows lag tools how far the job is"))
+    topic = Right("topic", end.topic, ("WRITE", *create), "and the topics that topic_from names" if end.topic_from else "")
+    if not end.transactional:
+        return (topic,)
+    commits = markers_topic(job)
+    return (
+        topic,
+        Right("transactional id", f"streamdsl.{job}", ("WRITE", "DESCRIBE")),
+        Right("topic", commits, ("READ", "WRITE", "CREATE"), "the job's commits; CREATE for its first start"),
+        Right("group", commits, ("READ",)),
+    )
 
 
 def brokers(topics: Sequence[Topic]) -> dict[str, list[Topic]]:
@@ -91,6 +113,35 @@ def metadata(client: Any, broker: str, timeout_s: float = _TIMEOUT_S) -> Any:
             f"the broker {broker} does not answer: {error.args[0].str()}",
             remedy="check that it runs, its address and the security settings",
         ) from error
+
+
+def rights_of(topics: Sequence[Topic]) -> list[Right]:
+    """Return what a job needs, each resource once."""
+    found: dict[tuple[str, str], Right] = {}
+    for right in (right for topic in topics for right in topic.rights):
+        known = found.get((right.kind, right.name))
+        operations = tuple(dict.fromkeys((*(known.operations if known else ()), *right.operations)))
+        found[right.kind, right.name] = Right(right.kind, right.name, operations, known.why if known else right.why)
+    return list(found.values())
+
+
+def allowed(client: Any, topics: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Return what this user may do with topics that exist, as far as the cluster tells."""
+    from confluent_kafka import TopicCollection
+
+    from streamdsl.connectors.kafka.clients import KafkaException
+
+    asked, _ = client
+    found = {}
+    told = asked.describe_topics(TopicCollection(list(topics)), include_authorized_operations=True, request_timeout=_TIMEOUT_S)
+    for topic, future in told.items():
+        try:
+            operations = future.result(_TIMEOUT_S + 1).authorized_operations
+        except KafkaException:
+            continue  # it may not be described: the metadata have said so
+        if operations:
+            found[topic] = frozenset(operation.name for operation in operations)
+    return found
 
 
 def create(topic: Topic, partitions: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from streamdsl._native.event_time.clock import Clock
 from streamdsl._native.includes.faults import fault, planted
 from streamdsl._native.task.task import Task
-from streamdsl.checkpoint.coordinator import Coordinator, Settings
+from streamdsl.checkpoint.coordinator import LEAST_FAILURES, Coordinator, Settings
 from streamdsl.checkpoint.manifest import Manifest
 from streamdsl.checkpoint.meanings import check_meanings, watermarks
 from streamdsl.checkpoint.savepoint import SavepointRequest
@@ -287,7 +287,7 @@ class Job:
                 self._end(None)
                 return True
         if self.phase in (Phase.STOPPING, Phase.FINISHING):
-            if self._final_id is None and self._may_trigger():
+            if self._final_id is None and self._may_trigger() and self.coordinator.may_retry(now):
                 self._final_id = self._trigger(now, finished=self.phase is Phase.FINISHING)
                 progress = True
         elif self.phase is Phase.RUNNING and self._may_trigger() and (self.coordinator.due(now) or self._wanted):
@@ -329,12 +329,15 @@ class Job:
         elif kind == "snapshot_failed":
             task, checkpoint_id, error = facts
             self.coordinator.fail(now, checkpoint_id, f"the snapshot of task {task} failed: {error}", task=task)
+            if isinstance(error, StreamError) and error.context.get("lasting") and self.error is None:
+                self._end(error)  # a right that was taken away, say: the next checkpoint would fail too
         elif kind == "store_written":
             store, checkpoint_id, files = facts
             self.coordinator.store_written(now, store, checkpoint_id, files)
         elif kind == "store_failed":
             store, checkpoint_id, error = facts
             self.coordinator.fail(now, checkpoint_id, f"the state of {store} could not be written: {error}")
+            self._check_database(error)
         elif kind == "committed":
             self._on_committed(*facts)
         elif kind == "savepoint":
@@ -345,6 +348,12 @@ class Job:
             self._end(facts[1])
         else:
             raise InternalError(f"unknown event {kind!r}")
+
+    def _check_database(self, error: BaseException) -> None:
+        """End a job whose database takes no more writes: it is opened anew by the next one (see `Run`)."""
+        broken = isinstance(error, StreamError) and error.context.get("reopen")
+        if broken and self.coordinator.failures_in_a_row >= LEAST_FAILURES and self.error is None:
+            self._end(error)
 
     def take_late_failures(self) -> None:
         """Take in what failed between the job's end and its threads' end: the commit of the last checkpoint, for one."""

@@ -18,7 +18,7 @@ from typing import Any
 from streamdsl._native.task.task import Task
 from streamdsl._native.task.worker_loop import WorkerLoop
 from streamdsl.checkpoint.savepoint import SavepointRequest
-from streamdsl.errors import StreamError
+from streamdsl.errors import StateError, StreamError
 from streamdsl.runtime.failures import explained
 from streamdsl.runtime.job import Job
 from streamdsl.runtime.listener import Wake
@@ -70,12 +70,15 @@ class Run:
         *,
         restarts: int = 0,
         stop_timeout_s: float = 5.0,
+        failure_timeout_s: float = 60.0,
         clean_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._make_job = make_job
         self._clean_up = clean_up
         self._restarts = restarts
         self._stop_timeout_s = stop_timeout_s
+        self._failure_timeout_s = failure_timeout_s
+        self._failing_since: float | None = None  # since when a database is opened anew without a checkpoint between
         self._leave_by: float | None = None  # when a stop that was asked for is over, whatever hangs
         self._said_late = False
         self._done = threading.Event()
@@ -255,8 +258,10 @@ class Run:
     def _run_with_restarts(self) -> BaseException | None:
         pause = FIRST_RESTART_S
         error = self._run_once()
-        while error is not None and not self._stop_asked and not _replaced(error) and (self._restarts > 0 or _passes(error)):
-            if not _passes(error):
+        while error is not None and not self._stop_asked and not _replaced(error):
+            if not _passes(error) and not self._mends(error):
+                if self._restarts <= 0:
+                    break
                 self._restarts -= 1
             if self._job.checkpoints.completed:
                 pause = FIRST_RESTART_S
@@ -267,6 +272,19 @@ class Run:
             pause = min(2 * pause, MOST_RESTART_S)
             error = self._run_again()
         return error
+
+    def _mends(self, error: BaseException) -> bool:
+        """Whether a database that could not write is to be opened anew, as long as failed checkpoints are tolerated."""
+        now = time.monotonic()
+        if self._job.checkpoints.completed:
+            self._failing_since = None
+        reopen = isinstance(error, StateError) and bool(error.context.get("reopen"))
+        # What a start raises meanwhile is of the same disk.
+        if not reopen and (self._failing_since is None or not isinstance(error, StateError | OSError)):
+            return False
+        if self._failing_since is None:
+            self._failing_since = now
+        return now - self._failing_since < self._failure_timeout_s
 
     def _run_again(self) -> BaseException | None:
         self._job = self._make_job()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ _ITERATIONS = 4096
 class SecuredBroker(Broker):
     """A broker with a second listener at `secured`: SASL_SSL. The first one is open, for the tests themselves."""
 
-    def __init__(self, directory: Path, password: str) -> None:
+    def __init__(self, directory: Path, password: str, more: Mapping[str, str] | None = None) -> None:
         self.authority = Authority(directory / "authority")
         first, second = free_ports(2).values()
         self.secured, self._password = f"{HOST}:{second[0]}", password
@@ -33,6 +34,7 @@ class SecuredBroker(Broker):
                 "listener.name.secured.scram-sha-256.sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
                 "listener.name.secured.ssl.keystore.type": "PEM",
                 "listener.name.secured.ssl.keystore.location": str(self.authority.server(directory / "server.pem")),
+                **(more or {}),
             },
         )
 

@@ -8,7 +8,7 @@ from streamdsl._native.flow.batch cimport (
 from streamdsl._native.includes.checked cimport CHECK
 from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.cell cimport ByteReader, damaged_state, read_bytes
-from streamdsl._native.operators.refusals cimport reason_of_raised
+from streamdsl._native.operators.refusals cimport reason_of_raised, warn_late
 from streamdsl._native.operators.rolling_index cimport Ring
 from streamdsl._native.operators.row cimport row_new
 from streamdsl._native.operators.state_view cimport StateView, all_zero, new_view
@@ -188,6 +188,9 @@ cdef class KeyedOperator(RefusingOperator):
 
     cdef int emit_late(self, Batch* batch, const int32_t* rows, int32_t n) except -1 nogil:
         cdef Batch* out
+        if n > 0 and self.late == 0 and self.late_output is None:
+            with gil:
+                warn_late(self.spec, batch, rows[0], self.lookup.lateness_watermark(i64(&batch.sys[SYS_SLOT])[rows[0]]))
         self.late += n
         if n == 0 or self.late_output is None:
             return 0

@@ -10,6 +10,7 @@ from streamdsl._native.includes.clock cimport wall_ms
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.open_windows cimport OpenWindows
 from streamdsl._native.operators.process_context cimport Context, KeyReader, new_context, undo_log_of
+from streamdsl._native.operators.refusals cimport warn_late
 from streamdsl._native.operators.row cimport row_new, timestamp_value
 from streamdsl._native.operators.row_block cimport RowBlock, RowBlockField
 from streamdsl._native.operators.row_results cimport RESULT_ROWS, result_kind
@@ -63,6 +64,7 @@ cdef class WindowProcessOperator(UserCodeOperator):
     cdef Clock clock                         # None: the system's
     cdef StateField state_field
     cdef readonly object processor
+    cdef object plan                         # the operator's part of it
     cdef str late_tag
     cdef OpenWindows open_windows
     cdef KeyList wanted                      # scratch: keys to be looked up together
@@ -77,6 +79,7 @@ cdef class WindowProcessOperator(UserCodeOperator):
 
     def __init__(self, spec, KeyLookup lookup not None, KeyTable table not None, Clock clock=None):
         self.prepare(spec, True)
+        self.plan = spec
         self.clock = clock
         self.lookup = lookup
         self.table = table
@@ -158,6 +161,8 @@ cdef class WindowProcessOperator(UserCodeOperator):
                 if n > 0 and not taken:
                     rows[n_late] = i
                     n_late += 1
+            if n_late > 0 and self.late == 0 and self.tagged.get(self.late_tag) is None:
+                warn_late(self.plan, batch, rows[0], self.lookup.lateness_watermark(slots[rows[0]]))
             self.late += n_late
             return batch_take(batch, rows, n_late) if n_late else NULL
         finally:

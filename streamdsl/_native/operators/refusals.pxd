@@ -32,6 +32,7 @@ cdef class Refusals:
 
 # Takes the exception that is set, which must be that of a record, and returns why it was refused; raises any other.
 cdef str reason_of_raised()
+cdef int warn_late(object spec, Batch* batch, int32_t row, int64_t watermark) except -1      # the first record that came too late
 
 
 cdef class RefusingOperator(Operator):

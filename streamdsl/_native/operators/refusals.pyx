@@ -8,7 +8,7 @@ from libc.stdint cimport INT64_MIN
 from libc.stdlib cimport free, malloc
 
 from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, batch_release, batch_slice, batch_take, i64
-from streamdsl._native.operators.row cimport row_new
+from streamdsl._native.operators.row cimport row_new, timestamp_value
 
 import json
 import logging
@@ -128,6 +128,28 @@ cdef class Refusals:
         if self.policy == POLICY_FAIL:
             return {}
         return {"errors": self.errors, "dead_letters": self.n_letters} if self.policy == POLICY_DEAD_LETTER else {"errors": self.errors}
+
+
+cdef object in_words(int64_t ms):
+    """A time for people: as UTC where that has a name."""
+    return f"{timestamp_value(ms):%Y-%m-%dT%H:%M:%S}.{ms % 1000:03}Z" if EARLIEST_MS <= ms <= LATEST_MS else f"{ms} ms"
+
+
+cdef int warn_late(object spec, Batch* batch, int32_t row, int64_t watermark) except -1:
+    cdef RowShape shape = RowShape(spec.input_schema)
+    cdef Row late = row_new(shape, batch, row)
+    cdef int column
+    position = []
+    for name in ("_topic", "_partition", "_offset"):
+        column = position_column(shape, name)
+        if column >= 0 and late.value(column) is not None:
+            position.append(f"{name[1:]} {late.value(column)}")
+    log.warning(
+        "%s: records that come too late are dropped (counted as late); the first has the event time %s, the watermark was %s: %r%s",
+        spec.name, in_words(i64(&batch.sys[SYS_TIME])[row]), in_words(watermark), visible_values(late, False),
+        f" ({', '.join(position)})" if position else "",
+    )
+    return 0
 
 
 cdef int attempt_of(RefusingOperator operator, Batch* batch) except -1 nogil:

@@ -109,7 +109,7 @@ class RocksDBBackend:
                 delete(key)
             else:
                 put(key, value)
-        with _errors("rows cannot be written"):
+        with _errors("rows cannot be written", reopen=True):
             self._untrimmed += batch.size_in_bytes()
             self._open.write(batch, self._write_options)
         if _malloc_trim is not None and self._untrimmed >= TRIM_BYTES:
@@ -153,7 +153,7 @@ class RocksDBBackend:
         """See `StateBackend.checkpoint`."""
         if target.path is None:
             raise StateError("RocksDB checkpoints need a directory", remedy='use state_backend="memory" without one')
-        with _errors("a checkpoint of the database cannot be made"):
+        with _errors("a checkpoint of the database cannot be made", reopen=True):
             fault("FP04")
             self._open.flush(True)
             fault("FP06")
@@ -205,16 +205,17 @@ def _options() -> Options:
 
 
 @contextmanager
-def _errors(what: str) -> Iterator[None]:
+def _errors(what: str, *, reopen: bool = False) -> Iterator[None]:
+    # A database that could not write takes no more writes, whatever becomes of the disk: `reopen` says that only opening it anew helps.
     # The binding raises bare Exception (and KeyError for values that are not bytes): nothing narrower can be caught.
     try:
         yield
     except OSError as error:
-        raise StateError(f"{what}: {error}", remedy=_REMEDY) from error
+        raise StateError(f"{what}: {error}", remedy=_REMEDY, reopen=reopen) from error
     except Exception as error:
         if type(error) is not Exception:
             raise
-        raise StateError(f"{what}: {str(error).strip()}", remedy=_REMEDY) from error
+        raise StateError(f"{what}: {str(error).strip()}", remedy=_REMEDY, reopen=reopen) from error
 
 
 def _make(directory: Path) -> None:

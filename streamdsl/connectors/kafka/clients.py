@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
+from streamdsl.connectors.kafka.rights import NOTHING, Access
 from streamdsl.errors import ConnectorError
 
 # The one place that imports the client, for the one who has not installed it.
@@ -92,16 +93,17 @@ _AWAY: Final = frozenset(
 )
 #: Somebody else has the transactional id, or the cluster has taken this one for dead.
 FENCED: Final = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
-_NOT_ALLOWED: Final = frozenset(
-    {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-    }
-)
+#: What a right is missing on.
+_NOT_ALLOWED: Final = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "group",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "cluster",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "transactional id",
+}
+_PURGED: Final = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 _UNKNOWN_TOPIC: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 _SECURITY: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED})
+_FOR_GOOD: Final = FENCED | _NOT_ALLOWED.keys() | _SECURITY | _UNKNOWN_TOPIC | {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD}
 
 
 _TLS_REMEDY: Final = (
@@ -123,12 +125,22 @@ def unknown_topic(error: KafkaError) -> bool:
 
 def for_good(error: KafkaError) -> bool:
     """Return whether the cluster says the same to whoever tries again; a fenced worker that did would fence the other in turn."""
-    return error.code() in FENCED | _NOT_ALLOWED | _SECURITY | _UNKNOWN_TOPIC | {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD}
+    return error.code() in _FOR_GOOD
 
 
-def translated(error: Any, doing: str) -> ConnectorError:
-    """Return the error for a `KafkaError` (or the exception that holds one); ``context["recoverable"]`` if it passes by itself."""
+def translated(error: Any, doing: str, access: Access = NOTHING) -> ConnectorError:
+    """Return the error for a `KafkaError` (or the exception that holds one); ``context["recoverable"]`` if it passes by itself.
+
+    `access`: what was asked of the cluster, to be named where it is not allowed. ``context["lasting"]``: a second try fails the same way.
+    """
     found: KafkaError = error.args[0] if isinstance(error, KafkaException) else error
+    said = _translated(found, doing, access)
+    if for_good(found):
+        said.context["lasting"] = True
+    return said
+
+
+def _translated(found: KafkaError, doing: str, access: Access) -> ConnectorError:
     code, said = found.code(), f"{doing}: {found.str()}"
     if code in FENCED:
         return ConnectorError(
@@ -136,7 +148,24 @@ def translated(error: Any, doing: str) -> ConnectorError:
             remedy="leave it: what the other has committed stays. One worker runs a job at a time",
         )
     if code in _NOT_ALLOWED:
-        return ConnectorError(said, remedy="give this user the right on the cluster (ACL)")
+        missing = access.missing(_NOT_ALLOWED[code])
+        return ConnectorError(
+            said, remedy=f"give this user (ACL): {missing or 'the right that the cluster names'}; streamdsl doctor lists what a job needs"
+        )
+    if code == KafkaError.INVALID_TRANSACTION_TIMEOUT:
+        return ConnectorError(
+            said,
+            remedy="transaction.timeout.ms is above the brokers' transaction.max.timeout.ms: raise that, take checkpoints more often, "
+            'or set options={"transaction.timeout.ms": ...} of the sink',
+        )
+    if code in _PURGED:
+        transaction = access.missing("transactional id")
+        return ConnectorError(
+            f"{said}: the client has thrown away what it had not written",
+            remedy="it is tried again from the last checkpoint. If it comes again, look whether this user may still write: "
+            f"{access.missing('topic') or 'WRITE on the topic'}" + (f", and {transaction}" if transaction else ""),
+            recoverable=True,
+        )
     if code == KafkaError._SSL:
         return ConnectorError(said, remedy=_TLS_REMEDY)
     if code in _SECURITY:
@@ -150,7 +179,7 @@ def translated(error: Any, doing: str) -> ConnectorError:
     return ConnectorError(said, remedy="see the cause above; what was committed stays")
 
 
-def patiently(doing: str, call: Callable[[], T], patience: float = PATIENCE_S, *, exists: bool = False) -> T:
+def patiently(doing: str, call: Callable[[], T], patience: float = PATIENCE_S, *, exists: bool = False, access: Access = NOTHING) -> T:
     """Return what `call` returns, trying again while the cluster is away; say so every few seconds.
 
     `exists`: the topic has just been seen, and a client or a broker that does not know it has not heard of it yet.
@@ -167,7 +196,7 @@ def patiently(doing: str, call: Callable[[], T], patience: float = PATIENCE_S, *
         except KafkaException as error:
             cause = error.args[0]
             if not away(cause) and not (exists and cause.code() in _UNKNOWN_TOPIC):
-                raise translated(cause, doing) from error
+                raise translated(cause, doing, access) from error
             if waiting.seconds > patience:
                 raise ConnectorError(
                     f"{doing}: the cluster has not answered for {waiting.seconds:.0f} s ({cause.str()})",
@@ -332,7 +361,8 @@ def partitions_of(options: Mapping[str, Any], topic: str) -> int:
             raise KafkaException(found.error)
         return len(found.partitions)
 
-    return patiently(f"looking for the topic {topic!r} at {options['bootstrap.servers']}", look)
+    access = Access((topic,), ("DESCRIBE",))
+    return patiently(f"looking for the topic {topic!r} at {options['bootstrap.servers']}", look, access=access)
 
 
 def id_of(described: Any) -> str | None:
@@ -356,7 +386,8 @@ def topic_id_of(options: Mapping[str, Any], topic: str) -> str | None:
     def look() -> str | None:
         return id_of(client.describe_topics(TopicCollection([topic]), request_timeout=CALL_S)[topic].result(CALL_S + 1))
 
-    return patiently(f"looking for the topic {topic!r} at {options['bootstrap.servers']}", look, exists=True)
+    access = Access((topic,), ("DESCRIBE",))
+    return patiently(f"looking for the topic {topic!r} at {options['bootstrap.servers']}", look, exists=True, access=access)
 
 
 def largest_record(options: Mapping[str, Any], topic: str) -> int:
@@ -414,7 +445,7 @@ def create_topic(
             asked[topic].result(timeout=30)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise translated(error, f"creating the topic {topic!r}") from error
+                raise translated(error, f"creating the topic {topic!r}", Access((topic,), ("CREATE",))) from error
 
     made()
     log.info("created the topic %s with %d partitions", topic, partitions)

@@ -18,6 +18,7 @@ from streamdsl.connectors.kafka.clients import (
     translated,
     unknown_topic,
 )
+from streamdsl.connectors.kafka.rights import Access
 from streamdsl.errors import ConnectorError
 
 __all__ = ["End", "Ends", "gone", "made_anew"]
@@ -120,7 +121,7 @@ class Ends:
         except KafkaException as error:
             self._missing = self._missing + 1 if unknown_topic(error.args[0]) else 0
             if self._missing >= _GONE:
-                self._lost = translated(error, f"reading {self._where}")
+                self._lost = translated(error, f"reading {self._where}", Access((self._topic,), ("READ",)))
             return
         self._missing = 0
         if id_of(told) != self._id:

@@ -27,6 +27,7 @@ from streamdsl.connectors.kafka.clients import (
     translated,
 )
 from streamdsl.connectors.kafka.ends import End, Ends, gone, made_anew
+from streamdsl.connectors.kafka.rights import Access
 from streamdsl.connectors.kafka.topic import Topic
 
 __all__ = ["CHUNK_RECORDS", "Feed", "Records", "Unreadable"]
@@ -141,6 +142,7 @@ class Feed(SplitGroup):
         self.topic, self.extras = described.topic, tuple(extras)
         self.where = f"the topic {described.topic!r} at {described.broker}"
         self._options = described.client_options()
+        self._access = Access((described.topic,), ("READ",), group=described.job or "streamdsl")
         #: Which topic of that name it is.
         self.topic_id = topic_id_of(self._options, described.topic)
         self._room = self._share(described)
@@ -200,7 +202,7 @@ class Feed(SplitGroup):
         """Return the first offset that is kept and the one behind the last."""
         at = TopicPartition(self.topic, partition)
         look = lambda: self._consumer.get_watermark_offsets(at, timeout=CALL_S)  # noqa: E731
-        found: tuple[int, int] = patiently(f"reading {self.where}", look, exists=True)
+        found: tuple[int, int] = patiently(f"reading {self.where}", look, exists=True, access=self._access)
         return found
 
     def offset_at(self, partition: int, time_ms: int) -> int:
@@ -208,7 +210,7 @@ class Feed(SplitGroup):
         asked = [TopicPartition(self.topic, partition, time_ms)]
         (found,) = patiently(f"reading {self.where}", lambda: self._consumer.offsets_for_times(asked, timeout=CALL_S), exists=True)
         if found.error is not None:
-            raise translated(found.error, f"{self.where}, partition {partition}")
+            raise translated(found.error, f"{self.where}, partition {partition}", self._access)
         return self.bounds(partition)[1] if found.offset == OFFSET_END else int(found.offset)
 
     def take(self, partition: int, most: int) -> Records:
@@ -308,7 +310,7 @@ class Feed(SplitGroup):
         try:
             messages = self._consumer.consume(min(most, CHUNK_RECORDS), 0)
         except KafkaException as error:
-            raise translated(error, f"reading {self.where}") from error
+            raise translated(error, f"reading {self.where}", self._access) from error
         # What a fetch has brought of a partition stands together.
         now = time.monotonic()
         if not messages:
@@ -333,7 +335,7 @@ class Feed(SplitGroup):
             log.warning("%s, partition %d: offset %d is said to be gone, looking again", self.where, partition, self._next[partition])
             self._again_at[partition] = time.monotonic() + DOUBT_S
         elif not away(error) and code != KafkaError._MAX_POLL_EXCEEDED:
-            raise translated(error, f"reading {self.where}, partition {partition}")
+            raise translated(error, f"reading {self.where}, partition {partition}", self._access)
 
     def _look_again(self, partition: int) -> None:
         """Go on at an offset that the cluster says it does not have: a broker that has just come back may say so of one it has.

@@ -35,6 +35,7 @@ from streamdsl.connectors.kafka.clients import (
     translated,
 )
 from streamdsl.connectors.kafka.outbox import Record
+from streamdsl.connectors.kafka.rights import Access
 from streamdsl.errors import ConnectorError
 
 __all__ = ["claim_of", "ensure_markers_topic", "last_worker", "markers_topic", "read_marker", "record_of"]
@@ -140,7 +141,8 @@ def _back(options: Mapping[str, Any], job: str, patience: float, settled: bool =
     )
     try:
         at = TopicPartition(topic, 0)
-        low, high = patiently(doing, lambda: consumer.get_watermark_offsets(at, timeout=CALL_S), patience, exists=True)
+        readable = Access((topic,), ("READ",))
+        low, high = patiently(doing, lambda: consumer.get_watermark_offsets(at, timeout=CALL_S), patience, exists=True, access=readable)
         few = _FEW
         start = high + 1
         while start > low:
@@ -170,7 +172,7 @@ def _commits(consumer: Consumer, topic: str, start: int, high: int | None, job: 
             if high is None or message.offset() >= high:
                 return commits
         elif not away(told):
-            raise translated(told, doing)
+            raise translated(told, doing, Access((topic,), ("READ",), group=topic))
     raise translated(KafkaException(KafkaError(KafkaError._TIMED_OUT)), doing)
 
 

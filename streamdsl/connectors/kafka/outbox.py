@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from streamdsl.connectors.kafka.clients import CLIENT_LOG, Producer, for_good, translated
+from streamdsl.connectors.kafka.rights import NOTHING, Access
 
 __all__ = ["Deliveries", "Outbox", "Record", "producer_options"]
 
@@ -61,8 +62,9 @@ def producer_options(options: dict[str, Any]) -> dict[str, Any]:
 class Deliveries:
     """Takes the delivery reports: of records that could not be written."""
 
-    def __init__(self) -> None:
+    def __init__(self, access: Access = NOTHING) -> None:
         self.failed: Any = None
+        self._access = access
 
     def __call__(self, error: Any, message: Any) -> None:
         """Take one report; only errors are reported."""
@@ -72,7 +74,7 @@ class Deliveries:
     def check(self, doing: str) -> None:
         """Raise what has failed: those rows are lost to this run, and come again when it starts from its last checkpoint, if that helps."""
         if self.failed is not None:
-            error = translated(self.failed, doing)
+            error = translated(self.failed, doing, self._access)
             error.context["recoverable"] = not for_good(self.failed)
             raise error
 

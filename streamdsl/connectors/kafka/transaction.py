@@ -35,6 +35,7 @@ from streamdsl.connectors.kafka.clients import (
 )
 from streamdsl.connectors.kafka.markers import claim_of, ensure_markers_topic, last_worker, markers_topic, read_marker, record_of
 from streamdsl.connectors.kafka.outbox import Deliveries, Outbox, Record, producer_options
+from streamdsl.connectors.kafka.rights import Access
 from streamdsl.connectors.kafka.topic import Topic
 from streamdsl.errors import ConfigError, ConnectorError, InternalError
 
@@ -68,7 +69,8 @@ class KafkaTransaction(Transaction):
         self._options = {name: value for name, value in sinks[0].client_options().items() if name != "transaction.timeout.ms"}
         self._doing = f"the transaction of {job!r} at {self._options['bootstrap.servers']}"
         self._timeout_ms = _timeout(sinks[0].options.get("transaction.timeout.ms"), sinks[0].config)
-        self._deliveries = Deliveries()
+        self._access = Access((*self._topics, markers_topic(job)), ("WRITE",), transactional_id=self._id)
+        self._deliveries = Deliveries(self._access)
         self._producer: Producer | None = None
         self._last: Marker | None = None
         self._settled = 0
@@ -98,7 +100,7 @@ class KafkaTransaction(Transaction):
                 "error_cb": ErrorLog(self._doing),
             }
         )
-        patiently(f"beginning {self._doing}", self._take_over)
+        patiently(f"beginning {self._doing}", self._take_over, access=self._access)
         self._step("beginning", lambda producer: producer.begin_transaction())
         self._write(claim_of(self._job, worker))
         self._commit()
@@ -208,7 +210,7 @@ class KafkaTransaction(Transaction):
             return
         assert self._producer is not None
         cause = _cause(self._producer, failed)
-        if cause.code() in FENCED:
+        if for_good(cause):
             raise self._failed(cause, doing)
         self._deliveries.check(doing)
 
@@ -221,8 +223,9 @@ class KafkaTransaction(Transaction):
             # A record that is refused for good is told here as a transaction to be aborted, which would be tried again without end.
             final = refused is not None and for_good(refused)
             cause = refused if final else _cause(self._producer, error.args[0])
+            final = final or for_good(cause)
             failed = self._failed(cause, f"{doing} {self._doing}")
-            if self._unknown and not final and cause.code() not in FENCED:
+            if self._unknown and not final:
                 failed.context["recoverable"] = True
                 failed.remedy = "whether it was committed is found out when the job starts again, from its marker"
             raise failed from error
@@ -230,7 +233,7 @@ class KafkaTransaction(Transaction):
     def _failed(self, cause: KafkaError, doing: str) -> ConnectorError:
         """Return what to raise. Of a fence it is looked up who set it: the first thread that asks does, the others wait for it."""
         if cause.code() not in FENCED:
-            return translated(cause, doing)
+            return translated(cause, doing, self._access)
         with self._looking:
             if self._fenced is None:
                 self._fenced = self._fence(doing)

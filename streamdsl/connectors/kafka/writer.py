@@ -12,6 +12,7 @@ from streamdsl.connectors.base import Json, SinkWriter
 from streamdsl.connectors.kafka.clients import ErrorLog, KafkaException, Producer, translated
 from streamdsl.connectors.kafka.layout import Layout
 from streamdsl.connectors.kafka.outbox import Deliveries, Outbox, producer_options
+from streamdsl.connectors.kafka.rights import Access
 from streamdsl.connectors.kafka.transaction import KafkaTransaction
 from streamdsl.errors import ConnectorError
 
@@ -54,7 +55,8 @@ class AtLeastOnceWriter(OutboxWriter):
     def __init__(self, topic: str, options: dict[str, Any], layout: Layout) -> None:
         self._doing = f"writing to the topic {topic!r} at {options['bootstrap.servers']}"
         super().__init__(layout)
-        self._deliveries = Deliveries()
+        self._access = Access((topic,), ("WRITE",))
+        self._deliveries = Deliveries(self._access)
         self._producer = Producer({**producer_options(options), "on_delivery": self._deliveries, "error_cb": ErrorLog(self._doing)})
 
     def _hand_over(self) -> bool:
@@ -62,7 +64,7 @@ class AtLeastOnceWriter(OutboxWriter):
             everything = self._outbox.empty_into(self._producer)
             self._producer.poll(0)
         except KafkaException as error:
-            raise translated(error, self._doing) from error
+            raise translated(error, self._doing, self._access) from error
         self._deliveries.check(self._doing)
         return everything
 
