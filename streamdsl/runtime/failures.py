@@ -37,7 +37,9 @@ def explained(error: BaseException, tasks: Sequence[Any], plan: node.PhysicalPla
         if at_row is not None and found is not None:
             found.add_to(error, at_row)
         return error
-    elif isinstance(error, MemoryError) or not isinstance(error, Exception):
+    elif isinstance(error, MemoryError):
+        said = out_of_memory(error)
+    elif not isinstance(error, Exception):
         return error
     elif isinstance(error, OSError):
         # Connectors name themselves; what is left is the state's.
@@ -48,6 +50,15 @@ def explained(error: BaseException, tasks: Sequence[Any], plan: node.PhysicalPla
         said = InternalError(f"{type(error).__name__}: {error}", remedy="please report it, with the traceback")
     said.__cause__ = error
     return said
+
+
+def out_of_memory(error: MemoryError) -> StateError:
+    """Return what a process says that has no memory left."""
+    return StateError(
+        f"there is no memory left: {error or type(error).__name__}",
+        remedy="what was committed is safe, and the next start goes on from there. Allow the process more (ulimit -v, the limit of its "
+        "cgroup), or let it take less: Config(state_memory=...), Config(batch_rows=...), kafka(buffer_memory=...)",
+    )
 
 
 @contextlib.contextmanager

@@ -53,9 +53,9 @@ class Bound:
 
 BOUNDS: Final = {
     "resident memory": Bound("MiB", 16.0, 12.0),
-    "descriptors": Bound("", 2.0, 4.0),
+    "descriptors": Bound("", 2.0, 16.0),
     "threads": Bound("", 1.0, 2.0),
-    "state directory": Bound("MiB", 16.0, 16.0),
+    "state directory": Bound("MiB", 16.0, 96.0),
 }
 
 
