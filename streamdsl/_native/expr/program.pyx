@@ -1,8 +1,8 @@
 """Evaluates a ProgramSpec (streamdsl/physical/node.py) over batches.
 
-An instruction is evaluated for a frame: the rows that need it; what it needs at all of them is evaluated before. `and`, `or`, `when` and `coalesce` make smaller frames
-for their later arguments, so these cannot fail for rows that do not need them. Instructions without
-arguments that vary are evaluated once a batch, for one row.
+An instruction is evaluated for a frame: the rows that need it; what it needs at all of them is evaluated before. `and`, `or`,
+`when` and `coalesce` make smaller frames for their later arguments, so these cannot fail for rows that do not need them.
+Instructions without arguments that vary are evaluated once a batch, for one row.
 """
 from libc.stdint cimport int16_t, int32_t, int64_t
 from libc.stdlib cimport calloc, free, realloc

@@ -4,7 +4,7 @@ An instruction needs its *eager* arguments at all rows of its frame: they are ev
 program, so that no depth of an expression is a depth of the stack. Later arguments of `and`, `or`, `when` and
 `coalesce` are *lazy*: evaluated in the midst of it, for the rows that need them.
 """
-from libc.stdlib cimport calloc, free, qsort
+from libc.stdlib cimport calloc, qsort
 
 from streamdsl._native.expr.ops cimport (
     OP_AND,
@@ -18,7 +18,6 @@ from streamdsl._native.expr.ops cimport (
     OP_GREATEST,
     OP_IS_IN,
     OP_LEAST,
-    OP_LITERAL,
     OP_MUL,
     OP_NEG,
     OP_OR,
@@ -26,7 +25,6 @@ from streamdsl._native.expr.ops cimport (
     OP_IS_FINITE,
     OP_SIGN,
     OP_SQRT,
-    OP_TIME,
     OP_WHEN,
 )
 from streamdsl._native.flow.batch cimport KIND_F64
@@ -51,7 +49,8 @@ cdef int schedule(Instruction* code, int n_code, const int* outputs, int n_outpu
             code[i].nest = closer_nest(code, i)
             if code[i].nest > MOST_NEST:
                 raise TopologyError(
-                    f"an expression has more than {MOST_NEST} conditions within conditions, each of which decides whether the next is computed",
+                    f"an expression has more than {MOST_NEST} conditions within conditions, "
+                    "each of which decides whether the next is computed",
                     remedy="compute a part of it as a column of its own, with with_columns(...)",
                 )
     for i in range(n_outputs):
@@ -159,7 +158,7 @@ cdef int closer_nest(const Instruction* code, int index) noexcept:
 
 cdef int nest_beyond(const Instruction* code, int index, const int* there, int n_there) noexcept:
     cdef int[NEAR] found
-    cdef int i, k, n = 1, at = 0, nest = 0, arg
+    cdef int k, n = 1, at = 0, nest = 0, arg
     cdef const Instruction* ins
     found[0] = index
     while at < n:

@@ -229,7 +229,8 @@ cdef class ProcessOperator(UserCodeOperator):
         self.take_back()
         for i in range(batch.n):
             slot = i64(&batch.sys[SYS_SLOT])[i]
-            self.on_error(error, doing, row_new(self.input_shape, batch, i), self.context.reader.key(slot), slot, i64(&batch.sys[SYS_TIME])[i])
+            row = row_new(self.input_shape, batch, i)
+            self.on_error(error, doing, row, self.context.reader.key(slot), slot, i64(&batch.sys[SYS_TIME])[i])
         return 0
 
     cdef int on_watermark(self, int64_t watermark) except -1 nogil:

@@ -6,7 +6,7 @@ from streamdsl._native.operators.base cimport blame
 
 
 cdef class ProjectOperator(RefusingOperator):
-    """`spec` is a `PhysicalProject`: `columns[i]` is an input column, or -1 for the next output of `program` (None: nothing is computed)."""
+    """`spec` is a `PhysicalProject`: `columns[i]` is an input column, or -1 for the next output of `program` (None: there is none)."""
 
     def __init__(self, spec, program):
         cdef int i

@@ -63,7 +63,7 @@ cdef class RollingFrame:
     cdef int append(self, Ring* ring, int64_t row, int64_t time) except -1 nogil
     # `included`: the record at hand counts, though the ring does not have it yet.
     cdef int evaluate(self, int k, Ring* ring, int64_t row, int64_t time, bint included) except -1 nogil
-    cdef int add_current(self, int k, int64_t row) except -1 nogil       # the record at hand, in what the index or the scratch has collected
+    cdef int add_current(self, int k, int64_t row) except -1 nogil       # the record at hand, to what the index or scratch holds
     cdef void truncate(self, int64_t n) noexcept nogil               # forget the results n ..
     cdef int add_entries(self, RollingAggregate* aggregate, Ring* ring, int32_t start, bint sorted,
                          int64_t time) except -1 nogil

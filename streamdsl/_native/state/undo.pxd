@@ -17,5 +17,5 @@ cdef class UndoLog:
     cdef int note_cell(self, Cell* cell) except -1                          # before its value is replaced
     cdef int note_growth(self, Elements elements) except -1                 # before values are added at its end
     cdef int note_values(self, Elements elements) except -1                 # before its values are exchanged
-    cdef int note_entry(self, Entries entries, object key) except -1        # before a value is put in the place of the key's, or behind all
-    cdef int note_entries(self, Entries entries) except -1                  # before entries are removed: their order is kept, all are copied
+    cdef int note_entry(self, Entries entries, object key) except -1        # before a value takes the place of the key's, or comes last
+    cdef int note_entries(self, Entries entries) except -1                  # before entries are removed: all are copied, in order

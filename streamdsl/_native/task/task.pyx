@@ -86,7 +86,8 @@ cdef class Task:
     def keep_pace(self, list paces):
         """Measure user code, if the task runs any, and tell the sources in front of it how many rows it is through with soon."""
         calls = [(<UserCodeOperator>operator).by_row for operator in self.operators if isinstance(operator, UserCodeOperator)]
-        calls += [True for operator in self.operators if isinstance(operator, KeyedOperator) and has_functions((<KeyedOperator>operator).spec)]
+        keyed = [operator for operator in self.operators if isinstance(operator, KeyedOperator)]
+        calls += [True for operator in keyed if has_functions((<KeyedOperator>operator).spec)]
         self.paced = len(calls) > 0
         if not self.paced:
             return
