@@ -7,7 +7,7 @@ they are kept in the checkpoint's manifest.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, Union
 
@@ -67,24 +67,8 @@ class End:
 END: Final = End()
 
 
-class SplitGroup(ABC):
-    """Splits of one task that share what brings their rows, and so can be asked together. Called from the thread of their readers."""
-
-    @abstractmethod
-    def poll(self) -> Collection[str] | None:
-        """Return the splits that have something to read now; None: each is to be asked. Never blocks for long."""
-
-
 class SplitReader(ABC):
-    """Reads one split. All methods are called from one thread.
-
-    Attributes
-    ----------
-    group : SplitGroup, optional
-        What the readers of a task share. While none of them holds rows it is asked instead of each.
-    """
-
-    group: SplitGroup | None = None
+    """Reads one split. All methods are called from one thread."""
 
     @abstractmethod
     def read(self, max_rows: int) -> Chunk | End | None:

@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from streamdsl._native.serdes.messages import bytes_of, runs
-from streamdsl.connectors.base import SplitGroup
 from streamdsl.connectors.kafka.clients import (
     CALL_S,
     CLIENT_LOG,
@@ -47,8 +46,7 @@ LEAST_FETCH: Final = 1 << 20
 CLIENT_SHARE: Final = 4
 #: How often, and how long after, an offset that is said to be gone is looked for again.
 MOST_DOUBTS, DOUBT_S = 3, 0.5
-#: How often each partition is asked although nothing has come of it, and how long the client is not asked again that had nothing.
-ASK_ALL_S: Final = 0.25
+#: How long the client is not asked again that had nothing.
 DRY_S: Final = 0.0005
 #: How often the topic itself is looked at.
 LOOK_S: Final = 5.0
@@ -131,7 +129,7 @@ _SIZES: Final[Mapping[str, Any]] = {
 }
 
 
-class Feed(SplitGroup):
+class Feed:
     """One consumer, and what it has brought for each partition that is not read yet. Used by one thread (but `lag`).
 
     What waits is bounded in bytes, the client's own queue with it. Over the bound nothing more is taken from the client, until those
@@ -168,8 +166,6 @@ class Feed(SplitGroup):
         )
         self._waiting: dict[int, Records] = {}
         self._held = 0  # bytes of all that waits
-        self._ready: set[int] = set()  # partitions of which something waits
-        self._ask_all_at = 0.0
         self._dry_at = float("-inf")  # when the client had nothing last
         self._in_vain = 0  # how often something was wanted, and nothing had come, since something was read
         self._paused: set[int] = set()
@@ -228,8 +224,6 @@ class Feed(SplitGroup):
             return taken
         self._in_vain = 0
         self._held -= taken.bytes
-        if not self._waiting[partition]:
-            self._ready.discard(partition)
         if self._paused and self._held < self._room // 2:
             self._consumer.resume([TopicPartition(self.topic, number) for number in self._paused])
             self._paused.clear()
@@ -248,16 +242,6 @@ class Feed(SplitGroup):
                 self._consumer.pause([TopicPartition(self.topic, number) for number in ahead])
                 self._paused.update(ahead)
             self._fetch(FEW_RECORDS)
-
-    def poll(self) -> list[str] | None:
-        """Return the partitions of which something waits; now and then None, since some may have ended or fallen behind."""
-        now = time.monotonic()
-        if now >= self._ask_all_at:
-            self._ask_all_at = now + ASK_ALL_S
-            return None
-        if not self._ready:
-            self._fetch_for(CHUNK_RECORDS)
-        return [f"{self.topic}/{partition}" for partition in self._ready]
 
     def position(self, partition: int) -> int:
         """Return the offset that is read next: behind the last record, and behind the markers of transactions that follow it."""
@@ -323,7 +307,6 @@ class Feed(SplitGroup):
             before = waiting.bytes
             waiting.take(offsets, values, messages[first : first + len(values)] if self.extras else [])
             self._held += waiting.bytes - before
-            self._ready.add(partition)
             self._next[partition] = offsets[-1] + 1
         return [(messages[index].error(), messages[index].partition(), messages[index].offset()) for index in wrong]
 

@@ -65,7 +65,6 @@ class PartitionReader(SplitReader):
 
     def __init__(self, described: Topic, feed: Feed, split: str, position: Json, columns: Sequence[str], own_time: bool) -> None:
         self._described, self._feed, self._columns, self._own_time = described, feed, tuple(columns), own_time
-        self.group = feed
         self._topic, self._partition = described.topic, int(split.rpartition("/")[2])
         at = cast("Mapping[str, Any] | None", position)
         if at is not None and feed.topic_id is not None and at.get("topic", feed.topic_id) != feed.topic_id:
