@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from tests.kafka.broker import kafka
@@ -94,8 +94,16 @@ def end_offsets(bootstrap: str, topic: str, isolation: Isolation = "read_committ
     admin = AdminClient(_client(bootstrap))
     partitions = admin.list_topics(topic, timeout=_TIMEOUT_S).topics[topic].partitions
     asked = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in partitions}
-    told = admin.list_offsets(asked, isolation_level=_LEVELS[isolation], request_timeout=_TIMEOUT_S)
-    return {where.partition: future.result(_TIMEOUT_S).offset for where, future in told.items()}
+    until = time.monotonic() + _TIMEOUT_S
+    while True:
+        told = admin.list_offsets(asked, isolation_level=_LEVELS[isolation], request_timeout=_TIMEOUT_S)
+        try:
+            return {where.partition: future.result(_TIMEOUT_S).offset for where, future in told.items()}
+        except KafkaException as error:
+            # A broker that has just come back may know less of who leads than the client does.
+            if not error.args[0].retriable() or time.monotonic() > until:
+                raise
+            time.sleep(0.1)
 
 
 def is_settled(bootstrap: str, topic: str) -> bool:
