@@ -35,6 +35,9 @@ class Broker:
     def metadata(self, client, broker, timeout_s=0.0):
         return SimpleNamespace(brokers={1: None}, topics={name: SimpleNamespace(partitions=range(n)) for name, n in self.topics.items()})
 
+    def allowed(self, client, topics):
+        return {}
+
     def create(self, topic, partitions):
         self.options.append(topic.options)
         self.topics[topic.name] = partitions
@@ -45,7 +48,7 @@ def asked(monkeypatch, capsys):
     """Run the command line against a made-up broker."""
 
     def ask(broker: Broker, *arguments: str, of: Topology) -> tuple[int, str]:
-        for name in ("admin", "metadata", "create"):
+        for name in ("admin", "metadata", "allowed", "create"):
             monkeypatch.setattr(asking, name, getattr(broker, name))
         for module in ("topics", "doctor"):
             monkeypatch.setattr(f"streamdsl.cli.{module}.load", lambda target: of)
