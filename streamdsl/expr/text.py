@@ -171,7 +171,7 @@ class StringFunctions:
         literal : bool
         n : int
         """
-        return self._replaced("replace", pattern, value, literal, whole(n, "n", 0))
+        return self._replaced("replace", pattern, value, literal, whole(n, "n", 1))
 
     def replace_all(self, pattern: Operand, value: Operand, *, literal: bool = False) -> Expr:
         """With every match of `pattern` replaced by `value`; as `replace`."""

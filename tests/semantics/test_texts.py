@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from streamdsl import DataError, Topology, col, lit, memory
+from streamdsl import DataError, Topology, TopologyError, col, lit, memory
 from streamdsl.schema import type_of
 
 
@@ -112,3 +112,9 @@ def test_items_keep_their_type():
 def test_what_cannot_be_computed_is_an_error_of_the_record(expression, texts, part):
     with pytest.raises(DataError, match=part):
         answers(expression, *texts)
+
+
+@pytest.mark.parametrize("n", [0, -2, True, 1.0, "1"])
+def test_a_number_of_replacements_is_one_or_more(n):
+    with pytest.raises(TopologyError, match="must be a whole number of at least 1"):
+        col("a").str.replace("x", "y", n=n)
