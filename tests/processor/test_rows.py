@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from streamdsl import Config, Topology, UserCodeError, event_time, memory
-from streamdsl._native.operators.row import row_of
+from streamdsl._native.rows.row import row_of
 from streamdsl.schema import Schema
 from streamdsl.testing import TopologyTestDriver
 

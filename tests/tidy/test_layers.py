@@ -60,8 +60,10 @@ NATIVE = {
     "snapshot": {"includes", "flow"},
     "state": {"includes", "flow", "serdes"},
     "windows": {"includes", "flow"},
-    "operators": {"includes", "flow", "expr", "serdes", "event_time", "snapshot", "state", "windows"},
-    "task": {"includes", "flow", "expr", "serdes", "event_time", "snapshot", "state", "windows", "operators"},
+    "rows": {"includes", "flow", "serdes", "state"},
+    "aggregates": {"includes", "flow", "expr", "serdes", "state", "rows"},
+    "operators": {"includes", "flow", "expr", "serdes", "event_time", "snapshot", "state", "windows", "rows", "aggregates"},
+    "task": {"includes", "flow", "expr", "serdes", "event_time", "snapshot", "state", "windows", "rows", "aggregates", "operators"},
 }
 
 IMPORT = re.compile(r"^\s*(?:from\s+streamdsl([\w.]*)\s+c?import|c?import\s+streamdsl([\w.]*))", re.M)

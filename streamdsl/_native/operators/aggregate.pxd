@@ -2,7 +2,7 @@
 from libc.stdint cimport int32_t, int64_t
 
 from streamdsl._native.flow.batch cimport Batch, Column
-from streamdsl._native.operators.accumulators cimport AccumulatorSet
+from streamdsl._native.aggregates.accumulators cimport AccumulatorSet
 from streamdsl._native.operators.keyed cimport AggregateField, KeyedOperator
 
 

@@ -6,7 +6,7 @@ from streamdsl._native.flow.batch cimport (
     SYS_SLOT, StringBuilder, batch_release, batch_share, batch_take, i64, strings_append, strings_finish, strings_free,
     strings_init,
 )
-from streamdsl._native.operators.accumulators cimport ADD_THEN_EMIT, EMIT, make_set
+from streamdsl._native.aggregates.accumulators cimport ADD_THEN_EMIT, EMIT, make_set
 from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 

@@ -7,7 +7,7 @@ from streamdsl._native.expr.kernels_list cimport SPARE, Items, is_null_item, ite
 from streamdsl._native.expr.vector cimport Vector
 from streamdsl._native.flow.batch cimport KIND_STR, Batch, batch_release, batch_share, batch_take, column_share, is_valid
 from streamdsl._native.operators.base cimport Operator
-from streamdsl._native.operators.cell cimport Cell, Results, results_append, results_finish, results_free, results_init
+from streamdsl._native.aggregates.cell cimport Cell, Results, results_append, results_finish, results_free, results_init
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_free, bytes_init, bytes_reserve
 
 cdef enum:

@@ -2,9 +2,9 @@
 from libc.stdint cimport int32_t, int64_t
 
 from streamdsl._native.flow.batch cimport Batch
-from streamdsl._native.operators.accumulators cimport AccumulatorSet
+from streamdsl._native.aggregates.accumulators cimport AccumulatorSet
 from streamdsl._native.operators.keyed cimport AggregateField, KeyedOperator
-from streamdsl._native.operators.rolling cimport RollingFrame
+from streamdsl._native.aggregates.rolling cimport RollingFrame
 
 
 cdef class FrameOperator(KeyedOperator):

@@ -3,13 +3,13 @@ from libc.stdlib cimport calloc, free
 
 from streamdsl._native.expr.program cimport Program
 from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, Column, batch_release, batch_take, i64
-from streamdsl._native.operators.accumulators cimport (
+from streamdsl._native.aggregates.accumulators cimport (
     ADD_THEN_EMIT, EMIT, EMIT_THEN_ADD, Accumulator, AccumulatorSet, RunMode, make_accumulator,
 )
 from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.keyed cimport KeyedOperator, widened
-from streamdsl._native.operators.rolling_index cimport Ring
+from streamdsl._native.aggregates.rolling_index cimport Ring
 
 
 cdef enum:

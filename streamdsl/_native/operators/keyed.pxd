@@ -3,11 +3,11 @@ from libc.stdint cimport int32_t, int64_t
 
 from streamdsl._native.expr.program cimport Program
 from streamdsl._native.flow.batch cimport Batch, Column
-from streamdsl._native.operators.accumulators cimport AccumulatorSet
+from streamdsl._native.aggregates.accumulators cimport AccumulatorSet
 from streamdsl._native.operators.base cimport Operator
 from streamdsl._native.operators.refusals cimport RefusingOperator
 from streamdsl._native.operators.key_lookup cimport KeyLookup
-from streamdsl._native.operators.rolling cimport RollingFrame
+from streamdsl._native.aggregates.rolling cimport RollingFrame
 from streamdsl._native.state.row_table cimport RowField
 from streamdsl._native.state.write_stream cimport ByteWriter
 

@@ -7,10 +7,10 @@ from streamdsl._native.flow.batch cimport (
 )
 from streamdsl._native.includes.checked cimport CHECK
 from streamdsl._native.operators.base cimport blame
-from streamdsl._native.operators.cell cimport ByteReader, damaged_state, read_bytes
+from streamdsl._native.aggregates.cell cimport ByteReader, damaged_state, read_bytes
 from streamdsl._native.operators.refusals cimport reason_of_raised, warn_late
-from streamdsl._native.operators.rolling_index cimport Ring
-from streamdsl._native.operators.row cimport row_new
+from streamdsl._native.aggregates.rolling_index cimport Ring
+from streamdsl._native.rows.row cimport row_new
 from streamdsl._native.operators.state_view cimport StateView, all_zero, new_view
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.key_table cimport KeyTable

@@ -15,15 +15,15 @@ from streamdsl._native.event_time.timers cimport TimerService
 from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, Batch, i64
 from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, FAULT
 from streamdsl._native.includes.clock cimport wall_ms
-from streamdsl._native.operators.arrow_rows cimport ArrowRows
+from streamdsl._native.rows.arrow_rows cimport ArrowRows
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.process_context cimport (
     Context, KeyReader, ProcessTimers, Timer, new_context, undo_log_of,
 )
 from streamdsl._native.operators.refusals cimport POLICY_FAIL
-from streamdsl._native.operators.row cimport Row, row_new
-from streamdsl._native.operators.row_results cimport RESULT_ROWS, result_kind
-from streamdsl._native.operators.row_writer cimport RowWriter
+from streamdsl._native.rows.row cimport Row, row_new
+from streamdsl._native.rows.row_results cimport RESULT_ROWS, result_kind
+from streamdsl._native.rows.row_writer cimport RowWriter
 from streamdsl._native.operators.user_code cimport UserCodeOperator, check_result
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.key_list cimport KeyList, keys_clear, keys_free, keys_push

@@ -4,11 +4,11 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
 
 from streamdsl._native.event_time.timer_entry cimport CLOCK_EVENT, CLOCK_PROCESSING, PUT_OFF, timer_entry
-from streamdsl._native.operators.row cimport (
+from streamdsl._native.rows.row cimport (
     VALUE_BYTES, VALUE_DATE, VALUE_DECIMAL, VALUE_DURATION, VALUE_JSON, VALUE_STR, VALUE_TIMESTAMP, timestamp_value, value_code,
 )
 from streamdsl._native.operators.refusals cimport POLICY_FAIL
-from streamdsl._native.operators.row_writer cimport RowWriter
+from streamdsl._native.rows.row_writer cimport RowWriter
 from streamdsl._native.state.handles cimport duration_ms
 from streamdsl._native.state.row_table cimport RowHeader
 from streamdsl._native.state.undo cimport Undo, UndoLog

@@ -11,10 +11,10 @@ from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.open_windows cimport OpenWindows
 from streamdsl._native.operators.process_context cimport Context, KeyReader, new_context, undo_log_of
 from streamdsl._native.operators.refusals cimport warn_late
-from streamdsl._native.operators.row cimport row_new, timestamp_value
-from streamdsl._native.operators.row_block cimport RowBlock, RowBlockField
-from streamdsl._native.operators.row_results cimport RESULT_ROWS, result_kind
-from streamdsl._native.operators.row_writer cimport RowWriter
+from streamdsl._native.rows.row cimport row_new, timestamp_value
+from streamdsl._native.rows.row_block cimport RowBlock, RowBlockField
+from streamdsl._native.rows.row_results cimport RESULT_ROWS, result_kind
+from streamdsl._native.rows.row_writer cimport RowWriter
 from streamdsl._native.operators.user_code cimport UserCodeOperator, check_result
 from streamdsl._native.state.key_list cimport KeyList, keys_clear, keys_free, keys_push
 from streamdsl._native.state.key_table cimport KeyTable

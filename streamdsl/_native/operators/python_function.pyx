@@ -8,12 +8,12 @@ cimport cython
 from streamdsl._native.flow.batch cimport (
     KIND_BOOL, SYS_TIME, Batch, batch_release, batch_retain, batch_share, batch_take, column_alloc, column_share, i64,
 )
-from streamdsl._native.operators.arrow_rows cimport ArrowRows
-from streamdsl._native.operators.row cimport Row, row_new
-from streamdsl._native.operators.row_results cimport RESULT_ROWS, result_kind
+from streamdsl._native.rows.arrow_rows cimport ArrowRows
+from streamdsl._native.rows.row cimport Row, row_new
+from streamdsl._native.rows.row_results cimport RESULT_ROWS, result_kind
 from streamdsl._native.operators.user_code cimport UserCodeOperator, check_result, judged
 
-from streamdsl._native.operators.row_results import BadRow
+from streamdsl._native.rows.row_results import BadRow
 from streamdsl.errors import InternalError
 
 cdef enum:

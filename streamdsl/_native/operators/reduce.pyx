@@ -9,8 +9,8 @@ from streamdsl._native.flow.batch cimport (
 )
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.process_context cimport KeyReader
-from streamdsl._native.operators.row cimport Row, RowShape, row_new, row_of_values
-from streamdsl._native.operators.row_results cimport RESULT_DICT, RESULT_MAPPING, RESULT_OBJECT, RESULT_ROWS, result_kind
+from streamdsl._native.rows.row cimport Row, RowShape, row_new, row_of_values
+from streamdsl._native.rows.row_results cimport RESULT_DICT, RESULT_MAPPING, RESULT_OBJECT, RESULT_ROWS, result_kind
 from streamdsl._native.operators.user_code cimport UserCodeOperator, check_result
 from streamdsl._native.serdes.codec cimport decode_buffer, encode
 from streamdsl._native.state.key_table cimport KeyTable
@@ -21,7 +21,7 @@ from sys import getsizeof
 from types import SimpleNamespace
 
 from streamdsl._native.operators.process_window import WindowProcessOperator
-from streamdsl._native.operators.row_results import BadRow
+from streamdsl._native.rows.row_results import BadRow
 from streamdsl.errors import StateError
 
 

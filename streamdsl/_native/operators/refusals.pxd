@@ -3,8 +3,8 @@ from libc.stdint cimport int32_t, int64_t
 
 from streamdsl._native.flow.batch cimport Batch
 from streamdsl._native.operators.base cimport Operator
-from streamdsl._native.operators.row cimport Row, RowShape
-from streamdsl._native.operators.row_writer cimport RowWriter
+from streamdsl._native.rows.row cimport Row, RowShape
+from streamdsl._native.rows.row_writer cimport RowWriter
 
 cdef enum:
     POLICY_FAIL = 0

@@ -1,7 +1,7 @@
 from typing import Any
 
 from streamdsl._native.operators.base import Operator
-from streamdsl._native.operators.row import Row
+from streamdsl._native.rows.row import Row
 
 DEAD_LETTER: str
 

@@ -8,7 +8,7 @@ from libc.stdint cimport INT64_MIN
 from libc.stdlib cimport free, malloc
 
 from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, batch_release, batch_slice, batch_take, i64
-from streamdsl._native.operators.row cimport row_new, timestamp_value
+from streamdsl._native.rows.row cimport row_new, timestamp_value
 
 import json
 import logging

@@ -8,7 +8,7 @@ from streamdsl._native.flow.batch cimport (
     SYS_TIME, batch_concat, batch_release, batch_retain, batch_share, column_share, i64,
 )
 from streamdsl._native.operators.base cimport blame
-from streamdsl._native.operators.row cimport row_new
+from streamdsl._native.rows.row cimport row_new
 
 import pyarrow as pa
 

@@ -2,7 +2,7 @@
 from libc.stdint cimport int32_t, int64_t
 
 from streamdsl._native.flow.batch cimport Batch, StringBuilder
-from streamdsl._native.operators.cell cimport Cell
+from streamdsl._native.aggregates.cell cimport Cell
 from streamdsl._native.operators.keyed cimport KeyedOperator
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.row_table cimport RowField

@@ -5,7 +5,7 @@ from streamdsl._native.flow.batch cimport (
     KIND_NONE, KIND_STR, SYS_COUNT, Column, batch_new, batch_release, column_take, is_valid, strings_append, strings_finish, strings_free,
     strings_init,
 )
-from streamdsl._native.operators.cell cimport (
+from streamdsl._native.aggregates.cell cimport (
     ByteReader, Cell, Results, cell_assign, cell_free, cell_load, cell_read, cell_view, cell_write, damaged_state,
     kind_number, results_append, results_finish, results_free, results_init,
 )

@@ -4,8 +4,8 @@ from libc.stdint cimport int64_t
 from streamdsl._native.flow.batch cimport Batch
 from streamdsl._native.operators.base cimport Operator
 from streamdsl._native.operators.refusals cimport Refusals
-from streamdsl._native.operators.row cimport Row, RowShape
-from streamdsl._native.operators.row_writer cimport RowWriter
+from streamdsl._native.rows.row cimport Row, RowShape
+from streamdsl._native.rows.row_writer cimport RowWriter
 
 
 cdef extern from "Python.h":

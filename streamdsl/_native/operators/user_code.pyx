@@ -3,10 +3,10 @@ from libc.stdint cimport int64_t
 
 from streamdsl._native.flow.batch cimport batch_release
 from streamdsl._native.operators.refusals cimport POLICY_DEAD_LETTER, POLICY_FAIL
-from streamdsl._native.operators.row_results cimport shortened
+from streamdsl._native.rows.row_results cimport shortened
 
 from streamdsl._native.operators.refusals import visible_values
-from streamdsl._native.operators.row_results import BadRow
+from streamdsl._native.rows.row_results import BadRow
 from streamdsl.errors import InternalError, UserCodeError
 
 DEAD_LETTER = "dead_letter"

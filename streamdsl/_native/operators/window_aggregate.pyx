@@ -12,7 +12,7 @@ from streamdsl._native.flow.batch cimport (
     column_take, i64,
 )
 from streamdsl._native.includes.checked cimport CHECK, PLANTED
-from streamdsl._native.operators.accumulators cimport ADD, ADD_THEN_EMIT, EMIT, make_set
+from streamdsl._native.aggregates.accumulators cimport ADD, ADD_THEN_EMIT, EMIT, make_set
 from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.keyed cimport OUTPUT_ROWS, KeyedOperator

@@ -6,7 +6,7 @@ states in one pass (`run`), and gives away a column of results (`finish`).
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from streamdsl._native.flow.batch cimport Column
-from streamdsl._native.operators.cell cimport ByteReader, Cell, Results
+from streamdsl._native.aggregates.cell cimport ByteReader, Cell, Results
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.write_stream cimport ByteWriter
 

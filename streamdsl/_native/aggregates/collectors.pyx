@@ -3,8 +3,8 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 from streamdsl._native.flow.batch cimport KIND_F64, KIND_STR, strings_end_row, strings_reserve
-from streamdsl._native.operators.accumulators cimport Accumulator
-from streamdsl._native.operators.cell cimport (
+from streamdsl._native.aggregates.accumulators cimport Accumulator
+from streamdsl._native.aggregates.cell cimport (
     ByteReader, Cell, as_f64, cell_assign, cell_compare, cell_free, cell_read, cell_view, cell_write,
     cell_write_json, read_bytes, read_i64, results_append, results_bits, results_null, write_i64,
 )

@@ -7,8 +7,8 @@ from libc.string cimport memcmp, memcpy, memset
 from streamdsl._native.flow.batch cimport KIND_F64, KIND_STR, KIND_U64
 from streamdsl._native.includes.checked cimport CHECK
 from streamdsl._native.includes.int128 cimport i128_add, i128_merge, u128_add
-from streamdsl._native.operators.cell cimport Cell, as_f64, cell_compare, kind_number
-from streamdsl._native.operators.exact_sum cimport ExactSquares, exact_add, exact_clear, exact_merge
+from streamdsl._native.aggregates.cell cimport Cell, as_f64, cell_compare, kind_number
+from streamdsl._native.aggregates.exact_sum cimport ExactSquares, exact_add, exact_clear, exact_merge
 
 cdef enum:
     NODE_HEAD = 16           # the earliest and the latest time

@@ -5,8 +5,8 @@ from libc.string cimport memset
 from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_STR, strings_append_eights, strings_append_null
 from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.includes.short_text cimport Words, copy_eights, words_of
-from streamdsl._native.operators.accumulators cimport EMIT_THEN_ADD, ADD_THEN_EMIT, Accumulator, RunMode
-from streamdsl._native.operators.cell cimport (
+from streamdsl._native.aggregates.accumulators cimport EMIT_THEN_ADD, ADD_THEN_EMIT, Accumulator, RunMode
+from streamdsl._native.aggregates.cell cimport (
     ByteReader, Cell, cell_assign, cell_free, cell_load, cell_read, cell_write, read_bytes, results_append, results_bits,
     results_null,
 )

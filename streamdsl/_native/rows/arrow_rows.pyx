@@ -7,7 +7,7 @@ from streamdsl._native.flow.batch cimport (
     SYS_COUNT, batch_new, batch_release, batch_share, column_fill_null, column_share, column_take,
 )
 from streamdsl._native.flow.convert import canonical_type, from_canonical, to_canonical
-from streamdsl._native.operators.row_results import BadRow
+from streamdsl._native.rows.row_results import BadRow
 
 #: A column of this name in what `map_batches` and `process_batch` return says which input row each row stems from.
 ROW_COLUMN = "_row"

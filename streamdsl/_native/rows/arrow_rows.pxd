@@ -2,7 +2,7 @@
 from libc.stdint cimport int32_t
 
 from streamdsl._native.flow.batch cimport Batch
-from streamdsl._native.operators.row cimport RowShape
+from streamdsl._native.rows.row cimport RowShape
 
 
 cdef class ArrowRows:

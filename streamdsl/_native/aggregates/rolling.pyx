@@ -11,13 +11,13 @@ from libc.string cimport memcpy, memset
 from streamdsl._native.flow.batch cimport KIND_U64
 from streamdsl._native.includes.checked cimport CHECK, PLANTED
 from streamdsl._native.includes.int128 cimport i128_add, i128_as_double, i128_fits, u128_add
-from streamdsl._native.operators.accumulators cimport Accumulator, takes
-from streamdsl._native.operators.cell cimport (
+from streamdsl._native.aggregates.accumulators cimport Accumulator, takes
+from streamdsl._native.aggregates.cell cimport (
     Cell, Results, cell_assign, cell_free, cell_load, cell_read, cell_write, damaged_state, f64_bits, kind_number, read_i64,
     results_bits, results_null, results_truncate, write_i64,
 )
-from streamdsl._native.operators.exact_sum cimport ExactMoments, exact_sum, exact_variance
-from streamdsl._native.operators.rolling_index cimport (
+from streamdsl._native.aggregates.exact_sum cimport ExactMoments, exact_sum, exact_variance
+from streamdsl._native.aggregates.rolling_index cimport (
     PARTIAL_COUNT, PARTIAL_FIRST, PARTIAL_INTEGERS, PARTIAL_MOMENTS, PARTIAL_TOP, PARTIAL_UNIQUE, PARTIAL_VISIT, Ring, RollingIndex, Slot,
     entry_at, time_at, within,
 )

@@ -4,8 +4,8 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memmove, memset
 
 from streamdsl._native.flow.batch cimport KIND_F64
-from streamdsl._native.operators.accumulators cimport Accumulator
-from streamdsl._native.operators.cell cimport (
+from streamdsl._native.aggregates.accumulators cimport Accumulator
+from streamdsl._native.aggregates.cell cimport (
     ByteReader, Cell, as_f64, f64_bits, read_bytes, read_i64, results_bits, results_null, write_i64,
 )
 from streamdsl._native.state.arena cimport Arena

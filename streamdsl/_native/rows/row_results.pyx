@@ -2,7 +2,7 @@
 from cpython.dict cimport PyDict_GetItem
 from cpython.ref cimport PyObject
 
-from streamdsl._native.operators.row cimport Row
+from streamdsl._native.rows.row cimport Row
 
 import dataclasses
 from collections.abc import Mapping

@@ -15,11 +15,11 @@ from streamdsl._native.flow.batch cimport (
     buffer_release, column_alloc, column_fill_null, column_share, column_take, strings_append, strings_append_null,
     strings_finish, strings_free, strings_init,
 )
-from streamdsl._native.operators.row cimport (
+from streamdsl._native.rows.row cimport (
     VALUE_BOOL, VALUE_BYTES, VALUE_DATE, VALUE_DECIMAL, VALUE_DURATION, VALUE_FLOAT, VALUE_INT, VALUE_JSON, VALUE_STR,
     VALUE_TIMESTAMP, VALUE_UINT64, Row, column_value,
 )
-from streamdsl._native.operators.row_results cimport (
+from streamdsl._native.rows.row_results cimport (
     RESULT_DICT, RESULT_MAPPING, RESULT_OBJECT, RESULT_ROWS, result_kind, shortened,
 )
 
@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from decimal import Context, Decimal, Inexact, InvalidOperation
 
 from streamdsl._native.flow.values import NotAValue, converter_of, json_text_of, unwrapped
-from streamdsl._native.operators.row_results import BadRow
+from streamdsl._native.rows.row_results import BadRow
 
 INT_RANGES = {
     "int8": (-(2**7), 2**7 - 1), "int16": (-(2**15), 2**15 - 1), "int32": (-(2**31), 2**31 - 1),

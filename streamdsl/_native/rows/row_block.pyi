@@ -1,4 +1,4 @@
-from streamdsl._native.operators.row import RowShape
+from streamdsl._native.rows.row import RowShape
 from streamdsl._native.state.row_table import RowField
 
 class RowBlockField(RowField):

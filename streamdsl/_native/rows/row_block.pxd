@@ -2,7 +2,7 @@
 from libc.stdint cimport int32_t, int64_t
 
 from streamdsl._native.flow.batch cimport Batch
-from streamdsl._native.operators.row cimport RowShape
+from streamdsl._native.rows.row cimport RowShape
 from streamdsl._native.state.row_table cimport RowField
 
 cdef struct RowBlock:

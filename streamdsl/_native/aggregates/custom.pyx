@@ -4,14 +4,14 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memset
 
 from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_STR, Column
-from streamdsl._native.operators.accumulators cimport Accumulator
-from streamdsl._native.operators.cell cimport (
+from streamdsl._native.aggregates.accumulators cimport Accumulator
+from streamdsl._native.aggregates.cell cimport (
     ByteReader, Cell, read_bytes, read_i64, results_append, results_null, write_i64,
 )
-from streamdsl._native.operators.row cimport (
+from streamdsl._native.rows.row cimport (
     VALUE_BYTES, VALUE_DECIMAL, VALUE_INT, VALUE_JSON, VALUE_STR, column_value, value_code,
 )
-from streamdsl._native.operators.row_writer cimport ColumnBuilder, RowWriter
+from streamdsl._native.rows.row_writer cimport ColumnBuilder, RowWriter
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
 
@@ -19,7 +19,7 @@ from copy import deepcopy
 from types import NoneType, SimpleNamespace
 
 from streamdsl._native.flow.values import reader_of
-from streamdsl._native.operators.row_results import BadRow
+from streamdsl._native.rows.row_results import BadRow
 from streamdsl.errors import UserCodeError
 
 

@@ -7,7 +7,7 @@ state; it is made when a frame gets long.
 """
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
-from streamdsl._native.operators.exact_sum cimport ExactMoments
+from streamdsl._native.aggregates.exact_sum cimport ExactMoments
 from streamdsl._native.state.arena cimport Arena
 
 cdef enum:

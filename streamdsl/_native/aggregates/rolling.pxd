@@ -2,8 +2,8 @@
 from libc.stdint cimport int32_t, int64_t
 
 from streamdsl._native.flow.batch cimport Column
-from streamdsl._native.operators.cell cimport ByteReader
-from streamdsl._native.operators.rolling_index cimport Ring, RollingIndex, Slot
+from streamdsl._native.aggregates.cell cimport ByteReader
+from streamdsl._native.aggregates.rolling_index cimport Ring, RollingIndex, Slot
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.write_stream cimport ByteWriter
 

@@ -6,7 +6,7 @@ from libc.string cimport memcpy, memset
 
 from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_NONE, KIND_U64
 from streamdsl._native.includes.int128 cimport i128_add, i128_as_double, u128_add
-from streamdsl._native.operators.cell cimport (
+from streamdsl._native.aggregates.cell cimport (
     as_f64, cell_assign, cell_compare, cell_free, cell_load, cell_read, cell_write, f64_bits, kind_number, read_bytes,
     results_append, results_bits, results_finish, results_free, results_init, results_null, results_truncate,
 )
@@ -456,10 +456,10 @@ def result_kind(spec):
 
 cdef Accumulator make_accumulator(str operator, spec, Arena arena):
     # The others import this module, so they are named late.
-    from streamdsl._native.operators.collectors import COLLECTORS
-    from streamdsl._native.operators.number_collectors import NUMBER_COLLECTORS
-    from streamdsl._native.operators.custom import CustomAccumulator
-    from streamdsl._native.operators.lag import LagAccumulator
+    from streamdsl._native.aggregates.collectors import COLLECTORS
+    from streamdsl._native.aggregates.number_collectors import NUMBER_COLLECTORS
+    from streamdsl._native.aggregates.custom import CustomAccumulator
+    from streamdsl._native.aggregates.lag import LagAccumulator
 
     others = {**COLLECTORS, **NUMBER_COLLECTORS, "custom": CustomAccumulator, "lag": LagAccumulator}
     factory = FACTORIES.get(spec.kind) or others.get(spec.kind)

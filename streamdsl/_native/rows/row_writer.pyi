@@ -1,6 +1,6 @@
 from typing import Any
 
-from streamdsl._native.operators.row import RowShape
+from streamdsl._native.rows.row import RowShape
 
 class RowWriter:
     shape: RowShape
