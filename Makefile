@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 NATIVE := $(shell find streamdsl/_native -name '*.pyx' -o -name '*.pxd')
 BUILT := $(VENV)/.built
 
-.PHONY: demo demo-crash test lint crash crash-kafka hostile-kafka rescale corrupt simulate checked asan faults faults-kafka power fuzz soak bench wheel check-wheel clean
+.PHONY: demo demo-crash test property lint crash crash-kafka hostile-kafka rescale corrupt simulate checked asan faults faults-kafka power fuzz soak bench wheel check-wheel clean
 
 # Test processes at a time; each that needs one has a Kafka broker of its own.
 WORKERS ?= 2
@@ -20,6 +20,12 @@ demo-crash: $(BUILT)
 
 test: $(BUILT)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+# Windows and joins against models in Python, for long; `make test` has 300 examples of each property.
+EXAMPLES ?= 10000
+PROPERTY_TESTS ?= tests/windows
+property: $(BUILT)
+	STREAMDSL_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n $(WORKERS) --dist load $(PROPERTY_TESTS)
 
 lint: $(BUILT)
 	$(BIN)/ruff check .

@@ -42,6 +42,8 @@ class TopologyTestDriver:
         Insist on `name=` for everything that keeps state.
     batch_rows : int
         Rows of a batch at most.
+    state_memory : int or str
+        Bytes for keyed state in memory, over all tasks; with little, what is kept is read back from below all the time.
 
     Examples
     --------
@@ -65,11 +67,17 @@ class TopologyTestDriver:
         seed: int | None = None,
         strict_names: bool = False,
         batch_rows: int = 4096,
+        state_memory: int | str = "256MiB",
     ) -> None:
         self.topology = topology
         self.clock = ManualClock(start_ms)
         self._seed = seed
-        self._options: dict[str, Any] = {"strict_names": strict_names, "batch_rows": batch_rows, "state_backend": "memory"}
+        self._options: dict[str, Any] = {
+            "strict_names": strict_names,
+            "batch_rows": batch_rows,
+            "state_backend": "memory",
+            "state_memory": state_memory,
+        }
         self._sources = {
             name: DriverSource(name, self._schema(name, source), partitions, source.errors) for name, source in topology.sources().items()
         }
