@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from streamdsl.connectors.files import files
     from streamdsl.connectors.kafka import kafka
     from streamdsl.connectors.memory import memory
+    from streamdsl.connectors.postgres import postgres
 
 __all__ = [
     "Aggregate",
@@ -95,6 +96,7 @@ __all__ = [
     "memory",
     "native",
     "operator",
+    "postgres",
     "rolling",
     "session",
     "sliding",
@@ -103,7 +105,7 @@ __all__ = [
 ]
 
 # Connectors are imported when they are asked for: what is not used costs nothing at import.
-_CONNECTORS = frozenset({"console", "files", "kafka", "memory"})
+_CONNECTORS = frozenset({"console", "files", "kafka", "memory", "postgres"})
 
 
 def __getattr__(name: str) -> Any:
