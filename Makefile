@@ -23,7 +23,7 @@ test: $(BUILT)
 
 # Windows and joins against models in Python, for long; `make test` has 300 examples of each property.
 EXAMPLES ?= 10000
-PROPERTY_TESTS ?= tests/windows
+PROPERTY_TESTS ?= tests/windows tests/joins
 property: $(BUILT)
 	STREAMDSL_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n $(WORKERS) --dist load $(PROPERTY_TESTS)
 
