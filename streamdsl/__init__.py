@@ -50,9 +50,11 @@ from streamdsl.windows import count_window, expanding, hopping, rolling, session
 if TYPE_CHECKING:
     from streamdsl.connectors.console import console
     from streamdsl.connectors.files import files
+    from streamdsl.connectors.http import http
     from streamdsl.connectors.kafka import kafka
     from streamdsl.connectors.memory import memory
     from streamdsl.connectors.postgres import postgres
+    from streamdsl.connectors.redis import redis
 
 __all__ = [
     "Aggregate",
@@ -90,6 +92,7 @@ __all__ = [
     "greatest",
     "haversine_km",
     "hopping",
+    "http",
     "kafka",
     "least",
     "lit",
@@ -97,6 +100,7 @@ __all__ = [
     "native",
     "operator",
     "postgres",
+    "redis",
     "rolling",
     "session",
     "sliding",
@@ -105,7 +109,7 @@ __all__ = [
 ]
 
 # Connectors are imported when they are asked for: what is not used costs nothing at import.
-_CONNECTORS = frozenset({"console", "files", "kafka", "memory", "postgres"})
+_CONNECTORS = frozenset({"console", "files", "http", "kafka", "memory", "postgres", "redis"})
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,117 @@
+"""`http(...)`: a webhook, as a sink."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from streamdsl.connectors.base import Json, Sink, SinkWriter
+from streamdsl.durations import Duration, parse_duration
+from streamdsl.errors import TopologyError
+from streamdsl.schema import Schema
+from streamdsl.secret import Secret
+
+__all__ = ["Http", "http"]
+
+_METHODS: Final = ("POST", "PUT", "PATCH")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Http(Sink):
+    """A URL that takes rows; made by `http`."""
+
+    url: Secret
+    place: str
+    method: Literal["POST", "PUT", "PATCH"]
+    headers: Mapping[str, Secret]
+    key: tuple[str, ...]
+    concurrency: int
+    timeout_ms: int
+    retry_ms: int
+    name: str
+
+    gathers = False
+    delivery = "at_least_once"
+
+    def __repr__(self) -> str:
+        return f"Http({self.place!r})"
+
+    def check(self, schema: Schema, keys: Sequence[str]) -> None:
+        """Refuse keys that the rows do not have."""
+        for column in self.key:
+            schema.field(column)
+
+    def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
+        """Open a client; no request is made before there is a row."""
+        from streamdsl.connectors.http.writer import HttpWriter
+
+        return HttpWriter(self, schema.visible())
+
+
+def http(
+    url: str | Secret,
+    *,
+    method: Literal["POST", "PUT", "PATCH"] = "POST",
+    headers: Mapping[str, str | Secret] | None = None,
+    key: str | Sequence[str] | None = None,
+    concurrency: int = 8,
+    timeout: Duration = "10s",
+    retry: Duration = "1m",
+    name: str | None = None,
+) -> Http:
+    """Send each row as a request with a JSON body, at least once.
+
+    Each request has the header ``Idempotency-Key``, which is the same when a row is sent again. Answers of 2xx count. Answers of
+    408, 425, 429 and 5xx and connections that fail are tried again, later and later (``Retry-After`` is kept to). All other
+    answers make the row a bad one, which `to(..., errors=)` handles.
+
+    Parameters
+    ----------
+    url : str or Secret
+        ``"https://HOST/PATH"``; only scheme, host and port are shown.
+    method : "POST" | "PUT" | "PATCH"
+    headers : mapping, optional
+        Sent with each request; their values are never shown.
+    key : str or sequence of str, optional
+        Columns that tell rows apart: the idempotency key is made of them (default: of the whole row and its time).
+    concurrency : int
+        Requests at a time.
+    timeout : duration
+        Of one request.
+    retry : duration
+        How long one row is tried before the run starts again from its last checkpoint.
+    name : str, optional
+        Default: the host.
+
+    Examples
+    --------
+    >>> from streamdsl import http
+    >>> http("https://hooks.example.org/alerts?token=abc", headers={"Authorization": "Bearer abc"}, key="alert_id")
+    Http('https://hooks.example.org')
+    """
+    secret = url if isinstance(url, Secret) else Secret(url)
+    try:
+        parts = urlsplit(secret.reveal())
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise TopologyError("http(...): the url is none", remedy='write "https://HOST/PATH"')
+    if method not in _METHODS:
+        raise TopologyError(f"http: method={method!r} is unknown", remedy=f"known: {', '.join(_METHODS)}")
+    if concurrency < 1:
+        raise TopologyError(f"http: concurrency={concurrency} is less than 1")
+    hidden = {word: value if isinstance(value, Secret) else Secret(value) for word, value in (headers or {}).items()}
+    return Http(
+        secret,
+        f"{parts.scheme}://{parts.hostname}{f':{port}' if port else ''}",
+        method,
+        hidden,
+        () if key is None else (key,) if isinstance(key, str) else tuple(key),
+        concurrency,
+        parse_duration(timeout, "timeout"),
+        parse_duration(retry, "retry"),
+        name or parts.hostname,
+    )

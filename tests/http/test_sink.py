@@ -1,0 +1,140 @@
+"""Rows as requests: retries, idempotency keys, refusals."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from streamdsl import Config, DataError, Topology, TopologyError, dead_letter, http, memory
+
+
+class Receiver:
+    """What a webhook got. `answer(body, tries)` gives (status, headers)."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[dict, dict]] = []
+        self.answer: Callable[[dict, int], tuple[int, dict]] = lambda body, tries: (204, {})
+        self.tries: Counter[str] = Counter()
+        self.at_once = self.most_at_once = 0
+        self.lock = threading.Lock()
+
+    def bodies(self) -> list[dict]:
+        return [body for body, _ in self.requests]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    kept = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            key = self.headers["Idempotency-Key"]
+            with kept.lock:
+                kept.tries[key] += 1
+                kept.at_once += 1
+                kept.most_at_once = max(kept.most_at_once, kept.at_once)
+            status, headers = kept.answer(body, kept.tries[key])
+            with kept.lock:
+                kept.at_once -= 1
+                if status < 300:
+                    kept.requests.append((body, dict(self.headers)))
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    kept.url = f"http://127.0.0.1:{server.server_port}/hook?token=hunter2secret"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield kept
+    server.shutdown()
+    server.server_close()
+
+
+def sending(sink, n=20, errors=None):
+    topology = Topology("hooks")
+    topology.stream(memory("rows", schema={"id": int}, rows=[{"id": i} for i in range(n)])).to(sink, name="out", errors=errors)
+    return topology
+
+
+def test_each_row_is_a_request(receiver):
+    sending(http(receiver.url, headers={"Authorization": "Bearer x"})).run()
+    assert sorted(body["id"] for body in receiver.bodies()) == list(range(20))
+    assert {headers["Authorization"] for _, headers in receiver.requests} == {"Bearer x"}
+    assert len({headers["Idempotency-Key"] for _, headers in receiver.requests}) == 20
+
+
+def test_requests_run_side_by_side_and_no_more_than_allowed(receiver):
+    def slow(body, tries):
+        time.sleep(0.05)
+        return 200, {}
+
+    receiver.answer = slow
+    sending(http(receiver.url, concurrency=4)).run()
+    assert 1 < receiver.most_at_once <= 4
+
+
+def test_what_fails_for_a_while_is_tried_again_with_the_same_key(receiver):
+    receiver.answer = lambda body, tries: (503 if body["id"] % 3 == 0 and tries < 3 else 200, {})
+    sending(http(receiver.url)).run()
+    assert sorted(body["id"] for body in receiver.bodies()) == list(range(20))
+    assert sorted(receiver.tries.values()) == [1] * 13 + [3] * 7
+
+
+def test_retry_after_is_kept_to(receiver):
+    times: list[float] = []
+
+    def answer(body, tries):
+        times.append(time.monotonic())
+        return (429, {"Retry-After": "1"}) if tries == 1 else (200, {})
+
+    receiver.answer = answer
+    sending(http(receiver.url), n=1).run()
+    assert times[1] - times[0] >= 1
+
+
+def test_a_refused_row_follows_the_policy(receiver):
+    receiver.answer = lambda body, tries: (422 if body["id"] == 7 else 200, {})
+    with pytest.raises(DataError, match="refuses row"):
+        sending(http(receiver.url)).run()
+    receiver.requests.clear()
+    receiver.tries.clear()
+    letters = memory("letters")
+    sending(http(receiver.url), errors=dead_letter(letters)).run()
+    assert sorted(body["id"] for body in receiver.bodies()) == [i for i in range(20) if i != 7]
+    assert len(letters.rows()) == 1
+
+
+def test_a_receiver_that_is_away_for_longer_than_a_row_is_tried(receiver, tmp_path):
+    receiver.answer = lambda body, tries: (500, {})
+    run = sending(http(receiver.url, retry="100ms")).start(Config(state_dir=tmp_path))
+    time.sleep(0.5)
+    receiver.answer = lambda body, tries: (200, {})
+    run.wait(60)
+    assert {body["id"] for body in receiver.bodies()} == set(range(20))
+
+
+def test_nothing_of_the_url_but_its_place_is_shown(receiver):
+    receiver.answer = lambda body, tries: (403, {})
+    with pytest.raises(DataError) as caught:
+        sending(http(receiver.url, headers={"X-Key": "hunter2secret"}), n=1).run()
+    assert "hunter2secret" not in f"{caught.value} {caught.value.__cause__!r} {http(receiver.url)!r}"
+
+
+@pytest.mark.parametrize("url", ["hooks.example.org", "ftp://x/y", "http://", "http://x:y/"])
+def test_urls_that_are_none(url):
+    with pytest.raises(TopologyError):
+        http(url)
