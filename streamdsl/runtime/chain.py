@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamdsl._native.event_time.clock import Clock
-from streamdsl._native.event_time.timers import TimerService
+from streamdsl._native.operators.declaration import Context
 
 
 @dataclass(slots=True)
 class Chain:
-    """Filled by `deploy` and read once, by the task."""
+    """Filled by `deploy` and read once, by the task. What an operator wants of the task it declares itself."""
 
     shards: int
     owned_shards: list[int]
@@ -23,15 +23,7 @@ class Chain:
     operators: list[Any] = field(default_factory=list)
     heads: list[Any] = field(default_factory=list)  # by input
     outputs: list[Any] = field(default_factory=list)
-    merges: list[Any] = field(default_factory=list)
-    sinks: list[Any] = field(default_factory=list)
-    openers: list[Callable[[], None]] = field(default_factory=list)  # open the writers of `sinks`
-    readers: list[Any] = field(default_factory=list)
-    lookups: list[Any] = field(default_factory=list)
-    timed: list[Any] = field(default_factory=list)  # have processing-time timers
-    closers: list[Any] = field(default_factory=list)  # have windows that close or timers that fire, in the order of the chain
-    restored: list[Any] = field(default_factory=list)  # told once their table has been loaded
-    tables_of: dict[str, Any] = field(default_factory=dict)
+    readers: list[Any] = field(default_factory=list)  # of the source's splits
     dead_letters: Any = None
 
     def new_table(self, kind: str, name: str, key_layout: str) -> Any:
@@ -40,8 +32,10 @@ class Chain:
             self.store = self.new_store()
         return self.store.add_table(kind, name, key_layout)
 
-    def new_timers(self, name: str, key_layout: str) -> TimerService:
-        """Return the timers of the operator `name`; `key_layout` is that of the user's keys."""
-        timers = TimerService(self.new_table("timers", name, f"clock,time,({key_layout}),name"))
-        self.restored.append(timers)
-        return timers
+    def add(self, operator: Any, name: str, lookup: Any) -> None:
+        """Take in an operator, and give it what it declares; `lookup` is the key lookup in front of it, or None."""
+        self.operators.append(operator)
+        declared = operator.declare().tables
+        key = "" if lookup is None else ",".join(lookup.decoder.kinds)
+        tables = tuple(self.new_table(table.kind, name, table.key.replace("{key}", key)) for table in declared)
+        operator.open(Context(name=name, lookup=lookup, tables=tables, clock=self.clock))

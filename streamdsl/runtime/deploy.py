@@ -18,7 +18,7 @@ from streamdsl._native.includes.faults import planted
 from streamdsl._native.operators.base import Operator
 from streamdsl._native.operators.discard import Discard
 from streamdsl._native.operators.fork import Fork
-from streamdsl._native.operators.merge import MergeOperator, MergePort
+from streamdsl._native.operators.merge import MergeOperator
 from streamdsl._native.operators.output import Output
 from streamdsl._native.operators.process import ProcessOperator
 from streamdsl._native.operators.process_window import WindowProcessOperator
@@ -89,8 +89,8 @@ class Deployment:
     def open_sinks(self) -> None:
         """Open the writers: last of all, because it cuts off what no checkpoint covers."""
         for chain in self.chains:
-            for opener in chain.openers:
-                opener()
+            for operator in chain.operators:
+                operator.start()
 
 
 def lookups(plan: node.PhysicalPlan) -> dict[str, list[str]]:
@@ -180,7 +180,6 @@ class _TaskBuilder:
         new_store = functools.partial(environment.new_store, self.id, owned, plan.shards)
         self.chain = Chain(plan.shards, owned, new_store, environment.clock)
         self.merges_inside = any(isinstance(op, node.PhysicalMerge) and op.inputs[0].operator >= 0 for op in stage.operators)
-        self.ports: dict[int, list[MergePort]] = {}
         # (operator, tag) or (-1, edge) -> what reads it
         self.readers: dict[tuple[int, Any], list[Operator]] = {}
 
@@ -189,8 +188,10 @@ class _TaskBuilder:
             operator = self._make(at, spec)
             self.chain.built.append(operator)
             if operator is not None:
-                self.chain.operators.append(operator)
-            self._note_inputs(at, spec, operator)
+                lookup = getattr(spec, "lookup", -1)
+                self.chain.add(operator, spec.name, self.chain.built[lookup] if lookup >= 0 else None)
+                self._restore(operator, spec)
+            self._note_inputs(spec, operator)
         self._make_outputs()
         for at, operator in enumerate(self.chain.built):
             if operator is not None:
@@ -207,24 +208,27 @@ class _TaskBuilder:
         if isinstance(spec, node.PhysicalSink):
             return self._sink(spec)
         if isinstance(spec, node.PhysicalMerge):
-            return self._merge(at, spec)
+            return self._merge(spec)
         operator = build_operator(spec, self.chain)
         restored = self.environment.shard_watermarks.get(spec.name)
         if isinstance(spec, node.PhysicalKeyLookup) and restored:
             operator.restore_shards(dict(restored))  # type: ignore[attr-defined]
         return operator
 
-    def _merge(self, at: int, spec: node.PhysicalMerge) -> Operator:
+    def _restore(self, operator: Operator, spec: node.PhysicalOperator) -> None:
+        """Give back what the tasks of this operator left beside keyed state; with fewer tasks than before, one gets what several left."""
+        for task, state in sorted(self.environment.operators.get(spec.name, {}).items()):
+            if int(task.split(".")[1]) % self.stage.parallelism == self.index:
+                operator.restore(state)
+
+    def _merge(self, spec: node.PhysicalMerge) -> Operator:
         inside = [source.operator >= 0 for source in spec.inputs]
         if not any(inside):
             operator = Operator()  # rows of several edges: they pass on as they come
             return operator
         if not all(inside):
             raise InternalError(f"{spec.name}: a merge has inputs inside and outside of its stage")
-        self.ports[at] = [MergePort(f"{spec.name}.{i}") for i in range(len(spec.inputs))]
-        merge = MergeOperator(spec.name, self.ports[at])
-        self.chain.merges.append(merge)
-        return merge
+        return MergeOperator(spec.name, len(spec.inputs))
 
     def _sink(self, spec: node.PhysicalSink) -> Operator:
         schema = spec.schema
@@ -234,29 +238,23 @@ class _TaskBuilder:
         canonical = canonical_schema(schema, tuple(range(len(spec.columns))))
         arrow = pa.schema([pa.field(f.name, f.type, f.nullable) for f in schema.fields])
         refusals = None if spec.errors == "fail" else Refusals(spec)
-        sink = SinkOperator(spec.name, list(spec.columns), canonical, arrow, self.environment.clock, refusals)
-
         # Of the builder it holds only what it needs: the builder has the chain, which holds this.
         transaction, index, parallelism = self.environment.transaction, self.index, self.stage.parallelism
 
-        def open_writer() -> None:
+        def open_writer() -> Any:
             with as_connector_errors(f"the sink {spec.name!r} cannot be opened"):
                 if spec.sink.transactional:
-                    sink.open(spec.sink.open_in(transaction, schema, spec.keys, index))
-                else:
-                    sink.open(spec.sink.open_writer(schema, spec.keys, index, parallelism, state))
+                    return spec.sink.open_in(transaction, schema, spec.keys, index)
+                return spec.sink.open_writer(schema, spec.keys, index, parallelism, state)
 
-        self.chain.sinks.append(sink)
-        self.chain.openers.append(open_writer)
-        return sink
+        return SinkOperator(spec.name, list(spec.columns), canonical, arrow, self.environment.clock, open_writer, refusals)
 
-    def _note_inputs(self, at: int, spec: node.PhysicalOperator, operator: Operator | None) -> None:
+    def _note_inputs(self, spec: node.PhysicalOperator, operator: Operator | None) -> None:
         for i, source in enumerate(spec.inputs):
-            reader = self.ports[at][i] if at in self.ports else operator
-            if reader is None:
+            if operator is None:
                 raise InternalError(f"{spec.name}: a source has an input")
             origin = (-1, source.edge) if source.operator < 0 else (source.operator, source.tag)
-            self.readers.setdefault(origin, []).append(reader)
+            self.readers.setdefault(origin, []).append(operator.port(i))
 
     def _make_outputs(self) -> None:
         for stage in self.plan.stages:

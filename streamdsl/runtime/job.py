@@ -209,7 +209,7 @@ class Job:
             changed = check_meanings(restored, self._deployment.meanings(self.plan), drop_state, self.config.keep_state)
         self.environment.load(self._deployment, restored, drop_state, self.listener, self.config.state_memory_bytes, changed)
         for chain in self._deployment.chains:
-            for operator in chain.restored:
+            for operator in chain.operators:
                 operator.restored()
 
     def close(self, *, commit: bool = True) -> None:

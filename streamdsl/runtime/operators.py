@@ -24,7 +24,7 @@ from streamdsl._native.operators.python_function import PythonFunctionOperator
 from streamdsl._native.operators.reduce import ReduceOperator, window_reduce
 from streamdsl._native.operators.table import TableOperator
 from streamdsl._native.operators.window_aggregate import WindowAggregateOperator
-from streamdsl.errors import InternalError
+from streamdsl.errors import InternalError, TopologyError
 from streamdsl.physical import node
 from streamdsl.physical.kinds import kind_of
 from streamdsl.runtime.chain import Chain
@@ -44,70 +44,43 @@ def _program(spec: node.ProgramSpec) -> Program | None:
 
 def _lookup(spec: node.PhysicalKeyLookup, chain: Chain) -> Operator:
     kinds = [kind_of(field.type) for field in spec.key_schema.fields]
-    table = chain.new_table("rows", spec.name, ",".join(kinds))
-    lookup = KeyLookup(spec.name, table, KeyDecoder(kinds))
-    chain.lookups.append(lookup)
-    chain.tables_of[spec.name] = table
-    return lookup
-
-
-def _key_layout(spec: Any) -> str:
-    return ",".join(kind_of(field.type) for field in spec.key_schema.fields)
-
-
-def _keyed(operator: Any, spec: Any, chain: Chain) -> Operator:
-    """Give the operator its part of the row behind its lookup."""
-    lookup = chain.built[spec.lookup]
-    chain.tables_of[lookup.name].add_field(operator.field())
-    return operator  # type: ignore[no-any-return]
+    return KeyLookup(spec.name, chain.new_table("rows", spec.name, ",".join(kinds)), KeyDecoder(kinds))
 
 
 def _frame(spec: node.PhysicalFrame, chain: Chain) -> Operator:
-    return _keyed(FrameOperator(spec, chain.built[spec.lookup], Program(spec.arguments)), spec, chain)
+    return FrameOperator(spec, chain.built[spec.lookup], Program(spec.arguments))
 
 
 def _aggregate(spec: node.PhysicalAggregate, chain: Chain) -> Operator:
-    return _keyed(AggregateOperator(spec, chain.built[spec.lookup], Program(spec.arguments)), spec, chain)
+    return AggregateOperator(spec, chain.built[spec.lookup], Program(spec.arguments))
 
 
 def _reduce(spec: node.PhysicalReduce, chain: Chain) -> Operator:
-    if spec.window is not None:
-        windows = window_reduce(spec, chain.built[spec.lookup], chain.new_table("windows", spec.name, _key_layout(spec)))
-        return _windows(windows, chain)
-    return _keyed(ReduceOperator(spec, chain.built[spec.lookup]), spec, chain)
+    made = ReduceOperator if spec.window is None else window_reduce
+    return made(spec, chain.built[spec.lookup])
 
 
 def _table(spec: node.PhysicalTable, chain: Chain) -> Operator:
-    return _keyed(TableOperator(spec, chain.built[spec.lookup]), spec, chain)
+    return TableOperator(spec, chain.built[spec.lookup])
 
 
 def _window_aggregate(spec: node.PhysicalWindowAggregate, chain: Chain) -> Operator:
-    table = chain.new_table("windows", spec.name, _key_layout(spec))
-    operator = WindowAggregateOperator(spec, chain.built[spec.lookup], Program(spec.arguments), table)
-    return _windows(operator, chain)
-
-
-def _windows(operator: Any, chain: Chain) -> Operator:
-    chain.restored.append(operator)
-    chain.closers.append(operator)
-    return operator  # type: ignore[no-any-return]
+    return WindowAggregateOperator(spec, chain.built[spec.lookup], Program(spec.arguments))
 
 
 def _process(spec: node.PhysicalProcess, chain: Chain) -> Operator:
-    lookup = chain.built[spec.lookup]
-    if spec.window is not None:
-        windows = WindowProcessOperator(spec, lookup, chain.new_table("windows", spec.name, _key_layout(spec)), chain.clock)
-        return _windows(windows, chain)
-    operator = ProcessOperator(spec, lookup, chain.new_timers(spec.name, _key_layout(spec)), chain.clock)
-    chain.timed.append(operator)
-    chain.closers.append(operator)
-    return _keyed(operator, spec, chain)
+    made = ProcessOperator if spec.window is None else WindowProcessOperator
+    return made(spec, chain.built[spec.lookup])
 
 
 def _native(spec: node.PhysicalNative, chain: Chain) -> Operator:
     operator = spec.factory()
     if not isinstance(operator, Operator):
-        raise InternalError(f"{spec.name}: {spec.factory!r} did not make an Operator")
+        raise TopologyError(
+            f"{spec.name}: native() got {type(operator).__name__!r} from its factory, not an operator",
+            remedy="return an instance of a cdef class that extends streamdsl._native.operators.base.Operator",
+        )
+    operator.named(spec.name)
     return operator
 
 

@@ -158,7 +158,7 @@ def check_shard_watermarks(manifest: Manifest | None, job: Job) -> None:
     if manifest is None:
         return
     for chain in job._chains:
-        for lookup in chain.lookups:
+        for lookup in (operator for operator in chain.operators if isinstance(operator, KeyLookup)):
             known = manifest.shard_watermarks.get(lookup.name, {})
             now = lookup.shard_state(chain.owned_shards)
             for shard in chain.owned_shards:

@@ -261,16 +261,16 @@ def test_timers_of_the_wall_clock_are_cold_as_well() -> None:
 
 
 def test_timers_in_another_form_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    def in_old_form(self: Any, name: str, key_layout: str) -> Any:
-        timers = chain.TimerService(self.new_table("timers", name, key_layout))
-        self.restored.append(timers)
-        return timers
+    new_table = chain.Chain.new_table
+
+    def in_old_form(self: Any, kind: str, name: str, key_layout: str) -> Any:
+        return new_table(self, kind, name, "str" if kind == "timers" else key_layout)
 
     topology, _ = job(Timed, rows())
     environment, clock = MemoryEnvironment(), ManualClock()
     config = Config(state_backend="memory", parallelism=1, checkpoint_interval="5ms", batch_rows=50)
     with monkeypatch.context() as patch:
-        patch.setattr(chain.Chain, "new_timers", in_old_form)
+        patch.setattr(chain.Chain, "new_table", in_old_form)
         first = Stepped(topology, environment, config, clock)
         while not first.job.coordinator.completed:
             clock.ms += 1

@@ -29,9 +29,8 @@ cdef class AggregateOperator(KeyedOperator):
         self.row_field = AggregateField(spec.name, self.accumulators, None, 8)
         self.careful = self.refusals is not None and self.accumulators.refuses
 
-    def field(self):
-        """Return the operator's part of the lookup's rows; it must be added to the lookup's table."""
-        return self.row_field
+    def open(self, context):
+        context.lookup.add_field(self.row_field)
 
     def state(self):
         """Return {key: {aggregate: value}} of all keys."""

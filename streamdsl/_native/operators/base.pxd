@@ -1,4 +1,4 @@
-"""The operator contract. Every method but snapshot, restore and metrics runs without the GIL."""
+"""The operator contract. The methods here run without the GIL; those that Python sees stand in base.pyx."""
 from libc.stdint cimport int64_t
 
 from streamdsl._native.flow.batch cimport Batch
@@ -21,6 +21,9 @@ cdef class Operator:
     cdef int on_processing_time(self, int64_t now_ms) except -1 nogil    # wall clock; never goes back
     # Wall-clock ms of the next timer; INT64_MAX = none, INT64_MIN = those that were due have not all fired yet.
     cdef int64_t next_wakeup(self) noexcept nogil
+    cdef int has_room(self) except -1 nogil                              # 0: the task is not to read, asked where `room` is declared
+    # Where `settles` is declared: the chain in front has returned, after an input batch (`ended_batch`) or something else.
+    cdef int settle(self, bint ended_batch) except -1 nogil
     cdef int emit(self, Batch* batch) except -1 nogil                    # next.process, then release: takes the batch
 
 # Keeps the batch of a row that failed, for the error that the user will see; called while the exception passes. The first

@@ -5,11 +5,16 @@ from streamdsl._native.flow.arrow cimport wrap_batch
 from streamdsl._native.flow.batch cimport batch_release, batch_retain, batch_sound
 from streamdsl._native.includes.checked cimport CHECK
 
+from streamdsl._native.operators.declaration import Declaration
+
+PLAIN = Declaration()
+
 
 cdef class Operator:
     """One step of a chain. Subclasses override what they react to; the defaults pass everything on.
 
-    Python sees five methods: `connect`, `snapshot`, `restore`, `metrics`, `take_failed`.
+    A task is built in this order: `declare`, `open`, `connect`, `restore` (what `snapshot` returned), `restored` (the tables are
+    loaded), `start`. Only then does anything run.
     """
 
     def __cinit__(self, *args, **kwargs):
@@ -37,6 +42,12 @@ cdef class Operator:
     cdef int64_t next_wakeup(self) noexcept nogil:
         return INT64_MAX
 
+    cdef int has_room(self) except -1 nogil:
+        return 1
+
+    cdef int settle(self, bint ended_batch) except -1 nogil:
+        return 0
+
     cdef int emit(self, Batch* batch) except -1 nogil:
         cdef int result = 0
         CHECK(batch_sound(batch), "columns have n rows, offsets ascend within their buffer")
@@ -46,6 +57,17 @@ cdef class Operator:
         finally:
             batch_release(batch)
         return result
+
+    def declare(self):
+        """Return the operator's `Declaration`: its tables, and what it wants to be asked and told."""
+        return PLAIN
+
+    def open(self, context):
+        """Take what was declared (see `Context`), and add fields to the rows of the key lookup, if there is one."""
+
+    def port(self, int number):
+        """Return what gets the rows of an input: an operator with several inputs has one for each."""
+        return self
 
     def connect(self, Operator target, str tag=""):
         """Send the output `tag` ("" is the main one) to `target`."""
@@ -59,7 +81,17 @@ cdef class Operator:
         return None
 
     def restore(self, state):
-        """Take back what `snapshot` returned."""
+        """Take back what the `snapshot` of one task returned: called for each that had one, so never or several times after a rescale."""
+
+    def restored(self):
+        """The tables have been loaded."""
+
+    def start(self):
+        """Open what is outside of the job: nothing of it has been touched before."""
+
+    def named(self, str name):
+        """Set the operator's name."""
+        self.name = name
 
     def metrics(self):
         """Return the operator's counters and gauges."""

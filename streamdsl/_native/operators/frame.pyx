@@ -65,9 +65,8 @@ cdef class FrameOperator(KeyedOperator):
         free(self.refs)
         free(self.modes)
 
-    def field(self):
-        """Return the operator's part of the lookup's rows; it must be added to the lookup's table."""
-        return self.row_field
+    def open(self, context):
+        context.lookup.add_field(self.row_field)
 
     cdef int process(self, Batch* batch) except -1 nogil:
         cdef int32_t n_late = 0

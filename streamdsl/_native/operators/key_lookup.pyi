@@ -2,6 +2,7 @@ from collections.abc import Iterable, Sequence
 
 from streamdsl._native.operators.base import Operator
 from streamdsl._native.state.key_table import KeyTable
+from streamdsl._native.state.row_table import RowField
 
 class KeyDecoder:
     kinds: list[str]
@@ -11,5 +12,6 @@ class KeyDecoder:
 class KeyLookup(Operator):
     decoder: KeyDecoder
     def __init__(self, name: str, table: KeyTable, decoder: KeyDecoder) -> None: ...
+    def add_field(self, field: RowField) -> None: ...
     def shard_state(self, owned: Iterable[int]) -> dict[str, int]: ...
     def restore_shards(self, state: dict[str, int]) -> None: ...

@@ -9,7 +9,7 @@ from streamdsl._native.flow.batch cimport (
     strings_init,
 )
 from streamdsl._native.includes.checked cimport PLANTED
-from streamdsl._native.state.row_table cimport RowHeader
+from streamdsl._native.state.row_table cimport RowField, RowHeader
 
 from streamdsl.errors import InternalError, StateError
 
@@ -169,6 +169,10 @@ cdef class KeyLookup(Operator):
 
     def __dealloc__(self):
         free(self.shard_watermarks)
+
+    def add_field(self, RowField field not None):
+        """Append an operator's part to the rows of the keys."""
+        self.table.add_field(field)
 
     cdef int process(self, Batch* batch) except -1 nogil:
         cdef Batch* kept = NULL

@@ -19,5 +19,4 @@ cdef class MergeOperator(Operator):
     cdef int64_t watermark
     cdef bint idle
 
-    cdef int settle(self, bint ended_batch) except -1 nogil      # called by the task once the chain in front has returned
     cdef Batch* united(self) except? NULL nogil

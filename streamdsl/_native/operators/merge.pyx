@@ -11,6 +11,8 @@ from streamdsl._native.flow.batch cimport (
 )
 from streamdsl._native.includes.checked cimport PLANTED
 
+from streamdsl._native.operators.declaration import Declaration
+
 
 cdef class MergePort(Operator):
     """The end of one branch."""
@@ -79,22 +81,28 @@ cdef void sort_rows(int32_t* rows, int32_t* scratch, const int64_t* ordinals, in
 
 
 cdef class MergeOperator(Operator):
-    """`ports` end the branches, in the order in which equal ordinals come out."""
+    """Its ports end `size` branches, in the order in which equal ordinals come out."""
 
-    def __init__(self, str name, list ports):
+    def __init__(self, str name, int size):
         cdef int i
         self.name = name
-        self.ports = ports
-        self.size = len(ports)
+        self.ports = [MergePort(f"{name}.{i}") for i in range(size)]
+        self.size = size
         self.watermark = INT64_MIN
         self.refs = <void**>calloc(self.size, sizeof(void*))
         if self.refs == NULL:
             raise MemoryError("no memory left for a merge")
         for i in range(self.size):
-            self.refs[i] = <void*>ports[i]
+            self.refs[i] = <void*>self.ports[i]
 
     def __dealloc__(self):
         free(self.refs)
+
+    def declare(self):
+        return Declaration(settles=True)
+
+    def port(self, int number):
+        return self.ports[number]
 
     cdef Batch* united(self) except? NULL nogil:
         """Return the waiting rows as one batch, sorted if they came from more than one batch; NULL if there are none."""

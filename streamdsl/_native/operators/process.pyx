@@ -32,6 +32,7 @@ from streamdsl._native.state.row_table cimport RowHeader
 from streamdsl._native.state.state_field cimport SWEEP_ROWS, Scope, StateField
 from streamdsl._native.state.undo cimport UndoLog
 
+from streamdsl._native.operators.declaration import Declaration, OwnTable
 from streamdsl._native.operators.process_context import (
     CLOCK_NAMES, close_processor, instance_of, next_on_grid, open_processor, overrides, split_name,
 )
@@ -45,13 +46,12 @@ cdef enum:
 
 @cython.final
 cdef class ProcessOperator(UserCodeOperator):
-    """`spec` is a `PhysicalProcess`; `timers` has a table of its own. Add `field()` to the table of the lookup."""
-    cdef readonly bint timed
+    """`spec` is a `PhysicalProcess`."""
     cdef KeyLookup lookup
     cdef KeyTable table
     cdef Context context
     cdef Scope scope
-    cdef Clock clock                         # None: the system's
+    cdef Clock clock
     cdef StateField state_field
     cdef ProcessTimers timers
     cdef readonly object processor
@@ -64,16 +64,24 @@ cdef class ProcessOperator(UserCodeOperator):
     cdef bint waking                         # an advance of the wall clock is not done yet
     cdef KeyList wanted                      # scratch: keys to be looked up together
 
-    def __init__(self, spec, KeyLookup lookup not None, TimerService timers not None, Clock clock=None):
+    cdef object plan                         # the operator's part of it
+
+    def __init__(self, spec, KeyLookup lookup not None):
         self.prepare(spec, True)
-        self.clock = clock
-        self.timed = True
+        self.plan = spec
         self.latest = self.watermark = INT64_MIN
         self.lookup = lookup
         self.table = lookup.table
         self.processor = instance_of(spec.processor)
-        self.timers = ProcessTimers(timers)
-        self.context = new_context(self, lookup, KeyReader(lookup, spec.key_schema), self.timers)
+
+    def declare(self):
+        return Declaration(tables=(OwnTable("timers", "clock,time,({key}),name"),), deadlines=True, wakeups=True)
+
+    def open(self, context):
+        spec = self.plan
+        self.clock = context.clock
+        self.timers = ProcessTimers(TimerService(context.tables[0]))
+        self.context = new_context(self, self.lookup, KeyReader(self.lookup, spec.key_schema), self.timers)
         self.scope = self.timers.scope = self.context.scope
         open_processor(self.name, self.processor, self.context)
         self.call = getattr(self.processor, "process", None)
@@ -81,18 +89,14 @@ cdef class ProcessOperator(UserCodeOperator):
         if not self.by_row:
             self.arrow = ArrowRows(spec.name, spec.input_schema, spec.schema)
         self.state_field = self.context.state.lay_out(self.name)
+        self.lookup.add_field(self.state_field)
         self.undo = undo_log_of(self.context)
+
+    def restored(self):
+        self.timers.service.restored()
 
     def __dealloc__(self):
         keys_free(&self.wanted)
-
-    def field(self):
-        """Return the operator's part of a row: its states, as declared in `open`."""
-        return self.state_field
-
-    def set_clock(self, Clock clock):
-        """Ask this clock for the wall clock's time."""
-        self.clock = clock
 
     cdef void follow(self) noexcept nogil:
         self.scope.follow(self.watermark, self.lookup.shard_watermarks, self.lookup.latest_shard)

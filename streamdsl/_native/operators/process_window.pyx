@@ -23,6 +23,7 @@ from streamdsl._native.state.state_field cimport SWEEP_ROWS, Scope, StateField
 from streamdsl._native.state.undo cimport UndoLog
 from streamdsl._native.windows.assign cimport saturating_subtract, window_end, window_start, windows_of
 
+from streamdsl._native.operators.declaration import Declaration, OwnTable
 from streamdsl._native.operators.process_context import close_processor, instance_of, open_processor, overrides
 from streamdsl.errors import TopologyError
 
@@ -52,16 +53,16 @@ class Window:
 
 @cython.final
 cdef class WindowProcessOperator(UserCodeOperator):
-    """`spec` is a `PhysicalProcess` with a window; `table` has no fields yet: the operator adds its own.
+    """`spec` is a `PhysicalProcess` with a window.
 
-    The rows of open windows are kept in `table`; states that the Processor declares are behind `lookup`.
+    The rows of open windows are kept in a table of its own; states that the Processor declares are behind `lookup`.
     """
     cdef KeyLookup lookup
     cdef KeyTable table
     cdef RowBlockField blocks
     cdef Context context
     cdef Scope scope
-    cdef Clock clock                         # None: the system's
+    cdef Clock clock
     cdef StateField state_field
     cdef readonly object processor
     cdef object plan                         # the operator's part of it
@@ -77,21 +78,26 @@ cdef class WindowProcessOperator(UserCodeOperator):
     cdef int64_t late_refusals
     cdef int64_t windows
 
-    def __init__(self, spec, KeyLookup lookup not None, KeyTable table not None, Clock clock=None):
+    def __init__(self, spec, KeyLookup lookup not None):
         self.prepare(spec, True)
         self.plan = spec
-        self.clock = clock
         self.lookup = lookup
-        self.table = table
-        window = spec.window
-        self.open_windows = OpenWindows(window, table, HEAD)     # end and start stand in front of the user's key
-        self.updates = window.emit == "update"
+        self.updates = spec.window.emit == "update"
         self.changed = {}
         self.passed = INT64_MIN
         self.processor = instance_of(spec.processor)
         if not overrides(self.processor, "process_window"):
             raise TopologyError(f"{self.name}: {type(self.processor).__name__} has no process_window(key, window, rows, ctx)",
                                 remedy="Define it, or process the rows without a window.")
+
+    def declare(self):
+        return Declaration(tables=(OwnTable("windows"),), deadlines=True)
+
+    def open(self, context):
+        spec, lookup = self.plan, self.lookup
+        self.clock = context.clock
+        self.table = context.tables[0]
+        self.open_windows = OpenWindows(spec.window, self.table, HEAD)     # end and start stand in front of the user's key
         self.context = new_context(self, lookup, KeyReader(lookup, spec.key_schema), None)
         self.scope = self.context.scope
         open_processor(self.name, self.processor, self.context)
@@ -99,14 +105,10 @@ cdef class WindowProcessOperator(UserCodeOperator):
         others = [tag for tag, _ in spec.tags if tag not in declared and tag != "dead_letter"]
         self.late_tag = others[0] if others else ""
         self.blocks = RowBlockField(self.name, self.input_shape)
-        table.add_field(self.blocks)
+        self.table.add_field(self.blocks)
         self.state_field = self.context.state.lay_out(self.name)
-        lookup.table.add_field(self.state_field)
+        lookup.add_field(self.state_field)
         self.undo = undo_log_of(self.context)
-
-    def set_clock(self, Clock clock):
-        """Ask this clock for the wall clock's time."""
-        self.clock = clock
 
     def __dealloc__(self):
         keys_free(&self.wanted)

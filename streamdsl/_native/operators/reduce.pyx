@@ -113,7 +113,7 @@ cdef Row united(object function, RowShape shape, frozenset keys, Row so_far, Row
 
 @cython.final
 cdef class ReduceOperator(UserCodeOperator):
-    """`spec` is a `PhysicalReduce` without a window. Add `field()` to the table of the lookup.
+    """`spec` is a `PhysicalReduce` without a window.
 
     Output: for each record the row accumulated so far, and the change: "add" or "replace".
     """
@@ -140,9 +140,8 @@ cdef class ReduceOperator(UserCodeOperator):
         self.column_op = places.get("op", -1)
         self.changes = []
 
-    def field(self):
-        """Return the operator's part of a row: the row accumulated so far."""
-        return self.row_field
+    def open(self, context):
+        context.lookup.add_field(self.row_field)
 
     cdef int process(self, Batch* batch) except -1 nogil:
         with gil:
@@ -249,13 +248,13 @@ class WindowReduce:
         """Nothing to do."""
 
 
-def window_reduce(spec, lookup, table):
+def window_reduce(spec, lookup):
     """Return the operator of a `PhysicalReduce` with a window; arguments as of `WindowProcessOperator`."""
     processor = WindowReduce(spec.function, spec.input_schema, spec.schema, spec.key_schema)
     return WindowProcessOperator(
         SimpleNamespace(name=spec.name, schema=spec.schema, tags=spec.tags, input_schema=spec.input_schema,
                         key_schema=spec.key_schema, window=spec.window, errors=spec.errors, processor=Shared(processor)),
-        lookup, table,
+        lookup,
     )
 
 

@@ -10,7 +10,8 @@ cdef enum:
 
 
 cdef class SinkOperator(Operator):
-    cdef object writer                       # None before `open`
+    cdef object opens                        # makes the writer
+    cdef object writer                       # None before `start`
     cdef list columns                        # input columns that are written
     cdef object canonical                    # pyarrow schema of the native columns
     cdef object schema                       # pyarrow schema that the writer sees
@@ -32,5 +33,4 @@ cdef class SinkOperator(Operator):
     cdef int _write_most(self, Batch* rows, canonical, times) except -1      # some of the rows cannot be written
     cdef int hand_over(self) except -1 nogil
     cdef int on_step(self, int64_t now_ns, bint crowded) except -1 nogil
-    cdef int has_room(self) except -1 nogil  # 0: the task is not to read
     cdef int on_quiet(self) except -1 nogil  # the task has nothing to read now

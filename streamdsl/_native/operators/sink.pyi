@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -9,9 +10,15 @@ from streamdsl._native.operators.refusals import Refusals
 class SinkOperator(Operator):
     written: int
     def __init__(
-        self, name: str, columns: list[int], canonical: pa.Schema, schema: pa.Schema, clock: Clock, refusals: Refusals | None = None
+        self,
+        name: str,
+        columns: list[int],
+        canonical: pa.Schema,
+        schema: pa.Schema,
+        clock: Clock,
+        opens: Callable[[], Any],
+        refusals: Refusals | None = None,
     ) -> None: ...
-    def open(self, writer: Any) -> None: ...
     def commit(self, checkpoint_id: int) -> None: ...
     def close(self) -> None: ...
     def latency_buckets(self) -> dict[int, int]: ...

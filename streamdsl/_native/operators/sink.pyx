@@ -13,6 +13,7 @@ from streamdsl._native.rows.row cimport row_new
 import pyarrow as pa
 
 from streamdsl._native.flow.convert import from_canonical
+from streamdsl._native.operators.declaration import Declaration
 from streamdsl.errors import DataError, connector_failure
 
 cdef enum:
@@ -42,13 +43,14 @@ cdef int64_t bucket_floor_ns(int64_t bucket) noexcept:
 
 
 cdef class SinkOperator(Operator):
-    """`columns` of the input go to the writer that `open` is given, in the types of the pyarrow schema `schema`.
+    """`columns` of the input go to the writer that `opens` returns, in the types of the pyarrow schema `schema`.
 
     Rows that do not become these types, or that the writer refuses, are a matter of `refusals`; None: they end the run.
     """
 
-    def __init__(self, str name, list columns, canonical, schema, Clock clock, Refusals refusals=None):
+    def __init__(self, str name, list columns, canonical, schema, Clock clock, opens, Refusals refusals=None):
         self.name = name
+        self.opens = opens
         self.refusals = refusals
         self.columns = columns
         # On a slow stream each row is handed over by itself: what need not be converted is not even asked.
@@ -69,9 +71,12 @@ cdef class SinkOperator(Operator):
         Operator.connect(self, target, tag)
         self.letters_output = target
 
-    def open(self, writer):
-        """Begin: before this nothing has been touched of what an earlier run wrote."""
-        self.writer = writer
+    def declare(self):
+        return Declaration(room=True)
+
+    def start(self):
+        """Open the writer: before this nothing has been touched of what an earlier run wrote."""
+        self.writer = self.opens()
 
     cdef int process(self, Batch* batch) except -1 nogil:
         if self.n_waiting == self.capacity:

@@ -79,9 +79,8 @@ cdef class TableOperator(KeyedOperator):
         bytes_free(&self.scratch)
         bytes_free(&self.old_rows)
 
-    def field(self):
-        """Return the operator's part of the lookup's rows; it must be added to the lookup's table."""
-        return self.row_field
+    def open(self, context):
+        context.lookup.add_field(self.row_field)
 
     cdef int process(self, Batch* batch) except -1 nogil:
         cdef StringBuilder changes

@@ -25,6 +25,7 @@ from streamdsl._native.windows.assign cimport saturating_subtract, window_end, w
 
 import pyarrow as pa
 
+from streamdsl._native.operators.declaration import Declaration, OwnTable
 from streamdsl.errors import InternalError
 
 
@@ -44,22 +45,25 @@ cdef class WindowAggregateOperator(KeyedOperator):
     lookup : KeyLookup
     arguments : Program or None
         Computes the columns that the aggregates read.
-    table : KeyTable
-        Empty and of its own; the operator adds its field.
     """
 
-    def __init__(self, spec, KeyLookup lookup not None, Program arguments, KeyTable table not None):
+    def __init__(self, spec, KeyLookup lookup not None, Program arguments):
         KeyedOperator.__init__(self, spec, lookup, arguments)
-        window = spec.window
         if any(aggregate.kind == "lag" for aggregate in spec.aggregates):
             raise InternalError(f"{spec.name}: lag() has no meaning in a window")
-        self.updates = window.emit == "update"
-        self.windows = OpenWindows(window, table, 8)
+        self.updates = spec.window.emit == "update"
         self.watermark = INT64_MIN
         self.passed = INT64_MIN
         self.n_keys = lookup.decoder.n_components
-        self.accumulators = make_set(spec.name, spec.aggregates, table.arena, 0)
-        self.row_field = AggregateField(spec.name, self.accumulators, None, 0)
+
+    def declare(self):
+        return Declaration(tables=(OwnTable("windows"),), deadlines=True)
+
+    def open(self, context):
+        cdef KeyTable table = context.tables[0]
+        self.windows = OpenWindows(self.spec.window, table, 8)
+        self.accumulators = make_set(self.name, self.spec.aggregates, table.arena, 0)
+        self.row_field = AggregateField(self.name, self.accumulators, None, 0)
         table.add_field(self.row_field)
         self.careful = self.refusals is not None and self.accumulators.refuses
 

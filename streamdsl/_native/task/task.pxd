@@ -22,7 +22,6 @@ cdef class Task:
     cdef Clock clock
     cdef readonly StateStore store           # None: no keyed state
     cdef list operators                      # all of the chain, head to tail
-    cdef list lookups
     cdef readonly list owned_shards
     cdef object listener                     # told of snapshots, failures, the end
     cdef void** heads                        # for each input: the operator that gets its elements
@@ -30,11 +29,13 @@ cdef class Task:
     cdef int n_heads
     cdef void** outputs
     cdef int n_outputs
-    cdef void** merges
-    cdef int n_merges
+    cdef void** settling                     # operators that wait until the chain in front has returned
+    cdef int n_settling
     cdef void** sinks
     cdef int n_sinks
-    cdef void** timed
+    cdef void** limited                      # operators that may hold the input back
+    cdef int n_limited
+    cdef void** timed                        # operators with timers of the wall clock
     cdef int n_timed
     cdef void** closers                      # operators with windows or timers, in the order of the chain
     cdef int n_closers

@@ -11,8 +11,8 @@ from streamdsl._native.flow.channel cimport BARRIER, END, RECORDS, STATUS, WATER
 from streamdsl._native.flow.pace cimport FREE_ROWS, PACE_NS, PACED_ROWS, Pace
 from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
 from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, FAULT, PLANTED
+from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.keyed cimport OUTPUT_ROWS, KeyedOperator
-from streamdsl._native.operators.merge cimport MergeOperator
 from streamdsl._native.operators.output cimport Output
 from streamdsl._native.operators.sink cimport SinkOperator
 from streamdsl._native.operators.user_code cimport UserCodeOperator
@@ -39,7 +39,10 @@ cdef void** references(list items) except? NULL:
 
 
 cdef class Task:
-    """`chain` says what runs (see `runtime.deploy.Chain`); `listener` has on_snapshot, on_failure and on_end."""
+    """`chain` says what runs (see `runtime.chain`), its operators what they want to be asked and told.
+
+    `listener` has on_snapshot, on_failure and on_end.
+    """
 
     def __init__(self, str id, str title, chain, InputGate gate, Clock clock, listener):
         self.id = id
@@ -48,26 +51,33 @@ cdef class Task:
         self.listener = listener
         self.store = chain.store
         self.operators = chain.operators
-        self.lookups = chain.lookups
         self.owned_shards = chain.owned_shards
         self.gate = gate
         self.watermark = INT64_MIN
         self.drain_rows = FEW_ROWS if CHECKED_BUILD else DRAIN_ROWS
         distinct = list({id_of(head): head for head in chain.heads}.values())
-        self.keep = [chain.heads, distinct, chain.outputs, chain.merges, chain.sinks, chain.timed, chain.closers]
+        declared = [(operator, operator.declare()) for operator in chain.operators]
+        settling = [operator for operator, says in declared if says.settles]
+        sinks = [operator for operator in chain.operators if isinstance(operator, SinkOperator)]
+        limited = [operator for operator, says in declared if says.room]
+        timed = [operator for operator, says in declared if says.wakeups]
+        closers = [operator for operator, says in declared if says.deadlines]
+        self.keep = [chain.heads, distinct, chain.outputs, settling, sinks, limited, timed, closers]
         self.heads = references(chain.heads)
         self.distinct_heads = references(distinct)
         self.n_heads = len(distinct)
         self.outputs = references(chain.outputs)
         self.n_outputs = len(chain.outputs)
-        self.merges = references(chain.merges)
-        self.n_merges = len(chain.merges)
-        self.sinks = references(chain.sinks)
-        self.n_sinks = len(chain.sinks)
-        self.timed = references(chain.timed)
-        self.n_timed = len(chain.timed)
-        self.closers = references(chain.closers)
-        self.n_closers = len(chain.closers)
+        self.settling = references(settling)
+        self.n_settling = len(settling)
+        self.sinks = references(sinks)
+        self.n_sinks = len(sinks)
+        self.limited = references(limited)
+        self.n_limited = len(limited)
+        self.timed = references(timed)
+        self.n_timed = len(timed)
+        self.closers = references(closers)
+        self.n_closers = len(closers)
         self.closing_rows = FEW_ROWS if CHECKED_BUILD else OUTPUT_ROWS
         if gate is not None:
             self.valve = WatermarkValve(gate.size)
@@ -77,8 +87,9 @@ cdef class Task:
         free(self.heads)
         free(self.distinct_heads)
         free(self.outputs)
-        free(self.merges)
+        free(self.settling)
         free(self.sinks)
+        free(self.limited)
         free(self.timed)
         free(self.closers)
         batch_release(self.rest)
@@ -135,7 +146,8 @@ cdef class Task:
             return progress | self.store.evictor.moved       # the state's writer comes first
         for i in range(self.n_sinks):
             (<SinkOperator>self.sinks[i]).on_step(began, self.crowded)
-            if not (<SinkOperator>self.sinks[i]).has_room():
+        for i in range(self.n_limited):
+            if not (<Operator>self.limited[i]).has_room():
                 self.blocked += 1
                 return progress          # back-pressure from outside
         for i in range(self.n_timed):
@@ -346,8 +358,8 @@ cdef class Task:
 
     cdef int settle(self, bint ended_batch) except -1 nogil:
         cdef int i
-        for i in range(self.n_merges):
-            (<MergeOperator>self.merges[i]).settle(ended_batch)
+        for i in range(self.n_settling):
+            (<Operator>self.settling[i]).settle(ended_batch)
         return 0
 
     cdef int take_snapshot(self, int64_t checkpoint_id) except -1 nogil:
@@ -386,7 +398,9 @@ cdef class Task:
                 operators[operator.name] = state
         return {
             "operators": operators,
-            "shard_watermarks": {lookup.name: lookup.shard_state(self.owned_shards) for lookup in self.lookups},
+            "shard_watermarks": {
+                operator.name: operator.shard_state(self.owned_shards) for operator in self.operators if isinstance(operator, KeyLookup)
+            },
         }
 
     cdef int on_quiet(self) except -1 nogil:
