@@ -133,7 +133,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("streamdsl needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	@$(PYTHON) -m venv $(VENV) || { echo "streamdsl needs Python's venv module; on Debian: apt install python3-venv"; exit 1; }
 	$(BIN)/pip install --disable-pip-version-check -q 'setuptools>=77' 'Cython>=3.1,<4' \
-		'pyarrow>=17' 'rocksdict>=0.3.24' 'click>=8.1' 'pyyaml>=6' 'pytest>=8' 'pytest-xdist>=3.5' 'hypothesis>=6.100' 'polars>=2' \
+		'pyarrow>=17' 'rocksdict>=0.3.24' 'click>=8.1' 'pyyaml>=6' 'pytest>=8' 'pytest-xdist>=3.5' 'hypothesis>=6.100' 'polars>=2' 'duckdb>=1.1' \
 		'confluent-kafka[avro,protobuf,schemaregistry]>=2.6' \
 		'ruff>=0.6' 'mypy>=1.11' 'cython-lint>=0.16'
 	@touch $(STAMP)
