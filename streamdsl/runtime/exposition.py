@@ -54,7 +54,7 @@ FAMILIES: Final[dict[str, tuple[str, str]]] = {
     "streamdsl_state_keys": ("gauge", "Rows of keyed state (of keys, open windows and timers), in memory or in the database."),
     "streamdsl_state_cold_keys": ("gauge", "Rows of keyed state that are in the database alone."),
     "streamdsl_state_evicted_total": ("counter", "Rows of keyed state that have left memory."),
-    "streamdsl_state_reads_total": ("counter", "Rows of keyed state that were read back."),
+    "streamdsl_state_reads_total": ("counter", "Rows of keyed state that were looked for in the database; a few are not there."),
     "process_resident_memory_bytes": ("gauge", "Resident memory of the process."),
     "process_cpu_seconds_total": ("counter", "User and system time of the process."),
 }

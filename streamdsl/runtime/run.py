@@ -87,6 +87,7 @@ class Run:
         self._asked = Wake()
         self._error: BaseException | None = None
         self._committing: list[threading.Thread] = []
+        self._figures_at_end: dict[str, Any] = {}  # those of state, before it was freed
         self._job = self._opened()
         self.already_finished = self._job.finished
         self._control = threading.Thread(target=self._run, name="streamdsl-control", daemon=True)
@@ -233,7 +234,7 @@ class Run:
 
     def metrics(self) -> dict[str, Any]:
         """Return the figures of the run: tasks, operators, checkpoints, latency (ms), sinks."""
-        return self._job.metrics()
+        return {**self._job.metrics(), **self._figures_at_end}
 
     # ------------------------------------------------------------------ the control thread
 
@@ -296,6 +297,7 @@ class Run:
 
     def _run_once(self) -> BaseException | None:
         job = self._job
+        self._figures_at_end = {}
         if job.finished:
             job.close()
             return job.error
@@ -327,6 +329,8 @@ class Run:
             _join(threads)
             written.set()
             _join([writer])
+            figures = job.metrics()
+            self._figures_at_end = {name: figures[name] for name in ("tasks", "operators", "state")}
             if self._stop_asked != _ABANDON:
                 _join(self._committing)
             job.take_late_failures()
