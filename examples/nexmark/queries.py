@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
-from streamdsl import Expr, Stream, Table, Topology, coalesce, col, concat_str, count, event_time, hopping, lit, memory, tumbling
+from streamdsl import Expr, Stream, Table, Topology, coalesce, col, concat_str, count, event_time, hopping, lit, memory, tumbling, when
 from streamdsl.durations import Duration
 
 from .events import Auction, Bid, Person
@@ -102,8 +102,9 @@ def q21(streams: Streams) -> Stream:
     """Give each bid the id of its channel: from a list, or from its URL."""
     known = {"apple": "0", "google": "1", "facebook": "2", "baidu": "3"}
     listed = col("channel").str.to_lowercase().replace_strict(known, default=None)
-    written = concat_str(lit("&"), col("url")).str.split_part("&channel_id=", 1).str.split_part("&", 0)
-    return streams.bids.select("auction", "bidder", "price", "channel", channel_id=coalesce(listed, written)).filter(
+    url = concat_str(lit("&"), col("url"))
+    written = when(url.str.contains("&channel_id=", literal=True)).then(url.str.split_part("&channel_id=", 1).str.split_part("&", 0))
+    return streams.bids.select("auction", "bidder", "price", "channel", channel_id=coalesce(listed, written.otherwise(None))).filter(
         col("channel_id").is_not_null()
     )
 
@@ -111,7 +112,7 @@ def q21(streams: Streams) -> Stream:
 @query("auction bidder price channel dir1 dir2 dir3")
 def q22(streams: Streams) -> Stream:
     """Take the folders out of each URL."""
-    folders = {f"dir{i}": coalesce(col("url").str.split_part("/", i + 2), "") for i in (1, 2, 3)}
+    folders = {f"dir{i}": col("url").str.split_part("/", i + 2) for i in (1, 2, 3)}
     return streams.bids.select("auction", "bidder", "price", "channel", **folders)
 
 
