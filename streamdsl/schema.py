@@ -59,6 +59,13 @@ _TYPE_NAMES: Final[dict[str, pa.DataType]] = {
 }
 
 
+_AS_READ: Final[dict[pa.DataType, pa.DataType]] = {
+    pa.string_view(): pa.string(),
+    pa.binary_view(): pa.binary(),
+    pa.float16(): pa.float32(),
+}
+
+
 def type_of(value: Any) -> pa.DataType:
     """Return the logical type meant by a Python type, a pyarrow type or a name such as ``"int64"``.
 
@@ -68,7 +75,7 @@ def type_of(value: Any) -> pa.DataType:
         Nothing of the kind is known.
     """
     if isinstance(value, pa.DataType):
-        return value
+        return _as_read(value)
     if isinstance(value, str):
         if value in _TYPE_NAMES:
             return _TYPE_NAMES[value]
@@ -165,6 +172,15 @@ def _of_values(value: Any, values: Iterable[Any]) -> pa.DataType:
     return _PYTHON_TYPES[kinds.pop()]
 
 
+def _as_read(type_: pa.DataType) -> pa.DataType:
+    """Return the type of the values where a type says only how they lie in memory: a dictionary of texts is text."""
+    if pa.types.is_dictionary(type_):
+        return _as_read(type_.value_type)
+    if pa.types.is_fixed_size_binary(type_) and not pa.types.is_decimal(type_):
+        return pa.binary()
+    return _AS_READ.get(type_, type_)
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name closest to `name`, if any is close."""
     candidates = list(known)
@@ -243,7 +259,7 @@ class Schema:
         if isinstance(value, Schema):
             return value
         if isinstance(value, pa.Schema):
-            return cls(tuple(Field(f.name, f.type, f.nullable) for f in value))
+            return cls(tuple(Field(f.name, type_of(f.type), f.nullable) for f in value))
         if isinstance(value, Mapping):
             return cls(tuple(_field(name, type_, nullable=False) for name, type_ in value.items()))
         if dataclasses.is_dataclass(value):
@@ -323,7 +339,7 @@ def _field(name: str, annotation: Any, *, nullable: bool) -> Field:
     if isinstance(annotation, Field):
         return dataclasses.replace(annotation, name=name)
     if isinstance(annotation, pa.Field):
-        return Field(name, annotation.type, annotation.nullable)
+        return Field(name, type_of(annotation.type), annotation.nullable)
     if isinstance(annotation, str) and annotation.replace(" ", "").endswith("|None"):
         annotation, nullable = annotation.rpartition("|")[0].strip(), True
     if typing.get_origin(annotation) is typing.Annotated and typing.get_origin(typing.get_args(annotation)[0]) in (Union, types.UnionType):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Expr", "Operand", "Unfinished", "call", "column_or_expr", "condition_of", "node_of", "whole"]
 
 #: What can stand where an expression is expected.
-Operand = Union["Expr", int, float, str, bool, bytes, datetime.datetime, datetime.date, datetime.timedelta, None]
+Operand = Union["Expr", int, float, decimal.Decimal, str, bool, bytes, datetime.datetime, datetime.date, datetime.timedelta, None]
 # `Expr.str` hides the builtin inside the class.
 Text = str
 
@@ -50,7 +50,7 @@ class Missing:
 
 
 _MISSING: Final = Missing()
-_LITERALS: Final = (bool, int, float, str, bytes, datetime.datetime, datetime.date, datetime.timedelta, type(None))
+_LITERALS: Final = (bool, int, float, decimal.Decimal, str, bytes, datetime.datetime, datetime.date, datetime.timedelta, type(None))
 
 
 class Unfinished:
@@ -67,8 +67,6 @@ def node_of(value: Any) -> Expression:
     value = plain(value)
     if isinstance(value, _LITERALS):
         return Constant(value, repr(value))
-    if isinstance(value, decimal.Decimal):
-        raise TopologyError(f"{value!r} cannot be computed with", remedy="decimals pass through; use a float")
     if isinstance(value, Unfinished):
         raise TopologyError(f"{type(value).__name__} is not an expression yet", remedy=value.remedy)
     raise TopologyError(f"{value!r} is not an expression", remedy="use col(...), lit(...) or a plain value")

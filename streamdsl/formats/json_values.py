@@ -83,6 +83,8 @@ def _of_text(value: Any, type_: pa.DataType) -> Any:
         if type(value) is int:
             return value
         return moments_of(pa.array([_checked(value, str, type_)]), type_)[0].cast(pa.int64())[0].as_py()
+    if kind.is_duration(type_):
+        return _checked(value, int, type_)
     text = _checked(value, str, type_)
     if kind.is_date(type_):
         return datetime.date.fromisoformat(text)

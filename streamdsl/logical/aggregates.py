@@ -18,7 +18,7 @@ from streamdsl.logical.expression import (
     rewrite,
     text_of,
 )
-from streamdsl.logical.types import FLOAT, INT, UINT, convert, is_float, is_number, is_ordered, is_time, retyped
+from streamdsl.logical.types import FLOAT, INT, UINT, convert, is_date, is_decimal, is_float, is_number, is_ordered, is_span, retyped
 
 if TYPE_CHECKING:
     from streamdsl.logical.bind import Binder
@@ -64,6 +64,12 @@ def _typed(binder: Binder, node: Aggregation, argument: Typed | None) -> tuple[T
     if kind in ("sum", "mean", "std", "var", "quantile", "product"):
         if pa.types.is_boolean(argument.type):
             argument = Typed("cast_i64", INT, (argument,), (True,), nullable=argument.nullable)
+        if is_decimal(argument.type) and kind in ("sum", "mean"):
+            return argument, _decimal_total(kind, argument.type)
+        if is_decimal(argument.type):
+            argument = Typed("dec_to_f64", FLOAT, (argument,), (argument.type.scale,), nullable=argument.nullable)
+        if is_span(argument.type) and kind == "sum":
+            return retyped(argument, INT), argument.type
         if not is_number(argument.type):
             raise binder.error(f"{kind} needs numbers, not {argument} ({argument.type})")
         if kind == "product" and not is_float(argument.type):
@@ -77,13 +83,19 @@ def _typed(binder: Binder, node: Aggregation, argument: Typed | None) -> tuple[T
     if kind == "n_unique":
         return argument, INT
     if kind in ("to_list", "top_k"):
-        # At run time a moment is a number of ms, and in a list there is nothing that converts it.
-        item = pa.timestamp("ms", tz=argument.type.tz) if is_time(argument.type) else argument.type
-        return argument, pa.list_(item)
+        return argument, pa.list_(pa.date32() if is_date(argument.type) else argument.type)
     if kind == "custom":
         result: Any = node.custom.result_type
         return argument, result
     return argument, argument.type
+
+
+def _decimal_total(kind: str, type_: pa.DataType) -> pa.DataType:
+    """Return the type of a sum, and of a mean: four digits more behind the point, as many as fit."""
+    if kind == "sum":
+        return pa.decimal128(38, type_.scale)
+    scale = max(type_.scale, min(type_.scale + 4, 38 - (type_.precision - type_.scale)))
+    return pa.decimal128(min(38, type_.precision - type_.scale + scale), scale)
 
 
 def slug_of(node: Aggregation) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final, NoReturn
 import pyarrow as pa
 
 from streamdsl.errors import TopologyError
+from streamdsl.logical import decimals
 from streamdsl.logical.expression import (
     Aggregation,
     Call,
@@ -21,6 +22,7 @@ from streamdsl.logical.expression import (
     text_of,
 )
 from streamdsl.logical.functions import FUNCTIONS, Function
+from streamdsl.logical.time_units import shifted
 from streamdsl.logical.types import (
     BOOL,
     FLOAT,
@@ -31,12 +33,15 @@ from streamdsl.logical.types import (
     UINT,
     common_type,
     convert,
+    is_date,
+    is_decimal,
     is_float,
     is_integer,
     is_list,
     is_number,
     is_ordered,
     is_passed_through,
+    is_span,
     is_string,
     is_text,
     is_time,
@@ -171,6 +176,8 @@ class Binder:
     def _float(self, arg: Typed, op: str) -> Typed:
         if pa.types.is_null(arg.type):
             return literal(None, FLOAT)
+        if is_decimal(arg.type):
+            self.wrong(op, [arg], "floats", "write .cast(float) to leave exact decimals")
         if not is_number(arg.type):
             self.wrong(op, [arg], "numbers")
         return retyped(convert(arg, FLOAT), FLOAT)
@@ -193,8 +200,10 @@ class Binder:
             if not all(is_text(arg.type) or pa.types.is_null(arg.type) for arg in args):
                 self.wrong(op, args, "two numbers or two texts", 'use format("{}{}", ...) to put numbers into a text')
             return self._concat(op, args, ())
-        if op in ("add", "sub") and any(is_time(arg.type) for arg in args):
-            return self._shift(op, args)
+        if op in ("add", "sub") and any(is_time(arg.type) or is_span(arg.type) for arg in args):
+            return shifted(self, op, args)
+        if any(is_decimal(arg.type) for arg in args):
+            return decimals.arithmetic(self, op, args)
         numbers, type_ = self._numbers(op, args)
         if op == "pow" and type_ != FLOAT:
             exponent = numbers[1]
@@ -217,22 +226,9 @@ class Binder:
                 base = self._strict("mul", type_, [base, base])
         return literal(1, type_) if result is None else result
 
-    def _shift(self, op: str, args: list[Typed]) -> Typed:
-        """Timestamps and milliseconds."""
-        left, right = args
-        plain = [literal(None, INT) if pa.types.is_null(arg.type) else arg for arg in args]
-        if is_time(left.type) and is_time(right.type):
-            if op == "add":
-                self.wrong(op, args, "a timestamp and a duration")
-            return self._strict(op, INT, [retyped(arg, INT) for arg in plain])
-        other = plain[1] if is_time(left.type) else plain[0]
-        if not is_integer(other.type) or (op == "sub" and is_time(right.type)):
-            self.wrong(op, args, "a timestamp and a duration", "durations are a timedelta or milliseconds")
-        result = left.type if is_time(left.type) else right.type
-        moved = [retyped(arg if is_time(arg.type) else convert(arg, INT), INT) for arg in plain]
-        return self._strict(op, result, moved)
-
     def _divide(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
+        if any(is_decimal(arg.type) for arg in args):
+            return decimals.quotient(self, op, args)
         numbers, type_ = self._numbers(op, args)
         floats = [self._float(arg, op) for arg in numbers]
         if type_ == FLOAT:
@@ -240,6 +236,10 @@ class Binder:
         return Typed(op, FLOAT, tuple(floats), ("int",), nullable=True)
 
     def _unary(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
+        if is_decimal(args[0].type):
+            return decimals.unary(self, op, args[0], params)
+        if is_span(args[0].type) and op in ("neg", "abs"):
+            return self._strict(op, args[0].type, [retyped(args[0], INT)])
         (value,), type_ = self._numbers(op, args)
         if op == "neg" and type_ == UINT:
             value, type_ = convert(value, INT), INT
@@ -268,8 +268,13 @@ class Binder:
         if mixed and common_type(args) != UINT:
             # Neither 64-bit type holds the other's values; the comparison itself takes one of each.
             return self._strict(op, BOOL, [arg if arg.type == UINT else convert(arg, INT) for arg in args])
-        same, _type = self._unified(op, args)
-        return self._strict(op, BOOL, same)
+        return self._strict(op, BOOL, self.comparable(op, args))
+
+    def comparable(self, op: str, args: list[Typed]) -> list[Typed]:
+        """Return the values in one type in which they compare."""
+        if any(is_decimal(arg.type) for arg in args):
+            return decimals.comparable(self, op, args)
+        return self._unified(op, args)[0]
 
     def _bool(self, arg: Typed, what: str) -> Typed:
         if pa.types.is_null(arg.type):
@@ -290,7 +295,7 @@ class Binder:
         (value,), listed = args, [literal_of(item) for item in params[0]]
         if not is_ordered(value.type):
             self.wrong(op, args, "a value that can be compared")
-        same, _type = self._unified(op, [value, *listed])
+        same = self.comparable(op, [value, *listed])
         return self._strict(op, BOOL, same[:1], (tuple(item.params[0] for item in same[1:]),))
 
     def _clip(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
@@ -332,12 +337,14 @@ class Binder:
         return Typed(op, type_, (*pairs, values[-1]), nullable=nullable)
 
     def _replace(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
-        keys, _key_type = self._unified(op, [args[0], *(literal_of(key) for key in params[0])])
+        keys = self.comparable(op, [args[0], *(literal_of(key) for key in params[0])])
         if not is_ordered(keys[0].type):
             self.wrong(op, args[:1], "a value that can be compared")
         news = [literal_of(item) for item in params[1]]
         values, type_ = self._unified(op, [*news, *args[1:]])
-        constants = (tuple(key.params[0] for key in keys[1:]), tuple(item.params[0] for item in values[: len(news)]))
+        constants: tuple[Any, ...] = (tuple(key.params[0] for key in keys[1:]), tuple(item.params[0] for item in values[: len(news)]))
+        if is_decimal(keys[0].type):
+            constants = (*constants, keys[0].type.scale)
         others = tuple(other for other in values[len(news) :] if other.op != "literal" or other.params[0] is not None)
         nullable = any(item.nullable for item in values) or (op == "replace_strict" and args[0].nullable)
         return Typed(op, type_, (keys[0], *others), constants, nullable=nullable)
@@ -407,7 +414,11 @@ class Binder:
             return literal(None, TEXT)
         if is_text(arg.type) or is_passed_through(arg.type):
             return retyped(arg, TEXT)
-        name = "timestamp" if is_time(arg.type) else "date" if pa.types.is_date32(arg.type) else str(arg.type)
+        if is_decimal(arg.type):
+            return self._strict("dec_to_str", TEXT, [arg], (arg.type.scale,))
+        if is_span(arg.type):
+            raise self.error(f"{arg} ({arg.type}) has no text", "cast(int) and cast(float) give its milliseconds")
+        name = f"timestamp[{arg.type.unit}]" if is_time(arg.type) else "date" if is_date(arg.type) else str(arg.type)
         return self._strict("cast_str", TEXT, [arg], (name,))
 
     def _concat(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
@@ -434,9 +445,13 @@ class Binder:
 
     def _format(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
         shown = [self._formatted(arg, spec) for arg, spec in zip(args, params[1], strict=True)]
-        return Typed(op, TEXT, tuple(shown), params, nullable=False)
+        # A decimal is a text of its own by then.
+        specs = tuple("" if is_decimal(arg.type) else spec for arg, spec in zip(args, params[1], strict=True))
+        return Typed(op, TEXT, tuple(shown), (params[0], specs, *params[2:]), nullable=False)
 
     def _formatted(self, arg: Typed, spec: str) -> Typed:
+        if is_decimal(arg.type):
+            return self.text(decimals.formatted(self, arg, spec))
         if is_number(arg.type):
             if _FLOAT_SPEC.fullmatch(spec):
                 return self._float(arg, "format")

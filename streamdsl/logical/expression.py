@@ -7,6 +7,7 @@ event time.
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar, Union
@@ -300,7 +301,7 @@ def substitute(expressions: Sequence[Typed], columns: Mapping[str, Typed]) -> li
 
 def aggregate_may_fail(aggregate: TypedAggregate) -> bool:
     """Tell whether a record can be an error for the aggregate: what is read of it, or what it is added to."""
-    overflows = aggregate.kind in ("sum", "product") and not pa.types.is_floating(aggregate.type)
+    overflows = aggregate.kind in ("sum", "product", "mean") and not pa.types.is_floating(aggregate.type)
     return overflows or aggregate.kind == "custom" or any(part.may_fail for part in aggregate.expressions())
 
 
@@ -324,6 +325,9 @@ _INFIX: Final = {
 
 
 def _call_text(op: str, args: list[str], params: tuple[Any, ...]) -> str:
+    if op.startswith("dec_"):
+        # The parameters of decimals are the planner's own.
+        op, params = op.removeprefix("dec_"), params[:1] if op == "dec_round" else ()
     if op in _INFIX and len(args) == 2:
         return f"{args[0]} {_INFIX[op]} {args[1]}"
     if op in ("neg", "not") and len(args) == 1:
@@ -410,10 +414,13 @@ def _typed_text(node: Typed, texts: Mapping[int, str]) -> str:
     if node.is_column:
         return node.column
     if node.op == "literal":
+        if pa.types.is_decimal(node.type) and node.params[0] is not None:
+            return str(decimal.Decimal(node.params[0]).scaleb(-node.type.scale, decimal.Context(prec=60)))
         return repr(node.params[0])
     if node.op == "time":
         return "event_time()"
-    infix = node.op in _INFIX or node.op in ("neg", "not")
-    args = [f"({texts[id(arg)]})" if infix and arg.op in _INFIX else texts[id(arg)] for arg in node.args]
+    plain = node.op.removeprefix("dec_")
+    infix = plain in _INFIX or plain in ("neg", "not")
+    args = [f"({texts[id(arg)]})" if infix and arg.op.removeprefix("dec_") in _INFIX else texts[id(arg)] for arg in node.args]
     params = () if node.op == "div" else node.params
     return _call_text(node.op, args, params)

@@ -86,6 +86,8 @@ _FAILING: Final = frozenset(
         *("add", "sub", "mul", "neg", "abs", "pow", "floordiv", "mod"),
         *("cast_i64", "cast_u64", "check_range", "format"),
         *("replace_strict", "dt_instant"),
+        *(f"dec_{op}" for op in ("add", "sub", "mul", "div", "floordiv", "mod", "round", "floor", "ceil")),
+        *(f"dec_{op}" for op in ("rescale", "cast", "to_i64", "to_u64")),
     }
 )
 

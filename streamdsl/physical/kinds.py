@@ -6,7 +6,7 @@ import functools
 
 import pyarrow as pa
 
-from streamdsl.logical.types import is_float, is_integer, is_time, require_supported
+from streamdsl.logical.types import is_date, is_decimal, is_float, is_integer, is_span, is_time, require_supported
 from streamdsl.physical.node import Kind
 
 __all__ = ["Kind", "kind_of"]
@@ -26,6 +26,8 @@ def kind_of(type_: pa.DataType) -> Kind:
         return "bool"
     if type_ == pa.uint64():
         return "u64"
-    if is_integer(type_) or is_time(type_) or pa.types.is_date32(type_):
+    if is_decimal(type_):
+        return "dec"
+    if is_integer(type_) or is_time(type_) or is_span(type_) or is_date(type_):
         return "i64"
     return "f64" if is_float(type_) else "str"

@@ -85,6 +85,7 @@ def _aggregate(made: TypedAggregate, builder: ProgramBuilder) -> AggregateSpec:
         argument=-1 if made.argument is None else builder.output(made.argument),
         by=-1 if made.by is None else builder.output(made.by),
         by_kind=_kind(made.by),
+        by_type=None if made.by is None else made.by.type,
         where=-1 if made.where is None else builder.output(made.where),
         params=made.params,
         frame=frame,

@@ -16,7 +16,7 @@ from streamdsl.logical.source import EventTime
 from streamdsl.schema import Schema
 
 #: What a column is at run time (see `_native/flow/batch.pxd`).
-Kind = Literal["bool", "i64", "u64", "f64", "str"]
+Kind = Literal["bool", "i64", "u64", "f64", "str", "dec"]
 ErrorPolicy = Literal["fail", "skip", "dead_letter"]
 
 MAIN = ""
@@ -75,6 +75,7 @@ class AggregateSpec:
     frame: FrameSpec | None = None
     custom: Any = None
     input_type: pa.DataType | None = None
+    by_type: pa.DataType | None = None
 
 
 @dataclass(frozen=True, slots=True)

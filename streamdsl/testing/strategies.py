@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from streamdsl.dsl.topology import Topology
 from streamdsl.errors import TopologyError
-from streamdsl.logical.types import is_integer, is_string, is_time
+from streamdsl.logical.types import is_decimal, is_integer, is_string, is_time
 from streamdsl.schema import Field, Schema
 from streamdsl.testing.data import TopologyLike, built
 from streamdsl.testing.simulation import judged
@@ -290,6 +290,8 @@ def _key_values(field: Field, keys: int) -> SearchStrategy[Any]:
         made = _letters_in_bytes
     elif is_time(field.type):
         made = lambda i: _time(field.type, 1_000 * i)  # noqa: E731
+    elif is_decimal(field.type):
+        made, keys = decimal.Decimal, min(keys, 10 ** (field.type.precision - field.type.scale))
     elif pa.types.is_date32(field.type):
         made = lambda i: _DAY + datetime.timedelta(days=i)  # noqa: E731
     else:

@@ -98,7 +98,7 @@ def bound(expr):
         (col("t").cast("date"), "date32[day]", "t // 86400000"),
         (col("d").cast("timestamp"), "timestamp[ms, tz=UTC]", "d * 86400000"),
         (col("b").cast(int), "int64", "cast_i64(b, True)"),
-        (col("price").cast(float), "double", "parse_f64(price, True)"),
+        (col("price").cast(float), "double", "to_f64(price)"),
         (col("s").str.to_lowercase().str.len_chars(), "int64", "str_len_chars(str_to_lowercase(s))"),
         (col("s").str.contains("x"), "bool", "str_contains(s, 'x')"),
         (col("s").str.split_part("/", 3), "string", "str_split_part(s, '/', 3)"),

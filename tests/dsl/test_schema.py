@@ -102,7 +102,9 @@ def test_refused(make, parts):
         (pa.large_string(), "str"),
         (pa.binary(), "str"),
         (pa.list_(pa.int64()), "str"),
-        (Schema.of({"a": Decimal}).field("a").type, "str"),
+        (Schema.of({"a": Decimal}).field("a").type, "dec"),
+        (pa.decimal256(50, 9), "str"),
+        (pa.duration("us"), "i64"),
     ],
 )
 def test_kinds(type_, kind):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import decimal
+import math
 from typing import Any
 
 import pytest
@@ -325,3 +327,39 @@ def test_sizes_and_elements() -> None:
     send(driver, *[(i, row("a", n=i)) for i in range(50)])
     values = [out["value"] for out in driver.read("out")]
     assert values == [repr((i + 1, True, min(i + 1, TTL), [i], [[k] for k in range(max(0, i - 1), i + 1)])) for i in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("key_type", "key"),
+    [
+        (float, lambda x: x),
+        (float | None, lambda x: x),
+        (tuple[str, float], lambda x: ("a", x)),
+        (tuple[float, ...], lambda x: (x, x)),
+        (decimal.Decimal, decimal.Decimal),
+    ],
+    ids=str,
+)
+def test_a_nan_is_one_key_of_a_map_also_after_a_restore(key_type: Any, key: Any) -> None:
+    class Counts(Processor):
+        output = Schema.of({"n": int, "keys": int, "held": bool})
+
+        def open(self, ctx: Any) -> None:
+            self.seen = ctx.state.map("seen", key_type, int, ttl="1h")
+            self.dicts = ctx.state.value("dicts", dict[key_type, int])
+
+        def process(self, row: Any, ctx: Any) -> Any:
+            self.seen[key(row.x)] = self.seen.get(key(row.x), 0) + 1
+            held = self.dicts.get({})
+            held[key(math.nan)] = 1
+            self.dicts.set(held)
+            yield {"n": self.seen[key(row.x)], "keys": len(self.seen), "held": key(row.x) in self.seen and len(self.dicts.get()) == 1}
+            if row.n:
+                self.seen.remove(key(row.x))
+
+    driver = driven(Counts)
+    for n, x in enumerate([float("nan"), float("nan"), -0.0, 0.0, -float("nan")]):
+        send(driver, (n, row("a", int(n == 4), x)))
+        driver.checkpoint()
+        driver.crash_and_restore()
+    assert [tuple(out.values()) for out in driver.read("out")] == [(1, 1, True), (2, 1, True), (1, 2, True), (2, 2, True), (3, 2, True)]

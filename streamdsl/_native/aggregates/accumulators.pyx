@@ -23,6 +23,14 @@ cdef extern from * nogil:
     bint u64_add_overflows "sd_add_overflows"(uint64_t a, uint64_t b, uint64_t* out) noexcept
 
 
+def stored_kind(kind, type_):
+    """Return what the layout says of a kept value: the type too, where it says what a number means (a scale, a unit of time)."""
+    if kind is None:
+        return ""
+    text = str(type_)
+    return f"{kind} {text}" if text.startswith(("decimal", "timestamp", "duration")) else kind
+
+
 cdef class Accumulator:
     """Base: the general loop over rows. `spec` is an `AggregateSpec` of the physical plan."""
 
@@ -36,7 +44,7 @@ cdef class Accumulator:
         self.argument_kind = kind_number(spec.input_kind) if spec.argument >= 0 else KIND_NONE
         self.by_kind = kind_number(spec.by_kind) if spec.by >= 0 else KIND_NONE
         self.output_kind = kind_number(spec.output_kind)
-        self.layout = ":".join([spec.kind, spec.input_kind or "", spec.by_kind or "",
+        self.layout = ":".join([spec.kind, stored_kind(spec.input_kind, spec.input_type), stored_kind(spec.by_kind, spec.by_type),
                                 ",".join(f"{key}={value}" for key, value in sorted(spec.params))])
         memset(&self.results, 0, sizeof(Results))
 
@@ -417,6 +425,10 @@ def sum_of(str operator, spec, Arena arena):
         return SumF64Accumulator(operator, spec, arena)
     if spec.input_kind == "u64":
         return SumU64Accumulator(operator, spec, arena)
+    if spec.input_kind == "dec":
+        from streamdsl._native.aggregates.decimals import SumDecimalAccumulator
+
+        return SumDecimalAccumulator(operator, spec, arena)
     if spec.input_kind in ("i64", "bool"):
         return SumI64Accumulator(operator, spec, arena)
     raise InternalError(f"sum() of a column of kind {spec.input_kind!r}")
@@ -424,6 +436,10 @@ def sum_of(str operator, spec, Arena arena):
 
 def mean_of(str operator, spec, Arena arena):
     """Return the mean for the kind of the argument."""
+    if spec.input_kind == "dec":
+        from streamdsl._native.aggregates.decimals import MeanDecimalAccumulator
+
+        return MeanDecimalAccumulator(operator, spec, arena)
     return (MomentsAccumulator if spec.input_kind == "f64" else MeanAccumulator)(operator, spec, arena)
 
 
@@ -451,6 +467,8 @@ def result_kind(spec):
         return spec.output_kind
     if spec.kind == "sum" and spec.input_kind == "bool":
         return "i64"
+    if spec.kind == "mean" and spec.input_kind == "dec":
+        return "dec"
     return RESULT_KINDS.get(spec.kind, spec.input_kind)
 
 

@@ -1,15 +1,16 @@
 """One value of a column, taken out of it: what accumulators keep and compare."""
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_STR, Column, StringBuilder
+from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_DEC, KIND_STR, Column, StringBuilder
+from streamdsl._native.includes.decimal cimport dec_high, dec_load, dec_low, dec_of, int128
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
 
 
 # All zero is null, so zeroed memory holds nulls.
 cdef struct Cell:
-    int64_t tag                              # 0 = null; KIND_STR: 1 + its bytes; else 1
-    int64_t bits                             # the value's 8 bytes; KIND_STR: address of its bytes
+    int64_t tag                              # 0 = null; KIND_STR: 1 + its bytes; KIND_DEC: see cell_of_decimal; else 1
+    int64_t bits                             # the value's 8 bytes; KIND_STR: address of its bytes; KIND_DEC: the lower 8
 
 # Serialised state still to be read; functions fail instead of reading behind its end.
 cdef struct ByteReader:
@@ -23,6 +24,18 @@ cdef struct Results:
     int64_t capacity
     Column column                            # every kind but KIND_STR
     StringBuilder strings                    # KIND_STR
+
+
+cdef inline Cell cell_of_decimal(int128 value) noexcept nogil:
+    # The upper half with its top bit turned is never 0: no decimal has an upper half near -2**63.
+    cdef Cell cell
+    cell.tag = <int64_t>(<uint64_t>dec_high(value) ^ (<uint64_t>1 << 63))
+    cell.bits = <int64_t>dec_low(value)
+    return cell
+
+
+cdef inline int128 cell_decimal(const Cell* cell) noexcept nogil:
+    return dec_of(<int64_t>(<uint64_t>cell.tag ^ (<uint64_t>1 << 63)), <uint64_t>cell.bits)
 
 
 cdef inline Cell cell_load(const Column* column, int64_t row) noexcept nogil:
@@ -40,6 +53,8 @@ cdef inline Cell cell_load(const Column* column, int64_t row) noexcept nogil:
         cell.bits = <int64_t>(column.values + start)
     elif column.kind == KIND_BOOL:
         cell.bits = (<uint8_t*>column.values)[row]
+    elif column.kind == KIND_DEC:
+        cell = cell_of_decimal(dec_load(column.values + 16 * row))
     else:
         cell.bits = (<int64_t*>column.values)[row]
     return cell
@@ -61,8 +76,8 @@ cdef int cell_free(Cell* cell, int kind, Arena arena) except -1 nogil    # null 
 cdef int cell_write(const Cell* cell, int kind, ByteWriter* out) except -1 nogil
 cdef int cell_view(Cell* cell, int kind, ByteReader* source) except -1 nogil    # strings are borrowed from the source
 cdef int cell_read(Cell* cell, int kind, ByteReader* source, Arena arena) except -1 nogil
-cdef int cell_write_json(const Cell* cell, int kind, bint raw, ByteWriter* out) except -1 nogil
-# cell_write_json: `raw` strings are JSON text already
+cdef int cell_write_json(const Cell* cell, int kind, bint raw, int64_t scale, ByteWriter* out) except -1 nogil
+# cell_write_json: `raw` strings are JSON text already; `scale`: of decimals, which are quoted
 
 cdef int64_t read_i64(ByteReader* source) except? -1 nogil
 cdef const char* read_bytes(ByteReader* source, int64_t size) except NULL nogil

@@ -6,12 +6,14 @@ from streamdsl._native.flow.batch cimport (
     KIND_F64, KIND_I64, KIND_NONE, KIND_U64, column_alloc, column_alloc_valid, column_clear, strings_append,
     strings_append_null, strings_finish, strings_free, strings_init, strings_truncate,
 )
+from streamdsl._native.includes.decimal cimport dec_compare, dec_store
+from streamdsl._native.serdes.decimal_text cimport DECIMAL_ROOM, decimal_text
 from streamdsl._native.serdes.number_text cimport NUMBER_ROOM, double_text, int_text, uint_text
 from streamdsl._native.state.write_stream cimport bytes_append, bytes_reserve
 
 from streamdsl.errors import InternalError, StateError
 
-KINDS = {None: KIND_NONE, "bool": KIND_BOOL, "i64": KIND_I64, "u64": KIND_U64, "f64": KIND_F64, "str": KIND_STR}
+KINDS = {None: KIND_NONE, "bool": KIND_BOOL, "i64": KIND_I64, "u64": KIND_U64, "f64": KIND_F64, "str": KIND_STR, "dec": KIND_DEC}
 
 
 cdef int kind_number(kind) except -1:
@@ -33,6 +35,8 @@ cdef int cell_compare(int kind, const Cell* a, const Cell* b) noexcept nogil:
         if x != x or y != y:
             return (x != x) - (y != y)
         return (x > y) - (x < y)
+    if kind == KIND_DEC:
+        return dec_compare(cell_decimal(a), cell_decimal(b))
     if kind == KIND_U64:
         return (<uint64_t>a.bits > <uint64_t>b.bits) - (<uint64_t>a.bits < <uint64_t>b.bits)
     return (a.bits > b.bits) - (a.bits < b.bits)
@@ -66,7 +70,7 @@ cdef int cell_free(Cell* cell, int kind, Arena arena) except -1 nogil:
 
 
 cdef int cell_write(const Cell* cell, int kind, ByteWriter* out) except -1 nogil:
-    cdef char head[5]
+    cdef char head[17]
     cdef int32_t size
     head[0] = cell.tag != 0
     if cell.tag == 0:
@@ -74,6 +78,9 @@ cdef int cell_write(const Cell* cell, int kind, ByteWriter* out) except -1 nogil
     if kind == KIND_BOOL:
         head[1] = <char>cell.bits
         return bytes_append(out, head, 2)
+    if kind == KIND_DEC:
+        dec_store(head + 1, cell_decimal(cell))
+        return bytes_append(out, head, 17)
     if kind != KIND_STR:
         bytes_append(out, head, 1)
         return bytes_append(out, &cell.bits, 8)
@@ -88,6 +95,9 @@ cdef int cell_view(Cell* cell, int kind, ByteReader* source) except -1 nogil:
     cell.bits = 0
     cell.tag = read_bytes(source, 1)[0] != 0
     if cell.tag == 0:
+        return 0
+    if kind == KIND_DEC:
+        cell[0] = cell_of_decimal(dec_load(read_bytes(source, 16)))
         return 0
     if kind != KIND_STR:
         size = 1 if kind == KIND_BOOL else 8
@@ -139,8 +149,9 @@ cdef int write_str_json(const char* data, int64_t size, ByteWriter* out) except 
     return 0
 
 
-cdef int cell_write_json(const Cell* cell, int kind, bint raw, ByteWriter* out) except -1 nogil:
-    cdef char text[NUMBER_ROOM]
+cdef int cell_write_json(const Cell* cell, int kind, bint raw, int64_t scale, ByteWriter* out) except -1 nogil:
+    cdef char text[DECIMAL_ROOM + 2]
+    cdef int size
     if cell.tag == 0:
         return bytes_append(out, b"null", 4)
     if kind == KIND_STR:
@@ -149,6 +160,10 @@ cdef int cell_write_json(const Cell* cell, int kind, bint raw, ByteWriter* out) 
         return write_str_json(<char*>cell.bits, cell.tag - 1, out)
     if kind == KIND_BOOL:
         return bytes_append(out, b"true", 4) if cell.bits else bytes_append(out, b"false", 5)
+    if kind == KIND_DEC:
+        size = 1 + decimal_text(cell_decimal(cell), scale, text + 1)
+        text[0] = text[size] = c'"'
+        return bytes_append(out, text, size + 1)
     if kind == KIND_F64:
         return write_f64_json(as_f64(cell.bits), out)
     if kind == KIND_U64:
@@ -196,6 +211,8 @@ cdef int results_append(Results* results, const Cell* cell) except -1 nogil:
         return 0
     if results.kind == KIND_BOOL:
         results.column.values[n] = <char>cell.bits
+    elif results.kind == KIND_DEC:
+        dec_store(results.column.values + 16 * n, cell_decimal(cell))
     else:
         (<int64_t*>results.column.values)[n] = cell.bits
     if cell.tag == 0:

@@ -2,12 +2,13 @@
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove, memset
 
-from streamdsl._native.flow.batch cimport KIND_F64, KIND_STR, strings_end_row, strings_reserve
+from streamdsl._native.flow.batch cimport KIND_DEC, KIND_F64, KIND_STR, strings_end_row, strings_reserve
 from streamdsl._native.aggregates.accumulators cimport Accumulator
 from streamdsl._native.aggregates.cell cimport (
-    ByteReader, Cell, as_f64, cell_assign, cell_compare, cell_free, cell_read, cell_view, cell_write,
+    ByteReader, Cell, as_f64, cell_assign, cell_decimal, cell_of_decimal, cell_compare, cell_free, cell_read, cell_view, cell_write,
     cell_write_json, read_bytes, read_i64, results_append, results_bits, results_null, write_i64,
 )
+from streamdsl._native.includes.decimal cimport dec_load, int128
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append, bytes_free, bytes_init
 
@@ -30,12 +31,16 @@ cdef int form_of(spec) except -1:
     return FORM_BYTES if str(spec.input_type) in ("binary", "large_binary") else FORM_PLAIN
 
 
-cdef int write_element(const Cell* cell, int kind, Form form, ByteWriter* out) except -1 nogil:
+cdef int64_t scale_of(spec) except -1:
+    return spec.input_type.scale if spec.input_kind == "dec" else 0
+
+
+cdef int write_element(const Cell* cell, int kind, Form form, int64_t scale, ByteWriter* out) except -1 nogil:
     """Append a value as it stands in the text of a JSON list."""
     if form == FORM_BYTES and cell.tag > 0:
         with gil:
             return write_base64((<char*>cell.bits)[:cell.tag - 1], out)
-    return cell_write_json(cell, kind, form == FORM_JSON, out)
+    return cell_write_json(cell, kind, form == FORM_JSON, scale, out)
 
 
 cdef int write_base64(bytes data, ByteWriter* out) except -1:
@@ -52,12 +57,14 @@ cdef struct TextList:
 cdef class ListAccumulator(Accumulator):
     """All values in order of arrival, as the text of a JSON list; null when there are none."""
     cdef Form form
+    cdef int64_t scale                       # of decimals
     cdef ByteWriter scratch
 
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
         self.size = sizeof(TextList)
         self.form = <Form>form_of(spec)
+        self.scale = scale_of(spec)
         bytes_init(&self.scratch, 256)
 
     def __dealloc__(self):
@@ -68,7 +75,7 @@ cdef class ListAccumulator(Accumulator):
         self.scratch.used = 0
         if held.used > 0:
             bytes_append(&self.scratch, b",", 1)
-        write_element(argument, self.argument_kind, self.form, &self.scratch)
+        write_element(argument, self.argument_kind, self.form, self.scale, &self.scratch)
         return self.append(held, self.scratch.data, self.scratch.used)
 
     cdef int append(self, TextList* held, const char* text, int64_t size) except -1 nogil:
@@ -135,14 +142,16 @@ cdef inline uint64_t hash_bytes(const char* data, int64_t size) noexcept nogil:
 
 
 cdef class UniqueAccumulator(Accumulator):
-    """How many different values: a set. NaN is one value, and so are 0.0 and -0.0."""
+    """How many different values: a set. NaN is one value, and so are 0.0 and -0.0. Decimals are kept as texts of 16 bytes."""
+    cdef bint by_bytes
 
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
         self.size = sizeof(ValueSet)
+        self.by_bytes = self.argument_kind == KIND_STR or self.argument_kind == KIND_DEC
 
     cdef inline uint64_t hash_of(self, int64_t entry) noexcept nogil:
-        return (<StoredString*>entry).hash if self.argument_kind == KIND_STR else hash_bits(<uint64_t>entry)
+        return (<StoredString*>entry).hash if self.by_bytes else hash_bits(<uint64_t>entry)
 
     cdef int grow(self, ValueSet* held) except -1 nogil:
         cdef int64_t capacity = 2 * held.capacity if held.capacity else 8
@@ -165,7 +174,11 @@ cdef class UniqueAccumulator(Accumulator):
         cdef int64_t bits = argument.bits, size = argument.tag - 1, at
         cdef uint64_t hash
         cdef StoredString* stored
-        if self.argument_kind == KIND_STR:
+        cdef int128 number = 0
+        if self.argument_kind == KIND_DEC:
+            number = cell_decimal(argument)
+            bits, size = <int64_t>&number, sizeof(int128)
+        if self.by_bytes:
             hash = hash_bytes(<char*>bits, size)
         else:
             if self.argument_kind == KIND_F64:
@@ -182,14 +195,14 @@ cdef class UniqueAccumulator(Accumulator):
             self.grow(held)
         at = <int64_t>(hash & <uint64_t>(held.capacity - 1))
         while held.table[at]:
-            if self.argument_kind == KIND_STR:
+            if self.by_bytes:
                 stored = <StoredString*>held.table[at]
                 if stored.hash == hash and stored.size == size and (size == 0 or memcmp(stored + 1, <char*>bits, size) == 0):
                     return 0
             elif held.table[at] == bits:
                 return 0
             at = (at + 1) & (held.capacity - 1)
-        if self.argument_kind == KIND_STR:
+        if self.by_bytes:
             stored = <StoredString*>self.arena.alloc(sizeof(StoredString) + size)
             stored.size = size
             stored.hash = hash
@@ -206,7 +219,7 @@ cdef class UniqueAccumulator(Accumulator):
     cdef int clear(self, char* state) except -1 nogil:
         cdef ValueSet* held = <ValueSet*>state
         cdef int64_t i
-        if self.argument_kind == KIND_STR:
+        if self.by_bytes:
             for i in range(held.capacity):
                 if held.table[i]:
                     self.arena.free(<char*>held.table[i], sizeof(StoredString) + (<StoredString*>held.table[i]).size)
@@ -226,6 +239,8 @@ cdef class UniqueAccumulator(Accumulator):
         for i in range(held.capacity):
             if held.table[i]:
                 cell.bits = held.table[i]
+                if self.argument_kind == KIND_DEC:
+                    cell = cell_of_decimal(dec_load(<char*>(<StoredString*>held.table[i] + 1)))
                 if self.argument_kind == KIND_STR:
                     cell.tag = 1 + (<StoredString*>held.table[i]).size
                     cell.bits = <int64_t>(<StoredString*>held.table[i] + 1)
@@ -251,12 +266,14 @@ cdef class TopAccumulator(Accumulator):
     """The n arguments with the largest ordering values, best first, of equal ones the first; as the text of a JSON list."""
     cdef int64_t n
     cdef Form form
+    cdef int64_t scale                       # of decimals
     cdef ByteWriter scratch
 
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
         self.size = sizeof(TopList)
         self.form = <Form>form_of(spec)
+        self.scale = scale_of(spec)
         self.n = dict(spec.params)["n"]
         if self.n < 1:
             raise InternalError(f"top_k({self.n}) keeps at least one value")
@@ -304,7 +321,7 @@ cdef class TopAccumulator(Accumulator):
         self.scratch.used = 0
         for i in range(held.count):
             bytes_append(&self.scratch, b"[" if i == 0 else b",", 1)
-            write_element(held.cells + 2 * i + 1, self.argument_kind, self.form, &self.scratch)
+            write_element(held.cells + 2 * i + 1, self.argument_kind, self.form, self.scale, &self.scratch)
         bytes_append(&self.scratch, b"]", 1)
         text.tag = 1 + self.scratch.used
         text.bits = <int64_t>self.scratch.data

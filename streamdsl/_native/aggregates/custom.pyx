@@ -3,13 +3,14 @@ from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memset
 
-from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_STR, Column
+from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_DEC, KIND_STR, Column
 from streamdsl._native.aggregates.accumulators cimport Accumulator
 from streamdsl._native.aggregates.cell cimport (
-    ByteReader, Cell, read_bytes, read_i64, results_append, results_null, write_i64,
+    ByteReader, Cell, cell_decimal, cell_load, read_bytes, read_i64, results_append, results_null, write_i64,
 )
+from streamdsl._native.includes.decimal cimport int128
 from streamdsl._native.rows.row cimport (
-    VALUE_BYTES, VALUE_DECIMAL, VALUE_INT, VALUE_JSON, VALUE_STR, column_value, value_code,
+    VALUE_BYTES, VALUE_DECIMAL, VALUE_INT, VALUE_JSON, VALUE_STR, VALUE_WIDE_DECIMAL, column_value, plain_code, value_code,
 )
 from streamdsl._native.rows.row_writer cimport ColumnBuilder, RowWriter
 from streamdsl._native.state.arena cimport Arena
@@ -27,11 +28,15 @@ cdef object cell_value(int code, const Cell* cell):
     """Return the cell as user code sees values of its type."""
     cdef Column column
     cdef int32_t[2] offsets
+    cdef int128 number
     if cell.tag == 0:
         return None
     memset(&column, 0, sizeof(Column))
     column.values = <char*>&cell.bits
-    if code in (VALUE_STR, VALUE_BYTES, VALUE_DECIMAL, VALUE_JSON):
+    if plain_code(code) == VALUE_DECIMAL:
+        number = cell_decimal(cell)
+        column.values = <char*>&number
+    elif code in (VALUE_STR, VALUE_BYTES, VALUE_WIDE_DECIMAL, VALUE_JSON):
         offsets[0], offsets[1] = 0, <int32_t>(cell.tag - 1)
         column.values, column.offsets = <char*>cell.bits, offsets
     return column_value(code, &column, 0)
@@ -133,6 +138,7 @@ cdef class CustomAccumulator(Accumulator):
     cdef int append(self, value) except -1:
         cdef ColumnBuilder* built
         cdef Cell cell
+        cdef Column column
         if value is None:
             return results_null(&self.results)
         self.writer.truncate(0)
@@ -147,6 +153,10 @@ cdef class CustomAccumulator(Accumulator):
             cell.bits = <int64_t>built.strings.bytes.data
         elif self.output_kind == KIND_BOOL:
             cell.bits = (<uint8_t*>built.values.data)[0]
+        elif self.output_kind == KIND_DEC:
+            memset(&column, 0, sizeof(Column))
+            column.kind, column.values = KIND_DEC, built.values.data
+            cell = cell_load(&column, 0)
         else:
             cell.bits = (<int64_t*>built.values.data)[0]
         return results_append(&self.results, &cell)

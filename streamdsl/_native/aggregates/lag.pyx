@@ -2,7 +2,7 @@
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 
-from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_STR, strings_append_eights, strings_append_null
+from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_DEC, KIND_STR, strings_append_eights, strings_append_null
 from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.includes.short_text cimport Words, copy_eights, words_of
 from streamdsl._native.aggregates.accumulators cimport EMIT_THEN_ADD, ADD_THEN_EMIT, Accumulator, RunMode
@@ -57,7 +57,8 @@ cdef class LagAccumulator(Accumulator):
     cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil:
         if mode == ADD_THEN_EMIT:
             mode = EMIT_THEN_ADD             # it never sees the row it stands in
-        if mode != EMIT_THEN_ADD or rows != NULL or self.n > LAG_INLINE or self.where_column != NULL or self.argument_column == NULL:
+        if (mode != EMIT_THEN_ADD or rows != NULL or self.n > LAG_INLINE or self.where_column != NULL or self.argument_column == NULL
+                or self.argument_kind == KIND_DEC):
             return Accumulator.run(self, states, rows, n, mode)
         return self.run_texts(states, n) if self.argument_kind == KIND_STR else self.run_numbers(states, n)
 

@@ -22,7 +22,7 @@ from streamdsl._native.expr.vector cimport (
     writer_init,
     writer_room,
 )
-from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_STR
+from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_DEC, KIND_F64, KIND_STR
 
 cdef extern from * nogil:
     """
@@ -148,6 +148,11 @@ cdef int merge(Frame* frame, int kind, Vector* parts, int n_parts, const int16_t
             row = row_at(frame, i)
             part = &parts[which[row]]
             out.col.values[row] = part.col.values[0 if part.constant else row]
+    elif kind == KIND_DEC:
+        for i in range(frame.m):
+            row = row_at(frame, i)
+            part = &parts[which[row]]
+            memcpy(out.col.values + 16 * row, part.col.values + (0 if part.constant else 16 * row), 16)
     else:
         for i in range(frame.m):
             row = row_at(frame, i)

@@ -29,6 +29,7 @@ from streamdsl._native.expr.vector cimport (
 )
 from streamdsl._native.flow.batch cimport (
     KIND_BOOL,
+    KIND_DEC,
     KIND_F64,
     KIND_I64,
     KIND_STR,
@@ -41,11 +42,11 @@ from streamdsl._native.serdes.number_text cimport (
     date_text,
     double_text,
     int_text,
+    moment_text,
     parse_bool,
     parse_double,
     parse_int,
     parse_uint,
-    timestamp_text,
     uint_text,
 )
 
@@ -104,6 +105,11 @@ cdef inline bint to_number(int kind, const Vector* source, int64_t row, char* ou
             return False
         (<uint64_t*>out)[0] = <uint64_t>x
         return True
+    if source.col.kind == KIND_DEC:          # to bool; the rest needs the scale: kernels_decimal
+        memcpy(&u, source.col.values + 16 * row, 8)
+        memcpy(&i, source.col.values + 16 * row + 8, 8)
+        out[0] = u != 0 or i != 0
+        return kind == KIND_BOOL
     if source.col.kind == KIND_U64:
         u = (<uint64_t*>source.col.values)[row]
         if kind == KIND_BOOL:
@@ -201,7 +207,7 @@ cdef int check_range(Frame* frame, Instruction* ins, Vector* args, Vector* out) 
 
 
 cdef int write_value(int kind, int64_t style, const Vector* source, int64_t row, char* out) noexcept nogil:
-    """Up to NUMBER_ROOM bytes. style: 0 = as it is, 1 = timestamp, 2 = date."""
+    """Up to NUMBER_ROOM bytes. style: 0 = as it is, 2 = date, 10 + digits of its unit = timestamp."""
     cdef int64_t at = 0 if source.constant else row
     if kind == KIND_F64:
         return double_text((<double*>source.col.values)[at], out)
@@ -213,8 +219,8 @@ cdef int write_value(int kind, int64_t style, const Vector* source, int64_t row,
             return 4
         memcpy(out, "false", 5)
         return 5
-    if style == 1:
-        return timestamp_text((<int64_t*>source.col.values)[at], out)
+    if style >= 10:
+        return moment_text((<int64_t*>source.col.values)[at], <int>(style - 10), out)
     if style == 2:
         return date_text((<int64_t*>source.col.values)[at], out)
     return int_text((<int64_t*>source.col.values)[at], out)

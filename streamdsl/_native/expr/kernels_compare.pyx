@@ -36,6 +36,7 @@ from streamdsl._native.expr.vector cimport (
     writer_init,
     writer_room,
 )
+from streamdsl._native.includes.decimal cimport int128    # no-cython-lint: the loops above are of it
 from streamdsl._native.includes.short_text cimport same_text
 from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64, buffer_release, buffer_retain
 
@@ -54,6 +55,7 @@ cdef extern from * nogil:
     SD_SIX(bool, uint8_t)
     SD_SIX(i64, int64_t)
     SD_SIX(u64, uint64_t)
+    SD_SIX(dec, sd_i128)
     SD_BINARY(sd_eq_f64, double, uint8_t, (x == y) | ((x != x) & (y != y)))
     SD_BINARY(sd_ne_f64, double, uint8_t, (x != y) & !((x != x) & (y != y)))
     SD_BINARY(sd_lt_f64, double, uint8_t, (x < y) | ((x == x) & (y != y)))
@@ -64,8 +66,9 @@ cdef extern from * nogil:
     SD_BINARY(sd_greatest_f64, double, double, (y > x) | ((y != y) & (x == x)) ? y : x)
     #define SD_ROW(SUFFIX) {sd_eq_##SUFFIX, sd_ne_##SUFFIX, sd_lt_##SUFFIX, sd_le_##SUFFIX, sd_gt_##SUFFIX, sd_ge_##SUFFIX, \\
                             sd_least_##SUFFIX, sd_greatest_##SUFFIX}
-    static const sd_binary SD_COMPARE[][8] = {SD_ROW(bool), SD_ROW(i64), SD_ROW(u64), SD_ROW(f64)};   /* by kind - 1 */
-    static inline sd_binary sd_compare_loop(int kind, int which) { return SD_COMPARE[kind - 1][which]; }
+    /* By kind - 1; texts have loops of their own, and decimals stand in their place. */
+    static const sd_binary SD_COMPARE[][8] = {SD_ROW(bool), SD_ROW(i64), SD_ROW(u64), SD_ROW(f64), SD_ROW(dec)};
+    static inline sd_binary sd_compare_loop(int kind, int which) { return SD_COMPARE[kind == 6 ? 4 : kind - 1][which]; }
 
     SD_UNARY(sd_not, uint8_t, uint8_t, !x)
     SD_UNARY(sd_is_nan, double, uint8_t, x != x)

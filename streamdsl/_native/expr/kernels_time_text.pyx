@@ -67,6 +67,7 @@ cdef struct Wall:
     int day
     int64_t in_day                           # ms
     int64_t ms                               # the instant
+    int64_t below_ms                         # ns
     int64_t offset
     const char* zone
 
@@ -83,8 +84,9 @@ cdef int with_tokens(Instruction* ins, tokens, list keep) except -1:
 
 
 cdef int with_format(Instruction* ins, tuple params, list keep) except -1:
-    """(format, zone)"""
+    """(format, zone, units of the time in a millisecond)"""
     with_tokens(ins, tokens_of(params[0], False), keep)
+    ins.whole = params[2]
     return with_zone(ins, params[1], keep)
 
 
@@ -139,22 +141,21 @@ cdef int put_offset(int64_t offset, bint colon, char* out) noexcept nogil:
     return used + put_number(minutes % 60, 2, c"0", out + used)
 
 
-cdef int put_fraction(int64_t ms, Token* token, char* out) noexcept nogil:
-    """`f`: nine digits or `number`; `.`: with a point in front, only as many as needed if `number` is 0."""
+cdef int put_fraction(int64_t ns, Token* token, char* out) noexcept nogil:
+    """`f`: nine digits or `number`; `.`: with a point in front, and 0, 3, 6 or 9 as needed if `number` is 0."""
+    cdef char[24] all_digits
     cdef int used = 0, digits = token.number
-    cdef int k
     if token.code == c".":
         if digits == 0:
-            if ms == 0:
+            if ns == 0:
                 return 0
-            digits = 3
+            digits = 3 if ns % 1000000 == 0 else (6 if ns % 1000 == 0 else 9)
         out[0] = c"."
         used = 1
     elif digits == 0:
         digits = 9
-    put_number(ms, 3, c"0", out + used)
-    for k in range(3, digits):
-        out[used + k] = c"0"
+    put_number(ns, 9, c"0", all_digits)
+    memcpy(out + used, all_digits, digits)
     return used + digits
 
 
@@ -180,7 +181,7 @@ cdef int put_clock(Token* token, const Wall* wall, char* out) noexcept nogil:
         return put_offset(wall.offset, token.number != 0, out)
     if code == c"Z":
         return put_name(wall.zone, 8, out)
-    return put_fraction(wall.in_day % 1000, token, out)
+    return put_fraction(wall.in_day % 1000 * 1000000 + wall.below_ms, token, out)
 
 
 cdef int put_day(Token* token, const Wall* wall, char* out) noexcept nogil:
@@ -233,7 +234,8 @@ cdef int to_text(Frame* frame, Instruction* ins, Vector* args, Vector* out) exce
             row = row_at(frame, i)
             if not is_valid(&out.col, row):
                 continue
-            wall.ms = (<int64_t*>args[0].col.values)[row]
+            wall.ms = floor_div((<int64_t*>args[0].col.values)[row], ins.whole)
+            wall.below_ms = ((<int64_t*>args[0].col.values)[row] - wall.ms * ins.whole) * (1000000 // ins.whole)
             stretch = stretch_at(ins, wall.ms)
             wall.offset = 0 if stretch == NULL else stretch.offset
             wall.zone = b"UTC"

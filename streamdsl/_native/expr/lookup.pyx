@@ -28,6 +28,7 @@ from streamdsl._native.expr.kernels_cast cimport write_value
 from streamdsl._native.includes.short_text cimport Words, hash_words, words_of
 from streamdsl._native.flow.batch cimport (
     KIND_BOOL,
+    KIND_DEC,
     KIND_F64,
     KIND_I64,
     KIND_STR,
@@ -35,7 +36,8 @@ from streamdsl._native.flow.batch cimport (
     column_alloc_valid,
     is_valid,
 )
-from streamdsl._native.serdes.number_text cimport NUMBER_ROOM
+from streamdsl._native.includes.decimal cimport dec_load
+from streamdsl._native.serdes.decimal_text cimport DECIMAL_ROOM, decimal_text
 
 from streamdsl.errors import RecordError
 
@@ -128,8 +130,12 @@ cdef inline int32_t find_text(const Table* table, const char* data, int64_t size
 cdef inline int32_t find(const Table* table, const Vector* source, const char* end, int64_t row) noexcept nogil:
     # `end`: of the source's text.
     cdef int64_t slot
+    cdef const char* at
     if table.key_kind == KIND_STR:
         return find_text(table, text(source, row), text_size(source, row), end, &slot)
+    if table.key_kind == KIND_DEC:           # their bytes serve as a text of sixteen
+        at = source.col.values + (0 if source.constant else 16 * row)
+        return find_text(table, at, 16, at + 16, &slot)
     return find_bits(table, bits_of(table.key_kind, source, 0 if source.constant else row), &slot)
 
 
@@ -142,6 +148,8 @@ cdef object kind_value(value, int kind):
         return value.encode() if isinstance(value, str) else (value if isinstance(value, bytes) else None)
     if not isinstance(value, (bool, int, float)):
         return None
+    if kind == KIND_DEC:                     # already in the scale of the column
+        return int(value) if isinstance(value, int) and abs(value) <= 10**38 + 1 else None
     if kind == KIND_F64:
         return float(value)
     if kind == KIND_BOOL:
@@ -152,11 +160,19 @@ cdef object kind_value(value, int kind):
     return int(value) if least <= value <= most else None
 
 
+cdef bytes decimal_bytes(value):
+    return int(value).to_bytes(16, "little", signed=True)
+
+
 cdef int store(Vector* target, int kind, int64_t at, value) except -1:
+    cdef bytes raw
     if kind == KIND_BOOL:
         target.col.values[at] = <char>(1 if value else 0)
     elif kind == KIND_F64:
         (<double*>target.col.values)[at] = value
+    elif kind == KIND_DEC:
+        raw = decimal_bytes(value)
+        memcpy(target.col.values + 16 * at, <char*>raw, 16)
     elif kind == KIND_I64:
         (<int64_t*>target.col.values)[at] = value
     else:
@@ -180,7 +196,10 @@ cdef Table* table_new(list keys, int key_kind) except NULL:
     table.keys = <uint64_t*>malloc(8 * len(wanted) + 8)
     table.ends = <int32_t*>malloc(4 * len(wanted) + 4)
     table.words = <Words*>malloc((len(wanted) + 1) * sizeof(Words))
-    table.text = <char*>malloc(sum(map(len, wanted)) + 1 if key_kind == KIND_STR else 1)
+    if key_kind == KIND_DEC:
+        wanted = [decimal_bytes(key) for key in wanted]
+    as_text = key_kind == KIND_STR or key_kind == KIND_DEC
+    table.text = <char*>malloc(sum(map(len, wanted)) + 1 if as_text else 1)
     if table.slots == NULL or table.keys == NULL or table.ends == NULL or table.words == NULL or table.text == NULL:
         table_free(table)
         raise MemoryError("no memory left for a lookup table")
@@ -202,7 +221,7 @@ cdef int32_t insert(Table* table, key) except -1:
     cdef char[8] room
     cdef Vector one
     cdef bytes data
-    if table.key_kind == KIND_STR:
+    if table.key_kind == KIND_STR or table.key_kind == KIND_DEC:
         data = key
         entry = find_text(table, data, len(data), <char*>data + len(data), &slot)
     else:
@@ -214,7 +233,7 @@ cdef int32_t insert(Table* table, key) except -1:
     if entry >= 0:
         return entry
     entry = table.n
-    if table.key_kind == KIND_STR:
+    if table.key_kind == KIND_STR or table.key_kind == KIND_DEC:
         first = table.ends[entry - 1] if entry > 0 else 0
         memcpy(table.text + first, <char*>data, len(data))
         table.ends[entry] = first + <int32_t>len(data)
@@ -232,6 +251,8 @@ cdef int table_set_values(Table* table, list keys, list values, int kind) except
     by_entry = {}
     for key, value in zip(keys, values, strict=True):
         wanted = None if key is None else kind_value(key, table.key_kind)
+        if wanted is not None and table.key_kind == KIND_DEC:
+            wanted = decimal_bytes(wanted)
         if wanted is not None:
             by_entry[insert(table, wanted)] = value
     ordered = [None if by_entry[i] is None else kind_value(by_entry[i], kind) for i in range(table.n)]
@@ -283,12 +304,15 @@ cdef int is_in(Frame* frame, Instruction* ins, Vector* args, Vector* out) except
     return 0
 
 
-cdef int not_named(Frame* frame, const Vector* source, int64_t row) except -1 nogil:
-    cdef char[NUMBER_ROOM] shown
+cdef int not_named(Frame* frame, int64_t scale, const Vector* source, int64_t row) except -1 nogil:
+    cdef char[DECIMAL_ROOM] shown
     cdef int n
     with gil:
         if source.col.kind == KIND_STR:
             value = repr(text(source, row)[:text_size(source, row)].decode("utf-8", "replace"))
+        elif source.col.kind == KIND_DEC:
+            n = decimal_text(dec_load(source.col.values + (0 if source.constant else 16 * row)), scale, shown)
+            value = shown[:n].decode()
         else:
             n = write_value(source.col.kind, 0, source, row, shown)
             value = shown[:n].decode()
@@ -315,7 +339,7 @@ cdef int replace_text(Frame* frame, Instruction* ins, Vector* args, Vector* out)
             at = entry if entry >= 0 else row
             if source == NULL or not has_value(source, at):
                 if entry < 0 and ins.op == OP_REPLACE_STRICT and has_value(&args[0], row):
-                    not_named(frame, &args[0], row)
+                    not_named(frame, ins.whole, &args[0], row)
                 valid[row] = 0
                 continue
             valid[row] = 1
@@ -345,10 +369,15 @@ cdef int replace(Frame* frame, Instruction* ins, Vector* args, Vector* out) exce
         source = &table.values if entry >= 0 else (&args[1] if ins.n_args > 1 else NULL)
         valid[row] = source != NULL and has_value(source, entry if entry >= 0 else row)
         if entry < 0 and ins.op == OP_REPLACE_STRICT and has_value(&args[0], row):
-            not_named(frame, &args[0], row)
+            not_named(frame, ins.whole, &args[0], row)
         at = 0 if source == NULL or source.constant else (entry if entry >= 0 else row)
         if ins.kind == KIND_BOOL:
             out.col.values[row] = source.col.values[at] if valid[row] else 0
+        elif ins.kind == KIND_DEC:
+            if valid[row]:
+                memcpy(out.col.values + 16 * row, source.col.values + 16 * at, 16)
+            else:
+                memset(out.col.values + 16 * row, 0, 16)
         else:
             (<uint64_t*>out.col.values)[row] = (<uint64_t*>source.col.values)[at] if valid[row] else 0
     return 0

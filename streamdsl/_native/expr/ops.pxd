@@ -89,6 +89,25 @@ cdef enum:
     OP_DT_DAY_OF_YEAR
     OP_DT_DATE
     OP_DT_TRUNCATE
+    # kernels_decimal
+    OP_DEC_ADD
+    OP_DEC_SUB
+    OP_DEC_MUL
+    OP_DEC_DIV
+    OP_DEC_FLOORDIV
+    OP_DEC_MOD
+    OP_DEC_NEG
+    OP_DEC_ABS
+    OP_DEC_SIGN
+    OP_DEC_ROUND
+    OP_DEC_FLOOR
+    OP_DEC_CEIL
+    OP_DEC_RESCALE
+    OP_DEC_CAST
+    OP_DEC_TO_F64
+    OP_DEC_TO_I64
+    OP_DEC_TO_U64
+    OP_DEC_TO_STR
 
 cdef struct Shape:
     int op

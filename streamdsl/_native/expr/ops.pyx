@@ -1,6 +1,6 @@
 """See ops.pxd. The list of names is the language that the planner writes."""
 from streamdsl._native.expr.functions cimport Function, function_of
-from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64
+from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_DEC, KIND_F64, KIND_I64, KIND_STR, KIND_U64
 
 from streamdsl._native.expr.functions import defined
 
@@ -51,7 +51,17 @@ for _name, _op in (
 ):
     SHAPES[_name] = (_op, 1, 1, True)
 
-cdef dict KINDS = {"bool": KIND_BOOL, "i64": KIND_I64, "u64": KIND_U64, "f64": KIND_F64, "str": KIND_STR}
+for _name, _op, _args in (
+    ("dec_add", OP_DEC_ADD, 2), ("dec_sub", OP_DEC_SUB, 2), ("dec_mul", OP_DEC_MUL, 2), ("dec_div", OP_DEC_DIV, 2),
+    ("dec_floordiv", OP_DEC_FLOORDIV, 2), ("dec_mod", OP_DEC_MOD, 2),
+    ("dec_neg", OP_DEC_NEG, 1), ("dec_abs", OP_DEC_ABS, 1), ("dec_sign", OP_DEC_SIGN, 1),
+    ("dec_round", OP_DEC_ROUND, 1), ("dec_floor", OP_DEC_FLOOR, 1), ("dec_ceil", OP_DEC_CEIL, 1),
+    ("dec_rescale", OP_DEC_RESCALE, 1), ("dec_cast", OP_DEC_CAST, 1), ("dec_to_f64", OP_DEC_TO_F64, 1),
+    ("dec_to_i64", OP_DEC_TO_I64, 1), ("dec_to_u64", OP_DEC_TO_U64, 1), ("dec_to_str", OP_DEC_TO_STR, 1),
+):
+    SHAPES[_name] = (_op, _args, _args, True)
+
+cdef dict KINDS = {"bool": KIND_BOOL, "i64": KIND_I64, "u64": KIND_U64, "f64": KIND_F64, "str": KIND_STR, "dec": KIND_DEC}
 
 
 cdef Shape shape_of(str name) except *:

@@ -9,6 +9,7 @@ from libc.string cimport memset
 from streamdsl._native.expr.functions cimport Function, function_of
 from streamdsl._native.expr.kernels_cast cimport cast_kernel
 from streamdsl._native.expr.kernels_compare cimport compare_kernel
+from streamdsl._native.expr.kernels_decimal cimport decimal_kernel
 from streamdsl._native.expr.kernels_numeric cimport numeric_kernel
 from streamdsl._native.expr.kernels_string cimport string_kernel
 from streamdsl._native.expr.kernels_text cimport text_kernel
@@ -16,7 +17,7 @@ from streamdsl._native.expr.kernels_time cimport time_kernel
 from streamdsl._native.expr.lookup cimport Table, lookup_kernel, table_free, table_new, table_set_values
 from streamdsl._native.expr.ops cimport *
 from streamdsl._native.expr.vector cimport Instruction, Kernel, is_null_constant, vector_clear, vector_null
-from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64
+from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_DEC, KIND_F64, KIND_I64, KIND_STR, KIND_U64
 
 # What they define is known once they are imported.
 import streamdsl._native.expr.kernels_calendar
@@ -26,7 +27,7 @@ import streamdsl._native.expr.kernels_math
 import streamdsl._native.expr.kernels_pattern
 import streamdsl._native.expr.kernels_time_text
 
-cdef object KIND_NAMES = ("none", "bool", "i64", "u64", "f64", "str")
+cdef object KIND_NAMES = ("none", "bool", "i64", "u64", "f64", "str", "dec")
 cdef object FIXED_SPEC = re.compile(r"\.(\d{1,2})f", re.ASCII)
 
 
@@ -76,6 +77,8 @@ cdef Kernel kernel_of(int op) noexcept:
     cdef Kernel kernel = compare_kernel(op)
     if kernel == NULL:
         kernel = numeric_kernel(op)
+    if kernel == NULL:
+        kernel = decimal_kernel(op)
     if kernel == NULL:
         kernel = cast_kernel(op)
     if kernel == NULL:
@@ -130,13 +133,13 @@ cdef int check_kinds(Instruction* code, Instruction* ins) except -1:
         elif op == OP_WHEN or op == OP_COALESCE or op == OP_LEAST or op == OP_GREATEST or (op == OP_REPLACE and k == 1):
             need(code, ins, k, kind == ins.kind or (ins.kind == KIND_F64 and is_number(kind) and op != OP_REPLACE))
         elif OP_EQ <= op <= OP_GE:
-            need(code, ins, k, (kind == KIND_STR) == (code[ins.args[0]].kind == KIND_STR) or any_null(code, ins))
+            need(code, ins, k, family(kind) == family(code[ins.args[0]].kind) or any_null(code, ins))
         elif op == OP_DIV or op == OP_POW or op == OP_ATAN2 or (OP_SQRT <= op <= OP_RADIANS):
-            need(code, ins, k, kind != KIND_STR)
+            need(code, ins, k, kind != KIND_STR and kind != KIND_DEC)
         elif op == OP_IS_NAN or op == OP_IS_FINITE:
-            need(code, ins, k, kind != KIND_STR)
+            need(code, ins, k, kind != KIND_STR and kind != KIND_DEC)
         elif (OP_ADD <= op <= OP_ROUND) or op == OP_FLOOR or op == OP_CEIL:
-            need(code, ins, k, kind == ins.kind or (ins.kind == KIND_F64 and kind != KIND_STR))
+            need(code, ins, k, kind == ins.kind or (ins.kind == KIND_F64 and kind != KIND_STR and kind != KIND_DEC))
         elif op == OP_CHECK_RANGE:
             need(code, ins, k, kind == ins.kind and is_number(kind))
         elif OP_PARSE_I64 <= op <= OP_PARSE_BOOL:
@@ -145,7 +148,16 @@ cdef int check_kinds(Instruction* code, Instruction* ins) except -1:
             need(code, ins, k, kind == KIND_STR)
         elif OP_DT_YEAR <= op <= OP_DT_TRUNCATE:
             need(code, ins, k, kind == KIND_I64)
+        elif op == OP_DEC_CAST:
+            need(code, ins, k, kind != KIND_DEC)
+        elif OP_DEC_ADD <= op <= OP_DEC_TO_STR:
+            need(code, ins, k, kind == KIND_DEC)
     return 0
+
+
+cdef int family(int kind) noexcept:
+    """Kinds of one family compare."""
+    return kind if kind == KIND_STR or kind == KIND_DEC else KIND_I64
 
 
 cdef bint any_null(Instruction* code, Instruction* ins) noexcept:
@@ -170,6 +182,16 @@ cdef int check_result(Instruction* ins) except -1:
         wanted = KIND_F64
     elif op == OP_CAST_STR or (OP_STR_LOWER <= op <= OP_FORMAT):
         wanted = KIND_STR
+    elif op == OP_DEC_TO_F64:
+        wanted = KIND_F64
+    elif op == OP_DEC_TO_I64 or op == OP_DEC_SIGN:
+        wanted = KIND_I64
+    elif op == OP_DEC_TO_U64:
+        wanted = KIND_U64
+    elif op == OP_DEC_TO_STR:
+        wanted = KIND_STR
+    elif OP_DEC_ADD <= op <= OP_DEC_CAST:
+        wanted = KIND_DEC
     elif (OP_ADD <= op <= OP_ROUND) or op == OP_FLOOR or op == OP_CEIL:
         if not is_number(ins.kind):
             raise ValueError(f"the result cannot have kind {KIND_NAMES[ins.kind]}")
@@ -207,13 +229,22 @@ cdef int set_params(Instruction* code, Instruction* ins, tuple params, list keep
         ins.whole = "int" in params
     elif op == OP_CAST_STR:
         name = params[0] if params else ""
-        ins.whole = 1 if name.startswith("timestamp") else (2 if name.startswith("date") else 0)
+        ins.whole = 2 if name.startswith("date") else 0
+        if name.startswith("timestamp"):
+            ins.whole = 10 + {"s": 0, "us": 6, "ns": 9}.get(name[10:12].rstrip(",]"), 3)
     elif OP_CAST_F64 <= op <= OP_PARSE_BOOL:
         ins.whole = bool(params[0]) if params else True
     elif op == OP_CHECK_RANGE:
         set_range(ins, params, keep)
     elif op == OP_ROUND:
         ins.whole = params[0] if params else 0
+    elif OP_DEC_ADD <= op <= OP_DEC_TO_STR:
+        ins.whole = params[0] if params else 0
+        ins.whole2 = params[1] if len(params) > 1 else 0
+        ins.size1 = params[2] if len(params) > 2 else 1
+        set_object(ins, params, keep)
+        if not -38 <= ins.whole <= 76 or not 0 <= ins.whole2 <= 38:
+            raise ValueError("a decimal has at most 38 digits")
     elif op == OP_DT_TRUNCATE:
         ins.whole = params[0]
         if ins.whole <= 0:
@@ -228,6 +259,7 @@ cdef int set_params(Instruction* code, Instruction* ins, tuple params, list keep
     elif op == OP_IS_IN:
         ins.table = table_new(list(params[0]), code[ins.args[0]].kind)
     elif op == OP_REPLACE or op == OP_REPLACE_STRICT:
+        ins.whole = params[2] if len(params) > 2 else 0      # the scale of decimal keys
         ins.table = table_new(list(params[0]), code[ins.args[0]].kind)
         table_set_values(<Table*>ins.table, list(params[0]), list(params[1]), ins.kind)
     return 0

@@ -4,6 +4,7 @@ from libc.string cimport memcpy, memset
 
 from streamdsl._native.flow.batch cimport (
     KIND_BOOL,
+    KIND_DEC,
     KIND_F64,
     KIND_I64,
     KIND_STR,
@@ -13,6 +14,7 @@ from streamdsl._native.flow.batch cimport (
     buffer_retain,
     column_clear,
     column_share,
+    kind_size,
 )
 from streamdsl._native.includes.atomic cimport atomic_load
 
@@ -58,7 +60,7 @@ cdef void pool_clear(Pool* pool) noexcept nogil:
 
 
 cdef int vector_alloc(Frame* frame, Vector* out, int kind) except -1 nogil:
-    out.col.values_buffer = pool_take(frame.pool, frame.n if kind == KIND_BOOL else frame.n * 8)
+    out.col.values_buffer = pool_take(frame.pool, frame.n * kind_size(kind))
     out.col.values = out.col.values_buffer.data
     out.col.kind = kind
     return 0
@@ -111,6 +113,9 @@ cdef int vector_spread(Frame* frame, Vector* vector) except -1 nogil:
         vector_alloc(frame, &out, vector.col.kind)
         if vector.col.kind == KIND_BOOL:
             memset(out.col.values, vector.col.values[0], frame.n)
+        elif vector.col.kind == KIND_DEC:
+            for row in range(frame.n):
+                memcpy(out.col.values + 16 * row, vector.col.values, 16)
         else:
             value = (<int64_t*>vector.col.values)[0]
             for row in range(frame.n):

@@ -1,6 +1,6 @@
 """Batches from and to Arrow, through the Arrow C data interface: no Arrow headers, no copies where the layouts agree.
 
-Canonical types: int64, uint64, float64, bool, string and binary. Everything else goes through `convert.py` first.
+Canonical types: int64, uint64, float64, bool, string, binary and decimal128. Everything else goes through `convert.py` first.
 """
 from libc.stdint cimport int64_t
 

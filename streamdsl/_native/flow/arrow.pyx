@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from streamdsl._native.flow.batch cimport (
     KIND_BOOL,
+    KIND_DEC,
     KIND_F64,
     KIND_I64,
     KIND_NONE,
@@ -27,7 +28,7 @@ from streamdsl._native.flow.batch cimport (
     column_share,
 )
 
-cdef char NOTHING[8]                         # where empty columns point
+cdef char NOTHING[16]                        # where empty columns point
 memset(NOTHING, 0, sizeof(NOTHING))
 
 
@@ -110,12 +111,32 @@ cdef int import_strings(Column* out, const ArrowArray* array, int64_t offset, in
     return 0
 
 
+cdef bint is_decimal128(const char* format) noexcept:
+    """d:precision,scale; other widths have a third number."""
+    cdef int commas = 0
+    while format[0] != 0:
+        commas += format[0] == c","
+        format += 1
+    return commas == 1
+
+
 cdef int import_column(Column* out, const ArrowArray* array, const char* format, int64_t extra_offset, int64_t n, Buffer* owner) except -1:
     """Fill `out`, or return 1 if the format is not canonical."""
     cdef int64_t offset = array.offset + extra_offset
     cdef char code = format[0]
     memset(out, 0, sizeof(Column))
-    if code == 0 or format[1] != 0 or array.dictionary != NULL:
+    if code == 0 or array.dictionary != NULL:
+        return 1
+    if code == c"d":
+        if not is_decimal128(format):
+            return 1
+        out.kind = KIND_DEC
+        out.values = <char*>array.buffers[1] + 16 * offset if array.buffers[1] != NULL else NOTHING
+        out.values_buffer = owner
+        buffer_retain(owner)
+        import_valid(out, array, offset, n)
+        return 0
+    if format[1] != 0:
         return 1
     if code == c"u" or code == c"z":
         import_strings(out, array, offset, n, owner)
@@ -136,7 +157,7 @@ cdef int import_column(Column* out, const ArrowArray* array, const char* format,
 
 cdef object not_canonical(object name, object type):
     return TypeError(
-        f"column {name!r} has type {type}; a batch is made of int64, uint64, float64, bool, string and binary"
+        f"column {name!r} has type {type}; a batch is made of int64, uint64, float64, bool, string, binary and decimal128"
         " (streamdsl._native.flow.convert.to_canonical)"
     )
 
@@ -273,10 +294,10 @@ cdef bint fits(int kind, object type) except -1:
         return type == pa.bool_()
     if kind == KIND_U64:
         return type == pa.uint64()
-    return False
+    return kind == KIND_DEC and pa.types.is_decimal128(type)
 
 
-cdef object KIND_NAMES = ("absent", "bool", "int64", "uint64", "float64", "string or binary")
+cdef object KIND_NAMES = ("absent", "bool", "int64", "uint64", "float64", "string or binary", "decimal128")
 
 
 cdef class Capsules:
@@ -446,7 +467,7 @@ cdef class PyBatch:
 cdef object canonical_type(int kind):
     if kind == KIND_NONE:
         raise TypeError("the column is absent")
-    return (None, pa.bool_(), pa.int64(), pa.uint64(), pa.float64(), pa.string())[kind]
+    return (None, pa.bool_(), pa.int64(), pa.uint64(), pa.float64(), pa.string(), pa.decimal128(38, 0))[kind]
 
 
 def roundtrip(record_batch):

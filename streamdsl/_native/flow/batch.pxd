@@ -10,7 +10,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 from streamdsl._native.includes.short_text cimport copy_eights
 
-# The five physical kinds of a column. Narrow types are widened on the way in and narrowed on the way out.
+# The six physical kinds of a column. Narrow types are widened on the way in and narrowed on the way out.
 cdef enum:
     KIND_NONE = 0    # an absent system column
     KIND_BOOL = 1    # uint8_t, 0 or 1
@@ -18,6 +18,7 @@ cdef enum:
     KIND_U64 = 3     # uint64_t: unsigned 64-bit integers (narrower unsigned are KIND_I64)
     KIND_F64 = 4     # double: float32 and float64
     KIND_STR = 5     # bytes with offsets: string, binary, and pass-through types in their text form
+    KIND_DEC = 6     # 128-bit integers, 16 bytes each: decimals; the scale stands in the type
 
 # System columns travel beside the named ones.
 cdef enum:
@@ -76,6 +77,13 @@ cdef Batch* batch_share(Batch* batch, int32_t width) except NULL nogil
 # batch_share: same rows and system columns, room for `width` named columns (all absent)
 cdef bint batch_sound(const Batch* batch) noexcept nogil                 # n rows in each column, offsets ascend; NULL is sound
 cdef int64_t batch_bytes(Batch* batch) noexcept nogil                    # approximate size, for budgets
+
+
+cdef inline int kind_size(int kind) noexcept nogil:
+    # Bytes of a value of a fixed size; 0 for the others.
+    if kind == KIND_BOOL:
+        return 1
+    return 16 if kind == KIND_DEC else (0 if kind == KIND_STR or kind == KIND_NONE else 8)
 
 
 cdef inline int64_t* i64(const Column* column) noexcept nogil:

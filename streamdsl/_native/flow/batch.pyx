@@ -63,7 +63,7 @@ cdef void column_share(Column* target, const Column* source) noexcept nogil:
 
 
 cdef int column_alloc(Column* target, int kind, int64_t n, int64_t n_bytes) except -1 nogil:
-    cdef int64_t size = n if kind == KIND_BOOL else (n_bytes if kind == KIND_STR else n * 8)
+    cdef int64_t size = n_bytes if kind == KIND_STR else n * kind_size(kind)
     memset(target, 0, sizeof(Column))
     if kind == KIND_STR:
         if n_bytes > MAX_STRING_BYTES:
@@ -95,7 +95,7 @@ cdef int column_fill_null(Column* target, int kind, int64_t n) except -1 nogil:
     if kind == KIND_STR:
         memset(target.offsets, 0, (n + 1) * 4)
     else:
-        memset(target.values, 0, n if kind == KIND_BOOL else n * 8)
+        memset(target.values, 0, n * kind_size(kind))
     column_alloc_valid(target, n)
     memset(target.valid, 0, n)
     return 0
@@ -107,10 +107,8 @@ cdef int column_slice(Column* target, const Column* source, int64_t offset) exce
         target.valid = source.valid + offset
     if source.kind == KIND_STR:
         target.offsets = source.offsets + offset
-    elif source.kind == KIND_BOOL:
-        target.values = source.values + offset
     elif source.kind != KIND_NONE:
-        target.values = source.values + offset * 8
+        target.values = source.values + offset * kind_size(source.kind)
     return 0
 
 
@@ -148,6 +146,9 @@ cdef int column_take(Column* target, const Column* source, const int32_t* rows, 
         if source.kind == KIND_BOOL:
             for i in range(n):
                 target.values[i] = source.values[rows[i]]
+        elif source.kind == KIND_DEC:
+            for i in range(n):
+                memcpy(target.values + 16 * i, source.values + 16 * <int64_t>rows[i], 16)
         else:
             out = <int64_t*>target.values
             values = <int64_t*>source.values
@@ -186,10 +187,8 @@ cdef int column_concat(Column* target, Column** parts, int64_t* counts, int n_pa
             for i in range(counts[p]):
                 target.offsets[at + i + 1] = <int32_t>(total + parts[p].offsets[i + 1] - base)
             total += parts[p].offsets[counts[p]] - base
-        elif kind == KIND_BOOL:
-            memcpy(target.values + at, parts[p].values, counts[p])
         else:
-            memcpy(target.values + at * 8, parts[p].values, counts[p] * 8)
+            memcpy(target.values + at * kind_size(kind), parts[p].values, counts[p] * kind_size(kind))
         if nulls and parts[p].valid != NULL:
             memcpy(target.valid + at, parts[p].valid, counts[p])
         at += counts[p]
@@ -310,7 +309,7 @@ cdef bint column_sound(const Column* column, int64_t n) noexcept nogil:
                 return False
         size = column.offsets[n]
     else:
-        size = n if column.kind == KIND_BOOL else 8 * n
+        size = n * kind_size(column.kind)
     # Foreign memory does not say how large it is.
     if column.values_buffer == NULL or column.values_buffer.owner != NULL:
         return True
@@ -339,7 +338,7 @@ cdef int64_t batch_bytes(Batch* batch) noexcept nogil:
         if batch.columns[i].kind == KIND_STR:
             total += 4 * batch.n + batch.columns[i].offsets[batch.n] - batch.columns[i].offsets[0]
         else:
-            total += 8 * batch.n
+            total += max(8, kind_size(batch.columns[i].kind)) * <int64_t>batch.n
     return total
 
 

@@ -1,7 +1,7 @@
 """Logical Arrow types to the canonical ones that a batch is made of, and back.
 
-Canonical are int64, uint64, float64, bool, string and binary. Timestamps and durations are milliseconds
-(finer units are floored), dates are days, decimals their text, lists and structs the JSON text of the value.
+Canonical are int64, uint64, float64, bool, string, binary and decimal128. Timestamps and durations are whole numbers in the
+unit of their type, dates are days, lists and structs the JSON text of the value, wider decimals their text.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import pyarrow.compute as pc
 
 from streamdsl.errors import DataError
 
-__all__ = ["canonical_type", "from_canonical", "to_canonical"]
+__all__ = ["canonical_kind", "canonical_type", "from_canonical", "to_canonical"]
 
 _CANONICAL: Final = frozenset({pa.int64(), pa.uint64(), pa.float64(), pa.bool_(), pa.string(), pa.binary()})
-#: Units of time per millisecond; seconds are the one coarser unit.
-_PER_MS: Final = {"ms": 1, "us": 1_000, "ns": 1_000_000}
+#: Units of time in a second.
+_PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_KINDS: Final = {"int64": "i64", "uint64": "u64", "double": "f64", "bool": "bool", "string": "str", "binary": "str"}
 _EPOCH: Final = datetime.datetime(1970, 1, 1)
 #: Floats that are no numbers in JSON, as in the JSON of Protobuf.
 _NOT_FINITE: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
@@ -37,8 +38,10 @@ def canonical_type(type_: pa.DataType) -> pa.DataType:
     TypeError
         No column can have this type.
     """
-    if type_ in _CANONICAL:
+    if _is_canonical(type_):
         return type_
+    if _is_narrow_decimal(type_):
+        return pa.decimal128(type_.precision, type_.scale)
     if pa.types.is_integer(type_) or _is_time(type_) or pa.types.is_date(type_) or pa.types.is_null(type_):
         return pa.int64()
     if pa.types.is_floating(type_):
@@ -50,6 +53,19 @@ def canonical_type(type_: pa.DataType) -> pa.DataType:
     if pa.types.is_dictionary(type_):
         return canonical_type(type_.value_type)
     raise TypeError(f"type {type_} is not supported")
+
+
+def canonical_kind(type_: pa.DataType) -> str:
+    """Return the name of the kind of column (see `flow/batch.pxd`) that carries values of a logical type."""
+    return _KINDS.get(str(canonical_type(type_)), "dec")
+
+
+def _is_canonical(type_: pa.DataType) -> bool:
+    return type_ in _CANONICAL or bool(pa.types.is_decimal128(type_))
+
+
+def _is_narrow_decimal(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_decimal(type_) and not pa.types.is_decimal256(type_))
 
 
 def to_canonical(record_batch: pa.RecordBatch, types: list[pa.DataType]) -> pa.RecordBatch:
@@ -73,7 +89,7 @@ def to_canonical(record_batch: pa.RecordBatch, types: list[pa.DataType]) -> pa.R
         A value does not fit its logical type; the column is named.
     """
     found = record_batch.schema.types
-    if found == types and _CANONICAL.issuperset(found):
+    if found == types and all(map(_is_canonical, found)):
         return record_batch
     if len(found) != len(types):
         raise TypeError(f"the record batch has {len(found)} columns, not {len(types)}")
@@ -89,7 +105,7 @@ def from_canonical(record_batch: pa.RecordBatch, schema: pa.Schema) -> pa.Record
     DataError
         A value does not fit its logical type; the column is named.
     """
-    if record_batch.schema == schema and _CANONICAL.issuperset(schema.types):
+    if record_batch.schema == schema and all(map(_is_canonical, schema.types)):
         return record_batch
     if len(schema) != record_batch.num_columns:
         raise TypeError(f"the record batch has {record_batch.num_columns} columns, not {len(schema)}")
@@ -104,7 +120,7 @@ def _batch(arrays: list[Any], schema: pa.Schema, source: pa.RecordBatch) -> pa.R
 
 
 def _named(convert: Any, name: str, array: Any, type_: pa.DataType) -> Any:
-    if array.type == type_ and type_ in _CANONICAL:
+    if array.type == type_ and _is_canonical(type_):
         return array
     try:
         return convert(array, type_)
@@ -133,6 +149,8 @@ def _inward(array: Any, type_: pa.DataType) -> Any:
         if pa.types.is_integer(source):
             return array.cast(pa.int64())
         return array.cast(pa.date32()).cast(pa.int32()).cast(pa.int64())
+    if _is_narrow_decimal(type_):
+        return _decimals(array, type_)
     if pa.types.is_decimal(type_):
         return _decimal_texts(array, type_)
     if pa.types.is_nested(type_):
@@ -153,6 +171,14 @@ def _is_text(type_: pa.DataType) -> bool:
     return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or type_ == pa.string_view())
 
 
+def _decimals(array: Any, type_: pa.DataType) -> Any:
+    target = canonical_type(type_)
+    if _is_text(array.type) or pa.types.is_floating(array.type):
+        exact = [None if value is None else _exact(value, type_.scale) for value in array.to_pylist()]
+        return pa.array(exact, target)
+    return array.cast(target)
+
+
 def _decimal_texts(array: Any, type_: pa.DataType) -> Any:
     # The text has the digits of the declared scale, so that equal values have equal texts.
     if _is_text(array.type) or pa.types.is_floating(array.type):
@@ -161,14 +187,16 @@ def _decimal_texts(array: Any, type_: pa.DataType) -> Any:
     return pa.array([None if value is None else f"{value:f}" for value in scaled.to_pylist()], pa.string())
 
 
-def _decimal_text(value: Any, scale: int) -> str | None:
-    if value is None:
-        return None
+def _exact(value: Any, scale: int) -> decimal.Decimal:
     number = decimal.Decimal(str(value))
     with decimal.localcontext() as context:
         context.prec = 100
         context.traps[decimal.Inexact] = True
-        return f"{number.quantize(decimal.Decimal(1).scaleb(-scale)):f}"
+        return number.quantize(decimal.Decimal(1).scaleb(-scale))
+
+
+def _decimal_text(value: Any, scale: int) -> str | None:
+    return None if value is None else f"{_exact(value, scale):f}"
 
 
 def _time_inward(array: Any, type_: pa.DataType) -> Any:
@@ -178,29 +206,31 @@ def _time_inward(array: Any, type_: pa.DataType) -> Any:
     elif pa.types.is_date(source):
         array = array.cast(pa.timestamp("ms"))
     elif pa.types.is_integer(source):
-        return array.cast(pa.int64())  # whole numbers are milliseconds
+        return array.cast(pa.int64())  # a whole number for a time counts in its unit
     elif not _is_time(source):
         raise TypeError(f"{source} is not a time")
-    return _in_ms(array)
+    return _in_unit(array, type_.unit)
 
 
 def _parsed_times(texts: Any, type_: pa.DataType) -> Any:
     if not pa.types.is_timestamp(type_):
         raise TypeError("a duration cannot be read from text")
+    unit = "ns" if type_.unit == "ns" else "us"
     try:
-        return texts.cast(pa.timestamp("us"))
+        return texts.cast(pa.timestamp(unit))
     except pa.ArrowInvalid:
-        return texts.cast(pa.timestamp("us", "UTC"))
+        return texts.cast(pa.timestamp(unit, "UTC"))
 
 
-def _in_ms(array: Any) -> Any:
-    unit = array.type.unit
+def _in_unit(array: Any, unit: str) -> Any:
+    """The times as whole numbers of `unit`; finer ones are floored, and what does not fit is refused."""
     numbers = array.cast(pa.int64())
-    if unit == "s":
-        return pc.multiply_checked(numbers, 1000)
-    step = _PER_MS[unit]
-    if step == 1:
+    given, wanted = _PER_SECOND[array.type.unit], _PER_SECOND[unit]
+    if given == wanted:
         return numbers
+    if given < wanted:
+        return pc.multiply_checked(numbers, wanted // given)
+    step = given // wanted
     # Arrow's division truncates towards zero; times before 1970 are floored too.
     quotient = pc.divide(numbers, step)
     return pc.subtract(quotient, pc.less(numbers, pc.multiply(quotient, step)).cast(pa.int64()))
@@ -216,12 +246,12 @@ def _outward(array: Any, type_: pa.DataType) -> Any:
     if pa.types.is_null(type_):
         return pa.nulls(len(array))
     if _is_time(type_):
-        return _time_outward(array, type_)
+        return array.cast(pa.int64()).cast(type_)
     if pa.types.is_date32(type_):
         return array.cast(pa.int32()).cast(type_)
     if pa.types.is_date(type_):
         return array.cast(pa.int32()).cast(pa.date32()).cast(type_)
-    if pa.types.is_decimal(type_):
+    if pa.types.is_decimal256(type_):
         return pa.array([None if text is None else decimal.Decimal(text) for text in array.to_pylist()], type_)
     if pa.types.is_nested(type_):
         read = [None if text is None else typed_value(json.loads(text), type_) for text in array.to_pylist()]
@@ -229,16 +259,6 @@ def _outward(array: Any, type_: pa.DataType) -> Any:
     if pa.types.is_dictionary(type_):
         return _outward(array, type_.value_type).dictionary_encode().cast(type_)
     return array.cast(type_)
-
-
-def _time_outward(array: Any, type_: pa.DataType) -> Any:
-    numbers = array.cast(pa.int64())
-    if type_.unit == "s":
-        quotient = pc.divide(numbers, 1000)
-        numbers = pc.subtract(quotient, pc.less(numbers, pc.multiply(quotient, 1000)).cast(pa.int64()))
-    elif type_.unit != "ms":
-        numbers = pc.multiply_checked(numbers, _PER_MS[type_.unit])
-    return numbers.cast(type_)
 
 
 # Nested values as JSON ---------------------------------------------------------------------------------------

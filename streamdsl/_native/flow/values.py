@@ -21,6 +21,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from streamdsl._native.flow.convert import plain_values
+from streamdsl.errors import DataError
 
 __all__ = ["NotAValue", "converter_of", "json_text_of", "named_column", "reader_of", "shortened", "time_bounds", "unwrapped"]
 
@@ -223,6 +224,25 @@ def _timestamp(type_: pa.DataType) -> Converter:
     return convert
 
 
+def _duration(type_: pa.DataType) -> Converter:
+    def convert(value: Any) -> int:
+        if isinstance(value, datetime.timedelta):
+            number = value // _MICROSECOND
+            if type_.unit == "ns":
+                number = number * 1_000 + int(getattr(value, "nanoseconds", 0))  # pandas has them
+            else:
+                number //= 1_000_000 // _PER_SECOND[type_.unit]
+        elif isinstance(value, int) and not isinstance(value, bool):
+            number = int(value)
+        else:
+            raise refused(value, type_)
+        if not -(2**63) <= number < 2**63:
+            raise NotAValue(f" is {shortened(value)}, which is out of range of {type_}")
+        return number
+
+    return convert
+
+
 def _date(type_: pa.DataType) -> Converter:
     def convert(value: Any) -> int:
         if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
@@ -378,6 +398,7 @@ _MAKERS: Final[tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.DataType]
     (_is_text, _text),
     (_is_bytes, _bytes),
     (pa.types.is_timestamp, _timestamp),
+    (pa.types.is_duration, _duration),
     (pa.types.is_date, _date),
     (pa.types.is_decimal, _decimal),
 )
@@ -413,9 +434,26 @@ def reader_of(type_: pa.DataType) -> Converter | None:
     if pa.types.is_date(type_):
         return lambda days: datetime.date.fromordinal(days + _EPOCH_DAY)
     if pa.types.is_timestamp(type_):
-        per_second = _PER_SECOND[type_.unit]
-        return lambda number: _EPOCH_UTC + datetime.timedelta(microseconds=number * 1_000_000 // per_second)
+        span = _span_reader(type_)
+        return lambda number: _EPOCH_UTC + span(number)
+    if pa.types.is_duration(type_):
+        return _span_reader(type_)
     return None
+
+
+def _span_reader(type_: pa.DataType) -> Converter:
+    per_second = _PER_SECOND[type_.unit]
+
+    def read(number: int) -> datetime.timedelta:
+        microseconds, lost = divmod(number * 1_000_000, per_second)
+        if lost:
+            raise DataError(
+                f"{number} of type {type_} has digits below a microsecond, which Python cannot hold",
+                remedy='declare the type with the unit "us"',
+            )
+        return datetime.timedelta(microseconds=microseconds)
+
+    return read
 
 
 def _or_null(read: Converter | None) -> Converter:

@@ -18,6 +18,7 @@ cdef enum:
     TAG_U64 = 3
     TAG_F64 = 4
     TAG_STR = 5
+    TAG_DEC = 6
 
 cdef int64_t component_size(const Column* column, int64_t row) noexcept nogil
 cdef char* put_component(char* out, const Column* column, int64_t row) noexcept nogil

@@ -9,7 +9,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from streamdsl._native.flow.batch cimport (
-    KIND_BOOL, KIND_F64, KIND_STR, KIND_U64, SYS_KEY, SYS_SLOT, StringBuilder, batch_share, column_clear,
+    KIND_BOOL, KIND_DEC, KIND_F64, KIND_STR, KIND_U64, SYS_KEY, SYS_SLOT, StringBuilder, batch_share, column_clear,
     column_share, is_valid,
     strings_append_null, strings_end_row, strings_finish, strings_init, strings_reserve,
 )
@@ -20,7 +20,7 @@ cdef int64_t component_size(const Column* column, int64_t row) noexcept nogil:
         return 2
     if column.kind == KIND_STR:
         return 5 + column.offsets[row + 1] - column.offsets[row]
-    return 9
+    return 17 if column.kind == KIND_DEC else 9
 
 
 cdef inline char* put_big_endian(char* out, uint64_t value) noexcept nogil:
@@ -56,6 +56,11 @@ cdef char* put_component(char* out, const Column* column, int64_t row) noexcept 
     if column.kind == KIND_F64:
         out[0] = TAG_F64
         return put_big_endian(out + 1, float_bits((<double*>column.values)[row]))
+    if column.kind == KIND_DEC:
+        out[0] = TAG_DEC
+        # The upper half first, as a number is written.
+        put_big_endian(out + 1, (<uint64_t*>(column.values + 16 * row))[1])
+        return put_big_endian(out + 9, (<uint64_t*>(column.values + 16 * row))[0])
     out[0] = TAG_U64 if column.kind == KIND_U64 else TAG_I64
     return put_big_endian(out + 1, (<uint64_t*>column.values)[row])
 

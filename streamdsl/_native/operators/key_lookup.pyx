@@ -4,16 +4,18 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from streamdsl._native.flow.batch cimport (
-    KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64, SYS_KEY, SYS_SLOT, SYS_TIME, Batch, StringBuilder, batch_release,
+    KIND_BOOL, KIND_DEC, KIND_F64, KIND_I64, KIND_STR, KIND_U64, SYS_KEY, SYS_SLOT, SYS_TIME, Batch, StringBuilder, batch_release,
     batch_share, batch_take, column_alloc, column_clear, column_share, i64, strings_append, strings_finish,
     strings_init,
 )
 from streamdsl._native.includes.checked cimport PLANTED
+from streamdsl._native.includes.decimal cimport dec_of, dec_store
 from streamdsl._native.state.row_table cimport RowField, RowHeader
 
 from streamdsl.errors import InternalError, StateError
 
-KINDS = {"bool": KIND_BOOL, "i64": KIND_I64, "u64": KIND_U64, "f64": KIND_F64, "str": KIND_STR}
+KINDS = {"bool": KIND_BOOL, "i64": KIND_I64, "u64": KIND_U64, "f64": KIND_F64, "str": KIND_STR, "dec": KIND_DEC}
+cdef object TWO_64 = 2**64
 
 
 cdef class KeyDecoder:
@@ -87,7 +89,7 @@ cdef bint fits(const char* key, int64_t size, const int* kinds, int n) noexcept 
     cdef uint32_t text
     cdef int64_t at = 0, need
     for k in range(n):
-        need = 2 if kinds[k] == KIND_BOOL else 5 if kinds[k] == KIND_STR else 9
+        need = 2 if kinds[k] == KIND_BOOL else 5 if kinds[k] == KIND_STR else 17 if kinds[k] == KIND_DEC else 9
         if size - at < need or key[at] != kinds[k]:
             return False
         if kinds[k] == KIND_STR:
@@ -114,7 +116,7 @@ cdef const char* component(const char* key, int k) noexcept nogil:
             memcpy(&size, key + 1, 4)
             key += 5 + size
         else:
-            key += 9
+            key += 17 if key[0] == 6 else 9
         k -= 1
     return key
 
@@ -130,6 +132,8 @@ cdef uint64_t big_endian(const char* data) noexcept nogil:
 cdef void read_fixed(const char* data, Column* out, int64_t row) noexcept nogil:
     if out.kind == KIND_BOOL:
         out.values[row] = data[1]
+    elif out.kind == KIND_DEC:
+        dec_store(out.values + 16 * row, dec_of(<int64_t>big_endian(data + 1), big_endian(data + 9)))
     else:
         (<uint64_t*>out.values)[row] = big_endian(data + 1)
 
@@ -144,6 +148,8 @@ cdef object python_component(const char* data):
         memcpy(&size, data + 1, 4)
         return data[5:5 + size].decode("utf-8", "surrogateescape")
     bits = big_endian(data + 1)
+    if data[0] == 6:                         # as a whole number: its reader knows the scale
+        return (<object><int64_t>bits) * TWO_64 + <object>big_endian(data + 9)
     if data[0] == 4:
         memcpy(&value, &bits, 8)
         return value

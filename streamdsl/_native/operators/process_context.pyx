@@ -5,7 +5,8 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
 
 from streamdsl._native.event_time.timer_entry cimport CLOCK_EVENT, CLOCK_PROCESSING, PUT_OFF, timer_entry
 from streamdsl._native.rows.row cimport (
-    VALUE_BYTES, VALUE_DATE, VALUE_DECIMAL, VALUE_DURATION, VALUE_JSON, VALUE_STR, VALUE_TIMESTAMP, timestamp_value, value_code,
+    VALUE_BYTES, VALUE_DATE, VALUE_DECIMAL, VALUE_DURATION, VALUE_JSON, VALUE_STR, VALUE_TIMESTAMP, VALUE_WIDE_DECIMAL, detail,
+    moment_value, plain_code, span_value, value_code,
 )
 from streamdsl._native.operators.refusals cimport POLICY_FAIL
 from streamdsl._native.rows.row_writer cimport RowWriter
@@ -20,6 +21,7 @@ import logging
 from decimal import Decimal
 from operator import index
 
+from streamdsl._native.serdes.decimal_text import text_of_unscaled
 from streamdsl.errors import StateError, UserCodeError
 
 cdef enum:
@@ -59,15 +61,17 @@ cdef class KeyReader:
 
 
 cdef object in_type(int code, object part):
-    if code == VALUE_TIMESTAMP:
-        return timestamp_value(part)
+    if plain_code(code) == VALUE_TIMESTAMP:
+        return moment_value(detail(code), part)
     if code == VALUE_DATE:
         return EPOCH_DATE + datetimes.timedelta(days=part)
-    if code == VALUE_DURATION:
-        return datetimes.timedelta(milliseconds=part)
+    if plain_code(code) == VALUE_DURATION:
+        return span_value(detail(code), part)
     if code == VALUE_BYTES:
         return part.encode("utf-8", "surrogateescape")
-    if code == VALUE_DECIMAL:
+    if plain_code(code) == VALUE_DECIMAL:
+        return Decimal(text_of_unscaled(part, detail(code)))
+    if code == VALUE_WIDE_DECIMAL:
         return Decimal(part)
     return json.loads(part) if code == VALUE_JSON else part
 

@@ -14,10 +14,8 @@ from streamdsl._native.operators.keyed cimport widened
 from streamdsl._native.operators.state_view cimport StateView, new_view
 from streamdsl._native.state.write_stream cimport bytes_append, bytes_free, bytes_init
 
-from streamdsl._native.flow.convert import canonical_type
+from streamdsl._native.flow.convert import canonical_kind
 from streamdsl.errors import InternalError
-
-CANONICAL_KINDS = {"int64": "i64", "uint64": "u64", "double": "f64", "bool": "bool", "string": "str", "binary": "str"}
 
 
 cdef class TableField(RowField):
@@ -207,7 +205,7 @@ cdef class TableOperator(KeyedOperator):
         cdef ByteReader source
         cdef StateView view = new_view(self.lookup, self.spec.key_schema, [field.name for field in self.spec.schema.fields[:self.width]],
                                        [field.type for field in self.spec.schema.fields[:self.width]])
-        cdef list kinds = [kind_number(CANONICAL_KINDS[str(canonical_type(type_))]) for type_ in view.types]
+        cdef list kinds = [kind_number(canonical_kind(type_)) for type_ in view.types]
         cdef Column* columns = <Column*>calloc(self.width + 1, sizeof(Column))
         if columns == NULL:
             raise MemoryError("no memory left to look into a table")

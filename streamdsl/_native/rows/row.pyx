@@ -10,13 +10,17 @@ from libc.stdlib cimport calloc, free
 cimport cython
 
 from streamdsl._native.flow.batch cimport (
-    KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64, batch_release, batch_retain,
+    KIND_BOOL, KIND_DEC, KIND_F64, KIND_I64, KIND_STR, KIND_U64, batch_release, batch_retain,
 )
+
+from streamdsl._native.includes.decimal cimport dec_load
+from streamdsl._native.serdes.decimal_text cimport decimal_value
 
 import copy
 import datetime as datetimes
 import difflib
 import json
+import re
 from collections.abc import ItemsView, KeysView, Mapping, ValuesView
 from decimal import Decimal
 from types import SimpleNamespace
@@ -30,11 +34,13 @@ cdef object DECIMAL = Decimal
 cdef object loads = json.loads
 #: Attributes of a row that no column hides: dict(row), {**row} and match statements go by them.
 cdef frozenset METHODS = frozenset({"keys", "values", "items", "get", "asdict"})
+cdef object TIMEDELTA = datetimes.timedelta
+cdef tuple UNIT_NAMES = ("ms", "s", "us", "ns")
 
 KIND_OF_VALUE = {
     VALUE_BOOL: KIND_BOOL, VALUE_INT: KIND_I64, VALUE_UINT64: KIND_U64, VALUE_FLOAT: KIND_F64, VALUE_STR: KIND_STR,
     VALUE_BYTES: KIND_STR, VALUE_TIMESTAMP: KIND_I64, VALUE_DATE: KIND_I64, VALUE_DURATION: KIND_I64,
-    VALUE_DECIMAL: KIND_STR, VALUE_JSON: KIND_STR,
+    VALUE_DECIMAL: KIND_DEC, VALUE_JSON: KIND_STR, VALUE_WIDE_DECIMAL: KIND_STR,
 }
 VALUE_OF_TYPE = {
     "bool": VALUE_BOOL, "int8": VALUE_INT, "int16": VALUE_INT, "int32": VALUE_INT, "int64": VALUE_INT,
@@ -44,18 +50,23 @@ VALUE_OF_TYPE = {
     "binary": VALUE_BYTES, "large_binary": VALUE_BYTES, "binary_view": VALUE_BYTES,
     "date32[day]": VALUE_DATE, "date64[ms]": VALUE_DATE,
 }
+UNITS = {"ms": UNIT_MS, "s": UNIT_S, "us": UNIT_US, "ns": UNIT_NS}
+cdef int64_t[4] PER_SECOND = [1000, 1, 1000000, 1000000000]
+cdef object UNIT_OF = re.compile(r"(?:timestamp|duration)\[(s|ms|us|ns)")
+cdef object SCALE_OF = re.compile(r"decimal\d+\(\d+, (\d+)\)")
 
 
 cdef int value_code(str type_text) except -1:
     code = VALUE_OF_TYPE.get(type_text)
     if code is not None:
         return code
-    if type_text.startswith("timestamp["):
-        return VALUE_TIMESTAMP
-    if type_text.startswith("duration["):
-        return VALUE_DURATION
+    unit = UNIT_OF.match(type_text)
+    if unit is not None:
+        return (VALUE_TIMESTAMP if type_text.startswith("t") else VALUE_DURATION) | <int>UNITS[unit[1]] << 8
+    if type_text.startswith("decimal256"):
+        return VALUE_WIDE_DECIMAL
     if type_text.startswith("decimal"):
-        return VALUE_DECIMAL
+        return VALUE_DECIMAL | <int>int(SCALE_OF.fullmatch(type_text)[1]) << 8
     if type_text.startswith("fixed_size_binary"):
         return VALUE_BYTES
     if type_text.startswith("time"):
@@ -82,7 +93,7 @@ cdef class RowShape:
             raise MemoryError("no memory left for a schema")
         for i in range(self.width):
             self.codes[i] = value_code(str(self.types[i]))
-            self.kinds[i] = KIND_OF_VALUE[self.codes[i]]
+            self.kinds[i] = KIND_OF_VALUE[plain_code(self.codes[i])]
         self.shadowed = not METHODS.isdisjoint(self.index)
         if any([self.codes[i] == VALUE_JSON for i in range(self.width)]):
             self.readers = tuple([reader_of(self.types[i]) if self.codes[i] == VALUE_JSON else None for i in range(self.width)])
@@ -113,22 +124,48 @@ cdef void civil(int64_t days, int* year, int* month, int* day) noexcept:
 cdef enum:
     FIRST_DAY = -719162      # 0001-01-01
     LAST_DAY = 2932896       # 9999-12-31
-    DAY_MS = 86400000
 
 
 cdef object timestamp_value(int64_t ms):
-    cdef int64_t days = ms // DAY_MS
-    cdef int64_t rest = ms - days * DAY_MS
+    return moment_value(UNIT_MS, ms)
+
+
+cdef object moment_value(int unit, int64_t value):
+    cdef int64_t per_second = PER_SECOND[unit]
+    cdef int64_t seconds = value // per_second - (value % per_second < 0)
+    cdef int64_t fraction = value - seconds * per_second
+    cdef int64_t days = seconds // 86400 - (seconds % 86400 < 0)
+    cdef int64_t rest = seconds - days * 86400
     cdef int year, month, day
-    if rest < 0:
-        rest += DAY_MS
-        days -= 1
     if days < FIRST_DAY or days > LAST_DAY:
-        raise DataError(f"the timestamp {ms} ms is outside the years 1 to 9999 of Python's datetime",
-                        remedy="declare the column as int64 to see the milliseconds")
+        raise DataError(f"the timestamp {value} {UNIT_NAMES[unit]} is outside the years 1 to 9999 of Python's datetime",
+                        remedy="read it as a whole number: cast(int) gives milliseconds")
+    if unit == UNIT_NS:
+        if fraction % 1000 != 0:
+            raise no_datetime("timestamp", value)
+        fraction //= 1000
+    elif unit == UNIT_MS:
+        fraction *= 1000
     civil(days, &year, &month, &day)
-    return datetime_new(year, month, day, <int>(rest // 3600000), <int>(rest // 60000 % 60), <int>(rest // 1000 % 60),
-                        <int>(rest % 1000) * 1000, get_utc())
+    return datetime_new(year, month, day, <int>(rest // 3600), <int>(rest // 60 % 60), <int>(rest % 60), <int>fraction, get_utc())
+
+
+cdef object no_datetime(str what, int64_t value):
+    return DataError(f"the {what} {value} ns has digits below a microsecond, which Python's {what} cannot hold",
+                     remedy='cast the column first: cast(pa.timestamp("us")) drops them' if what == "timestamp"
+                     else 'cast the column first: cast(pa.duration("us")) drops them')
+
+
+cdef object span_value(int unit, int64_t value):
+    if unit == UNIT_NS and value % 1000 != 0:
+        raise no_datetime("duration", value)
+    try:
+        if unit == UNIT_NS:
+            return TIMEDELTA(microseconds=value // 1000)
+        return TIMEDELTA(**{("milliseconds", "seconds", "microseconds")[unit]: value})
+    except OverflowError:
+        raise DataError(f"the duration {value} {UNIT_NAMES[unit]} is outside the range of Python's timedelta",
+                        remedy="read it as a whole number: cast(int) gives milliseconds") from None
 
 
 cdef object date_value(int64_t days):
@@ -144,7 +181,7 @@ cdef object text_value(int code, const char* data, Py_ssize_t size):
     if code == VALUE_BYTES:
         return data[:size]
     text = PyUnicode_DecodeUTF8(data, size, "surrogateescape")
-    if code == VALUE_DECIMAL:
+    if code == VALUE_WIDE_DECIMAL:
         return DECIMAL(text)
     return loads(text)
 
@@ -162,14 +199,16 @@ cdef object column_value(int code, const Column* column, int64_t row):
         return PyUnicode_DecodeUTF8(column.values + start, column.offsets[row + 1] - start, "surrogateescape")
     if code == VALUE_BOOL:
         return column.values[row] != 0
-    if code == VALUE_TIMESTAMP:
-        return timestamp_value((<int64_t*>column.values)[row])
+    if plain_code(code) == VALUE_TIMESTAMP:
+        return moment_value(detail(code), (<int64_t*>column.values)[row])
+    if plain_code(code) == VALUE_DECIMAL:
+        return decimal_value(dec_load(column.values + 16 * row), detail(code))
     if code == VALUE_UINT64:
         return (<uint64_t*>column.values)[row]
     if code == VALUE_DATE:
         return date_value((<int64_t*>column.values)[row])
-    if code == VALUE_DURATION:
-        return datetimes.timedelta(milliseconds=(<int64_t*>column.values)[row])
+    if plain_code(code) == VALUE_DURATION:
+        return span_value(detail(code), (<int64_t*>column.values)[row])
     start = column.offsets[row]
     return text_value(code, column.values + start, column.offsets[row + 1] - start)
 

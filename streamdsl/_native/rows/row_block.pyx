@@ -5,8 +5,8 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcpy, memset
 
 from streamdsl._native.flow.batch cimport (
-    KIND_BOOL, KIND_I64, KIND_STR, SYS_TIME, Column, StringBuilder, batch_new, batch_release, column_alloc,
-    column_alloc_valid, i64, is_valid, strings_append, strings_append_null, strings_finish, strings_free, strings_init,
+    KIND_I64, KIND_STR, SYS_TIME, Column, StringBuilder, batch_new, batch_release, column_alloc,
+    column_alloc_valid, i64, is_valid, kind_size, strings_append, strings_append_null, strings_finish, strings_free, strings_init,
 )
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
 
@@ -39,7 +39,7 @@ cdef class RowBlockField(RowField):
                 if self.kinds[i] == KIND_STR:
                     size += 4 + column.offsets[row + 1] - column.offsets[row]
                 else:
-                    size += 1 if self.kinds[i] == KIND_BOOL else 8
+                    size += kind_size(self.kinds[i])
         return size
 
     cdef int append(self, RowBlock* block, Batch* batch, int32_t row) except -1 nogil:
@@ -68,7 +68,7 @@ cdef class RowBlockField(RowField):
                 memcpy(at + 4, column.values + column.offsets[row], length)
                 at += 4 + length
             else:
-                width = 1 if self.kinds[i] == KIND_BOOL else 8
+                width = kind_size(self.kinds[i])
                 memcpy(at, column.values + row * width, width)
                 at += width
         block.used += size
@@ -96,7 +96,7 @@ cdef class RowBlockField(RowField):
                         damaged()
                     at += 4 + <int64_t>length
                 else:
-                    at += 1 if self.kinds[i] == KIND_BOOL else 8
+                    at += kind_size(self.kinds[i])
             if at > block.used:
                 damaged()
             block.n += 1
@@ -164,14 +164,14 @@ cdef int take_column(const int* kinds, int width, int wanted, RowBlock* block, B
                     memcpy(&length, at, 4)
                     at += 4
                 elif present:
-                    length = 1 if kinds[i] == KIND_BOOL else 8
+                    length = kind_size(kinds[i])
                 if i == wanted:
                     if text and present:
                         strings_append(&builder, at, length)
                     elif text:
                         strings_append_null(&builder)
                     else:
-                        size = 1 if kinds[i] == KIND_BOOL else 8
+                        size = kind_size(kinds[i])
                         if present:
                             memcpy(column.values + row * size, at, size)
                         else:

@@ -5,7 +5,7 @@ from streamdsl._native.flow.batch cimport Batch, Buffer, Column, StringBuilder
 from streamdsl._native.rows.row cimport RowShape
 
 cdef struct ColumnBuilder:
-    int code                                 # VALUE_*
+    int code                                 # VALUE_*, with its detail
     int kind                                 # KIND_*
     bint nullable
     int source                               # hidden columns: the input column they are taken from, -1 = null
@@ -25,7 +25,6 @@ cdef class RowWriter:
     cdef int width                           # columns of the shape
     cdef tuple types                         # names of the declared types, for errors
     cdef tuple converters                    # of the columns of times and nested values: what checks their values
-    cdef tuple units                         # of the columns of times: their declared units
     cdef readonly int n                      # rows waiting
     cdef int capacity
     cdef bint keyed                          # rows carry SYS_SLOT

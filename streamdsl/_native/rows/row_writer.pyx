@@ -11,17 +11,20 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from streamdsl._native.flow.batch cimport (
-    KIND_BOOL, KIND_I64, KIND_NONE, KIND_STR, SYS_COUNT, SYS_SLOT, SYS_TIME, Column, batch_new, batch_release, buffer_new,
-    buffer_release, column_alloc, column_fill_null, column_share, column_take, strings_append, strings_append_null,
+    KIND_I64, KIND_NONE, KIND_STR, SYS_COUNT, SYS_SLOT, SYS_TIME, Column, batch_new, batch_release, buffer_new,
+    buffer_release, column_alloc, column_fill_null, column_share, column_take, kind_size, strings_append, strings_append_null,
     strings_finish, strings_free, strings_init,
 )
+from streamdsl._native.includes.decimal cimport dec_store, int128
 from streamdsl._native.rows.row cimport (
     VALUE_BOOL, VALUE_BYTES, VALUE_DATE, VALUE_DECIMAL, VALUE_DURATION, VALUE_FLOAT, VALUE_INT, VALUE_JSON, VALUE_STR,
-    VALUE_TIMESTAMP, VALUE_UINT64, Row, column_value,
+    VALUE_TIMESTAMP, VALUE_UINT64, VALUE_WIDE_DECIMAL, Row, column_value, plain_code,
 )
 from streamdsl._native.rows.row_results cimport (
     RESULT_DICT, RESULT_MAPPING, RESULT_OBJECT, RESULT_ROWS, result_kind, shortened,
 )
+
+from streamdsl._native.serdes.decimal_text cimport decimal_of_python
 
 import datetime as datetimes
 from collections.abc import Mapping
@@ -34,21 +37,12 @@ INT_RANGES = {
     "int8": (-(2**7), 2**7 - 1), "int16": (-(2**15), 2**15 - 1), "int32": (-(2**31), 2**31 - 1),
     "uint8": (0, 2**8 - 1), "uint16": (0, 2**16 - 1), "uint32": (0, 2**32 - 1),
 }
-cdef object DATETIME = datetimes.datetime
 cdef object DATE = datetimes.date
-cdef object DURATION = datetimes.timedelta
-cdef object MILLISECOND = datetimes.timedelta(milliseconds=1)
 cdef object EPOCH_ORDINAL = datetimes.date(1970, 1, 1).toordinal()
 cdef object FIRST_DAY = datetimes.date.min.toordinal() - EPOCH_ORDINAL
 cdef object LAST_DAY = datetimes.date.max.toordinal() - EPOCH_ORDINAL
 cdef object DECIMAL = Decimal
 cdef object EXACT = Context(prec=100, traps=[Inexact, InvalidOperation])
-
-
-cdef object in_ms(object number, str unit):
-    if unit == "s":
-        return number * 1000
-    return number if unit == "ms" else number // (1000 if unit == "us" else 1000000)
 
 
 cdef class RowWriter:
@@ -62,12 +56,11 @@ cdef class RowWriter:
         self.keyed = keyed
         self.identity = True
         self.types = tuple(str(kind) for kind in self.shape.types)
-        checked = (VALUE_TIMESTAMP, VALUE_JSON)
+        checked = (VALUE_TIMESTAMP, VALUE_DURATION, VALUE_JSON)
         self.converters = tuple([
-            converter_of(kind) if self.shape.codes[i] in checked and not isinstance(kind, str) else None
+            converter_of(kind) if plain_code(self.shape.codes[i]) in checked and not isinstance(kind, str) else None
             for i, kind in enumerate(self.shape.types)
         ])
-        self.units = tuple([getattr(kind, "unit", "ms") for kind in self.shape.types])
         self.columns = <ColumnBuilder*>calloc(self.shape.width + 1, sizeof(ColumnBuilder))
         if self.columns == NULL:
             raise MemoryError("no memory left for an output")
@@ -115,7 +108,7 @@ cdef class RowWriter:
             if column.kind == KIND_STR:
                 strings_init(&column.strings, self.capacity, 16 * self.capacity)
             else:
-                column.values = buffer_new(self.capacity * (1 if column.kind == KIND_BOOL else 8))
+                column.values = buffer_new(self.capacity * kind_size(column.kind))
         return 0
 
     cdef int resize_places(self) except -1:
@@ -148,7 +141,7 @@ cdef class RowWriter:
         for i in range(self.shape.width):
             column = &self.columns[i]
             if column.values != NULL:
-                size = 1 if column.kind == KIND_BOOL else 8
+                size = kind_size(column.kind)
                 wider = buffer_new(self.capacity * size)
                 memcpy(wider.data, column.values.data, self.n * size)
                 buffer_release(column.values)
@@ -238,7 +231,7 @@ cdef class RowWriter:
             column.valid = buffer_new(self.capacity)
             memset(column.valid.data, 1, self.capacity)
         column.valid.data[self.n] = 0
-        memset(column.values.data + self.n * (1 if column.kind == KIND_BOOL else 8), 0, 1 if column.kind == KIND_BOOL else 8)
+        memset(column.values.data + self.n * kind_size(column.kind), 0, kind_size(column.kind))
         return 0
 
     def put_unwrapped(self, int i, value):
@@ -257,7 +250,7 @@ cdef class RowWriter:
                 if not isinstance(value, (bytes, bytearray, memoryview)):
                     return self.put_unwrapped(i, value)
                 raw = bytes(value)
-            elif column.code == VALUE_DECIMAL:
+            elif column.code == VALUE_WIDE_DECIMAL:
                 if isinstance(value, bool) or not isinstance(value, (DECIMAL, int)):
                     return self.put_unwrapped(i, value)
                 raw = self.decimal_text(i, value).encode()
@@ -265,7 +258,18 @@ cdef class RowWriter:
                 raw = self.nested_text(i, value).encode()
             strings_append(&column.strings, raw, len(raw))
             return 0
-        return self.put_number(i, value)
+        return self.put_decimal(i, value) if plain_code(column.code) == VALUE_DECIMAL else self.put_number(i, value)
+
+    def put_decimal(self, int i, value):
+        cdef int128 number = 0
+        kind = self.shape.types[i]
+        if isinstance(value, bool) or not isinstance(value, (DECIMAL, int)):
+            return self.put_unwrapped(i, value)
+        if not decimal_of_python(value, kind.scale, kind.precision, &number):
+            name = self.shape.names[i]
+            raise BadRow(f"the column {name!r} is {shortened(value)}, which does not fit {self.types[i]}", name)
+        dec_store(self.columns[i].values.data + 16 * <int64_t>self.n, number)
+        return 0
 
     def decimal_text(self, int i, value):
         # With the digits of the declared scale, so that equal values have equal texts.
@@ -289,12 +293,10 @@ cdef class RowWriter:
     def put_number(self, int i, value):
         cdef ColumnBuilder* column = &self.columns[i]
         number = value
-        if column.code == VALUE_TIMESTAMP:
-            number = self.milliseconds(i, value)
-        elif column.code == VALUE_DATE and isinstance(value, DATE) and not isinstance(value, DATETIME):
+        if plain_code(column.code) in (VALUE_TIMESTAMP, VALUE_DURATION):
+            number = self.units_of(i, value)
+        elif column.code == VALUE_DATE and isinstance(value, DATE) and not isinstance(value, datetimes.datetime):
             number = value.toordinal() - EPOCH_ORDINAL
-        elif column.code == VALUE_DURATION and isinstance(value, DURATION):
-            number = value // MILLISECOND
         if not isinstance(number, int) or isinstance(number, bool):
             return self.put_unwrapped(i, value)
         if column.code == VALUE_UINT64:
@@ -307,14 +309,13 @@ cdef class RowWriter:
         (<int64_t*>column.values.data)[self.n] = number
         return 0
 
-    def milliseconds(self, int i, value):
+    def units_of(self, int i, value):
         # A sink has to be able to write it: within the range of the declared unit, and of the years 1 to 9999.
         try:
-            number = self.converters[i](value)
+            return self.converters[i](value)
         except NotAValue as error:
             name = self.shape.names[i]
             raise BadRow(f"the column {name!r}{error}", name) from None
-        return None if number is None else in_ms(number, self.units[i])
 
     def check_names(self, result):
         for name in result:

@@ -12,6 +12,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
 import datetime as datetimes
+import math
 from decimal import Decimal, InvalidOperation
 
 from streamdsl.errors import StateError
@@ -46,6 +47,7 @@ cdef object TIMEDELTA = datetimes.timedelta
 cdef object MICROSECOND = datetimes.timedelta(microseconds=1)
 cdef object EPOCH = datetimes.datetime(1970, 1, 1)
 cdef object DECIMAL = Decimal
+cdef object NAN = math.nan                   # a dict finds the NaN that it was given, and Python code mostly means this one
 
 
 cdef int codec_init(CodecBuffer* out, int64_t capacity) except -1:
@@ -387,7 +389,7 @@ cdef object decode_next(CodecCursor* cursor, int depth):
         return <long>tag - 256
     if tag == TAG_FLOAT:
         memcpy(&number, next_bytes(cursor, 8), 8)
-        return number
+        return number if number == number else NAN
     if tag == TAG_INT:
         bits = next_varint(cursor)
         return <int64_t>(bits >> 1) ^ -<int64_t>(bits & 1)

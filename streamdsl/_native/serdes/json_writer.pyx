@@ -10,6 +10,7 @@ from libc.string cimport memcpy
 from streamdsl._native.flow.arrow cimport column_from_arrow
 from streamdsl._native.flow.batch cimport (
     KIND_BOOL,
+    KIND_DEC,
     KIND_I64,
     KIND_STR,
     KIND_U64,
@@ -17,12 +18,13 @@ from streamdsl._native.flow.batch cimport (
     column_clear,
     is_valid,
 )
+from streamdsl._native.includes.decimal cimport dec_load
+from streamdsl._native.serdes.decimal_text cimport DECIMAL_ROOM, decimal_text
 from streamdsl._native.serdes.number_text cimport (
-    NUMBER_ROOM,
     date_text,
     double_text,
     int_text,
-    timestamp_text,
+    moment_text,
     uint_text,
 )
 
@@ -40,6 +42,7 @@ cdef enum Style:
 cdef struct Field:
     Column column
     int style
+    int digits                               # behind the point: of decimals, and of the seconds of timestamps
     const char* prefix                       # , "name":
     int64_t prefix_size
 
@@ -171,11 +174,13 @@ cdef int64_t put_value(const Field* field, int64_t row, Output* output) except -
     cdef char* out
     if column.kind == KIND_STR and is_valid(column, row):
         return put_text(field, row, output)
-    out = room(output, NUMBER_ROOM + 2)
+    out = room(output, DECIMAL_ROOM + 2)
     if is_valid(column, row):
+        if column.kind == KIND_DEC:
+            return quoted(out, decimal_text(dec_load(column.values + 16 * row), field.digits, out + 1))
         if column.kind == KIND_I64:
             if field.style == TIMESTAMP:
-                return quoted(out, timestamp_text((<int64_t*>column.values)[row], out + 1))
+                return quoted(out, moment_text((<int64_t*>column.values)[row], field.digits, out + 1))
             if field.style == DATE:
                 return quoted(out, date_text((<int64_t*>column.values)[row], out + 1))
             return int_text((<int64_t*>column.values)[row], out)
@@ -214,12 +219,11 @@ cdef int prepare(array, Field* field) except -1:
         array = array.cast(type_.value_type)
         type_ = array.type
     field.style = NUMBER
-    if pa.types.is_timestamp(type_) and type_.unit in ("us", "ns"):
-        field.style = TEXT
-        array = pa.array(plain_values(array, readable=True), pa.string())
-        type_ = pa.string()
-    elif pa.types.is_timestamp(type_):
+    if pa.types.is_timestamp(type_):
         field.style = TIMESTAMP
+        field.digits = {"s": 0, "ms": 3, "us": 6, "ns": 9}[type_.unit]
+    elif pa.types.is_decimal128(canonical_type(type_)):
+        field.digits = type_.scale
     elif pa.types.is_date(type_):
         field.style = DATE
     elif pa.types.is_nested(type_):
@@ -245,8 +249,8 @@ cdef int prepare(array, Field* field) except -1:
 def json_lines(record_batch):
     """Return the rows as JSON, one object a line, keys in the order of the columns.
 
-    Timestamps are ISO 8601 in UTC with the digits of their unit (milliseconds at least), dates ISO 8601, decimals texts,
-    bytes base64. NaN and infinities are the texts "NaN", "Infinity" and "-Infinity".
+    Timestamps are ISO 8601 in UTC with the digits of their unit, dates ISO 8601, decimals texts, bytes base64. NaN and
+    infinities are the texts "NaN", "Infinity" and "-Infinity".
 
     Parameters
     ----------

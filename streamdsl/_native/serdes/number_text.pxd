@@ -11,6 +11,8 @@ cdef int uint_text(uint64_t value, char* out) noexcept nogil
 cdef int double_text(double value, char* out) noexcept nogil             # shortest that reads back, exactly repr(float)
 cdef int fixed_text(double value, int digits, char* out) noexcept nogil  # format(value, ".<digits>f"), digits <= 100
 cdef int timestamp_text(int64_t ms, char* out) noexcept nogil            # 2026-01-02T03:04:05.678Z
+# `digits` behind the second, which say the unit too: 0 = s, 3 = ms, 6 = µs, 9 = ns.
+cdef int moment_text(int64_t value, int digits, char* out) noexcept nogil
 cdef int date_text(int64_t days, char* out) noexcept nogil               # 2026-01-02
 
 # Readers take white space around the number and return False if the text is none (or is out of range).

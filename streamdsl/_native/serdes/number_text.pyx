@@ -300,21 +300,31 @@ cdef int date_text(int64_t days, char* out) noexcept nogil:
 
 
 cdef int timestamp_text(int64_t ms, char* out) noexcept nogil:
-    cdef int64_t days = floor_div(ms, 86400000)
-    cdef int rest = <int>(ms - days * 86400000)
+    return moment_text(ms, 3, out)
+
+
+cdef int moment_text(int64_t value, int digits, char* out) noexcept nogil:
+    cdef int64_t per_second = 1 if digits == 0 else (1000 if digits == 3 else (1000000 if digits == 6 else 1000000000))
+    cdef int64_t seconds = floor_div(value, per_second)
+    cdef int64_t fraction = value - seconds * per_second
+    cdef int64_t days = floor_div(seconds, 86400)
+    cdef int rest = <int>(seconds - days * 86400), i
     cdef int at = date_text(days, out)
     out[at] = c"T"
-    pair(rest // 3600000, out + at + 1)
+    pair(rest // 3600, out + at + 1)
     out[at + 3] = c":"
-    pair(rest // 60000 % 60, out + at + 4)
+    pair(rest // 60 % 60, out + at + 4)
     out[at + 6] = c":"
-    pair(rest // 1000 % 60, out + at + 7)
-    out[at + 9] = c"."
-    rest %= 1000
-    out[at + 10] = <char>(c"0" + rest // 100)
-    pair(rest % 100, out + at + 11)
-    out[at + 13] = c"Z"
-    return at + 14
+    pair(rest % 60, out + at + 7)
+    at += 9
+    if digits > 0:
+        out[at] = c"."
+        for i in range(digits):
+            out[at + digits - i] = <char>(c"0" + fraction % 10)
+            fraction //= 10
+        at += digits + 1
+    out[at] = c"Z"
+    return at + 1
 
 
 # Reading -----------------------------------------------------------------------------------------------------

@@ -312,6 +312,7 @@ cdef class MapState(Handle):
 
     cdef object found(self, object key, object default):
         cdef Entries entries = self.entries()
+        key = self.spec.key_type.key(key)
         if entries is None or key not in entries.values or not self.alive(entries, key):
             return default
         return self.spec.type.copy(entries.values[key])
@@ -320,7 +321,7 @@ cdef class MapState(Handle):
         cdef Cell* cell
         cdef Entries entries
         cdef int64_t deadline
-        key = kept(self.spec, self.spec.key_type, key)
+        key = self.spec.key_type.key(kept(self.spec, self.spec.key_type, key))
         value = kept(self.spec, self.spec.type, value)
         cell = self.cell(True)
         if cell.value == NULL:
@@ -358,6 +359,7 @@ cdef class MapState(Handle):
     def remove(self, key):
         """Forget an entry; one that is not there is no error."""
         cdef Entries entries = self.entries()
+        key = self.spec.key_type.key(key)
         if entries is not None and key in entries.values:
             self.cell(True)
             if self.scope.undo is not None:
@@ -385,6 +387,7 @@ cdef class MapState(Handle):
 
     def __contains__(self, key):
         cdef Entries entries = self.entries()
+        key = self.spec.key_type.key(key)
         return entries is not None and key in entries.values and self.alive(entries, key)
 
     def __len__(self):

@@ -191,8 +191,10 @@ cdef class StateField(RowField):
                 cell_put(cell, elements, INT64_MAX)
                 return 0
             entries = Entries.__new__(Entries)
-            entries.values = {spec.key_type.typed(key): spec.type.typed(item) for key, item in checked(plain, dict).items()}
-            entries.deadlines = {spec.key_type.typed(key): time_kept(item) for key, item in checked(deadline, dict).items()}
+            entries.values = {
+                spec.key_type.key(spec.key_type.typed(key)): spec.type.typed(item) for key, item in checked(plain, dict).items()}
+            entries.deadlines = {
+                spec.key_type.key(spec.key_type.typed(key)): time_kept(item) for key, item in checked(deadline, dict).items()}
             if not entries.deadlines.keys() <= entries.values.keys():
                 raise TypeError("it has deadlines of entries that do not exist")
             cell_put(cell, entries, INT64_MAX)

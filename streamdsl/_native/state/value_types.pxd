@@ -18,6 +18,7 @@ cdef class ValueType:
     cdef object check(self, object value)    # the value to keep (a copy, if it can change); TypeError: another type
     cdef object copy(self, object value)     # of a kept value
     cdef object plain(self, object value)    # what the codec can write
+    cdef object key(self, object value)      # the one that stands for all equal ones: NaN is one key, and -0.0 is 0.0
     cdef object typed(self, object plain)    # back; TypeError: something else was written
 
 cdef ValueType value_type(object declared)

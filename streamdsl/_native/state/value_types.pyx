@@ -5,6 +5,7 @@ from cpython.unicode cimport PyUnicode_CheckExact
 
 import dataclasses
 import datetime
+import math
 import types
 import typing
 from decimal import Decimal
@@ -12,6 +13,9 @@ from decimal import Decimal
 from streamdsl._native.serdes.codec cimport decode, encode
 
 DEEPEST_TYPE = 20
+
+cdef object NAN = math.nan                   # Python finds a NaN in a dict only by its identity
+cdef object DECIMAL_NAN = Decimal("NaN")
 
 
 cdef object shortened(object value):
@@ -33,6 +37,9 @@ cdef class ValueType:
         return value
 
     cdef object plain(self, object value):
+        return value
+
+    cdef object key(self, object value):
         return value
 
     cdef object typed(self, object plain):
@@ -64,6 +71,11 @@ cdef class FloatType(ValueType):
         plain = unwrapped(value)
         return self.check(plain) if plain is not value else refuse(self, value)
 
+    cdef object key(self, object value):
+        if isinstance(value, float):
+            return NAN if value != value else value + 0.0
+        return value
+
 
 cdef class ExactType(ValueType):
     """int, str, bool, bytes, date, Decimal: instances of the class; subclasses are kept as the class itself."""
@@ -82,6 +94,9 @@ cdef class ExactType(ValueType):
         plain = unwrapped(value)
         return self.check(plain) if plain is not value else refuse(self, value)
 
+    cdef object key(self, object value):
+        return DECIMAL_NAN if isinstance(value, Decimal) and value.is_nan() else value
+
 
 cdef class OptionalType(ValueType):
     cdef ValueType inner
@@ -97,6 +112,9 @@ cdef class OptionalType(ValueType):
 
     cdef object plain(self, object value):
         return None if value is None else self.inner.plain(value)
+
+    cdef object key(self, object value):
+        return None if value is None else self.inner.key(value)
 
     cdef object typed(self, object plain):
         return None if plain is None else self.inner.typed(plain)
@@ -165,6 +183,11 @@ cdef class TupleType(ValueType):
     cdef object plain(self, object value):
         return tuple([self.item(i).plain(value[i]) for i in range(len(value))])
 
+    cdef object key(self, object value):
+        if not isinstance(value, tuple) or not (self.many or len(value) == len(self.items)):
+            return value                     # no key of this map; looking it up finds nothing
+        return tuple([self.item(i).key(value[i]) for i in range(len(value))])
+
     cdef object typed(self, object plain):
         if type(plain) is not tuple or not (self.many or len(plain) == len(self.items)):
             refuse(self, plain)
@@ -172,29 +195,29 @@ cdef class TupleType(ValueType):
 
 
 cdef class DictType(ValueType):
-    cdef ValueType key
+    cdef ValueType key_type
     cdef ValueType item
 
     def __cinit__(self, ValueType key, ValueType item):
         if not key.immutable:
             raise TypeError(f"{key.text} cannot be the key of a dict")
-        self.key, self.item, self.text, self.immutable = key, item, f"dict[{key.text}, {item.text}]", False
+        self.key_type, self.item, self.text, self.immutable = key, item, f"dict[{key.text}, {item.text}]", False
 
     cdef object check(self, object value):
         if not isinstance(value, dict):
             refuse(self, value)
-        return {self.key.check(key): self.item.check(item) for key, item in value.items()}
+        return {self.key_type.key(self.key_type.check(key)): self.item.check(item) for key, item in value.items()}
 
     cdef object copy(self, object value):
         return dict(value) if self.item.immutable else {key: self.item.copy(item) for key, item in value.items()}
 
     cdef object plain(self, object value):
-        return {self.key.plain(key): self.item.plain(item) for key, item in value.items()}
+        return {self.key_type.plain(key): self.item.plain(item) for key, item in value.items()}
 
     cdef object typed(self, object plain):
         if type(plain) is not dict:
             refuse(self, plain)
-        return {self.key.typed(key): self.item.typed(item) for key, item in plain.items()}
+        return {self.key_type.key(self.key_type.typed(key)): self.item.typed(item) for key, item in plain.items()}
 
 
 cdef class DataclassType(ValueType):
@@ -239,6 +262,11 @@ cdef class DataclassType(ValueType):
 
     cdef object plain(self, object value):
         return {name: (<ValueType>item).plain(getattr(value, name)) for name, item in self.fields.items()}
+
+    cdef object key(self, object value):
+        if type(value) is not self.kind:
+            return value
+        return self.made({name: (<ValueType>item).key(getattr(value, name)) for name, item in self.fields.items()})
 
     cdef object typed(self, object plain):
         if type(plain) is not dict:

@@ -20,6 +20,7 @@ cdef class SourceTask(Task):
     cdef int batch_rows
     cdef int chunk_rows
     cdef int timestamp                       # column of the event time, -1: the records' own
+    cdef int64_t time_per_ms                 # units of that column in a millisecond; 0: it holds whole seconds
     cdef int64_t idle_timeout_ms             # -1: never
     cdef int64_t max_ahead_ms                # -1: no limit
     cdef double rate                         # rows a second of this task; 0: no limit

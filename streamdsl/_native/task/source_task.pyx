@@ -38,6 +38,11 @@ cdef inline Py_ssize_t len_of(tuple items) noexcept nogil:
     return Py_SIZE(<PyObject*>items)
 
 
+def time_per_ms(type_):
+    """Return how many units of a type of times are a millisecond, 0 for whole seconds."""
+    return {"s": 0, "us": 1_000, "ns": 1_000_000}.get(getattr(type_, "unit", "ms"), 1)
+
+
 cdef class SourceTask(Task):
     """`spec` is the PhysicalSource, `splits` a list of Split; `policy` deals with rejected records."""
 
@@ -52,6 +57,7 @@ cdef class SourceTask(Task):
         self.batch_rows = batch_rows
         self.chunk_rows = chunk_rows
         self.timestamp = spec.timestamp
+        self.time_per_ms = 1 if spec.timestamp < 0 else time_per_ms(types[spec.timestamp])
         self.partitioned_by = -1
         self.idle_timeout_ms = -1 if spec.idle_timeout_ms is None else spec.idle_timeout_ms
         self.max_ahead_ms = -1 if spec.max_ahead_ms is None else spec.max_ahead_ms
@@ -358,7 +364,7 @@ cdef class SourceTask(Task):
 
     def _set_times(self, Split split):
         cdef int64_t limit = INT64_MAX, now = self.clock.now_ms()
-        if not split.stamp(self.timestamp, now) and split.rows.n > 0:
+        if not split.stamp(self.timestamp, self.time_per_ms, now) and split.rows.n > 0:
             self.without_times()
         if self.max_ahead_ms >= 0 and now < INT64_MAX - self.max_ahead_ms:
             limit = now + self.max_ahead_ms

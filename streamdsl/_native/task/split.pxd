@@ -28,7 +28,8 @@ cdef class Split:
     cdef int64_t offered                     # rows that it can emit in the next round; 0: not known yet
     cdef int number                          # among all splits of the source, if it is partitioned by a column
 
-    cdef bint stamp(self, int timestamp, int64_t now) except -1
+    cdef bint stamp(self, int timestamp, int64_t per_ms, int64_t now) except -1
     cdef int fill_times(self, Column* declared) except -1
+    cdef int declared_times(self, int timestamp, int64_t per_ms, Column* out) except -1   # in ms; the caller clears `out`
     cdef int reject_rows(self, object spec, int64_t limit, dict nulls) except -1
     cdef object rejected_as(self, object spec, int64_t row, str reason)

@@ -1,10 +1,11 @@
 """See split.pxd."""
-from libc.stdint cimport INT64_MIN
+from libc.stdint cimport INT64_MAX, INT64_MIN
 from libc.stdlib cimport calloc, free
 
 from streamdsl._native.flow.arrow cimport column_from_arrow
 from streamdsl._native.flow.batch cimport (
-    KIND_I64, SYS_TIME, Column, batch_release, column_alloc, column_alloc_valid, column_clear, column_drop_valid, column_share, i64,
+    KIND_I64, SYS_TIME, Column, batch_release, buffer_new, buffer_release, column_alloc, column_alloc_valid, column_clear,
+    column_drop_valid, column_share, i64,
 )
 from streamdsl._native.includes.checked cimport PLANTED
 
@@ -66,9 +67,10 @@ cdef class Split:
             "idle": self.idle and word_of_idleness,
         }
 
-    cdef bint stamp(self, int timestamp, int64_t now) except -1:
+    cdef bint stamp(self, int timestamp, int64_t per_ms, int64_t now) except -1:
         """Find the event time of the chunk's rows: the records' own, else the declared column, else the clock; whether they have one."""
         cdef int64_t row
+        cdef Column declared
         cdef Column* time = &self.rows.sys[SYS_TIME]
         self.rejected = self.chunk.rejected
         free(self.bad)
@@ -76,10 +78,12 @@ cdef class Split:
         if self.chunk.timestamps is not None:
             column_from_arrow(self.chunk.timestamps, time)
             if timestamp >= 0 and time.valid != NULL:
-                self.fill_times(&self.rows.columns[timestamp])
+                self.declared_times(timestamp, per_ms, &declared)
+                self.fill_times(&declared)
+                column_clear(&declared)
             return True
         if timestamp >= 0:
-            column_share(time, &self.rows.columns[timestamp])
+            self.declared_times(timestamp, per_ms, time)
             return True
         column_alloc(time, KIND_I64, self.rows.n, 0)
         for row in range(self.rows.n):
@@ -100,6 +104,23 @@ cdef class Split:
                 merged.valid[row] = declared.valid == NULL or declared.valid[row]
         column_clear(own)
         self.rows.sys[SYS_TIME] = merged
+        return 0
+
+    cdef int declared_times(self, int timestamp, int64_t per_ms, Column* out) except -1:
+        """The event time is milliseconds: finer times are floored, whole seconds (`per_ms` 0) saturate."""
+        cdef int64_t row, value
+        column_share(out, &self.rows.columns[timestamp])
+        if per_ms == 1:
+            return 0
+        buffer_release(out.values_buffer)
+        out.values_buffer = buffer_new(8 * self.rows.n)
+        out.values = out.values_buffer.data
+        for row in range(self.rows.n):
+            value = i64(&self.rows.columns[timestamp])[row]
+            if per_ms > 0:
+                i64(out)[row] = value // per_ms - (value % per_ms < 0)
+            else:
+                i64(out)[row] = max(INT64_MIN // 1000, min(value, INT64_MAX // 1000)) * 1000
         return 0
 
     cdef int reject_rows(self, object spec, int64_t limit, dict nulls) except -1:

@@ -1,0 +1,1 @@
+"""Types of columns: what goes in comes out, and what is computed is exact."""
