@@ -9,7 +9,6 @@ import pyarrow as pa
 from streamdsl.logical.expression import Typed
 from streamdsl.logical.types import (
     INT,
-    PER_SECOND,
     convert,
     finer,
     in_unit,
@@ -17,7 +16,6 @@ from streamdsl.logical.types import (
     is_span,
     is_time,
     literal,
-    retyped,
     unit_type,
 )
 
@@ -43,5 +41,3 @@ def shifted(binder: Binder, op: str, args: list[Typed]) -> Typed:
         result = unit_type(moments[0].type if moments else pa.duration(unit), unit)
     moved = [in_unit(convert(arg, INT) if is_integer(arg.type) else arg, unit) for arg in (left, right)]
     return binder._strict(op, result, moved)
-
-

@@ -102,12 +102,14 @@ def _instant(ins: Instruction, wall: int) -> int | None:
     raise Refused("instant")
 
 
-def _strftime(ins: Instruction, ms: int) -> str:
-    form, zone = ins.params
+def _strftime(ins: Instruction, units: int) -> str:
+    form, zone, per_ms = ins.params
+    ms, below = divmod(units, per_ms)
     wall = at(ms + offset(ms, zone))
     known = zoned(ms, zone)
     year, week, weekday = wall.isocalendar()
     minutes = abs(offset(ms, zone)) // 60_000
+    fraction = f"{wall.microsecond * 1000 + below * (1_000_000 // per_ms):09}"
     sign = "-" if offset(ms, zone) < 0 else "+"
     shown = {
         "Y": f"{wall.year:04}",
@@ -117,8 +119,9 @@ def _strftime(ins: Instruction, ms: int) -> str:
         "e": f"{wall.day:2}",
         "k": f"{wall.hour:2}",
         ".3f": f".{wall.microsecond // 1000:03}",
-        "f": f"{wall.microsecond * 1000:09}",
-        ".f": f".{wall.microsecond // 1000:03}" if wall.microsecond else "",
+        "f": fraction,
+        ".6f": f".{fraction[:6]}",
+        ".f": f".{fraction}".removesuffix("000").removesuffix("000").removesuffix("000").removesuffix("."),
         "z": f"{sign}{minutes // 60:02}{minutes % 60:02}",
         ":z": f"{sign}{minutes // 60:02}:{minutes % 60:02}",
         "Z": known.tzname(),
@@ -128,7 +131,7 @@ def _strftime(ins: Instruction, ms: int) -> str:
         "F": f"{wall.year:04}-{wall.month:02}-{wall.day:02}",
     }
     return re.sub(
-        r"%([.:\-]?3?[A-Za-z])", lambda match: shown.get(match[1]) or (match[1] != ".f" and wall.strftime(match[0])) or "", form
+        r"%([.:\-]?[36]?[A-Za-z])", lambda match: shown.get(match[1]) or (match[1] != ".f" and wall.strftime(match[0])) or "", form
     ).replace("%%", "%")
 
 
@@ -200,7 +203,7 @@ _STEPS = st.one_of(
     st.tuples(st.sampled_from([1, 7, 60_000, 5_400_000, DAY, 2 * DAY]), st.just("ms"), _ZONE),
     st.tuples(st.integers(1, 5), st.sampled_from(["weeks", "months"]), _ZONE),
 )
-_LETTERS = [f"%{letter}" for letter in (*"YmdHMSyjbBaAuwVGUWIpkezZCsF", ".3f", ".f", "f", "-d", ":z")] + ["é", "%%"]
+_LETTERS = [f"%{letter}" for letter in (*"YmdHMSyjbBaAuwVGUWIpkezZCsF", ".3f", ".6f", ".f", "f", "-d", ":z")] + ["é", "%%"]
 _FORMATS = st.lists(st.sampled_from(_LETTERS), max_size=5).map(" ".join)
 
 #: (operation, kind, kinds of arguments, parameters)
@@ -211,6 +214,6 @@ SIGNATURES: list[tuple[str, str, tuple[str, ...], st.SearchStrategy[tuple[Any, .
     ("dt_truncate_in", "i64", ("moment",), _STEPS),
     ("dt_offset_by", "i64", ("moment",), st.tuples(st.integers(-30, 30), st.integers(-40, 40), st.integers(-DAY, DAY), _ZONE)),
     ("dt_instant", "i64", ("moment",), st.tuples(_ZONE, _AMBIGUOUS, st.sampled_from(["raise", "null"]))),
-    ("dt_strftime", "str", ("moment",), st.tuples(_FORMATS, _ZONE)),
+    ("dt_strftime", "str", ("moment",), st.tuples(_FORMATS, _ZONE, st.sampled_from([1, 1_000, 1_000_000]))),
     ("str_strptime", "i64", ("stamp",), st.tuples(st.none(), _ZONE, st.booleans(), _AMBIGUOUS)),
 ]

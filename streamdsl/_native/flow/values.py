@@ -244,16 +244,23 @@ def _duration(type_: pa.DataType) -> Converter:
 
 
 def _date(type_: pa.DataType) -> Converter:
+    """A whole number is days; `pa.array` takes those of `date64` as milliseconds."""
+    per_day = _per_day(type_)
+
     def convert(value: Any) -> int:
         if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
-            return value.toordinal() - _EPOCH_DAY
+            return (value.toordinal() - _EPOCH_DAY) * per_day
         if not isinstance(value, int) or isinstance(value, bool):
             raise refused(value, type_)
         if not _FIRST_SECOND // 86_400 <= value <= _LAST_SECOND // 86_400:
             raise NotAValue(f" is {shortened(value)}, which is out of range of {type_}")
-        return int(value)
+        return int(value) * per_day
 
     return convert
+
+
+def _per_day(type_: pa.DataType) -> int:
+    return 1 if pa.types.is_date32(type_) else 86_400_000
 
 
 def _decimal(type_: pa.DataType) -> Converter:
@@ -432,7 +439,8 @@ def reader_of(type_: pa.DataType) -> Converter | None:
     if _is_bytes(type_):
         return base64.b64decode
     if pa.types.is_date(type_):
-        return lambda days: datetime.date.fromordinal(days + _EPOCH_DAY)
+        per_day = _per_day(type_)
+        return lambda number: datetime.date.fromordinal(number // per_day + _EPOCH_DAY)
     if pa.types.is_timestamp(type_):
         span = _span_reader(type_)
         return lambda number: _EPOCH_UTC + span(number)
