@@ -233,7 +233,7 @@ def test_values_that_are_only_carried_can_be_first_last_and_listed():
     job.send("in", {"k": "a", "v": None, "w": [7]}, timestamp=0)
     assert job.read("out")[-1] == {"k": "a", "v": value["v"], "w": [1, None], "all": [value["v"]], "of": [1, None]}
     with pytest.raises(TopologyError, match="numbers"):
-        driver(lambda rows: rows.key_by("k").aggregate(v=col("v").sum()), schema={"k": str, "v": decimal.Decimal}, timestamp=None)
+        driver(lambda rows: rows.key_by("k").aggregate(w=col("w").sum()), schema={"k": str, "w": list[int]}, timestamp=None)
 
 
 def test_an_own_aggregate_gets_values_in_their_types():

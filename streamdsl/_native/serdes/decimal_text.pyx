@@ -156,9 +156,11 @@ cdef bint decimal_of_python(object value, int64_t scale, int64_t precision, int1
     cdef bytes text
     cdef bytes raw
     if isinstance(value, int):
-        if abs(value) >= 10 ** (precision - scale):
+        # As Python's ints: a power of C integers is a float.
+        whole = int(value) * 10 ** <object>scale
+        if abs(whole) >= 10 ** <object>precision:
             return False
-        raw = (value * 10**scale).to_bytes(16, "little", signed=True)
+        raw = whole.to_bytes(16, "little", signed=True)
         out[0] = dec_load(<const char*>raw)
         return True
     text = str(value).encode()
