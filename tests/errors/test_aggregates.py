@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,6 +73,21 @@ def custom_frame(stream: Any) -> Any:
     )
 
 
+#: Two of BIG have as many digits as the sum of decimals can have.
+EXACT = col("x").cast(pa.decimal128(38, 19)) + col("x")
+
+
+def decimal_frame(stream: Any) -> Any:
+    return stream.with_columns(
+        total=EXACT.sum().over(expanding()),
+        before=EXACT.mean().over(expanding(exclude_current=True)),
+        recent=EXACT.sum().over(rolling("30ms")),
+        mean=EXACT.mean().over(rolling("20ms")),
+        largest=EXACT.max().over(rolling("20ms")),
+    )
+
+
+DECIMAL_TOTALS = {"total": EXACT.sum(), "rows": count(), "mean": EXACT.mean(), "last": EXACT.last(), "kinds": EXACT.n_unique()}
 TOTALS = {
     "total": col("x").sum(),
     "rows": count(),
@@ -92,7 +108,10 @@ def window(kind: Any, emit: str) -> Any:
 VERBS = {
     "frame": frame,
     "custom frame": custom_frame,
+    "decimal frame": decimal_frame,
     "aggregate": lambda stream: stream.aggregate(**TOTALS),
+    "decimals": lambda stream: stream.aggregate(**DECIMAL_TOTALS),
+    "decimal windows": lambda stream: stream.window(hopping("20ms", "5ms")).aggregate(**DECIMAL_TOTALS),
     "tumbling": window(tumbling("10ms"), "close"),
     "tumbling updates": window(tumbling("10ms"), "update"),
     "hopping": window(hopping("20ms", "5ms"), "close"),
@@ -168,7 +187,7 @@ def numbers(xs: list[int], **options: Any) -> Any:
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "custom frame"])
 def test_without_a_policy_it_ends_the_run_and_says_which_record(verb):
-    with pytest.raises(DataError, match="integer overflow in sum") as caught:
+    with pytest.raises(DataError, match=r"integer overflow in sum|decimal overflow: the sum") as caught:
         VERBS[verb](numbers([1, BIG, BIG])).collect()
     assert "at=2" in str(caught.value)
 
