@@ -9,6 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamdsl._native.flow.convert import python_rows, python_value
 from streamdsl.errors import ConnectorError
 from streamdsl.schema import Field, nearest
 
@@ -141,12 +142,12 @@ def _cast(column: pa.Array, field: Field, bad: dict[int, str]) -> pa.Array:
         try:
             values.append(floored(column.slice(row, 1), field.type))
         except pa.ArrowInvalid:
-            bad.setdefault(row, f"field {field.name!r}: {column[row].as_py()!r} is not {field.type}")
+            bad.setdefault(row, f"field {field.name!r}: {python_value(column[row])!r} is not {field.type}")
             values.append(pa.nulls(1, field.type))
     return pa.concat_arrays(values)
 
 
 def raw_row(rows: pa.RecordBatch, row: int) -> bytes:
     """Return a row as JSON text: what a dead letter shows of a record that never was text."""
-    value: dict[str, Any] = rows.slice(row, 1).to_pylist()[0]
+    value: dict[str, Any] = python_rows(rows.slice(row, 1))[0]
     return json.dumps(value, default=str, ensure_ascii=False).encode("utf-8", "backslashreplace")

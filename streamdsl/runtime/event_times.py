@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from streamdsl._native.flow.convert import python_value
 from streamdsl.connectors.base import Chunk, Rejected
 from streamdsl.formats.times import EventTimes
 from streamdsl.physical.node import PhysicalSource
@@ -47,7 +48,7 @@ class TimedReader:
 
     def rejected(self, chunk: Chunk, row: int, reason: str) -> Rejected | None:
         """Return the record of a row; one without an event time shows what stands in its place."""
-        value = chunk.rows.column(self._times.column)[row].as_py()
+        value = python_value(chunk.rows.column(self._times.column)[row])
         if reason == _NO_TIME and value is not None:
             reason = f"field {self._times.column!r}: {value!r} is no event time"
         found: Rejected | None = self._reader.rejected(chunk, row, reason)

@@ -11,6 +11,7 @@ from typing import Any, Union
 
 import pyarrow as pa
 
+from streamdsl._native.flow.convert import python_values
 from streamdsl.dsl.topology import Topology
 from streamdsl.errors import TopologyError
 from streamdsl.formats.times import EventTimes
@@ -77,7 +78,7 @@ class SourceRows:
 
     def values(self, columns: Sequence[str]) -> list[tuple[Hashable, ...]]:
         """Return what each row has in some columns, in a form that can be compared and hashed."""
-        lists = [[plain(value) for value in self.batch.column(name).to_pylist()] for name in columns]
+        lists = [[plain(value) for value in python_values(self.batch.column(name))] for name in columns]
         return list(zip(*lists, strict=True))
 
     def driver(self, splits: int) -> DriverSource:

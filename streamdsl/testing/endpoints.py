@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from streamdsl._native.flow.convert import python_rows
 from streamdsl._native.flow.values import NotAValue, named_column
 from streamdsl.connectors.base import END, Chunk, End, Json, Rejected, Sink, SinkWriter, Source, SplitReader, no_metadata
 from streamdsl.errors import DataError
@@ -149,7 +150,7 @@ class _LogReader(SplitReader):
         rows = entries[start["entry"]].rows
         assert rows is not None
         before = sum(e.rows.num_rows for e in entries[: start["entry"]] if e.rows is not None)
-        raw = json.dumps(rows.slice(start["skip"] + row, 1).to_pylist()[0], default=str).encode()
+        raw = json.dumps(python_rows(rows.slice(start["skip"] + row, 1))[0], default=str).encode()
         return Rejected(row, raw, reason, self.source.name, int(self.split), before + start["skip"] + row)
 
     def position(self, chunk: Chunk, rows: int) -> Json:
@@ -209,7 +210,7 @@ class _ListWriter(SinkWriter):
         self.sink = sink
 
     def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
-        self.sink.add(list(zip(timestamps.to_pylist(), rows.to_pylist(), strict=True)))
+        self.sink.add(list(zip(timestamps.to_pylist(), python_rows(rows), strict=True)))
 
     def snapshot(self, checkpoint_id: int) -> Json:
         return {"length": len(self.sink.rows)}

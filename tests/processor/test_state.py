@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamdsl import Processor, UserCodeError
+from streamdsl import Processor, StateError, UserCodeError
 from streamdsl.schema import Schema
 
 from .jobs import driven, row, send
@@ -363,3 +363,105 @@ def test_a_nan_is_one_key_of_a_map_also_after_a_restore(key_type: Any, key: Any)
         driver.checkpoint()
         driver.crash_and_restore()
     assert [tuple(out.values()) for out in driver.read("out")] == [(1, 1, True), (2, 1, True), (1, 2, True), (2, 2, True), (3, 2, True)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    city: str
+    at: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Trip:
+    start: Place
+    stops: tuple[Place, ...] = ()
+
+
+class Trips(Processor):
+    """Counts by keys that are frozen dataclasses, alone and within one another."""
+
+    output = Schema.of({"places": int, "trips": int, "pairs": int, "kept": int})
+
+    def open(self, ctx: Any) -> None:
+        self.places = ctx.state.map("places", Place, int, ttl="1h")
+        self.trips = ctx.state.map("trips", Trip, int)
+        self.pairs = ctx.state.map("pairs", tuple[Place, int], int)
+        self.kept = ctx.state.value("kept", dict[Place | None, int])
+
+    def process(self, row: Any, ctx: Any) -> Any:
+        place = Place(row.k, math.nan if row.n else row.x)
+        trip = Trip(place, (place, Place("b")))
+        pair = (place, row.n)
+        kept = self.kept.get({})
+        for counts, key in ((self.places, place), (self.trips, trip), (self.pairs, pair), (kept, place)):
+            counts[key] = counts.get(key, 0) + 1
+        self.kept.set(kept)
+        found = self.kept.get()
+        yield {
+            "places": self.places[place],
+            "trips": self.trips[trip],
+            "pairs": self.pairs[pair],
+            "kept": next(n for key, n in found.items() if repr(key) == repr(place)),
+        }
+
+
+def test_frozen_dataclasses_are_keys_of_maps_across_restores() -> None:
+    driver = driven(Trips)
+    for n, (key, flag) in enumerate([("a", 0), ("a", 0), ("a", 1), ("a", 1), ("a", 0), ("a", 1)]):
+        send(driver, (n, row(key, flag, 2.0)))
+        driver.checkpoint()
+        driver.crash_and_restore(1 + n % 2)
+    assert [found["places"] for found in driver.read("out")] == [1, 2, 1, 2, 3, 3]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ByAddress:
+    city: str
+
+
+@pytest.mark.parametrize("key", [Account, ByAddress, tuple[ByAddress, int], list[int], ByAddress | None], ids=str)
+def test_what_is_not_equal_to_itself_after_a_restore_is_no_key(key: Any) -> None:
+    class Wrong(Processor):
+        output = Schema.of({"k": str})
+
+        def open(self, ctx: Any) -> None:
+            ctx.state.map("m", key, int)
+
+        def process(self, row: Any, ctx: Any) -> None:
+            pass
+
+    with pytest.raises(UserCodeError, match=r"cannot be the key of a map; use .*frozen=True"):
+        send(driven(Wrong), (1, row("a", 0)))
+
+
+def test_fields_of_a_key_may_come_and_not_make_keys_equal() -> None:
+    one = dataclasses.make_dataclass("Key", [("a", int), ("b", int)], frozen=True)
+    grown = dataclasses.make_dataclass("Key", [("a", int), ("b", int), ("c", int, dataclasses.field(default=7))], frozen=True)
+    shrunk = dataclasses.make_dataclass("Key", [("a", int)], frozen=True)
+    chosen = {"type": one}
+
+    class Counts(Processor):
+        output = Schema.of({"k": str})
+
+        def open(self, ctx: Any) -> None:
+            self.counts = ctx.state.map("counts", chosen["type"], int)
+
+        def process(self, row: Any, ctx: Any) -> Any:
+            kind = chosen["type"]
+            key = kind(1) if kind is shrunk else kind(1, row.n)
+            self.counts[key] = self.counts.get(key, 0) + 1
+            return {"k": str(sorted(self.counts.values()))}
+
+    driver = driven(Counts)
+    send(driver, (1, row("a", 1)), (2, row("a", 2)))
+    driver.checkpoint()
+    chosen["type"] = grown
+    driver.crash_and_restore()
+    driver.read("out")
+    send(driver, (3, row("a", 1)))
+    assert driver.read("out") == [{"k": "[1, 2]"}]
+    driver.checkpoint()
+    chosen["type"] = shrunk
+    with pytest.raises(StateError, match="different keys that were kept are equal now"):
+        driver.crash_and_restore()
+        send(driver, (4, row("a", 1)))

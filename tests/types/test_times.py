@@ -265,3 +265,41 @@ def test_durations_have_no_text_but_milliseconds() -> None:
     with pytest.raises(TopologyError, match="no text"):
         value_of(SCHEMA, ROW, (col("us") - col("ms")).cast(str))
     assert value_of(SCHEMA, ROW, (lit(1500).cast(pa.duration("us"))).cast(int)) == 1500
+
+
+NANOSECONDS: list[tuple[pa.DataType, int]] = [
+    (pa.timestamp("ns", "UTC"), 1_700_000_000_123_456_789),
+    (pa.timestamp("ns"), -1),
+    (pa.duration("ns"), 1_001),
+]
+
+
+@pytest.mark.parametrize(("type_", "value"), NANOSECONDS, ids=str)
+def test_what_python_cannot_hold_is_read_as_a_whole_number_and_can_be_sent_again(type_: pa.DataType, value: int) -> None:
+    """A sink of tests, collected rows and states show it; no other package has a say in it."""
+    schema = pa.schema([("k", pa.string()), ("t", type_), ("many", pa.list_(type_)), ("one", pa.struct([("t", type_)]))])
+    row = {"k": "a", "t": value, "many": [value, None, 0], "one": {"t": value}}
+    driver = driver_of(schema, lambda rows: rows)
+    driver.send("in", row, timestamp=0)
+    (found,) = driver.read("out")
+    assert (found["t"], found["one"], found["many"][:2]) == (value, {"t": value}, [value, None])
+    assert not isinstance(found["many"][2], int)
+    driver.send("in", found, timestamp=1)
+    assert driver.read("out") == [found]
+    out = memory("out")
+    topology = Topology("collects")
+    topology.stream(memory("in", schema=schema, rows=[row])).to(out)
+    topology.run()
+    assert out.rows() == [found]
+    table = driver_of(schema, lambda rows: rows.key_by("k").aggregate(last=col("t").last(), name="last").to_stream())
+    table.send("in", row, timestamp=0)
+    assert table.state("last") == {"a": {"last": value}}
+
+
+@pytest.mark.parametrize("type_", [pa.timestamp("ms", "UTC"), pa.timestamp("us"), pa.timestamp("s")], ids=str)
+def test_years_that_python_does_not_know_are_read_as_whole_numbers(type_: pa.DataType) -> None:
+    far = pa.table({"t": pa.array([2**62, 0, None], pa.int64()).cast(type_)})
+    driver = driver_of(far.schema, lambda rows: rows)
+    driver.send_batch("in", far, timestamps=[0, 0, 0])
+    found = [row["t"] for row in driver.read("out")]
+    assert (found[0], found[1].year, found[2]) == (2**62, 1970, None)

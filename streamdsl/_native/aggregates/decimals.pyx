@@ -1,5 +1,4 @@
 """Sums and means of decimals, exact."""
-from libc.stdint cimport int64_t
 
 from streamdsl._native.includes.decimal cimport dec_add, dec_fits, dec_load, dec_quotient, dec_store, int128
 from streamdsl._native.aggregates.accumulators cimport Accumulator
@@ -10,23 +9,18 @@ cdef enum:
     MOST_DIGITS = 38
 
 
-cdef struct Total:
-    int64_t n
-    char[16] sum
-
-
 cdef class SumDecimalAccumulator(Accumulator):
     """A sum of more than 38 digits is an error of the record. An empty one is 0."""
 
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
-        self.size = self.saved_size = sizeof(Total)
+        self.size = self.saved_size = sizeof(DecimalTotal)
         self.refuses = True
         # The scale is part of what the number means.
         self.layout = f"decimals:{spec.input_type.scale}"
 
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
-        cdef Total* total = <Total*>state
+        cdef DecimalTotal* total = <DecimalTotal*>state
         cdef int128 result = 0
         if not dec_add(dec_load(total.sum), cell_decimal(argument), &result) or not dec_fits(result, MOST_DIGITS):
             self.fail("decimal overflow: the sum has more than 38 digits")
@@ -35,20 +29,19 @@ cdef class SumDecimalAccumulator(Accumulator):
         return 0
 
     cdef int emit(self, char* state) except -1 nogil:
-        cdef Cell cell = cell_of_decimal(dec_load((<Total*>state).sum))
+        cdef Cell cell = cell_of_decimal(dec_load((<DecimalTotal*>state).sum))
         return results_append(&self.results, &cell)
 
 
 cdef class MeanDecimalAccumulator(SumDecimalAccumulator):
     """sum / count, rounded once, half to even, to the scale of the result."""
-    cdef int64_t shift                       # digits that the result has more than the argument
 
     def __init__(self, str operator, spec, Arena arena):
         SumDecimalAccumulator.__init__(self, operator, spec, arena)
         self.shift = spec.output_type.scale - spec.input_type.scale
 
     cdef int emit(self, char* state) except -1 nogil:
-        cdef Total* total = <Total*>state
+        cdef DecimalTotal* total = <DecimalTotal*>state
         cdef int128 result = 0
         cdef Cell cell
         if total.n == 0:

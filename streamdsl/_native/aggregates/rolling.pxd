@@ -69,6 +69,7 @@ cdef class RollingFrame:
                          int64_t time) except -1 nogil
     cdef int add_chosen(self, RollingAggregate* aggregate, Ring* ring, const int64_t* numbers, int64_t n) except -1 nogil
     cdef int put(self, int k, Ring* ring) except -1 nogil            # the result of what the index has collected
+    cdef int put_decimal(self, RollingAggregate* aggregate, const int64_t* held) except -1 nogil
     cdef int compact(self, Ring* ring, int64_t watermark) except -1 nogil
     cdef int resize(self, Ring* ring, int32_t capacity) except -1 nogil
     cdef int free_entry(self, char* entry) except -1 nogil

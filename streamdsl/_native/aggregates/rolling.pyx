@@ -10,16 +10,18 @@ from libc.string cimport memcpy, memset
 
 from streamdsl._native.flow.batch cimport KIND_U64
 from streamdsl._native.includes.checked cimport CHECK, PLANTED
+from streamdsl._native.includes.decimal cimport dec_store, int128, wide_add, wide_decimal
 from streamdsl._native.includes.int128 cimport i128_add, i128_as_double, i128_fits, u128_add
 from streamdsl._native.aggregates.accumulators cimport Accumulator, takes
 from streamdsl._native.aggregates.cell cimport (
-    Cell, Results, cell_assign, cell_free, cell_load, cell_read, cell_write, damaged_state, f64_bits, kind_number, read_i64,
+    Cell, Results, cell_assign, cell_decimal, cell_free, cell_load, cell_read, cell_write, damaged_state, f64_bits, kind_number, read_i64,
     results_bits, results_null, results_truncate, write_i64,
 )
+from streamdsl._native.aggregates.decimals cimport DecimalTotal
 from streamdsl._native.aggregates.exact_sum cimport ExactMoments, exact_sum, exact_variance
 from streamdsl._native.aggregates.rolling_index cimport (
-    PARTIAL_COUNT, PARTIAL_FIRST, PARTIAL_INTEGERS, PARTIAL_MOMENTS, PARTIAL_TOP, PARTIAL_UNIQUE, PARTIAL_VISIT, Ring, RollingIndex, Slot,
-    entry_at, time_at, within,
+    PARTIAL_COUNT, PARTIAL_DECIMALS, PARTIAL_FIRST, PARTIAL_INTEGERS, PARTIAL_MOMENTS, PARTIAL_TOP, PARTIAL_UNIQUE, PARTIAL_VISIT, Ring,
+    RollingIndex, Slot, entry_at, time_at, within,
 )
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.write_stream cimport bytes_append
@@ -103,7 +105,7 @@ cdef class RollingFrame:
             accumulator = accumulators[i]
             self.aggregates[i].refuses = accumulator.refuses
             self.refuses = self.refuses or accumulator.refuses
-            if accumulator.refuses and self.index.slots[i].partial not in (PARTIAL_VISIT, PARTIAL_INTEGERS):
+            if accumulator.refuses and self.index.slots[i].partial not in (PARTIAL_VISIT, PARTIAL_INTEGERS, PARTIAL_DECIMALS):
                 raise InternalError(f"a rolling {specs[i].kind} cannot be asked before its record is kept")
         self.counts_only = self.n_aggregates == 1 and self.aggregates[0].counts_rows
         self.layout = f"rolling: {','.join(kinds)}"
@@ -234,8 +236,10 @@ cdef class RollingFrame:
             by = cell_load((<Accumulator>aggregate.accumulator).by_column, row)
         if slot.partial == PARTIAL_VISIT:
             return (<Accumulator>aggregate.accumulator).add(self.scratch, &argument, &by)
-        held[0] += 1                         # PARTIAL_INTEGERS: see __init__
-        if slot.argument_kind == KIND_U64:
+        held[0] += 1                         # PARTIAL_INTEGERS or PARTIAL_DECIMALS: see __init__
+        if slot.partial == PARTIAL_DECIMALS:
+            wide_add(held + 1, cell_decimal(&argument))
+        elif slot.argument_kind == KIND_U64:
             u128_add(held + 1, <uint64_t>argument.bits)
         else:
             i128_add(held + 1, argument.bits)
@@ -253,6 +257,8 @@ cdef class RollingFrame:
             if not i128_fits(held + 1, slot.argument_kind == KIND_U64):
                 (<Accumulator>aggregate.accumulator).fail("integer overflow in sum()")
             return results_bits(results, held[1])
+        if slot.partial == PARTIAL_DECIMALS:
+            return self.put_decimal(aggregate, held)
         if slot.partial >= PARTIAL_FIRST:
             if slot.partial == PARTIAL_TOP:
                 return self.add_chosen(aggregate, ring, held + 1, held[0])
@@ -270,6 +276,15 @@ cdef class RollingFrame:
             if aggregate.outcome == OUTCOME_MEAN:
                 value /= <double>held[0]
         return results_bits(results, f64_bits(value))
+
+    cdef int put_decimal(self, RollingAggregate* aggregate, const int64_t* held) except -1 nogil:
+        cdef DecimalTotal total
+        cdef int128 sum = 0
+        if not wide_decimal(held + 1, &sum):
+            (<Accumulator>aggregate.accumulator).fail("decimal overflow: the sum has more than 38 digits")
+        total.n = held[0]
+        dec_store(total.sum, sum)
+        return (<Accumulator>aggregate.accumulator).emit(<char*>&total)
 
     cdef int add_chosen(self, RollingAggregate* aggregate, Ring* ring, const int64_t* numbers, int64_t n) except -1 nogil:
         cdef Cell nothing

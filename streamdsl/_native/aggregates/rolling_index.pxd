@@ -22,11 +22,12 @@ cdef enum Partial:
     PARTIAL_INTEGERS = 2     # int64_t, and a sum in 128 bits
     PARTIAL_SUM = 3          # ExactMoments without squares
     PARTIAL_MOMENTS = 4      # ExactMoments
-    PARTIAL_FIRST = 5        # the number of a record, -1 = none
-    PARTIAL_LAST = 6
-    PARTIAL_BEST = 7         # of the greatest (sign = 1) or least value, of equal ones the first
-    PARTIAL_TOP = 8          # a count, then so many numbers, best first
-    PARTIAL_UNIQUE = 9       # int64_t: records that are the latest of their value
+    PARTIAL_DECIMALS = 5     # int64_t, and a sum in 192 bits
+    PARTIAL_FIRST = 6        # the number of a record, -1 = none
+    PARTIAL_LAST = 7
+    PARTIAL_BEST = 8         # of the greatest (sign = 1) or least value, of equal ones the first
+    PARTIAL_TOP = 9          # a count, then so many numbers, best first
+    PARTIAL_UNIQUE = 10      # int64_t: records that are the latest of their value
 
 cdef struct Slot:
     Partial partial

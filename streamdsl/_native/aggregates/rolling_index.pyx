@@ -6,8 +6,9 @@ from libc.string cimport memcmp, memcpy, memset
 
 from streamdsl._native.flow.batch cimport KIND_F64, KIND_STR, KIND_U64
 from streamdsl._native.includes.checked cimport CHECK
+from streamdsl._native.includes.decimal cimport wide_add, wide_merge
 from streamdsl._native.includes.int128 cimport i128_add, i128_merge, u128_add
-from streamdsl._native.aggregates.cell cimport Cell, as_f64, cell_compare, kind_number
+from streamdsl._native.aggregates.cell cimport Cell, as_f64, cell_compare, cell_decimal, kind_number
 from streamdsl._native.aggregates.exact_sum cimport ExactSquares, exact_add, exact_clear, exact_merge
 
 cdef enum:
@@ -24,7 +25,7 @@ PARTIALS = {"count": PARTIAL_COUNT, "var": PARTIAL_MOMENTS, "std": PARTIAL_MOMEN
 def partial_of(spec):
     """Return how an aggregate's partial results look."""
     if spec.kind in ("sum", "mean"):
-        return {"f64": PARTIAL_SUM, "i64": PARTIAL_INTEGERS, "u64": PARTIAL_INTEGERS, "bool": PARTIAL_INTEGERS}.get(
+        return {"f64": PARTIAL_SUM, "dec": PARTIAL_DECIMALS, "i64": PARTIAL_INTEGERS, "u64": PARTIAL_INTEGERS, "bool": PARTIAL_INTEGERS}.get(
             spec.input_kind, PARTIAL_VISIT)
     if spec.kind == "top_k" and dict(spec.params)["n"] > MOST_TOP:
         return PARTIAL_VISIT
@@ -97,6 +98,8 @@ cdef class RollingIndex:
             size = 8
             if slot.partial == PARTIAL_INTEGERS:
                 size = 24
+            elif slot.partial == PARTIAL_DECIMALS:
+                size = 32
             elif slot.partial == PARTIAL_SUM:
                 size = sizeof(ExactMoments) - sizeof(ExactSquares)
             elif slot.partial == PARTIAL_MOMENTS:
@@ -141,7 +144,7 @@ cdef class RollingIndex:
         elif PARTIAL_FIRST <= slot.partial <= PARTIAL_BEST:
             (<int64_t*>at)[0] = -1
         else:
-            memset(at, 0, 24 if slot.partial == PARTIAL_INTEGERS else 8)
+            memset(at, 0, 8 if slot.partial == PARTIAL_TOP else slot.size)
 
     cdef int add(self, Ring* ring, const Slot* slot, char* node, int64_t number) except -1 nogil:
         cdef int64_t* held = <int64_t*>(node + slot.at)
@@ -157,6 +160,9 @@ cdef class RollingIndex:
                 i128_add(held + 1, cell.bits)
         elif slot.partial == PARTIAL_SUM or slot.partial == PARTIAL_MOMENTS:
             exact_add(<ExactMoments*>held, as_f64(cell.bits), slot.partial == PARTIAL_MOMENTS)
+        elif slot.partial == PARTIAL_DECIMALS:
+            held[0] += 1
+            wide_add(held + 1, cell_decimal(cell))
         elif slot.partial == PARTIAL_FIRST:
             if held[0] < 0:
                 held[0] = number
@@ -180,6 +186,9 @@ cdef class RollingIndex:
         elif slot.partial == PARTIAL_INTEGERS:
             held[0] += more[0]
             i128_merge(held + 1, more + 1)
+        elif slot.partial == PARTIAL_DECIMALS:
+            held[0] += more[0]
+            wide_merge(held + 1, more + 1)
         elif slot.partial == PARTIAL_SUM or slot.partial == PARTIAL_MOMENTS:
             exact_merge(<ExactMoments*>held, <ExactMoments*>more, slot.partial == PARTIAL_MOMENTS)
         elif slot.partial == PARTIAL_TOP:

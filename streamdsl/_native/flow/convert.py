@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from streamdsl.errors import DataError
 
-__all__ = ["canonical_kind", "canonical_type", "from_canonical", "to_canonical"]
+__all__ = ["canonical_kind", "canonical_type", "from_canonical", "python_rows", "python_value", "python_values", "to_canonical"]
 
 _CANONICAL: Final = frozenset({pa.int64(), pa.uint64(), pa.float64(), pa.bool_(), pa.string(), pa.binary()})
 #: Units of time in a second.
@@ -368,3 +368,60 @@ def _moment(text: str, type_: pa.DataType) -> int:
         return microseconds // 86_400_000_000
     unit = "ms" if pa.types.is_date64(type_) else type_.unit
     return microseconds * 1000 if unit == "ns" else microseconds // {"s": 1_000_000, "ms": 1000, "us": 1}[unit]
+
+
+_IN_US = {pa.duration("ns"): pa.duration("us"), pa.time64("ns"): pa.time64("us")}
+
+
+def python_rows(rows: Any) -> list[dict[str, Any]]:
+    """Return the rows of a table or batch as Python values: what `to_pylist` gives, whatever is installed and whatever the times.
+
+    A time, date or duration that Python's `datetime` cannot hold (digits below a microsecond, the years beyond 9999) is a
+    whole number in the unit of its column: sent to a column of the same type it is the same value again.
+    """
+    if not any(_holds_times(field.type) for field in rows.schema):
+        return list(rows.to_pylist())
+    names = rows.schema.names
+    columns = [python_values(column) for column in rows.columns]
+    if not columns:
+        return list(rows.to_pylist())
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def python_values(array: Any) -> list[Any]:
+    """Return the values of an array or a chunked array as `python_rows` does."""
+    return [python_value(scalar) for scalar in array] if _holds_times(array.type) else list(array.to_pylist())
+
+
+def python_value(scalar: Any) -> Any:
+    """Return one value as `python_rows` does."""
+    type_ = scalar.type
+    if not scalar.is_valid or not _holds_times(type_):
+        return scalar.as_py()
+    if pa.types.is_dictionary(type_):
+        return python_value(scalar.value)
+    if pa.types.is_struct(type_):
+        return {type_.field(i).name: python_value(scalar[i]) for i in range(type_.num_fields)}
+    if pa.types.is_map(type_):
+        keys, items = (scalar.values.field(i) for i in range(2))
+        return list(zip(python_values(keys), python_values(items), strict=True))
+    if _is_list(type_):
+        return python_values(scalar.values)
+    if getattr(type_, "unit", None) == "ns":
+        # pyarrow gives pandas' types where pandas is installed, and fails where it is not.
+        if scalar.value % 1000:
+            return scalar.value
+        coarser = pa.timestamp("us", type_.tz) if pa.types.is_timestamp(type_) else _IN_US[type_]
+        scalar = pa.scalar(scalar.value // 1000, pa.int64()).cast(coarser)
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError):
+        return scalar.value * 1000 if scalar.type != type_ else scalar.value
+
+
+def _holds_times(type_: Any) -> bool:
+    if pa.types.is_dictionary(type_):
+        return _holds_times(type_.value_type)
+    if type_.num_fields:
+        return any(_holds_times(type_.field(i).type) for i in range(type_.num_fields))
+    return bool(pa.types.is_temporal(type_)) and not pa.types.is_interval(type_)

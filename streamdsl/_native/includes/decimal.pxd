@@ -88,6 +88,33 @@ cdef extern from * nogil:
     static inline uint64_t sd_dec_low(sd_i128 v) { return (uint64_t)v; }
     static inline sd_i128 sd_dec_load(const void *at) { sd_i128 v; memcpy(&v, at, 16); return v; }
     static inline void sd_dec_store(void *at, sd_i128 v) { memcpy(at, &v, 16); }
+
+    /* Sums in 192 bits, in 24 bytes of memory: they do not overflow. */
+    static inline void sd_wide_put(void *at, sd_u128 low, int64_t high) {
+        memcpy(at, &low, 16);
+        memcpy((char *)at + 16, &high, 8);
+    }
+    static inline void sd_wide_add(void *at, sd_i128 v, int64_t v_high) {
+        sd_u128 low, sum; int64_t high;
+        memcpy(&low, at, 16);
+        memcpy(&high, (char *)at + 16, 8);
+        sum = low + (sd_u128)v;
+        sd_wide_put(at, sum, high + v_high + (sum < low));
+    }
+    static inline void sd_wide_add_decimal(void *at, sd_i128 v) { sd_wide_add(at, v, v < 0 ? -1 : 0); }
+    static inline void sd_wide_merge(void *at, const void *other) {
+        sd_i128 low; int64_t high;
+        memcpy(&low, other, 16);
+        memcpy(&high, (const char *)other + 16, 8);
+        sd_wide_add(at, low, high);
+    }
+    static inline int sd_wide_decimal(const void *at, sd_i128 *out) {
+        sd_i128 low; int64_t high;
+        memcpy(&low, at, 16);
+        memcpy(&high, (const char *)at + 16, 8);
+        *out = low;
+        return high == (low < 0 ? -1 : 0) && sd_dec_fits(low, 38);
+    }
     #endif
     """
     ctypedef long long int128 "sd_i128"      # the compiler knows its width; never let Cython convert it to or from Python
@@ -106,3 +133,7 @@ cdef extern from * nogil:
     unsigned long long dec_low "sd_dec_low"(int128 value) noexcept
     int128 dec_load "sd_dec_load"(const void* at) noexcept
     void dec_store "sd_dec_store"(void* at, int128 value) noexcept
+    # `at`: 24 bytes, zero at first.
+    void wide_add "sd_wide_add_decimal"(void* at, int128 value) noexcept
+    void wide_merge "sd_wide_merge"(void* at, const void* other) noexcept
+    bint wide_decimal "sd_wide_decimal"(const void* at, int128* out) noexcept        # whether it has at most 38 digits

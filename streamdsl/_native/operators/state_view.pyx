@@ -4,7 +4,7 @@ from streamdsl._native.flow.batch cimport column_clear
 
 import pyarrow as pa
 
-from streamdsl._native.flow.convert import canonical_type, from_canonical
+from streamdsl._native.flow.convert import canonical_type, from_canonical, python_rows
 
 
 cdef class StateView:
@@ -19,7 +19,7 @@ cdef class StateView:
             for i in range(width):
                 column_clear(&columns[i])
         rows = pa.RecordBatch.from_arrays(arrays, names=list(self.names))
-        return from_canonical(rows, schema).to_pylist()
+        return python_rows(from_canonical(rows, schema))
 
 
 cdef StateView new_view(KeyLookup lookup, key_schema, names, types):

@@ -11,7 +11,7 @@ from streamdsl._native.state.state_field cimport (
     DEFAULT_TTL, NO_TTL, STATE_LIST, STATE_MAP, STATE_VALUE, Elements, Entries, LateCell, cell_clear, cell_put,
 )
 from streamdsl._native.state.undo cimport UndoLog
-from streamdsl._native.state.value_types cimport SCALAR_FLOAT, SCALAR_INT, SCALAR_STR, ValueType, value_type
+from streamdsl._native.state.value_types cimport SCALAR_FLOAT, SCALAR_INT, SCALAR_STR, ValueType, check_key, value_type
 
 import dataclasses
 import types
@@ -450,10 +450,10 @@ cdef class StateDeclarations:
         try:
             spec.type = value_type(type)
             spec.key_type = None if key_type is None else value_type(key_type)
+            if spec.key_type is not None:
+                check_key(spec.key_type, "map")
         except TypeError as error:
             raise TypeError(f"state {name!r}: {error}") from None
-        if spec.key_type is not None and not spec.key_type.immutable:
-            raise TypeError(f"state {name!r}: {spec.key_type.text} cannot be the key of a map")
         spec.name, spec.kind, spec.index = name, kind, -1
         inner = spec.type.text if spec.key_type is None else f"{spec.key_type.text}: {spec.type.text}"
         spec.text = f"{KINDS[kind]} {inner}"

@@ -10,6 +10,7 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
 
 from streamdsl._native.includes.checked cimport FAULT
 from streamdsl._native.serdes.codec cimport codec_free, codec_init, decode_buffer, encode_into, put_dict_head, put_raw
+from streamdsl._native.state.value_types cimport one_each
 from streamdsl._native.state.write_stream cimport bytes_append
 
 from sys import getsizeof
@@ -191,8 +192,8 @@ cdef class StateField(RowField):
                 cell_put(cell, elements, INT64_MAX)
                 return 0
             entries = Entries.__new__(Entries)
-            entries.values = {
-                spec.key_type.key(spec.key_type.typed(key)): spec.type.typed(item) for key, item in checked(plain, dict).items()}
+            entries.values = one_each({
+                spec.key_type.key(spec.key_type.typed(key)): spec.type.typed(item) for key, item in checked(plain, dict).items()}, plain)
             entries.deadlines = {
                 spec.key_type.key(spec.key_type.typed(key)): time_kept(item) for key, item in checked(deadline, dict).items()}
             if not entries.deadlines.keys() <= entries.values.keys():

@@ -13,6 +13,7 @@ cdef enum:
 cdef class ValueType:
     cdef readonly str text                   # as it stands in stored state and in errors
     cdef readonly bint immutable             # values need no copy
+    cdef readonly bint keyable               # values can be keys of a map: immutable, and equal by value after a restore too
     cdef int scalar                          # SCALAR_*
 
     cdef object check(self, object value)    # the value to keep (a copy, if it can change); TypeError: another type
@@ -22,3 +23,5 @@ cdef class ValueType:
     cdef object typed(self, object plain)    # back; TypeError: something else was written
 
 cdef ValueType value_type(object declared)
+cdef int check_key(ValueType key, str owner) except -1           # raises TypeError where it cannot be the key of a dict or map
+cdef dict one_each(dict found, dict plain)                       # `found`; TypeError if keys of `plain` became one

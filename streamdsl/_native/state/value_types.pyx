@@ -55,7 +55,7 @@ cdef object unwrapped(object value):
 
 cdef class FloatType(ValueType):
     def __cinit__(self):
-        self.text, self.immutable, self.scalar = "float", True, SCALAR_FLOAT
+        self.text, self.immutable, self.keyable, self.scalar = "float", True, True, SCALAR_FLOAT
 
     cdef object check(self, object value):
         if type(value) is float:
@@ -82,7 +82,7 @@ cdef class ExactType(ValueType):
     cdef type kind
 
     def __cinit__(self, type kind):
-        self.kind, self.text, self.immutable = kind, kind.__name__, True
+        self.kind, self.text, self.immutable, self.keyable = kind, kind.__name__, True, True
         self.scalar = {int: SCALAR_INT, str: SCALAR_STR, bool: SCALAR_BOOL, bytes: SCALAR_BYTES}.get(kind, SCALAR_NONE)
 
     cdef object check(self, object value):
@@ -102,7 +102,7 @@ cdef class OptionalType(ValueType):
     cdef ValueType inner
 
     def __cinit__(self, ValueType inner):
-        self.inner, self.text, self.immutable = inner, f"{inner.text} | None", inner.immutable
+        self.inner, self.text, self.immutable, self.keyable = inner, f"{inner.text} | None", inner.immutable, inner.keyable
 
     cdef object check(self, object value):
         return None if value is None else self.inner.check(value)
@@ -160,6 +160,7 @@ cdef class TupleType(ValueType):
         inner = ", ".join([(<ValueType>item).text for item in items])
         self.items, self.many, self.text = items, many, f"tuple[{inner}, ...]" if many else f"tuple[{inner}]"
         self.immutable = all([(<ValueType>item).immutable for item in items])
+        self.keyable = all([(<ValueType>item).keyable for item in items])
 
     cdef ValueType item(self, Py_ssize_t i):
         return <ValueType>self.items[0 if self.many else i]
@@ -194,13 +195,19 @@ cdef class TupleType(ValueType):
         return tuple([self.item(i).typed(plain[i]) for i in range(len(plain))])
 
 
+cdef dict one_each(dict found, dict plain):
+    # A dataclass that has lost a field may tell fewer keys apart.
+    if len(found) != len(plain):
+        raise TypeError("different keys that were kept are equal now")
+    return found
+
+
 cdef class DictType(ValueType):
     cdef ValueType key_type
     cdef ValueType item
 
     def __cinit__(self, ValueType key, ValueType item):
-        if not key.immutable:
-            raise TypeError(f"{key.text} cannot be the key of a dict")
+        check_key(key, "dict")
         self.key_type, self.item, self.text, self.immutable = key, item, f"dict[{key.text}, {item.text}]", False
 
     cdef object check(self, object value):
@@ -217,11 +224,22 @@ cdef class DictType(ValueType):
     cdef object typed(self, object plain):
         if type(plain) is not dict:
             refuse(self, plain)
-        return {self.key_type.key(self.key_type.typed(key)): self.item.typed(item) for key, item in plain.items()}
+        found = {self.key_type.key(self.key_type.typed(key)): self.item.typed(item) for key, item in plain.items()}
+        return one_each(found, plain)
+
+
+cdef int check_key(ValueType key, str owner) except -1:
+    if not key.keyable:
+        raise TypeError(f"{key.text} cannot be the key of a {owner}; use a scalar, a tuple or a dataclass with "
+                        "frozen=True (and eq=True) of those")
+    return 0
 
 
 cdef class DataclassType(ValueType):
-    """Kept by field name: a field with a default may be added later, and one may go."""
+    """Kept by field name: a field with a default may be added later, and one may go.
+
+    The plain form is a tuple of name, value, name, value, …: it can be the key of a dict.
+    """
     cdef type kind
     cdef dict fields                         # name -> ValueType
     cdef dict defaults                       # name -> function that makes the default
@@ -230,6 +248,9 @@ cdef class DataclassType(ValueType):
         inner = ", ".join([f"{name}: {(<ValueType>item).text}" for name, item in fields.items()])
         self.kind, self.fields, self.text = kind, fields, f"{kind.__name__}({inner})"
         self.immutable = kind.__dataclass_params__.frozen and all([(<ValueType>item).immutable for item in fields.values()])
+        # frozen=True with eq=False leaves the hash of the object's address.
+        self.keyable = (self.immutable and kind.__hash__ not in (None, object.__hash__)
+                        and all([(<ValueType>item).keyable for item in fields.values()]))
         self.defaults = {}
         for field in dataclasses.fields(kind):
             if field.default_factory is not dataclasses.MISSING:
@@ -261,7 +282,10 @@ cdef class DataclassType(ValueType):
         return self.made({name: (<ValueType>item).copy(getattr(value, name)) for name, item in self.fields.items()})
 
     cdef object plain(self, object value):
-        return {name: (<ValueType>item).plain(getattr(value, name)) for name, item in self.fields.items()}
+        cdef list parts = []
+        for name, item in self.fields.items():
+            parts += (name, (<ValueType>item).plain(getattr(value, name)))
+        return tuple(parts)
 
     cdef object key(self, object value):
         if type(value) is not self.kind:
@@ -269,12 +293,12 @@ cdef class DataclassType(ValueType):
         return self.made({name: (<ValueType>item).key(getattr(value, name)) for name, item in self.fields.items()})
 
     cdef object typed(self, object plain):
-        if type(plain) is not dict:
+        if type(plain) is not tuple or len(plain) % 2:
             refuse(self, plain)
-        values = {}
+        values, kept = {}, dict(zip(plain[::2], plain[1::2], strict=True))
         for name, item in self.fields.items():
-            if name in plain:
-                values[name] = (<ValueType>item).typed(plain[name])
+            if name in kept:
+                values[name] = (<ValueType>item).typed(kept[name])
             elif name in self.defaults:
                 values[name] = self.defaults[name]()
             else:

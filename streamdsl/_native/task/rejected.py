@@ -6,6 +6,8 @@ import json
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
+from streamdsl._native.flow.convert import python_rows
+
 __all__ = ["before_row", "rejected_row"]
 
 #: Sort key: the chunk's order.
@@ -25,7 +27,7 @@ class Rejected(NamedTuple):
 
 def rejected_row(chunk: Any, row: int, reason: str, split: str, schema: Any) -> Rejected:
     """Return the columns of a row as JSON; its partition and offset are known if somebody has asked for the hidden columns."""
-    values = chunk.rows.slice(row, 1).to_pylist()[0]
+    values = python_rows(chunk.rows.slice(row, 1))[0]
     raw = json.dumps(values, default=str).encode()
     topic, partition, offset = (
         values.get(name) if name in schema and schema.field(name).hidden else None for name in ("_topic", "_partition", "_offset")

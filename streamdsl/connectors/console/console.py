@@ -9,6 +9,7 @@ from typing import TextIO
 
 import pyarrow as pa
 
+from streamdsl._native.flow.convert import python_rows
 from streamdsl._native.serdes.json_writer import json_lines
 from streamdsl.connectors.base import Json, Sink, SinkWriter
 from streamdsl.errors import TopologyError
@@ -47,7 +48,7 @@ class ConsoleWriter(SinkWriter):
             self._stream.write(json_lines(rows).decode("utf-8"))
             return
         # repr() keeps control characters of a hostile record out of the terminal.
-        lines = [" ".join(f"{name}={value!r}" for name, value in row.items()) for row in rows.to_pylist()]
+        lines = [" ".join(f"{name}={value!r}" for name, value in row.items()) for row in python_rows(rows)]
         self._stream.write("\n".join(lines) + "\n")
 
     def flush(self) -> None:

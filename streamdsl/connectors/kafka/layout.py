@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from streamdsl._native.flow.convert import python_rows, python_values
 from streamdsl._native.serdes.json_writer import json_lines
 from streamdsl.connectors.kafka.outbox import Record
 from streamdsl.connectors.kafka.topic import Topic, why_not_written
@@ -135,8 +136,8 @@ class Layout:
         if len(columns) == 1:
             if pa.types.is_string(columns[0].type) or pa.types.is_binary(columns[0].type):
                 return [_bytes(value) for value in columns[0].to_pylist()]
-            return [None if value is None else _json(value) for value in columns[0].to_pylist()]
-        listed = rows.select(list(self._keys)).to_pylist()
+            return [None if value is None else _json(value) for value in python_values(columns[0])]
+        listed = python_rows(rows.select(list(self._keys)))
         return [_json(row) for row in listed]
 
     def _values_of(self, rows: pa.RecordBatch) -> list[bytes | None]:
@@ -148,7 +149,7 @@ class Layout:
             from confluent_kafka.serialization import MessageField, SerializationContext
 
             context = SerializationContext(self._described.topic, MessageField.VALUE)
-            values = [self._serialized(row, context) for row in selected.to_pylist()]
+            values = [self._serialized(row, context) for row in python_rows(selected)]
         else:
             values = list(json_lines(selected).split(b"\n")[: rows.num_rows])
         if self._others:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
+from streamdsl._native.flow.convert import python_rows
 from streamdsl._native.flow.values import NotAValue, named_column
 from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Rejected, Sink, SinkWriter, Source, SplitReader, no_metadata
 from streamdsl.errors import ConnectorError, TopologyError
@@ -131,8 +132,7 @@ class Memory(Source, Sink):
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows that were collected, as dictionaries."""
-        result: list[dict[str, Any]] = self.table().to_pylist()
-        return result
+        return python_rows(self.table())
 
 
 def _row_of(position: Json) -> int:
@@ -167,7 +167,7 @@ class MemoryReader(SplitReader):
     def rejected(self, chunk: Chunk, row: int, reason: str) -> Rejected:
         """Return the row as JSON, with its number in the split."""
         at = cast(int, chunk.position) + row
-        raw = json.dumps(self._rows.slice(at, 1).to_pylist()[0], default=str).encode()
+        raw = json.dumps(python_rows(self._rows.slice(at, 1))[0], default=str).encode()
         return Rejected(row, raw, reason, self._name, self._split, at)
 
     def _column(self, name: str, rows: pa.RecordBatch, first: int) -> pa.Array:
