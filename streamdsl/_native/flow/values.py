@@ -202,6 +202,16 @@ def _bytes(type_: pa.DataType) -> Converter:
     return convert
 
 
+def _nanoseconds(value: Any, kind: str) -> int | None:
+    """Return the count of a time of NumPy or pyarrow in nanoseconds, which Python's own types cannot hold; None for others."""
+    if isinstance(value, pa.TimestampScalar if kind == "M" else pa.DurationScalar):
+        return int(value.value) if value.is_valid and value.type.unit == "ns" else None
+    dtype = getattr(value, "dtype", None)
+    if getattr(dtype, "str", "")[1:] != f"{kind}8[ns]" or getattr(value, "shape", None) != () or value != value:
+        return None
+    return int(value.astype("int64"))
+
+
 def _timestamp(type_: pa.DataType) -> Converter:
     unit = type_.unit
     least, most = time_bounds(type_)
@@ -215,6 +225,8 @@ def _timestamp(type_: pa.DataType) -> Converter:
                 number = microseconds // (1_000_000 // _PER_SECOND[unit])
         elif isinstance(value, int) and not isinstance(value, bool):
             number = int(value)
+        elif (nanoseconds := _nanoseconds(value, "M")) is not None:
+            number = nanoseconds // (1_000_000_000 // _PER_SECOND[unit])
         else:
             raise refused(value, type_)
         if not least <= number <= most:
@@ -234,6 +246,8 @@ def _duration(type_: pa.DataType) -> Converter:
                 number //= 1_000_000 // _PER_SECOND[type_.unit]
         elif isinstance(value, int) and not isinstance(value, bool):
             number = int(value)
+        elif (nanoseconds := _nanoseconds(value, "m")) is not None:
+            number = nanoseconds // (1_000_000_000 // _PER_SECOND[type_.unit])
         else:
             raise refused(value, type_)
         if not -(2**63) <= number < 2**63:

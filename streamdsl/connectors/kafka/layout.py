@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import json
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ __all__ = ["Layout"]
 #: How long what is known of a topic that data names counts, and of how many it is kept.
 _KNOWN_S: Final = 30.0
 _MOST_KNOWN: Final = 10_000
+_EXACT: Final = decimal.Context(prec=100)
 #: What a header takes that says how many bytes there were before a value was cut.
 _CUT_BYTES: Final = 100
 
@@ -149,7 +151,7 @@ class Layout:
             from confluent_kafka.serialization import MessageField, SerializationContext
 
             context = SerializationContext(self._described.topic, MessageField.VALUE)
-            values = [self._serialized(row, context) for row in python_rows(selected)]
+            values = [self._serialized(row, context) for row in _with_short_decimals(selected)]
         else:
             values = list(json_lines(selected).split(b"\n")[: rows.num_rows])
         if self._others:
@@ -203,6 +205,23 @@ def _bytes(value: Any) -> bytes | None:
     if value is None or isinstance(value, bytes):
         return value
     return str(value).encode("utf-8", "backslashreplace")
+
+
+def _with_short_decimals(rows: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Return rows whose decimals end in no zeros behind the point: Avro's serializer refuses more digits than its schema has."""
+    found = python_rows(rows)
+    return [_shortened(row) for row in found] if any("decimal" in str(type_) for type_ in rows.schema.types) else found
+
+
+def _shortened(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _shortened(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_shortened(item) for item in value)
+    if isinstance(value, decimal.Decimal):
+        short = value.normalize(_EXACT)
+        return short if short.as_tuple().exponent <= 0 else short.quantize(1, context=_EXACT)  # type: ignore[operator]
+    return value
 
 
 def _json(value: Any) -> bytes:

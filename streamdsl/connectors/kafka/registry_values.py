@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from streamdsl._native.flow.values import NotAValue, converter_of
 from streamdsl.connectors.kafka.avro_bounds import AvroBounds
 from streamdsl.connectors.kafka.registry import away, refused, schema_id_of
 from streamdsl.connectors.kafka.values import Rows, ValueDecoder, without_columns
@@ -31,6 +32,7 @@ class RegistryValues(ValueDecoder):
     def __init__(self, fields: Sequence[Field], limit: int, deserialize: Any, topic: str, bounds: AvroBounds | None) -> None:
         super().__init__(fields, limit)
         self._deserialize, self._topic, self._bounds = deserialize, topic, bounds
+        self._converters = {field.name: converter_of(field.type) for field in fields}
         self._unknown: dict[int, float] = {}  # ids that the registry did not know, since when
 
     def decode_present(self, values: list[bytes]) -> Rows:
@@ -89,24 +91,26 @@ class RegistryValues(ValueDecoder):
     def _as_rows(self, rows: list[dict[str, Any]], kept: list[int], bad: dict[int, str], taken: int, why: str | None) -> Rows:
         if not self.fields:
             return Rows(without_columns(len(rows)), kept, bad, taken, why)
-        schema = arrow_schema(self.fields)
-        try:
-            batch = pa.RecordBatch.from_pylist(rows, schema=schema)
-        except (pa.ArrowException, TypeError, ValueError, OverflowError):
-            good: list[dict[str, Any]] = []
-            numbers: list[int] = []
-            for row, index in zip(rows, kept, strict=True):
-                try:
-                    pa.RecordBatch.from_pylist([row], schema=schema)
-                except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-                    bad[index] = str(error)
-                else:
-                    good.append(row)
-                    numbers.append(index)
-            batch, kept = pa.RecordBatch.from_pylist(good, schema=schema), numbers
+        good: list[list[Any]] = []
+        numbers: list[int] = []
+        for row, index in zip(rows, kept, strict=True):
+            try:
+                good.append([self._converted(field.name, row[field.name]) for field in self.fields])
+                numbers.append(index)
+            except NotAValue as error:
+                bad[index] = f"field {error}"
+        kept = numbers
+        columns = [pa.array([row[place] for row in good], field.type) for place, field in enumerate(self.fields)]
+        batch = pa.RecordBatch.from_arrays(columns, schema=arrow_schema(self.fields))
         found, rest, wrong = conform(batch, self.fields)
         bad.update({kept[number]: reason for number, reason in wrong.items()})
         return Rows(found, kept if rest is None else [kept[row] for row in rest], bad, taken, why)
+
+    def _converted(self, name: str, value: Any) -> Any:
+        try:
+            return None if value is None else self._converters[name](value)
+        except NotAValue as error:
+            raise NotAValue(f"{name!r}{error}") from None
 
 
 def _has_presence(message: Any, name: str) -> bool:
