@@ -303,3 +303,22 @@ def test_years_that_python_does_not_know_are_read_as_whole_numbers(type_: pa.Dat
     driver.send_batch("in", far, timestamps=[0, 0, 0])
     found = [row["t"] for row in driver.read("out")]
     assert (found[0], found[1].year, found[2]) == (2**62, 1970, None)
+
+
+@pytest.mark.parametrize(
+    ("type_", "given_value", "kept"),
+    [
+        (pa.timestamp("ns"), pa.scalar(1_001, pa.timestamp("ns")), 1_001),
+        (pa.timestamp("us"), pa.scalar(-1, pa.timestamp("ns")), -1),
+        (pa.timestamp("ns"), pa.scalar(7, pa.timestamp("us")), 7_000),
+        (pa.duration("ns"), pa.scalar(1_001, pa.duration("ns")), 1_001),
+        (pa.duration("ms"), pa.scalar(2_999_999, pa.duration("ns")), 2),
+    ],
+    ids=repr,
+)
+def test_scalars_of_pyarrow_keep_their_nanoseconds(type_: pa.DataType, given_value: Any, kept: int) -> None:
+    """Times that are finer than their column are floored, as everywhere."""
+    schema = pa.schema([("t", type_)])
+    topology = Topology("scalars")
+    found = topology.stream(memory("in", schema=schema, rows=[{"t": given_value}])).collect()
+    assert found.column("t").cast(pa.int64()).to_pylist() == [kept]

@@ -207,9 +207,10 @@ def _nanoseconds(value: Any, kind: str) -> int | None:
     if isinstance(value, pa.TimestampScalar if kind == "M" else pa.DurationScalar):
         return int(value.value) if value.is_valid and value.type.unit == "ns" else None
     dtype = getattr(value, "dtype", None)
-    if getattr(dtype, "str", "")[1:] != f"{kind}8[ns]" or getattr(value, "shape", None) != () or value != value:
+    if getattr(dtype, "str", "")[1:] != f"{kind}8[ns]" or getattr(value, "shape", None) != ():
         return None
-    return int(value.astype("int64"))
+    count = int(value.astype("int64"))
+    return None if count == -(2**63) else count  # which is NaT
 
 
 def _timestamp(type_: pa.DataType) -> Converter:
