@@ -314,7 +314,7 @@ def test_years_that_python_does_not_know_are_read_as_whole_numbers(type_: pa.Dat
         (pa.duration("ns"), pa.scalar(1_001, pa.duration("ns")), 1_001),
         (pa.duration("ms"), pa.scalar(2_999_999, pa.duration("ns")), 2),
     ],
-    ids=repr,
+    ids=["same", "floored", "coarser", "duration", "floored duration"],
 )
 def test_scalars_of_pyarrow_keep_their_nanoseconds(type_: pa.DataType, given_value: Any, kept: int) -> None:
     """Times that are finer than their column are floored, as everywhere."""
