@@ -1,10 +1,10 @@
 """How fast are the queries of Nexmark? Events as columns in memory, keyed state, checkpoints every 5 s.
 
-    python benchmarks/nexmark.py [--queries q0,q5] [--cores 1,2] [--seconds 10] [--flink] [--json]
+    python benchmarks/nexmark.py [--queries q0,q5] [--cores 1,2] [--seconds 30] [--flink heap] [--json]
 
 Each query runs in a process of its own on so many cores. The events go round: each round goes on where the last one ended,
 with later times and new ids, as the generator would have made them. All events count, also those of streams that a query does
-not read. `--flink` runs the same queries in SQL on Apache Flink, in the same order of things.
+not read. `--flink heap,rocksdb` runs the same queries on the same events in Flink's SQL, with mini-batches.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.flink_sql import run as flink_sql
 from benchmarks.fraud import commit, machine
 from examples.nexmark.events import SCHEMAS
 from examples.nexmark.generator import AUCTIONS, PERSONS, ROUND, generate
@@ -180,6 +181,8 @@ def _write(directory: Path, asked: argparse.Namespace) -> None:
     for name, table in generate(asked.events, rate=asked.rate):
         with pa.OSFile(str(directory / f"{name}.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)
+        if asked.flink:
+            flink_sql.write(directory, name, table, Round(asked.events, asked.rate).shift)
 
 
 def _in_a_process(query: str, cores: int, directory: Path, argv: Sequence[str]) -> dict[str, Any]:
@@ -189,9 +192,21 @@ def _in_a_process(query: str, cores: int, directory: Path, argv: Sequence[str]) 
     return figures
 
 
-def _line(query: str, cores: int, figures: Mapping[str, Any]) -> str:
+def _on_flink(query: str, cores: int, backend: str, directory: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    figures = flink_sql.measure(query, cores, asked.flink_rounds, directory, {"heap": "hashmap"}.get(backend, backend))
+    events = asked.events * asked.flink_rounds
+    seconds, cpu = figures["seconds"], figures.pop("cpu_seconds")
+    rates = {
+        "events_per_s": round(events / seconds),
+        "events_per_cpu_s": round(events / cpu),
+        "cpu_us_per_event": round(cpu / events * 1e6, 3),
+    }
+    return {"events": events, **rates, **figures}
+
+
+def _line(query: str, what: str, figures: Mapping[str, Any]) -> str:
     rates = f"{figures['events_per_s']:>12,} events/s {figures['events_per_cpu_s']:>12,} per CPU s"
-    return f"{query:4} {cores} {rates} {figures['cpu_us_per_event']:>7} us, {figures['rows']:,} rows, {figures['checkpoints']} checkpoints"
+    return f"{query:4} {what:16} {rates} {figures['cpu_us_per_event']:>7} us"
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -205,6 +220,8 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--seconds", type=float, default=30.0, help="no round begins after so long (default: 30)")
     add("--rounds", type=int, help="so many rounds, however long they take")
     add("--state", choices=("rocksdb", "memory"), default="rocksdb")
+    add("--flink", metavar="heap,rocksdb", help="run Flink SQL beside, with these state backends")
+    add("--flink-rounds", type=int, default=3, help="rounds of Flink (default: 3)")
     add("--json", action="store_true")
     add("--one", help=argparse.SUPPRESS)
     add("--events-in", help=argparse.SUPPRESS)
@@ -221,16 +238,22 @@ def main() -> None:
     if asked.one:
         print(json.dumps(measure(asked.one, int(asked.cores), Path(asked.events_in), asked)))
         return
+    if asked.flink:
+        # Before minutes of measuring, not after them.
+        flink_sql.build()
     found: dict[str, Any] = {"machine": machine(), "commit": commit(), "queries": {}}
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         _write(directory, asked)
         for query in asked.queries.split(","):
             for cores in map(int, asked.cores.split(",")):
-                figures = _in_a_process(query, cores, directory, sys.argv[1:])
-                found["queries"].setdefault(query, {})[f"{cores} core{'s' * (cores > 1)}"] = figures
+                on = f"{cores} core{'s' * (cores > 1)}"
+                runs = {on: _in_a_process(query, cores, directory, sys.argv[1:])}
+                for backend in asked.flink.split(",") if asked.flink else ():
+                    runs[f"flink {backend}, {on}"] = _on_flink(query, cores, backend, directory, asked)
+                found["queries"].setdefault(query, {}).update(runs)
                 if not asked.json:
-                    print(_line(query, cores, figures), flush=True)
+                    print(*(_line(query, what, figures) for what, figures in runs.items()), sep="\n", flush=True)
     if asked.json:
         print(json.dumps(found))
     else:

@@ -1,0 +1,63 @@
+"""Builds and runs the queries of `benchmarks/nexmark.py` in Flink's SQL, each in a JVM of its own; see `NexmarkJob.java`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from benchmarks.flink.run import OPENS, tool
+from benchmarks.flink_sql.queries import QUERIES
+
+HERE = Path(__file__).resolve().parent
+BUILT = HERE.parents[1] / "build" / "flink_sql"
+HEAP = "4g"
+
+
+def build() -> str:
+    """Compile what has changed since the last time, under `build/flink_sql`, and return the class path."""
+    maven = tool("mvn", "install Apache Maven (on Debian: apt install maven)")
+    classpath, sources = BUILT / "classpath", [path for path in HERE.rglob("*") if path.suffix in (".xml", ".java", ".Factory")]
+    if not classpath.exists() or any(path.stat().st_mtime > classpath.stat().st_mtime for path in sources):
+        goals = ["compile", "dependency:build-classpath", f"-Dmdep.outputFile={classpath}"]
+        done = subprocess.run([maven, "-q", "-B", *goals], cwd=HERE, stdout=sys.stderr, check=False)
+        if done.returncode:
+            sys.exit(
+                f"--flink: Maven could not build {HERE}; what it says is above. The first time it needs a Maven repository within reach."
+            )
+        os.utime(classpath)
+    return f"{BUILT / 'classes'}{os.pathsep}{classpath.read_text().strip()}"
+
+
+def write(directory: Path, stream: str, table: pa.Table, shift: Callable[[str, str], int | None]) -> None:
+    """Write a stream as `Events.java` reads it."""
+    types = {name: "STRING" if pa.types.is_string(table.schema.field(name).type) else "BIGINT" for name in table.column_names}
+    head = "\t".join(f"{name}:{type_}:{shift(stream, name) or 0}" for name, type_ in types.items())
+    columns = [column.cast(pa.string()).to_pylist() for column in table.columns]
+    with (directory / f"{stream}.tsv").open("w") as file:
+        file.write(head + "\n")
+        file.writelines("\t".join(row) + "\n" for row in zip(*columns, strict=True))
+
+
+def measure(query: str, cores: int, rounds: int, directory: Path, backend: str) -> dict[str, Any]:
+    """Run a query on so many cores and return its figures."""
+    columns, text = QUERIES[query]
+    (directory / "query.sql").write_text(f"{columns}\n{text.strip()}\n")
+    java = tool("java", "install Java 17 (on Debian: apt install openjdk-17-jdk-headless)")
+    with tempfile.TemporaryDirectory() as state:
+        command = [java, f"-Xmx{HEAP}", *(f"--add-opens={package}=ALL-UNNAMED" for package in OPENS)]
+        command += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", build(), "streamdsl.benchmarks.NexmarkJob"]
+        command += [str(directory), str(rounds), str(cores), backend, state]
+        chosen = sorted(os.sched_getaffinity(0))[:cores]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, preexec_fn=lambda: os.sched_setaffinity(0, chosen))
+    if done.returncode:
+        sys.exit(f"--flink: {query} failed (exit code {done.returncode}); what it says is above")
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
