@@ -200,7 +200,7 @@ def found(job: Job, steps: Sequence[Step]) -> Outcome:
     """Run the steps, then the end."""
     driver, outcome = job.driver(), Outcome()
     for step in [*steps, None]:
-        _happen(driver, step)
+        happen(driver, step)
         rows = []
         for time, out in driver.read("out", timestamps=True):
             op = "withdraw" if out.get("op") == "withdraw" else "value"
@@ -214,7 +214,8 @@ def found(job: Job, steps: Sequence[Step]) -> Outcome:
     return outcome
 
 
-def _happen(driver: TopologyTestDriver, step: Step | None) -> None:
+def happen(driver: TopologyTestDriver, step: Step | None) -> None:
+    """Do a step; None is the end."""
     if step is None:
         driver.end()
     elif step.what == "rows":
@@ -372,7 +373,7 @@ def jobs(draw: st.DrawFn, kinds: st.SearchStrategy[model.Kind], emits: Sequence[
 def cases(draw: st.DrawFn, kinds: st.SearchStrategy[model.Kind], emits: Sequence[str], contents: Sequence[str]) -> tuple[Job, list[Step]]:
     """Draw a job and its steps."""
     job = draw(jobs(kinds, emits, contents))
-    near, far = [(0, 60), (0, 60), (-1_000, 60), (0, 6)], [(2**62, 60), (-(2**62), 60)]
+    near, far = [(0, 60), (0, 60), (-1_000, 60), (0, 6)], [(2**62, 60), (-(2**62), 60), (HIGH - 300, 60), (LOW + 300, 60)]
     around, spread = draw(st.sampled_from(near if job.content == "reduce" else [*near, *far]))
     disorder = draw(st.sampled_from([None, None, None, 0, 10, 50])) if job.splits == 1 else None
     job = replace(job, disorder=disorder)
