@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import datetime
 import zoneinfo
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 LOW, HIGH = -(2**63), 2**63 - 1
 
@@ -35,6 +34,7 @@ class Pane:
     shown: tuple[int, int] | None = None  # bounds of its last row that left
     on_time: bool = False  # W has passed its last moment, and its row has left
     changed: bool = False  # since its last row (throttle)
+    time: int | None = None  # of its row, where that is not its last moment
 
     @property
     def order(self) -> tuple[int, int, bytes]:
@@ -193,7 +193,29 @@ class Sliding:
         return taken
 
 
-Kind = Fixed | Session | Sliding
+@dataclass(frozen=True)
+class Counted:
+    """`n` records of a key by arrival, one window beginning every `every` records. Its bounds are its least and greatest time."""
+
+    n: int
+    every: int
+
+    def add(self, model: Model, record: Record) -> bool:
+        place = sum(one.key == record.key for one in model.accepted)
+        model.accepted.append(record)
+        if place % self.every == 0:
+            never = 4 * HIGH  # by the watermark
+            model.panes.append(Pane(record.key or "", record.time, record.time, never, []))
+        for pane in [one for one in model.panes if one.key == record.key]:
+            pane.records.append(record)
+            times = [one.time for one in pane.records]
+            pane.start, pane.end, pane.time = min(times), max(times), max(times)
+            if len(pane.records) == self.n:
+                model.close(pane)
+        return True
+
+
+Kind = Fixed | Session | Sliding | Counted
 
 
 # When rows leave ---------------------------------------------------------------------------------------------------------
@@ -237,7 +259,7 @@ class Model:
     def on_end(self) -> None:
         """Every open window closes."""
         self.watermark = HIGH
-        self._pass(lambda last: True, end=True)
+        self._pass(lambda last: True)
 
     def on_clock(self) -> None:
         """Wall-clock time has passed, more than the d of throttle(d)."""
@@ -245,15 +267,19 @@ class Model:
             if pane.changed:
                 self._show(pane)
 
-    def _pass(self, over: Any, end: bool = False) -> None:
+    def _pass(self, over: Callable[[int], bool]) -> None:
         for pane in sorted(self.panes, key=lambda one: one.order):
             if self.emit == "on_time" and not pane.on_time and over(pane.last):
                 pane.on_time = True
                 self._show(pane)
             if over(pane.last + self.grace):
-                if self.emit == "close" or pane.changed:
-                    self._show(pane)
-                self.panes.remove(pane)
+                self.close(pane)
+
+    def close(self, pane: Pane) -> None:
+        """A pane is over."""
+        if self.emit == "close" or pane.changed:
+            self._show(pane)
+        self.panes.remove(pane)
 
     def on_change(self, pane: Pane) -> None:
         """The aggregate of a pane changed."""
@@ -274,7 +300,8 @@ class Model:
     def _show(self, pane: Pane) -> None:
         pane.shown, pane.changed = (pane.start, pane.end), False
         numbers = tuple(one.number for one in pane.records)
-        self.rows.append(Row("value", pane.key, clamped(pane.start), clamped(pane.end), clamped(pane.last), numbers))
+        time = pane.last if pane.time is None else pane.time
+        self.rows.append(Row("value", pane.key, clamped(pane.start), clamped(pane.end), clamped(time), numbers))
 
 
 @dataclass

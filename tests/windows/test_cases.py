@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.windows.jobs import Job, Step, expected, found, needs
-from tests.windows.model import Days, Hopping, Kind, Record, Session, Sliding
+from tests.windows.model import Counted, Days, Hopping, Kind, Record, Session, Sliding
 
 GAP = 300_000
 
@@ -333,6 +333,21 @@ CASES = [
         ends=True,
     ),
     Case("no sliding window comes twice", Sliding(10), [0, 0, 11], [("a", -10, 0, [1, 2]), ("a", 1, 11, [3])], ends=True),
+    # Count windows.
+    Case(
+        "a window of three records, by arrival; what is not full closes at the end",
+        Counted(3, 3),
+        [5, 1, ("b", 2), 9, 0, W(1_000), 7],
+        [("a", 1, 9, [1, 2, 4]), ("a", 0, 7, [5, 6]), ("b", 2, 2, [3])],
+        ordered=False,
+        ends=True,
+    ),
+    Case(
+        "windows of three records, one beginning every two",
+        Counted(3, 2),
+        [1, 2, 3, 4, 5, 6],
+        [("a", 1, 3, [1, 2, 3]), ("a", 3, 5, [3, 4, 5])],
+    ),
     # Santiago: clocks go back at the end of Saturday 2024-04-06 (25 hours), and forward at that of 2024-09-07 (23 hours).
     Case(
         "a day of 25 hours",
