@@ -17,8 +17,13 @@ from streamdsl.errors import StateError
 __all__ = ["FORMAT", "FileEntry", "Manifest", "StoreEntry", "blake2b", "checksum"]
 
 #: Version of everything below a checkpoint's directory. Another one is refused, never guessed at.
-FORMAT = 4
-_OLDER = {1: "has no journals", 2: "has BLAKE2b checksums of its files", 3: "does not say what its state means"}
+FORMAT = 5
+_OLDER = {
+    1: "has no journals",
+    2: "has BLAKE2b checksums of its files",
+    3: "does not say what its state means",
+    4: "has no arrival numbers",
+}
 MAX_BYTES = 64 << 20
 MAX_FILES = 100_000
 MAX_DEPTH = 64
@@ -103,6 +108,8 @@ class Manifest:
         {operator: {task: snapshot}}; sinks are among them.
     shard_watermarks : mapping
         {lookup: {shard, as text: ms}}
+    arrivals : int
+        Arrival numbers below this one may stand in the state of keys.
     meanings : mapping
         {source or operator: {part: text or number}}: what decides the meaning of its positions or state (see `logical.meaning`).
     dropped : tuple of str
@@ -117,6 +124,7 @@ class Manifest:
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     operators: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     shard_watermarks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    arrivals: int = 0
     meanings: Mapping[str, Mapping[str, str | int]] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     stores: tuple[StoreEntry, ...] = ()
@@ -141,6 +149,7 @@ class Manifest:
             "sources": self.sources,
             "operators": self.operators,
             "shard_watermarks": self.shard_watermarks,
+            "arrivals": self.arrivals,
             "meanings": self.meanings,
             "dropped": list(self.dropped),
             "stores": [
@@ -297,6 +306,7 @@ class _Reader:
             sources=self._nested(body, "sources"),
             operators=self._nested(body, "operators"),
             shard_watermarks=watermarks,
+            arrivals=self._int(body, "arrivals", 0, 2**62),
             meanings=meanings,
             dropped=tuple(dropped),
             stores=stores,

@@ -65,7 +65,7 @@ class PendingCheckpoint:
         return not self.missing_tasks and (not self.missing_stores or planted("manifest-before-files"))
 
     def acknowledge(self, task: str, part: Mapping[str, Any]) -> None:
-        """Take a task's part: {"operators": …, "sources": …, "shard_watermarks": …}, each may be absent."""
+        """Take a task's part: {"operators": …, "sources": …, "shard_watermarks": …, "arrivals": …}, each may be absent."""
         if task in self.missing_tasks:
             self.missing_tasks.discard(task)
             self._parts[task] = part
@@ -118,5 +118,6 @@ class PendingCheckpoint:
             sources=sources,
             operators=operators,
             shard_watermarks=watermarks,
+            arrivals=max((part.get("arrivals", 0) for part in self._parts.values()), default=0),
             stores=stores,
         )

@@ -21,6 +21,8 @@ __all__ = ["Aggregate"]
 class Aggregate(Unfinished):
     """An aggregate of one's own, in Python: call it with the column it reads.
 
+    The functions may change the state that they are given, and return it.
+
     Parameters
     ----------
     init : callable
@@ -28,9 +30,11 @@ class Aggregate(Unfinished):
     add : callable
         ``add(state, value)`` returns the state with one value more.
     merge : callable, optional
-        ``merge(a, b)`` unites two states.
+        ``merge(a, b)`` unites two states of a key; the first record of `a` arrived before that of `b`. Session windows need it.
+    result : callable, optional
+        ``result(state)`` returns the value of the column; without it the state itself is the value.
     type : type
-        Type of the column; the state itself is the value.
+        Type of the column.
 
     Examples
     --------
@@ -38,12 +42,23 @@ class Aggregate(Unfinished):
     >>> longest = Aggregate(lambda: "", lambda s, v: max(s, v, key=len), type=str)
     >>> longest(col("city"))
     col("city").custom()
+
+    A state that is not the value:
+
+    >>> spread = Aggregate(
+    ...     init=lambda: [],
+    ...     add=lambda seen, value: [min([value, *seen]), max([value, *seen])],
+    ...     merge=lambda a, b: [min(a + b), max(a + b)],
+    ...     result=lambda seen: seen[1] - seen[0],
+    ...     type=float,
+    ... )
     """
 
     remedy: ClassVar[str] = 'call it with the column it reads: longest(col("city"))'
     init: Callable[[], Any]
     add: Callable[[Any, Any], Any]
     merge: Callable[[Any, Any], Any] | None = None
+    result: Callable[[Any], Any] | None = None
     type: Any = None
 
     def __post_init__(self) -> None:
@@ -51,6 +66,8 @@ class Aggregate(Unfinished):
         check_function("Aggregate", self.add, "a function add(state, value)")
         if self.merge is not None:
             check_function("Aggregate", self.merge, "a function merge(a, b)")
+        if self.result is not None:
+            check_function("Aggregate", self.result, "a function result(state)")
         if self.type is None:
             raise TopologyError("Aggregate needs type=, the type of its column")
         type_of(self.type)

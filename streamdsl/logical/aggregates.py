@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from streamdsl.errors import TopologyError
 from streamdsl.logical.expression import (
     Aggregation,
     ColumnRef,
@@ -23,7 +24,7 @@ from streamdsl.logical.types import FLOAT, INT, UINT, convert, is_date, is_decim
 if TYPE_CHECKING:
     from streamdsl.logical.bind import Binder
 
-__all__ = ["Splitter", "bind_aggregate", "slug_of"]
+__all__ = ["Splitter", "bind_aggregate", "check_mergeable", "mergeable", "slug_of"]
 
 #: Aggregates that always have a value.
 _NEVER_NULL: Final = frozenset({"count", "sum", "product", "n_unique"})
@@ -55,6 +56,27 @@ def bind_aggregate(binder: Binder, name: str, node: Aggregation) -> TypedAggrega
         frame=node.frame,
         custom=node.custom,
     )
+
+
+def mergeable(made: TypedAggregate) -> bool:
+    """Whether two states of the aggregate can become one."""
+    return made.kind != "lag" and (made.kind != "custom" or made.custom.merge is not None)
+
+
+def check_mergeable(verb: str, window: object, aggregates: Iterable[TypedAggregate]) -> None:
+    """Refuse aggregates whose states cannot be merged, where the window asks for it.
+
+    Raises
+    ------
+    TopologyError
+        It names the column and what to give.
+    """
+    for made in aggregates:
+        if not mergeable(made):
+            raise TopologyError(
+                f"{verb}: {window} merges windows, and the states of {made} cannot be merged",
+                remedy="give Aggregate(..., merge=...)" if made.kind == "custom" else "use another aggregate",
+            )
 
 
 def _typed(binder: Binder, node: Aggregation, argument: Typed | None) -> tuple[Typed | None, pa.DataType]:

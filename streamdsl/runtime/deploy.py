@@ -18,6 +18,7 @@ from streamdsl._native.includes.faults import planted
 from streamdsl._native.operators.base import Operator
 from streamdsl._native.operators.discard import Discard
 from streamdsl._native.operators.fork import Fork
+from streamdsl._native.operators.key_lookup import KeyLookup
 from streamdsl._native.operators.merge import MergeOperator
 from streamdsl._native.operators.output import Output
 from streamdsl._native.operators.process import ProcessOperator
@@ -62,6 +63,7 @@ class Environment:
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # split states by source
     operators: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # {operator: {task index: state}}
     shard_watermarks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    arrivals: int = 0  # arrival numbers go on from here
     seed: int | None = None  # chooses which input is read next; None: in turn
     channel_batches: int = CHANNEL_BATCHES
 
@@ -210,9 +212,9 @@ class _TaskBuilder:
         if isinstance(spec, node.PhysicalMerge):
             return self._merge(spec)
         operator = build_operator(spec, self.chain)
-        restored = self.environment.shard_watermarks.get(spec.name)
-        if isinstance(spec, node.PhysicalKeyLookup) and restored:
-            operator.restore_shards(dict(restored))  # type: ignore[attr-defined]
+        if isinstance(operator, KeyLookup):
+            operator.restore_shards(dict(self.environment.shard_watermarks.get(spec.name, {})))
+            operator.go_on_from(self.environment.arrivals)
         return operator
 
     def _restore(self, operator: Operator, spec: node.PhysicalOperator) -> None:

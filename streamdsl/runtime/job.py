@@ -129,6 +129,7 @@ class Job:
                 sources={name: splits for name, splits in restored.sources.items() if name not in changed} if restored else {},
                 operators=restored.operators if restored else {},
                 shard_watermarks=watermarks(restored, lookups(self.plan)) if restored else {},
+                arrivals=restored.arrivals if restored else 0,
             )
             with _as_damage(restored):
                 self._deployment = deploy(self.plan, environment)

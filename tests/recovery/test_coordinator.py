@@ -47,16 +47,17 @@ def test_it_completes_when_all_have_answered():
     run = Run()
     assert run.coordinator.trigger(0) == 1
     run.coordinator.acknowledge(
-        5, "1.0", 1, {"sources": {"s": {"p0": 7}}, "operators": {"op": {"n": 1}}, "shard_watermarks": {"lookup": {"0": 4}}}
+        5, "1.0", 1, {"sources": {"s": {"p0": 7}}, "operators": {"op": {"n": 1}}, "shard_watermarks": {"lookup": {"0": 4}}, "arrivals": 3}
     )
     run.coordinator.store_written(6, "2-0", 1, FILES)
     assert run.events == []
-    run.coordinator.acknowledge(7, "2.0", 1, {"operators": {"op": {"n": 2}}, "shard_watermarks": {"lookup": {"1": 9}}})
+    run.coordinator.acknowledge(7, "2.0", 1, {"operators": {"op": {"n": 2}}, "shard_watermarks": {"lookup": {"1": 9}}, "arrivals": 2})
     assert run.events == [("complete", 1)]
     manifest = Manifest.decode(run.storage.read_manifest(1), "m")
     assert manifest.sources == {"s": {"p0": 7}}
     assert manifest.operators == {"op": {"1.0": {"n": 1}, "2.0": {"n": 2}}}
     assert manifest.shard_watermarks == {"lookup": {"0": 4, "1": 9}}
+    assert manifest.arrivals == 3
     assert [(store.name, store.shards, store.files) for store in manifest.stores] == [("2-0", (0, 1), FILES)]
     assert (manifest.job, manifest.shards, manifest.finished) == ("job", 2, False)
 

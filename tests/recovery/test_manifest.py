@@ -23,6 +23,7 @@ def a_manifest(**changes):
         "sources": {"transactions": {"p0": {"position": [1, "ä"], "watermark": -5}}},
         "operators": {"alerts": {"1.0": {"length": 10**15}}},
         "shard_watermarks": {"lookup": {"0": -(2**63), "127": 2**63 - 1}},
+        "arrivals": 12,
         "stores": (StoreEntry("1-0", "rocksdb", (0, 5), {"tables": []}, FILES),),
         **changes,
     }
@@ -67,12 +68,18 @@ def test_every_length_counts():
 
 
 def test_a_newer_format_is_named():
-    with pytest.raises(StateError, match="format 5, this streamdsl knows 4"):
-        Manifest.decode(signed({**body(), "format": 5, "anything": "new"}), "m")
+    with pytest.raises(StateError, match="format 6, this streamdsl knows 5"):
+        Manifest.decode(signed({**body(), "format": 6, "anything": "new"}), "m")
 
 
 @pytest.mark.parametrize(
-    ("older", "why"), [(1, "has no journals"), (2, "has BLAKE2b checksums of its files"), (3, "does not say what its state means")]
+    ("older", "why"),
+    [
+        (1, "has no journals"),
+        (2, "has BLAKE2b checksums of its files"),
+        (3, "does not say what its state means"),
+        (4, "has no arrival numbers"),
+    ],
 )
 def test_an_older_format_is_named_with_the_way_out(older, why):
     with pytest.raises(StateError, match=f"m has format {older}, which {why}") as caught:
@@ -132,6 +139,7 @@ CHANGES = [
     (["finished"], 1), (["shards"], 0), (["shards"], 65_537), (["sources"], []), (["sources"], {"a": 1}), (["operators"], None),
     (["shard_watermarks"], {"a": {"128": 1}}), (["shard_watermarks"], {"a": {"-1": 1}}), (["shard_watermarks"], {"a": {"²": 1}}),
     (["shard_watermarks"], {"a": {"1": 2**63}}), (["shard_watermarks"], {"a": {"1": 1.5}}),
+    (["arrivals"], -1), (["arrivals"], True), (["arrivals"], 2**63), (["arrivals"], KeyError),
     (["stores"], {}), (["stores"], [5]), (["stores", 0, "shards"], [128]), (["stores", 0, "shards"], ["1"]),
     (["stores", 0, "shards"], None),
     (["stores", 0, "description"], []), (["stores", 0, "backend"], None), (["stores", 0, "files"], {}), (FILE, "CURRENT"),

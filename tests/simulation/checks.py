@@ -161,6 +161,10 @@ def check_shard_watermarks(manifest: Manifest | None, job: Job) -> None:
         for lookup in (operator for operator in chain.operators if isinstance(operator, KeyLookup)):
             known = manifest.shard_watermarks.get(lookup.name, {})
             now = lookup.shard_state(chain.owned_shards)
+            if lookup.arrived() < manifest.arrivals:
+                raise Violation(
+                    "arrivals", f"{lookup.name} numbers records from {lookup.arrived()}, the checkpoint knows {manifest.arrivals}"
+                )
             for shard in chain.owned_shards:
                 if (before := known.get(str(shard))) is not None and now.get(str(shard), NEVER) < before:
                     raise Violation("watermark", f"shard {shard} of {lookup.name} was at {before} at the checkpoint, and is behind it now")

@@ -36,7 +36,8 @@ cdef class Accumulator:
     cdef Column* argument_column             # of the batch at hand, NULL = none
     cdef Column* by_column
     cdef Column* where_column
-    cdef int64_t row                         # being added, for errors
+    cdef int64_t row                         # being added: for errors, and for its arrival number
+    cdef int64_t arrived                     # arrival number of row 0 of the batch at hand
     cdef Results results
 
     # One state. Zeroed memory is an empty state of every accumulator.
@@ -45,6 +46,10 @@ cdef class Accumulator:
     cdef int clear(self, char* state) except -1 nogil                # free variable parts; empty afterwards
     cdef int write(self, char* state, ByteWriter* out) except -1 nogil
     cdef int read(self, char* state, ByteReader* source) except -1 nogil
+    # Adds the state `other` of the same key to `into`; `other` is left as `clear` leaves it. The result does not depend on
+    # which of the two is `into`: what arrived first is told by the arrival numbers. Fails for what refuses the merged state
+    # (an overflow, a user's function); both are then as they were.
+    cdef int merge(self, char* into, char* other) except -1 nogil
 
     # Of one that refuses: before a record `save` notes the state, after it `restore` brings that back if the record has been
     # refused, and `forget` lets go of what was noted.
@@ -53,7 +58,8 @@ cdef class Accumulator:
     cdef int forget(self, char* saved) except -1 nogil
 
     # Many states.
-    cdef int begin(self, Column* arguments, int64_t n_results) except -1 nogil
+    # `arrived`: see KeyLookup.arrive; 0 where no rows are added.
+    cdef int begin(self, Column* arguments, int64_t n_results, int64_t arrived) except -1 nogil
     cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil
     # run: states[i] meets the row rows[i] (rows = NULL: i) of the bound columns
     cdef int finish(self, Column* target) except -1 nogil
@@ -81,12 +87,15 @@ cdef class AccumulatorSet:
     cdef bint refuses                        # one of them does
     cdef int64_t saved_size                  # of one state
     cdef void** refs                         # borrowed from the list: (<Accumulator>refs[i]).run(...)
+    cdef char* before                        # scratch of `merge`: what `save` notes of both states
 
     cdef int clear(self, char* state) except -1 nogil
     cdef int write(self, char* state, ByteWriter* out) except -1 nogil
     cdef int read(self, char* state, ByteReader* source) except -1 nogil
-    cdef int begin(self, Column* arguments, int64_t n_results) except -1 nogil
+    cdef int merge(self, char* into, char* other) except -1 nogil    # all of them or, where one fails, none
+    cdef int begin(self, Column* arguments, int64_t n_results, int64_t arrived) except -1 nogil
     cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil
+    cdef int merge_those(self, bint refusing, char* into, char* other) except -1 nogil
     cdef int run_those(self, bint refusing, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil
     cdef int finish(self, Column* targets) except -1 nogil           # targets[0 .. count)
     # Those that refuse records, as in Accumulator.

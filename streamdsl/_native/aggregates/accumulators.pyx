@@ -1,14 +1,14 @@
-"""The accumulators of fixed size; the others stand in `lag`, `collectors` and `custom`."""
+"""Sums and what is made of them; the other accumulators stand in `choices`, `collectors`, `number_collectors`, `custom`, `lag`."""
 from libc.math cimport INFINITY, isinf, sqrt
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_NONE, KIND_U64
-from streamdsl._native.includes.int128 cimport i128_add, i128_as_double, u128_add
+from streamdsl._native.includes.int128 cimport i128_add, i128_as_double, i128_merge, u128_add
 from streamdsl._native.aggregates.cell cimport (
-    as_f64, cell_assign, cell_compare, cell_free, cell_load, cell_read, cell_write, f64_bits, kind_number, read_bytes,
-    results_append, results_bits, results_finish, results_free, results_init, results_null, results_truncate,
+    as_f64, cell_load, f64_bits, kind_number, read_bytes, results_bits, results_finish, results_free, results_init,
+    results_null, results_truncate,
 )
 from streamdsl._native.state.write_stream cimport bytes_append
 
@@ -68,6 +68,9 @@ cdef class Accumulator:
         memcpy(state, read_bytes(source, self.size), self.size)
         return 0
 
+    cdef int merge(self, char* into, char* other) except -1 nogil:
+        return self.fail("the states of this aggregate cannot be merged")
+
     cdef int save(self, char* state, char* saved) except -1 nogil:
         memcpy(saved, state, self.size)
         return 0
@@ -79,8 +82,9 @@ cdef class Accumulator:
     cdef int forget(self, char* saved) except -1 nogil:
         return 0
 
-    cdef int begin(self, Column* arguments, int64_t n_results) except -1 nogil:
+    cdef int begin(self, Column* arguments, int64_t n_results, int64_t arrived) except -1 nogil:
         self.row = -1
+        self.arrived = arrived
         self.argument_column = &arguments[self.argument] if self.argument >= 0 and arguments != NULL else NULL
         self.by_column = &arguments[self.by] if self.by >= 0 and arguments != NULL else NULL
         self.where_column = &arguments[self.where] if self.where >= 0 and arguments != NULL else NULL
@@ -132,6 +136,10 @@ cdef class CountAccumulator(Accumulator):
         (<int64_t*>state)[0] += 1
         return 0
 
+    cdef int merge(self, char* into, char* other) except -1 nogil:
+        (<int64_t*>into)[0] += (<int64_t*>other)[0]
+        return self.clear(other)
+
     cdef int emit(self, char* state) except -1 nogil:
         return results_bits(&self.results, (<int64_t*>state)[0])
 
@@ -166,6 +174,13 @@ cdef class SumI64Accumulator(Accumulator):
         total[0] = result
         return 0
 
+    cdef int merge(self, char* into, char* other) except -1 nogil:
+        cdef Cell more
+        more.tag = 1
+        more.bits = (<int64_t*>other)[0]
+        self.add(into, &more, NULL)
+        return self.clear(other)
+
     cdef int emit(self, char* state) except -1 nogil:
         return results_bits(&self.results, (<int64_t*>state)[0])
 
@@ -183,7 +198,11 @@ cdef class SumU64Accumulator(SumI64Accumulator):
 
 
 cdef class SumF64Accumulator(Accumulator):
-    """Floats, added one after another: the same input gives the same bits."""
+    """Floats, added one after another: the same input gives the same bits.
+
+    The sum of a merged state is that of the two sums. So it does not matter which of them came first; rounding may differ from
+    that of one pass over the values.
+    """
 
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
@@ -192,6 +211,10 @@ cdef class SumF64Accumulator(Accumulator):
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
         (<double*>state)[0] += as_f64(argument.bits)
         return 0
+
+    cdef int merge(self, char* into, char* other) except -1 nogil:
+        (<double*>into)[0] += (<double*>other)[0]
+        return self.clear(other)
 
     cdef int emit(self, char* state) except -1 nogil:
         return results_bits(&self.results, (<int64_t*>state)[0])
@@ -245,6 +268,23 @@ cdef inline void welford(Moments* moments, double x) noexcept nogil:
     moments.m2 += distance * (x - moments.centre)
 
 
+cdef inline void unite(Moments* into, const Moments* other) noexcept nogil:
+    # Chan's formula, written so that the two may change places.
+    cdef double distance = other.centre - into.centre
+    cdef double n = <double>into.n + <double>other.n
+    if into.n == 0:
+        into[0] = other[0]
+        return
+    if other.n == 0:
+        return
+    into.total += other.total
+    into.m2 += other.m2
+    if distance != 0.0:
+        into.m2 += distance * distance * (<double>into.n * <double>other.n / n)
+        into.centre = into.centre * (<double>into.n / n) + other.centre * (<double>other.n / n)
+    into.n += other.n
+
+
 cdef class MomentsAccumulator(Accumulator):
     """mean, var and std of floats: the sum, and Welford's recurrence; `ddof` is taken from n."""
     cdef Moment moment
@@ -262,6 +302,10 @@ cdef class MomentsAccumulator(Accumulator):
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
         welford(<Moments*>state, as_number(self.argument_kind, argument.bits))
         return 0
+
+    cdef int merge(self, char* into, char* other) except -1 nogil:
+        unite(<Moments*>into, <Moments*>other)
+        return self.clear(other)
 
     cdef inline int put(self, const Moments* moments) except -1 nogil:
         cdef double value
@@ -329,94 +373,16 @@ cdef class MeanAccumulator(Accumulator):
             i128_add(state + 8, argument.bits)
         return 0
 
+    cdef int merge(self, char* into, char* other) except -1 nogil:
+        (<int64_t*>into)[0] += (<int64_t*>other)[0]
+        i128_merge(into + 8, other + 8)
+        return self.clear(other)
+
     cdef int emit(self, char* state) except -1 nogil:
         cdef int64_t n = (<int64_t*>state)[0]
         if n == 0:
             return results_null(&self.results)
         return results_bits(&self.results, f64_bits(i128_as_double(state + 8) / <double>n))
-
-
-cdef class CellAccumulator(Accumulator):
-    """One value: first, last, min, max."""
-
-    def __init__(self, str operator, spec, Arena arena):
-        Accumulator.__init__(self, operator, spec, arena)
-        self.size = sizeof(Cell)
-
-    cdef int emit(self, char* state) except -1 nogil:
-        return results_append(&self.results, <Cell*>state)
-
-    cdef int clear(self, char* state) except -1 nogil:
-        return cell_free(<Cell*>state, self.argument_kind, self.arena)
-
-    cdef int write(self, char* state, ByteWriter* out) except -1 nogil:
-        return cell_write(<Cell*>state, self.argument_kind, out)
-
-    cdef int read(self, char* state, ByteReader* source) except -1 nogil:
-        return cell_read(<Cell*>state, self.argument_kind, source, self.arena)
-
-
-cdef class ExtremeAccumulator(CellAccumulator):
-    """min and max. NaN is the greatest value; of equal ones the first stays."""
-    cdef int sign                            # 1: max, -1: min
-
-    def __init__(self, str operator, spec, Arena arena):
-        CellAccumulator.__init__(self, operator, spec, arena)
-        self.sign = 1 if spec.kind == "max" else -1
-
-    cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
-        cdef Cell* held = <Cell*>state
-        if held.tag == 0 or self.sign * cell_compare(self.argument_kind, argument, held) > 0:
-            cell_assign(held, self.argument_kind, argument, self.arena)
-        return 0
-
-
-cdef class FirstAccumulator(CellAccumulator):
-    """The value that arrived first."""
-
-    cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
-        if (<Cell*>state).tag == 0:
-            cell_assign(<Cell*>state, self.argument_kind, argument, self.arena)
-        return 0
-
-
-cdef class LastAccumulator(CellAccumulator):
-    """The value that arrived last."""
-
-    cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
-        return cell_assign(<Cell*>state, self.argument_kind, argument, self.arena)
-
-
-cdef class ExtremeByAccumulator(Accumulator):
-    """max_by and min_by: two cells, the ordering value and the argument. Rows where either is null do not count."""
-    cdef int sign
-
-    def __init__(self, str operator, spec, Arena arena):
-        Accumulator.__init__(self, operator, spec, arena)
-        self.size = 2 * sizeof(Cell)
-        self.sign = 1 if spec.kind == "max_by" else -1
-
-    cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
-        cdef Cell* held = <Cell*>state
-        if by.tag != 0 and (held.tag == 0 or self.sign * cell_compare(self.by_kind, by, held) > 0):
-            cell_assign(held, self.by_kind, by, self.arena)
-            cell_assign(held + 1, self.argument_kind, argument, self.arena)
-        return 0
-
-    cdef int emit(self, char* state) except -1 nogil:
-        return results_append(&self.results, <Cell*>state + 1)
-
-    cdef int clear(self, char* state) except -1 nogil:
-        cell_free(<Cell*>state, self.by_kind, self.arena)
-        return cell_free(<Cell*>state + 1, self.argument_kind, self.arena)
-
-    cdef int write(self, char* state, ByteWriter* out) except -1 nogil:
-        cell_write(<Cell*>state, self.by_kind, out)
-        return cell_write(<Cell*>state + 1, self.argument_kind, out)
-
-    cdef int read(self, char* state, ByteReader* source) except -1 nogil:
-        cell_read(<Cell*>state, self.by_kind, source, self.arena)
-        return cell_read(<Cell*>state + 1, self.argument_kind, source, self.arena)
 
 
 def sum_of(str operator, spec, Arena arena):
@@ -446,15 +412,9 @@ def mean_of(str operator, spec, Arena arena):
 FACTORIES = {
     "count": CountAccumulator,
     "sum": sum_of,
-    "min": ExtremeAccumulator,
-    "max": ExtremeAccumulator,
     "mean": mean_of,
     "var": MomentsAccumulator,
     "std": MomentsAccumulator,
-    "first": FirstAccumulator,
-    "last": LastAccumulator,
-    "min_by": ExtremeByAccumulator,
-    "max_by": ExtremeByAccumulator,
 }
 
 RESULT_KINDS = {"count": "i64", "n_unique": "i64", "mean": "f64", "var": "f64", "std": "f64",
@@ -474,12 +434,13 @@ def result_kind(spec):
 
 cdef Accumulator make_accumulator(str operator, spec, Arena arena):
     # The others import this module, so they are named late.
+    from streamdsl._native.aggregates.choices import CHOICES
     from streamdsl._native.aggregates.collectors import COLLECTORS
     from streamdsl._native.aggregates.number_collectors import NUMBER_COLLECTORS
     from streamdsl._native.aggregates.custom import CustomAccumulator
     from streamdsl._native.aggregates.lag import LagAccumulator
 
-    others = {**COLLECTORS, **NUMBER_COLLECTORS, "custom": CustomAccumulator, "lag": LagAccumulator}
+    others = {**CHOICES, **COLLECTORS, **NUMBER_COLLECTORS, "custom": CustomAccumulator, "lag": LagAccumulator}
     factory = FACTORIES.get(spec.kind) or others.get(spec.kind)
     if factory is None:
         raise InternalError(f"there is no aggregate {spec.kind!r} (operator {operator!r}, column {spec.name!r})")
@@ -509,9 +470,13 @@ cdef class AccumulatorSet:
                 self.refuses = True
                 self.saved_size += accumulator.saved_size
         self.layout = ";".join([accumulator.layout for accumulator in accumulators])
+        self.before = <char*>calloc(2, self.saved_size + 8)
+        if self.before == NULL:
+            raise MemoryError("no memory left for aggregates")
 
     def __dealloc__(self):
         free(self.refs)
+        free(self.before)
 
     cdef int clear(self, char* state) except -1 nogil:
         cdef int i
@@ -531,10 +496,36 @@ cdef class AccumulatorSet:
             (<Accumulator>self.refs[i]).read(state + (<Accumulator>self.refs[i]).offset, source)
         return 0
 
-    cdef int begin(self, Column* arguments, int64_t n_results) except -1 nogil:
+    cdef int merge(self, char* into, char* other) except -1 nogil:
+        cdef bint done = not self.refuses
+        cdef char* more = self.before + self.saved_size
+        if self.refuses:
+            self.save(into, self.before)
+            self.save(other, more)
+            try:
+                self.merge_those(True, into, other)
+                done = True
+            finally:
+                if not done:
+                    self.restore(into, self.before)
+                    self.restore(other, more)
+                self.forget(self.before)
+                self.forget(more)
+        return self.merge_those(False, into, other)
+
+    cdef int merge_those(self, bint refusing, char* into, char* other) except -1 nogil:
+        cdef int i
+        cdef int64_t at
+        for i in range(self.count):
+            if (<Accumulator>self.refs[i]).refuses == refusing:
+                at = (<Accumulator>self.refs[i]).offset
+                (<Accumulator>self.refs[i]).merge(into + at, other + at)
+        return 0
+
+    cdef int begin(self, Column* arguments, int64_t n_results, int64_t arrived) except -1 nogil:
         cdef int i
         for i in range(self.count):
-            (<Accumulator>self.refs[i]).begin(arguments, n_results)
+            (<Accumulator>self.refs[i]).begin(arguments, n_results, arrived)
         return 0
 
     cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil:

@@ -70,6 +70,9 @@ cdef inline int64_t f64_bits(double value) noexcept nogil:
 
 cdef int kind_number(kind) except -1                                     # "i64" → KIND_I64; None → KIND_NONE
 cdef int cell_compare(int kind, const Cell* a, const Cell* b) noexcept nogil    # neither null; NaN is the greatest
+# The same, and -0.0 is less than 0.0: what is equal reads the same, NaN in its one `canonical` form.
+cdef int cell_order(int kind, const Cell* a, const Cell* b) noexcept nogil
+cdef Cell canonical(int kind, const Cell* cell) noexcept nogil
 # The cell takes a copy of the source, strings into the arena; what it held is freed.
 cdef int cell_assign(Cell* target, int kind, const Cell* source, Arena arena) except -1 nogil
 cdef int cell_free(Cell* cell, int kind, Arena arena) except -1 nogil    # null afterwards

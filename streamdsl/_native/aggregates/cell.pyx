@@ -42,6 +42,20 @@ cdef int cell_compare(int kind, const Cell* a, const Cell* b) noexcept nogil:
     return (a.bits > b.bits) - (a.bits < b.bits)
 
 
+cdef int cell_order(int kind, const Cell* a, const Cell* b) noexcept nogil:
+    cdef int order = cell_compare(kind, a, b)
+    if order == 0 and kind == KIND_F64 and as_f64(a.bits) == 0.0:
+        return (a.bits >= 0) - (b.bits >= 0)
+    return order
+
+
+cdef Cell canonical(int kind, const Cell* cell) noexcept nogil:
+    cdef Cell found = cell[0]
+    if kind == KIND_F64 and as_f64(found.bits) != as_f64(found.bits):
+        found.bits = <int64_t>0x7ff8000000000000
+    return found
+
+
 cdef int cell_assign(Cell* target, int kind, const Cell* source, Arena arena) except -1 nogil:
     cdef int64_t old_size, size
     if kind == KIND_STR:

@@ -1,12 +1,12 @@
 """Accumulators that keep many values: to_list, n_unique, top_k. What they keep lies in the arena."""
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 from streamdsl._native.flow.batch cimport KIND_DEC, KIND_F64, KIND_STR, strings_end_row, strings_reserve
 from streamdsl._native.aggregates.accumulators cimport Accumulator
 from streamdsl._native.aggregates.cell cimport (
     ByteReader, Cell, as_f64, cell_assign, cell_decimal, cell_of_decimal, cell_compare, cell_free, cell_read, cell_view, cell_write,
-    cell_write_json, read_bytes, read_i64, results_append, results_bits, results_null, write_i64,
+    cell_write_json, damaged_state, read_bytes, read_i64, results_append, results_bits, results_null, write_i64,
 )
 from streamdsl._native.includes.decimal cimport dec_load, int128
 from streamdsl._native.state.arena cimport Arena
@@ -49,9 +49,70 @@ cdef int write_base64(bytes data, ByteWriter* out) except -1:
 
 
 cdef struct TextList:
-    char* text                               # elements as JSON, with commas
+    char* entries                            # of each value: arrival number behind the last one's, size, both packed; its JSON
     int64_t used
     int64_t capacity
+    int64_t last                             # the arrival number of the newest value
+
+# A walk over the values of a list, oldest first.
+cdef struct TextCursor:
+    const char* at
+    const char* end
+    int64_t arrival                          # of the value at hand, INT64_MAX behind the last
+    const char* text
+    int64_t size
+
+
+cdef enum:
+    PACKED_ROOM = 10                         # bytes of a packed number at most
+
+
+cdef inline int64_t pack(char* at, uint64_t value) noexcept nogil:
+    # Seven bits a byte, low ones first; returns the number of bytes.
+    cdef int64_t n = 0
+    while value >= 128:
+        at[n] = <char>(value | 128)
+        value >>= 7
+        n += 1
+    at[n] = <char>value
+    return n + 1
+
+
+cdef inline int unpack(const char** at, const char* end, uint64_t* value) noexcept nogil:
+    # Whether a whole number stands there.
+    cdef int shift = 0
+    cdef unsigned char byte
+    value[0] = 0
+    while at[0] < end and shift < 64:
+        byte = <unsigned char>at[0][0]
+        value[0] |= (<uint64_t>(byte & 127)) << shift
+        shift += 7
+        at[0] += 1
+        if byte < 128:
+            return 1
+    return 0
+
+
+cdef int step(TextCursor* cursor) except -1 nogil:
+    cdef uint64_t behind, size
+    if cursor.at == cursor.end:
+        cursor.arrival = INT64_MAX
+        return 0
+    if (not unpack(&cursor.at, cursor.end, &behind) or not unpack(&cursor.at, cursor.end, &size)
+            or size > <uint64_t>(cursor.end - cursor.at)):
+        damaged_state()
+    cursor.arrival += <int64_t>behind
+    cursor.text = cursor.at
+    cursor.size = <int64_t>size
+    cursor.at += size
+    return 0
+
+
+cdef int begin_walk(TextCursor* cursor, const TextList* held) except -1 nogil:
+    cursor.at = held.entries
+    cursor.end = held.entries + held.used
+    cursor.arrival = 0
+    return step(cursor)
 
 
 cdef class ListAccumulator(Accumulator):
@@ -71,47 +132,104 @@ cdef class ListAccumulator(Accumulator):
         bytes_free(&self.scratch)
 
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
-        cdef TextList* held = <TextList*>state
         self.scratch.used = 0
-        if held.used > 0:
-            bytes_append(&self.scratch, b",", 1)
         write_element(argument, self.argument_kind, self.form, self.scale, &self.scratch)
-        return self.append(held, self.scratch.data, self.scratch.used)
+        return self.append(<TextList*>state, self.arrived + self.row, self.scratch.data, self.scratch.used)
 
-    cdef int append(self, TextList* held, const char* text, int64_t size) except -1 nogil:
+    cdef int append(self, TextList* held, int64_t arrival, const char* text, int64_t size) except -1 nogil:
+        cdef char[2 * PACKED_ROOM] head
+        cdef int64_t n = pack(head, <uint64_t>(arrival - held.last))
+        n += pack(head + n, <uint64_t>size)
+        self.reserve(held, held.used + n + size)
+        memcpy(held.entries + held.used, head, n)
+        memcpy(held.entries + held.used + n, text, size)
+        held.used += n + size
+        held.last = arrival
+        return 0
+
+    cdef int reserve(self, TextList* held, int64_t wanted) except -1 nogil:
         cdef int64_t capacity = held.capacity
-        if held.used + size > capacity:
-            capacity = max(2 * capacity, held.used + size, 32)
-            held.text = self.arena.realloc(held.text, held.capacity, capacity)
+        if wanted > capacity:
+            capacity = max(2 * capacity, wanted, 32)
+            held.entries = self.arena.realloc(held.entries, held.capacity, capacity)
             held.capacity = capacity
-        memcpy(held.text + held.used, text, size)
-        held.used += size
+        return 0
+
+    cdef int merge(self, char* into, char* other) except -1 nogil:
+        cdef TextList[2] lists
+        cdef TextList made
+        cdef TextCursor[2] cursors
+        cdef TextCursor* first
+        cdef int i
+        cdef bint done = False
+        lists[0] = (<TextList*>into)[0]
+        lists[1] = (<TextList*>other)[0]
+        if lists[0].used == 0 or lists[1].used == 0:
+            if lists[0].used == 0:
+                (<TextList*>into)[0] = lists[1]
+                (<TextList*>other)[0] = lists[0]
+            return self.clear(other)
+        memset(&made, 0, sizeof(TextList))
+        try:
+            self.reserve(&made, lists[0].used + lists[1].used)
+            for i in range(2):
+                begin_walk(&cursors[i], &lists[i])
+            while cursors[0].arrival < INT64_MAX or cursors[1].arrival < INT64_MAX:
+                first = &cursors[1 if cursors[1].arrival < cursors[0].arrival else 0]
+                self.append(&made, first.arrival, first.text, first.size)
+                step(first)
+            done = True
+        finally:
+            if not done:
+                self.arena.free(made.entries, made.capacity)
+        self.clear(into)
+        self.clear(other)
+        (<TextList*>into)[0] = made
         return 0
 
     cdef int emit(self, char* state) except -1 nogil:
         cdef TextList* held = <TextList*>state
+        cdef TextCursor cursor
+        cdef int64_t at = 0
         cdef char* text
         if held.used == 0:
             return results_null(&self.results)
-        text = strings_reserve(&self.results.strings, held.used + 2)
-        text[0] = c"["
-        memcpy(text + 1, held.text, held.used)
-        text[held.used + 1] = c"]"
-        return strings_end_row(&self.results.strings, held.used + 2)
+        # A bracket or comma in front of each value, a bracket behind the last: an entry has two bytes more than its JSON.
+        text = strings_reserve(&self.results.strings, held.used + 1)
+        begin_walk(&cursor, held)
+        while cursor.arrival < INT64_MAX:
+            text[at] = c"[" if at == 0 else c","
+            memcpy(text + at + 1, cursor.text, cursor.size)
+            at += 1 + cursor.size
+            step(&cursor)
+        text[at] = c"]"
+        return strings_end_row(&self.results.strings, at + 1)
 
     cdef int clear(self, char* state) except -1 nogil:
-        self.arena.free((<TextList*>state).text, (<TextList*>state).capacity)
+        self.arena.free((<TextList*>state).entries, (<TextList*>state).capacity)
         memset(state, 0, sizeof(TextList))
         return 0
 
     cdef int write(self, char* state, ByteWriter* out) except -1 nogil:
         cdef TextList* held = <TextList*>state
         write_i64(held.used, out)
-        return bytes_append(out, held.text, held.used)
+        return bytes_append(out, held.entries, held.used)
 
     cdef int read(self, char* state, ByteReader* source) except -1 nogil:
         cdef int64_t size = read_i64(source)
-        return self.append(<TextList*>state, read_bytes(source, size), size) if size > 0 else 0
+        cdef const char* entries = read_bytes(source, size)
+        cdef TextList* held = <TextList*>state
+        cdef TextList given
+        cdef TextCursor cursor
+        if size == 0:
+            return 0
+        given.entries = <char*>entries
+        given.used = size
+        begin_walk(&cursor, &given)
+        while cursor.arrival < INT64_MAX:
+            self.append(held, cursor.arrival, cursor.text, cursor.size)
+            step(&cursor)
+        return 0
 
 
 cdef struct ValueSet:
@@ -213,6 +331,33 @@ cdef class UniqueAccumulator(Accumulator):
         held.count += 1
         return 0
 
+    cdef int merge(self, char* into, char* other) except -1 nogil:
+        # The smaller set goes into the larger one.
+        cdef ValueSet kept
+        cdef Cell cell
+        cdef int64_t i
+        if (<ValueSet*>into).count < (<ValueSet*>other).count:
+            kept = (<ValueSet*>into)[0]
+            (<ValueSet*>into)[0] = (<ValueSet*>other)[0]
+            (<ValueSet*>other)[0] = kept
+        cell.tag = 1
+        cell.bits = 0
+        if (<ValueSet*>other).has_zero:
+            self.add(into, &cell, NULL)
+        for i in range((<ValueSet*>other).capacity):
+            if (<ValueSet*>other).table[i]:
+                self.entry_of((<ValueSet*>other).table[i], &cell)
+                self.add(into, &cell, NULL)
+        return self.clear(other)
+
+    cdef inline void entry_of(self, int64_t entry, Cell* cell) noexcept nogil:
+        cell.bits = entry
+        if self.argument_kind == KIND_DEC:
+            cell[0] = cell_of_decimal(dec_load(<char*>(<StoredString*>entry + 1)))
+        elif self.argument_kind == KIND_STR:
+            cell.tag = 1 + (<StoredString*>entry).size
+            cell.bits = <int64_t>(<StoredString*>entry + 1)
+
     cdef int emit(self, char* state) except -1 nogil:
         return results_bits(&self.results, (<ValueSet*>state).count)
 
@@ -238,12 +383,7 @@ cdef class UniqueAccumulator(Accumulator):
             cell_write(&cell, self.argument_kind, out)
         for i in range(held.capacity):
             if held.table[i]:
-                cell.bits = held.table[i]
-                if self.argument_kind == KIND_DEC:
-                    cell = cell_of_decimal(dec_load(<char*>(<StoredString*>held.table[i] + 1)))
-                if self.argument_kind == KIND_STR:
-                    cell.tag = 1 + (<StoredString*>held.table[i]).size
-                    cell.bits = <int64_t>(<StoredString*>held.table[i] + 1)
+                self.entry_of(held.table[i], &cell)
                 cell_write(&cell, self.argument_kind, out)
         return 0
 
@@ -256,10 +396,15 @@ cdef class UniqueAccumulator(Accumulator):
         return 0
 
 
+cdef struct TopEntry:
+    Cell rank                                # the ordering value
+    Cell value
+    int64_t arrival                          # number of the record
+
 cdef struct TopList:
-    Cell* cells                              # pairs of ordering value and argument, best first
-    int64_t count                            # pairs
-    int64_t capacity                         # pairs
+    TopEntry* entries                        # best first; of equal ones the first to arrive
+    int64_t count
+    int64_t capacity
 
 
 cdef class TopAccumulator(Accumulator):
@@ -286,31 +431,64 @@ cdef class TopAccumulator(Accumulator):
 
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
         cdef TopList* held = <TopList*>state
-        cdef const Cell* rank = by if self.by >= 0 else argument
-        cdef int64_t at = held.count
-        if rank.tag == 0:
+        cdef TopEntry* entry
+        cdef TopEntry made
+        cdef int64_t at
+        made.rank = by[0] if self.by >= 0 else argument[0]
+        if made.rank.tag == 0:
             return 0
-        while at > 0 and cell_compare(self.by_kind, rank, held.cells + 2 * (at - 1)) > 0:
-            at -= 1
+        made.arrival = self.arrived + self.row
+        at = self.place_of(held, &made)
         if at == self.n:
             return 0
+        entry = self.opened(held, at)
+        cell_assign(&entry.rank, self.by_kind, &made.rank, self.arena)
+        entry.arrival = made.arrival
+        return cell_assign(&entry.value, self.argument_kind, argument, self.arena)
+
+    cdef int64_t place_of(self, const TopList* held, const TopEntry* entry) noexcept nogil:
+        cdef int64_t at = held.count
+        cdef int order
+        while at > 0:
+            order = cell_compare(self.by_kind, &entry.rank, &held.entries[at - 1].rank)
+            if order < 0 or (order == 0 and entry.arrival >= held.entries[at - 1].arrival):
+                break
+            at -= 1
+        return at
+
+    cdef TopEntry* opened(self, TopList* held, int64_t at) except NULL nogil:
+        """Return an empty entry at that place; the last one leaves if there are n."""
+        cdef int64_t capacity
         if held.count == self.n:
             held.count -= 1
-            cell_free(held.cells + 2 * held.count, self.by_kind, self.arena)
-            cell_free(held.cells + 2 * held.count + 1, self.argument_kind, self.arena)
+            self.free_entry(&held.entries[held.count])
         elif held.count == held.capacity:
-            self.grow(held)
-        memmove(held.cells + 2 * (at + 1), held.cells + 2 * at, 2 * (held.count - at) * sizeof(Cell))
-        memset(held.cells + 2 * at, 0, 2 * sizeof(Cell))
+            capacity = min(self.n, 2 * held.capacity if held.capacity else 4)
+            held.entries = <TopEntry*>self.arena.realloc(
+                <char*>held.entries, held.capacity * sizeof(TopEntry), capacity * sizeof(TopEntry))
+            held.capacity = capacity
+        memmove(&held.entries[at + 1], &held.entries[at], (held.count - at) * sizeof(TopEntry))
+        memset(&held.entries[at], 0, sizeof(TopEntry))
         held.count += 1
-        cell_assign(held.cells + 2 * at, self.by_kind, rank, self.arena)
-        return cell_assign(held.cells + 2 * at + 1, self.argument_kind, argument, self.arena)
+        return &held.entries[at]
 
-    cdef int grow(self, TopList* held) except -1 nogil:
-        cdef int64_t capacity = min(self.n, 2 * held.capacity if held.capacity else 4)
-        held.cells = <Cell*>self.arena.realloc(<char*>held.cells, 2 * held.capacity * sizeof(Cell), 2 * capacity * sizeof(Cell))
-        held.capacity = capacity
-        return 0
+    cdef int free_entry(self, TopEntry* entry) except -1 nogil:
+        cell_free(&entry.rank, self.by_kind, self.arena)
+        return cell_free(&entry.value, self.argument_kind, self.arena)
+
+    cdef int merge(self, char* into, char* other) except -1 nogil:
+        cdef TopList* held = <TopList*>into
+        cdef TopList* more = <TopList*>other
+        cdef TopEntry* entry
+        cdef int64_t i, at
+        for i in range(more.count):
+            at = self.place_of(held, &more.entries[i])
+            if at == self.n:
+                break                        # those behind it are no better
+            entry = self.opened(held, at)
+            entry[0] = more.entries[i]
+            memset(&more.entries[i], 0, sizeof(TopEntry))
+        return self.clear(other)
 
     cdef int emit(self, char* state) except -1 nogil:
         cdef TopList* held = <TopList*>state
@@ -321,7 +499,7 @@ cdef class TopAccumulator(Accumulator):
         self.scratch.used = 0
         for i in range(held.count):
             bytes_append(&self.scratch, b"[" if i == 0 else b",", 1)
-            write_element(held.cells + 2 * i + 1, self.argument_kind, self.form, self.scale, &self.scratch)
+            write_element(&held.entries[i].value, self.argument_kind, self.form, self.scale, &self.scratch)
         bytes_append(&self.scratch, b"]", 1)
         text.tag = 1 + self.scratch.used
         text.bits = <int64_t>self.scratch.data
@@ -331,9 +509,8 @@ cdef class TopAccumulator(Accumulator):
         cdef TopList* held = <TopList*>state
         cdef int64_t i
         for i in range(held.count):
-            cell_free(held.cells + 2 * i, self.by_kind, self.arena)
-            cell_free(held.cells + 2 * i + 1, self.argument_kind, self.arena)
-        self.arena.free(<char*>held.cells, 2 * held.capacity * sizeof(Cell))
+            self.free_entry(&held.entries[i])
+        self.arena.free(<char*>held.entries, held.capacity * sizeof(TopEntry))
         memset(state, 0, sizeof(TopList))
         return 0
 
@@ -342,20 +519,22 @@ cdef class TopAccumulator(Accumulator):
         cdef int64_t i
         write_i64(held.count, out)
         for i in range(held.count):
-            cell_write(held.cells + 2 * i, self.by_kind, out)
-            cell_write(held.cells + 2 * i + 1, self.argument_kind, out)
+            write_i64(held.entries[i].arrival, out)
+            cell_write(&held.entries[i].rank, self.by_kind, out)
+            cell_write(&held.entries[i].value, self.argument_kind, out)
         return 0
 
     cdef int read(self, char* state, ByteReader* source) except -1 nogil:
         cdef TopList* held = <TopList*>state
-        cdef int64_t i, count = read_i64(source)
-        for i in range(count):
-            if held.count == held.capacity:
-                self.grow(held)
-            memset(held.cells + 2 * i, 0, 2 * sizeof(Cell))
-            held.count += 1
-            cell_read(held.cells + 2 * i, self.by_kind, source, self.arena)
-            cell_read(held.cells + 2 * i + 1, self.argument_kind, source, self.arena)
+        cdef TopEntry* entry
+        cdef int64_t _i, count = read_i64(source)
+        if count > self.n:
+            damaged_state()
+        for _i in range(count):
+            entry = self.opened(held, held.count)
+            entry.arrival = read_i64(source)
+            cell_read(&entry.rank, self.by_kind, source, self.arena)
+            cell_read(&entry.value, self.argument_kind, source, self.arena)
         return 0
 
 

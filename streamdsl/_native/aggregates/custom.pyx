@@ -50,10 +50,21 @@ cdef object copied(object value):
     return value if type(value) in FIXED else deepcopy(value)
 
 
+cdef struct Custom:
+    int64_t place                            # 1 + that of the user's value in a list, 0 until the first row
+    int64_t first                            # the arrival number of the first row
+
+cdef struct SavedCustom:
+    Custom state
+    PyObject* value                          # owned; NULL = none
+
+
 cdef class CustomAccumulator(Accumulator):
-    """The state is 1 + the place of the user's value in a list, 0 until the first row."""
+    """The user's functions are called one after another: nobody else changes what they are given."""
     cdef object init_value
     cdef object add_value
+    cdef object merge_values
+    cdef object result_of
     cdef int code                            # VALUE_* of the argument
     cdef object reader                       # what makes Python values of nested arguments, or None
     cdef RowWriter writer                    # checks what the user returns against the declared type
@@ -62,11 +73,13 @@ cdef class CustomAccumulator(Accumulator):
 
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
-        self.size = 8
+        self.size = sizeof(Custom)
         self.refuses = True
-        self.saved_size = 2 * sizeof(void*)  # the place, and the value there (owned)
+        self.saved_size = sizeof(SavedCustom)
         self.init_value = spec.custom.init
         self.add_value = spec.custom.add
+        self.merge_values = spec.custom.merge
+        self.result_of = spec.custom.result
         self.code = VALUE_INT if spec.input_type is None else value_code(str(spec.input_type))
         self.reader = reader_of(spec.input_type) if self.code == VALUE_JSON else None
         column = SimpleNamespace(name=spec.name, type=spec.output_type, nullable=True, hidden=False)
@@ -91,54 +104,89 @@ cdef class CustomAccumulator(Accumulator):
 
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
         with gil:
-            return self.call(<int64_t*>state, argument)
+            return self.call(<Custom*>state, argument)
 
-    cdef int call(self, int64_t* place, const Cell* argument) except -1:
+    cdef int call(self, Custom* held, const Cell* argument) except -1:
         try:
-            before = self.values[place[0] - 1] if place[0] else self.init_value()
+            before = self.values[held.place - 1] if held.place else self.init_value()
             value = cell_value(self.code, argument)
             after = self.add_value(before, value if self.reader is None or value is None else self.reader(value))
         except Exception as error:      # whatever user code raises is reported as its fault
             raise self.failed(error, {"at_row": self.row}) from error
-        return self.keep(place, after)
+        if held.place == 0:
+            held.first = self.arrived + self.row
+        return self.keep(&held.place, after)
+
+    cdef int merge(self, char* into, char* other) except -1 nogil:
+        cdef Custom* held = <Custom*>into
+        cdef Custom* more = <Custom*>other
+        if more.place == 0:
+            return 0
+        if held.place == 0:
+            held[0] = more[0]
+            memset(more, 0, sizeof(Custom))
+            return 0
+        with gil:
+            self.unite(held, more)
+        held.first = min(held.first, more.first)
+        return self.clear(other)
+
+    cdef int unite(self, Custom* held, Custom* more) except -1:
+        first, second = self.values[held.place - 1], self.values[more.place - 1]
+        if more.first < held.first:
+            first, second = second, first
+        try:
+            united = self.merge_values(first, second)
+        except Exception as error:      # whatever user code raises is reported as its fault
+            raise self.failed(error, {"at_row": self.row} if self.row >= 0 else {}) from error
+        return self.keep(&held.place, united)
 
     cdef int save(self, char* state, char* saved) except -1 nogil:
-        cdef int64_t place = (<int64_t*>state)[0]
-        (<int64_t*>saved)[0] = place
-        (<PyObject**>saved)[1] = NULL
-        if place != 0:
+        cdef SavedCustom* noted = <SavedCustom*>saved
+        noted.state = (<Custom*>state)[0]
+        noted.value = NULL
+        if noted.state.place != 0:
             with gil:
-                before = self.values[place - 1]
+                before = self.values[noted.state.place - 1]
                 # The function may change what it is given: it gets a copy.
-                self.values[place - 1] = copied(before)
+                self.values[noted.state.place - 1] = copied(before)
                 Py_INCREF(before)
-                (<PyObject**>saved)[1] = <PyObject*>before
+                noted.value = <PyObject*>before
         return 0
 
     cdef int restore(self, char* state, char* saved) except -1 nogil:
-        if (<int64_t*>saved)[0] == 0:
+        cdef SavedCustom* noted = <SavedCustom*>saved
+        if noted.state.place == 0:
             return self.clear(state)
         with gil:
-            self.values[(<int64_t*>saved)[0] - 1] = <object>(<PyObject**>saved)[1]
+            # A merge may have given the place away.
+            self.keep(&(<Custom*>state).place, <object>noted.value)
+        (<Custom*>state).first = noted.state.first
         return 0
 
     cdef int forget(self, char* saved) except -1 nogil:
-        if (<PyObject**>saved)[1] != NULL:
+        cdef SavedCustom* noted = <SavedCustom*>saved
+        if noted.value != NULL:
             with gil:
-                Py_XDECREF((<PyObject**>saved)[1])
-            (<PyObject**>saved)[1] = NULL
+                Py_XDECREF(noted.value)
+            noted.value = NULL
         return 0
 
     cdef int emit(self, char* state) except -1 nogil:
-        if (<int64_t*>state)[0] == 0:
+        if (<Custom*>state).place == 0:
             return results_null(&self.results)
         with gil:
-            return self.append(self.values[(<int64_t*>state)[0] - 1])
+            return self.append(self.values[(<Custom*>state).place - 1])
 
     cdef int append(self, value) except -1:
         cdef ColumnBuilder* built
         cdef Cell cell
         cdef Column column
+        if self.result_of is not None:
+            try:
+                value = self.result_of(copied(value))
+            except Exception as error:      # whatever user code raises is reported as its fault
+                raise self.failed(error, {"at_row": self.row} if self.row >= 0 else {}) from error
         if value is None:
             return results_null(&self.results)
         self.writer.truncate(0)
@@ -162,19 +210,20 @@ cdef class CustomAccumulator(Accumulator):
         return results_append(&self.results, &cell)
 
     cdef int clear(self, char* state) except -1 nogil:
-        cdef int64_t* place = <int64_t*>state
-        if place[0] != 0:
+        cdef Custom* held = <Custom*>state
+        if held.place != 0:
             with gil:
-                self.values[place[0] - 1] = None
-                self.free_places.append(place[0])
-            place[0] = 0
+                self.values[held.place - 1] = None
+                self.free_places.append(held.place)
+        memset(held, 0, sizeof(Custom))
         return 0
 
     cdef int write(self, char* state, ByteWriter* out) except -1 nogil:
-        if (<int64_t*>state)[0] == 0:
+        if (<Custom*>state).place == 0:
             return write_i64(-1, out)
         with gil:
-            return self.encode((<int64_t*>state)[0], out)
+            self.encode((<Custom*>state).place, out)
+        return write_i64((<Custom*>state).first, out)
 
     cdef int encode(self, int64_t place, ByteWriter* out) except -1:
         from streamdsl._native.serdes.codec import encode
@@ -190,9 +239,11 @@ cdef class CustomAccumulator(Accumulator):
             return 0
         data = read_bytes(source, size)
         with gil:
-            return self.decode(<int64_t*>state, data, size)
+            self.decode(<Custom*>state, data, size)
+        (<Custom*>state).first = read_i64(source)
+        return 0
 
-    cdef int decode(self, int64_t* place, const char* data, int64_t size) except -1:
+    cdef int decode(self, Custom* held, const char* data, int64_t size) except -1:
         from streamdsl._native.serdes.codec import decode
 
-        return self.keep(place, decode(data[:size]))
+        return self.keep(&held.place, decode(data[:size]))

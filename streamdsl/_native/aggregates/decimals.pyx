@@ -28,6 +28,14 @@ cdef class SumDecimalAccumulator(Accumulator):
         total.n += 1
         return 0
 
+    cdef int merge(self, char* into, char* other) except -1 nogil:
+        cdef DecimalTotal* more = <DecimalTotal*>other
+        cdef Cell cell = cell_of_decimal(dec_load(more.sum))
+        if more.n > 0:
+            self.add(into, &cell, NULL)
+            (<DecimalTotal*>into).n += more.n - 1
+        return self.clear(other)
+
     cdef int emit(self, char* state) except -1 nogil:
         cdef Cell cell = cell_of_decimal(dec_load((<DecimalTotal*>state).sum))
         return results_append(&self.results, &cell)

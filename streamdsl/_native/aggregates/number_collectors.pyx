@@ -1,5 +1,5 @@
 """Accumulators of numbers beyond sums and moments: quantile, product."""
-from libc.math cimport floor
+from libc.math cimport NAN, floor, signbit
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memmove, memset
 
@@ -34,6 +34,9 @@ cdef struct Sorted:
 
 
 cdef inline bint is_above(double a, double b) noexcept nogil:
+    # -0.0 lies below 0.0, so that what is equal reads the same: no order of arrival is needed.
+    if a == b:
+        return a == 0.0 and signbit(b) and not signbit(a)
     return a > b or (a != a and b == b)
 
 
@@ -55,6 +58,8 @@ cdef class QuantileAccumulator(Accumulator):
         cdef Sorted* held = <Sorted*>state
         cdef double value = as_f64(argument.bits)
         cdef int64_t low = 0, high = held.count, middle
+        if value != value:
+            value = NAN                      # one of many
         while low < high:
             middle = (low + high) // 2
             if is_above(held.values[middle], value):
@@ -74,6 +79,22 @@ cdef class QuantileAccumulator(Accumulator):
                 <char*>held.values, held.capacity * sizeof(double), capacity * sizeof(double))
             held.capacity = capacity
         return 0
+
+    cdef int merge(self, char* into, char* other) except -1 nogil:
+        cdef Sorted* held = <Sorted*>into
+        cdef Sorted* more = <Sorted*>other
+        cdef int64_t i = held.count, k = more.count, at = i + k
+        self.room(held, at)
+        while k > 0:                         # from the end: nothing is overwritten before it has moved
+            at -= 1
+            if i > 0 and is_above(held.values[i - 1], more.values[k - 1]):
+                i -= 1
+                held.values[at] = held.values[i]
+            else:
+                k -= 1
+                held.values[at] = more.values[k]
+        held.count += more.count
+        return self.clear(other)
 
     cdef int emit(self, char* state) except -1 nogil:
         cdef Sorted* held = <Sorted*>state
@@ -145,6 +166,16 @@ cdef class ProductAccumulator(Accumulator):
         held.bits = result
         held.n += 1
         return 0
+
+    cdef int merge(self, char* into, char* other) except -1 nogil:
+        cdef Product* more = <Product*>other
+        cdef Cell value
+        if more.n > 0:
+            value.tag = 1
+            value.bits = more.bits
+            self.add(into, &value, NULL)
+            (<Product*>into).n += more.n - 1
+        return self.clear(other)
 
     cdef int emit(self, char* state) except -1 nogil:
         cdef Product* held = <Product*>state

@@ -120,7 +120,7 @@ cdef class RollingFrame:
         cdef int i
         self.arguments = arguments
         for i in range(self.n_aggregates):
-            (<Accumulator>self.aggregates[i].accumulator).begin(arguments, n_results)
+            (<Accumulator>self.aggregates[i].accumulator).begin(arguments, n_results, 0)
         return 0
 
     cdef int run(self, Ring* ring, int64_t row, int64_t time, int64_t watermark) except -1 nogil:

@@ -7,6 +7,7 @@ state; it is made when a frame gets long.
 """
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
+from streamdsl._native.aggregates.cell cimport Cell
 from streamdsl._native.aggregates.exact_sum cimport ExactMoments
 from streamdsl._native.state.arena cimport Arena
 
@@ -114,6 +115,7 @@ cdef class RollingIndex:
     cdef bint takes(self, const Slot* slot, const char* entry) noexcept nogil
 
     cdef int add(self, Ring* ring, const Slot* slot, char* node, int64_t number) except -1 nogil
+    cdef bint exceeds(self, const Slot* slot, const Cell* one, const Cell* other) noexcept nogil
     cdef int merge(self, Ring* ring, const Slot* slot, char* node, const char* other) except -1 nogil
     cdef int offer(self, Ring* ring, const Slot* slot, int64_t* top, int64_t number) noexcept nogil
     cdef char* entry(self, Ring* ring, int64_t number) noexcept nogil

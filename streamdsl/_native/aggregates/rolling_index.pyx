@@ -8,7 +8,7 @@ from streamdsl._native.flow.batch cimport KIND_F64, KIND_STR, KIND_U64
 from streamdsl._native.includes.checked cimport CHECK
 from streamdsl._native.includes.decimal cimport wide_add, wide_merge
 from streamdsl._native.includes.int128 cimport i128_add, i128_merge, u128_add
-from streamdsl._native.aggregates.cell cimport Cell, as_f64, cell_compare, cell_decimal, kind_number
+from streamdsl._native.aggregates.cell cimport Cell, as_f64, cell_compare, cell_decimal, cell_order, kind_number
 from streamdsl._native.aggregates.exact_sum cimport ExactSquares, exact_add, exact_clear, exact_merge
 
 cdef enum:
@@ -169,12 +169,17 @@ cdef class RollingIndex:
         elif slot.partial == PARTIAL_LAST:
             held[0] = number
         elif slot.partial == PARTIAL_BEST:
-            if held[0] < 0 or slot.sign * cell_compare(
-                    slot.rank_kind, cell_of(entry, slot.rank), cell_of(self.entry(ring, held[0]), slot.rank)) > 0:
+            if held[0] < 0 or self.exceeds(slot, cell_of(entry, slot.rank), cell_of(self.entry(ring, held[0]), slot.rank)):
                 held[0] = number
         elif slot.partial == PARTIAL_TOP:
             self.offer(ring, slot, held, number)
         return 0
+
+    cdef bint exceeds(self, const Slot* slot, const Cell* one, const Cell* other) noexcept nogil:
+        # min and max tell zeros apart, as they do outside of frames; max_by and min_by take the first of equal ones.
+        if slot.by < 0:
+            return slot.sign * cell_order(slot.rank_kind, one, other) > 0
+        return slot.sign * cell_compare(slot.rank_kind, one, other) > 0
 
     cdef int merge(self, Ring* ring, const Slot* slot, char* node, const char* other) except -1 nogil:
         """Add what comes later."""

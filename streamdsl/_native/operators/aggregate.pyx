@@ -40,7 +40,7 @@ cdef class AggregateOperator(KeyedOperator):
         if columns == NULL:
             raise MemoryError("no memory left to look into an aggregate")
         try:
-            self.accumulators.begin(NULL, n)
+            self.accumulators.begin(NULL, n, 0)
             self.accumulators.run(self.states, NULL, n, EMIT)
             self.accumulators.finish(columns)
             return self.shown(slots, self.accumulators.accumulators, columns)
@@ -79,7 +79,7 @@ cdef class AggregateOperator(KeyedOperator):
         cdef bint done = False
         self.touch_rows(batch, self.row_field)
         try:
-            self.accumulators.begin(self.columns, batch.n)
+            self.accumulators.begin(self.columns, batch.n, self.lookup.arrive(batch.n))
             if self.careful:
                 n = self.take_rows(batch)
                 if n < batch.n:

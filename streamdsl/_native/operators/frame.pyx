@@ -142,7 +142,7 @@ cdef class FrameOperator(KeyedOperator):
     cdef Batch* compute(self, Batch* batch) except NULL nogil:
         cdef int64_t* times = i64(&batch.sys[SYS_TIME])
         cdef int64_t* slots = i64(&batch.sys[SYS_SLOT])
-        cdef int64_t row
+        cdef int64_t row, arrived = self.lookup.arrive(batch.n)
         cdef int i
         cdef bint done = False
         cdef Batch* out = NULL
@@ -151,7 +151,7 @@ cdef class FrameOperator(KeyedOperator):
         self.touch_rows(batch, self.row_field)
         try:
             for i in range(self.n_aggregates):
-                (<Accumulator>self.refs[i]).begin(self.columns, batch.n)
+                (<Accumulator>self.refs[i]).begin(self.columns, batch.n, arrived)
             if self.rolling is not None:
                 self.rolling.begin(self.columns, batch.n)
             if self.careful:
@@ -195,7 +195,7 @@ cdef class FrameOperator(KeyedOperator):
                     self.rolling.show(<Ring*>(self.states[row] + self.row_field.ring_at))
             for i in range(self.n_aggregates):
                 if self.modes[i] != ROLLING:
-                    (<Accumulator>self.refs[i]).begin(NULL, n)
+                    (<Accumulator>self.refs[i]).begin(NULL, n, 0)
             for i in range(self.n_aggregates):
                 if self.modes[i] >= 0:
                     (<Accumulator>self.refs[i]).run(self.states, NULL, n, EMIT)

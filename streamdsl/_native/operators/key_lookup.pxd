@@ -24,6 +24,7 @@ cdef class KeyLookup(Operator):
     cdef int64_t latest_shard                # the greatest of them
     cdef int64_t watermark                   # of the task, before the records now being processed
     cdef int64_t null_keys
+    cdef int64_t arrivals                    # records that have arrived at the operators behind it, over all restores
 
     # The watermark that decides whether a record of this slot's key is late.
     cdef inline int64_t lateness_watermark(self, int64_t slot) noexcept nogil:
@@ -32,6 +33,12 @@ cdef class KeyLookup(Operator):
             return self.watermark
         shard_watermark = self.shard_watermarks[self.table.header(slot).shard]
         return self.watermark if self.watermark > shard_watermark else shard_watermark
+
+    # The arrival number of the first of n records that an operator is about to take; theirs are consecutive. Of two records
+    # of a key the later one has the greater number, in whatever task, also after a restore.
+    cdef inline int64_t arrive(self, int64_t n) noexcept nogil:
+        self.arrivals += n
+        return self.arrivals - n
 
     # Whether the task has overtaken what its shards had reached before the restore: then one watermark holds for all.
     cdef inline bint one_watermark(self) noexcept nogil:

@@ -246,6 +246,14 @@ cdef class KeyLookup(Operator):
         self.watermark = watermark
         return self.next.on_watermark(watermark)
 
+    def arrived(self):
+        """Return the next arrival number, for the manifest: states of keys hold such numbers."""
+        return self.arrivals
+
+    def go_on_from(self, arrivals):
+        """Number records from here on: no task had given the number before the restore."""
+        self.arrivals = arrivals
+
     def shard_state(self, owned):
         """Return {shard: watermark in ms} of the owned shards, for the manifest; shards without a watermark are left out."""
         state = {}

@@ -27,7 +27,7 @@ cdef class AggregateField(RowField):
         self.rolling = rolling
         self.prefix = prefix
         self.ring_at = prefix + accumulators.size
-        layout = f"1|{prefix}|{accumulators.layout}"
+        layout = f"2|{prefix}|{accumulators.layout}"
         size = self.ring_at
         if rolling is not None:
             layout = f"{layout}|{rolling.layout}"

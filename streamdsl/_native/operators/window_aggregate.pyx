@@ -139,7 +139,7 @@ cdef class WindowAggregateOperator(KeyedOperator):
     cdef int assign_carefully(self, Batch* batch) except -1 nogil:
         cdef int32_t row
         self.prepare(batch)
-        self.accumulators.begin(self.columns, self.most_pairs(batch) if self.updates else 0)
+        self.accumulators.begin(self.columns, self.most_pairs(batch) if self.updates else 0, self.lookup.arrive(batch.n))
         for row in range(batch.n):
             self.first_pair = self.n_pairs
             self.take_row(batch, row, 0)
@@ -249,7 +249,7 @@ cdef class WindowAggregateOperator(KeyedOperator):
             else:
                 if self.refusals is None:
                     self.evaluate(batch)
-                self.accumulators.begin(self.columns, self.n_pairs if self.updates else 0)
+                self.accumulators.begin(self.columns, self.n_pairs if self.updates else 0, self.lookup.arrive(batch.n))
                 self.accumulators.run(self.states, self.rows, self.n_pairs, ADD_THEN_EMIT if self.updates else ADD)
             done = True
         finally:
@@ -279,7 +279,7 @@ cdef class WindowAggregateOperator(KeyedOperator):
     cdef int32_t emit_carefully(self, const int64_t* slots, int32_t n) except -1 nogil:
         cdef int32_t i, kept = 0
         self.reserve_pairs(n)
-        self.accumulators.begin(NULL, n)
+        self.accumulators.begin(NULL, n, 0)
         for i in range(n):
             self.states[i] = self.windows.table.row(slots[i]) + self.row_field.offset
             if (<EmitWindow>emitted)(self, i) >= 0:
@@ -327,7 +327,7 @@ cdef class WindowAggregateOperator(KeyedOperator):
             if self.careful:
                 self.accumulators.run_those(False, self.states, NULL, n, EMIT)
             else:
-                self.accumulators.begin(NULL, n)
+                self.accumulators.begin(NULL, n, 0)
                 self.accumulators.run(self.states, NULL, n, EMIT)
             self.accumulators.finish(out.columns + self.n_keys + 2)
             done = True
@@ -415,7 +415,7 @@ cdef class WindowAggregateOperator(KeyedOperator):
                 i64(&columns[0])[i] = self.windows.start_of(slot)
                 i64(&columns[1])[i] = window_end(self.windows.start_of(slot), self.windows.size_ms)
                 self.states[i] = table.row(slot) + self.row_field.offset
-            self.accumulators.begin(NULL, len(slots))
+            self.accumulators.begin(NULL, len(slots), 0)
             self.accumulators.run(self.states, NULL, len(slots), EMIT)
             self.accumulators.finish(columns + 2)
             rows = view.rows_of(columns, len(slots))

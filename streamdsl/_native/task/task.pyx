@@ -401,6 +401,7 @@ cdef class Task:
             "shard_watermarks": {
                 operator.name: operator.shard_state(self.owned_shards) for operator in self.operators if isinstance(operator, KeyLookup)
             },
+            "arrivals": max([operator.arrived() for operator in self.operators if isinstance(operator, KeyLookup)], default=0),
         }
 
     cdef int on_quiet(self) except -1 nogil:
