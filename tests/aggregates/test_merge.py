@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from streamdsl import Aggregate, Topology, col, count, memory
 from streamdsl._native.aggregates.testing import States
+from streamdsl._native.operators.key_lookup import KeyLookup
 from streamdsl.errors import RecordError, TopologyError, UserCodeError
 from streamdsl.logical.aggregates import check_mergeable, mergeable
 from streamdsl.logical.expression import TypedAggregate
@@ -242,4 +243,4 @@ def test_arrival_numbers_go_on_after_a_restore_at_any_parallelism() -> None:
 
 
 def _arrived(driver: TopologyTestDriver) -> list[int]:
-    return [lookup.arrived() for chain in driver._job._chains for lookup in chain.lookups]
+    return [one.arrived() for chain in driver._job._chains for one in chain.operators if isinstance(one, KeyLookup)]
