@@ -281,7 +281,10 @@ def check(job: Job, steps: Sequence[Step]) -> None:
     if job.emit in ("close", "on_time"):
         for step, (a, b) in enumerate(zip(got.rows, wanted.rows, strict=True)):
             where = f"after step {step} of {len(steps)}"
-            told = one and not (step == len(steps) and isinstance(job.kind, model.Counted))
+            told = one
+            if step == len(steps) and isinstance(job.kind, model.Counted):
+                # Windows that are not full: their order, and how far W has come when the last split ends, are not told.
+                a, b, told = [replace(row, time=0) for row in a], [replace(row, time=0) for row in b], False
             assert (a, where) == (b, where) if told else (sorted(a, key=repr), where) == (sorted(b, key=repr), where)
     else:
         _check_updates(job, steps, got, wanted)

@@ -195,7 +195,10 @@ class Sliding:
 
 @dataclass(frozen=True)
 class Counted:
-    """`n` records of a key by arrival, one window beginning every `every` records. Its bounds are its least and greatest time."""
+    """`n` records of a key by arrival, one window beginning every `every` records. Its bounds are its least and greatest time.
+
+    Records may be as old as they like, and no window waits for them: a row has a time above W, so that no later stage finds it late.
+    """
 
     n: int
     every: int
@@ -229,6 +232,7 @@ class Model:
     emit: str = "close"
     grace: int = 0
     watermark: int = LOW
+    reached: int = LOW  # W before the end, which lies above all
     panes: list[Pane] = field(default_factory=list)
     accepted: list[Record] = field(default_factory=list)  # what sliding windows of later records may look back at
     rows: list[Row] = field(default_factory=list)
@@ -253,7 +257,7 @@ class Model:
         """W rises: what is over leaves in order of end, start and key."""
         if watermark <= self.watermark:
             return
-        self.watermark = watermark
+        self.watermark = self.reached = watermark
         self._pass(lambda last: watermark >= last)
 
     def on_end(self) -> None:
@@ -300,7 +304,7 @@ class Model:
     def _show(self, pane: Pane) -> None:
         pane.shown, pane.changed = (pane.start, pane.end), False
         numbers = tuple(one.number for one in pane.records)
-        time = pane.last if pane.time is None else pane.time
+        time = pane.last if pane.time is None else max(pane.time, self.reached + 1)
         self.rows.append(Row("value", pane.key, clamped(pane.start), clamped(pane.end), clamped(time), numbers))
 
 

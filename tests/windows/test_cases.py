@@ -380,7 +380,7 @@ def compared(case: Case, outcome: Any) -> None:
     wanted = case.rows if case.ordered else sorted(case.rows)
     assert (shown if case.ordered else sorted(shown)) == wanted
     assert [number for step in outcome.late for number in step] == list(case.late)
-    for row in rows:
+    for row in rows if not isinstance(case.kind, Counted) else ():
         assert row.time == (row.end - 1 if isinstance(case.kind, Hopping | Days) else row.end), "rows have the time of max_ts"
 
 
