@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from streamdsl.connectors.base import Sink
 from streamdsl.dsl.columns import Place, computed, filtered_by, items_of, no_aggregates, policy_of, state_name, with_name
 from streamdsl.dsl.exploding import exploded
+from streamdsl.dsl.joining import UNSAID, Keys, Sides, Unsaid, interval_joined
 from streamdsl.dsl.merging import branched, merged
 from streamdsl.dsl.operator import BoundOperator, NativeOperator, Operator, is_processor, processor_name
 from streamdsl.dsl.unknown import unknown_verb
 from streamdsl.dsl.written import Written, arguments, here
+from streamdsl.durations import Duration
 from streamdsl.errors import TopologyError
 from streamdsl.expr import Expr, Operand, condition_of, lit
 from streamdsl.functions import check_function
@@ -332,6 +334,81 @@ class Stream:
                 raise TopologyError("merge: the streams belong to different topologies")
         node = merged([self._node, *(other._node for other in streams)])
         return self._plain(node, self._says("merge", "", *streams))
+
+    def join(
+        self,
+        other: Stream,
+        *,
+        on: Keys = None,
+        how: str = "inner",
+        within: Duration | Unsaid | None = UNSAID,
+        before: Duration | None = None,
+        after: Duration | None = None,
+        grace: Duration = 0,
+        suffix: str = "_right",
+        left_on: Keys = None,
+        right_on: Keys = None,
+        name: str | None = None,
+    ) -> Stream:
+        """Pair the rows with those of another stream that have the same key and are near in time.
+
+        A pair is as late as the later of its two rows. The rows have no key afterwards.
+
+        Parameters
+        ----------
+        other : Stream
+            The right side; the stream itself is welcome.
+        on : str or sequence of str
+            Columns that are equal in a pair (default: the key that both streams have). Rows in which one is null match nothing.
+        how : "inner" | "left" | "right" | "outer"
+            Which rows come out although they match nothing, once, with nulls in place of the other side: none, those of the left,
+            of the right, of both. They wait until the watermark says that nothing can match them any more.
+        within : duration, optional
+            How far apart in time the two rows may be, both ways, inclusive. None: as far as they like; then all rows are kept.
+        before, after : duration, optional
+            In place of `within`: how far before and after the left row the right one may be. Either may be negative.
+        grace : duration
+            How long behind the watermark a row is still taken.
+        suffix : str
+            Is added to columns of the right side whose names the left one has too.
+        left_on, right_on : str or sequence of str
+            In place of `on`, where the columns are called differently. Those of the right side are left out of the output.
+        name : str, optional
+            Identity of the state.
+
+        Examples
+        --------
+        >>> from streamdsl import Topology, memory
+        >>> topology = Topology("t")
+        >>> orders = memory("orders", {"id": int, "at": int}, [{"id": 1, "at": 1_000}, {"id": 2, "at": 2_000}])
+        >>> payments = memory("payments", {"id": int, "at": int, "paid": int}, [{"id": 1, "at": 3_000, "paid": 20}])
+        >>> left = topology.stream(orders, timestamp="at")
+        >>> right = topology.stream(payments, timestamp="at")
+        >>> left.join(right.drop("at"), on="id", how="left", before="0s", after="10s").collect().to_pylist()
+        [{'id': 1, 'at': 1000, 'paid': 20}, {'id': 2, 'at': 2000, 'paid': None}]
+        """
+        self._check_other("join", other)
+        keyed = (self._keyed, other._keyed)
+        sides = Sides.of("join", self._node, other._node, keyed, on, left_on, right_on)
+        node = interval_joined(sides, how, within, before, after, grace, suffix, name, self._scope)
+        given = {
+            "on": on,
+            "left_on": left_on,
+            "right_on": right_on,
+            "how": how,
+            "before": before,
+            "after": after,
+            "within": within if isinstance(within, Unsaid) is False else None,
+            "grace": grace or None,
+            "name": name,
+        }
+        return self._plain(node, self._says("join", arguments(**given), other))
+
+    def _check_other(self, verb: str, other: Any) -> None:
+        if not isinstance(other, Stream):
+            raise TopologyError(f"{verb}: {other!r} is not a stream")
+        if other._topology is not self._topology:
+            raise TopologyError(f"{verb}: the streams belong to different topologies")
 
     def branch(
         self: S,

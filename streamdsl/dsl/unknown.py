@@ -35,6 +35,9 @@ _CALLED_HERE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("rolling", "rolling_window", "over"), "key_by(...).window(rolling(...))"),
     **dict.fromkeys(("windowed_by", "windowedBy", "tumbling", "tumbling_window", "group_by_dynamic"), "key_by(...).window(tumbling(...))"),
     **dict.fromkeys(("hopping", "hopping_window", "sliding", "sliding_window"), "key_by(...).window(hopping(...))"),
+    **dict.fromkeys(("inner_join", "innerJoin", "interval_join", "intervalJoin"), 'join(other, on=..., within="10m")'),
+    **dict.fromkeys(("left_join", "leftJoin"), 'join(other, on=..., how="left", within="10m")'),
+    **dict.fromkeys(("outer_join", "outerJoin", "full_join"), 'join(other, on=..., how="outer", within="10m")'),
     **dict.fromkeys(("drop_columns", "dropColumns", "without"), "drop(...)"),
     **dict.fromkeys(("rename_columns", "withColumnRenamed"), "rename(old=new)"),
     **dict.fromkeys(("drop_nulls", "dropna", "drop_na"), 'filter(col("name").is_not_null())'),
@@ -51,10 +54,7 @@ _NOT_YET: Final[Mapping[str, str]] = {
         ("deduplicate", "unique", "distinct", "drop_duplicates", "dropDuplicates"),
         "keep the first with key_by(...).filter(count().over(expanding()) == 1), or rolling(...) for a time",
     ),
-    **dict.fromkeys(
-        ("join", "join_asof", "leftJoin", "left_join", "inner_join", "outer_join", "outerJoin", "interval_join"),
-        "merge the streams and write a Processor",
-    ),
+    "join_asof": "merge the streams and write a Processor",
     "join_lookup": "look up in a map(...)",
     **dict.fromkeys(("sort", "order_by", "orderBy", "sort_by"), "a stream has no end to sort by; top_k(...) keeps the greatest"),
 }

@@ -18,10 +18,13 @@ class KeyByNode(Node):
     """Gives each row the key made of the columns `keys`; rows with a null component are dropped and counted.
 
     `partitioned`: rows of one key come from one split, by the source's own partitioning, and need not change tasks.
+    `joins`: it is one side of a join, whose keys meet those of the other; with `keeps_null` rows with a null key go on to it.
     """
 
     keys: tuple[str, ...]
     partitioned: bool = False
+    joins: bool = False
+    keeps_null: bool = False
 
     verb: ClassVar[str] = "key_by"
 

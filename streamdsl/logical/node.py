@@ -70,6 +70,10 @@ class Node:
         """Return the input columns without which the `wanted` output columns cannot be made."""
         return wanted
 
+    def needs_of(self, port: int, wanted: Columns) -> Columns:
+        """Return the same for one of several inputs."""
+        return self.needs(wanted)
+
     def tag_needs(self, tag: str, wanted: Columns) -> Columns:
         """Return the input columns without which the `wanted` columns of an output tag cannot be made."""
         return wanted if self.tags[tag] is self.inputs[0].schema else frozenset()

@@ -6,6 +6,7 @@ import dataclasses
 
 from streamdsl.logical.counter import CounterNode
 from streamdsl.logical.filter import FilterNode
+from streamdsl.logical.join import JoinNode
 from streamdsl.logical.key_by import KeyByNode
 from streamdsl.logical.merge import MergeNode
 from streamdsl.logical.node import Node
@@ -36,7 +37,8 @@ def elide_exchange(plan: LogicalPlan) -> LogicalPlan:
         before = [found[id(one)] for one in node.inputs]
         if isinstance(node, KeyByNode):
             one = before[0]
-            node = dataclasses.replace(node, partitioned=one is not None and len(node.keys) == 1 and node.keys[0] in one.columns)
+            stays = one is not None and len(node.keys) == 1 and node.keys[0] in one.columns and not node.joins
+            node = dataclasses.replace(node, partitioned=stays)
         found[id(node)] = _partitioning(node, before)
         return node
 
@@ -48,7 +50,7 @@ def _partitioning(node: Node, before: list[_Partitioning | None]) -> _Partitioni
         column = node.source.partitioned_by
         return None if column is None else _Partitioning(node, frozenset([column]))
     first = before[0]
-    if first is None:
+    if first is None or isinstance(node, JoinNode):
         return None
     if isinstance(node, (FilterNode, CounterNode)) or (isinstance(node, PythonFunctionNode) and node.output is None):
         return first

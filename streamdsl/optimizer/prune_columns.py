@@ -68,6 +68,6 @@ def _wanted(plan: LogicalPlan) -> dict[int, Columns]:
             if not found[id(node)]:
                 found[id(node)] = {node.columns[0]}
             continue
-        for source in node.inputs:
-            found[id(source)] |= node.needs(used)
+        for port, source in enumerate(node.inputs):
+            found[id(source)] |= node.needs_of(port, used)
     return {key: frozenset(value) for key, value in found.items()}

@@ -8,6 +8,7 @@ from streamdsl.logical.counter import CounterNode
 from streamdsl.logical.expression import Typed, columns_of
 from streamdsl.logical.filter import FilterNode
 from streamdsl.logical.frame import FrameNode
+from streamdsl.logical.join import JoinNode
 from streamdsl.logical.merge import MergeNode
 from streamdsl.logical.node import Node
 from streamdsl.logical.plan import LogicalPlan
@@ -49,6 +50,11 @@ def _verify_node(node: Node, title: str) -> None:
         missing = [name for name in columns_of(expression) if name not in node.inputs[0].schema]
         if missing:
             raise InternalError(f"optimiser pass {title}: {node.verb} {node.text()} lost its columns {missing}")
+    if isinstance(node, JoinNode):
+        for side, one in enumerate(node.inputs):
+            missing = [name for name in (*node.kept(side), *node.sides[side].keys) if name not in one.schema]
+            if missing:
+                raise InternalError(f"optimiser pass {title}: {node.verb} {node.text()} lost its columns {missing}")
     if isinstance(node, MergeNode):
         shapes = {tuple((field.name, field.type) for field in one.schema.fields) for one in node.inputs}
         if len(shapes) != 1:

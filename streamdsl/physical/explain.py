@@ -61,6 +61,9 @@ def _detail(operator: physical.PhysicalOperator) -> str:
         return f"lookup {operator.lookup}: {program_text(operator.arguments)} | {_aggregates(operator.aggregates)}"
     if isinstance(operator, (physical.PhysicalReduce, physical.PhysicalProcess, physical.PhysicalTable)):
         return f"lookup {operator.lookup}"
+    if isinstance(operator, physical.PhysicalIntervalJoin):
+        bounds = "unbounded" if operator.before_ms is None else f"before {operator.before_ms} after {operator.after_ms}"
+        return f"lookup {operator.lookup}: {operator.how}, {bounds}, grace {operator.grace_ms}"
     if isinstance(operator, physical.PhysicalSink):
         keys = f" upsert by {', '.join(operator.keys)}" if operator.keys else ""
         return f"writes {', '.join(operator.schema.names)}{keys}"

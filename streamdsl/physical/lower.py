@@ -11,6 +11,7 @@ from streamdsl.logical.counter import CounterNode
 from streamdsl.logical.explode import ExplodeNode
 from streamdsl.logical.filter import FilterNode
 from streamdsl.logical.frame import FrameNode
+from streamdsl.logical.join import IntervalJoinNode, JoinNode
 from streamdsl.logical.key_by import KeyByNode, key_of
 from streamdsl.logical.meaning import meanings
 from streamdsl.logical.merge import MergeNode
@@ -26,6 +27,7 @@ from streamdsl.logical.table import TableNode
 from streamdsl.logical.window_aggregate import WindowAggregateNode
 from streamdsl.physical import node as physical
 from streamdsl.physical.chain import Place, Stages
+from streamdsl.physical.kinds import kind_of
 from streamdsl.physical.lower_expr import lower_aggregates, lower_expressions
 from streamdsl.physical.names import lookup_names
 from streamdsl.policies import DeadLetter, ErrorPolicy
@@ -70,6 +72,8 @@ class _Lowering:
             return self.stages.new(self.parallelism).add(_source(node))
         if isinstance(node, MergeNode):
             return self._merge(node)
+        if isinstance(node, JoinNode):
+            return self._join(node)
         place = self.places[id(node.inputs[0])]
         if isinstance(node, OutputNode):
             return place.tagged(_physical_tag(node.inputs[0], node.tag))
@@ -129,6 +133,8 @@ class _Lowering:
                 partitioned=node.partitioned,
             )
         )
+        if node.joins:
+            return encoded  # each join looks its keys up beside those of the other side
         stage = upstream if self.parallelism == 1 or node.partitioned else self.stages.new(self.parallelism)
         lookup = stage.add(
             physical.PhysicalKeyLookup(
@@ -140,6 +146,54 @@ class _Lowering:
         )
         self.lookups[id(node)] = lookup
         return lookup
+
+    def _join(self, node: JoinNode) -> Place:
+        """The join of the two sides, in a stage of its own; of a stream with itself, in that of the stream if it is one task."""
+        encoded = [self.places[id(one)] for one in node.inputs]
+        alone = encoded[0] == encoded[1] and self.parallelism == 1
+        stage = self.stages.of(encoded[0]) if alone else self.stages.new(self.parallelism)
+        lookups: list[Place] = []
+        ports: list[tuple[int, bool]] = []
+        inputs: list[physical.Input] = []
+        for side, one in enumerate(node.sides):
+            if side == 1 and encoded[0] == encoded[1]:
+                lookups.append(lookups[0])
+                continue
+            # The tag is that of the side's own null keys; of a stream with itself, it serves both.
+            null = node.keeps(side) or (encoded[0] == encoded[1] and node.keeps(1))
+            lookups.append(
+                stage.add(
+                    physical.PhysicalKeyLookup(
+                        name=f"keys.{node.name}{'.right' if side else ''}",
+                        inputs=(stage.reads(encoded[side], "hash"),),
+                        schema=one.schema,
+                        key_schema=one.key_schema,
+                        shares=lookups[0].operator if side else -1,
+                        tags=((physical.NULL, one.schema),) if null else (),
+                    )
+                )
+            )
+        for side in range(2):
+            inputs.append(stage.reads(lookups[side]))
+            ports.append((side, False))
+            if node.keeps(side):
+                inputs.append(stage.reads(lookups[side].tagged(physical.NULL)))
+                ports.append((side, True))
+        common = {
+            "name": node.name,
+            "inputs": tuple(inputs),
+            "schema": node.schema,
+            "lookup": lookups[0].operator,
+            "key_schema": node.key_schema,
+            "sides": (_side(node, 0), _side(node, 1)),
+            "columns": tuple(
+                (node.kept(0).index(column.left) if column.left else -1, node.kept(1).index(column.right) if column.right else -1)
+                for column in node.columns
+            ),
+            "ports": tuple(ports),
+            "how": node.how,
+        }
+        return stage.add(_JOINS[type(node)](node, common))
 
     def _sink(self, node: SinkNode, place: Place) -> Place:
         rows = node.inputs[0].schema
@@ -280,6 +334,25 @@ def _native(node: NativeNode, rows: Schema, common: _Common) -> physical.Physica
 def _table(node: TableNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
     return physical.PhysicalTable(**common, key_schema=node.key_schema)
 
+
+def _side(node: JoinNode, side: int) -> physical.JoinSide:
+    schema, names = node.inputs[side].schema, node.kept(side)
+    fields = [schema.field(name) for name in names]
+    return physical.JoinSide(
+        schema,
+        tuple(schema.index(name) for name in names),
+        tuple(kind_of(field.type) for field in fields),
+        ",".join(f"{field.name}:{field.type}" for field in fields),
+    )
+
+
+def _interval_join(node: IntervalJoinNode, common: _Common) -> physical.PhysicalOperator:
+    return physical.PhysicalIntervalJoin(**common, before_ms=node.before_ms, after_ms=node.after_ms, grace_ms=node.grace_ms)
+
+
+_JOINS: Final[dict[type[Node], Callable[[Any, _Common], physical.PhysicalOperator]]] = {
+    IntervalJoinNode: _interval_join,
+}
 
 _BUILDERS: Final[dict[type[Node], Callable[[Any, Schema, _Common], physical.PhysicalOperator]]] = {
     FilterNode: _filter,

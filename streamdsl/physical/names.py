@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streamdsl.errors import TopologyError
+from streamdsl.logical.join import JoinNode
 from streamdsl.logical.key_by import KeyByNode, key_of
 from streamdsl.logical.node import StatefulNode
 from streamdsl.logical.plan import LogicalPlan
@@ -21,6 +22,8 @@ def lookup_names(plan: LogicalPlan) -> dict[int, str]:
         sources[id(node)] = below[0] if len(below) == 1 else frozenset().union(*below)
         if isinstance(node, SourceNode):
             sources[id(node)] = frozenset((node.name,))
+        elif isinstance(node, (JoinNode, KeyByNode)) and getattr(node, "joins", True):
+            continue  # the lookups of a join are called by its name
         elif isinstance(node, KeyByNode):
             read = "+".join(sorted(sources[id(node)]))
             groups.setdefault(f"keys.{'+'.join(node.keys) or 'all'}.{read}", []).append(node)

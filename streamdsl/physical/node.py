@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
@@ -22,6 +22,7 @@ ErrorPolicy = Literal["fail", "skip", "dead_letter"]
 MAIN = ""
 LATE = "late"
 DEAD_LETTER = "dead_letter"
+NULL = "null"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +193,12 @@ class PhysicalKeyEncode(PhysicalOperator):
 class PhysicalKeyLookup(PhysicalOperator):
     """Turns KEY into SLOT for all keyed operators behind it; drops and counts rows with a null key.
 
-    `key_schema` names and types the key's components.
+    `key_schema` names and types the key's components. `shares`: the lookup whose table it uses, -1: it has one of its own. Where
+    there is the tag NULL, rows with a null key leave by it instead.
     """
 
     key_schema: Schema
+    shares: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,6 +294,44 @@ class PhysicalTable(PhysicalOperator):
 
     lookup: int
     key_schema: Schema
+
+
+@dataclass(frozen=True, slots=True)
+class JoinSide:
+    """One side of a join: its input's rows, the places there of the columns that are kept, and these in words."""
+
+    schema: Schema
+    columns: tuple[int, ...]
+    kinds: tuple[Kind, ...]
+    layout: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalJoin(PhysicalOperator):
+    """Base of joins. `lookup` is that of the left side; the right one shares its table.
+
+    `columns`: for each output column its place among the kept ones of the left side and of the right one, -1: it is not there.
+    `ports`: for each input its side (0: left, 1: right), and whether its rows are those with a null key.
+    """
+
+    lookup: int
+    key_schema: Schema
+    sides: tuple[JoinSide, JoinSide]
+    columns: tuple[tuple[int, int], ...]
+    ports: tuple[tuple[int, bool], ...]
+    how: Literal["inner", "left", "right", "outer"]
+
+    #: Whether the order in which rows of the two sides come matters.
+    ordered: ClassVar[bool] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalIntervalJoin(PhysicalJoin):
+    """Pairs with -before <= right's time - left's time <= after; None: whatever the times."""
+
+    before_ms: int | None
+    after_ms: int | None
+    grace_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

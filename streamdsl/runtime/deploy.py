@@ -292,7 +292,9 @@ class _TaskBuilder:
             return task
         inputs: list[Channel] = []
         ended: list[int] = []
+        ports_of_edges, interleaved = _ports(self.stage)
         producers: list[tuple[int, int]] = []
+        ports: list[int] = []
         for k, edge in enumerate(self.stage.edges):
             head = self._target((-1, k))
             for i, row in enumerate(self.channels[self.stage.id, k]):
@@ -301,9 +303,10 @@ class _TaskBuilder:
                         ended.append(len(inputs))
                     inputs.append(row[self.index])
                     producers.append((edge.stage, i))
+                    ports.append(ports_of_edges[k])
                     self.chain.heads.append(head)
         seed = None if environment.seed is None else environment.seed * 1009 + hash_of(self.id)
-        gate = self.order.gate(self.stage.id, inputs, producers, seed)
+        gate = self.order.gate(self.stage.id, inputs, producers, ports, seed, interleaved=interleaved)
         reader = Task(self.id, title, self.chain, gate, environment.clock, environment.listener)
         self.order.joined_by(reader, self.stage.id, self.index)
         reader.expect_nothing(ended)
@@ -363,6 +366,14 @@ class _TaskBuilder:
     def _title(self) -> str:
         names = [op.name for op in self.stage.operators if not isinstance(op, node.PhysicalKeyEncode | node.PhysicalKeyLookup)]
         return " → ".join(dict.fromkeys(names[:1] + names[-1:])) + (f" [{self.index}]" if self.stage.parallelism > 1 else "")
+
+
+def _ports(stage: node.Stage) -> tuple[list[int], bool]:
+    """Return a number for each edge, the same where the rows are read as one, and whether their order matters all the same."""
+    joins = [operator for operator in stage.operators if isinstance(operator, node.PhysicalJoin)]
+    if not joins:
+        return [0] * len(stage.edges), False
+    return list(range(len(stage.edges))), any(join.ordered for join in joins)
 
 
 def hash_of(text: str) -> int:

@@ -43,13 +43,25 @@ class EventOrder:
         self._order = ReadOrder(tasks)
         self._readers: list[OrderedSourceTask] = []
 
-    def gate(self, stage: int, inputs: list[Channel], producers: Sequence[tuple[int, int]], seed: int | None) -> InputGate:
-        """Return the gate of a task that reads `inputs`, written by the tasks `producers` (stage, index)."""
+    def gate(
+        self,
+        stage: int,
+        inputs: list[Channel],
+        producers: Sequence[tuple[int, int]],
+        ports: list[int],
+        seed: int | None,
+        *,
+        interleaved: bool,
+    ) -> InputGate:
+        """Return the gate of a task that reads `inputs`, written by the tasks `producers` (stage, index).
+
+        Rows of one of the `ports` come together; `interleaved`: rows of all of them come in event-time order.
+        """
         if not self._in_rounds(stage):
             return InputGate(inputs, seed)
         gate = OrderedGate(inputs, seed)
         ranks = [min(self._ranks[producer], default=-1) for producer, _ in producers]
-        gate.follow(self._order, [self._number(*producer) for producer in producers], ranks)
+        gate.follow(self._order, [self._number(*producer) for producer in producers], ranks, ports, interleaved)
         return gate
 
     def joined_by(self, task: Task, stage: int, index: int) -> None:

@@ -15,6 +15,7 @@ from streamdsl._native.operators.counter import CounterOperator
 from streamdsl._native.operators.explode import ExplodeOperator
 from streamdsl._native.operators.filter import FilterOperator
 from streamdsl._native.operators.frame import FrameOperator
+from streamdsl._native.operators.interval_join import IntervalJoinOperator
 from streamdsl._native.operators.key_encode import KeyEncodeOperator
 from streamdsl._native.operators.key_lookup import KeyDecoder, KeyLookup
 from streamdsl._native.operators.process import ProcessOperator
@@ -44,7 +45,9 @@ def _program(spec: node.ProgramSpec) -> Program | None:
 
 def _lookup(spec: node.PhysicalKeyLookup, chain: Chain) -> Operator:
     kinds = [kind_of(field.type) for field in spec.key_schema.fields]
-    return KeyLookup(spec.name, chain.new_table("rows", spec.name, ",".join(kinds)), KeyDecoder(kinds))
+    shared = spec.shares >= 0
+    table = chain.built[spec.shares].table if shared else chain.new_table("rows", spec.name, ",".join(kinds))
+    return KeyLookup(spec.name, table, KeyDecoder(kinds))
 
 
 def _frame(spec: node.PhysicalFrame, chain: Chain) -> Operator:
@@ -98,6 +101,7 @@ BUILDERS: dict[type, Build] = {
     node.PhysicalWindowAggregate: _window_aggregate,
     node.PhysicalProcess: _process,
     node.PhysicalNative: _native,
+    node.PhysicalIntervalJoin: lambda spec, chain: IntervalJoinOperator(spec, chain.built[spec.lookup]),
 }
 
 

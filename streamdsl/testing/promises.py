@@ -12,6 +12,7 @@ from streamdsl.errors import TopologyError
 from streamdsl.logical.aggregate import WINDOW_FIELDS, AggregateNode, ReduceNode
 from streamdsl.logical.expression import TypedAggregate
 from streamdsl.logical.frame import FrameNode
+from streamdsl.logical.join import JoinNode
 from streamdsl.logical.key_by import KeyByNode, key_of
 from streamdsl.logical.merge import MergeNode
 from streamdsl.logical.node import Node, StatefulNode
@@ -189,6 +190,8 @@ class _Walk:
             return _Flow(self._new_stage(), (way,), frozenset([node.name]))
         if isinstance(node, MergeNode):
             return self._merge(node, [self.flows[id(source)] for source in node.inputs])
+        if isinstance(node, JoinNode):
+            return self._join(node, [self.flows[id(source)] for source in node.inputs])
         flow = self.flows[id(node.inputs[0])]
         if isinstance(node, OutputNode):
             return self._output(node, flow)
@@ -231,6 +234,17 @@ class _Walk:
         if disorder is None and (None in names or len(set(names)) < len(names)):
             disorder = "a merge unites rows that reach it by different ways, in an order that is chance"
         return replace(merged, stage=self._new_stage(), ways=ways, united=False, disorder=disorder)
+
+    def _join(self, node: JoinNode, flows: Sequence[_Flow]) -> _Flow:
+        reason = next((flow.reason for flow in flows if flow.reason), None)
+        if reason is None and any(flow.changes is not None for flow in flows):
+            reason = f"{node.name} works on update rows, whose number may differ (P3)"
+        late = sorted({way.source for flow in flows for way in flow.ways if way.source is not None and self.rows[way.source].late})
+        if reason is None and late:
+            reason = f"rows of {late[0]!r} are late, and whether {node.name} still takes them depends on how far the other side has come"
+        sources = frozenset().union(*(flow.sources for flow in flows))
+        seen = any(flow.sees_order for flow in flows)
+        return _Flow(self._new_stage(), (_Way(None, {}, (None,)),), sources, reason=reason, timed=True, sees_order=seen)
 
     def _output(self, node: OutputNode, flow: _Flow) -> _Flow:
         operator = node.inputs[0]

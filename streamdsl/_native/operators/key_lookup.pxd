@@ -18,8 +18,9 @@ cdef class KeyDecoder:
 
 
 cdef class KeyLookup(Operator):
-    cdef KeyTable table
+    cdef readonly KeyTable table             # of its own, or that of another lookup whose keys meet these
     cdef readonly KeyDecoder decoder
+    cdef Operator null_output                # takes rows with a null key; None: they are dropped
     cdef int64_t* shard_watermarks           # S entries, ms: what each shard had reached before a restore
     cdef int64_t latest_shard                # the greatest of them
     cdef int64_t watermark                   # of the task, before the records now being processed

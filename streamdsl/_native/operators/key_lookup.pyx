@@ -157,7 +157,7 @@ cdef object python_component(const char* data):
 
 
 cdef class KeyLookup(Operator):
-    """Sets SYS_SLOT from SYS_KEY. Rows with a null key are dropped here and counted."""
+    """Sets SYS_SLOT from SYS_KEY. Rows with a null key leave by the tag "null", or are dropped here and counted."""
 
     def __init__(self, str name, KeyTable table, KeyDecoder decoder):
         cdef int i
@@ -175,6 +175,12 @@ cdef class KeyLookup(Operator):
 
     def __dealloc__(self):
         free(self.shard_watermarks)
+
+    def connect(self, Operator target, str tag=""):
+        """Send the output `tag` to `target`: "" is the main one, "null" that of rows with a null key."""
+        Operator.connect(self, target, tag)
+        if tag == "null":
+            self.null_output = target
 
     def add_field(self, RowField field not None):
         """Append an operator's part to the rows of the keys."""
@@ -207,7 +213,7 @@ cdef class KeyLookup(Operator):
         return 0
 
     cdef Batch* _without_null_keys(self, Batch* batch) except? NULL nogil:
-        cdef int32_t row, n = 0
+        cdef int32_t row, n = 0, n_null = 0
         cdef Batch* kept
         cdef Column* key = &batch.sys[SYS_KEY]
         cdef int32_t* rows
@@ -215,13 +221,14 @@ cdef class KeyLookup(Operator):
             n += key.valid[row]
         if n == batch.n:
             return NULL
-        if self.null_keys == 0:
+        if self.null_output is None and self.null_keys == 0:
             row = 0
             while key.valid[row]:
                 row += 1
             with gil:
                 self._warn_null_key(i64(&batch.sys[SYS_TIME])[row])
-        self.null_keys += n if PLANTED("null-keys-miscounted") else batch.n - n
+        if self.null_output is None:
+            self.null_keys += n if PLANTED("null-keys-miscounted") else batch.n - n
         rows = <int32_t*>malloc((batch.n + 1) * sizeof(int32_t))
         if rows == NULL:
             with gil:
@@ -231,9 +238,20 @@ cdef class KeyLookup(Operator):
             if key.valid[row]:
                 rows[n] = row
                 n += 1
-        kept = batch_take(batch, rows, n)
-        free(rows)
-        return kept
+        for row in range(batch.n):           # those behind the others
+            if not key.valid[row]:
+                rows[n + n_null] = row
+                n_null += 1
+        try:
+            if self.null_output is not None:
+                kept = batch_take(batch, rows + n, n_null)
+                try:
+                    self.null_output.process(kept)
+                finally:
+                    batch_release(kept)
+            return batch_take(batch, rows, n)
+        finally:
+            free(rows)
 
     def _warn_null_key(self, int64_t time):
         import logging

@@ -1,0 +1,199 @@
+"""See interval_join.pxd.
+
+A row meets what waits of the other side, then waits itself until the watermark says that no row can match it any more. When that
+is stands in an index of deadlines by time and key. Rows that come out unmatched have one to the millisecond, so they come out in
+order of time; others share theirs, which costs less.
+"""
+from libc.stdint cimport INT64_MAX, INT64_MIN
+
+from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, i64
+from streamdsl._native.includes.checked cimport CHECK
+from streamdsl._native.operators.join cimport LEFT, RIGHT, JoinPort
+from streamdsl._native.operators.key_lookup cimport KeyLookup
+from streamdsl._native.rows.timed_rows cimport TimedRow, rows_below
+from streamdsl._native.state.key_list cimport keys_clear, keys_free, keys_push
+from streamdsl._native.state.row_table cimport RowHeader
+from streamdsl._native.windows.assign cimport floor_mod, saturating_add, saturating_subtract
+
+from types import SimpleNamespace
+
+from streamdsl._native.operators.declaration import Declaration, OwnTable
+
+cdef enum:
+    STEPS = 8                # deadlines of one key that share its rows, where these need not come out
+
+
+cdef class IntervalJoinOperator(JoinOperator):
+    def __init__(self, spec, KeyLookup lookup not None):
+        JoinOperator.__init__(self, spec, lookup)
+        self.bounded = spec.before_ms is not None
+        self.before = spec.before_ms if self.bounded else INT64_MAX
+        self.after = spec.after_ms if self.bounded else INT64_MAX
+        self.grace = spec.grace_ms
+        self.reach[LEFT] = self.after
+        self.reach[RIGHT] = self.before
+        self.keeps[LEFT] = spec.how in ("left", "outer")
+        self.keeps[RIGHT] = spec.how in ("right", "outer")
+        self.step = max(1, min(spec.before_ms + spec.after_ms + spec.grace_ms, 1 << 60) // STEPS) if self.bounded else 1
+        self.field = TimedRowsField(spec.name, [side.layout for side in spec.sides])
+
+    def __dealloc__(self):
+        keys_free(&self.wanted)
+
+    def declare(self):
+        return Declaration(tables=(OwnTable("windows", "deadline,({key})"),), deadlines=True)
+
+    def open(self, context):
+        self.lookup.add_field(self.field)
+        every = SimpleNamespace(kind="tumbling", size_ms=1, every_ms=1, offset_ms=0, grace_ms=0)
+        self.deadlines = OpenWindows(every, context.tables[0], 8)
+
+    def restored(self):
+        """Note the deadlines that stand in the table, once it has been loaded."""
+        self.deadlines.rebuild()
+
+    cdef int64_t over(self, int side, int64_t time) noexcept nogil:
+        if not self.bounded:
+            return INT64_MAX
+        return saturating_add(saturating_add(time, self.reach[side]), self.grace)
+
+    cdef int take(self, JoinPort port, Batch* batch) except -1 nogil:
+        cdef int64_t* slots = i64(&batch.sys[SYS_SLOT])
+        cdef int64_t* times = i64(&batch.sys[SYS_TIME])
+        cdef int side = port.side
+        cdef int64_t watermark, over
+        cdef int32_t row
+        cdef TimedRows* rows
+        cdef bint matched
+        for row in range(batch.n):
+            watermark = self.lookup.lateness_watermark(slots[row])
+            if self.bounded and saturating_add(times[row], self.grace) <= watermark:
+                self.note_late(port, batch, row, watermark)
+                continue
+            self.lookup.table.touch(slots[row])
+            rows = <TimedRows*>(self.lookup.table.row(slots[row]) + self.field.offset)
+            matched = self.match(side, batch, row, times[row], rows + (1 - side))
+            over = self.over(side, times[row])
+            if self.bounded and over <= watermark:
+                if self.keeps[side] and not matched:
+                    self.add_pair(side, batch, row, NULL, 0, times[row])
+                continue
+            self.serialise(side, batch, row)
+            self.field.insert(rows + side, times[row], self.scratch.data, self.scratch.used, matched)
+            self.note_deadline(side, over, slots[row])
+        return self.flush_pairs(side, batch)
+
+    cdef bint match(self, int side, Batch* batch, int32_t row, int64_t time, TimedRows* other) except -1 nogil:
+        cdef int64_t first = INT64_MIN, last = INT64_MAX
+        cdef int32_t at, begin
+        cdef TimedRow* kept
+        if self.bounded:
+            first = saturating_subtract(time, self.before if side == LEFT else self.after)
+            last = saturating_add(time, self.after if side == LEFT else self.before)
+        begin = at = rows_below(other, first)
+        while at < other.n and other.rows[other.head + at].time <= last:
+            kept = &other.rows[other.head + at]
+            kept.marked = 1
+            self.add_pair(side, batch, row, kept.data, kept.size, max(time, kept.time))
+            at += 1
+        return at > begin
+
+    cdef int note_deadline(self, int side, int64_t over, int64_t slot) except -1 nogil:
+        if not self.keeps[side]:
+            if not self.bounded:
+                return 0
+            # As late as the next step: nothing matches a row that is over.
+            over = saturating_add(over, self.step - 1 - floor_mod(saturating_subtract(over, 1), self.step))
+        self.deadlines.slot_of(over, self.lookup.table.header(slot))
+        return 0
+
+    # Time --------------------------------------------------------------------------------------------------------
+
+    cdef int on_watermark(self, int64_t watermark) except -1 nogil:
+        if watermark <= self.watermark:          # both ports tell of it
+            return 0
+        CHECK(not self.closing, "time stands still while rows leave")
+        self.watermark = watermark
+        self.closing = self.deadlines.any_due(watermark)
+        return 0 if self.closing else self.pass_on()
+
+    cdef int64_t go_on_closing(self, int64_t most) except -1 nogil:
+        cdef int64_t i, slot, n = self.deadlines.take_due(self.watermark, most)
+        cdef RowHeader* header
+        if n == 0:
+            self.closing = False
+            self.pass_on()
+            return 0
+        keys_clear(&self.wanted)
+        for i in range(n):
+            header = self.deadlines.table.header(self.deadlines.due[i])
+            keys_push(&self.wanted, header.key + 8, header.key_size - 8, NULL, 0)
+        self.lookup.table.warm_up_keys(self.wanted.values.data, self.wanted.offsets, self.wanted.n)
+        if self.keeps[LEFT] or self.keeps[RIGHT]:
+            self.emit_unmatched(n)           # before the bytes go
+        for i in range(n):
+            header = self.deadlines.table.header(self.deadlines.due[i])
+            slot = self.lookup.table.find_in(header.key + 8, header.key_size - 8, header.shard)
+            if slot >= 0:
+                self.release(slot, self.deadlines.start_of(self.deadlines.due[i]))
+            self.deadlines.table.remove(self.deadlines.due[i])
+        self.end_batch()
+        return n
+
+    cdef int emit_unmatched(self, int64_t n) except -1 nogil:
+        cdef int64_t i, slot, deadline
+        cdef int32_t k
+        cdef int side, last = LEFT
+        cdef RowHeader* header
+        cdef TimedRows* rows
+        cdef TimedRow* row
+        for i in range(n):
+            header = self.deadlines.table.header(self.deadlines.due[i])
+            deadline = self.deadlines.start_of(self.deadlines.due[i])
+            slot = self.lookup.table.find_in(header.key + 8, header.key_size - 8, header.shard)
+            for side in range(2 if slot >= 0 else 0):
+                rows = <TimedRows*>(self.lookup.table.row(slot) + self.field.offset) + side
+                if not self.keeps[side]:
+                    continue
+                for k in range(rows.n):
+                    row = &rows.rows[rows.head + k]
+                    if self.over(side, row.time) > deadline:
+                        break
+                    # Rows of an earlier deadline among the `n` have been told by it.
+                    if row.marked or self.over(side, row.time) < deadline:
+                        continue
+                    if side != last:
+                        self.flush_pairs(last, NULL)
+                        last = side
+                    self.add_pair(side, NULL, -1, row.data, row.size, row.time)
+        return self.flush_pairs(last, NULL)
+
+    cdef int release(self, int64_t slot, int64_t deadline) except -1 nogil:
+        cdef int side
+        cdef int32_t n
+        cdef TimedRows* rows
+        self.lookup.table.touch(slot)
+        for side in range(2):
+            rows = <TimedRows*>(self.lookup.table.row(slot) + self.field.offset) + side
+            n = 0
+            # Rows that come out have deadlines of their own; the others go as soon as they can.
+            while n < rows.n and self.over(side, rows.rows[rows.head + n].time) <= (deadline if self.keeps[side] else self.watermark):
+                n += 1
+            self.field.drop_first(rows, n)
+        if self.lookup.table.empty(slot):
+            self.lookup.table.remove(slot)
+        return 0
+
+    cdef int64_t passing(self) noexcept nogil:
+        # Rows that wait to come out unmatched keep their time; late rows within the grace may still match.
+        cdef int64_t held = 0
+        if not self.bounded:
+            return INT64_MIN if self.keeps[LEFT] or self.keeps[RIGHT] else self.watermark
+        if self.keeps[LEFT]:
+            held = max(held, self.after)
+        if self.keeps[RIGHT]:
+            held = max(held, self.before)
+        return saturating_subtract(self.watermark, saturating_add(held, self.grace))
+
+    def metrics(self):
+        return {**JoinOperator.metrics(self), "deadlines": self.deadlines.table.total()}

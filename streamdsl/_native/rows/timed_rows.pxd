@@ -1,0 +1,30 @@
+"""Rows that are kept by key, in order of time: what joins wait with."""
+from libc.stdint cimport int32_t, int64_t
+
+from streamdsl._native.state.row_table cimport RowField
+
+
+cdef struct TimedRow:
+    int64_t time                             # ms
+    char* data                               # the row, serialised; in the arena
+    int32_t size                             # bytes of it
+    int32_t marked                           # 1: it has matched
+
+
+cdef struct TimedRows:                       # zeroed memory is an empty one
+    TimedRow* rows                           # in the arena; rows[head .. head + n) in order of time, then of arrival
+    int32_t head
+    int32_t n
+    int32_t capacity
+    int32_t reserved
+
+
+cdef class TimedRowsField(RowField):
+    """`sides` lists of rows for each key."""
+    cdef int sides
+
+    cdef int insert(self, TimedRows* side, int64_t time, const char* data, int64_t size, bint marked) except -1 nogil
+    cdef void drop_first(self, TimedRows* side, int32_t n) noexcept nogil
+
+# The number of rows whose time is below `time`.
+cdef int32_t rows_below(const TimedRows* side, int64_t time) noexcept nogil

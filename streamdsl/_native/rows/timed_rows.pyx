@@ -1,0 +1,131 @@
+"""See timed_rows.pxd."""
+from libc.stdint cimport INT32_MAX
+from libc.string cimport memcpy, memmove
+
+from streamdsl._native.aggregates.cell cimport ByteReader, damaged_state, read_bytes, read_i64
+from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
+
+from streamdsl.errors import StateError
+
+
+cdef int too_many_rows(str name) except -1 nogil:
+    with gil:
+        raise StateError(f"{name}: more rows of one key wait than memory can hold", remedy="narrow the bounds in time, or the key")
+
+
+cdef int32_t rows_below(const TimedRows* side, int64_t time) noexcept nogil:
+    cdef int32_t low = 0, high = side.n, middle
+    cdef const TimedRow* rows = side.rows + side.head
+    while low < high:
+        middle = (low + high) >> 1
+        if rows[middle].time < time:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+cdef class TimedRowsField(RowField):
+    """`columns` says in words what a row of each side is made of."""
+
+    def __init__(self, str name not None, list columns not None):
+        RowField.__init__(self, name, "1|rows|" + "|".join(columns), len(columns) * sizeof(TimedRows))
+        self.sides = len(columns)
+
+    cdef int insert(self, TimedRows* side, int64_t time, const char* data, int64_t size, bint marked) except -1 nogil:
+        cdef int32_t at = side.n
+        cdef TimedRow* row
+        cdef int64_t more
+        if size > INT32_MAX:
+            too_many_rows(self.name)
+        if side.head + side.n == side.capacity:
+            if side.head > side.n:           # the front is free: rows leave in order of time
+                memmove(side.rows, side.rows + side.head, side.n * sizeof(TimedRow))
+                side.head = 0
+            else:
+                more = 2 * <int64_t>side.capacity + 2
+                if more > INT32_MAX:
+                    too_many_rows(self.name)
+                side.rows = <TimedRow*>self.table.arena.realloc(
+                    <char*>side.rows, side.capacity * <int64_t>sizeof(TimedRow), more * <int64_t>sizeof(TimedRow))
+                side.capacity = <int32_t>more
+        if at > 0 and side.rows[side.head + at - 1].time > time:
+            at = rows_below(side, time)
+            while at < side.n and side.rows[side.head + at].time == time:
+                at += 1
+            memmove(side.rows + side.head + at + 1, side.rows + side.head + at, (side.n - at) * sizeof(TimedRow))
+        row = side.rows + side.head + at
+        side.n += 1
+        row.time = time
+        row.size = 0
+        row.data = NULL
+        row.marked = marked
+        if size > 0:
+            row.data = self.table.arena.alloc(size)
+            memcpy(row.data, data, size)
+            row.size = <int32_t>size
+        return 0
+
+    cdef void drop_first(self, TimedRows* side, int32_t n) noexcept nogil:
+        cdef int32_t i
+        for i in range(side.head, side.head + n):
+            self.table.arena.free(side.rows[i].data, side.rows[i].size)
+        side.head += n
+        side.n -= n
+        if side.n == 0:
+            self.table.arena.free(<char*>side.rows, side.capacity * <int64_t>sizeof(TimedRow))
+            side.rows = NULL
+            side.head = side.capacity = 0
+
+    cdef int write(self, char* field, ByteWriter* out) except -1 nogil:
+        cdef int i
+        cdef int32_t k
+        cdef int64_t n
+        cdef TimedRows* side
+        cdef TimedRow* row
+        for i in range(self.sides):
+            side = <TimedRows*>field + i
+            n = side.n
+            bytes_append(out, &n, 8)
+            for k in range(side.head, side.head + side.n):
+                row = side.rows + k
+                bytes_append(out, &row.time, 8)
+                bytes_append(out, &row.size, 4)
+                bytes_append(out, &row.marked, 4)
+                bytes_append(out, row.data, row.size)
+        return 0
+
+    cdef int read(self, char* field, const char* data, int64_t size) except -1 nogil:
+        cdef int i
+        cdef int64_t n, time, _
+        cdef int32_t length, marked
+        cdef ByteReader source
+        source.at = data
+        source.end = data + size
+        self.clear(field)                    # a later entry of the same key replaces what was read before
+        for i in range(self.sides):
+            n = read_i64(&source)
+            if n < 0 or n > size:
+                damaged_state()
+            for _ in range(n):
+                time = read_i64(&source)
+                memcpy(&length, read_bytes(&source, 4), 4)
+                memcpy(&marked, read_bytes(&source, 4), 4)
+                if length < 0 or length > source.end - source.at:
+                    damaged_state()
+                self.insert(<TimedRows*>field + i, time, source.at, length, marked != 0)
+                source.at += length
+        return damaged_state() if source.at != source.end else 0
+
+    cdef int clear(self, char* field) except -1 nogil:
+        cdef int i
+        for i in range(self.sides):
+            self.drop_first(<TimedRows*>field + i, (<TimedRows*>field + i).n)
+        return 0
+
+    cdef bint empty(self, char* field) noexcept nogil:
+        cdef int i
+        for i in range(self.sides):
+            if (<TimedRows*>field + i).n > 0:
+                return False
+        return True

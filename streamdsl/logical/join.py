@@ -1,0 +1,110 @@
+"""Join: rows of two streams of one key become rows of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
+
+from streamdsl.durations import format_duration
+from streamdsl.logical.key_by import KeyByNode, key_of
+from streamdsl.logical.node import Columns, Meaning, StatefulNode
+from streamdsl.schema import Field, Schema
+
+if TYPE_CHECKING:
+    from streamdsl.logical.meaning import Origins
+
+__all__ = ["IntervalJoinNode", "JoinColumn", "JoinNode"]
+
+
+@dataclass(frozen=True)
+class JoinColumn:
+    """A column of the output: that of the left input, of the right one, or of whichever is there."""
+
+    name: str
+    left: str | None
+    right: str | None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class JoinNode(StatefulNode):
+    """Base. The inputs are a key_by each: left, then right. `how` says which rows come out unmatched: inner, left, right, outer."""
+
+    how: str
+    columns: tuple[JoinColumn, ...]
+
+    verb: ClassVar[str] = "join"
+
+    @property
+    def sides(self) -> tuple[KeyByNode, KeyByNode]:
+        """The key_bys of the left and the right input."""
+        return key_of_input(self, 0), key_of_input(self, 1)
+
+    @cached_property
+    def key_schema(self) -> Schema:
+        return self.sides[0].key_schema
+
+    def keeps(self, side: int) -> bool:
+        """Whether rows of a side (0: left, 1: right) come out although they match nothing."""
+        return self.how in (("left", "right")[side], "outer")
+
+    @cached_property
+    def schema(self) -> Schema:
+        return Schema(tuple(self._field(column) for column in self.columns))
+
+    def _field(self, column: JoinColumn) -> Field:
+        left = None if column.left is None else self.inputs[0].schema.field(column.left)
+        right = None if column.right is None else self.inputs[1].schema.field(column.right)
+        if left is not None and right is not None:
+            return Field(column.name, left.type, left.nullable or right.nullable)
+        if left is not None:
+            keyed = column.left in self.sides[0].keys and not self.keeps(0)
+            return Field(column.name, left.type, (left.nullable and not keyed) or self.keeps(1))
+        assert right is not None
+        return Field(column.name, right.type, right.nullable or self.keeps(0))
+
+    def kept(self, side: int) -> tuple[str, ...]:
+        """Return the columns of an input that are kept while its rows wait, in order."""
+        used = dict.fromkeys(name for column in self.columns if (name := (column.left, column.right)[side]) is not None)
+        return tuple(used)
+
+    def needs_of(self, port: int, wanted: Columns) -> Columns:
+        # The state holds the whole row, whoever reads it today.
+        return frozenset(self.kept(port)) | frozenset(self.sides[port].keys)
+
+    def meaning(self, origins: Origins) -> Meaning:
+        keys = " = ".join(origins.key(side) for side in self.sides)
+        rows = {
+            f"{name} rows": origins.rows(self.inputs[side], self.inputs[side].schema.select(self.kept(side)))
+            for side, name in enumerate(("left", "right"))
+        }
+        return {"operator": self.verb, "keys": keys, "how": self.how, **rows}
+
+    def text(self) -> str:
+        pairs = zip(self.sides[0].keys, self.sides[1].keys, strict=True)
+        return f"{self.how} on {', '.join(a if a == b else f'{a} = {b}' for a, b in pairs)}"
+
+
+def key_of_input(node: JoinNode, side: int) -> KeyByNode:
+    """Return the key_by in front of one side."""
+    below = node.inputs[side]
+    return below if isinstance(below, KeyByNode) else key_of(below)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class IntervalJoinNode(JoinNode):
+    """Pairs with ``-before <= right's time - left's time <= after``; None: whatever the times."""
+
+    before_ms: int | None
+    after_ms: int | None
+    grace_ms: int = 0
+
+    def meaning(self, origins: Origins) -> Meaning:
+        bounds = {"before (ms)": str(self.before_ms), "after (ms)": str(self.after_ms), "grace (ms)": self.grace_ms}
+        return {**super().meaning(origins), **bounds}
+
+    def text(self) -> str:
+        if self.before_ms is None or self.after_ms is None:
+            return f"{super().text()} whatever the time"
+        grace = f", grace {format_duration(self.grace_ms)}" if self.grace_ms else ""
+        return f"{super().text()} from {self.before_ms} ms before to {self.after_ms} ms after{grace}"
