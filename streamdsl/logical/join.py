@@ -100,7 +100,7 @@ class IntervalJoinNode(JoinNode):
     grace_ms: int = 0
 
     def meaning(self, origins: Origins) -> Meaning:
-        bounds = {"before (ms)": str(self.before_ms), "after (ms)": str(self.after_ms), "grace (ms)": self.grace_ms}
+        bounds: Meaning = {"before (ms)": str(self.before_ms), "after (ms)": str(self.after_ms), "grace (ms)": self.grace_ms}
         return {**super().meaning(origins), **bounds}
 
     def text(self) -> str:

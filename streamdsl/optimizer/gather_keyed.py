@@ -21,9 +21,9 @@ def gather_keyed(plan: LogicalPlan) -> LogicalPlan:
     Identical key_bys are one node already (see `logical.plan`).
     """
     # The side of a join meets the keys of the other side, and shares its lookup with that.
-    found = [node for node in plan.nodes if isinstance(node, KeyByNode) and not node.joins]
-    bases = {(id(node.inputs[0]), node.keys): node for node in found}
-    moved = {id(node): base for node in found if (base := _base(node, bases)) is not None}
+    keyed = [node for node in plan.nodes if isinstance(node, KeyByNode) and not node.joins]
+    bases = {(id(node.inputs[0]), node.keys): node for node in keyed}
+    moved = {id(node): found for node in keyed if (found := _base(node, bases)) is not None}
 
     def below(node: Node) -> Sequence[Node]:
         # A base may come later in the order of the plan than what it takes over.

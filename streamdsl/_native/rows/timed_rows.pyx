@@ -2,15 +2,22 @@
 from libc.stdint cimport INT32_MAX
 from libc.string cimport memcpy, memmove
 
-from streamdsl._native.aggregates.cell cimport ByteReader, damaged_state, read_bytes, read_i64
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
 
 from streamdsl.errors import StateError
+
+cdef enum:
+    HEAD_BYTES = 16          # of a stored row: its time, its size, its mark
 
 
 cdef int too_many_rows(str name) except -1 nogil:
     with gil:
         raise StateError(f"{name}: more rows of one key wait than memory can hold", remedy="narrow the bounds in time, or the key")
+
+
+cdef int damaged(str name) except -1 nogil:
+    with gil:
+        raise StateError(f"rows that {name} keeps are damaged", remedy="restore from another checkpoint")
 
 
 cdef int32_t rows_below(const TimedRows* side, int64_t time) noexcept nogil:
@@ -99,23 +106,25 @@ cdef class TimedRowsField(RowField):
         cdef int i
         cdef int64_t n, time, _
         cdef int32_t length, marked
-        cdef ByteReader source
-        source.at = data
-        source.end = data + size
+        cdef const char* end = data + size
         self.clear(field)                    # a later entry of the same key replaces what was read before
         for i in range(self.sides):
-            n = read_i64(&source)
-            if n < 0 or n > size:
-                damaged_state()
+            if end - data < 8:
+                damaged(self.name)
+            memcpy(&n, data, 8)
+            data += 8
             for _ in range(n):
-                time = read_i64(&source)
-                memcpy(&length, read_bytes(&source, 4), 4)
-                memcpy(&marked, read_bytes(&source, 4), 4)
-                if length < 0 or length > source.end - source.at:
-                    damaged_state()
-                self.insert(<TimedRows*>field + i, time, source.at, length, marked != 0)
-                source.at += length
-        return damaged_state() if source.at != source.end else 0
+                if end - data < HEAD_BYTES:
+                    damaged(self.name)
+                memcpy(&time, data, 8)
+                memcpy(&length, data + 8, 4)
+                memcpy(&marked, data + 12, 4)
+                data += HEAD_BYTES
+                if length < 0 or length > end - data:
+                    damaged(self.name)
+                self.insert(<TimedRows*>field + i, time, data, length, marked != 0)
+                data += length
+        return damaged(self.name) if data != end else 0
 
     cdef int clear(self, char* field) except -1 nogil:
         cdef int i
