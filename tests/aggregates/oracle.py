@@ -18,6 +18,11 @@ def rank(value: Any) -> tuple[int, Any]:
     return (0, value.encode() if isinstance(value, str) else value)
 
 
+def signed(value: Any) -> tuple[Any, ...]:
+    """Return a key by which min and max order: the same, and -0.0 is less than 0.0."""
+    return (*rank(value), math.copysign(1, value) if isinstance(value, float) and value == 0 else 0)
+
+
 def values(rows: Iterable[Row], column: str) -> list[Any]:
     return [row[column] for row in rows if row[column] is not None]
 
@@ -111,11 +116,11 @@ def exact_deviation(numbers: Sequence[float], ddof: int) -> float | None:
 
 
 def smallest(found: Sequence[Any]) -> Any:
-    return min(found, key=rank) if found else None
+    return min(found, key=signed) if found else None
 
 
 def largest(found: Sequence[Any]) -> Any:
-    return max(found, key=rank) if found else None
+    return max(found, key=signed) if found else None
 
 
 def best_by(rows: Iterable[Row], column: str, by: str, largest_first: bool) -> Any:
