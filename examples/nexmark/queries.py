@@ -7,7 +7,23 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
-from streamdsl import Expr, Stream, Table, Topology, coalesce, col, concat_str, count, event_time, hopping, lit, memory, tumbling, when
+from streamdsl import (
+    Expr,
+    Stream,
+    Table,
+    Topology,
+    coalesce,
+    col,
+    concat_str,
+    count,
+    event_time,
+    expanding,
+    hopping,
+    lit,
+    memory,
+    tumbling,
+    when,
+)
 from streamdsl.durations import Duration
 
 from .events import Auction, Bid, Person
@@ -197,6 +213,64 @@ def q8(streams: Streams) -> Stream:
     both = people.merge(sellers).key_by("id").window(tumbling("10s"))
     together = both.aggregate(name=col("name").first(), opened=col("opened").sum())
     return together.filter(col("name").is_not_null() & (col("opened") > 0)).select("id", "name", starttime=_ms("window_start"))
+
+
+# Joins -----------------------------------------------------------------------------------------------------------------
+
+
+@query("name city state id")
+def q3(streams: Streams) -> Stream:
+    """Find who sells in a category and three states; a seller may register before the auction or after it."""
+    sellers = streams.persons.filter(col("state").is_in(["OR", "ID", "CA"])).select("id", "name", "city", "state")
+    opened = streams.auctions.filter(col("category") == 10).select("id", "seller")
+    return opened.join(sellers, left_on="seller", right_on="id", within=None).select("name", "city", "state", "id")
+
+
+@query("window_end auction bidder price dateTime extra")
+def q7(streams: Streams) -> Stream:
+    """Find the bids with the highest price of their ten seconds."""
+    bids = streams.bids.select("auction", "bidder", "price", "dateTime", "extra")
+    highest = bids.key_by().window(tumbling("10s")).aggregate(price=col("price").max(), name="highest price")
+    # A row of a window has the window's last millisecond as its time.
+    return bids.join(highest.select("price", window_end=_ms("window_end")), on="price", before=0, after=9_999).select(
+        *QUERIES["q7"].columns
+    )
+
+
+def _valid_bids(streams: Streams) -> Stream:
+    """Bids that came while their auction was open, each with its auction."""
+    auctions = streams.auctions.rename({"dateTime": "dt"})
+    bids = streams.bids.select("auction", "bidder", "price", bdt=col("dateTime"), bextra=col("extra"), bn=col("n"))
+    both = auctions.join(bids.with_columns(id=col("auction")), on="id", within=None)
+    return both.filter(col("bdt").is_between(col("dt"), col("expires")))
+
+
+@query("category avg_final sum_final n", keys="category")
+def q4(streams: Streams) -> Table:
+    """Average the closing prices of each category: a higher bid adds what it is above the one before."""
+    highest = _valid_bids(streams).select("id", "category", "price").key_by("id")
+    before = col("price").max().over(expanding(exclude_current=True))
+    raised = highest.with_columns(before=before).filter(col("before").is_null() | (col("price") > col("before")))
+    added = raised.select("category", more=col("price") - col("before").fill_null(0), first=col("before").is_null())
+    return added.key_by("category").aggregate(
+        avg_final=col("more").sum() // count().filter(col("first")),
+        sum_final=col("more").sum(),
+        n=count().filter(col("first")),
+        name="closing prices",
+    )
+
+
+_BID_AND_AUCTION: Final = (
+    "auction bidder price channel url bdt bextra itemName description initialBid reserve adt expires seller category aextra"
+)
+
+
+@query(_BID_AND_AUCTION)
+def q20(streams: Streams) -> Stream:
+    """Put each bid of a category beside its auction, whichever comes first."""
+    bids = streams.bids.select("auction", "bidder", "price", "channel", "url", bdt=col("dateTime"), bextra=col("extra"))
+    auctions = streams.auctions.filter(col("category") == 10).rename({"id": "auction", "dateTime": "adt", "extra": "aextra"}).drop("n")
+    return bids.join(auctions, on="auction", within=None).select(*QUERIES["q20"].columns)
 
 
 # Times -----------------------------------------------------------------------------------------------------------------
