@@ -145,6 +145,13 @@ class Coordinator:
             return False
         return self._last_end is None or now - self._last_end >= self.settings.min_pause_ms
 
+    def due_in_ms(self, now: int) -> int:
+        """Return how long no checkpoint can be due: 0 if one is. While one is under way its end is reported; until then, an interval."""
+        if self._last_start is None or not self.may_trigger():
+            return self.settings.interval_ms
+        ended = self._last_start if self._last_end is None else self._last_end + self.settings.min_pause_ms
+        return max(0, self._last_start + self.settings.interval_ms - now, ended - now)
+
     def trigger(self, now: int, *, finished: bool = False) -> int | None:
         """Begin a checkpoint and return its id: the caller hands it to the source tasks.
 

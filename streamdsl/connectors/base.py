@@ -7,7 +7,7 @@ they are kept in the checkpoint's manifest.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, Union
 
@@ -67,6 +67,17 @@ class End:
 END: Final = End()
 
 
+class SplitFeed(ABC):
+    """What brings the rows of several splits of a task: one consumer of many partitions, say. Used by the thread that reads them."""
+
+    @abstractmethod
+    def poll(self) -> Collection[str] | None:
+        """Take what has come, and return the splits that have something to read; None: each has to be asked. Must not wait.
+
+        Splits that are not named are read all the same a few times a second: to find out whether they are idle, say.
+        """
+
+
 class SplitReader(ABC):
     """Reads one split. All methods are called from one thread."""
 
@@ -101,6 +112,10 @@ class SplitReader(ABC):
         A split whose records wait elsewhere (its broker is away, others are read first) is behind, not idle. Must not wait.
         """
         return True
+
+    def feed(self) -> SplitFeed | None:
+        """Return what brings the rows of this split and of others: it is asked once for all of them. None: `read` is called for each."""
+        return None
 
     def lag(self) -> int | None:
         """Return how many records are known to wait in the split; None if that is not known. May be called from any thread."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Rejected, Source, SplitReader
+from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Rejected, Source, SplitFeed, SplitReader
 from streamdsl.errors import TopologyError
 
 __all__ = ["Then"]
@@ -148,6 +148,9 @@ class _Wrapped(SplitReader):
 
     def caught_up(self) -> bool:
         return self._inner.caught_up()
+
+    def feed(self) -> SplitFeed | None:
+        return self._inner.feed()
 
     def lag(self) -> int | None:
         return self._inner.lag()

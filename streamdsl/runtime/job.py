@@ -33,6 +33,8 @@ log = logging.getLogger("streamdsl")
 
 #: A run that is quiet has nothing left to do; one that is not after so many steps is stuck in a loop.
 QUIET_LIMIT = 10_000_000
+#: How often the control plane looks at its clock when nothing wakes it: while something is due soon, or at a stop, and else.
+CONTROL_INTERVAL_S, LONGEST_PAUSE_S = 0.005, 0.05
 
 
 class Phase(enum.Enum):
@@ -294,6 +296,13 @@ class Job:
         elif self.phase is Phase.RUNNING and self._may_trigger() and (self.coordinator.due(now) or self._wanted):
             progress |= self._trigger(now) is not None
         return progress
+
+    def pause_s(self) -> float:
+        """Return how long the control plane may wait for a report before `control_step` has something to do."""
+        if self.phase is not Phase.RUNNING:
+            return CONTROL_INTERVAL_S
+        due_s = self.coordinator.due_in_ms(self.clock.monotonic_ms()) / 1000
+        return min(max(due_s, CONTROL_INTERVAL_S), LONGEST_PAUSE_S)
 
     def _may_trigger(self) -> bool:
         """Whether a checkpoint can begin: one at a time, until it is committed."""

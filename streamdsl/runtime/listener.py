@@ -23,12 +23,13 @@ class Wake:
         if self._words.empty():
             self._words.put(None)
 
-    def wait(self, timeout: float) -> None:
-        """Wait until it is set, or for so many seconds; it is not set any more then."""
+    def wait(self, timeout: float) -> bool:
+        """Wait until it is set, or for so many seconds; return whether it was. It is not set any more then."""
         try:
             self._words.get(timeout=timeout)
         except queue.Empty:
-            pass
+            return False
+        return True
 
 
 class Listener:
@@ -37,6 +38,8 @@ class Listener:
     def __init__(self) -> None:
         self._events: deque[tuple[Any, ...]] = deque()
         self.wake = Wake()
+        #: Set when a task has marked its state: the writer of state has something to do.
+        self.marked = Wake()
 
     def _put(self, *event: Any) -> None:
         self._events.append(event)
@@ -44,6 +47,7 @@ class Listener:
 
     def on_snapshot(self, task: str, checkpoint_id: int, part: Any) -> None:
         """A task has marked its state and passed the barrier on."""
+        self.marked.set()
         self._put("snapshot", task, checkpoint_id, part)
 
     def on_snapshot_failed(self, task: str, checkpoint_id: int, error: BaseException) -> None:

@@ -25,8 +25,6 @@ from streamdsl.runtime.listener import Wake
 
 log = logging.getLogger("streamdsl")
 
-#: How often the control plane looks at its clock when nothing wakes it.
-CONTROL_INTERVAL_S = 0.005
 #: Who waits looks again so often, in case the word was lost on the way.
 WAIT_AGAIN_S = 1.0
 #: How long a run that is abandoned is waited for.
@@ -37,6 +35,8 @@ LETTING_GO_S = 1.0
 SAVEPOINT_POLL_S = 0.01
 #: How long the writer of state looks away when there is nothing to write: longer and longer.
 LEAST_PAUSE_S, MOST_PAUSE_S = 0.0005, 0.004
+#: The same once there has been nothing for a while: a checkpoint wakes it.
+DOZE_S, DOZE_AFTER_S = 0.02, 0.1
 #: The same while there are tasks that may have to wait for it.
 SHORT_PAUSES_S = 0.00005, 0.001
 _ABANDON = "abandon"
@@ -314,7 +314,7 @@ class Run:
             for thread in (*threads, writer):
                 thread.start()
             while not job.ended and self._stop_asked != _ABANDON:
-                job.listener.wake.wait(CONTROL_INTERVAL_S)
+                job.listener.wake.wait(job.pause_s())
                 if self._is_late():
                     self._leave_without("its last checkpoint has not completed")
                     break
@@ -371,14 +371,18 @@ class Run:
     @staticmethod
     def _write(job: Job, stop: threading.Event) -> None:
         try:
-            pause = 0.0
+            pause, paused = 0.0, 0.0
             while not stop.is_set():
                 if job.write_step():
-                    pause = 0.0
+                    pause = paused = 0.0
                     continue
                 least, most = SHORT_PAUSES_S if job.evicts else (LEAST_PAUSE_S, MOST_PAUSE_S)
                 pause = min(max(2 * pause, least), most)
-                time.sleep(pause)
+                if paused < DOZE_AFTER_S or job.evicts:
+                    time.sleep(pause)
+                    paused += pause
+                elif job.listener.marked.wait(DOZE_S):
+                    paused = 0.0
         except BaseException as error:  # noqa: BLE001 - as above
             job.listener.on_failure("", explained(error, (), job.plan))
 

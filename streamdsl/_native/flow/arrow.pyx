@@ -1,5 +1,5 @@
 """See arrow.pxd for what each function promises."""
-from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset, strcmp
@@ -236,13 +236,6 @@ cdef void release_struct(ArrowArray* array) noexcept nogil:
     array.release = NULL
 
 
-cdef void free_array_capsule(object capsule) noexcept:
-    cdef ArrowArray* array = <ArrowArray*>PyCapsule_GetPointer(capsule, "arrow_array")
-    if array.release != NULL:
-        array.release(array)
-    free(array)
-
-
 cdef Buffer* pack_bits(const uint8_t* bytes, int64_t n, int64_t* n_ones) except NULL nogil:
     cdef Buffer* bits = buffer_new((n + 7) // 8)
     cdef uint8_t* out = <uint8_t*>bits.data
@@ -285,7 +278,7 @@ cdef int export_column(ArrowArray* out, const Column* column, int64_t n) except 
 
 cdef bint fits(int kind, object type) except -1:
     if kind == KIND_I64:
-        return type == pa.int64()
+        return type == INT64
     if kind == KIND_F64:
         return type == pa.float64()
     if kind == KIND_STR:
@@ -297,24 +290,38 @@ cdef bint fits(int kind, object type) except -1:
     return kind == KIND_DEC and pa.types.is_decimal128(type)
 
 
+cdef int check_columns(const Batch* batch, object schema) except -1:
+    """Refuse a batch whose columns are not of `schema`. One that is asked about often is compared by what was found before."""
+    cdef int i
+    cdef bytes kinds = bytes([batch.columns[i].kind for i in range(batch.width)])
+    known = FITTING.get(id(schema))
+    if known is not None and known[0] is schema and known[1] == kinds:
+        return 0
+    types = schema.types
+    if len(types) != batch.width:
+        raise TypeError(f"the batch has {batch.width} columns, the schema {len(types)}")
+    for i in range(batch.width):
+        if not fits(batch.columns[i].kind, types[i]):
+            raise TypeError(f"column {schema.names[i]!r} is {KIND_NAMES[batch.columns[i].kind]}, not {types[i]}")
+    if len(FITTING) >= MOST_FITTING:
+        FITTING.clear()
+    FITTING[id(schema)] = (schema, kinds)
+    return 0
+
+
+cdef object INT64 = pa.int64()
+cdef enum:
+    MOST_FITTING = 256
+cdef dict FITTING = {}                       # by id: a schema, and the kinds of columns that were found to fit
 cdef object KIND_NAMES = ("absent", "bool", "int64", "uint64", "float64", "string or binary", "decimal128")
 
 
-cdef class Capsules:
-    """What `__arrow_c_array__` returns, for once."""
-
-    cdef object schema
-    cdef object array
-
-    def __arrow_c_array__(self, requested_schema=None):
-        return self.schema.__arrow_c_schema__(), self.array
-
-
-cdef object import_into(object constructor, object schema, ArrowArray* array):
-    cdef Capsules capsules = Capsules()
-    capsules.schema = schema
-    capsules.array = PyCapsule_New(array, "arrow_array", free_array_capsule)
-    return constructor(capsules)
+cdef object import_into(object cls, object type, ArrowArray* array):
+    """Move the array into an object of Arrow; by its address and not in a capsule, so that the type is not described anew each time."""
+    try:
+        return cls._import_from_c(<size_t>array, type)
+    finally:
+        free(array)
 
 
 cdef object batch_to_arrow(Batch* batch, object schema):
@@ -322,12 +329,7 @@ cdef object batch_to_arrow(Batch* batch, object schema):
     cdef char* block
     cdef int i
     cdef int64_t width = batch.width
-    cdef list types = schema.types
-    if len(types) != width:
-        raise TypeError(f"the batch has {width} columns, the schema {len(types)}")
-    for i in range(width):
-        if not fits(batch.columns[i].kind, types[i]):
-            raise TypeError(f"column {schema.names[i]!r} is {KIND_NAMES[batch.columns[i].kind]}, not {types[i]}")
+    check_columns(batch, schema)
     array = <ArrowArray*>calloc(1, sizeof(ArrowArray))
     # The struct's one (absent) buffer, the table of children and the children, in one block.
     block = <char*>calloc(1, sizeof(void*) + width * (sizeof(void*) + sizeof(ArrowArray)))
@@ -351,7 +353,7 @@ cdef object batch_to_arrow(Batch* batch, object schema):
         release_struct(array)
         free(array)
         raise
-    return import_into(pa.record_batch, schema, array)
+    return import_into(pa.RecordBatch, schema, array)
 
 
 cdef object column_to_arrow(const Column* column, int64_t n, object type):
@@ -368,7 +370,7 @@ cdef object column_to_arrow(const Column* column, int64_t n, object type):
             array.release(array)
         free(array)
         raise
-    return import_into(pa.array, type, array)
+    return import_into(pa.Array, type, array)
 
 
 # For Python --------------------------------------------------------------------------------------------------

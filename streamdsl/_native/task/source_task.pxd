@@ -14,11 +14,20 @@ cdef class SourceTask(Task):
     cdef void** split_refs
     cdef int n_splits
     cdef int turn
+    cdef object feed                         # connectors.base.SplitFeed of all splits that are not `apart`; None: there is none
+    cdef dict split_of                       # {name: Split}
+    cdef int n_apart                         # splits that have not ended and are apart: while there are any, each split is asked
+    cdef int64_t poll_at_ns                  # when the feed is asked again
+    cdef int64_t polled_rows                 # that have come since it was asked
+    cdef int64_t pass_ns                     # how often all splits are asked
+    cdef int64_t pass_at_ns
     cdef bint in_order                       # reads in rounds (ordered_source.pxd)
     cdef bint in_round                       # of event time: what is emitted before its end passes on no time
     cdef int64_t max_drift_ms                # -1: no limit
     cdef int batch_rows
     cdef int chunk_rows
+    cdef object schema                       # pa.Schema of rows that were found to be canonical: those of a reader are all alike
+    cdef tuple never_null                    # columns, by number
     cdef int timestamp                       # column of the event time, -1: the records' own
     cdef int64_t time_per_ms                 # units of that column in a millisecond; 0: it holds whole seconds
     cdef int64_t idle_timeout_ms             # -1: never
@@ -43,7 +52,10 @@ cdef class SourceTask(Task):
     cdef bint may_snapshot(self, int64_t checkpoint_id) noexcept nogil
     cdef void note_round(self) noexcept nogil
     cdef int read_splits(self) except -1 nogil
+    cdef int read_due(self, int64_t limit) except -1 nogil   # the next split that has something
     cdef int read_split(self, int chosen, int64_t limit) except -1 nogil
+    cdef bint poll(self) except -1 nogil                     # whether any split is to be read now
+    cdef bint mark_all(self, int64_t now_ns) noexcept nogil
     cdef int choose(self) noexcept nogil
     cdef int64_t paced_rows(self) noexcept nogil
     cdef int64_t limit_now(self) noexcept nogil              # rows that may be emitted in one piece

@@ -32,6 +32,12 @@ cdef enum:
     # How often it is looked whether a split that is idle has fallen behind, and whether one that gives nothing has been read.
     IDLE_LOOK_MS = 1000
     DRY_LOOK_MS = 50
+    # How often splits are asked of which their feed says nothing.
+    PASS_MS = 250
+    LEAST_PASS_MS = 10
+    # A feed that has brought little is not asked again at once: a few rows cost as much as hundreds.
+    POLL_NS = 1500000
+    MANY_ROWS = 256
 
 
 cdef inline Py_ssize_t len_of(tuple items) noexcept nogil:
@@ -48,7 +54,8 @@ cdef class SourceTask(Task):
 
     def open(self, spec, list splits, types, policy, double rate, int batch_rows, int chunk_rows):
         """Give the task what it reads. `types`: the declared pyarrow types of the columns."""
-        self.spec = (spec, types, tuple(i for i, field in enumerate(spec.schema.fields) if not field.nullable))
+        self.spec = (spec, types)
+        self.never_null = tuple(i for i, field in enumerate(spec.schema.fields) if not field.nullable)
         self.splits = splits
         self.snapshotted = (0, {})
         self.split_refs = references(splits)
@@ -65,6 +72,7 @@ cdef class SourceTask(Task):
         self.policy = policy
         self.valve = WatermarkValve(self.n_splits)
         self._set_valve()
+        self._set_feed()
 
     def _set_valve(self):
         """Go on from the watermarks of the splits, and from that of the tasks that had them before a restore."""
@@ -85,6 +93,20 @@ cdef class SourceTask(Task):
         free(new)
         for split in self.splits:
             self.valve.on_status(split.index, split.idle)
+
+    def _set_feed(self):
+        """Find what brings the rows of the splits. With several, or with splits that have none, those that end first decide."""
+        cdef Split split
+        feeds = [split.reader.feed() for split in self.splits]
+        self.split_of = {split.name: split for split in self.splits}
+        self.feed = next((feed for feed in reversed(feeds) if feed is not None), None)
+        self.pass_ns = 1000000 * <int64_t>PASS_MS
+        if self.idle_timeout_ms >= 0:
+            self.pass_ns = 1000000 * min(max(self.idle_timeout_ms // 4, <int64_t>LEAST_PASS_MS), <int64_t>PASS_MS)
+        for split, feed in zip(self.splits, feeds):
+            split.due = True
+            split.apart = feed is None or feed is not self.feed
+            self.n_apart += split.apart and not split.ended
 
     def expect_keys_of_splits(self, list numbers, int partitions, PeerTime peers):
         """Hold rows to the splits that their hashes name: `numbers` of the task's own, of `partitions` in all.
@@ -174,18 +196,66 @@ cdef class SourceTask(Task):
         return -1
 
     cdef int read_splits(self) except -1 nogil:
-        cdef int chosen, _
         cdef int64_t limit = self.limit_now()
         if limit <= 0:
             return 0
+        if self.read_due(limit):
+            return 1
+        return self.n_apart == 0 and self.feed is not None and self.poll() and self.read_due(limit)
+
+    cdef int read_due(self, int64_t limit) except -1 nogil:
+        cdef int chosen, _
+        cdef bint all_due = self.n_apart > 0 or self.feed is None
         # Nothing to read is said only once every split whose turn it may be has been asked.
         for _ in range(self.n_splits):
             chosen = self.choose()
             if chosen < 0:
                 return 0
+            if not all_due and (<Split>self.split_refs[chosen]).rows == NULL and not (<Split>self.split_refs[chosen]).due:
+                continue
             if self.read_split(chosen, limit):
                 return 1
         return 0
+
+    cdef bint poll(self) except -1 nogil:
+        cdef int64_t now = self.clock.now_ns()
+        cdef bint found
+        if now >= self.pass_at_ns:
+            self.pass_at_ns = now + self.pass_ns
+            if self.mark_all(now):
+                return True
+        if now < self.poll_at_ns and self.polled_rows < MANY_ROWS:
+            return False
+        self.poll_at_ns = now + POLL_NS
+        self.polled_rows = 0
+        with gil:
+            found = self._poll()
+        return found
+
+    def _poll(self):
+        try:
+            names = self.feed.poll()
+        except Exception as error:       # whatever a source raises
+            raise connector_failure(f"the source {self.spec[0].name!r} cannot read", error)
+        if names is None:
+            self.poll_at_ns = 0
+            for split in self.splits:
+                (<Split>split).due = True
+            return True
+        for name in names:
+            (<Split>self.split_of[name]).due = True
+        return len(names) > 0
+
+    cdef bint mark_all(self, int64_t now_ns) noexcept nogil:
+        """Have all splits asked, but those that are idle and have been looked at."""
+        cdef int i
+        cdef bint found = False
+        cdef int64_t looked_before = now_ns // 1000000 - IDLE_LOOK_MS
+        for i in range(self.n_splits):
+            if not (<Split>self.split_refs[i]).idle or (<Split>self.split_refs[i]).looked_at_ms <= looked_before:
+                (<Split>self.split_refs[i]).due = True
+                found = True
+        return found
 
     cdef int pass_on_time(self) except -1 nogil:
         Task.pass_on_time(self)
@@ -209,11 +279,11 @@ cdef class SourceTask(Task):
 
     cdef int choose(self) noexcept nogil:
         """Return the split whose turn it is; -1 when all have ended."""
-        cdef int i, at
-        for i in range(self.n_splits):
-            at = (self.turn + i) % self.n_splits
+        cdef int _, at
+        for _ in range(self.n_splits):
+            at = self.turn
+            self.turn = at + 1 if at + 1 < self.n_splits else 0
             if not (<Split>self.split_refs[at]).ended:
-                self.turn = (at + 1) % self.n_splits
                 return at
         return -1
 
@@ -273,7 +343,7 @@ cdef class SourceTask(Task):
         return got
 
     def _refill(self, Split split):
-        types = self.spec[1]
+        split.due = False
         try:
             chunk = split.reader.read(self.chunk_rows)
         except Exception as error:       # whatever a source raises
@@ -288,13 +358,14 @@ cdef class SourceTask(Task):
         split.at = 0
         split.n_rejected = 0
         try:
-            split.rows = batch_from_arrow(to_canonical(chunk.rows, types))
+            split.rows = batch_from_arrow(self._canonical(chunk.rows))
         except DataError as error:
             error.context.update(operator=self.spec[0].name, topic=split.name)
             raise
         except Exception as error:       # whatever a source hands over
             raise connector_failure(f"the source {self.spec[0].name!r} gives rows of {split.name} that are not of its schema", error)
         self.crowded = split.rows.n >= CROWD_ROWS
+        self.polled_rows += split.rows.n
         self._set_times(split)
         self._check_places(split)
         # A watermark, or another word of idleness, does not wake a split.
@@ -303,6 +374,22 @@ cdef class SourceTask(Task):
         if split.rows.n == 0:
             self._finish_chunk(split)
         return 1
+
+    def _canonical(self, rows):
+        schema = rows.schema
+        if self.schema is not None and schema.equals(self.schema):
+            return rows
+        found = to_canonical(rows, self.spec[1])
+        if found is rows:
+            self.schema = schema
+        return found
+
+    def _nulls(self, Split split):
+        """Return the rows that are null where none is, each with the reason."""
+        for place in self.never_null:
+            if split.rows.columns[<int>place].valid != NULL:
+                return nulls_in(split.chunk.rows, self.never_null)
+        return {}
 
     def _finish_chunk(self, Split split):
         """All rows of the chunk have gone down the chain: what stood behind them, then its position is passed."""
@@ -313,6 +400,7 @@ cdef class SourceTask(Task):
         except Exception as error:       # whatever a source raises
             raise connector_failure(f"the source {self.spec[0].name!r} does not know its position in {split.name}", error)
         split.chunk = None
+        split.due = split.slot >= 0          # others may wait for it: that nothing more has come is to be said at once
         batch_release(split.rows)
         split.rows = NULL
         if chunk.watermark is not None:
@@ -330,6 +418,7 @@ cdef class SourceTask(Task):
         if split.slot >= 0 and not split.idle:
             # Ahead of it is only what is ahead of records that it has: those that wait to be fetched count.
             waits = self.in_order or not self._caught_up(split)
+            split.due = waits
             before = self.order.offers[split.slot].state
             self.order.offer(split.slot, OFFER_WANTED if waits else OFFER_NONE, split.generator.max_seen, INT64_MIN)
             if not waits and before != OFFER_NONE:
@@ -368,7 +457,7 @@ cdef class SourceTask(Task):
             self.without_times()
         if self.max_ahead_ms >= 0 and now < INT64_MAX - self.max_ahead_ms:
             limit = now + self.max_ahead_ms
-        nulls = nulls_in(split.chunk.rows, self.spec[2])
+        nulls = self._nulls(split)
         if nulls or split.rows.sys[SYS_TIME].valid != NULL or self.max_ahead_ms >= 0:
             split.reject_rows(self.spec[0], limit, nulls)
 
@@ -452,6 +541,7 @@ cdef class SourceTask(Task):
         return good
 
     cdef int end_split(self, Split split) except -1 nogil:
+        self.n_apart -= split.apart and not split.ended
         split.ended = True
         if split.slot >= 0:
             self.order.offer(split.slot, OFFER_NONE, 0, 0)

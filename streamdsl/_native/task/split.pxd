@@ -9,6 +9,8 @@ cdef class Split:
     cdef readonly str name
     cdef int index                           # in the task; the valve's input
     cdef object reader
+    cdef bint apart                          # another feed than that of its task brings its rows, or none
+    cdef bint due                            # it is to be read: its feed has said so, or it was not read for a while
     cdef object chunk                        # connectors.base.Chunk being handed on
     cdef Batch* rows                         # the chunk's rows, native
     cdef int32_t at                          # next row

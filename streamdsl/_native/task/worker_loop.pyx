@@ -7,10 +7,10 @@ from streamdsl._native.includes.clock cimport sleep_ns
 from streamdsl._native.task.task cimport Task, references
 
 cdef enum:
-    # An eighth of the time for which there has been nothing: so much of it may be added to a record's latency, and no more than the most.
-    IDLE_TO_SLEEP = 8
-    SLEEP_LEAST_NS = 20000
-    SLEEP_MOST_NS = 2000000
+    # A quarter of the time for which there has been nothing: so much of it may be added to a record's latency, and no more than the most.
+    IDLE_TO_SLEEP = 4
+    SLEEP_LEAST_NS = 40000
+    SLEEP_MOST_NS = 4000000
 
 
 cdef class WorkerLoop:

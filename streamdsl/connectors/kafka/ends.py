@@ -26,6 +26,8 @@ __all__ = ["End", "Ends", "gone", "made_anew"]
 #: How often the cluster is asked at most, and how long an answer may take.
 ASK_S: Final = 1.0
 ANSWER_S: Final = 5.0
+#: How often it is looked at most whether there are answers.
+COLLECT_S: Final = 0.005
 #: A cluster that says so often in a row that there is no such topic has not just forgotten it.
 _GONE: Final = 3
 
@@ -47,8 +49,9 @@ class Ends:
         self._partitions = partitions  # that are read, by whatever task; None: others may be added and are left alone
         self._lock = threading.Lock()
         self._client: Any = None
-        self._asked_at = float("-inf")
+        self._asked_at = self._high_asked_at = float("-inf")
         self._pending: list[tuple[int, Any, Any]] = []  # partition, and what will tell its two ends
+        self._collected_at = float("-inf")
         self._ends: dict[int, End] = {}
         self._described: Any = None  # what will tell whether the topic is there
         self._missing = 0  # answers in a row that there is no such topic
@@ -72,21 +75,25 @@ class Ends:
         if self._lost is not None:
             raise self._lost
 
-    def ask(self, partitions: Iterable[int], every_s: float = ASK_S) -> None:
-        """Ask for the ends of partitions, unless that was done within `every_s` seconds. Does not wait."""
+    def ask(self, partitions: Iterable[int], every_s: float = ASK_S, *, high: bool = False) -> None:
+        """Ask for the ends of partitions, unless that was done within `every_s` seconds. Does not wait.
+
+        `high`: also for those behind open transactions. An answer about a thousand partitions takes some 10 ms.
+        """
         now = time.monotonic()
         with self._lock:
             self._collect()
             waiting = self._pending and now - self._asked_at < ANSWER_S
-            if self._closed or waiting or now - self._asked_at < every_s:
+            if self._closed or waiting or now - (self._high_asked_at if high else self._asked_at) < every_s:
                 return
             self._asked_at = now
             try:
-                self._pending = self._asked(list(partitions))
+                self._pending = self._asked(list(partitions), high)
+                self._high_asked_at = now if high else self._high_asked_at
             except KafkaException as error:
                 ErrorLog(f"asking where {self._where} ends")(error.args[0])
 
-    def _asked(self, partitions: list[int]) -> list[tuple[int, Any, Any]]:
+    def _asked(self, partitions: list[int], high: bool) -> list[tuple[int, Any, Any]]:
         from confluent_kafka import IsolationLevel, TopicCollection
         from confluent_kafka.admin import OffsetSpec
 
@@ -94,20 +101,28 @@ class Ends:
             self._client, _ = admin_client(self._options)
         self._described = self._client.describe_topics(TopicCollection([self._topic]), request_timeout=ANSWER_S)[self._topic]
         told = []
-        for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED):
+        for level in (IsolationLevel.READ_COMMITTED, *([IsolationLevel.READ_UNCOMMITTED] if high else [])):
             wanted = {TopicPartition(self._topic, partition): OffsetSpec.latest() for partition in partitions}
             found = self._client.list_offsets(wanted, isolation_level=level, request_timeout=ANSWER_S)
             told.append({at.partition: future for at, future in found.items()})
-        return [(partition, told[0][partition], told[1][partition]) for partition in partitions]
+        return [(partition, told[0][partition], told[1][partition] if high else None) for partition in partitions]
 
     def _collect(self) -> None:
+        """Take in what has been answered; not for each of many partitions whose end somebody wants to know."""
+        now = time.monotonic()
+        if (not self._pending and self._described is None) or now - self._collected_at < COLLECT_S:
+            return
+        self._collected_at = now
         left = []
         for partition, stable, high in self._pending:
-            if not (stable.done() and high.done()):
+            if not (stable.done() and (high is None or high.done())):
                 left.append((partition, stable, high))
                 continue
             try:
-                self._ends[partition] = End(self._asked_at, int(stable.result().offset), int(high.result().offset))
+                end = int(stable.result().offset)
+                known = self._ends.get(partition)
+                highest = int(high.result().offset) if high is not None else end if known is None else known.high
+                self._ends[partition] = End(self._asked_at, end, max(end, highest))
             except KafkaException as error:
                 log.debug("the end of %s, partition %d, is not known: %s", self._where, partition, error)
         self._pending = left

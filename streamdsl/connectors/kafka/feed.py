@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from streamdsl._native.serdes.messages import bytes_of, runs
+from streamdsl.connectors.base import SplitFeed
 from streamdsl.connectors.kafka.clients import (
     CALL_S,
     CLIENT_LOG,
@@ -50,8 +51,12 @@ MOST_DOUBTS, DOUBT_S = 3, 0.5
 DRY_S: Final = 0.0005
 #: How often the topic itself is looked at.
 LOOK_S: Final = 5.0
+#: How often the cluster is told all positions anew.
+NOTE_ALL_S: Final = 3600.0
 #: How long what is known of a partition's end counts for its lag.
 END_KNOWN_S: Final = 5.0
+#: When it is asked for again, so that a partition that stays empty stays known as such. Its task looks once a second.
+ASK_AGAIN_S: Final = 3.5
 
 
 class Unreadable(list[Any]):
@@ -129,7 +134,7 @@ _SIZES: Final[Mapping[str, Any]] = {
 }
 
 
-class Feed:
+class Feed(SplitFeed):
     """One consumer, and what it has brought for each partition that is not read yet. Used by one thread (but `lag`).
 
     What waits is bounded in bytes, the client's own queue with it. Over the bound nothing more is taken from the client, until those
@@ -151,7 +156,8 @@ class Feed:
                 "queued.max.messages.kbytes": max(client_bytes >> 10, 1),
                 # One answer of a broker, which comes on top of the queue.
                 "fetch.max.bytes": max(client_bytes, int(self._options.get("message.max.bytes", 0)), LEAST_FETCH),
-                "fetch.wait.max.ms": 100,
+                # Each answer names all partitions: of many, where nothing comes, fewer answers.
+                "fetch.wait.max.ms": min(max(100, described.seen.get("partitions", 1) // 2), 500),
                 # A full queue is soon half empty: by default the next fetch would wait for a second then.
                 "fetch.queue.backoff.ms": 10,
                 **self._options,
@@ -164,7 +170,9 @@ class Feed:
                 "error_cb": ErrorLog(self.where),
             }
         )
+        self._names: dict[int, str] = {}
         self._waiting: dict[int, Records] = {}
+        self._ready: dict[str, int] = {}  # the splits to be read: with records, or an end that nobody knows yet
         self._held = 0  # bytes of all that waits
         self._dry_at = float("-inf")  # when the client had nothing last
         self._in_vain = 0  # how often something was wanted, and nothing had come, since something was read
@@ -173,6 +181,9 @@ class Feed:
         self._ends: dict[int, int] = {}  # where the partition was found to end
         self._doubts: dict[int, int] = {}
         self._again_at: dict[int, float] = {}  # when an offset in doubt is looked for again
+        self._noted: dict[int, int] = {}  # the positions of the last checkpoint
+        self._to_note: dict[int, int] = {}  # of them: those that the cluster has not been told
+        self._note_all_at = time.monotonic() + NOTE_ALL_S
         self._came: dict[int, float] = {}  # when something of a partition came last
         watched = described.seen.get("partitions") if described.until is None else None
         self._end_offsets = Ends(self._options, described.topic, self.topic_id, watched, self.where)
@@ -184,8 +195,9 @@ class Feed:
         """Return how many bytes may wait here: the topic's, divided among the tasks that read it."""
         return max(LEAST_ROOM, described.buffer_memory // described.readers)
 
-    def add(self, partition: int, offset: int) -> None:
+    def add(self, split: str, partition: int, offset: int) -> None:
         """Have a partition read from `offset`."""
+        self._names[partition] = split
         self._waiting[partition], self._next[partition] = Records(self.extras), offset
         self._came[partition] = time.monotonic()
         self._open += 1
@@ -209,6 +221,15 @@ class Feed:
             raise translated(found.error, f"{self.where}, partition {partition}", self._access)
         return self.bounds(partition)[1] if found.offset == OFFSET_END else int(found.offset)
 
+    def poll(self) -> Collection[str] | None:
+        """Take what has come, unless there is something of each partition; None where there is no room: then it matters who is asked."""
+        if len(self._ready) == len(self._waiting):
+            return self._ready
+        if self._held >= self._room:
+            return None
+        self._fetch(CHUNK_RECORDS)
+        return self._ready
+
     def take(self, partition: int, most: int) -> Records:
         """Return up to `most` records of a partition, none if there are none now. Never waits."""
         waiting = self._waiting[partition]
@@ -219,6 +240,8 @@ class Feed:
             taken, self._waiting[partition] = waiting, Records(self.extras)
         else:
             taken = waiting.cut(most)
+        if not self._waiting[partition]:
+            self._ready.pop(self._names[partition], None)
         if not taken:
             self._in_vain += 1
             return taken
@@ -259,11 +282,11 @@ class Feed:
         if self._waiting[partition]:
             return False
         end = self._end_offsets.of(partition)
-        fresh = end is not None and end.asked_at > max(self._came[partition], time.monotonic() - END_KNOWN_S)
-        if not fresh:
+        known_for = float("inf") if end is None or end.asked_at <= self._came[partition] else time.monotonic() - end.asked_at
+        if known_for >= ASK_AGAIN_S:
             self._end_offsets.check()
-            self._end_offsets.ask(list(self._next))
-        return fresh and end is not None and end.stable <= self.position(partition)
+            self._end_offsets.ask(self._next)
+        return known_for < END_KNOWN_S and end is not None and end.stable <= self.position(partition)
 
     def _look_at_topic(self) -> None:
         """Find out now and then whether the topic is still the one that it was, with as many partitions."""
@@ -271,10 +294,11 @@ class Feed:
         if now >= self._look_at:
             self._look_at = now + LOOK_S
             self._end_offsets.check()
-            self._end_offsets.ask(list(self._next))
+            self._end_offsets.ask(self._next)
 
     def _fetch(self, most: int) -> None:
         self._look_at_topic()
+        self._note_positions()
         # Thousands of messages are made and let go: the collector would go through all objects of the process meanwhile.
         collecting = gc.isenabled()
         gc.disable()
@@ -308,12 +332,14 @@ class Feed:
             waiting.take(offsets, values, messages[first : first + len(values)] if self.extras else [])
             self._held += waiting.bytes - before
             self._next[partition] = offsets[-1] + 1
+            self._ready[self._names[partition]] = partition
         return [(messages[index].error(), messages[index].partition(), messages[index].offset()) for index in wrong]
 
     def _on_error(self, error: KafkaError, partition: int, offset: int) -> None:
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
             self._ends[partition] = offset
+            self._ready[self._names[partition]] = partition
         elif code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             log.warning("%s, partition %d: offset %d is said to be gone, looking again", self.where, partition, self._next[partition])
             self._again_at[partition] = time.monotonic() + DOUBT_S
@@ -341,9 +367,23 @@ class Feed:
         self._paused.discard(partition)
 
     def committed(self, partition: int, offset: int) -> None:
-        """Tell the cluster how far the job is, for lag tools; nothing goes by it, so nobody waits for the answer."""
+        """Have the cluster told how far the job is, for lag tools; nothing goes by it."""
+        if self._noted.get(partition) != offset:
+            self._noted[partition] = self._to_note[partition] = offset
+
+    def _note_positions(self) -> None:
+        """Tell the cluster positions that it does not know, all in one request; nobody waits for the answer."""
+        now = time.monotonic()
+        if now >= self._note_all_at:
+            # Those of a partition in which nothing comes would be forgotten otherwise.
+            self._note_all_at = now + NOTE_ALL_S
+            self._to_note = dict(self._noted)
+        if not self._to_note:
+            return
+        told = [TopicPartition(self.topic, partition, offset) for partition, offset in self._to_note.items()]
+        self._to_note.clear()
         try:
-            self._consumer.commit(offsets=[TopicPartition(self.topic, partition, offset)], asynchronous=True)
+            self._consumer.commit(offsets=told, asynchronous=True)
         except KafkaException as error:
             ErrorLog(f"noting the position in {self.where}")(error.args[0])
 
@@ -363,7 +403,7 @@ class Feed:
         """Return the end that was answered last: that its broker is away does not empty a partition."""
         if not self._open:
             return None
-        self._end_offsets.ask(list(self._next), END_KNOWN_S)
+        self._end_offsets.ask(self._next, END_KNOWN_S, high=True)
         return self._end_offsets.of(partition)
 
     def close(self) -> None:
@@ -374,6 +414,7 @@ class Feed:
 
     def shut(self) -> None:
         """Close the consumer."""
+        self._note_positions()
         self._open = 0
         self._end_offsets.close()
         self._consumer.close()

@@ -23,6 +23,8 @@ __all__ = ["open_partitions"]
 REGISTRY_AGAIN_S: Final = 0.5
 #: So much of a bad record is kept: with its headers it must fit into a record again.
 _MAX_RAW: Final = 900_000
+#: Columns that are the same in every row are made for at least so many rows, and cut.
+LEAST_SAME: Final = 256
 
 
 def open_partitions(
@@ -79,12 +81,14 @@ class PartitionReader(SplitReader):
         if not low <= self._offset <= high:
             raise gone(self._topic, self._partition, self._offset, (low, high))
         own = {name for name in columns if name in METADATA_COLUMNS and name not in described.schema}
-        self._metadata = own
+        #: Where columns that no value has are put among the others, the first one first.
+        self._metadata = [(place, pa.field(name, METADATA_COLUMNS[name])) for place, name in enumerate(columns) if name in own]
+        self._same: dict[str, pa.Array] = {}  # columns that are the same in every row, as long as was needed so far
         self._decoder = decoder_of(described, [described.schema.field(name) for name in columns if name not in own])
         self._held: Records | None = None  # what cannot be decoded until the schema registry answers
         self._again_at = 0.0
         self._away = Waiting(f"reading {feed.where}, partition {self._partition}", "the schema registry")
-        feed.add(self._partition, self._offset)
+        feed.add(split, self._partition, self._offset)
 
     def _first(self, low: int, high: int) -> int:
         start = self._described.start
@@ -121,6 +125,10 @@ class PartitionReader(SplitReader):
             return END
         position = self._feed.position(self._partition)
         return self._moved(position) if self._until is None and position > self._offset and not self._skip else None
+
+    def feed(self) -> Feed:
+        """Return the consumer of the task."""
+        return self._feed
 
     def caught_up(self) -> bool:
         """Whether the cluster says that the partition has been read to its end."""
@@ -198,22 +206,22 @@ class PartitionReader(SplitReader):
         return pa.array(times if of is None else [times[index] for index in of], pa.int64())
 
     def _with_metadata(self, rows: pa.RecordBatch, records: Records, of: Sequence[int] | None) -> pa.RecordBatch:
-        if not self._metadata:
-            return rows
-        arrays = []
-        for name in self._columns:
-            if name not in self._metadata:
-                arrays.append(rows.column(name))
-            elif name == "_topic":
-                arrays.append(pa.repeat(pa.scalar(self._topic, pa.string()), rows.num_rows))
-            elif name == "_partition":
-                arrays.append(pa.repeat(pa.scalar(self._partition, pa.int64()), rows.num_rows))
-            elif name == "_offset" and of is None:
-                arrays.append(pa.Array.from_buffers(pa.int64(), rows.num_rows, [None, pa.py_buffer(records.offsets)]))
-            else:
-                values = records.offsets if name == "_offset" else records.extras[name]
-                arrays.append(pa.array(values if of is None else [values[index] for index in of], METADATA_COLUMNS[name]))
-        return pa.RecordBatch.from_arrays(arrays, names=list(self._columns))
+        for place, field_ in self._metadata:
+            rows = rows.add_column(place, field_, self._metadata_column(field_, rows.num_rows, records, of))
+        return rows
+
+    def _metadata_column(self, asked: pa.Field, count: int, records: Records, of: Sequence[int] | None) -> pa.Array:
+        name, type_ = asked.name, asked.type
+        if name in ("_topic", "_partition"):
+            column = self._same.get(name)
+            if column is None or len(column) < count:
+                value = self._topic if name == "_topic" else self._partition
+                column = self._same[name] = pa.repeat(pa.scalar(value, type_), max(count, LEAST_SAME))
+            return column.slice(0, count)
+        if name == "_offset" and of is None:
+            return pa.Array.from_buffers(type_, count, [None, pa.py_buffer(records.offsets)])
+        values = records.offsets if name == "_offset" else records.extras[name]
+        return pa.array(values if of is None else [values[index] for index in of], type_)
 
     def position(self, chunk: Chunk, rows: int) -> Json:
         """Return the position behind the first `rows` rows of `chunk`."""

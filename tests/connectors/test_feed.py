@@ -1,0 +1,142 @@
+"""Splits that one feed brings rows for: it is asked once for all of them, and those that have nothing are left alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Sequence
+
+import pyarrow as pa
+import pytest
+
+from streamdsl import Config, ConnectorError, Topology, memory, tumbling
+from streamdsl.connectors.base import END, Chunk, Source, SplitFeed, SplitReader
+from streamdsl.schema import Schema
+
+SPLITS = 1000
+
+
+class Mail(Source, SplitFeed):
+    """What is put into it comes to its splits. `full`: it cannot say to which."""
+
+    name = "mail"
+    schema = Schema.of({"at": "int64"})
+    bounded = False
+    idle_timeout = "50ms"
+
+    def __init__(self, splits: int = SPLITS, *, full: bool = False) -> None:
+        self.count, self.full, self.over = splits, full, False
+        self.waiting: dict[str, list[int]] = {}
+        self.reads = self.polls = 0
+        self.lock = threading.Lock()
+
+    def put(self, split: int, at: int) -> None:
+        with self.lock:
+            self.waiting.setdefault(f"mail/{split}", []).append(at)
+
+    def splits(self) -> Sequence[str]:
+        return [f"mail/{number}" for number in range(self.count)]
+
+    def open_split(self, split, position, columns):
+        return _Reader(self, split)
+
+    def poll(self) -> Collection[str] | None:
+        self.polls += 1
+        with self.lock:
+            return None if self.full else list(self.waiting)
+
+
+class _Reader(SplitReader):
+    def __init__(self, mail: Mail, split: str) -> None:
+        self.mail, self.split = mail, split
+
+    def read(self, max_rows):
+        self.mail.reads += 1
+        with self.mail.lock:
+            came = self.mail.waiting.pop(self.split, None)
+        if came is None:
+            return END if self.mail.over else None
+        return Chunk(pa.record_batch({"at": pa.array(came, pa.int64())}), None)
+
+    def position(self, chunk, rows):
+        return None
+
+    def feed(self):
+        return self.mail
+
+
+def running(source: Source):
+    topology, out = Topology("mail"), memory("out")
+    rows = topology.stream(source, timestamp="at")
+    rows.key_by().window(tumbling("1s")).count().to(out)
+    return topology.start(Config()), out
+
+
+def test_splits_that_have_nothing_are_not_asked():
+    mail = Mail()
+    run, _ = running(mail)
+    time.sleep(1.0)
+    reads, polls = mail.reads, mail.polls
+    time.sleep(2.0)
+    run.stop()
+    run.wait(30)
+    assert mail.polls > polls
+    # Once a second each, to see whether they are still idle; asked with every poll it would be hundreds of times as many.
+    assert mail.reads - reads <= 4 * SPLITS
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["said", "not said"])
+def test_what_comes_is_read_from_whichever_split(full):
+    mail = Mail(30, full=full)
+    run, out = running(mail)
+    for n in range(300):
+        mail.put(n * 7 % 30, 10 * n)
+        time.sleep(0.001)
+    _until(lambda: not mail.waiting)
+    mail.over = True
+    assert run.wait(30)
+    assert sum(row["count"] for row in out.rows()) == 300
+
+
+def test_a_split_without_rows_becomes_idle_all_the_same():
+    mail = Mail(30)
+    run, out = running(mail)
+    for n in range(40):
+        mail.put(3, 100 * n)
+    _until(lambda: len(out.rows()) >= 3)
+    run.stop()
+    run.wait(30)
+
+
+def test_a_split_of_another_source_is_asked_until_it_has_ended():
+    """`then`: files and memory have no feed, and end; what is behind them is read as they end."""
+    mail = Mail(30)
+    for n in range(30):
+        mail.put(n, 5000 + n)
+    history = memory("history", {"at": int}, rows=[{"at": n} for n in range(100)])
+    run, out = running(history.then(mail))
+    _until(lambda: not mail.waiting)
+    reads = mail.reads
+    mail.put(1, 5999)
+    _until(lambda: not mail.waiting)
+    assert mail.reads - reads < 1000
+    mail.over = True
+    assert run.wait(30)
+    assert sum(row["count"] for row in out.rows()) == 131
+
+
+def test_an_error_of_the_feed_names_the_source():
+    class Broken(Mail):
+        def poll(self):
+            raise OSError("the line is cut")
+
+    run, _ = running(Broken(3))
+    with pytest.raises(ConnectorError, match=r"the source 'mail' cannot read.*the line is cut"):
+        run.wait(30)
+
+
+def _until(done) -> None:
+    until = time.monotonic() + 20
+    while not done():
+        assert time.monotonic() < until, "it has not come to pass"
+        time.sleep(0.01)
