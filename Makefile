@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 STAMP := $(VENV)/.installed
+LOCK := requirements/dev.lock
 NATIVE := $(shell find streamdsl/_native -name '*.pyx' -o -name '*.pxd')
 BUILT := $(VENV)/.built
 
-.PHONY: demo demo-crash test property lint crash crash-kafka hostile-kafka rescale corrupt simulate checked asan faults faults-kafka power fuzz soak bench wheel check-wheel clean
+.PHONY: demo demo-crash test property lint crash crash-kafka hostile-kafka rescale corrupt simulate checked asan faults faults-kafka power fuzz soak bench lock wheel check-wheel clean
 
 # Test processes at a time; each that needs one has a Kafka broker of its own.
 WORKERS ?= 2
@@ -128,15 +129,18 @@ wheel: $(STAMP)
 	$(BIN)/pip wheel -q --no-deps --no-build-isolation -w dist .
 	$(BIN)/python setup.py -q sdist
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(LOCK)
 	@echo "streamdsl: making $(VENV) (once, about a minute)"
 	@$(PYTHON) -c 'import sys; sys.exit("streamdsl needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	@$(PYTHON) -m venv $(VENV) || { echo "streamdsl needs Python's venv module; on Debian: apt install python3-venv"; exit 1; }
-	$(BIN)/pip install --disable-pip-version-check -q 'setuptools>=77' 'Cython>=3.1,<4' \
-		'pyarrow>=17' 'rocksdict>=0.3.24' 'click>=8.1' 'pyyaml>=6' 'pytest>=8' 'pytest-xdist>=3.5' 'hypothesis>=6.100' 'polars>=2' 'duckdb>=1.1' \
-		'confluent-kafka[avro,protobuf,schemaregistry]>=2.6' \
-		'ruff>=0.6' 'mypy>=1.11' 'cython-lint>=0.16'
+	$(BIN)/pip install --disable-pip-version-check -q --require-hashes -r $(LOCK)
 	@touch $(STAMP)
+
+# Every version and hash of what the project is developed with, from pyproject.toml; for all Pythons that it runs on.
+lock:
+	$(PYTHON) -m venv build/lock && build/lock/bin/pip install --disable-pip-version-check -q 'uv>=0.9'
+	build/lock/bin/uv pip compile -q --upgrade --universal --python-version 3.11 --extra dev --generate-hashes \
+		--no-emit-index-url --no-annotate --custom-compile-command 'make lock' pyproject.toml -o $(LOCK)
 
 $(BUILT): $(STAMP) setup.py $(NATIVE)
 	@echo "streamdsl: building the native modules (in parallel, about a minute the first time)"

@@ -12,7 +12,7 @@ ends. The two yardsticks and our jobs then read a topic of `--many` partitions. 
 
 Then latency, at a fixed rate: from the moment a transaction is handed to the producer to the moment its alert is there for a read_committed
 consumer; at least once, and exactly once with a commit every 100 ms and every second. The yardstick forwards one in 80 as it is: the
-journeys through the broker, which are in every latency.
+journeys through the broker, which are in every latency. At last our job has nothing to read, in topics of `--idle` partitions.
 
 `kafka-streams` needs Maven and Java 17, `quix` an environment with Quix Streams, which the first run makes in the user's cache.
 """
@@ -40,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.fraud import commit, machine
 from benchmarks.kafka_jobs import latency, quix
 from benchmarks.kafka_jobs.transactions import Stream
-from benchmarks.kafka_jobs.work import Work
+from benchmarks.kafka_jobs.work import Work, cpu_s
 from benchmarks.kafka_streams import run as kafka_streams
 from tests.kafka import distribution, leash
 from tests.kafka.broker import Broker
@@ -60,6 +60,8 @@ LATENCIES: Final = (("at_least_once", 1000), ("exactly_once", 100), ("exactly_on
 #: As a broker in earnest: with the compiler and the collector that its JVM has by default, and Kafka's patience with a busy one.
 IN_EARNEST: Final[dict[str, Any]] = {"heap": "1g", "jvm": ("-XX:+UseG1GC",), "options": {"broker.session.timeout.ms": "9000"}}
 TIMEOUT_S: Final = 1800.0
+#: By then a job has started, and knows that all partitions are idle.
+IDLE_AFTER_S: Final = 15.0
 
 
 class JobFailed(RuntimeError):
@@ -140,12 +142,26 @@ class Bench:
         say(f"{job}: latency, {guarantee}, a commit every {interval_ms} ms")
         topic = create_topic(self.broker, f"paced-{self.turns}-{job}", PARTITIONS)
         with self.running(job, 0, guarantee, interval_ms, topic) as (work, process):
-            figures = latency.measure(self.broker, topic, work.alerts, self.stream, self.asked.rate, self.asked.latency_seconds)
+            sent = (self.stream, self.asked.rate, self.asked.latency_seconds)
+            figures = latency.measure(self.broker, topic, work.alerts, *sent, process.pid)
             if process.poll() is not None:
                 raise JobFailed(f"{job} ended before it was told to; what it says is above")
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=TIMEOUT_S)
         return figures
+
+    def idle(self, job: str, partitions: int) -> dict[str, Any]:
+        """Run a job on a topic in which nothing comes any more; return what it takes of a core."""
+        say(f"{job}: idle, {partitions} partitions")
+        topic = fill(self.broker, self.stream, 2 * partitions, partitions, "quiet")["topic"]
+        with self.running(job, 0, "exactly_once", self.asked.interval, topic) as (_, process):
+            time.sleep(IDLE_AFTER_S)
+            used_s, began = cpu_s(process.pid), time.perf_counter()
+            time.sleep(self.asked.idle_seconds)
+            percent = 100 * (cpu_s(process.pid) - used_s) / (time.perf_counter() - began)
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=TIMEOUT_S)
+        return {"cpu_percent": round(percent, 1)}
 
 
 def cpu_of_ended_children() -> float:
@@ -159,10 +175,10 @@ def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
-def fill(broker: str, stream: Stream, records: int, partitions: int = PARTITIONS) -> dict[str, Any]:
+def fill(broker: str, stream: Stream, records: int, partitions: int = PARTITIONS, name: str = "bank-transactions") -> dict[str, Any]:
     """Produce the transactions; return how fast that was."""
     say(f"producing {records:,} transactions into {partitions} partitions")
-    topic = create_topic(broker, f"bank-transactions-{partitions}", partitions)
+    topic = create_topic(broker, f"{name}-{partitions}", partitions)
     began = time.perf_counter()
     options = {"delivery.report.only.error": True, "linger.ms": 50, "batch.size": 1_000_000, "queue.buffering.max.messages": 1_000_000}
     given = ((account, value) for account, value in stream.records(records))
@@ -180,7 +196,7 @@ def summary(runs: list[dict[str, Any]], yardstick: float | None) -> dict[str, An
 def benchmark(asked: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """Return all figures, and what failed."""
     stream, failures = Stream(), list[str]()
-    figures: dict[str, Any] = {"throughput": {}, "many partitions": {}, "latency": {}}
+    figures: dict[str, Any] = {"throughput": {}, "many partitions": {}, "latency": {}, "idle": {}}
     with Broker(**IN_EARNEST) as broker:
         runs: dict[str, list[dict[str, Any]]] = {job: [] for job in asked.jobs}
         bench = Bench(broker.bootstrap, stream, asked)
@@ -209,6 +225,8 @@ def benchmark(asked: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
                     figures["latency"][f"{job} {guarantee} {interval_ms}ms"] = bench.latency(job, guarantee, interval_ms)
                 except (JobFailed, TimeoutError) as failure:
                     failures.append(f"{job}, latency, {guarantee}, {interval_ms} ms: {failure}")
+        for partitions in asked.idle if asked.idle_seconds and "ours" in asked.jobs else []:
+            figures["idle"][f"ours {partitions} partitions"] = bench.idle("ours", partitions)
     return figures, failures
 
 
@@ -224,6 +242,8 @@ def arguments() -> argparse.Namespace:
     add("--rate", type=int, default=6_000, help="transactions per second for the latency (default: 6000)")
     add("--latency-seconds", type=float, default=30.0, metavar="S", help="so long each latency is measured; 0: not at all")
     add("--many", type=int, default=100, metavar="N", help="partitions of a second topic; 0: there is none (default: 100)")
+    add("--idle", type=int, nargs="*", default=[3, 100, 1000], metavar="N", help="partitions of topics in which nothing comes")
+    add("--idle-seconds", type=float, default=20.0, metavar="S", help="so long an idle job is watched; 0: not at all")
     add("--json", action="store_true")
     return parser.parse_args()
 
@@ -243,7 +263,7 @@ def main() -> int:
     if asked.json:
         print(json.dumps(figures))
     else:
-        for group in ("throughput", "many partitions", "latency"):
+        for group in ("throughput", "many partitions", "latency", "idle"):
             print(group)
             for name, measured in figures[group].items():
                 print(f"{name:32}", *(f"{key} {value}" for key, value in measured.items()), sep="  ")

@@ -11,6 +11,7 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from benchmarks.kafka_jobs.transactions import Stream
+from benchmarks.kafka_jobs.work import cpu_s
 
 #: So long the job may take to write its first alert.
 START_TIMEOUT_S: Final = 120.0
@@ -88,8 +89,10 @@ class Reader:
         return len(self.found) > before
 
 
-def measure(broker: str, transactions: str, alerts: str, stream: Stream, rate: int, seconds: float) -> dict[str, Any]:
-    """Send at the rate for so many seconds, behind a warm-up, while a job runs; return its latencies in ms.
+def measure(broker: str, transactions: str, alerts: str, stream: Stream, rate: int, seconds: float, pid: int) -> dict[str, Any]:
+    """Send at the rate for so many seconds, behind a warm-up, while a job runs as process `pid`; return its latencies in ms.
+
+    `cpu_percent` is what it takes of a core meanwhile.
 
     Raises
     ------
@@ -103,8 +106,9 @@ def measure(broker: str, transactions: str, alerts: str, stream: Stream, rate: i
             raise TimeoutError(f"the job wrote no alert within {START_TIMEOUT_S:.0f} s")
         pace.rate = rate
         reader.read(WARM_UP_S)
-        first, began = len(pace.sent_at), time.perf_counter()
+        first, began, used_s = len(pace.sent_at), time.perf_counter(), cpu_s(pid)
         reader.read(seconds)
+        cpu_percent = round(100 * (cpu_s(pid) - used_s) / (time.perf_counter() - began), 1)
     finally:
         pace.stop()
     sent = len(pace.sent_at) - first
@@ -117,4 +121,5 @@ def measure(broker: str, transactions: str, alerts: str, stream: Stream, rate: i
     reader.consumer.close()
     latencies = sorted(1000 * (visible_at - pace.sent_at[n]) for visible_at, n in reader.found if n >= first)
     quantiles = {f"p{q}_ms": round(latencies[min(len(latencies) - 1, len(latencies) * q // 100)], 2) for q in (50, 95, 99)}
-    return {"alerts": len(latencies), "transactions_per_s": round(sent / (ended - began)), **quantiles, "max_ms": round(latencies[-1], 2)}
+    most = {"max_ms": round(latencies[-1], 2), "cpu_percent": cpu_percent}
+    return {"alerts": len(latencies), "transactions_per_s": round(sent / (ended - began)), **quantiles, **most}

@@ -59,6 +59,12 @@ def peak_kib() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
+def cpu_s(pid: int) -> float:
+    """Return the CPU seconds that a process has taken so far, all threads together."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def report(records: int, seconds: float, **more: Any) -> None:
     """Print what was measured, as the last line. What the interpreter itself does at its end is not measured."""
     megabytes = peak_kib() // 1024

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -19,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "compose.yml").read_text())
 SERVICES = COMPOSE["services"]
 PORTS = {"redpanda": 19092, "console": 8080, "worker": 9100, "postgres": 5432, "redis": 6379, "prometheus": 9090, "grafana": 3000}
-PINNED = re.compile(r".+:v?\d+\.\d+(\.\d+)?[a-z0-9.-]*")
+PINNED = re.compile(r".+:v?\d+\.\d+\.\d+(-[a-z0-9.-]+)?|postgres:\d+\.\d+-alpine\d+\.\d+")
 METRIC = re.compile(r"\b(?:streamdsl|process)_[a-z_]+")
 
 
@@ -171,3 +172,23 @@ def test_panels_do_not_overlap():
         cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
         assert not cells & taken and max(x for x, _ in cells) < 24, panel["title"]
         taken |= cells
+
+
+def test_a_container_is_given_as_long_to_stop_as_the_guide_says():
+    told = re.search(r"`stop_grace_period: (\w+)`", (ROOT / "docs/guide/operations.md").read_text())
+    assert told is not None and SERVICES["worker"]["stop_grace_period"] == told[1]
+
+
+def test_the_lock_has_hashes_and_names_no_registry():
+    lock = (ROOT / "requirements/dev.lock").read_text()
+    assert "://" not in lock and "--index-url" not in lock
+    pins = re.split(r"\n(?=[a-z])", re.sub(r"^#.*\n", "", lock, flags=re.M).strip())
+    assert all(re.match(r"[a-z0-9-]+==\S+", pin) and "--hash=sha256:" in pin for pin in pins), pins[0]
+
+
+def test_everything_that_the_project_is_developed_with_is_locked():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["test"], *extras["lint"], *extras["dev"][1:]]
+    names = {re.match(r"[A-Za-z0-9-]+", want)[0].lower() for want in wanted}
+    assert names <= set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements/dev.lock").read_text(), flags=re.M))

@@ -120,6 +120,8 @@ class Ends:
                 continue
             try:
                 end = int(stable.result().offset)
+                if end < 0:
+                    continue  # so it is answered where the partition has no leader: that is no end
                 known = self._ends.get(partition)
                 highest = int(high.result().offset) if high is not None else end if known is None else known.high
                 self._ends[partition] = End(self._asked_at, end, max(end, highest))
