@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import click
 
+from streamdsl.cli.group import Group, app_option, with_app_option
 from streamdsl.cli.printing import echo
 from streamdsl.cli.version import installed_version
 from streamdsl.errors import ConfigError, StreamError, TopologyError
@@ -19,10 +20,11 @@ __all__ = ["app", "run"]
 _log = logging.getLogger("streamdsl")
 
 #: In the order of a life: see it, run it, look into it.
-_COMMANDS = ("demo", "worker", "explain", "graph", "topics", "checkpoints", "doctor")
+_COMMANDS = ("demo", "run", "worker", "explain", "graph", "topics", "checkpoints", "doctor")
+_WITHOUT_TOPOLOGY = ("demo",)
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     """Finds the command `x` in the module `streamdsl.cli.x`, as its attribute `command`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -32,18 +34,10 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         found: click.Command = importlib.import_module(f"streamdsl.cli.{cmd_name}").command
-        return found
+        return found if cmd_name in _WITHOUT_TOPOLOGY else with_app_option(found)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "-A",
-    "--app",
-    "target",
-    metavar="TOPOLOGY",
-    envvar="STREAMDSL_APP",
-    help="module:topology or path/to/file.py:topology; the attribute is `topology` unless you say another.",
-)
 @click.version_option(installed_version(), message="%(prog)s %(version)s")
 @click.pass_context
 def app(ctx: click.Context, target: str | None) -> None:
@@ -51,16 +45,14 @@ def app(ctx: click.Context, target: str | None) -> None:
     ctx.obj = target
 
 
+app.params.insert(0, app_option(inner=False))
+
+
 def run(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     try:
         code = app.main(argv if argv is None else list(argv), prog_name="streamdsl", standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except click.NoSuchOption as error:
-        if error.option_name in ("-A", "--app"):
-            return _failed(ConfigError("-A stands in front of the command", remedy="streamdsl -A module:topology worker"), 2)
-        error.show()
-        return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code

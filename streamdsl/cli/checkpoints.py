@@ -12,6 +12,7 @@ import click
 from streamdsl.checkpoint.manifest import Manifest
 from streamdsl.checkpoint.recovery import Checkpoint, find_checkpoint, published
 from streamdsl.checkpoint.storage import DirectoryStorage
+from streamdsl.cli.group import Group
 from streamdsl.cli.options import default_state_dir
 from streamdsl.cli.printing import echo
 from streamdsl.cli.target import load
@@ -24,7 +25,7 @@ _directory = click.option(
 )
 
 
-@click.group("checkpoints")
+@click.group("checkpoints", cls=Group)
 def command() -> None:
     """List, show and verify the checkpoints of a job."""
 

@@ -47,6 +47,7 @@ state_dir_option = click.option(
 #: How a topology runs.
 running_options = _all(
     click.option("-l", "--loglevel", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR [default: INFO]."),
+    click.option("--log-format", metavar="FORMAT", help="text, or json: an object a line [default: text]."),
     click.option("-c", "--concurrency", type=int, metavar="N", help="Tasks of each stage, and threads [default: 1]."),
     state_dir_option,
     click.option("--state-memory", metavar="BYTES", help="Memory for keyed state, for instance 512MiB [default: 256MiB]."),

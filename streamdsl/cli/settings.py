@@ -19,10 +19,11 @@ __all__ = ["OWN_KEYS", "Settings", "gather", "kafka_flags"]
 
 PREFIX: Final = "STREAMDSL_"
 _KAFKA: Final = "kafka"
+LOG_FORMATS: Final = ("text", "json")
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _OF_CONFIG: Final = tuple(field.name for field in dataclasses.fields(Config) if field.name != _KAFKA)
-_OF_WORKER: Final[tuple[str, ...]] = ("loglevel", "drain", "metrics_port", "metrics_host", "metrics_allow_host")
+_OF_WORKER: Final[tuple[str, ...]] = ("loglevel", "log_format", "drain", "metrics_port", "metrics_host", "metrics_allow_host")
 #: Names of our own settings, the same in the file, in the environment (upper case, with the prefix) and, where there are such, as flags.
 OWN_KEYS: Final = (*_OF_CONFIG, *_OF_WORKER)
 _INTS: Final = frozenset(
@@ -67,6 +68,8 @@ class Settings:
     ----------
     config : Config
     loglevel : str
+    log_format : str
+        "text" or "json".
     drain : bool
         Whether a signal closes the windows.
     metrics_port : int | None
@@ -80,6 +83,7 @@ class Settings:
 
     config: Config
     loglevel: str = "INFO"
+    log_format: str = "text"
     drain: bool = False
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
@@ -150,6 +154,8 @@ def _checked(own: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(level, str) or level.upper() not in _LEVELS:
             raise ConfigError(f"loglevel={level!r} is unknown", remedy=f"use one of {', '.join(_LEVELS)}")
         found["loglevel"] = level.upper()
+    if own.get("log_format") not in (None, *LOG_FORMATS):
+        raise ConfigError(f"log_format={own['log_format']!r} is unknown", remedy=f"use one of {', '.join(LOG_FORMATS)}")
     if drain is not None and not isinstance(drain, bool):
         raise ConfigError(f"drain={drain!r} is neither true nor false", remedy="write drain = true")
     if host is not None and (not isinstance(host, str) or not host):

@@ -36,6 +36,8 @@ def load(target: str | None) -> Topology:
         raise ConfigError("which topology? -A names it", remedy="streamdsl -A module:topology worker")
     place, attribute = split_target(target)
     _add_to_path(Path.cwd())
+    if ":" not in target and not place.endswith(".py"):
+        place, attribute = _as_colon(place) or (place, attribute)
     module = _from_file(Path(place)) if place.endswith(".py") else _from_name(place)
     found: object = module
     for part in attribute.split("."):
@@ -82,7 +84,7 @@ def _from_name(name: str) -> ModuleType:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise ConfigError(
                 f"there is no module {error.name!r} in {Path.cwd()} or on Python's path",
-                remedy=_dotted(name) or f"start from the directory that holds it, or name the file: -A {name.replace('.', '/')}.py",
+                remedy=f"start from the directory that holds it, or name the file: -A {name.replace('.', '/')}.py",
             ) from None
         raise _broken(name, error) from error
     except StreamError:
@@ -91,14 +93,18 @@ def _from_name(name: str) -> ModuleType:
         raise _broken(name, error) from error
 
 
-def _dotted(name: str) -> str | None:
-    """Return what was meant by ``module.attribute``, if there is such a module."""
+def _as_colon(name: str) -> tuple[str, str] | None:
+    """Return module and attribute of ``module.attribute``, where that is no module and what stands in front of its last dot is one."""
     module, _, attribute = name.rpartition(".")
     try:
-        known = bool(module) and importlib.util.find_spec(module) is not None
+        found = importlib.util.find_spec(module) if module else None
     except (ImportError, ValueError):
         return None
-    return f"there is a module {module!r}: a colon stands in front of the attribute, -A {module}:{attribute}" if known else None
+    if found is None:
+        return None
+    # Only a package has modules in it; it is not imported to find out.
+    inside = [Path(place) / attribute for place in found.submodule_search_locations or ()]
+    return None if any(path.is_dir() or path.with_suffix(".py").is_file() for path in inside) else (module, attribute)
 
 
 def _from_file(path: Path) -> ModuleType:

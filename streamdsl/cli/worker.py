@@ -7,11 +7,13 @@ import dataclasses
 import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from streamdsl.cli.banner import banner
+from streamdsl.cli.log import Figures, JsonLines, totals
 from streamdsl.cli.options import connection_options, default_state_dir, running_options, settings_of
 from streamdsl.cli.printing import echo
 from streamdsl.cli.settings import Settings
@@ -20,7 +22,7 @@ from streamdsl.cli.version import installed_version
 from streamdsl.dsl.topology import Topology
 from streamdsl.errors import ConfigError, StreamError
 
-__all__ = ["command", "run_worker"]
+__all__ = ["command", "guarded", "run_worker", "start_logging"]
 
 _log = logging.getLogger("streamdsl")
 
@@ -38,10 +40,18 @@ def command(target: str | None, /, **flags: Any) -> int:
     Started again, it goes on where it was. One worker runs a job; another one is refused.
     """
     settings = settings_of(flags)
-    start_logging(settings.loglevel)
+    start_logging(settings.loglevel, settings.log_format)
     topology = load(target)
+    if settings.config.state_dir is None:
+        config = dataclasses.replace(settings.config, state_dir=default_state_dir(topology.name))
+        settings = dataclasses.replace(settings, config=config)
+    return guarded(lambda: run_worker(topology, settings))
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Return the exit code of `work`; what is nobody's designed error is told in one line."""
     try:
-        return run_worker(topology, settings)
+        return work()
     except StreamError:
         raise
     except Exception as error:  # noqa: BLE001 - the edge of the process: people are told, not shown a stack
@@ -50,9 +60,11 @@ def command(target: str | None, /, **flags: Any) -> int:
         return 1
 
 
-def start_logging(level: str) -> None:
-    """Log to standard error, which leaves standard output to the topology."""
+def start_logging(level: str, format: str) -> None:
+    """Log to standard error, which leaves standard output to the topology; `format` is "text" or "json"."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True)
+    if format == "json":
+        logging.getLogger().handlers[0].setFormatter(JsonLines())
     # Other libraries' DEBUG is for their authors: what it shows nobody here has looked at.
     logging.getLogger().setLevel(max(logging.INFO, logging.getLevelName(level)))
     _log.setLevel(level)
@@ -64,9 +76,6 @@ def run_worker(topology: Topology, settings: Settings) -> int:
     from streamdsl.runtime import metrics_server
 
     config = settings.config
-    if config.state_dir is None:
-        config = dataclasses.replace(config, state_dir=default_state_dir(topology.name))
-    settings = dataclasses.replace(settings, config=config)
     with launch.Signals(drain=settings.drain) as signals, contextlib.ExitStack() as closing:
         run = signals.run = launch.start(topology, config)
         address = None
@@ -85,12 +94,15 @@ def run_worker(topology: Topology, settings: Settings) -> int:
             echo(f"the run in {config.state_dir} had finished: nothing to do", err=True)
             return 0
         try:
-            signals.follow(_LOOK_S, _Teller(signals, settings.drain))
+            signals.follow(_LOOK_S, _Teller(signals, settings.drain, Figures(run.metrics)))
         except SystemExit as left:
             echo("left at once; what was committed stays", err=True)
             return int(left.code or 0)
-    last = run.metrics()["checkpoints"]["last_id"]
-    echo(f"{'finished' if run.finished else 'stopped'} with checkpoint {last}; state in {config.state_dir}", err=True)
+    figures = run.metrics()
+    where = "" if config.state_dir is None else f"; state in {config.state_dir}"
+    last = figures["checkpoints"]["last_id"]
+    echo(f"{'finished' if run.finished else 'stopped'} with checkpoint {last}{where}", err=True)
+    _log.info("%s: %s", topology.name, totals(figures))
     if run.left_behind:
         # A thread hangs in somebody's call. The interpreter would be taken down under it.
         logging.shutdown()
@@ -100,12 +112,13 @@ def run_worker(topology: Topology, settings: Settings) -> int:
 
 
 class _Teller:
-    """Answers the first signal; in the loop that waits, because a signal's handler may not print."""
+    """Answers the first signal, and tells the figures; in the loop that waits, because a signal's handler may not print."""
 
-    def __init__(self, signals: Any, drain: bool) -> None:
-        self.signals, self.drain, self.told = signals, drain, False
+    def __init__(self, signals: Any, drain: bool, figures: Figures) -> None:
+        self.signals, self.drain, self.told, self.figures = signals, drain, False, figures
 
     def __call__(self) -> bool:
+        self.figures.tell()
         if self.signals.asked and not self.told:
             self.told = True
             doing = "windows close and everything is committed" if self.drain else "a last checkpoint is taken"

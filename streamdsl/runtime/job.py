@@ -60,6 +60,18 @@ def _as_damage(restored: Manifest | None) -> Iterator[None]:
         ) from error
 
 
+def _say_where(name: str, restored: Manifest | None) -> None:
+    """Log where a job begins; the positions only for who looks for a fault: there may be thousands."""
+    if restored is None:
+        log.info("%s begins: there is no checkpoint", name)
+        return
+    splits = sum(len(states) for states in restored.sources.values())
+    log.info("%s goes on from checkpoint %d, with %d splits", name, restored.checkpoint_id, splits)
+    for source, states in restored.sources.items():
+        for split, state in states.items() if log.isEnabledFor(logging.DEBUG) else ():
+            log.debug("%s goes on in %s of %s at %s", name, split, source, state["position"])
+
+
 class Job:
     """Runs `plan` from where the last checkpoint in `environment` left it.
 
@@ -156,6 +168,7 @@ class Job:
                 fault("FP29")
                 self.commit_point.begin(self._restored)
             self._deployment.open_sinks()
+            _say_where(self.plan.name, restored)
         except BaseException as error:
             self.error = error
             self.close()
@@ -409,6 +422,7 @@ class Job:
         """The checkpoint counts: sinks hear of it; the last one ends the job."""
         took_ms = self.clock.monotonic_ms() - self._triggered_at
         self.checkpoints.complete(manifest.checkpoint_id, took_ms, sum(file.size for store in manifest.stores for file in store.files))
+        log.debug("%s: checkpoint %d took %d ms", self.plan.name, manifest.checkpoint_id, took_ms)
         for task in self.tasks:
             task.commit(manifest.checkpoint_id)
         if manifest.finished:

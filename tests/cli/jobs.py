@@ -46,7 +46,7 @@ def command(
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "streamdsl.cli", *map(str, arguments)],
+        [sys.executable, "-m", "streamdsl", *map(str, arguments)],
         cwd=cwd or place,
         env=environment(place, env),
         capture_output=True,
@@ -82,7 +82,7 @@ class Worker:
 def worker(*arguments: object, place: Path, env: Mapping[str, str] | None = None) -> Iterator[Worker]:
     """Start ``streamdsl … worker …`` in `place`; it is killed at the end if it still runs."""
     with subprocess.Popen(
-        [sys.executable, "-m", "streamdsl.cli", *map(str, arguments)],
+        [sys.executable, "-m", "streamdsl", *map(str, arguments)],
         cwd=place,
         env=environment(place, env),
         stdout=subprocess.PIPE,

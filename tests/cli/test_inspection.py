@@ -154,7 +154,7 @@ def test_every_command_has_its_help():
 
 def test_who_stops_reading_gets_no_complaint(tmp_path):
     write_job(tmp_path, rows=1)
-    line = f"{sys.executable} -m streamdsl.cli -A counting explain | head -c 1"
+    line = f"{sys.executable} -m streamdsl -A counting explain | head -c 1"
     ran = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, check=False)
     assert ran.stdout == "=" and ran.stderr == ""
 

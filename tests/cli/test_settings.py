@@ -75,6 +75,7 @@ def test_every_setting_of_config_can_be_said_in_the_environment():
         "errors": "skip",
         "keep_state": "c",
         "loglevel": "debug",
+        "log_format": "json",
         "metrics_allow_host": "a.example, b.example",
         "metrics_host": "::1",
         "metrics_port": "9100",

@@ -175,7 +175,7 @@ def main() -> int:
         create_topic(broker.bootstrap, "soak-in", PARTITIONS, **kept)
         for topic in ("soak-frames", "soak-windows"):
             create_topic(broker.bootstrap, topic, PARTITIONS, **kept)
-        command = [sys.executable, "-m", "streamdsl.cli", "-A", "job.py", "worker", "--broker", broker.bootstrap, "-l", "WARNING"]
+        command = [sys.executable, "-m", "streamdsl", "-A", "job.py", "worker", "--broker", broker.bootstrap, "-l", "WARNING"]
         command += ["--state-dir", "state", "--checkpoint-interval", "200ms"]
         environ = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
         writing = Writing(broker.bootstrap, asked.rate)

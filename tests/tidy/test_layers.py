@@ -47,6 +47,7 @@ ALLOWED = {
     "testing": VALUES
     | {"dsl", "logical", "compiler", "runtime", "checkpoint", "formats", "connectors.base", "connectors", "physical", "launch", "_native"},
     "cli": VALUES | {"dsl", "logical", "compiler", "launch", "runtime", "checkpoint", "connectors"},
+    "__main__": {"cli"},
     "_native": {"errors", "durations", "time_format"},
 }
 

@@ -4,6 +4,7 @@ from libc.stdint cimport int32_t, int64_t
 from streamdsl._native.event_time.peer_time cimport PeerTime
 from streamdsl._native.flow.batch cimport Batch
 from streamdsl._native.flow.pace cimport Pace
+from streamdsl._native.task.feed_poll cimport FeedPoll
 from streamdsl._native.task.split cimport Split
 from streamdsl._native.task.task cimport Task
 
@@ -14,13 +15,7 @@ cdef class SourceTask(Task):
     cdef void** split_refs
     cdef int n_splits
     cdef int turn
-    cdef object feed                         # connectors.base.SplitFeed of all splits that are not `apart`; None: there is none
-    cdef dict split_of                       # {name: Split}
-    cdef int n_apart                         # splits that have not ended and are apart: while there are any, each split is asked
-    cdef int64_t poll_at_ns                  # when the feed is asked again
-    cdef int64_t polled_rows                 # that have come since it was asked
-    cdef int64_t pass_ns                     # how often all splits are asked
-    cdef int64_t pass_at_ns
+    cdef FeedPoll polls
     cdef bint in_order                       # reads in rounds (ordered_source.pxd)
     cdef bint in_round                       # of event time: what is emitted before its end passes on no time
     cdef int64_t max_drift_ms                # -1: no limit
@@ -54,8 +49,6 @@ cdef class SourceTask(Task):
     cdef int read_splits(self) except -1 nogil
     cdef int read_due(self, int64_t limit) except -1 nogil   # the next split that has something
     cdef int read_split(self, int chosen, int64_t limit) except -1 nogil
-    cdef bint poll(self) except -1 nogil                     # whether any split is to be read now
-    cdef bint mark_all(self, int64_t now_ns) noexcept nogil
     cdef int choose(self) noexcept nogil
     cdef int64_t paced_rows(self) noexcept nogil
     cdef int64_t limit_now(self) noexcept nogil              # rows that may be emitted in one piece

@@ -18,8 +18,9 @@ from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
 from streamdsl._native.includes.checked cimport FAULT, PLANTED
 from streamdsl._native.operators.base cimport Operator
 from streamdsl._native.operators.output cimport Output
+from streamdsl._native.task.feed_poll cimport FeedPoll
 from streamdsl._native.task.placement cimport first_misplaced
-from streamdsl._native.task.split cimport Split
+from streamdsl._native.task.split cimport IDLE_LOOK_MS, Split
 from streamdsl._native.task.task cimport CROWD_ROWS, references
 
 from streamdsl._native.flow.convert import to_canonical
@@ -29,15 +30,8 @@ from streamdsl._native.task.task import close_all
 from streamdsl.errors import DataError, connector_failure
 
 cdef enum:
-    # How often it is looked whether a split that is idle has fallen behind, and whether one that gives nothing has been read.
-    IDLE_LOOK_MS = 1000
+    # How often it is looked whether a split that gives nothing has been read.
     DRY_LOOK_MS = 50
-    # How often splits are asked of which their feed says nothing.
-    PASS_MS = 250
-    LEAST_PASS_MS = 10
-    # A feed that has brought little is not asked again at once: a few rows cost as much as hundreds.
-    POLL_NS = 1500000
-    MANY_ROWS = 256
 
 
 cdef inline Py_ssize_t len_of(tuple items) noexcept nogil:
@@ -72,7 +66,7 @@ cdef class SourceTask(Task):
         self.policy = policy
         self.valve = WatermarkValve(self.n_splits)
         self._set_valve()
-        self._set_feed()
+        self.polls = FeedPoll(spec.name, splits, self.idle_timeout_ms)
 
     def _set_valve(self):
         """Go on from the watermarks of the splits, and from that of the tasks that had them before a restore."""
@@ -93,20 +87,6 @@ cdef class SourceTask(Task):
         free(new)
         for split in self.splits:
             self.valve.on_status(split.index, split.idle)
-
-    def _set_feed(self):
-        """Find what brings the rows of the splits. With several, or with splits that have none, those that end first decide."""
-        cdef Split split
-        feeds = [split.reader.feed() for split in self.splits]
-        self.split_of = {split.name: split for split in self.splits}
-        self.feed = next((feed for feed in reversed(feeds) if feed is not None), None)
-        self.pass_ns = 1000000 * <int64_t>PASS_MS
-        if self.idle_timeout_ms >= 0:
-            self.pass_ns = 1000000 * min(max(self.idle_timeout_ms // 4, <int64_t>LEAST_PASS_MS), <int64_t>PASS_MS)
-        for split, feed in zip(self.splits, feeds):
-            split.due = True
-            split.apart = feed is None or feed is not self.feed
-            self.n_apart += split.apart and not split.ended
 
     def expect_keys_of_splits(self, list numbers, int partitions, PeerTime peers):
         """Hold rows to the splits that their hashes name: `numbers` of the task's own, of `partitions` in all.
@@ -201,11 +181,11 @@ cdef class SourceTask(Task):
             return 0
         if self.read_due(limit):
             return 1
-        return self.n_apart == 0 and self.feed is not None and self.poll() and self.read_due(limit)
+        return not self.polls.asks_all() and self.polls.look(self.clock.now_ns()) and self.read_due(limit)
 
     cdef int read_due(self, int64_t limit) except -1 nogil:
         cdef int chosen, _
-        cdef bint all_due = self.n_apart > 0 or self.feed is None
+        cdef bint all_due = self.polls.asks_all()
         # Nothing to read is said only once every split whose turn it may be has been asked.
         for _ in range(self.n_splits):
             chosen = self.choose()
@@ -216,46 +196,6 @@ cdef class SourceTask(Task):
             if self.read_split(chosen, limit):
                 return 1
         return 0
-
-    cdef bint poll(self) except -1 nogil:
-        cdef int64_t now = self.clock.now_ns()
-        cdef bint found
-        if now >= self.pass_at_ns:
-            self.pass_at_ns = now + self.pass_ns
-            if self.mark_all(now):
-                return True
-        if now < self.poll_at_ns and self.polled_rows < MANY_ROWS:
-            return False
-        self.poll_at_ns = now + POLL_NS
-        self.polled_rows = 0
-        with gil:
-            found = self._poll()
-        return found
-
-    def _poll(self):
-        try:
-            names = self.feed.poll()
-        except Exception as error:       # whatever a source raises
-            raise connector_failure(f"the source {self.spec[0].name!r} cannot read", error)
-        if names is None:
-            self.poll_at_ns = 0
-            for split in self.splits:
-                (<Split>split).due = True
-            return True
-        for name in names:
-            (<Split>self.split_of[name]).due = True
-        return len(names) > 0
-
-    cdef bint mark_all(self, int64_t now_ns) noexcept nogil:
-        """Have all splits asked, but those that are idle and have been looked at."""
-        cdef int i
-        cdef bint found = False
-        cdef int64_t looked_before = now_ns // 1000000 - IDLE_LOOK_MS
-        for i in range(self.n_splits):
-            if not (<Split>self.split_refs[i]).idle or (<Split>self.split_refs[i]).looked_at_ms <= looked_before:
-                (<Split>self.split_refs[i]).due = True
-                found = True
-        return found
 
     cdef int pass_on_time(self) except -1 nogil:
         Task.pass_on_time(self)
@@ -365,7 +305,7 @@ cdef class SourceTask(Task):
         except Exception as error:       # whatever a source hands over
             raise connector_failure(f"the source {self.spec[0].name!r} gives rows of {split.name} that are not of its schema", error)
         self.crowded = split.rows.n >= CROWD_ROWS
-        self.polled_rows += split.rows.n
+        self.polls.rows += split.rows.n
         self._set_times(split)
         self._check_places(split)
         # A watermark, or another word of idleness, does not wake a split.
@@ -541,7 +481,7 @@ cdef class SourceTask(Task):
         return good
 
     cdef int end_split(self, Split split) except -1 nogil:
-        self.n_apart -= split.apart and not split.ended
+        self.polls.n_apart -= split.apart and not split.ended
         split.ended = True
         if split.slot >= 0:
             self.order.offer(split.slot, OFFER_NONE, 0, 0)

@@ -5,6 +5,10 @@ from streamdsl._native.event_time.watermark_generator cimport WatermarkGenerator
 from streamdsl._native.flow.batch cimport Batch, Column
 
 
+cdef enum:
+    IDLE_LOOK_MS = 1000                      # how often it is looked whether a split that is idle has fallen behind
+
+
 cdef class Split:
     cdef readonly str name
     cdef int index                           # in the task; the valve's input

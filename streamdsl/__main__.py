@@ -1,4 +1,4 @@
-"""``python -m streamdsl.cli``: the same as ``streamdsl``."""
+"""``python -m streamdsl``: the same as ``streamdsl``."""
 
 import sys
 

@@ -1,0 +1,20 @@
+"""Which splits of a task are to be read: one feed that brings the rows of all of them is asked once."""
+from libc.stdint cimport int64_t
+
+
+cdef class FeedPoll:
+    cdef str source                          # its name
+    cdef list splits
+    cdef void** refs                         # the same
+    cdef int n
+    cdef dict split_of                       # {name: Split}
+    cdef object feed                         # connectors.base.SplitFeed of all splits that are not `apart`; None: there is none
+    cdef int n_apart                         # splits that have not ended and are apart: while there are any, each split is asked
+    cdef int64_t poll_at_ns                  # when the feed is asked again
+    cdef int64_t rows                        # that have come since it was asked
+    cdef int64_t pass_ns                     # how often all splits are asked
+    cdef int64_t pass_at_ns
+
+    cdef bint asks_all(self) noexcept nogil
+    cdef bint look(self, int64_t now_ns) except -1 nogil     # set `due` of the splits to be read; whether there are any
+    cdef bint mark_all(self, int64_t now_ns) noexcept nogil
