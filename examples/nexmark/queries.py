@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from streamdsl import (
     Expr,
+    Processor,
     Stream,
     Table,
     Topology,
@@ -66,7 +68,7 @@ class Query:
     build: Callable[[Streams], Stream | Table]
     columns: tuple[str, ...]
     what: str
-    keys: tuple[str, ...] = field(default=())  # of a table: its last rows count
+    keys: tuple[str, ...] = field(default=())  # of rows that change: the last one of each key counts
 
     def topology(self, name: str, disorder: Duration = 0) -> tuple[Topology, Stream | Table]:
         """Return a topology and its result."""
@@ -215,6 +217,60 @@ def q8(streams: Streams) -> Stream:
     return together.filter(col("name").is_not_null() & (col("opened") > 0)).select("id", "name", starttime=_ms("window_start"))
 
 
+# The best of each key --------------------------------------------------------------------------------------------------
+
+_BID: Final = "auction bidder price channel url dateTime extra"
+
+
+@query(_BID, keys="bidder auction")
+def q18(streams: Streams) -> Table:
+    """Keep each bidder's last bid for each auction."""
+
+    def later(last: Any, bid: Any) -> Any:
+        return bid if (bid.dateTime, bid.n) > (last.dateTime, last.n) else last
+
+    return streams.bids.key_by("bidder", "auction").reduce(later, name="last bids")
+
+
+class Ranked(Processor):
+    """The ten highest bids of a key; each change gives the rows of the ranks from there on."""
+
+    output: ClassVar[Any] = {name: int if name in ("auction", "bidder", "price", "dateTime") else str for name in _BID.split()} | {
+        "rank_number": int
+    }
+
+    def open(self, ctx: Any) -> None:
+        """Declare what is kept: bids, each with what it is ranked by in front."""
+        self.best = ctx.state.value("best", list[tuple[int, int, int, int, str, str, str]])
+
+    def process(self, row: Any, ctx: Any) -> Any:
+        """Put a bid in its place, if it has one."""
+        best = self.best.get([])
+        bid = (-row.price, row.dateTime, row.n, row.bidder, row.channel, row.url, row.extra)
+        if len(best) == 10 and bid > best[-1]:
+            return
+        place = bisect(best, bid)
+        best = [*best[:place], bid, *best[place:9]]
+        self.best.set(best)
+        for rank, (price, time, _, bidder, channel, url, extra) in enumerate(best[place:], place + 1):
+            yield {
+                "auction": row.auction,
+                "bidder": bidder,
+                "price": -price,
+                "channel": channel,
+                "url": url,
+                "dateTime": time,
+                "extra": extra,
+                "rank_number": rank,
+            }
+
+
+@query(f"{_BID} rank_number", keys="auction rank_number")
+def q19(streams: Streams) -> Stream:
+    """Rank the ten highest bids of each auction; the last row of a rank counts."""
+    return streams.bids.key_by("auction").process(Ranked, name="highest bids")
+
+
 # Joins -----------------------------------------------------------------------------------------------------------------
 
 
@@ -258,6 +314,19 @@ def q4(streams: Streams) -> Table:
         n=count().filter(col("first")),
         name="closing prices",
     )
+
+
+@query(
+    "id itemName description initialBid reserve dt expires seller category extra auction bidder price bdt bextra",
+    keys="id",
+)
+def q9(streams: Streams) -> Table:
+    """Find the bid that wins each auction: the highest, of equal ones the earliest."""
+
+    def better(best: Any, bid: Any) -> Any:
+        return bid if (-bid.price, bid.bdt, bid.bn) < (-best.price, best.bdt, best.bn) else best
+
+    return _valid_bids(streams).drop("n").key_by("id").reduce(better, name="winning bids")
 
 
 _BID_AND_AUCTION: Final = (

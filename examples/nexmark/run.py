@@ -19,7 +19,7 @@ if not __package__:
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamdsl import Config, StreamError, Table, files
+from streamdsl import Config, StreamError, files
 
 from .events import SCHEMAS
 from .generator import generate
@@ -32,19 +32,22 @@ def run(query: str, sources: Mapping[str, Any], config: Config, *, disorder: Any
     """Run a query to the end of its sources and return its final rows."""
     topology, result = QUERIES[query].topology(query, disorder)
     changes = result.collect(config, bind={name: sources[name] for name in topology.sources()})
-    return final_rows(query, changes) if isinstance(result, Table) else changes.select(QUERIES[query].columns)
+    return final_rows(query, changes)
 
 
-def final_rows(query: str, changes: pa.Table) -> pa.Table:
-    """Return the last row of each key that was not withdrawn."""
+def final_rows(query: str, rows: pa.Table) -> pa.Table:
+    """Return the last row of each key that was not withdrawn; all rows where none changes another."""
+    keys, columns = QUERIES[query].keys, list(QUERIES[query].columns)
+    if not keys:
+        return rows.select(columns)
     last: dict[Any, int] = {}
-    ops = changes["op"].to_pylist()
-    for row, key in enumerate(zip(*(changes[name].to_pylist() for name in QUERIES[query].keys), strict=True)):
-        if ops[row] == "withdraw":
+    withdrawn = [op == "withdraw" for op in rows["op"].to_pylist()] if "op" in rows.column_names else [False] * rows.num_rows
+    for row, key in enumerate(zip(*(rows[name].to_pylist() for name in keys), strict=True)):
+        if withdrawn[row]:
             last.pop(key, None)
         else:
             last[key] = row
-    return changes.take(pa.array(sorted(last.values()), pa.int64())).select(QUERIES[query].columns)
+    return rows.take(pa.array(sorted(last.values()), pa.int64())).select(columns)
 
 
 def _files(directory: Path) -> dict[str, Any]:

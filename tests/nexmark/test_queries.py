@@ -45,7 +45,6 @@ def test_the_rows_are_those_of_duckdb(query: str, parallelism: int, disorder: in
 @pytest.mark.parametrize("query", QUERIES)
 def test_a_crash_in_the_middle_does_not_show(query: str) -> None:
     topology, result = QUERIES[query].topology(query, DISORDER)
-    table = isinstance(result, Table)
     (result.to_stream() if isinstance(result, Table) else result).to(memory("out"))
     driver = TopologyTestDriver(topology, parallelism=1)
     streams = {name: table for name, table in events(DISORDER) if name in topology.sources()}
@@ -61,11 +60,10 @@ def test_a_crash_in_the_middle_does_not_show(query: str) -> None:
             driver.crash_and_restore(parallelism=2)
     driver.end()
     found += driver.read("out")
-    made = pa.Table.from_pylist(found)
-    assert rows(final_rows(query, made) if table else made.select(QUERIES[query].columns)) == expected(query)
+    assert rows(final_rows(query, pa.Table.from_pylist(found))) == expected(query)
 
 
 def test_every_query_of_the_page_is_there_or_on_its_way() -> None:
-    waiting = {"q9", "q11", "q18", "q19"}
+    waiting = {"q11"}
     named = {f"q{i}" for i in (0, 1, 2, 3, 4, 5, 7, 8, 9, 11, 12, 15, 16, 17, 18, 19, 20, 21, 22)}
     assert named - set(QUERIES) == waiting
