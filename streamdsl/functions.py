@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from streamdsl.errors import TopologyError
 
-__all__ = ["check_function"]
+__all__ = ["check_async_function", "check_function"]
 
 _NOT_PLAIN: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _SILENT: Final = ("RESUME", "CACHE", "PRECALL", "COPY_FREE_VARS", "PUSH_NULL")
@@ -47,6 +47,22 @@ def check_function(what: str, function: Any, needs: str, *, yields: bool = False
                 f"{what}: {_label(function)} is a generator (it has a `yield`) and returns no value",
                 remedy="return the value; rows are yielded in flat_map(...) and in Processor.process",
             )
+
+
+def check_async_function(what: str, function: Any) -> None:
+    """Raise if `function` is not a coroutine function (``async def``), an object with such a ``__call__``, or a `functools.partial` of one.
+
+    Raises
+    ------
+    TopologyError
+    """
+    if not callable(function):
+        raise TopologyError(f"{what} needs an asynchronous function of the row that returns a row, not {function!r}")
+    if not any(inspect.iscoroutinefunction(inner) for inner in _unwrapped(function)):
+        raise TopologyError(
+            f"{what}: {_label(function)} is not asynchronous",
+            remedy="write it with async def, and await an asynchronous client in it; map(...) calls plain functions",
+        )
 
 
 def _unwrapped(function: Any) -> list[Callable[..., Any]]:

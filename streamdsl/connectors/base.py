@@ -13,6 +13,7 @@ from typing import Any, Final, Self, Union
 
 import pyarrow as pa
 
+from streamdsl.errors import TopologyError
 from streamdsl.schema import Schema
 
 Json = Union[None, bool, int, float, str, Sequence["Json"], Mapping[str, "Json"]]
@@ -394,3 +395,45 @@ class Sink(ABC):
         What was written behind that checkpoint must disappear (or be overwritten by the same rows). Without a state, what stands there
         is of an earlier run: it goes with the first rows or the first snapshot, because the start may yet fail elsewhere.
         """
+
+
+class Lookup(ABC):
+    """What `stream.join_lookup` asks by key. An immutable description; each task opens a copy in an event loop of its own.
+
+    Attributes
+    ----------
+    name : str
+        For errors and metrics.
+    schema : Schema
+        Columns of what is found; those of the key may be among them.
+    """
+
+    name: str
+    schema: Schema
+
+    def with_schema(self, schema: Schema) -> Lookup:
+        """Return the same look-up with other columns."""
+        raise TopologyError(f"the columns of the look-up {self.name!r} are known", remedy="leave schema= out")
+
+    def copy(self) -> Lookup:
+        """Return what one task uses."""
+        return self
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises
+        ------
+        ConnectorError
+        """
+
+    @abstractmethod
+    async def get(self, key: Any) -> Any:
+        """Return the row of a key (several columns: a tuple), None if there is none."""
+
+    async def get_many(self, keys: Sequence[Any]) -> Sequence[Any]:
+        """Return the rows of several keys, in their order. A look-up that has this is asked for many keys at a time."""
+        return [await self.get(key) for key in keys]
+
+    async def close(self) -> None:
+        """Let go of what was opened."""

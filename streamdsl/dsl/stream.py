@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamdsl.connectors.base import Sink
+from streamdsl.dsl.calling import AsyncVerbs
 from streamdsl.dsl.columns import Place, computed, filtered_by, items_of, no_aggregates, policy_of, state_name, with_name
 from streamdsl.dsl.exploding import exploded
 from streamdsl.dsl.joining import UNSAID, Keys, Sides, Unsaid, interval_joined
@@ -53,7 +54,7 @@ _FUNCTIONS: dict[Mode, str] = {
 }
 
 
-class Stream:
+class Stream(AsyncVerbs):
     """Rows that flow. Every verb returns a new stream; nothing runs before the topology does.
 
     Made by `Topology.stream` and by the verbs of other streams.

@@ -27,6 +27,8 @@ _CALLED_HERE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("sink", "add_sink", "addSink", "sink_to", "sinkTo", "write", "write_to", "output_to", "save"), "to(sink)"),
     **dict.fromkeys(("to_csv", "to_json", "to_parquet", "write_csv", "write_parquet", "sink_parquet", "sink_csv"), 'to(files("out.csv"))'),
     **dict.fromkeys(("split", "partition", "side_output", "route"), "branch(name=condition)"),
+    **dict.fromkeys(("mapAsync", "async_map", "async_io", "unorderedWait", "orderedWait"), "map_async(function, schema=...)"),
+    **dict.fromkeys(("lookup", "lookup_join", "enrich"), "join_lookup(lookup, on=...)"),
     **dict.fromkeys(("flatMap", "flat_map_values", "flatMapValues"), "flat_map(function, schema=...)"),
     **dict.fromkeys(("unnest", "unwind", "arrayJoin"), "explode(column)"),
     **dict.fromkeys(("foreach", "for_each", "forEach", "tap", "inspect"), "peek(function)"),
@@ -55,7 +57,6 @@ _NOT_YET: Final[Mapping[str, str]] = {
         "keep the first with key_by(...).filter(count().over(expanding()) == 1), or rolling(...) for a time",
     ),
     "join_asof": "merge the streams and write a Processor",
-    "join_lookup": "look up in a map(...)",
     **dict.fromkeys(("sort", "order_by", "orderBy", "sort_by"), "a stream has no end to sort by; top_k(...) keeps the greatest"),
 }
 _NEED_A_KEY: Final = frozenset({"aggregate", "count", "reduce", "window"})

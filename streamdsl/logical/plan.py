@@ -10,6 +10,7 @@ from streamdsl.errors import TopologyError
 from streamdsl.logical.merge import MergeNode
 from streamdsl.logical.node import Node, StatefulNode
 from streamdsl.logical.output import OutputNode
+from streamdsl.logical.python_function import PythonFunctionNode
 from streamdsl.logical.refusing import with_policies
 from streamdsl.logical.sink import SinkNode
 from streamdsl.logical.source import SourceNode
@@ -154,8 +155,10 @@ def _check_sinks(plan: LogicalPlan) -> None:
 
 
 def _check_states(plan: LogicalPlan, strict_names: bool) -> None:
-    seen: dict[str, StatefulNode] = {}
+    seen: dict[str, StatefulNode | PythonFunctionNode] = {}
     for node in plan.nodes:
+        if isinstance(node, PythonFunctionNode) and node.calls is not None:
+            _check_name(seen.setdefault(node.name, node), node)
         if not isinstance(node, StatefulNode):
             continue
         if strict_names and not node.named:
@@ -163,12 +166,15 @@ def _check_states(plan: LogicalPlan, strict_names: bool) -> None:
                 f"{node.verb} keeps state under the automatic name {node.name!r}{_places(node)}",
                 remedy="strict_names is on: give it a name of its own with name=",
             )
-        other = seen.setdefault(node.name, node)
-        if other is not node:
-            raise TopologyError(
-                f"two operators keep their state under the name {node.name!r}: {other.verb} and {node.verb}{_places(other, node)}",
-                remedy="give one of them another name with name=",
-            )
+        _check_name(seen.setdefault(node.name, node), node)
+
+
+def _check_name(other: StatefulNode | PythonFunctionNode, node: StatefulNode | PythonFunctionNode) -> None:
+    if other is not node:
+        raise TopologyError(
+            f"two operators keep their state under the name {node.name!r}: {other.verb} and {node.verb}{_places(other, node)}",
+            remedy="give one of them another name with name=",
+        )
 
 
 def _places(*nodes: Node) -> str:

@@ -13,16 +13,27 @@ from streamdsl.logical.node import Columns, Node, joined, letters, policy_text
 from streamdsl.policies import ErrorPolicy
 from streamdsl.schema import Field, Schema
 
-__all__ = ["PythonFunctionNode"]
+__all__ = ["AsyncCalls", "PythonFunctionNode"]
 
-Mode = Literal["map", "flat_map", "filter", "peek", "batches", "test"]
+Mode = Literal["map", "flat_map", "filter", "peek", "batches", "test", "async"]
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncCalls:
+    """How calls of an asynchronous function are made. `name` is the identity of those that are under way in a checkpoint."""
+
+    name: str
+    capacity: int
+    timeout_ms: int
+    retry: int
+    ordered: bool
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PythonFunctionNode(Node):
     """Calls `function`. `output` is the schema of what it returns; None where rows pass unchanged.
 
-    Mode "test" appends the hidden column `test`: whether the function said yes.
+    Mode "test" appends the hidden column `test`: whether the function said yes. Mode "async" has `calls`.
     """
 
     mode: Mode
@@ -30,6 +41,7 @@ class PythonFunctionNode(Node):
     output: Schema | None = None
     errors: ErrorPolicy | None = None
     test: str = ""
+    calls: AsyncCalls | None = None
 
     verb: ClassVar[str] = "python"
 
@@ -45,7 +57,9 @@ class PythonFunctionNode(Node):
 
     @property
     def name(self) -> str:
-        """Mode and function, for metrics and errors."""
+        """Mode and function, for metrics and errors; of asynchronous calls their name."""
+        if self.calls is not None:
+            return self.calls.name
         return f"{self.mode}.{getattr(self.function, '__name__', type(self.function).__name__)}"
 
     def needs(self, wanted: Columns) -> Columns:

@@ -95,6 +95,8 @@ class _Lowering:
     def _name(self, node: Node) -> str:
         if isinstance(node, CounterNode):
             return f"counter.{node.metric}.{self.plan.numbers[id(node)]}"
+        if isinstance(node, PythonFunctionNode) and node.calls is not None:
+            return node.calls.name
         label = node.name if isinstance(node, PythonFunctionNode) else node.verb
         return f"{label}.{self.plan.numbers[id(node)]}"
 
@@ -286,6 +288,17 @@ def _project(node: ProjectNode, rows: Schema, common: _Common) -> physical.Physi
 
 
 def _python(node: PythonFunctionNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
+    if node.mode == "async":
+        calls = node.calls
+        assert calls is not None
+        return physical.PhysicalMapAsync(
+            **_refusing(node, rows, common),
+            function=node.function,
+            capacity=calls.capacity,
+            timeout_ms=calls.timeout_ms,
+            retry=calls.retry,
+            ordered=calls.ordered,
+        )
     return physical.PhysicalPython(**_refusing(node, rows, common), mode=node.mode, function=node.function)
 
 

@@ -172,6 +172,23 @@ class PhysicalPython(PhysicalOperator):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalMapAsync(PhysicalOperator):
+    """An asynchronous Python function of a row, which returns a row. `capacity` calls at most are under way in a task.
+
+    `timeout_ms` is of one attempt, `retry` how many follow the first. Without `ordered`, rows are emitted as calls end, but none
+    passes a watermark.
+    """
+
+    function: Any
+    capacity: int
+    timeout_ms: int
+    retry: int
+    ordered: bool
+    input_schema: Schema
+    errors: ErrorPolicy = "fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PhysicalCounter(PhysicalOperator):
     """Passes rows on and counts, under `metric`, those for which the predicate is true."""
 

@@ -18,6 +18,7 @@ from streamdsl._native.operators.frame import FrameOperator
 from streamdsl._native.operators.interval_join import IntervalJoinOperator
 from streamdsl._native.operators.key_encode import KeyEncodeOperator
 from streamdsl._native.operators.key_lookup import KeyDecoder, KeyLookup
+from streamdsl._native.operators.map_async import MapAsyncOperator
 from streamdsl._native.operators.process import ProcessOperator
 from streamdsl._native.operators.process_window import WindowProcessOperator
 from streamdsl._native.operators.project import ProjectOperator
@@ -92,6 +93,7 @@ BUILDERS: dict[type, Build] = {
     node.PhysicalExplode: lambda spec, chain: ExplodeOperator(spec.name, spec.column, spec.empty_as_null, spec.keep_nulls),
     node.PhysicalProject: lambda spec, chain: ProjectOperator(spec, _program(spec.program)),
     node.PhysicalPython: lambda spec, chain: PythonFunctionOperator(spec),
+    node.PhysicalMapAsync: lambda spec, chain: MapAsyncOperator(spec),
     node.PhysicalCounter: lambda spec, chain: CounterOperator(spec, Program(spec.predicate)),
     node.PhysicalKeyLookup: _lookup,
     node.PhysicalFrame: _frame,

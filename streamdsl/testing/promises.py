@@ -204,7 +204,10 @@ class _Walk:
         if isinstance(node, ProjectNode):
             return _projected(flow, node)
         if isinstance(node, PythonFunctionNode) and node.output is not None:
-            return _opaque(flow, node)
+            found = _opaque(flow, node)
+            if node.calls is not None and not node.calls.ordered:
+                return replace(found, disorder=f"{node.name} emits rows as calls end (ordered=False)")
+            return found
         if isinstance(node, StatefulNode):
             return self._stateful(node, flow)
         return flow

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ["README.md", "docs/guide/topologies.md", "docs/guide/time.md", "docs/guide/timers.md", "docs/reference/types.md"]
+PAGES = [
+    "README.md",
+    "docs/guide/topologies.md",
+    "docs/guide/time.md",
+    "docs/guide/timers.md",
+    "docs/reference/types.md",
+    "docs/guide/lookups.md",
+]
 DATA = "account,amount,event_time,city\n" + "".join(f"CL{i % 3},{100.0 + i},{1000 * i},Santiago\n" for i in range(30))
 
 

@@ -28,6 +28,7 @@ class Declaration:
     deadlines : the watermark makes it emit, in pieces (`closing`, `go_on_closing`)
     wakeups : it has timers of the wall clock (`next_wakeup`, `on_processing_time`)
     room : it may hold its input back (`has_room`), and is asked before each input
+    most_rows : of a batch it is given so many rows at a time, None: however many there are
     settles : it waits until the chain in front has returned (`settle`)
     """
 
@@ -35,6 +36,7 @@ class Declaration:
     deadlines: bool = False
     wakeups: bool = False
     room: bool = False
+    most_rows: int | None = None
     settles: bool = False
 
 

@@ -166,6 +166,9 @@ cdef class SourceTask(Task):
             return 1
         return self.read_splits()
 
+    cdef bint held_back(self) except -1 nogil:
+        return False                         # asked where rows are read: a barrier needs no room
+
     cdef bint may_snapshot(self, int64_t checkpoint_id) noexcept nogil:
         return True
 
@@ -178,6 +181,9 @@ cdef class SourceTask(Task):
     cdef int read_splits(self) except -1 nogil:
         cdef int64_t limit = self.limit_now()
         if limit <= 0:
+            return 0
+        if Task.held_back(self):
+            self.blocked += 1
             return 0
         if self.read_due(limit):
             return 1

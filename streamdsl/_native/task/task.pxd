@@ -33,8 +33,11 @@ cdef class Task:
     cdef int n_settling
     cdef void** sinks
     cdef int n_sinks
-    cdef void** limited                      # operators that may hold the input back
+    cdef void** limited                      # sinks, which may hold everything back
     cdef int n_limited
+    cdef void** holding                      # operators inside of the chain that may hold the input back
+    cdef int n_holding
+    cdef int64_t most_at_once                # rows of a batch that all operators take at a time
     cdef void** timed                        # operators with timers of the wall clock
     cdef int n_timed
     cdef void** closers                      # operators with windows or timers, in the order of the chain
@@ -76,6 +79,7 @@ cdef class Task:
     cdef int64_t fitting(self, int64_t rows, int64_t ns, int64_t before) noexcept nogil
     cdef int note_pace(self, int64_t rows, int64_t ns) except -1 nogil
     cdef int step(self) except -1 nogil      # 1: progress, 0: nothing to do now
+    cdef bint held_back(self) except -1 nogil
     cdef int advance(self) except -1 nogil
     cdef int read_input(self) except -1 nogil
     cdef int on_records(self, int input, Batch* batch) except -1 nogil

@@ -59,10 +59,12 @@ cdef class Task:
         declared = [(operator, operator.declare()) for operator in chain.operators]
         settling = [operator for operator, says in declared if says.settles]
         sinks = [operator for operator in chain.operators if isinstance(operator, SinkOperator)]
-        limited = [operator for operator, says in declared if says.room]
+        limited = [operator for operator, says in declared if says.room and isinstance(operator, SinkOperator)]
+        holding = [operator for operator, says in declared if says.room and not isinstance(operator, SinkOperator)]
+        self.most_at_once = min([says.most_rows for _, says in declared if says.most_rows], default=FREE_ROWS)
         timed = [operator for operator, says in declared if says.wakeups]
         closers = [operator for operator, says in declared if says.deadlines]
-        self.keep = [chain.heads, distinct, chain.outputs, settling, sinks, limited, timed, closers]
+        self.keep = [chain.heads, distinct, chain.outputs, settling, sinks, limited, holding, timed, closers]
         self.heads = references(chain.heads)
         self.distinct_heads = references(distinct)
         self.n_heads = len(distinct)
@@ -74,6 +76,8 @@ cdef class Task:
         self.n_sinks = len(sinks)
         self.limited = references(limited)
         self.n_limited = len(limited)
+        self.holding = references(holding)
+        self.n_holding = len(holding)
         self.timed = references(timed)
         self.n_timed = len(timed)
         self.closers = references(closers)
@@ -90,6 +94,7 @@ cdef class Task:
         free(self.settling)
         free(self.sinks)
         free(self.limited)
+        free(self.holding)
         free(self.timed)
         free(self.closers)
         batch_release(self.rest)
@@ -151,14 +156,20 @@ cdef class Task:
                 self.blocked += 1
                 return progress          # back-pressure from outside
         for i in range(self.n_timed):
+            if self.closing:
+                break                        # time stands still while windows close
             now = self.clock.now_ms()
             if (<Operator>self.timed[i]).next_wakeup() <= now:
                 (<Operator>self.timed[i]).on_processing_time(now)
                 self.settle(False)
+                if self.n_closers > 0:
+                    self.close_windows()     # an operator may have passed on a watermark that it had held back
                 self.quiet = False       # rows may wait in a sink
                 progress = 1
                 waking |= (<Operator>self.timed[i]).next_wakeup() == INT64_MIN
-        if not waking and self.advance():
+        if not waking and self.held_back():
+            self.blocked += 1
+        elif not waking and self.advance():
             self.quiet = False
             progress = 1
         elif not waking:
@@ -171,6 +182,15 @@ cdef class Task:
         if progress:
             self.busy_ns += self.clock.now_ns() - began
         return progress
+
+    cdef bint held_back(self) except -1 nogil:
+        cdef int i
+        if self.closing:
+            return False
+        for i in range(self.n_holding):
+            if not (<Operator>self.holding[i]).has_room():
+                return True
+        return False
 
     cdef int advance(self) except -1 nogil:
         """What has begun comes before what waits: windows that close, timers that fire, a batch in pieces, then the input."""
@@ -230,7 +250,7 @@ cdef class Task:
         return self.go_on()
 
     cdef int64_t piece_rows(self) noexcept nogil:
-        cdef int64_t rows = FREE_ROWS if self.store is None else self.store.evictor.piece_rows
+        cdef int64_t rows = self.most_at_once if self.store is None else min(self.most_at_once, self.store.evictor.piece_rows)
         return min(rows, self.pace_rows) if self.paced else rows
 
     cdef int64_t fitting(self, int64_t rows, int64_t ns, int64_t before) noexcept nogil:

@@ -15,7 +15,7 @@ try:
 except ImportError as missing:  # pragma: no cover - seen by those who installed the library alone
     raise ConnectorError("postgres(...) needs the package psycopg", remedy="pip install 'streamdsl[postgres]'") from missing
 
-__all__ = ["Connection", "PostgresError", "connected", "place_of", "sql", "translated"]
+__all__ = ["Connection", "PostgresError", "connect_options", "connected", "place_of", "sql", "translated"]
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 PostgresError = psycopg.Error
@@ -41,6 +41,19 @@ def place_of(dsn: Secret) -> str:
     return f"{known.get('host') or 'localhost'}:{known.get('port') or 5432}/{known.get('dbname') or known.get('user') or ''}"
 
 
+def connect_options() -> dict[str, Any]:
+    """Return what every connection is opened with: bounds for a server that does not answer, times in UTC."""
+    return {
+        "connect_timeout": _CONNECT_S,
+        "tcp_user_timeout": _SILENT_MS,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "application_name": "streamdsl",
+        "options": f"-c statement_timeout={_STATEMENT_MS} -c timezone=UTC -c client_encoding=UTF8",
+    }
+
+
 def connected(dsn: Secret, doing: str, *, autocommit: bool = False) -> Connection:
     """Open a connection.
 
@@ -50,17 +63,7 @@ def connected(dsn: Secret, doing: str, *, autocommit: bool = False) -> Connectio
         The server cannot be reached (``context["recoverable"]``), or it refuses.
     """
     try:
-        return psycopg.connect(
-            dsn.reveal(),
-            autocommit=autocommit,
-            connect_timeout=_CONNECT_S,
-            tcp_user_timeout=_SILENT_MS,
-            keepalives_idle=5,
-            keepalives_interval=2,
-            keepalives_count=3,
-            application_name="streamdsl",
-            options=f"-c statement_timeout={_STATEMENT_MS} -c timezone=UTC -c client_encoding=UTF8",
-        )
+        return psycopg.connect(dsn.reveal(), autocommit=autocommit, **connect_options())
     except PostgresError as error:
         raise translated(error, doing) from None
 

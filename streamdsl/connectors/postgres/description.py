@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReader, Transaction
+from streamdsl.connectors.base import Json, Lookup, Sink, SinkWriter, Source, SplitReader, Transaction
 from streamdsl.errors import ConfigError, TopologyError
 from streamdsl.schema import Schema
 from streamdsl.secret import Secret
@@ -55,6 +55,20 @@ class Postgres(Source, Sink):
         from streamdsl.connectors.postgres.reader import TableReader
 
         return TableReader(self, position, columns)
+
+    def lookup(self, keys: Sequence[str]) -> Lookup:
+        """Return what `join_lookup` asks: the rows of the table by `key`, or by the columns of the stream."""
+        from streamdsl.connectors.postgres.lookup import PostgresLookup
+
+        if not len(self.schema):
+            raise TopologyError(f"postgres({self.table!r}) needs schema=, the columns that are looked up")
+        columns = self.key or tuple(keys)
+        if len(columns) != len(keys):
+            raise TopologyError(
+                f"join_lookup: on= names {len(keys)} columns, and postgres({self.table!r}, key=...) {len(columns)}",
+                remedy="name as many, in the same order",
+            )
+        return PostgresLookup(self.dsn, self.table, self.schema, columns)
 
     # As a sink --------------------------------------------------------------------------------------------------
 
@@ -149,7 +163,8 @@ def postgres(
         Columns of a source; a sink takes the columns of the stream.
     key : str or sequence of str, optional
         Of a sink: rows replace those with the same values in these columns, which the table declares as unique. A `Table` is
-        written by its own key, and its withdrawn rows are deleted. Without a key rows are appended.
+        written by its own key, and its withdrawn rows are deleted. Without a key rows are appended. Of a look-up: the columns that
+        `join_lookup(on=)` is compared with (default: those of the same names).
     order_by : str or sequence of str, optional
         Of a source: columns that are unique together; it is read in their order (default: the primary key).
     delivery : "exactly_once" | "at_least_once"

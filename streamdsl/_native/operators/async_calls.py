@@ -1,0 +1,130 @@
+"""Calls of a coroutine function, in an event loop with a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, Protocol
+
+__all__ = ["NOTHING", "Calls"]
+
+#: What a call returns that gives no row.
+NOTHING: Final = object()
+#: How long opening and closing may take; pauses between attempts.
+_OPEN_S: Final = 30.0
+_CLOSE_S: Final = 2.0
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 5.0
+
+
+class Call(Protocol):
+    """One row, and what has become of it."""
+
+    row: Any
+
+    def finish(self, result: Any, error: BaseException | None) -> None:
+        """Take what the function returned, or raised last."""
+
+
+class Calls:
+    """Runs calls side by side, `capacity` at most.
+
+    Parameters
+    ----------
+    function : coroutine function
+        Of one row. If it has a method `per_task`, what that returns is called. If it has methods `open` and `close` (coroutine
+        functions), they are awaited in the same loop. A call that returns its attribute `nothing` makes no row.
+    capacity : int
+    timeout_s : float
+        Of one attempt.
+    retry : int
+        Attempts behind the first.
+    told : callable
+        Called in the loop's thread when a call has ended.
+    """
+
+    def __init__(
+        self, function: Callable[[Any], Awaitable[Any]], capacity: int, timeout_s: float, retry: int, told: Callable[[], None]
+    ) -> None:
+        per_task = getattr(function, "per_task", None)
+        self._function = function if per_task is None else per_task()
+        self._nothing = getattr(self._function, "nothing", NOTHING)
+        self._timeout_s = timeout_s
+        self._retry = retry
+        self._told = told
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="streamdsl-async", daemon=True)
+        self._running: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(capacity)
+        self._ended = threading.Event()
+        self._opened = False
+
+    def start(self) -> None:
+        """Start the loop, and open what the function stands on; raises what that raises."""
+        self._thread.start()
+        opening = getattr(self._function, "open", None)
+        if opening is not None:
+            asyncio.run_coroutine_threadsafe(opening(), self._loop).result(_OPEN_S)
+        self._opened = True
+
+    def submit(self, calls: Sequence[Call]) -> None:
+        """Begin calls, in this order."""
+        self._loop.call_soon_threadsafe(self._begin, calls)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until a call ends, at most so long."""
+        self._ended.wait(seconds)
+        self._ended.clear()
+
+    def close(self) -> None:
+        """Give up what has not ended. A function that does not heed it is left behind."""
+        if self._thread.is_alive():
+            with contextlib.suppress(TimeoutError):
+                asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result(_CLOSE_S)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(_CLOSE_S)
+        if not self._thread.is_alive() and not self._loop.is_running():
+            self._loop.close()
+
+    async def _leave(self) -> None:
+        running = list(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        closing = getattr(self._function, "close", None)
+        if closing is not None and self._opened:
+            await closing()
+
+    def _begin(self, calls: Sequence[Call]) -> None:
+        for call in calls:
+            task = self._loop.create_task(self._run(call))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _run(self, call: Call) -> None:
+        async with self._slots:
+            try:
+                result = await self._tried(call.row)
+            except Exception as error:  # noqa: BLE001 - whatever user code raises; the operator's policy decides
+                call.finish(None, error)
+            else:
+                call.finish(NOTHING if result is self._nothing else result, None)
+        self._ended.set()
+        self._told()
+
+    async def _tried(self, row: Any) -> Any:
+        pause = _FIRST_PAUSE_S
+        for left in range(self._retry, -1, -1):
+            try:
+                async with asyncio.timeout(self._timeout_s) as limit:
+                    return await self._function(row)
+            except Exception as error:
+                if not left:
+                    if limit.expired():
+                        raise TimeoutError(f"no answer within {self._timeout_s:g} s") from error
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+        raise AssertionError("the last attempt returns or raises")

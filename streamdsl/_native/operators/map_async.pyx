@@ -1,0 +1,297 @@
+"""An asynchronous function on a stream: many calls are under way, and the task goes on reading.
+
+What waits is a queue of calls and, between them, of watermarks and changes of idleness: none of these passes a row that came before it.
+Calls run in a thread of their own (`async_calls`). They only note their results; the task emits them in a step of its own.
+
+Calls that are under way are part of a snapshot, as rows, and are made again after a restore.
+"""
+from collections import deque
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t
+cimport cython
+
+from streamdsl._native.flow.batch cimport SYS_TIME, Batch, batch_release, i64
+from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
+from streamdsl._native.operators.user_code cimport UserCodeOperator, check_result
+from streamdsl._native.rows.row cimport Row, row_new
+from streamdsl._native.rows.row_results cimport RESULT_ROWS, result_kind
+from streamdsl._native.rows.row_writer cimport RowWriter
+
+from streamdsl._native.operators.async_calls import NOTHING, Calls
+from streamdsl._native.operators.declaration import Declaration
+from streamdsl._native.operators.refusals import visible_values
+from streamdsl._native.rows.row_results import BadRow
+from streamdsl.errors import ConnectorError, StateError, StreamError
+
+import base64
+
+import pyarrow as pa
+
+cdef enum:
+    A_CALL = 0
+    A_WATERMARK = 1
+    A_STATUS = 2
+
+cdef double WAIT_S = 0.005
+
+#: The column of a snapshot that holds the rows' event times.
+TIME = "_time"
+
+
+cdef str listed(schema):
+    return ", ".join([f"{field.name}: {field.type}" for field in schema if field.name != TIME])
+
+
+@cython.final
+cdef class Waiting:
+    """A call, or what must not overtake it: a watermark, a change of idleness."""
+    cdef int kind
+    cdef int64_t value                       # the row's event time; the watermark; whether it is idle
+    cdef public Row row
+    cdef object result
+    cdef object error
+    cdef bint ended
+
+    def finish(self, result, error):
+        """Take what the function returned, or raised last."""
+        self.result = result
+        self.error = error
+        self.ended = True
+
+
+@cython.final
+cdef class MapAsyncOperator(UserCodeOperator):
+    """`spec` is a `PhysicalMapAsync`."""
+    cdef object spec
+    cdef object calls                        # Calls; None before `start`
+    cdef object queue                        # deque of Waiting, as they came
+    cdef list again                          # rows that a snapshot held, to be called again: (time, {column: value})
+    cdef bint ordered
+    cdef bint at_once                        # the clock stands still: each batch is waited for
+    cdef int64_t capacity
+    cdef int64_t n_calls                     # among the queue
+    cdef int64_t ended                       # atomic: calls have ended since it was last looked
+
+    def __init__(self, spec):
+        self.spec = spec
+        self.prepare(spec, False)
+        self.queue = deque()
+        self.again = []
+        self.ordered = spec.ordered
+        self.capacity = spec.capacity
+
+    def declare(self):
+        return Declaration(deadlines=True, wakeups=True, room=True, most_rows=self.capacity)
+
+    def open(self, context):
+        self.at_once = not context.clock.runs()
+
+    def start(self):
+        """Open the loop, and make the calls again that a snapshot held."""
+        cdef RowWriter writer
+        cdef Batch* batch
+        spec = self.spec
+        self.calls = Calls(spec.function, spec.capacity, spec.timeout_ms / 1000, spec.retry, self.told)
+        try:
+            self.calls.start()
+        except StreamError:
+            raise
+        except Exception as error:           # whatever opening raises
+            raise ConnectorError(f"{self.name} cannot be opened: {type(error).__name__}: {error}", recoverable=True) from error
+        if not self.again:
+            return
+        writer = RowWriter(self.name, spec.input_schema, self.input_shape, False)
+        for time, row in self.again:
+            writer.append(row, -1, time, 0)
+        self.again = []
+        batch = writer.take(NULL)
+        try:
+            self.accept(batch)
+        finally:
+            batch_release(batch)
+
+    def told(self):
+        """Calls have ended; from the loop's thread."""
+        atomic_store(&self.ended, 1)
+
+    cdef int process(self, Batch* batch) except -1 nogil:
+        with gil:
+            self.accept(batch)
+            if self.at_once:
+                while self.n_calls:
+                    self.calls.wait(WAIT_S)
+                    self.drain()
+        return 0
+
+    cdef int accept(self, Batch* batch) except -1:
+        cdef int32_t i
+        cdef Waiting call
+        cdef list begun = []
+        cdef int64_t* times = i64(&batch.sys[SYS_TIME])
+        for i in range(batch.n):
+            call = Waiting.__new__(Waiting)
+            call.kind = A_CALL
+            call.value = times[i]
+            call.row = row_new(self.input_shape, batch, i)
+            begun.append(call)
+        self.queue.extend(begun)
+        self.n_calls += batch.n
+        self.calls.submit(begun)
+        return 0
+
+    cdef int has_room(self) except -1 nogil:
+        return self.n_calls < self.capacity
+
+    cdef int64_t next_wakeup(self) noexcept nogil:
+        return INT64_MIN + 1 if atomic_load(&self.ended) else INT64_MAX
+
+    cdef int on_processing_time(self, int64_t now_ms) except -1 nogil:
+        with gil:
+            self.drain()
+        return 0
+
+    cdef int on_watermark(self, int64_t watermark) except -1 nogil:
+        with gil:
+            self.put(A_WATERMARK, watermark)
+            if watermark == INT64_MAX and self.n_calls:
+                self.closing = True          # the end waits for the last call
+        return 0
+
+    cdef int64_t go_on_closing(self, int64_t most) except -1 nogil:
+        with gil:
+            if self.n_calls:
+                self.calls.wait(WAIT_S)
+                self.drain()
+            if self.n_calls:
+                return most
+            self.closing = False
+        return 0
+
+    cdef int on_idle(self, bint idle) except -1 nogil:
+        with gil:
+            self.put(A_STATUS, idle)
+        return 0
+
+    cdef int put(self, int kind, int64_t value) except -1:
+        """Pass on a watermark or a change of idleness, now or behind the calls that wait."""
+        cdef Waiting mark
+        if not self.queue:
+            return self.pass_mark(kind, value)
+        mark = <Waiting>self.queue[len(self.queue) - 1]
+        if mark.kind != kind:
+            mark = Waiting.__new__(Waiting)
+            mark.kind = kind
+            self.queue.append(mark)
+        mark.value = value
+        return 0
+
+    cdef int pass_mark(self, int kind, int64_t value) except -1:
+        with nogil:
+            if kind == A_WATERMARK:
+                UserCodeOperator.on_watermark(self, value)
+            else:
+                UserCodeOperator.on_idle(self, value != 0)
+        return 0
+
+    cdef int drain(self) except -1:
+        """Emit what has ended: in order, or whatever stands before the next mark."""
+        cdef Waiting head
+        cdef bint emitted = False
+        atomic_store(&self.ended, 0)
+        while self.queue:
+            head = <Waiting>self.queue[0]
+            if head.kind == A_CALL:
+                if not head.ended and (self.ordered or not self.pull_ended()):
+                    break
+                if not head.ended:
+                    head = <Waiting>self.queue[0]
+                self.queue.popleft()
+                self.n_calls -= 1
+                self.emit_result(head)
+                emitted = True
+                continue
+            self.queue.popleft()
+            if emitted:
+                self.flush_rows()
+                emitted = False
+            self.pass_mark(head.kind, head.value)
+        if emitted:
+            self.flush_rows()
+        return 0
+
+    cdef bint pull_ended(self) except -1:
+        """Bring the first call that has ended to the front, as long as no mark stands before it."""
+        cdef Waiting one
+        cdef Py_ssize_t at
+        for at in range(len(self.queue)):
+            one = <Waiting>self.queue[at]
+            if one.kind != A_CALL:
+                return False
+            if one.ended:
+                del self.queue[at]
+                self.queue.appendleft(one)
+                return True
+        return False
+
+    cdef int flush_rows(self) except -1:
+        self.flush(NULL)
+        with nogil:
+            self.end_batch()
+        return 0
+
+    cdef int emit_result(self, Waiting call) except -1:
+        cdef int before = self.main.n
+        try:
+            if call.error is not None:
+                raise call.error
+            if call.result is NOTHING:
+                return 0
+            check_result(call.result)
+            if call.result is None:
+                raise BadRow("the function returned None; it returns a row")
+            if result_kind(call.result) == RESULT_ROWS:
+                raise BadRow("the function returned several rows; it returns one (flat_map behind it makes more)")
+            self.main.append(call.result, -1, call.value, 0)
+        except Exception as error:           # whatever user code raises
+            self.main.truncate(before)
+            self.on_error(error, "the call", call.row, None, 0, call.value)
+        return 0
+
+    def snapshot(self, checkpoint_id):
+        """Return the rows whose calls are under way, None if there are none."""
+        cdef Waiting one
+        rows = [(one.value, visible_values(one.row, True)) for one in self.queue if one.kind == A_CALL]
+        if not rows:
+            return None
+        schema = self.kept_schema()
+        columns = [[values[name] for _, values in rows] for name in schema.names if name != TIME] + [[time for time, _ in rows]]
+        arrays = [pa.array(values, field.type) for values, field in zip(columns, schema)]
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, schema) as stream:
+            stream.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+        return {"calls": base64.b64encode(sink.getvalue()).decode()}
+
+    cdef object kept_schema(self):
+        shape = self.input_shape
+        fields = [pa.field(shape.names[i], shape.types[i]) for i in range(shape.width) if not shape.hidden[i]]
+        return pa.schema([*fields, pa.field(TIME, pa.int64())])
+
+    def restore(self, state):
+        """Note the rows of calls that were under way; `start` makes them again."""
+        table = pa.ipc.open_stream(base64.b64decode(state["calls"])).read_all()
+        expected = self.kept_schema()
+        if table.schema != expected:
+            raise StateError(
+                f"the checkpoint holds calls of {self.name!r} over rows of ({listed(table.schema)}), "
+                f"the topology has ({listed(expected)}) now",
+                remedy=f"change the topology back, or give the operator another name and let its calls go: "
+                       f"Config(drop_state=[{self.name!r}])")
+        for row in table.to_pylist():
+            self.again.append((row.pop(TIME), row))
+
+    def close(self):
+        """Give up the calls that are under way."""
+        if self.calls is not None:
+            self.calls.close()
+
+    def metrics(self):
+        return {**UserCodeOperator.metrics(self), "in_flight": self.n_calls}
