@@ -338,7 +338,7 @@ def test_sizes_and_elements() -> None:
         (tuple[float, ...], lambda x: (x, x)),
         (decimal.Decimal, decimal.Decimal),
     ],
-    ids=str,
+    ids=["float", "optional", "pair", "tuple", "decimal"],
 )
 def test_a_nan_is_one_key_of_a_map_also_after_a_restore(key_type: Any, key: Any) -> None:
     class Counts(Processor):
