@@ -130,7 +130,7 @@ def test_streams_and_tables_have_no_other_attributes():
         ("assign", "with_columns"),
         ("withColumn", "with_columns"),
         ("pipe", "@operator"),
-        ("leftJoin", "Processor"),
+        ("leftJoin", "join"),
         ("to_topic", "kafka("),
         ("print", "console()"),
         ("flatMap", "flat_map"),
