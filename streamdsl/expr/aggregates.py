@@ -16,6 +16,12 @@ __all__ = ["AggregateFunctions"]
 Interpolation = Literal["nearest", "lower", "higher", "midpoint", "linear"]
 
 
+def _given(what: str, approximate: object) -> bool:
+    if not isinstance(approximate, bool):
+        raise TopologyError(f"{what}: approximate={approximate!r} is neither True nor False")
+    return approximate
+
+
 class AggregateFunctions:
     """What an expression can be summed up to."""
 
@@ -25,7 +31,7 @@ class AggregateFunctions:
 
         def _call(self, op: str, *args: Any, params: tuple[Any, ...] = ()) -> Expr: ...
 
-        def _aggregate(self, kind: str, *, by: Any = None, **params: Any) -> Expr: ...
+        def _aggregate(self, kind: str, *, by: Any = None, then_by: Any = None, **params: Any) -> Expr: ...
 
         def _whole(self, value: Any, name: str, least: int) -> int: ...
 
@@ -53,7 +59,7 @@ class AggregateFunctions:
         """Variance (divisor ``n - ddof``)."""
         return self._aggregate("var", ddof=self._whole(ddof, "ddof", 0))
 
-    def quantile(self, quantile: float, interpolation: Interpolation = "nearest") -> Expr:
+    def quantile(self, quantile: float, interpolation: Interpolation = "nearest", *, approximate: bool = False) -> Expr:
         """The value that stands at the part `quantile` (0 to 1) of all values in order, NaN last. Keeps all values.
 
         Parameters
@@ -61,6 +67,15 @@ class AggregateFunctions:
         quantile : float
         interpolation : {"nearest", "lower", "higher", "midpoint", "linear"}
             What stands for a place between two values; in the middle "nearest" takes the higher one.
+        approximate : bool
+            Keep a t-digest of at most 6 KiB instead of all values. It is exact up to 256 values and interpolates linearly. Beyond,
+            the value stands within 1 % of all values from the place asked for, and nearer towards the ends.
+
+        Examples
+        --------
+        >>> from streamdsl import col
+        >>> col("ms").quantile(0.99, approximate=True)
+        col("ms").quantile(q=0.99, interpolation='linear', approximate=True)
         """
         q = plain(quantile)
         if isinstance(q, bool) or not isinstance(q, (int, float)) or not 0 <= q <= 1:
@@ -69,11 +84,24 @@ class AggregateFunctions:
             raise TopologyError(
                 f"quantile: interpolation={interpolation!r}", remedy='use "nearest", "lower", "higher", "midpoint" or "linear"'
             )
-        return self._aggregate("quantile", q=float(q), interpolation=interpolation)
+        if not _given("quantile", approximate):
+            return self._aggregate("quantile", q=float(q), interpolation=interpolation)
+        if interpolation not in ("nearest", "linear"):
+            raise TopologyError(
+                f"quantile: interpolation={interpolation!r} beside approximate=True, which interpolates linearly",
+                remedy="leave one of them away",
+            )
+        return self._aggregate("quantile", q=float(q), interpolation="linear", approximate=True)
 
-    def median(self) -> Expr:
-        """The value in the middle, the mean of the two in the middle of an even number. Keeps all values."""
-        return self.quantile(0.5, "linear")
+    def median(self, *, approximate: bool = False) -> Expr:
+        """The value in the middle, the mean of the two in the middle of an even number. Keeps all values.
+
+        Parameters
+        ----------
+        approximate : bool
+            As of `quantile`.
+        """
+        return self.quantile(0.5, "linear", approximate=approximate)
 
     def product(self) -> Expr:
         """Product; 1 of nothing."""
@@ -99,9 +127,21 @@ class AggregateFunctions:
         """All values, by arrival."""
         return self._aggregate("to_list")
 
-    def n_unique(self) -> Expr:
-        """Number of different values."""
-        return self._aggregate("n_unique")
+    def n_unique(self, *, approximate: bool = False) -> Expr:
+        """Number of different values. Keeps all of them.
+
+        Parameters
+        ----------
+        approximate : bool
+            Keep a HyperLogLog sketch of at most 4 KiB instead. It is exact up to 256 values; beyond, the standard error is 1.6 %.
+
+        Examples
+        --------
+        >>> from streamdsl import col
+        >>> col("visitor").n_unique(approximate=True)
+        col("visitor").n_unique(approximate=True)
+        """
+        return self._aggregate("n_unique", approximate=True) if _given("n_unique", approximate) else self._aggregate("n_unique")
 
     def max_by(self, by: Expr | str) -> Expr:
         """Value of the record whose `by` is greatest."""
@@ -111,9 +151,24 @@ class AggregateFunctions:
         """Value of the record whose `by` is least."""
         return self._aggregate("min_by", by=by)
 
-    def top_k(self, n: int, *, by: Expr | str | None = None) -> Expr:
-        """Values of the `n` records whose `by` (default: the value itself) is greatest, as a list."""
-        return self._aggregate("top_k", by=self if by is None else by, n=self._whole(n, "n", 1))
+    def top_k(self, n: int, *, by: Expr | str | None = None, then_by: Expr | str | None = None) -> Expr:
+        """Values of the `n` records whose `by` (default: the value itself) is greatest, as a list.
+
+        Parameters
+        ----------
+        n : int
+        by : Expr or str, optional
+        then_by : Expr or str, optional
+            Of records with equal `by` the one whose `then_by` is greatest stands first, null last; without it, and of equal ones,
+            the first to arrive.
+
+        Examples
+        --------
+        >>> from streamdsl import col
+        >>> col("city").top_k(3, by="amount", then_by="time")
+        col("city").top_k(col("amount"), then_by=col("time"), n=3)
+        """
+        return self._aggregate("top_k", by=self if by is None else by, then_by=then_by, n=self._whole(n, "n", 1))
 
     def lag(self, n: int = 1) -> Expr:
         """Value of the record of this key that came `n` arrivals ago; null at first."""

@@ -380,9 +380,9 @@ class Expr(NumberFunctions, AggregateFunctions):
 
     # Aggregates ------------------------------------------------------------------------------------------------
 
-    def _aggregate(self, kind: Text, *, by: Expr | Text | None = None, **params: Any) -> Expr:
-        order = None if by is None else column_or_expr(by)
-        return Expr(Aggregation(kind, self.node, order, params=tuple(params.items())))
+    def _aggregate(self, kind: Text, *, by: Expr | Text | None = None, then_by: Expr | Text | None = None, **params: Any) -> Expr:
+        first, second = (None if rank is None else column_or_expr(rank) for rank in (by, then_by))
+        return Expr(Aggregation(kind, self.node, first, second, params=tuple(params.items())))
 
     def count(self) -> Expr:
         """Number of records with a value."""

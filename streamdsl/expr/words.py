@@ -27,7 +27,7 @@ COLUMN_WORDS: Final[dict[str, str]] = {
     "implode": "to_list()",
     "collect_list": "to_list()",
     "nunique": "n_unique()",
-    "approx_n_unique": "n_unique()",
+    "approx_n_unique": "n_unique(approximate=True)",
     "null_count": 'count().filter(col("x").is_null())',
     "arg_max": "max_by(by), the value of the greatest record",
     "arg_min": "min_by(by), the value of the least record",

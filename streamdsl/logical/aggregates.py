@@ -32,7 +32,7 @@ _NEVER_NULL: Final = frozenset({"count", "sum", "product", "n_unique"})
 
 def bind_aggregate(binder: Binder, name: str, node: Aggregation) -> TypedAggregate:
     """Return the aggregate with typed arguments, as the column `name`."""
-    for part in (node.argument, node.by, node.where):
+    for part in (node.argument, node.by, node.then_by, node.where):
         if part is not None and any(aggregations(part)):
             raise binder.error(
                 f"{text_of(node)} is an aggregate of an aggregate",
@@ -40,9 +40,12 @@ def bind_aggregate(binder: Binder, name: str, node: Aggregation) -> TypedAggrega
             )
     argument = None if node.argument is None else binder.bind_value(node.argument)
     by = None if node.by is None else binder.bind_value(node.by)
+    then_by = None if node.then_by is None else binder.bind_value(node.then_by)
     where = None if node.where is None else binder.bind_bool(node.where)
-    if by is not None and not is_ordered(by.type):
-        raise binder.error(f"{node.kind} cannot order by {by} ({by.type})")
+    for rank in (by, then_by):
+        if rank is not None and not is_ordered(rank.type):
+            raise binder.error(f"{node.kind} cannot order by {rank} ({rank.type})")
+    _check_rolling(binder, node)
     argument, type_ = _typed(binder, node, argument)
     return TypedAggregate(
         name=name,
@@ -51,11 +54,22 @@ def bind_aggregate(binder: Binder, name: str, node: Aggregation) -> TypedAggrega
         nullable=node.kind not in _NEVER_NULL,
         argument=argument,
         by=by,
+        then_by=then_by,
         where=where,
         params=node.params,
         frame=node.frame,
         custom=node.custom,
     )
+
+
+def _check_rolling(binder: Binder, node: Aggregation) -> None:
+    """Refuse what keeps no record apart: a rolling frame takes records out again."""
+    if node.frame is None or node.frame.kind != "rolling":
+        return
+    if dict(node.params).get("approximate"):
+        raise binder.error(f"{node.kind}(approximate=True) cannot roll: no value leaves a sketch again", "leave approximate= away")
+    if node.then_by is not None:
+        raise binder.error(f"{node.kind}(then_by=) cannot roll", "order by one column, or use expanding() or a window")
 
 
 def mergeable(made: TypedAggregate) -> bool:

@@ -85,6 +85,8 @@ def _aggregate(made: TypedAggregate, builder: ProgramBuilder) -> AggregateSpec:
         argument=-1 if made.argument is None else builder.output(made.argument),
         by=-1 if made.by is None else builder.output(made.by),
         by_kind=_kind(made.by),
+        then_by=-1 if made.then_by is None else builder.output(made.then_by),
+        then_kind=_kind(made.then_by),
         by_type=None if made.by is None else made.by.type,
         where=-1 if made.where is None else builder.output(made.where),
         params=made.params,

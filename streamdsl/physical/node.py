@@ -60,7 +60,8 @@ class AggregateSpec:
     """One aggregate: `kind` over the column `argument` of the operator's argument program.
 
     kind: count sum min max mean std var first last to_list n_unique max_by min_by top_k lag custom.
-    `by` is the ordering column of max_by, min_by and top_k; `where` a bool column: only rows where it is true count.
+    `by` is the ordering column of max_by, min_by and top_k, `then_by` tells ties of top_k apart.
+    `where` is a bool column: only rows where it is true count.
     """
 
     name: str
@@ -71,6 +72,8 @@ class AggregateSpec:
     argument: int = -1
     by: int = -1
     by_kind: Kind | None = None
+    then_by: int = -1
+    then_kind: Kind | None = None
     where: int = -1
     params: tuple[tuple[str, Any], ...] = ()
     frame: FrameSpec | None = None

@@ -439,9 +439,13 @@ cdef Accumulator make_accumulator(str operator, spec, Arena arena):
     from streamdsl._native.aggregates.number_collectors import NUMBER_COLLECTORS
     from streamdsl._native.aggregates.custom import CustomAccumulator
     from streamdsl._native.aggregates.lag import LagAccumulator
+    from streamdsl._native.aggregates.sketches import DigestAccumulator, HyperLogLogAccumulator
 
     others = {**CHOICES, **COLLECTORS, **NUMBER_COLLECTORS, "custom": CustomAccumulator, "lag": LagAccumulator}
-    factory = FACTORIES.get(spec.kind) or others.get(spec.kind)
+    if dict(spec.params).get("approximate"):
+        factory = {"n_unique": HyperLogLogAccumulator, "quantile": DigestAccumulator}.get(spec.kind)
+    else:
+        factory = FACTORIES.get(spec.kind) or others.get(spec.kind)
     if factory is None:
         raise InternalError(f"there is no aggregate {spec.kind!r} (operator {operator!r}, column {spec.name!r})")
     if result_kind(spec) != spec.output_kind:

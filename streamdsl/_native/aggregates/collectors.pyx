@@ -2,11 +2,12 @@
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove, memset
 
-from streamdsl._native.flow.batch cimport KIND_DEC, KIND_F64, KIND_STR, strings_end_row, strings_reserve
+from streamdsl._native.flow.batch cimport KIND_DEC, KIND_F64, KIND_STR, Column, strings_end_row, strings_reserve
 from streamdsl._native.aggregates.accumulators cimport Accumulator
 from streamdsl._native.aggregates.cell cimport (
-    ByteReader, Cell, as_f64, cell_assign, cell_decimal, cell_of_decimal, cell_compare, cell_free, cell_read, cell_view, cell_write,
-    cell_write_json, damaged_state, read_bytes, read_i64, results_append, results_bits, results_null, write_i64,
+    ByteReader, Cell, as_f64, cell_assign, cell_compare, cell_decimal, cell_free, cell_load, cell_of_decimal, cell_read,
+    cell_view, cell_write, cell_write_json, damaged_state, kind_number, read_bytes, read_i64, results_append, results_bits,
+    results_null, write_i64,
 )
 from streamdsl._native.includes.decimal cimport dec_load, int128
 from streamdsl._native.state.arena cimport Arena
@@ -398,6 +399,7 @@ cdef class UniqueAccumulator(Accumulator):
 
 cdef struct TopEntry:
     Cell rank                                # the ordering value
+    Cell then                                # what tells equal ones apart; null without `then_by`
     Cell value
     int64_t arrival                          # number of the record
 
@@ -409,6 +411,9 @@ cdef struct TopList:
 
 cdef class TopAccumulator(Accumulator):
     """The n arguments with the largest ordering values, best first, of equal ones the first; as the text of a JSON list."""
+    cdef int then_by                         # argument column, -1 = none
+    cdef int then_kind
+    cdef Column* then_column                 # of the batch at hand
     cdef int64_t n
     cdef Form form
     cdef int64_t scale                       # of decimals
@@ -424,10 +429,18 @@ cdef class TopAccumulator(Accumulator):
             raise InternalError(f"top_k({self.n}) keeps at least one value")
         if self.by < 0:
             self.by_kind = self.argument_kind
+        self.then_by = spec.then_by
+        if self.then_by >= 0:
+            self.then_kind = kind_number(spec.then_kind)
+            self.layout += f":{spec.then_kind}"
         bytes_init(&self.scratch, 256)
 
     def __dealloc__(self):
         bytes_free(&self.scratch)
+
+    cdef int begin(self, Column* arguments, int64_t n_results, int64_t arrived) except -1 nogil:
+        self.then_column = &arguments[self.then_by] if self.then_by >= 0 and arguments != NULL else NULL
+        return Accumulator.begin(self, arguments, n_results, arrived)
 
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
         cdef TopList* held = <TopList*>state
@@ -437,12 +450,17 @@ cdef class TopAccumulator(Accumulator):
         made.rank = by[0] if self.by >= 0 else argument[0]
         if made.rank.tag == 0:
             return 0
+        made.then.tag = 0
+        if self.then_by >= 0:
+            made.then = cell_load(self.then_column, self.row)
         made.arrival = self.arrived + self.row
         at = self.place_of(held, &made)
         if at == self.n:
             return 0
         entry = self.opened(held, at)
         cell_assign(&entry.rank, self.by_kind, &made.rank, self.arena)
+        if self.then_by >= 0:
+            cell_assign(&entry.then, self.then_kind, &made.then, self.arena)
         entry.arrival = made.arrival
         return cell_assign(&entry.value, self.argument_kind, argument, self.arena)
 
@@ -451,10 +469,17 @@ cdef class TopAccumulator(Accumulator):
         cdef int order
         while at > 0:
             order = cell_compare(self.by_kind, &entry.rank, &held.entries[at - 1].rank)
+            if order == 0 and self.then_by >= 0:
+                order = self.compare_then(&entry.then, &held.entries[at - 1].then)
             if order < 0 or (order == 0 and entry.arrival >= held.entries[at - 1].arrival):
                 break
             at -= 1
         return at
+
+    cdef int compare_then(self, const Cell* one, const Cell* other) noexcept nogil:
+        if one.tag == 0 or other.tag == 0:   # null comes last
+            return (one.tag != 0) - (other.tag != 0)
+        return cell_compare(self.then_kind, one, other)
 
     cdef TopEntry* opened(self, TopList* held, int64_t at) except NULL nogil:
         """Return an empty entry at that place; the last one leaves if there are n."""
@@ -474,6 +499,8 @@ cdef class TopAccumulator(Accumulator):
 
     cdef int free_entry(self, TopEntry* entry) except -1 nogil:
         cell_free(&entry.rank, self.by_kind, self.arena)
+        if self.then_by >= 0:
+            cell_free(&entry.then, self.then_kind, self.arena)
         return cell_free(&entry.value, self.argument_kind, self.arena)
 
     cdef int merge(self, char* into, char* other) except -1 nogil:
@@ -521,6 +548,8 @@ cdef class TopAccumulator(Accumulator):
         for i in range(held.count):
             write_i64(held.entries[i].arrival, out)
             cell_write(&held.entries[i].rank, self.by_kind, out)
+            if self.then_by >= 0:
+                cell_write(&held.entries[i].then, self.then_kind, out)
             cell_write(&held.entries[i].value, self.argument_kind, out)
         return 0
 
@@ -534,6 +563,8 @@ cdef class TopAccumulator(Accumulator):
             entry = self.opened(held, held.count)
             entry.arrival = read_i64(source)
             cell_read(&entry.rank, self.by_kind, source, self.arena)
+            if self.then_by >= 0:
+                cell_read(&entry.then, self.then_kind, source, self.arena)
             cell_read(&entry.value, self.argument_kind, source, self.arena)
         return 0
 

@@ -25,7 +25,8 @@ PARTIALS = {"count": PARTIAL_COUNT, "var": PARTIAL_MOMENTS, "std": PARTIAL_MOMEN
 def partial_of(spec):
     """Return how an aggregate's partial results look."""
     if spec.kind in ("sum", "mean"):
-        return {"f64": PARTIAL_SUM, "dec": PARTIAL_DECIMALS, "i64": PARTIAL_INTEGERS, "u64": PARTIAL_INTEGERS, "bool": PARTIAL_INTEGERS}.get(
+        integers = dict.fromkeys(("i64", "u64", "bool"), PARTIAL_INTEGERS)
+        return {"f64": PARTIAL_SUM, "dec": PARTIAL_DECIMALS, **integers}.get(
             spec.input_kind, PARTIAL_VISIT)
     if spec.kind == "top_k" and dict(spec.params)["n"] > MOST_TOP:
         return PARTIAL_VISIT
