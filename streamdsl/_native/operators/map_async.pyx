@@ -46,6 +46,7 @@ cdef class Waiting:
     """A call, or what must not overtake it: a watermark, a change of idleness."""
     cdef int kind
     cdef int64_t value                       # the row's event time; the watermark; whether it is idle
+    cdef int64_t read_ns                     # when the row was read
     cdef public Row row
     cdef object result
     cdef object error
@@ -69,6 +70,7 @@ cdef class MapAsyncOperator(UserCodeOperator):
     cdef bint at_once                        # the clock stands still: each batch is waited for
     cdef int64_t capacity
     cdef int64_t n_calls                     # among the queue
+    cdef int64_t read_ns                     # of the oldest of the rows that wait to be emitted
     cdef int64_t ended                       # atomic: calls have ended since it was last looked
 
     def __init__(self, spec):
@@ -131,6 +133,7 @@ cdef class MapAsyncOperator(UserCodeOperator):
             call = Waiting.__new__(Waiting)
             call.kind = A_CALL
             call.value = times[i]
+            call.read_ns = batch.read_ns
             call.row = row_new(self.input_shape, batch, i)
             begun.append(call)
         self.queue.extend(begun)
@@ -233,13 +236,22 @@ cdef class MapAsyncOperator(UserCodeOperator):
         return False
 
     cdef int flush_rows(self) except -1:
-        self.flush(NULL)
+        cdef Batch* out
+        if self.main.n:
+            self.emitted += self.main.n
+            out = self.main.take(NULL)
+            out.read_ns = self.read_ns
+            self.send(self.next, out)
+        self.read_ns = 0
+        self.flush(NULL)                     # dead letters
         with nogil:
             self.end_batch()
         return 0
 
     cdef int emit_result(self, Waiting call) except -1:
         cdef int before = self.main.n
+        if self.read_ns == 0 or call.read_ns < self.read_ns:
+            self.read_ns = call.read_ns
         try:
             if call.error is not None:
                 raise call.error
