@@ -1,4 +1,4 @@
-"""Builds and runs the work of `benchmarks/state.py` on Apache Flink with RocksDB, in one local JVM; see `StateJob.java`."""
+"""Builds and runs the work of other benchmarks on Apache Flink, in one local JVM: see `StateJob.java` and `WindowJob.java`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,15 @@ def measure(keys: int, seconds: float, state_memory: int, interval_ms: int, dire
 
     `state_memory` (bytes) is all of Flink's managed memory; state and checkpoints go to `directory`.
     """
+    arguments = [str(keys), str(seconds), str(state_memory), str(interval_ms), str(directory)]
+    return run("StateJob", [*arguments, *(f"{name}={value}" for name, value in options.items())])
+
+
+def run(job: str, arguments: Sequence[str], heap: str = HEAP) -> dict[str, Any]:
+    """Run a job in a JVM of its own, which stays on the cores of this process, and return what it prints."""
     java = tool("java", "install Java 17 (on Debian: apt install openjdk-17-jdk-headless)")
-    command = [java, f"-Xmx{HEAP}", *(f"--add-opens={package}=ALL-UNNAMED" for package in OPENS)]
-    command += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", build(), "streamdsl.benchmarks.StateJob"]
-    command += [str(keys), str(seconds), str(state_memory), str(interval_ms), str(directory)]
-    command += [f"{name}={value}" for name, value in options.items()]
+    command = [java, f"-Xmx{heap}", *(f"--add-opens={package}=ALL-UNNAMED" for package in OPENS)]
+    command += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", build(), f"streamdsl.benchmarks.{job}", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         sys.exit(f"--flink: the job failed (exit code {done.returncode}); what it says is above")
