@@ -45,7 +45,7 @@ from streamdsl.policies import dead_letter
 from streamdsl.processor import Processor
 from streamdsl.schema import Field, Schema
 from streamdsl.secret import Secret
-from streamdsl.windows import count_window, expanding, hopping, rolling, session, sliding, tumbling
+from streamdsl.windows import count_window, expanding, hopping, rolling, session, sliding, throttle, tumbling
 
 if TYPE_CHECKING:
     from streamdsl.connectors.console import console
@@ -104,6 +104,7 @@ __all__ = [
     "rolling",
     "session",
     "sliding",
+    "throttle",
     "tumbling",
     "when",
 ]

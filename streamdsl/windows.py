@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zoneinfo
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -9,7 +10,9 @@ from streamdsl.durations import Duration, format_duration, parse_duration
 from streamdsl.errors import TopologyError
 
 __all__ = [
+    "Emission",
     "Frame",
+    "Throttle",
     "Window",
     "count_window",
     "expanding",
@@ -17,8 +20,11 @@ __all__ = [
     "rolling",
     "session",
     "sliding",
+    "throttle",
     "tumbling",
 ]
+
+_DAY_MS = 86_400_000
 
 
 def _positive(value: Duration, what: str) -> int:
@@ -49,42 +55,87 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """Many rows in, one row per key and window out. All in ms; half-open, aligned to the epoch plus the offset."""
+class Throttle:
+    """Emission of what has changed, at most once per `every_ms` of the wall clock. Made by `throttle`."""
 
-    kind: Literal["tumbling", "hopping"]
+    every_ms: int
+
+    def __str__(self) -> str:
+        return f'throttle("{format_duration(self.every_ms)}")'
+
+
+#: When rows of a window leave.
+Emission = Literal["close", "update", "on_time"] | Throttle
+
+
+def throttle(every: Duration) -> Throttle:
+    """Emission of what has changed, at most once per `every` of the wall clock.
+
+    Examples
+    --------
+    >>> print(throttle("1s"))
+    throttle("1s")
+    """
+    return Throttle(_positive(every, "throttle"))
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Many rows in, one row per key and window out. All in ms.
+
+    `size_ms` is the gap of a session and the number of records of a count window, `every_ms` the records between two of these.
+    """
+
+    kind: Literal["tumbling", "hopping", "session", "sliding", "count"]
     size_ms: int
     every_ms: int
     offset_ms: int = 0
+    tz: str | None = None
     grace_ms: int = 0
-    emit: Literal["close", "update"] = "close"
+    emit: Emission = "close"
     late: str = "late"
 
+    @property
+    def withdraws(self) -> bool:
+        """Whether rows say what they are, in the column `op`: windows that have been shown may become one, with other bounds."""
+        return self.kind == "session" and self.emit != "close"
+
     def __str__(self) -> str:
+        if self.kind == "count":
+            every = f", every={self.every_ms}" if self.every_ms != self.size_ms else ""
+            return f"count_window({self.size_ms}{every})"
         parts = [f'"{format_duration(self.size_ms)}"']
         if self.kind == "hopping":
             parts.append(f'"{format_duration(self.every_ms)}"')
         if self.offset_ms:
             parts.append(f'offset="{format_duration(self.offset_ms)}"')
+        if self.tz is not None:
+            parts.append(f'tz="{self.tz}"')
         return f"{self.kind}({', '.join(parts)})"
 
     @property
     def slug(self) -> str:
         """Short text for automatic state names."""
+        if self.kind == "count":
+            return f"count_{self.size_ms}" + (f"_{self.every_ms}" if self.every_ms != self.size_ms else "")
         every = f"_{format_duration(self.every_ms)}" if self.kind == "hopping" else ""
         offset = f"_at_{format_duration(self.offset_ms)}" if self.offset_ms else ""
-        return f"{self.kind}_{format_duration(self.size_ms)}{every}{offset}"
+        zone = "" if self.tz is None else f"_in_{self.tz.replace('/', '_')}"
+        return f"{self.kind}_{format_duration(self.size_ms)}{every}{offset}{zone}"
 
-    def emitting(self, *, grace: Duration, emit: str, late: str) -> Window:
+    def emitting(self, *, grace: Duration, emit: Emission, late: str) -> Window:
         """Return the window with its grace, emission and the name of its output of late records."""
-        if emit not in ("close", "update"):
-            known = emit in ("on_time",) or emit.startswith("throttle")
-            remedy = 'use emit="close" or emit="update"'
-            raise TopologyError(f"emit={emit!r} is {'not supported yet' if known else 'unknown'}", remedy=remedy)
+        if not isinstance(emit, Throttle) and emit not in ("close", "update", "on_time"):
+            remedy = 'use "close", "update", "on_time" or throttle("1s")'
+            if isinstance(emit, str) and emit.startswith("throttle"):
+                remedy = 'throttle is a function: emit=throttle("1s")'
+            raise TopologyError(f"emit={emit!r} is unknown", remedy=remedy)
         if not late:
             raise TopologyError("late= names an output and cannot be empty")
-        mode: Literal["close", "update"] = "close" if emit == "close" else "update"
-        return replace(self, grace_ms=parse_duration(grace, "grace"), emit=mode, late=late)
+        grace_ms = parse_duration(grace, "grace")
+        if grace_ms and self.kind == "count":
+            raise TopologyError("count windows know no lateness: grace= has no meaning there", remedy="leave grace= out")
+        return replace(self, grace_ms=grace_ms, emit=emit, late=late)
 
 
 def rolling(size: Duration, *, exclude_current: bool = False) -> Frame:
@@ -104,10 +155,41 @@ def expanding(*, exclude_current: bool = False) -> Frame:
     return Frame("expanding", 0, exclude_current)
 
 
-def tumbling(size: Duration, *, offset: Duration = 0) -> Window:
-    """Windows of `size` side by side, aligned to the epoch plus `offset`."""
+def tumbling(size: Duration, *, offset: Duration = 0, tz: str | None = None) -> Window:
+    """Windows of `size` side by side, aligned to the epoch plus `offset`.
+
+    Parameters
+    ----------
+    size : duration
+    offset : duration
+        Where the first window begins, from the epoch; with `tz`, from midnight.
+    tz : str, optional
+        A time zone, as "America/Santiago": windows are whole days there, of 23 or 25 hours where clocks change.
+
+    Examples
+    --------
+    >>> print(tumbling("1d", tz="America/Santiago"))
+    tumbling("1d", tz="America/Santiago")
+    """
     size_ms = _positive(size, "tumbling size")
-    return Window("tumbling", size_ms, size_ms, parse_duration(offset, "offset") % size_ms)
+    if tz is not None:
+        _check_zone(tz, size_ms)
+    return Window("tumbling", size_ms, size_ms, parse_duration(offset, "offset") % size_ms, tz)
+
+
+def _check_zone(tz: str, size_ms: int) -> None:
+    try:
+        zoneinfo.ZoneInfo(tz)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, TypeError, OSError):
+        raise TopologyError(
+            f"tz={tz!r} is not a time zone that is known here",
+            remedy='use a name as "America/Santiago"; where the system has no zones, install the package tzdata',
+        ) from None
+    if size_ms % _DAY_MS:
+        raise TopologyError(
+            f"tumbling({format_duration(size_ms)!r}, tz=...): windows of a time zone are whole days",
+            remedy='use "1d", or leave tz= out: other windows are the same in every zone but for offset=',
+        )
 
 
 def hopping(size: Duration, every: Duration, *, offset: Duration = 0) -> Window:
@@ -122,25 +204,50 @@ def hopping(size: Duration, every: Duration, *, offset: Duration = 0) -> Window:
 
 
 def sliding(size: Duration, every: Duration | None = None) -> Window:
-    """Windows around each record; not supported yet. With `every` it would be `hopping`."""
+    """Windows ``[a, a + size]``, closed at both ends: one ends at each record, one begins just after each that others follow.
+
+    With `every` it would be `hopping`, which is what the error says.
+
+    Examples
+    --------
+    >>> print(sliding("10s"))
+    sliding("10s")
+    """
     if every is not None:
         raise TopologyError(
             "sliding windows have no fixed step: sliding(size, every) does not exist",
             remedy=f"use hopping({size!r}, {every!r})",
         )
-    _positive(size, "sliding size")
-    raise TopologyError(
-        "sliding windows are not supported yet",
-        remedy="use rolling(size), one row for each record, or hopping(size, every)",
-    )
+    size_ms = _positive(size, "sliding size")
+    return Window("sliding", size_ms, size_ms)
 
 
 def session(gap: Duration) -> Window:
-    """Windows of records at most `gap` apart; not supported yet."""
-    _positive(gap, "session gap")
-    raise TopologyError("session windows are not supported yet", remedy="write a Processor with a timer")
+    """Windows of records at most `gap` apart: `window_start` is the time of the first, `window_end` that of the last plus `gap`.
+
+    Examples
+    --------
+    >>> print(session("30m"))
+    session("30m")
+    """
+    gap_ms = _positive(gap, "session gap")
+    return Window("session", gap_ms, gap_ms)
 
 
-def count_window(n: int) -> Window:
-    """Windows of `n` records; not supported yet."""
-    raise TopologyError("count windows are not supported yet", remedy="write a Processor with a counter")
+def count_window(n: int, *, every: int | None = None) -> Window:
+    """Windows of `n` records of a key by arrival, one beginning `every` so many records (default: `n`).
+
+    Bounds of a window are the times of its earliest and latest record. Those that are not full yet close at the end of the input.
+
+    Examples
+    --------
+    >>> print(count_window(100, every=10))
+    count_window(100, every=10)
+    """
+    step = n if every is None else every
+    for name, value in (("n", n), ("every", step)):
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 1 << 31:
+            raise TopologyError(f"count_window: {name}={value!r} is not a positive number of records")
+    if step > n:
+        raise TopologyError(f"count_window({n}, every={step}) leaves out records", remedy="every must not be greater than n")
+    return Window("count", n, step)

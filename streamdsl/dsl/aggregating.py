@@ -60,7 +60,7 @@ def aggregated(
     policy, named = policy_of(grouping.verb, errors, named)
     grouping = replace(grouping, name=state, errors=policy)
     items = aggregate_items(grouping.verb, columns, named)
-    reserved = (*grouping.keys, "op") if grouping.window is None else (*grouping.keys, "window_start", "window_end")
+    reserved = (*grouping.keys, "op") if grouping.window is None else (*grouping.keys, "window_start", "window_end", *_change(grouping))
     for item in items:
         if item.name in reserved:
             raise TopologyError(f"{grouping.verb}: the column {item.name!r} is there already", remedy="give the aggregate another name")
@@ -85,6 +85,11 @@ def aggregated(
     frame = passed(node.schema, [field for field in node.schema.names if field in reserved])
     outputs = [*(old for old in frame if not old.hidden), *computed, *(old for old in frame if old.hidden)]
     return ProjectNode(inputs=(node,), where=here(), outputs=tuple(outputs), errors=policy), shown
+
+
+def _change(grouping: Grouping) -> tuple[str, ...]:
+    """Return the name of the column that says what a row is, if there is one."""
+    return ("op",) if grouping.window is None or grouping.window.withdraws else ()
 
 
 def _check_names(grouping: Grouping, node: Node, item: Item, reserved: Sequence[str]) -> None:
@@ -112,6 +117,8 @@ def reduced(grouping: Grouping, function: Callable[[Any, Any], Any], errors: Err
     for name in grouping.keys:
         if name not in grouping.node.schema:
             raise TopologyError(f"reduce: the key column {name!r} is gone", remedy="keep it, or key_by again")
+    if "op" in _change(grouping) and "op" in grouping.node.schema.visible():
+        raise TopologyError("reduce: the rows have a column 'op', which is what the result calls its changes", remedy="rename it before")
     label = str(getattr(function, "__name__", "function")).strip("<>")
     slot = "" if grouping.window is None else grouping.window.slug
     return ReduceNode(
@@ -142,6 +149,11 @@ def processed(grouping: Grouping, operator: Any, errors: ErrorPolicy | None) -> 
             factory=operator.factory,
             output=operator.output or grouping.node.schema.visible(),
             outputs=operator.outputs,
+        )
+    if grouping.window is not None and grouping.window.withdraws:
+        raise TopologyError(
+            f"process: {grouping.window} with emit={grouping.window.emit} takes rows back, and what a Processor has made cannot be",
+            remedy='use emit="close", or aggregate(...) or reduce(...)',
         )
     if grouping.window is not None and hasattr(operator.process_window, "__streamdsl_default__"):
         raise TopologyError(f"{processor_name(operator)} has no process_window(key, window, rows, ctx)")

@@ -17,7 +17,7 @@ from streamdsl.expr import Expr, count
 from streamdsl.logical.key_by import key_of
 from streamdsl.logical.node import Node
 from streamdsl.policies import ErrorPolicy
-from streamdsl.windows import Frame, Window
+from streamdsl.windows import Emission, Frame, Window
 
 __all__ = ["FramedStream", "KeyedStream"]
 
@@ -39,10 +39,10 @@ class KeyedStream(Stream):
     def window(self, window: Frame) -> FramedStream: ...
 
     @overload
-    def window(self, window: Window, *, grace: Duration = 0, emit: str = "close", late: str = "late") -> WindowedStream: ...
+    def window(self, window: Window, *, grace: Duration = 0, emit: Emission = "close", late: str = "late") -> WindowedStream: ...
 
     def window(
-        self, window: Frame | Window, *, grace: Duration = 0, emit: str = "close", late: str = "late"
+        self, window: Frame | Window, *, grace: Duration = 0, emit: Emission = "close", late: str = "late"
     ) -> FramedStream | WindowedStream:
         """Say which records belong together in what follows.
 
@@ -50,22 +50,25 @@ class KeyedStream(Stream):
         ----------
         window : Frame or Window
             ``rolling(...)`` and ``expanding()`` set the frame of aggregates in with_columns, select and filter;
-            ``tumbling(...)`` and ``hopping(...)`` make one row for each key and window.
+            ``tumbling(...)``, ``hopping(...)``, ``session(...)``, ``sliding(...)`` and ``count_window(...)`` make one row for
+            each key and window.
         grace : duration
             How long a window waits for late records behind its end.
-        emit : "close" | "update"
-            One row when the window closes, or a row whenever it changed.
+        emit : "close" | "update" | "on_time" | throttle("1s")
+            One row when the window closes; a row whenever it changed; one when the watermark passes its last moment, and
+            then one for each late record within grace; or changed windows at most once per so much of the wall clock.
+            Sessions say in the column `op` what a row is, unless they are shown when they close.
         late : str
             Tag of the output of records that no window took.
         """
         if isinstance(window, Frame):
             if grace or emit != "close" or late != "late":
-                raise TopologyError(f"window({window}): grace=, emit= and late= belong to tumbling and hopping windows")
+                raise TopologyError(f"window({window}): grace=, emit= and late= belong to windows")
             return FramedStream(self._topology, self._node, self._says("window", str(window)), self._scope, window)
         if not isinstance(window, Window):
             raise TopologyError(
                 f"window: {window!r} is not a window",
-                remedy="use rolling, expanding, tumbling or hopping",
+                remedy="use rolling, expanding, tumbling, hopping, session, sliding or count_window",
             )
         complete = window.emitting(grace=grace, emit=emit, late=late)
         shown = arguments(grace=grace or None, emit=None if emit == "close" else emit, late=None if late == "late" else late)

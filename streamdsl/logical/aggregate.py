@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,7 +18,7 @@ from streamdsl.windows import Window
 if TYPE_CHECKING:
     from streamdsl.logical.meaning import Origins
 
-__all__ = ["CHANGE", "WINDOW_FIELDS", "AggregateNode", "ReduceNode"]
+__all__ = ["CHANGE", "WINDOW_FIELDS", "AggregateNode", "ReduceNode", "changes_of"]
 
 #: What a change row is: "add", "replace" or "withdraw".
 CHANGE = Field("op", pa.string(), nullable=False, hidden=True)
@@ -26,6 +26,11 @@ WINDOW_FIELDS = (
     Field("window_start", pa.timestamp("ms", tz="UTC"), nullable=False),
     Field("window_end", pa.timestamp("ms", tz="UTC"), nullable=False),
 )
+
+
+def changes_of(window: Window) -> tuple[Field, ...]:
+    """Return the column that says what a row of a window is, where rows may be withdrawn; for all to see."""
+    return (replace(CHANGE, hidden=False),) if window.withdraws else ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -79,7 +84,8 @@ class ReduceNode(StatefulNode):
         rest = tuple(field for field in rows.fields if field.name not in self.key_schema)
         if self.window is None:
             return Schema((*self.key_schema.fields, *rest, CHANGE))
-        return Schema((*self.key_schema.fields, *WINDOW_FIELDS, *rest))
+        rest = tuple(field for field in rest if field.name not in {made.name for made in WINDOW_FIELDS})
+        return Schema((*self.key_schema.fields, *WINDOW_FIELDS, *rest, *changes_of(self.window)))
 
     @cached_property
     def tags(self) -> dict[str, Schema]:

@@ -152,7 +152,7 @@ def window_meaning(window: Window | None) -> Meaning:
     """Return the parts of a window. Its grace may become smaller: windows that are open close earlier."""
     if window is None:
         return {}
-    return {"window": str(window), "emit": window.emit, "grace (ms)": window.grace_ms}
+    return {"window": str(window), "emit": str(window.emit), "grace (ms)": window.grace_ms}
 
 
 def policy_text(policy: ErrorPolicy | None) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
-from streamdsl.logical.aggregate import WINDOW_FIELDS
+from streamdsl.logical.aggregate import WINDOW_FIELDS, changes_of
 from streamdsl.logical.expression import TypedAggregate, aggregate_may_fail, columns_of
 from streamdsl.logical.node import Columns, Meaning, StatefulNode, duration_text, joined, letters, policy_text, window_meaning
 from streamdsl.policies import ErrorPolicy
@@ -32,7 +32,7 @@ class WindowAggregateNode(StatefulNode):
     @cached_property
     def schema(self) -> Schema:
         made = (Field(one.name, one.type, one.nullable) for one in self.aggregates)
-        return Schema((*self.key_schema.fields, *WINDOW_FIELDS, *made))
+        return Schema((*self.key_schema.fields, *WINDOW_FIELDS, *made, *changes_of(self.window)))
 
     @cached_property
     def tags(self) -> dict[str, Schema]:

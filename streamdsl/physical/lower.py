@@ -30,9 +30,10 @@ from streamdsl.physical.chain import Place, Stages
 from streamdsl.physical.kinds import kind_of
 from streamdsl.physical.lower_expr import lower_aggregates, lower_expressions
 from streamdsl.physical.names import lookup_names
+from streamdsl.physical.zones import transitions
 from streamdsl.policies import DeadLetter, ErrorPolicy
 from streamdsl.schema import Schema
-from streamdsl.windows import Window
+from streamdsl.windows import Throttle, Window
 
 __all__ = ["SHARDS", "lower"]
 
@@ -235,7 +236,16 @@ def _tags(node: Node) -> tuple[tuple[str, Schema], ...]:
 def _window(window: Window | None) -> physical.WindowSpec | None:
     if window is None:
         return None
-    return physical.WindowSpec(window.kind, window.size_ms, window.every_ms, window.offset_ms, window.grace_ms, window.emit)
+    return physical.WindowSpec(
+        kind=window.kind if window.tz is None else "days",
+        size_ms=window.size_ms,
+        every_ms=window.every_ms,
+        offset_ms=window.offset_ms,
+        grace_ms=window.grace_ms,
+        emit="throttle" if isinstance(window.emit, Throttle) else window.emit,
+        throttle_ms=window.emit.every_ms if isinstance(window.emit, Throttle) else 0,
+        transitions=() if window.tz is None else transitions(window.tz),
+    )
 
 
 def _source(node: SourceNode) -> physical.PhysicalSource:

@@ -265,14 +265,19 @@ class PhysicalReduce(PhysicalOperator):
 
 @dataclass(frozen=True, slots=True)
 class WindowSpec:
-    """An assigner. size, every, gap, offset and grace in ms."""
+    """Windows of a key. `size_ms` is the gap of a session and the records of a count window, `every_ms` the records between two.
 
-    kind: Literal["tumbling", "hopping"]
+    `transitions` of a time zone ("days"): the moments in ms from which an offset in ms holds.
+    """
+
+    kind: Literal["tumbling", "hopping", "days", "session", "sliding", "count"]
     size_ms: int
     every_ms: int
     offset_ms: int
     grace_ms: int
-    emit: Literal["close", "update"]
+    emit: Literal["close", "update", "on_time", "throttle"]
+    throttle_ms: int = 0
+    transitions: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

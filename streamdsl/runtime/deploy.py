@@ -22,9 +22,9 @@ from streamdsl._native.operators.key_lookup import KeyLookup
 from streamdsl._native.operators.merge import MergeOperator
 from streamdsl._native.operators.output import Output
 from streamdsl._native.operators.process import ProcessOperator
-from streamdsl._native.operators.process_window import WindowProcessOperator
 from streamdsl._native.operators.refusals import Refusals
 from streamdsl._native.operators.sink import SinkOperator
+from streamdsl._native.operators.window import WindowOperator
 from streamdsl._native.task.ordered_source import OrderedSourceTask
 from streamdsl._native.task.source_task import SourceTask
 from streamdsl._native.task.split import Split
@@ -84,7 +84,7 @@ class Deployment:
                 found.setdefault(name, {})[LOOKUP] = lookup
         for chain in self.chains:
             for operator in chain.operators:
-                if isinstance(operator, (ProcessOperator, WindowProcessOperator)):
+                if isinstance(operator, (ProcessOperator, WindowOperator)):
                     found.setdefault(operator.name, {}).update(operator.declared_states())
         return found
 

@@ -20,12 +20,11 @@ from streamdsl._native.operators.key_encode import KeyEncodeOperator
 from streamdsl._native.operators.key_lookup import KeyDecoder, KeyLookup
 from streamdsl._native.operators.map_async import MapAsyncOperator
 from streamdsl._native.operators.process import ProcessOperator
-from streamdsl._native.operators.process_window import WindowProcessOperator
 from streamdsl._native.operators.project import ProjectOperator
 from streamdsl._native.operators.python_function import PythonFunctionOperator
-from streamdsl._native.operators.reduce import ReduceOperator, window_reduce
+from streamdsl._native.operators.reduce import ReduceOperator
 from streamdsl._native.operators.table import TableOperator
-from streamdsl._native.operators.window_aggregate import WindowAggregateOperator
+from streamdsl._native.operators.window import WindowOperator
 from streamdsl.errors import InternalError, TopologyError
 from streamdsl.physical import node
 from streamdsl.physical.kinds import kind_of
@@ -60,7 +59,7 @@ def _aggregate(spec: node.PhysicalAggregate, chain: Chain) -> Operator:
 
 
 def _reduce(spec: node.PhysicalReduce, chain: Chain) -> Operator:
-    made = ReduceOperator if spec.window is None else window_reduce
+    made = ReduceOperator if spec.window is None else WindowOperator
     return made(spec, chain.built[spec.lookup])
 
 
@@ -69,11 +68,11 @@ def _table(spec: node.PhysicalTable, chain: Chain) -> Operator:
 
 
 def _window_aggregate(spec: node.PhysicalWindowAggregate, chain: Chain) -> Operator:
-    return WindowAggregateOperator(spec, chain.built[spec.lookup], Program(spec.arguments))
+    return WindowOperator(spec, chain.built[spec.lookup], Program(spec.arguments))
 
 
 def _process(spec: node.PhysicalProcess, chain: Chain) -> Operator:
-    made = ProcessOperator if spec.window is None else WindowProcessOperator
+    made = ProcessOperator if spec.window is None else WindowOperator
     return made(spec, chain.built[spec.lookup])
 
 

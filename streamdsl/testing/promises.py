@@ -28,6 +28,7 @@ from streamdsl.logical.window_aggregate import WindowAggregateNode
 from streamdsl.processor import Processor
 from streamdsl.schema import Schema
 from streamdsl.testing.data import SourceRows
+from streamdsl.windows import Throttle
 
 __all__ = ["Judgement", "Judgements", "Promise", "judge"]
 
@@ -265,6 +266,7 @@ class _Walk:
             reason = f"{node.name} works on update rows, whose number may differ (P3)"
         window = getattr(node, "window", None)
         looks = not isinstance(node, WindowAggregateNode | AggregateNode) or not all(map(_order_free, node.aggregates))
+        looks = looks or (window is not None and window.kind == "count")
         keyed = self.flows[id(key_of(node))]
         if looks:
             reason = reason or self._disorder(node, keyed, key_of(node).keys)
@@ -277,6 +279,10 @@ class _Walk:
             return _processed(keyed, node, node.schema, after)
         if window is not None:
             after = replace(after, timed=True, disorder=None, united=False, ways=(_Way(None, {}, (frozenset(keys),)),))
+            if isinstance(window.emit, Throttle):
+                return replace(after, reason=after.reason or f"{node.name} shows its windows by the wall clock (P6)")
+            if window.withdraws:
+                return replace(after, reason=after.reason or f"{node.name} takes rows back: they count only once all have been applied")
             return replace(after, changes=(*keys, *_WINDOW_COLUMNS)) if window.emit == "update" else after
         # Of the columns in front, only those of the key are known to be in the rows of a table.
         names = {key: key for key in keys}
@@ -378,7 +384,7 @@ def _processed(keyed: _Flow, node: ProcessNode | NativeNode, output: Schema, aft
     same = {f.name: f.name for f in keys.fields if f.name in output and output.field(f.name).type == f.type}
     if isinstance(node, ProcessNode) and node.window is not None:
         reason = after.reason
-        if node.window.emit == "update":
+        if node.window.emit not in ("close", "on_time"):
             reason = reason or f"{node.name} updates its windows, and nothing says which row replaces which"
         way = _Way(None, {}, (frozenset(keys.names) if len(same) == len(keys) else None,))
         return replace(after, reason=reason, timed=True, disorder=None, united=False, ways=(way,))

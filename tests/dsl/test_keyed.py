@@ -180,7 +180,7 @@ def test_a_column_may_be_called_name():
         (lambda k: k.aggregate(n=col("amount").lag()), ["lag() belongs to with_columns"]),
         (lambda k: k.aggregate(n=col("amont").sum()), ["aggregate: unknown column 'amont'", "did you mean 'amount'"]),
         (lambda k: k.window("60s"), ["is not a window", "tumbling"]),
-        (lambda k: k.window(rolling("1m"), grace="1s"), ["belong to tumbling and hopping"]),
+        (lambda k: k.window(rolling("1m"), grace="1s"), ["belong to windows"]),
         (lambda k: k.window(rolling("1m")).count(), ["gives every row its aggregates", "with_columns(n=count())"]),
         (lambda k: k.window(tumbling("1m"), emit="often"), ["emit='often' is unknown"]),
         (lambda k: k.window(tumbling("1m")).aggregate(window_start=count()), ["'window_start' is there already"]),

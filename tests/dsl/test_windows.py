@@ -2,7 +2,7 @@
 
 import pytest
 
-from streamdsl import count_window, expanding, hopping, rolling, session, sliding, tumbling
+from streamdsl import count_window, expanding, hopping, rolling, session, sliding, throttle, tumbling
 from tests.dsl.fakes import refused
 
 
@@ -11,6 +11,11 @@ def test_windows_print_as_they_are_written():
     assert str(expanding()) == "expanding()"
     assert str(tumbling("10s", offset="2s")) == 'tumbling("10s", offset="2s")'
     assert str(hopping("10s", "2s")) == 'hopping("10s", "2s")'
+    assert str(session("30m")) == 'session("30m")'
+    assert str(sliding("10s")) == 'sliding("10s")'
+    assert str(count_window(5)) == "count_window(5)"
+    assert str(count_window(5, every=2)) == "count_window(5, every=2)"
+    assert str(tumbling("1d", tz="Europe/Berlin", offset="6h")) == 'tumbling("1d", offset="6h", tz="Europe/Berlin")'
 
 
 def test_offsets_are_taken_modulo_the_step():
@@ -21,14 +26,20 @@ def test_offsets_are_taken_modulo_the_step():
     ("make", "parts"),
     [
         (lambda: sliding("10s", "2s"), ["sliding(size, every) does not exist", "hopping('10s', '2s')"]),
-        (lambda: sliding("10s"), ["not supported yet", "rolling(size)"]),
-        (lambda: session("10s"), ["not supported yet"]),
-        (lambda: count_window(10), ["not supported yet"]),
+        (lambda: sliding("0s"), ["longer than 0"]),
+        (lambda: session("0s"), ["longer than 0"]),
+        (lambda: count_window(0), ["n=0", "positive number"]),
+        (lambda: count_window(True), ["positive number"]),
+        (lambda: count_window(2, every=3), ["leaves out records"]),
+        (lambda: count_window(2).emitting(grace="1s", emit="close", late="late"), ["know no lateness"]),
+        (lambda: tumbling("1d", tz="Mars/Olympus"), ["not a time zone", "tzdata"]),
+        (lambda: tumbling("1h", tz="Europe/Berlin"), ["whole days", "offset="]),
         (lambda: rolling("0s"), ["longer than 0"]),
         (lambda: hopping("2s", "10s"), ["leaves gaps"]),
         (lambda: tumbling("10"), ["'10' is not a duration"]),
-        (lambda: tumbling("1s").emitting(grace=0, emit="on_time", late="late"), ["on_time", "not supported yet"]),
-        (lambda: tumbling("1s").emitting(grace=0, emit="often", late="late"), ["unknown", 'emit="close"']),
+        (lambda: tumbling("1s").emitting(grace=0, emit="throttle", late="late"), ["unknown", 'emit=throttle("1s")']),
+        (lambda: throttle("0s"), ["longer than 0"]),
+        (lambda: tumbling("1s").emitting(grace=0, emit="often", late="late"), ["unknown", '"on_time"']),
     ],
 )
 def test_refused(make, parts):

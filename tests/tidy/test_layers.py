@@ -60,9 +60,9 @@ NATIVE = {
     "event_time": {"includes", "flow", "state"},
     "snapshot": {"includes", "flow"},
     "state": {"includes", "flow", "serdes"},
-    "windows": {"includes", "flow"},
     "rows": {"includes", "flow", "serdes", "state"},
     "aggregates": {"includes", "flow", "expr", "serdes", "state", "rows"},
+    "windows": {"includes", "flow", "state", "aggregates"},
     "operators": {"includes", "flow", "expr", "serdes", "event_time", "snapshot", "state", "windows", "rows", "aggregates"},
     "task": {"includes", "flow", "expr", "serdes", "event_time", "snapshot", "state", "windows", "rows", "aggregates", "operators"},
 }

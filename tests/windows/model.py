@@ -169,7 +169,7 @@ class Sliding:
         earlier = [one for one in model.accepted if one.key == record.key]
         together = [*earlier, record]
         starts = sorted({one.time - self.size for one in together} | {one.time + 1 for one in together})
-        taken, new = False, []
+        taken, new, changed = False, [], []
         for start in starts:
             end = start + self.size
             inside = [one for one in together if start <= one.time <= end]
@@ -181,12 +181,11 @@ class Sliding:
                 new.append(pane)
             pane.records = inside
             taken = taken or record in inside
-            if pane not in new:
-                model.on_change(pane)
+            changed.append(pane)
         if taken:
             model.accepted.append(record)
-            for pane in new:
-                model.panes.append(pane)
+            model.panes += new
+            for pane in changed:  # in ascending start
                 model.on_change(pane)
         else:
             model.refusals += 1

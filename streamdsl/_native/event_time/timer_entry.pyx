@@ -1,7 +1,9 @@
 """See timer_entry.pxd."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport uint64_t
-from libc.string cimport memchr, memcmp, memcpy
+from libc.stdint cimport int64_t
+from libc.string cimport memchr, memcpy
+
+from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, deadline_in, put_deadline
 
 from streamdsl.errors import StateError
 
@@ -21,10 +23,10 @@ cpdef bytes timer_entry(int clock, int64_t time, bytes key, str name):
         raise StateError(f"the name of a timer has {name_size} bytes; 65,535 is the most")
     if memchr(data, 0, size) != NULL:
         escaped = key.count(b"\0")
-    made = PyBytes_FromStringAndSize(NULL, TIME_BYTES + size + escaped + 2 + name_size)
+    made = PyBytes_FromStringAndSize(NULL, DEADLINE_BYTES + size + escaped + 2 + name_size)
     at = PyBytes_AS_STRING(made)
-    put_entry_time(at, clock, time)
-    at += TIME_BYTES
+    put_deadline(at, clock, time)
+    at += DEADLINE_BYTES
     if escaped == 0:
         memcpy(at, data, size)
         at += size
@@ -44,10 +46,10 @@ cpdef bytes timer_entry(int clock, int64_t time, bytes key, str name):
 cpdef tuple timer_of(bytes entry):
     cdef const char* data = PyBytes_AS_STRING(entry)
     cdef const char* end = data + len(entry)
-    cdef const char* at = data + TIME_BYTES
+    cdef const char* at = data + DEADLINE_BYTES
     cdef const char* nul
     cdef list parts = []
-    if len(entry) < TIME_BYTES + 2 or <unsigned char>data[0] > CLOCK_PROCESSING:
+    if len(entry) < DEADLINE_BYTES + 2 or <unsigned char>data[0] > CLOCK_PROCESSING:
         raise ValueError("it is too short, or of no clock")
     while True:
         nul = <const char*>memchr(at, 0, end - at)
@@ -60,25 +62,4 @@ cpdef tuple timer_of(bytes entry):
         if <unsigned char>nul[1] != ESCAPED:
             raise ValueError("its key has a NUL that stands for nothing")
     key = parts[0] if len(parts) == 1 else b"\0".join(parts)
-    return entry_time(data), key, at[:end - at].decode("utf-8", "surrogatepass")
-
-
-cdef int64_t entry_time(const char* entry) noexcept nogil:
-    cdef uint64_t biased = 0
-    cdef int i
-    for i in range(1, TIME_BYTES):
-        biased = (biased << 8) | <unsigned char>entry[i]
-    return <int64_t>(biased ^ (<uint64_t>1 << 63))
-
-
-cdef void put_entry_time(char* entry, int clock, int64_t time) noexcept nogil:
-    cdef uint64_t biased = <uint64_t>time ^ (<uint64_t>1 << 63)
-    cdef int i
-    entry[0] = <char>clock
-    for i in range(8):
-        entry[1 + i] = <char>(biased >> (56 - 8 * i))
-
-
-cdef int entry_order(const char* left, int64_t left_size, const char* right, int64_t right_size) noexcept nogil:
-    cdef int order = memcmp(left, right, left_size if left_size < right_size else right_size)
-    return order if order != 0 else (left_size > right_size) - (left_size < right_size)
+    return deadline_in(data), key, at[:end - at].decode("utf-8", "surrogatepass")

@@ -1,8 +1,8 @@
 """Timers of Processors: keyed state, fired in order of time, then key bytes, then name."""
 from libc.stdint cimport int64_t
 
-from streamdsl._native.event_time.cold_timers cimport ColdTimers
 from streamdsl._native.event_time.timer_entry cimport CLOCKS
+from streamdsl._native.state.cold_deadlines cimport ColdDeadlines
 from streamdsl._native.state.hash_set cimport HashSet
 from streamdsl._native.state.key_table cimport ColdListener, KeyTable
 
@@ -13,7 +13,7 @@ cdef class TimerService(ColdListener):
     cdef int64_t n_entries                   # in all of them
     cdef int64_t entry_bytes                 # that they take, about
     cdef int64_t next_times[CLOCKS]          # per clock: no timer comes before it, INT64_MAX = there is none
-    cdef ColdTimers cold[CLOCKS]             # per clock
+    cdef ColdDeadlines cold[CLOCKS]             # per clock
     cdef bint reading                        # what comes back is about to fire: it stays until then
     cdef HashSet marks                       # of the timers that have fired in this advance, and of their runs as the input ends
     cdef readonly int64_t fired

@@ -1,20 +1,21 @@
 """See timers.pxd.
 
 A timer is a row whose key is all there is, in the order in which timers fire (timer_entry.pxd). Those in memory stand in a heap
-as well; of those in the database alone little is known (cold_timers.pxd). Before one fires, the cold ones that could come
+as well; of those in the database alone little is known (state/cold_deadlines.pxd). Before one fires, the cold ones that could come
 before it are read, in the order of the database, which is the same.
 """
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport INT64_MAX, int32_t, uint64_t
 
-from streamdsl._native.event_time.cold_timers cimport (
-    cold_add, cold_first, cold_free, cold_init, cold_memory, cold_precedes, cold_raise, cold_remove, cold_start, cold_until,
-)
 from streamdsl._native.event_time.timer_entry cimport (
-    CLOCK_EVENT, CLOCK_PROCESSING, CLOCKS, PUT_OFF, TIME_BYTES, entry_time, put_entry_time, timer_entry, timer_of,
+    CLOCK_EVENT, CLOCK_PROCESSING, CLOCKS, PUT_OFF, timer_entry, timer_of,
 )
 from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, PLANTED
+from streamdsl._native.state.cold_deadlines cimport (
+    cold_add, cold_first, cold_free, cold_init, cold_memory, cold_precedes, cold_raise, cold_remove, cold_start, cold_until,
+)
 from streamdsl._native.state.cold_scan cimport FILED, ColdScan, open_scan
+from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, deadline_in, put_deadline
 from streamdsl._native.state.hash_set cimport hashes_add, hashes_free, hashes_have
 from streamdsl._native.state.key_hash cimport hash_bytes
 from streamdsl._native.state.row_table cimport ROW_LIVE, RowHeader
@@ -79,7 +80,7 @@ cdef class TimerService(ColdListener):
         cdef list heap = self.heaps[clock]
         cdef int64_t time = cold_first(&self.cold[clock])
         if heap:
-            time = min(time, entry_time(PyBytes_AS_STRING(<bytes>heap[0])))
+            time = min(time, deadline_in(PyBytes_AS_STRING(<bytes>heap[0])))
         self.next_times[clock] = time
         return 0
 
@@ -107,8 +108,8 @@ cdef class TimerService(ColdListener):
             return False
         self.table.insert(data, size, shard)
         self.push(entry)
-        if entry_time(data) < self.next_times[clock]:
-            self.next_times[clock] = entry_time(data)
+        if deadline_in(data) < self.next_times[clock]:
+            self.next_times[clock] = deadline_in(data)
         return True
 
     cdef bint drop(self, bytes entry, int shard) except -1:
@@ -165,13 +166,13 @@ cdef class TimerService(ColdListener):
         return due
 
     cdef bytes next_due(self, int clock, int64_t now, int64_t most):
-        cdef ColdTimers* cold = &self.cold[clock]
+        cdef ColdDeadlines* cold = &self.cold[clock]
         cdef bytes top
         while True:
             top = self.top(clock)
             if cold.n == 0 or cold_first(cold) > now or (
                     top is not None and not cold_precedes(cold, PyBytes_AS_STRING(top), len(top))):
-                return top if top is not None and entry_time(PyBytes_AS_STRING(top)) <= now else None
+                return top if top is not None and deadline_in(PyBytes_AS_STRING(top)) <= now else None
             self.read_due(clock, now, most)
 
     cdef bytes top(self, int clock):
@@ -183,15 +184,15 @@ cdef class TimerService(ColdListener):
 
     cdef int read_due(self, int clock, int64_t now, int64_t most) except -1:
         """Bring some of the cold timers up to `now` back, the first ones, and the bound behind them."""
-        cdef ColdTimers* cold = &self.cold[clock]
-        cdef char[TIME_BYTES] limit
+        cdef ColdDeadlines* cold = &self.cold[clock]
+        cdef char[DEADLINE_BYTES] limit
         cdef ColdScan scan = open_scan(self.table, bytes((clock,)), cold_start(cold, clock))
         most = min(max(most, <int64_t>(READ_FEW if CHECKED_BUILD else READ_AHEAD)), max(cold_until(cold, now), <int64_t>1))
         if now < INT64_MAX:
-            put_entry_time(limit, clock, now + 1)
+            put_deadline(limit, clock, now + 1)
         self.reading = True
         try:
-            scan.read(most, NULL if now == INT64_MAX else limit, TIME_BYTES)
+            scan.read(most, NULL if now == INT64_MAX else limit, DEADLINE_BYTES)
         finally:
             self.reading = False
         if scan.next_key is not None:
@@ -253,7 +254,7 @@ cdef class TimerService(ColdListener):
     # -- cold
 
     cdef int on_cold(self, const RowHeader* header) except -1 nogil:
-        if header.key_size < TIME_BYTES or <unsigned char>header.key[0] >= CLOCKS:
+        if header.key_size < DEADLINE_BYTES or <unsigned char>header.key[0] >= CLOCKS:
             damaged_table(self.table)
         cold_add(&self.cold[<unsigned char>header.key[0]], header.key, header.key_size)
         if self.n_entries > 2 * self.table.count + 64:
@@ -302,7 +303,7 @@ cdef class TimerService(ColdListener):
         self.n_entries = self.entry_bytes = 0
         while slot >= 0:
             header = self.table.header(slot)
-            if header.key_size < TIME_BYTES or <unsigned char>header.key[0] >= CLOCKS:
+            if header.key_size < DEADLINE_BYTES or <unsigned char>header.key[0] >= CLOCKS:
                 damaged_table(self.table)
             entry = header.key[:header.key_size]
             (<list>self.heaps[<unsigned char>header.key[0]]).append(entry)

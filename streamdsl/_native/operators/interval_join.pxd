@@ -3,8 +3,8 @@ from libc.stdint cimport int32_t, int64_t
 
 from streamdsl._native.flow.batch cimport Batch
 from streamdsl._native.operators.join cimport JoinOperator
-from streamdsl._native.operators.open_windows cimport OpenWindows
 from streamdsl._native.rows.timed_rows cimport TimedRows, TimedRowsField
+from streamdsl._native.state.deadlines cimport Deadlines
 from streamdsl._native.state.key_list cimport KeyList
 
 
@@ -17,7 +17,7 @@ cdef class IntervalJoinOperator(JoinOperator):
     cdef bint[2] keeps                       # by side: rows that match nothing come out
     cdef int64_t step                        # rows that need not come out may leave memory so much too late
     cdef TimedRowsField field
-    cdef OpenWindows deadlines               # when rows of which keys leave
+    cdef Deadlines deadlines                 # when rows of which keys leave
     cdef KeyList wanted                      # scratch: keys to be looked up together
 
     cdef int64_t over(self, int side, int64_t time) noexcept nogil           # the watermark at which a row can match no more

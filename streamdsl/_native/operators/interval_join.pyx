@@ -11,11 +11,10 @@ from streamdsl._native.includes.checked cimport CHECK
 from streamdsl._native.operators.join cimport LEFT, RIGHT, JoinPort
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.rows.timed_rows cimport TimedRow, rows_below
+from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, deadline_in
 from streamdsl._native.state.key_list cimport keys_clear, keys_free, keys_push
 from streamdsl._native.state.row_table cimport RowHeader
 from streamdsl._native.windows.assign cimport floor_mod, saturating_add, saturating_subtract
-
-from types import SimpleNamespace
 
 from streamdsl._native.operators.declaration import Declaration, OwnTable
 
@@ -41,12 +40,11 @@ cdef class IntervalJoinOperator(JoinOperator):
         keys_free(&self.wanted)
 
     def declare(self):
-        return Declaration(tables=(OwnTable("windows", "deadline,({key})"),), deadlines=True)
+        return Declaration(tables=(OwnTable("windows", "lane,time,({key})"),), deadlines=True)
 
     def open(self, context):
         self.lookup.add_field(self.field)
-        every = SimpleNamespace(kind="tumbling", size_ms=1, every_ms=1, offset_ms=0, grace_ms=0)
-        self.deadlines = OpenWindows(every, context.tables[0], 8)
+        self.deadlines = Deadlines(context.tables[0], 1, 0, "deadlines")
 
     def restored(self):
         """Note the deadlines that stand in the table, once it has been loaded."""
@@ -99,12 +97,14 @@ cdef class IntervalJoinOperator(JoinOperator):
         return at > begin
 
     cdef int note_deadline(self, int side, int64_t over, int64_t slot) except -1 nogil:
+        cdef const RowHeader* header
         if not self.keeps[side]:
             if not self.bounded:
                 return 0
             # As late as the next step: nothing matches a row that is over.
             over = saturating_add(over, self.step - 1 - floor_mod(saturating_subtract(over, 1), self.step))
-        self.deadlines.slot_of(over, self.lookup.table.header(slot))
+        header = self.lookup.table.header(slot)
+        self.deadlines.add(0, over, header.key, header.key_size, header.shard)
         return 0
 
     # Time --------------------------------------------------------------------------------------------------------
@@ -114,11 +114,11 @@ cdef class IntervalJoinOperator(JoinOperator):
             return 0
         CHECK(not self.closing, "time stands still while rows leave")
         self.watermark = watermark
-        self.closing = self.deadlines.any_due(watermark)
+        self.closing = self.deadlines.first(0) <= watermark and (watermark < INT64_MAX or self.deadlines.table.total() > 0)
         return 0 if self.closing else self.pass_on()
 
     cdef int64_t go_on_closing(self, int64_t most) except -1 nogil:
-        cdef int64_t i, slot, n = self.deadlines.take_due(self.watermark, most)
+        cdef int64_t i, slot, n = self.deadlines.take_due(0, self.watermark, most)
         cdef RowHeader* header
         if n == 0:
             self.closing = False
@@ -127,16 +127,16 @@ cdef class IntervalJoinOperator(JoinOperator):
         keys_clear(&self.wanted)
         for i in range(n):
             header = self.deadlines.table.header(self.deadlines.due[i])
-            keys_push(&self.wanted, header.key + 8, header.key_size - 8, NULL, 0)
+            keys_push(&self.wanted, header.key + DEADLINE_BYTES, header.key_size - DEADLINE_BYTES, NULL, 0)
         self.lookup.table.warm_up_keys(self.wanted.values.data, self.wanted.offsets, self.wanted.n)
         if self.keeps[LEFT] or self.keeps[RIGHT]:
             self.emit_unmatched(n)           # before the bytes go
         for i in range(n):
             header = self.deadlines.table.header(self.deadlines.due[i])
-            slot = self.lookup.table.find_in(header.key + 8, header.key_size - 8, header.shard)
+            slot = self.lookup.table.find_in(header.key + DEADLINE_BYTES, header.key_size - DEADLINE_BYTES, header.shard)
             if slot >= 0:
-                self.release(slot, self.deadlines.start_of(self.deadlines.due[i]))
-            self.deadlines.table.remove(self.deadlines.due[i])
+                self.release(slot, deadline_in(header.key))
+            self.deadlines.remove(self.deadlines.due[i])
         self.end_batch()
         return n
 
@@ -149,8 +149,8 @@ cdef class IntervalJoinOperator(JoinOperator):
         cdef TimedRow* row
         for i in range(n):
             header = self.deadlines.table.header(self.deadlines.due[i])
-            deadline = self.deadlines.start_of(self.deadlines.due[i])
-            slot = self.lookup.table.find_in(header.key + 8, header.key_size - 8, header.shard)
+            deadline = deadline_in(header.key)
+            slot = self.lookup.table.find_in(header.key + DEADLINE_BYTES, header.key_size - DEADLINE_BYTES, header.shard)
             for side in range(2 if slot >= 0 else 0):
                 rows = <TimedRows*>(self.lookup.table.row(slot) + self.field.offset) + side
                 if not self.keeps[side]:

@@ -1,7 +1,6 @@
 from typing import Any
 
 from streamdsl._native.operators.key_lookup import KeyLookup
-from streamdsl._native.operators.process_window import WindowProcessOperator as WindowProcessOperator
 from streamdsl._native.operators.user_code import UserCodeOperator
 
 class ProcessOperator(UserCodeOperator):

@@ -1,4 +1,4 @@
-"""Rows of a key united two by two by a Python function: running, or by window."""
+"""Rows of a key united two by two by a Python function, running; by window: see window_code.pxd."""
 cimport cython
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from libc.stdint cimport int32_t, int64_t
@@ -18,9 +18,7 @@ from streamdsl._native.state.row_table cimport RowField
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
 
 from sys import getsizeof
-from types import SimpleNamespace
 
-from streamdsl._native.operators.process_window import WindowProcessOperator
 from streamdsl._native.rows.row_results import BadRow
 from streamdsl.errors import StateError
 
@@ -86,7 +84,6 @@ cdef void replace(char* field, object value) noexcept:
 
 
 cdef Row united(object function, RowShape shape, frozenset keys, Row so_far, Row row):
-    """function(so_far, row) as a Row of the same columns; key columns and hidden ones are those of `row`."""
     cdef int i
     cdef list values = []
     result = function(so_far, row)
@@ -220,49 +217,3 @@ cdef class ReduceOperator(UserCodeOperator):
         self.changes = []
         self.emitted += out.n
         return self.send(self.next, out)
-
-
-class WindowReduce:
-    """The Processor that a windowed reduce is: one row for each key and window."""
-
-    outputs = {}
-
-    def __init__(self, function, input_schema, schema, key_schema):
-        self.function = function
-        self.shape = RowShape(input_schema)
-        self.keys = frozenset(field.name for field in key_schema.fields)
-        self.names = [field.name for field in schema.fields if not field.hidden]
-
-    def open(self, ctx):
-        """Nothing is kept beside the rows of open windows."""
-
-    def process_window(self, key, window, rows, ctx):
-        """Unite the rows in the order they came."""
-        so_far = rows[0]
-        for row in rows[1:]:
-            so_far = united(self.function, self.shape, self.keys, so_far, row)
-        bounds = {"window_start": window.start, "window_end": window.end}
-        return {name: bounds[name] if name in bounds else so_far[name] for name in self.names}
-
-    def close(self):
-        """Nothing to do."""
-
-
-def window_reduce(spec, lookup):
-    """Return the operator of a `PhysicalReduce` with a window; arguments as of `WindowProcessOperator`."""
-    processor = WindowReduce(spec.function, spec.input_schema, spec.schema, spec.key_schema)
-    return WindowProcessOperator(
-        SimpleNamespace(name=spec.name, schema=spec.schema, tags=spec.tags, input_schema=spec.input_schema,
-                        key_schema=spec.key_schema, window=spec.window, errors=spec.errors, processor=Shared(processor)),
-        lookup,
-    )
-
-
-class Shared:
-    """Makes the Processor it holds the task's own: there is nothing in it that tasks could not share."""
-
-    def __init__(self, processor):
-        self.processor = processor
-
-    def __deepcopy__(self, memo):
-        return self.processor

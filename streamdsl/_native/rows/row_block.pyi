@@ -1,5 +1,6 @@
 from streamdsl._native.rows.row import RowShape
-from streamdsl._native.state.row_table import RowField
+from streamdsl._native.state.arena import Arena
 
-class RowBlockField(RowField):
-    def __init__(self, name: str, shape: RowShape) -> None: ...
+class RowPacker:
+    layout: str
+    def __init__(self, shape: RowShape, arena: Arena) -> None: ...

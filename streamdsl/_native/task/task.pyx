@@ -24,8 +24,9 @@ cdef enum:
 
 
 def has_functions(spec):
-    """Return whether one of the operator's aggregates is a user's own."""
-    return any(aggregate.kind == "custom" for aggregate in getattr(spec, "aggregates", ()))
+    """Return whether the operator calls functions of the user's: of an aggregate, a reduction, a Processor's windows."""
+    own = any(aggregate.kind == "custom" for aggregate in getattr(spec, "aggregates", ()))
+    return own or hasattr(spec, "function") or hasattr(spec, "processor")
 
 
 cdef void** references(list items) except? NULL:

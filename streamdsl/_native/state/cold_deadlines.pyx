@@ -1,14 +1,14 @@
-"""See cold_timers.pxd.
+"""See cold_deadlines.pxd.
 
-The bound says where to read on; the groups say where nothing is to be read, though many rows of timers that are hot may
+The bound says where to read on; the groups say where nothing is to be read, though many rows that are hot may
 stand there in the database.
 """
 from libc.stdint cimport INT64_MAX
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove
 
-from streamdsl._native.event_time.timer_entry cimport TIME_BYTES, entry_order, entry_time, put_entry_time
 from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, PLANTED
+from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, deadline_in, key_order, put_deadline
 
 cdef enum:
     FIRST_SHIFT = 16           # a group is about a minute at first
@@ -20,27 +20,27 @@ cdef enum:
 
 cdef int no_memory() except -1 nogil:
     with gil:
-        raise MemoryError("no memory left for timers")
+        raise MemoryError("no memory left for deadlines")
 
 
 cdef int64_t most_groups() noexcept nogil:
     return FEW_GROUPS if CHECKED_BUILD else MOST_GROUPS
 
 
-cdef void cold_init(ColdTimers* cold) noexcept nogil:
+cdef void cold_init(ColdDeadlines* cold) noexcept nogil:
     cold.shift = FEW_BITS if CHECKED_BUILD else FIRST_SHIFT
 
 
-cdef void cold_free(ColdTimers* cold) noexcept nogil:
+cdef void cold_free(ColdDeadlines* cold) noexcept nogil:
     free(cold.groups)
     free(cold.bound)
 
 
-cdef int64_t cold_memory(const ColdTimers* cold) noexcept nogil:
+cdef int64_t cold_memory(const ColdDeadlines* cold) noexcept nogil:
     return cold.capacity * sizeof(ColdGroup) + cold.bound_capacity
 
 
-cdef int64_t find_group(const ColdTimers* cold, int64_t number) noexcept nogil:
+cdef int64_t find_group(const ColdDeadlines* cold, int64_t number) noexcept nogil:
     cdef int64_t low = 0, high = cold.n_groups, middle
     while low < high:
         middle = (low + high) >> 1
@@ -51,11 +51,11 @@ cdef int64_t find_group(const ColdTimers* cold, int64_t number) noexcept nogil:
     return low
 
 
-cdef int64_t start_of(const ColdTimers* cold, int64_t number) noexcept nogil:
+cdef int64_t start_of(const ColdDeadlines* cold, int64_t number) noexcept nogil:
     return number * (<int64_t>1 << cold.shift)     # a negative number may not be shifted
 
 
-cdef void widen(ColdTimers* cold) noexcept nogil:
+cdef void widen(ColdDeadlines* cold) noexcept nogil:
     """Drop what is empty, and unite neighbours until half of the places are free."""
     cdef int64_t i, n, number, by = 0
     while True:
@@ -77,7 +77,7 @@ cdef void widen(ColdTimers* cold) noexcept nogil:
         by = 1
 
 
-cdef ColdGroup* group_of(ColdTimers* cold, int64_t time) except NULL nogil:
+cdef ColdGroup* group_of(ColdDeadlines* cold, int64_t time) except NULL nogil:
     cdef ColdGroup* more
     cdef int64_t at = find_group(cold, time >> cold.shift)
     if at < cold.n_groups and cold.groups[at].number == time >> cold.shift:
@@ -100,7 +100,7 @@ cdef ColdGroup* group_of(ColdTimers* cold, int64_t time) except NULL nogil:
     return &cold.groups[at]
 
 
-cdef int set_bound(ColdTimers* cold, const char* entry, int64_t size) except -1 nogil:
+cdef int set_bound(ColdDeadlines* cold, const char* entry, int64_t size) except -1 nogil:
     cdef char* more
     if size > cold.bound_capacity:
         more = <char*>realloc(cold.bound, 2 * size)
@@ -113,28 +113,28 @@ cdef int set_bound(ColdTimers* cold, const char* entry, int64_t size) except -1 
     return 0
 
 
-cdef int cold_add(ColdTimers* cold, const char* entry, int64_t size) except -1 nogil:
-    group_of(cold, entry_time(entry)).n += 1
-    if cold.n == 0 or (entry_order(entry, size, cold.bound, cold.bound_size) < 0 and not PLANTED("cold-timer-passed")):
+cdef int cold_add(ColdDeadlines* cold, const char* entry, int64_t size) except -1 nogil:
+    group_of(cold, deadline_in(entry)).n += 1
+    if cold.n == 0 or (key_order(entry, size, cold.bound, cold.bound_size) < 0 and not PLANTED("cold-timer-passed")):
         set_bound(cold, entry, size)
     cold.n += 1
     return 0
 
 
-cdef int cold_remove(ColdTimers* cold, const char* entry, int64_t size) except -1 nogil:
-    cdef ColdGroup* group = group_of(cold, entry_time(entry))
-    CHECK(group.n > 0, "a timer that comes back was counted as cold")
-    CHECK(cold_behind(cold, entry, size) or PLANTED("cold-timer-passed"), "no cold timer stands before the bound")
+cdef int cold_remove(ColdDeadlines* cold, const char* entry, int64_t size) except -1 nogil:
+    cdef ColdGroup* group = group_of(cold, deadline_in(entry))
+    CHECK(group.n > 0, "a row that comes back was counted as cold")
+    CHECK(cold_behind(cold, entry, size) or PLANTED("cold-timer-passed"), "no cold row stands before the bound")
     group.n -= 1
     cold.n -= 1
     return 0
 
 
-cdef bint cold_behind(const ColdTimers* cold, const char* entry, int64_t size) noexcept nogil:
-    return cold.n == 0 or entry_order(entry, size, cold.bound, cold.bound_size) >= 0
+cdef bint cold_behind(const ColdDeadlines* cold, const char* entry, int64_t size) noexcept nogil:
+    return cold.n == 0 or key_order(entry, size, cold.bound, cold.bound_size) >= 0
 
 
-cdef int64_t cold_first(ColdTimers* cold) noexcept nogil:
+cdef int64_t cold_first(ColdDeadlines* cold) noexcept nogil:
     cdef int64_t empty = 0
     if cold.n == 0:
         return INT64_MAX
@@ -143,10 +143,10 @@ cdef int64_t cold_first(ColdTimers* cold) noexcept nogil:
     if empty > 0:
         cold.n_groups -= empty
         memmove(cold.groups, cold.groups + empty, cold.n_groups * sizeof(ColdGroup))
-    return max(start_of(cold, cold.groups[0].number), entry_time(cold.bound))
+    return max(start_of(cold, cold.groups[0].number), deadline_in(cold.bound))
 
 
-cdef int64_t cold_until(const ColdTimers* cold, int64_t now) noexcept nogil:
+cdef int64_t cold_until(const ColdDeadlines* cold, int64_t now) noexcept nogil:
     cdef int64_t n = 0, i = 0
     while i < cold.n_groups and start_of(cold, cold.groups[i].number) <= now:
         n += cold.groups[i].n
@@ -154,23 +154,23 @@ cdef int64_t cold_until(const ColdTimers* cold, int64_t now) noexcept nogil:
     return n
 
 
-cdef bint cold_precedes(ColdTimers* cold, const char* entry, int64_t size) noexcept nogil:
-    cdef int64_t first = cold_first(cold), time = entry_time(entry)
+cdef bint cold_precedes(ColdDeadlines* cold, const char* entry, int64_t size) noexcept nogil:
+    cdef int64_t first = cold_first(cold), time = deadline_in(entry)
     if cold.n == 0 or first != time:
         return cold.n > 0 and first < time
-    return entry_time(cold.bound) < time or entry_order(cold.bound, cold.bound_size, entry, size) < 0
+    return deadline_in(cold.bound) < time or key_order(cold.bound, cold.bound_size, entry, size) < 0
 
 
-cdef int cold_raise(ColdTimers* cold, const char* entry, int64_t size) except -1 nogil:
-    if cold.n == 0 or entry_order(entry, size, cold.bound, cold.bound_size) <= 0:
+cdef int cold_raise(ColdDeadlines* cold, const char* entry, int64_t size) except -1 nogil:
+    if cold.n == 0 or key_order(entry, size, cold.bound, cold.bound_size) <= 0:
         return 0
     return set_bound(cold, entry, size)
 
 
-cdef bytes cold_start(ColdTimers* cold, int clock):
-    cdef char[TIME_BYTES] start
+cdef bytes cold_start(ColdDeadlines* cold, int lane):
+    cdef char[DEADLINE_BYTES] start
     cdef int64_t first = cold_first(cold)
-    if entry_time(cold.bound) == first:
+    if deadline_in(cold.bound) == first:
         return cold.bound[:cold.bound_size]
-    put_entry_time(start, clock, first)
-    return start[:TIME_BYTES]
+    put_deadline(start, lane, first)
+    return start[:DEADLINE_BYTES]

@@ -1,0 +1,585 @@
+"""See window_records.pxd."""
+from libc.stdint cimport INT64_MAX, INT64_MIN
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy
+
+from streamdsl._native.expr.program cimport Program
+from streamdsl._native.flow.batch cimport (
+    KIND_I64, SYS_ORDINAL, SYS_SLOT, SYS_TIME, StringBuilder, batch_new, batch_release, column_alloc, column_take, i64,
+    strings_append, strings_finish, strings_free, strings_init,
+)
+from streamdsl._native.includes.checked cimport CHECK
+from streamdsl._native.operators.base cimport blame
+from streamdsl._native.operators.key_lookup cimport KeyLookup
+from streamdsl._native.operators.keyed cimport OUTPUT_ROWS
+from streamdsl._native.operators.window_code cimport OneRowContents, RowsContents
+from streamdsl._native.state.deadline_key cimport put_sorted
+from streamdsl._native.state.key_list cimport keys_free
+from streamdsl._native.state.write_stream cimport bytes_free, bytes_init
+from streamdsl._native.windows.accumulated cimport AccumulatedContents
+from streamdsl._native.windows.contents cimport CHANGE_ADD, CHANGE_NONE, CHANGE_REPLACE, CHANGE_WITHDRAW
+from streamdsl._native.windows.window_list cimport (
+    WINDOW_AT_RECORD, WINDOW_CHANGED, WINDOW_CLOSED, WINDOW_DROPS, WINDOW_ON_TIME, WINDOW_SHOWN, WINDOW_TOUCHED, contents_of,
+)
+from streamdsl._native.windows.windower cimport new_windower, saturated
+
+from streamdsl._native.operators.refusals import DEAD_LETTER
+from streamdsl.errors import InternalError
+
+cdef enum:
+    ID_BYTES = 8               # in the key of a row of the index, behind the deadline
+    FEWEST_SHOWN = 64
+
+EMISSIONS = {"close": EMIT_CLOSE, "update": EMIT_UPDATE, "on_time": EMIT_ON_TIME, "throttle": EMIT_THROTTLE}
+
+cdef int no_memory() except -1 nogil:
+    with gil:
+        raise MemoryError("no memory left for windows")
+
+
+cdef class WindowRecords(KeyedOperator):
+    """Base of `WindowOperator`: key columns, window_start, window_end, what is in the window.
+
+    Where windows merge and are shown early, the change is the last column.
+
+    Parameters
+    ----------
+    spec : PhysicalWindowAggregate, PhysicalReduce or PhysicalProcess with a window
+    lookup : KeyLookup
+    arguments : Program, optional
+        Computes the columns that aggregates read.
+    """
+
+    def __init__(self, spec, KeyLookup lookup not None, Program arguments=None):
+        KeyedOperator.__init__(self, spec, lookup, arguments)
+        window = spec.window
+        self.windower = new_windower(window)
+        self.emission = EMISSIONS[window.emit]
+        self.throttle_ms = window.throttle_ms
+        self.throttled_until = INT64_MAX
+        self.changes = window.kind == "session" and window.emit != "close"
+        self.watermark = self.passed = INT64_MIN
+        self.n_keys = lookup.decoder.n_components
+        bytes_init(&self.before, 0)
+        if any(aggregate.kind == "lag" for aggregate in getattr(spec, "aggregates", ())):
+            raise InternalError(f"{spec.name}: lag() has no meaning in a window")
+        if hasattr(spec, "processor") or hasattr(spec, "function"):
+            self.code = (RowsContents if hasattr(spec, "processor") else OneRowContents)(spec, lookup, self.late_tag())
+            self.contents = self.code
+
+    def open(self, context):
+        name, spec = self.name, self.spec
+        self.clock = context.clock
+        if self.code is None:
+            self.contents = AccumulatedContents(name, spec.aggregates, self.lookup.table.arena)
+            self.n_results = len(spec.aggregates)
+        else:
+            self.code.open_code(context)
+        if isinstance(self.code, RowsContents):
+            self.lookup.add_field(self.code.state_of_user())
+            name = f"{name}.windows"
+        self.careful = self.refusals is not None and self.contents.refuses
+        self.by_row = (
+            self.careful or not self.contents.bulk or self.windower.full > 0 or self.windower.kept_ms > 0
+            or self.emission in (EMIT_UPDATE, EMIT_ON_TIME) or (self.emission == EMIT_THROTTLE and self.windower.merges))
+        self.field = WindowField(name, self.contents, self.windower.inside)
+        self.lookup.add_field(self.field)
+        self.deadlines = Deadlines(context.tables[0], LANES, ID_BYTES, "windows")
+
+    def late_tag(self):
+        """Return the tag of late records: beside the outputs that a Processor declares there is only one."""
+        declared = getattr(getattr(self.spec, "processor", None), "outputs", None) or {}
+        others = [tag for tag, _ in self.spec.tags if tag not in declared and tag != DEAD_LETTER]
+        return others[0] if others else ""
+
+    def __dealloc__(self):
+        free(self.late_rows)
+        free(self.shown)
+        free(self.touched)
+        free(self.tail)
+        free(self.filed)
+        keys_free(&self.wanted)
+        bytes_free(&self.before)
+
+    # A batch -----------------------------------------------------------------------------------------------------
+
+    cdef KeyWindows* windows_of(self, int64_t slot) noexcept nogil:
+        return <KeyWindows*>(self.lookup.table.row(slot) + self.field.offset)
+
+    cdef int attempt(self, Batch* batch) except -1 nogil:
+        # Without a policy, records that come too late for every window are not looked at if there are no others.
+        return 0 if self.refusals is None else self.evaluate(batch)
+
+    cdef bint spares(self, Batch* batch, int32_t row) noexcept nogil:
+        return not self.would_take(i64(&batch.sys[SYS_SLOT])[row], i64(&batch.sys[SYS_TIME])[row])
+
+    cdef int finish_spared(self, Batch* batch) except -1 nogil:
+        self.prepare(batch)
+        self.take_record(batch, 0)
+        CHECK(self.n_late == 1, "a record that is spared is late")
+        return self.emit_late(batch, self.late_rows, self.n_late)
+
+    cdef bint would_take(self, int64_t slot, int64_t time) noexcept nogil:
+        cdef KeyWindows* windows = self.windows_of(slot)
+        cdef int64_t watermark = self.lookup.lateness_watermark(slot)
+        cdef int64_t i, first, behind
+        self.windower.assign(self.field, windows, time)
+        if self.windower.merges and self.near(windows, time, self.windower.wanted[0].last, watermark, &first, &behind):
+            return True
+        for i in range(self.windower.n):
+            if self.windower.wanted[i].takes and self.windower.is_open(self.windower.wanted[i].last, watermark):
+                return True
+        return self.windower.n == 0
+
+    cdef int finish(self, Batch* batch) except -1 nogil:
+        cdef int32_t row
+        cdef bint done = False
+        self.prepare(batch)
+        try:
+            for row in range(batch.n):
+                if self.careful:
+                    self.take_row(batch, row, 0)
+                else:
+                    self.take_record(batch, row)
+            self.add_pending()
+            if self.n_touched > 0:
+                self.show_batch(batch)
+            done = True
+        finally:
+            if not done:
+                self.release_columns()
+                blame(self, batch, -1)
+        if self.n_late > 0:
+            self.emit_late(batch, self.late_rows, self.n_late)
+        self.send_shown()
+        self.release_columns()
+        self.batch = NULL
+        if self.careful:
+            with gil:
+                self.refusals.send(self.letters_output, batch)
+        return 0
+
+    cdef int prepare(self, Batch* batch) except -1 nogil:
+        cdef int32_t* late_rows
+        self.batch = batch
+        self.batch_number = 1 if self.batch_number == 0x7FFFFFFF else self.batch_number + 1
+        self.arrived = self.lookup.arrive(batch.n)
+        self.evaluated = False
+        self.n_pairs = self.n_late = self.n_shown = self.n_touched = 0
+        self.most_shown = min(<int64_t>OUTPUT_ROWS, max(<int64_t>FEWEST_SHOWN, 4 * <int64_t>batch.n))
+        if self.late_capacity < batch.n:
+            late_rows = <int32_t*>realloc(self.late_rows, batch.n * sizeof(int32_t))
+            if late_rows == NULL:
+                no_memory()
+            self.late_rows = late_rows
+            self.late_capacity = batch.n
+        return 0
+
+    cdef int need_columns(self, Batch* batch) except -1 nogil:
+        """Have the arguments of aggregates computed, once there is a record that wants them."""
+        if self.evaluated:
+            return 0
+        self.evaluated = True
+        if self.refusals is None:
+            self.evaluate(batch)
+        return self.contents.open(self.columns, self.most_shown if self.by_row else 0, self.arrived)
+
+    cdef int add_pending(self) except -1 nogil:
+        if self.n_pairs > 0:
+            self.need_columns(self.batch)
+            self.contents.add_many(self.states, self.rows, self.n_pairs)
+            self.n_pairs = 0
+            # The mark of the batch says that a key's windows have records waiting: none has any now.
+            self.batch_number = 1 if self.batch_number == 0x7FFFFFFF else self.batch_number + 1
+        return 0
+
+    # A record ----------------------------------------------------------------------------------------------------
+
+    cdef int try_row(self, Batch* batch, int32_t row, int32_t taken) except -1 nogil:
+        self.before.used = self.n_filed = 0
+        self.shown_before = self.n_shown
+        self.refusals_before = self.late_refusals
+        return self.take_record(batch, row)
+
+    cdef int undo_row(self, Batch* batch, int32_t row, int32_t taken) except -1 nogil:
+        """Have the key's windows as they were, and what the record has opened gone."""
+        cdef int64_t slot = i64(&batch.sys[SYS_SLOT])[row], i
+        if self.before.used > 0:
+            self.field.read(<char*>self.windows_of(slot), self.before.data, self.before.used)
+        for i in range(self.n_filed):
+            self.deadlines.drop(self.filed[i])
+        self.late_refusals = self.refusals_before
+        self.n_shown = min(self.n_shown, self.shown_before)
+        self.contents.take_back(self.n_shown)
+        return 0
+
+    cdef int take_record(self, Batch* batch, int32_t row) except -1 nogil:
+        cdef int64_t slot = i64(&batch.sys[SYS_SLOT])[row]
+        cdef KeyWindows* windows = self.windows_of(slot)
+        cdef int64_t watermark = self.lookup.lateness_watermark(slot)
+        cdef int64_t i, n
+        cdef Wanted* behind
+        cdef bint taken = False
+        self.windower.assign(self.field, windows, i64(&batch.sys[SYS_TIME])[row])
+        if self.windower.merges:
+            return self.take_session(batch, row, slot, windows, watermark)
+        n = self.windower.n
+        for i in range(n):
+            if self.windower.wanted[i].takes:
+                if self.windower.is_open(self.windower.wanted[i].last, watermark):
+                    taken = True
+                else:
+                    self.late_refusals += 1
+        if not taken:
+            return self.refuse_late(row) if n > 0 else 0
+        if self.by_row:
+            self.need_columns(batch)
+        self.change_key(slot, windows)
+        behind = NULL if self.windower.wanted[n - 1].takes else &self.windower.wanted[n - 1]
+        if behind != NULL:
+            # It takes over what others have in them: before they have the record, too.
+            n -= 1
+            self.open_window(slot, windows, self.field.place_of(windows, behind.id), behind, watermark)
+        for i in range(n):
+            self.take_wanted(batch, row, slot, windows, &self.windower.wanted[i], watermark)
+        if behind != NULL and self.windower.is_open(behind.last, watermark):
+            self.after_change(slot, windows, self.field.find(windows, behind.id), row, watermark)
+        windows.seen += self.windower.full > 0
+        return 0
+
+    cdef int refuse_late(self, int32_t row) except -1 nogil:
+        self.late_rows[self.n_late] = row
+        self.n_late += 1
+        return 0
+
+    cdef int change_key(self, int64_t slot, KeyWindows* windows) except -1 nogil:
+        CHECK(0 <= slot < self.lookup.table.used, "a slot is one of the table's")
+        self.lookup.table.touch(slot)
+        return self.field.save(windows, &self.before) if self.careful else 0
+
+    cdef int take_wanted(
+        self, Batch* batch, int32_t row, int64_t slot, KeyWindows* windows, Wanted* wanted, int64_t watermark
+    ) except -1 nogil:
+        """Have a window there, with the record in it."""
+        cdef int64_t i = self.field.place_of(windows, wanted.id)
+        cdef bint is_open = self.windower.is_open(wanted.last, watermark)
+        cdef WindowEntry* entry
+        if not is_open and self.windower.kept_ms == 0:
+            return 0
+        if i < windows.n and self.field.at(windows, i).id == wanted.id:
+            entry = self.field.at(windows, i)
+            entry.start = min(entry.start, wanted.start)
+            entry.last = max(entry.last, wanted.last)
+        else:
+            entry = self.open_window(slot, windows, i, wanted, watermark)
+        if wanted.at_record:
+            entry.flags |= WINDOW_AT_RECORD
+        if wanted.takes:
+            self.add_record(entry, windows, batch, row)
+        if not is_open:
+            return 0
+        if self.windower.full > 0 and entry.n == self.windower.full:
+            self.show_change(slot, entry, row)
+            self.unfile(slot, entry)
+            return self.close_window(windows, i)
+        return self.after_change(slot, windows, entry, row, watermark)
+
+    cdef WindowEntry* open_window(
+        self, int64_t slot, KeyWindows* windows, int64_t i, Wanted* wanted, int64_t watermark
+    ) except NULL nogil:
+        cdef WindowEntry* entry
+        cdef WindowEntry* source
+        cdef bint is_open = self.windower.is_open(wanted.last, watermark)
+        if windows.pending == self.batch_number and not self.field.stays(windows, i):
+            self.add_pending()
+        entry = self.field.insert(windows, i)
+        entry.id, entry.start, entry.last = wanted.id, wanted.start, wanted.last
+        if not is_open:
+            entry.flags = WINDOW_CLOSED
+        if wanted.copies:
+            source = self.field.find(windows, wanted.source)
+            CHECK(source != NULL, "a window that others begin with is still there")
+            if source != NULL:
+                self.contents.copy(contents_of(entry), contents_of(source))
+        self.file(slot, entry, LANE_DUE if is_open else LANE_DROP)
+        return entry
+
+    cdef int add_record(self, WindowEntry* entry, KeyWindows* windows, Batch* batch, int32_t row) except -1 nogil:
+        if self.by_row:
+            entry.n += self.windower.full > 0
+            return self.contents.add(contents_of(entry), batch, row)
+        if self.n_pairs == self.capacity:
+            self.reserve(self.n_pairs + batch.n)
+        self.states[self.n_pairs] = contents_of(entry)
+        self.rows[self.n_pairs] = row
+        self.n_pairs += 1
+        windows.pending = self.batch_number
+        return 0
+
+    cdef int after_change(
+        self, int64_t slot, KeyWindows* windows, WindowEntry* entry, int32_t row, int64_t watermark
+    ) except -1 nogil:
+        """Show a window that has changed, if it is time for that."""
+        if self.emission == EMIT_CLOSE:
+            return 0
+        if self.emission == EMIT_UPDATE:
+            return self.touch_window(slot, entry) if self.contents.by_batch else self.show_change(slot, entry, row)
+        if self.emission == EMIT_THROTTLE:
+            if not entry.flags & WINDOW_CHANGED:
+                entry.flags |= WINDOW_CHANGED
+                self.file_as(slot, LANE_CHANGED, 0, entry.id)
+                if self.throttled_until == INT64_MAX:
+                    self.throttled_until = saturated(self.clock.now_ms(), self.throttle_ms)
+            return 0
+        if self.windower.full > 0:
+            return 0
+        if watermark < entry.last:
+            entry.flags &= ~<int32_t>WINDOW_ON_TIME
+            if entry.flags & WINDOW_DROPS:
+                self.file(slot, entry, LANE_DUE)
+            return 0
+        self.show_change(slot, entry, row)
+        entry.flags |= WINDOW_ON_TIME
+        if not entry.flags & WINDOW_DROPS:
+            self.file(slot, entry, LANE_DROP)
+        return 0
+
+    # Sessions ----------------------------------------------------------------------------------------------------
+
+    cdef bint near(
+        self, KeyWindows* windows, int64_t time, int64_t last, int64_t watermark, int64_t* first, int64_t* behind
+    ) noexcept nogil:
+        """Whether there are open sessions that the record belongs to: those from `first` on, in front of `behind`."""
+        cdef int64_t i = self.field.place_of(windows, time)
+        first[0] = behind[0] = i
+        if i > 0 and self.field.at(windows, i - 1).last >= time and self.windower.is_open(self.field.at(windows, i - 1).last, watermark):
+            first[0] = i - 1
+        if i < windows.n and self.field.at(windows, i).start <= last and self.windower.is_open(self.field.at(windows, i).last, watermark):
+            behind[0] = i + 1
+        return first[0] < behind[0]
+
+    cdef int take_session(self, Batch* batch, int32_t row, int64_t slot, KeyWindows* windows, int64_t watermark) except -1 nogil:
+        cdef Wanted* wanted = &self.windower.wanted[0]
+        cdef int64_t first, behind, i, start = wanted.start, last = wanted.last
+        cdef WindowEntry* into
+        cdef WindowEntry* entry
+        if not self.near(windows, wanted.id, last, watermark, &first, &behind):
+            if not self.windower.is_open(last, watermark):
+                self.late_refusals += 1
+                return self.refuse_late(row)
+            if self.by_row:
+                self.need_columns(batch)
+            self.change_key(slot, windows)
+            into = self.open_window(slot, windows, first, wanted, watermark)
+        else:
+            if self.by_row:
+                self.need_columns(batch)
+            self.change_key(slot, windows)
+            for i in range(first, behind):
+                start = min(start, self.field.at(windows, i).start)
+                last = max(last, self.field.at(windows, i).last)
+            for i in range(first, behind):
+                entry = self.field.at(windows, i)
+                if entry.flags & WINDOW_SHOWN and (entry.start != start or entry.last != last):
+                    self.show(slot, entry, row, CHANGE_WITHDRAW)
+                    entry.flags &= ~<int32_t>WINDOW_SHOWN
+            if behind - first > 1:
+                if windows.pending == self.batch_number:
+                    self.add_pending()
+                self.contents.merge(contents_of(self.field.at(windows, first)), contents_of(self.field.at(windows, first + 1)))
+                self.field.remove(windows, first + 1)
+            into = self.field.at(windows, first)
+            self.grow_session(slot, windows, into, start, last, watermark)
+        self.add_record(into, windows, batch, row)
+        return self.after_change(slot, windows, into, row, watermark)
+
+    cdef int grow_session(
+        self, int64_t slot, KeyWindows* windows, WindowEntry* into, int64_t start, int64_t last, int64_t watermark
+    ) except -1 nogil:
+        cdef bint begins_earlier = start < into.start
+        into.id = into.start = start
+        into.last = last
+        if begins_earlier:
+            into.flags &= ~<int32_t>WINDOW_CHANGED       # the row of the index that says so names another start
+            self.file(slot, into, LANE_DUE)
+        return 0
+
+    cdef int close_window(self, KeyWindows* windows, int64_t i) except -1 nogil:
+        self.closed += 1
+        return self.field.remove(windows, i)
+
+    # The index of what is due --------------------------------------------------------------------------------------
+
+    cdef int64_t file(self, int64_t slot, WindowEntry* entry, int lane) except -1 nogil:
+        entry.filed = entry.last
+        if lane == LANE_DROP:
+            entry.flags |= WINDOW_DROPS
+        else:
+            entry.flags &= ~<int32_t>WINDOW_DROPS
+        return self.file_as(slot, lane, entry.last, entry.id)
+
+    cdef int64_t file_as(self, int64_t slot, int lane, int64_t time, int64_t id) except -1 nogil:
+        cdef int64_t size = self.tail_of(slot, id)
+        cdef int64_t row = self.deadlines.add(lane, time, self.tail, size, self.lookup.table.header(slot).shard)
+        cdef int64_t* more
+        if self.careful:
+            if self.n_filed == self.filed_capacity:
+                more = <int64_t*>realloc(self.filed, (2 * self.n_filed + 8) * sizeof(int64_t))
+                if more == NULL:
+                    no_memory()
+                self.filed = more
+                self.filed_capacity = 2 * self.n_filed + 8
+            self.filed[self.n_filed] = row
+            self.n_filed += 1
+        return row
+
+    cdef int unfile(self, int64_t slot, WindowEntry* entry) except -1 nogil:
+        cdef int64_t size = self.tail_of(slot, entry.id)
+        cdef int64_t row = self.deadlines.find(
+            LANE_DROP if entry.flags & WINDOW_DROPS else LANE_DUE, entry.filed, self.tail, size, self.lookup.table.header(slot).shard)
+        if row >= 0:
+            self.deadlines.drop(row)
+        return 0
+
+    cdef int64_t tail_of(self, int64_t slot, int64_t id) except -1 nogil:
+        cdef const RowHeader* header = self.lookup.table.header(slot)
+        cdef int64_t size = ID_BYTES + header.key_size
+        cdef char* more
+        if size > self.tail_capacity:
+            more = <char*>realloc(self.tail, 2 * size)
+            if more == NULL:
+                no_memory()
+            self.tail = more
+            self.tail_capacity = 2 * size
+        put_sorted(self.tail, id)
+        memcpy(self.tail + ID_BYTES, header.key, header.key_size)
+        return size
+
+    # What leaves ---------------------------------------------------------------------------------------------------
+
+    cdef int show_change(self, int64_t slot, WindowEntry* entry, int32_t row) except -1 nogil:
+        cdef Change change = CHANGE_NONE
+        if self.changes:
+            change = CHANGE_REPLACE if entry.flags & WINDOW_SHOWN else CHANGE_ADD
+        self.show(slot, entry, row, change)
+        entry.flags = (entry.flags | WINDOW_SHOWN) & ~<int32_t>WINDOW_CHANGED
+        return 0
+
+    cdef int show(self, int64_t slot, WindowEntry* entry, int32_t row, Change change) except -1 nogil:
+        cdef Shown* shown
+        if self.n_shown >= self.most_shown:
+            self.flush_shown()
+        self.reserve_shown(self.n_shown + 1)
+        shown = &self.shown[self.n_shown]
+        shown.slot, shown.row, shown.change = slot, row, change
+        shown.start, shown.last, shown.end = entry.start, entry.last, self.windower.end_of(entry.last)
+        if self.windower.full > 0 and self.passed < INT64_MAX:
+            shown.last = max(shown.last, self.passed + 1)        # it may have waited long: it is not late at the next stage
+        self.contents.show(contents_of(entry), shown)
+        self.n_shown += 1
+        return 0
+
+    cdef int reserve_shown(self, int64_t n) except -1 nogil:
+        cdef Shown* more
+        if n > self.shown_capacity:
+            more = <Shown*>realloc(self.shown, 2 * n * sizeof(Shown))
+            if more == NULL:
+                no_memory()
+            self.shown = more
+            self.shown_capacity = 2 * n
+        return 0
+
+    cdef int touch_window(self, int64_t slot, WindowEntry* entry) except -1 nogil:
+        cdef DueWindow* more
+        if entry.flags & WINDOW_TOUCHED:
+            return 0
+        entry.flags |= WINDOW_TOUCHED
+        if self.n_touched == self.touched_capacity:
+            more = <DueWindow*>realloc(self.touched, (2 * self.n_touched + 64) * sizeof(DueWindow))
+            if more == NULL:
+                no_memory()
+            self.touched = more
+            self.touched_capacity = 2 * self.n_touched + 64
+        self.touched[self.n_touched].slot, self.touched[self.n_touched].id = slot, entry.id
+        self.n_touched += 1
+        return 0
+
+    cdef int show_batch(self, Batch* batch) except -1 nogil:
+        """Show each window that the batch has changed, with all that is in it so far."""
+        cdef int64_t i
+        cdef WindowEntry* entry
+        for i in range(self.n_touched):
+            entry = self.field.find(self.windows_of(self.touched[i].slot), self.touched[i].id)
+            if entry != NULL and entry.flags & WINDOW_TOUCHED:
+                entry.flags &= ~<int32_t>WINDOW_TOUCHED
+                self.show_change(self.touched[i].slot, entry, -1)
+        self.n_touched = 0
+        return 0
+
+    cdef int flush_shown(self) except -1 nogil:
+        self.send_shown()
+        # A record that fails now can no longer take back what has left: it is shown last, and nothing of it is left to fail.
+        self.shown_before = 0
+        return self.contents.open(self.columns if self.batch != NULL else NULL, self.most_shown, self.arrived)
+
+    cdef int send_shown(self) except -1 nogil:
+        cdef Batch* out
+        if self.n_shown == 0:
+            return 0
+        if self.contents.sends:
+            self.n_shown = 0
+            return self.contents.send(self.batch)
+        out = self.shown_rows()
+        self.n_shown = 0
+        return self.emit(out)
+
+    cdef Batch* shown_rows(self) except NULL nogil:
+        cdef int32_t i, n = <int32_t>self.n_shown
+        cdef int bounds = self.n_keys
+        cdef bint done = False
+        cdef Batch* out = batch_new(n, self.n_keys + 2 + self.n_results + self.changes)
+        try:
+            column_alloc(&out.sys[SYS_SLOT], KIND_I64, n, 0)
+            column_alloc(&out.sys[SYS_TIME], KIND_I64, n, 0)
+            column_alloc(&out.columns[bounds], KIND_I64, n, 0)
+            column_alloc(&out.columns[bounds + 1], KIND_I64, n, 0)
+            for i in range(n):
+                i64(&out.sys[SYS_SLOT])[i] = self.shown[i].slot
+                i64(&out.sys[SYS_TIME])[i] = self.shown[i].last
+                i64(&out.columns[bounds])[i] = self.shown[i].start
+                i64(&out.columns[bounds + 1])[i] = self.shown[i].end
+            if self.batch != NULL:
+                out.read_ns = self.batch.read_ns
+                self.reserve(n)
+                for i in range(n):
+                    self.rows[i] = self.shown[i].row
+                column_take(&out.sys[SYS_ORDINAL], &self.batch.sys[SYS_ORDINAL], self.rows, n)
+            self.lookup.decoder.decode(self.lookup.table, i64(&out.sys[SYS_SLOT]), n, out.columns)
+            self.contents.finish(out.columns + bounds + 2)
+            if self.changes:
+                self.fill_changes(out)
+            done = True
+        finally:
+            if not done:
+                batch_release(out)
+        return out
+
+    cdef int fill_changes(self, Batch* out) except -1 nogil:
+        cdef StringBuilder words
+        cdef int32_t i
+        cdef bint done = False
+        strings_init(&words, out.n, 8 * out.n)
+        try:
+            for i in range(out.n):
+                if self.shown[i].change == CHANGE_ADD:
+                    strings_append(&words, b"add", 3)
+                elif self.shown[i].change == CHANGE_REPLACE:
+                    strings_append(&words, b"replace", 7)
+                else:
+                    strings_append(&words, b"withdraw", 8)
+            strings_finish(&words, &out.columns[out.width - 1])
+            done = True
+        finally:
+            if not done:
+                strings_free(&words)
+        return 0

@@ -1,0 +1,67 @@
+"""Days of a time zone: from the first moment of a local date to that of the next, 23, 24 or 25 hours later."""
+cimport cython
+from libc.stdint cimport INT64_MAX, int64_t
+from libc.stdlib cimport free, malloc
+
+from streamdsl._native.windows.assign cimport floor_mod, saturating_add, saturating_subtract
+from streamdsl._native.windows.window_list cimport KeyWindows, WindowField
+from streamdsl._native.windows.windower cimport Windower
+
+
+@cython.final
+cdef class DaysWindower(Windower):
+    """`window.transitions`: (moment in ms, offset from UTC in ms from there on), ascending; the first moment is of no meaning."""
+    cdef int64_t size_ms
+    cdef int64_t offset_ms
+    cdef int64_t* moments                    # where another offset begins
+    cdef int64_t* offsets
+    cdef int64_t n_offsets
+
+    def __init__(self, window):
+        cdef int64_t i
+        Windower.__init__(self, window)
+        self.size_ms, self.offset_ms = window.size_ms, window.offset_ms
+        self.half_open = True
+        self.inside = 2
+        self.n_offsets = len(window.transitions)
+        self.moments = <int64_t*>malloc(max(self.n_offsets, 1) * sizeof(int64_t))
+        self.offsets = <int64_t*>malloc(max(self.n_offsets, 1) * sizeof(int64_t))
+        if self.moments == NULL or self.offsets == NULL:
+            raise MemoryError("no memory left for a time zone")
+        for i in range(self.n_offsets):
+            self.moments[i], self.offsets[i] = window.transitions[i]
+
+    def __dealloc__(self):
+        free(self.moments)
+        free(self.offsets)
+
+    cdef int assign(self, WindowField field, KeyWindows* windows, int64_t time) except -1 nogil:
+        cdef int64_t local = saturating_add(time, self.offsets[self.at(time)])
+        cdef int64_t date = saturating_subtract(local, floor_mod(saturating_subtract(local, self.offset_ms), self.size_ms))
+        cdef int64_t start = self.first_moment(date), end = self.first_moment(saturating_add(date, self.size_ms))
+        self.n = 0
+        # Where clocks go back over midnight, a local date comes twice: the moments of the second time are in the day that has begun.
+        while time >= end and end < INT64_MAX:
+            date = saturating_add(date, self.size_ms)
+            start, end = end, self.first_moment(saturating_add(date, self.size_ms))
+        self.want(start, start, saturating_subtract(end, 1))
+        return 0
+
+    cdef int64_t at(self, int64_t time) noexcept nogil:
+        """The place of the offset that holds at a moment."""
+        cdef int64_t low = 1, high = self.n_offsets, middle
+        while low < high:
+            middle = (low + high) >> 1
+            if self.moments[middle] <= time:
+                low = middle + 1
+            else:
+                high = middle
+        return low - 1
+
+    cdef int64_t first_moment(self, int64_t local) noexcept nogil:
+        """The first moment at which clocks show `local`, or later where they jump over it."""
+        cdef int64_t i = self.at(saturating_subtract(local, 2 * 86_400_000)), moment
+        while i + 1 < self.n_offsets and saturating_add(self.moments[i + 1], self.offsets[i]) <= local:
+            i += 1
+        moment = saturating_subtract(local, self.offsets[i])
+        return max(moment, self.moments[i]) if i > 0 else moment

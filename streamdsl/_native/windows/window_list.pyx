@@ -1,0 +1,122 @@
+"""See window_list.pxd.
+
+A key's windows are found without a look-up of their own: the key's row has been looked up already. The first few stand in
+the row itself, more of them in a block of the arena.
+"""
+from libc.string cimport memcpy, memmove, memset
+
+from streamdsl._native.aggregates.cell cimport ByteReader, damaged_state, read_bytes, read_i64, write_i64
+from streamdsl._native.includes.checked cimport CHECK
+from streamdsl._native.state.write_stream cimport bytes_append
+
+
+cdef class WindowField(RowField):
+    """`inside`: so many windows of a key are kept in its row; the others cost a look into the arena."""
+
+    def __init__(self, str name not None, Contents contents not None, int inside):
+        self.contents = contents
+        self.stride = sizeof(WindowEntry) + ((contents.size + 7) & ~<int64_t>7)
+        self.inside = inside
+        self.on_heap = contents.on_heap
+        RowField.__init__(self, name, f"windows/1|{contents.layout}", sizeof(KeyWindows) + inside * self.stride)
+
+    cdef bint stays(self, KeyWindows* windows, int64_t i) noexcept nogil:
+        cdef int32_t room = windows.capacity if windows.block != NULL else self.inside
+        return i == windows.n and windows.first + windows.n < room
+
+    cdef WindowEntry* insert(self, KeyWindows* windows, int64_t i) except NULL nogil:
+        cdef WindowEntry* entry
+        if windows.first + windows.n == (windows.capacity if windows.block != NULL else self.inside):
+            self.grow(windows)
+        entry = self.at(windows, i)
+        memmove(<char*>entry + self.stride, entry, (windows.n - i) * self.stride)
+        memset(entry, 0, self.stride)
+        windows.n += 1
+        return entry
+
+    cdef int grow(self, KeyWindows* windows) except -1 nogil:
+        cdef int32_t capacity
+        cdef char* block
+        if windows.block != NULL and windows.first > windows.capacity >> 2:      # windows have closed in front: there is room
+            memmove(windows.block, self.at(windows, 0), windows.n * self.stride)
+            windows.first = 0
+            return 0
+        capacity = 2 * windows.n + 2
+        block = self.table.arena.alloc(capacity * self.stride)
+        memcpy(block, self.at(windows, 0), windows.n * self.stride)
+        if windows.block != NULL:
+            self.table.arena.free(windows.block, windows.capacity * self.stride)
+        windows.block = block
+        windows.capacity = capacity
+        windows.first = 0
+        return 0
+
+    cdef int remove(self, KeyWindows* windows, int64_t i) except -1 nogil:
+        cdef WindowEntry* entry = self.at(windows, i)
+        CHECK(0 <= i < windows.n, "a window that is removed is there")
+        self.contents.clear(contents_of(entry))
+        windows.n -= 1
+        if windows.n == 0:
+            if windows.block != NULL:
+                self.table.arena.free(windows.block, windows.capacity * self.stride)
+            windows.block = NULL
+            windows.first = windows.capacity = 0
+        elif i == 0 and windows.block != NULL:
+            windows.first += 1
+        else:
+            memmove(entry, <char*>entry + self.stride, (windows.n - i) * self.stride)
+        return 0
+
+    # The field of a row ------------------------------------------------------------------------------------------
+
+    cdef bint empty(self, char* field) noexcept nogil:
+        return (<KeyWindows*>field).n == 0 and (<KeyWindows*>field).seen == 0
+
+    cdef int write(self, char* field, ByteWriter* out) except -1 nogil:
+        return self.save(<KeyWindows*>field, out)
+
+    cdef int save(self, KeyWindows* windows, ByteWriter* out) except -1 nogil:
+        cdef int64_t i
+        cdef WindowEntry* entry
+        write_i64(windows.seen, out)
+        write_i64(windows.n, out)
+        for i in range(windows.n):
+            entry = self.at(windows, i)
+            bytes_append(out, entry, sizeof(WindowEntry))
+            self.contents.write(contents_of(entry), out)
+        return 0
+
+    cdef int read(self, char* field, const char* data, int64_t size) except -1 nogil:
+        cdef KeyWindows* windows = <KeyWindows*>field
+        cdef ByteReader source
+        cdef int64_t n, i
+        cdef WindowEntry* entry
+        source.at = data
+        source.end = data + size
+        self.clear(field)                    # a later entry of the same key replaces what was read before
+        windows.seen = read_i64(&source)
+        n = read_i64(&source)
+        if n < 0 or n > size // <int64_t>sizeof(WindowEntry):
+            damaged_state()
+        for i in range(n):
+            entry = self.insert(windows, i)
+            memcpy(entry, read_bytes(&source, sizeof(WindowEntry)), sizeof(WindowEntry))
+            if i > 0 and self.at(windows, i - 1).id >= entry.id:
+                damaged_state()
+            self.contents.read(contents_of(entry), &source)
+        return damaged_state() if source.at != source.end else 0
+
+    cdef int clear(self, char* field) except -1 nogil:
+        cdef KeyWindows* windows = <KeyWindows*>field
+        while windows.n > 0:
+            self.remove(windows, windows.n - 1)
+        windows.seen = 0
+        windows.pending = 0
+        return 0
+
+    cdef int64_t heap_bytes(self, char* field):
+        cdef KeyWindows* windows = <KeyWindows*>field
+        cdef int64_t i, size = 0
+        for i in range(windows.n):
+            size += self.contents.heap_bytes(contents_of(self.at(windows, i)))
+        return size
