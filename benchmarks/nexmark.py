@@ -33,7 +33,7 @@ from examples.nexmark.events import SCHEMAS
 from examples.nexmark.generator import AUCTIONS, PERSONS, ROUND, generate
 from examples.nexmark.queries import QUERIES
 from streamdsl import Config, Schema, Table
-from streamdsl.connectors.base import END, Chunk, End, Json, Sink, SinkWriter, Source, SplitReader
+from streamdsl.connectors.base import END, Chunk, End, Json, Sink, SinkWriter, Source, SplitReader, no_metadata
 
 #: What moves on from one round to the next, and by what.
 SHIFTED = {
@@ -93,7 +93,14 @@ class Columns(Source):
         return list(self.batches)
 
     def open_split(self, split: str, position: Json, columns: Sequence[str]) -> SplitReader:
-        return _ColumnsReader(self, [batch.select(list(columns)) for batch in self.batches[split]])
+        return _ColumnsReader(self, [_selected(batch, columns) for batch in self.batches[split]])
+
+
+def _selected(batch: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
+    """Return some columns; a Processor asks for those too that say where a record came from."""
+    known = set(batch.schema.names)
+    arrays = [batch.column(name) if name in known else no_metadata(name, batch.num_rows) for name in columns]
+    return pa.RecordBatch.from_arrays(arrays, names=list(columns))
 
 
 class _ColumnsReader(SplitReader):

@@ -23,6 +23,7 @@ from streamdsl import (
     hopping,
     lit,
     memory,
+    rolling,
     tumbling,
     when,
 )
@@ -225,11 +226,8 @@ _BID: Final = "auction bidder price channel url dateTime extra"
 @query(_BID, keys="bidder auction")
 def q18(streams: Streams) -> Table:
     """Keep each bidder's last bid for each auction."""
-
-    def later(last: Any, bid: Any) -> Any:
-        return bid if (bid.dateTime, bid.n) > (last.dateTime, last.n) else last
-
-    return streams.bids.key_by("bidder", "auction").reduce(later, name="last bids")
+    last = {name: col(name).top_k(1, by="dateTime", then_by="n").list.first() for name in ("price", "channel", "url", "dateTime", "extra")}
+    return streams.bids.key_by("bidder", "auction").aggregate(**last, name="last bids")
 
 
 class Ranked(Processor):
@@ -285,7 +283,9 @@ def q3(streams: Streams) -> Stream:
 @query("window_end auction bidder price dateTime extra")
 def q7(streams: Streams) -> Stream:
     """Find the bids with the highest price of their ten seconds."""
-    bids = streams.bids.select("auction", "bidder", "price", "dateTime", "extra")
+    # Only a bid that is not below an earlier one, for its auction and in its ten seconds, can be the highest of all.
+    each = streams.bids.key_by("auction", tens=col("dateTime") // 10_000)
+    bids = each.filter(col("price") >= col("price").max().over(rolling("10s"))).select("auction", "bidder", "price", "dateTime", "extra")
     highest = bids.key_by().window(tumbling("10s")).aggregate(price=col("price").max(), name="highest price")
     # A row of a window has the window's last millisecond as its time.
     return bids.join(highest.select("price", window_end=_ms("window_end")), on="price", before=0, after=9_999).select(

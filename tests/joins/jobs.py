@@ -81,7 +81,8 @@ def needs(*joins: Interval) -> pytest.MarkDecorator:
     return pytest.mark.xfail(bool(missing), reason=f"being built: {missing}", strict=True)
 
 
-def _happen(driver: TopologyTestDriver, step: Step | None) -> None:
+def happen(driver: TopologyTestDriver, step: Step | None) -> None:
+    """Do a step; None is the end."""
     if step is None:
         driver.end()
     elif step.what == "rows" and step.side == "left":
@@ -100,7 +101,7 @@ def found(job: Job, steps: Sequence[Step]) -> list[list[Joined]]:
     """Run the steps, then the end; return the rows after each."""
     driver, rows = job.driver(), []
     for step in [*steps, None]:
-        _happen(driver, step)
+        happen(driver, step)
         new = driver.read("out", timestamps=True)
         rows.append([Joined(time, out["k"], out["n"], out["m"]) for time, out in new])
     return rows

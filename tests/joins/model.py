@@ -115,13 +115,17 @@ class AsOfModel:
 
     def on_record(self, side: str, record: Record) -> None:
         assert record.time > self.watermark, "late records have no promise"
+        if record.key is None:
+            if side == "left":  # it waits for nothing
+                self.rows.append(Joined(record.time, None, record.number, None))
+            return
         (self.waiting if side == "left" else self.right).append(record)
 
     def on_watermark(self, watermark: int) -> None:
         self.watermark = max(self.watermark, watermark)
         for record in sorted((one for one in self.waiting if one.time <= self.watermark), key=lambda one: one.time):
             self.waiting.remove(record)
-            found = [one for one in self.right if one.key == record.key and record.key is not None and self._sees(record, one)]
+            found = [one for one in self.right if one.key == record.key and self._sees(record, one)]
             latest = max((one.time for one in found), default=None)
             # Of equal times the one that arrived last.
             best = [one for one in found if one.time == latest][-1:]
