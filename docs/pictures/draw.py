@@ -144,7 +144,74 @@ def simulation() -> Picture:
     return p
 
 
-PICTURES: dict[str, Callable[[], Picture]] = {drawn.__name__: drawn for drawn in (state, checkpoint, commit, watermark, timers, simulation)}
+def windows() -> Picture:
+    """The windows of five records."""
+    p = Picture("The windows of the same five records: tumbling, hopping, session, sliding", 760, 440)
+    times = [2, 5, 8, 16, 23]
+    scale, left = 20, 190
+
+    def at(time: float) -> float:
+        return left + scale * time
+
+    p.arrow(left - 20, 420, 745, 420)
+    for time in range(0, 26, 5):
+        p.line(at(time), 416, at(time), 424)
+        p.text(at(time), 408, f"{time} s", style="small")
+    for time in times:
+        p.line(at(time), 20, at(time), 396, style="dashed")
+        p.dot(at(time), 20)
+    rows = [
+        ('tumbling("10s")', [[(0, 10), (10, 20), (20, 27)]]),
+        ('hopping("10s", "5s")', [[(0, 10), (10, 20), (20, 27)], [(-5, 5), (5, 15), (15, 25)]]),
+        ('session("5s")', [[(2, 13), (16, 21), (23, 27)]]),
+        (
+            'sliding("10s")',
+            [[(-8, 2)], [(-5, 5)], [(-2, 8), (8.1, 18.1)], [(2.1, 12.1)], [(5.1, 15.1)], [(6, 16), (16.1, 26.1)], [(13, 23)]],
+        ),
+    ]
+    y = 45
+    for name, lines in rows:
+        p.text(10, y + 9, name, anchor="start", style="bold")
+        for spans in lines:
+            for start, end in spans:
+                first, last = max(at(start), left - 20), min(at(end), 735)
+                style = "state" if name.startswith("session") else "box"
+                p.parts.append(f'<rect x="{first:g}" y="{y}" width="{last - first:g}" height="18" rx="4" class="{style}"/>')
+            y += 24
+        y += 20
+    p.text(10, 234, "one ends at each record,", anchor="start", style="small")
+    p.text(10, 250, "one begins just after it", anchor="start", style="small")
+    return p
+
+
+def emissions() -> Picture:
+    """When rows of one window leave."""
+    p = Picture('Rows of the window [0, 10 s) with grace="5s": four records, the last one late but within grace', 760, 270)
+    p.arrow(120, 240, 745, 240)
+    p.text(745, 258, "arrival", anchor="end", style="small")
+    for x, label in ((170, "2 s"), (260, "5 s"), (350, "8 s"), (560, "7 s, late")):
+        p.dot(x, 40, label)
+        p.line(x, 48, x, 236, style="dashed")
+    for x, label in ((450, "W = 9.999 s"), (680, "W = 14.999 s")):
+        p.line(x, 30, x, 236, style="mark")
+        p.text(x, 18, label, style="bold")
+    rows = {
+        "close": [(680, "4")],
+        "update": [(170, "1"), (260, "2"), (350, "3"), (560, "4")],
+        "on_time": [(450, "3"), (560, "4")],
+        'throttle("1s")': [(300, "2"), (400, "3"), (620, "4")],
+    }
+    for i, (name, left) in enumerate(rows.items()):
+        y = 80 + 40 * i
+        p.text(10, y, name, anchor="start", style="bold")
+        for x, count in left:
+            p.box(x - 14, y - 13, 28, 26, count, style="good")
+    return p
+
+
+PICTURES: dict[str, Callable[[], Picture]] = {
+    drawn.__name__: drawn for drawn in (state, checkpoint, commit, watermark, timers, simulation, windows, emissions)
+}
 
 if __name__ == "__main__":
     for name, drawn in PICTURES.items():

@@ -24,6 +24,7 @@ from streamdsl import (
     lit,
     memory,
     rolling,
+    session,
     tumbling,
     when,
 )
@@ -136,6 +137,17 @@ def q22(streams: Streams) -> Stream:
 
 
 # One window ------------------------------------------------------------------------------------------------------------
+
+
+@query("bidder bid_count starttime endtime")
+def q11(streams: Streams) -> Stream:
+    """Count each bidder's bids in sessions that end after ten seconds without one."""
+    return (
+        streams.bids.key_by("bidder")
+        .window(session("10s"))
+        .aggregate(bid_count=count(), name="sessions of bidders")
+        .select("bidder", "bid_count", starttime=_ms("window_start"), endtime=_ms("window_end"))
+    )
 
 
 @query("bidder bid_count starttime endtime")

@@ -10,6 +10,7 @@ PAGES = [
     "README.md",
     "docs/guide/topologies.md",
     "docs/guide/time.md",
+    "docs/guide/windows.md",
     "docs/guide/timers.md",
     "docs/reference/types.md",
     "docs/guide/lookups.md",

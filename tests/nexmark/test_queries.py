@@ -63,7 +63,5 @@ def test_a_crash_in_the_middle_does_not_show(query: str) -> None:
     assert rows(final_rows(query, pa.Table.from_pylist(found))) == expected(query)
 
 
-def test_every_query_of_the_page_is_there_or_on_its_way() -> None:
-    waiting = {"q11"}
-    named = {f"q{i}" for i in (0, 1, 2, 3, 4, 5, 7, 8, 9, 11, 12, 15, 16, 17, 18, 19, 20, 21, 22)}
-    assert named - set(QUERIES) == waiting
+def test_every_query_of_the_page_is_there() -> None:
+    assert set(QUERIES) == {f"q{i}" for i in (0, 1, 2, 3, 4, 5, 7, 8, 9, 11, 12, 15, 16, 17, 18, 19, 20, 21, 22)}
