@@ -28,11 +28,11 @@ RECORD = [
 WATERMARK = [
     ("SourceTask.hand_on", "valve.on_watermark(", "self.pass_on_time("),
     ("Task.pass_on_time", ".on_watermark(self.watermark)", "self.close_windows("),
-    ("WindowAggregateOperator.on_watermark", "any_due(", "self.closing ="),
+    ("WindowOperator.on_watermark", "any_due(", "self.closing ="),
     ("Task.close_windows", ".go_on_closing("),
-    ("WindowAggregateOperator.go_on_closing", "take_due(", "self.emit(", "self.pass_on("),
-    ("OpenWindows.take_due", "self.take_scanned("),
-    ("WindowAggregateOperator.pass_on", "self.next.on_watermark("),
+    ("WindowOperator.go_on_closing", "take_due(", "self.close_due(", "self.pass_on("),
+    ("Deadlines.take_due", "self.read_cold("),
+    ("WindowOperator.pass_on", "self.next.on_watermark("),
     ("Output.on_watermark", "broadcast(WATERMARK"),
     ("Task.read_input", "valve.on_watermark(", "self.pass_on_time("),
 ]
