@@ -49,3 +49,24 @@ def test_what_was_committed_is_there_and_the_rest_is_computed_again(mib: int, tm
     assert len(rows) == ROWS
     last = {row["k"]: row["n"] for row in rows}
     assert len(last) == KEYS and sum(last.values()) == ROWS
+
+
+NEARLY_FULL = """
+import resource
+from pathlib import Path
+from confluent_kafka import KafkaError, KafkaException
+from streamdsl.connectors.kafka.clients import patiently, short_of_memory
+
+def silent():
+    raise KafkaException(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+
+assert not short_of_memory()
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (int(1.05 * used), resource.RLIM_INFINITY))
+patiently("reading", silent, patience=0.0)
+"""
+
+
+def test_a_client_without_memory_says_so_where_it_hears_no_answer() -> None:
+    done = subprocess.run([sys.executable, "-c", NEARLY_FULL], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and "nearly all memory that it may (ulimit -v)" in done.stderr, done.stderr

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
 
 from streamdsl.connectors.kafka.rights import NOTHING, Access
@@ -48,6 +50,8 @@ log = logging.getLogger("streamdsl")
 #: What librdkafka says of itself.
 CLIENT_LOG: Final = logging.getLogger("streamdsl.kafka")
 
+#: Of its address space: so much is nearly all.
+NEARLY: Final = 0.9
 T = TypeVar("T")
 
 #: How long a start waits for a broker that cannot be reached; a run that has been on waits without end (it starts again).
@@ -106,6 +110,11 @@ _SECURITY: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL, Kafka
 _FOR_GOOD: Final = FENCED | _NOT_ALLOWED.keys() | _SECURITY | _UNKNOWN_TOPIC | {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD}
 
 
+_NO_ANSWER: Final = "check that its brokers run, their address and the security options; what was committed stays"
+_NO_MEMORY: Final = (
+    "this process has taken nearly all memory that it may (ulimit -v), and a client without memory hears no answers: "
+    "allow it more; what was committed stays"
+)
 _TLS_REMEDY: Final = (
     "check ssl.ca.location (whose certificates are trusted), ssl.certificate.location and ssl.key.* (who we are), the host names in "
     "bootstrap.servers, and whether the port speaks TLS: security.protocol"
@@ -179,6 +188,15 @@ def _translated(found: KafkaError, doing: str, access: Access) -> ConnectorError
     return ConnectorError(said, remedy="see the cause above; what was committed stays")
 
 
+def short_of_memory() -> bool:
+    """Whether the address space of this process is nearly used up: the client's threads and connections fail then, without a word."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    statm = Path("/proc/self/statm")
+    if limit == resource.RLIM_INFINITY or not statm.exists():
+        return False
+    return int(statm.read_text().split()[0]) * resource.getpagesize() > NEARLY * limit
+
+
 def patiently(doing: str, call: Callable[[], T], patience: float = PATIENCE_S, *, exists: bool = False, access: Access = NOTHING) -> T:
     """Return what `call` returns, trying again while the cluster is away; say so every few seconds.
 
@@ -200,7 +218,7 @@ def patiently(doing: str, call: Callable[[], T], patience: float = PATIENCE_S, *
             if waiting.seconds > patience:
                 raise ConnectorError(
                     f"{doing}: the cluster has not answered for {waiting.seconds:.0f} s ({cause.str()})",
-                    remedy="check that its brokers run, their address and the security options; what was committed stays",
+                    remedy=_NO_MEMORY if short_of_memory() else _NO_ANSWER,
                     recoverable=True,
                 ) from error
             waiting.say(cause.str())
