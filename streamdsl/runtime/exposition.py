@@ -8,6 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
 __all__ = ["FAMILIES", "exposition"]
 
 #: {name: (type, what it says)}, in the order in which they are shown.
@@ -50,7 +54,7 @@ FAMILIES: Final[dict[str, tuple[str, str]]] = {
     "streamdsl_checkpoint_duration_seconds": ("gauge", "How long the last one took."),
     "streamdsl_checkpoint_size_bytes": ("gauge", "Bytes of the last one's files, those it shares with others included."),
     "streamdsl_checkpoint_interval_seconds": ("gauge", "The interval that is set."),
-    "streamdsl_latency_seconds": ("gauge", "From a record's reading to its result's handing over; over the whole run, by quantile."),
+    "streamdsl_latency_seconds": ("histogram", "From a record's reading to its result's handing over."),
     "streamdsl_state_bytes": ("gauge", "Keyed state in memory."),
     "streamdsl_state_keys": ("gauge", "Rows of keyed state (of keys, open windows and timers), in memory or in the database."),
     "streamdsl_state_cold_keys": ("gauge", "Rows of keyed state that are in the database alone."),
@@ -113,18 +117,39 @@ def exposition(metrics: Mapping[str, Any], *, healthy: bool, checkpoint_age_s: f
         The time on the wall (default: now).
     """
     now_ms = time.time() * 1000 if now_ms is None else now_ms
-    found: dict[str, list[str]] = {}
     job = {"job": str(metrics["job"])}
     samples = [*_of_tasks(metrics, now_ms), *_of_checkpoints(metrics["checkpoints"], checkpoint_age_s), *_of_the_rest(metrics, healthy)]
+    # The client's names of counters end in front of "_total", which it adds.
+    families = {name: Metric(name.removesuffix("_total"), text, kind) for name, (kind, text) in FAMILIES.items()}
     for name, labels, value in samples:
-        found.setdefault(name, []).append(f"{name}{_labels({**job, **labels})} {_number(value)}")
+        families[name].add_sample(name, {**job, **labels}, value)
+    for name, labels, value in _of_latency(metrics["latency"]):
+        families["streamdsl_latency_seconds"].add_sample(f"streamdsl_latency_seconds_{name}", {**job, **labels}, value)
     for name, value in _of_process():
-        found[name] = [f"{name} {_number(value)}"]
-    lines = []
-    for name, (kind, text) in FAMILIES.items():
-        if name in found:
-            lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *found[name]]
-    return "\n".join(lines) + "\n"
+        families[name].add_sample(name, {}, value)
+    registry = CollectorRegistry()
+    registry.register(_Found([family for family in families.values() if family.samples]))
+    return generate_latest(registry).decode()
+
+
+class _Found(Collector):
+    """What was found, for the client to write down."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        """Return it."""
+        return self._families
+
+
+def _of_latency(latency: Mapping[str, Any]) -> Iterator[Sample]:
+    below = 0
+    for bound, rows in latency["buckets"].items():
+        below += rows
+        yield "bucket", {"le": "+Inf" if bound is None else repr(bound)}, below
+    yield "count", {}, below
+    yield "sum", {}, latency["sum_s"]
 
 
 def _of_tasks(metrics: Mapping[str, Any], now_ms: float) -> Iterator[Sample]:
@@ -182,9 +207,6 @@ def _of_the_rest(metrics: Mapping[str, Any], healthy: bool) -> Iterator[Sample]:
     yield "streamdsl_healthy", {}, healthy
     for figure, name in _STATE.items():
         yield name, {}, metrics["state"][figure]
-    for quantile, ms in metrics["latency_ms"].items():
-        if ms is not None:
-            yield "streamdsl_latency_seconds", {"quantile": f"{int(quantile.removeprefix('p')) / 100:g}"}, ms / 1000
 
 
 def _of_process() -> Iterator[tuple[str, float]]:
@@ -193,16 +215,3 @@ def _of_process() -> Iterator[tuple[str, float]]:
     statm = Path("/proc/self/statm")
     if statm.exists():  # Linux; elsewhere only the greatest size so far could be had, which is another thing
         yield "process_resident_memory_bytes", int(statm.read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
-
-
-def _labels(labels: Labels) -> str:
-    inside = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
-    return f"{{{inside}}}"
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if isinstance(value, bool | int) else repr(value)

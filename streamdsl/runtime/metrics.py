@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from streamdsl._native.task.task import Task
     from streamdsl.runtime.job import Job
 
-__all__ = ["CheckpointFigures", "of_job", "percentiles"]
+__all__ = ["LATENCY_BOUNDS_S", "CheckpointFigures", "histogram", "of_job", "percentiles"]
+
+#: Of the histogram that is shown.
+LATENCY_BOUNDS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 @dataclass(slots=True)
@@ -60,8 +63,19 @@ def percentiles(buckets: dict[int, int], wanted: tuple[float, ...] = (0.50, 0.95
     return found
 
 
+def histogram(buckets: dict[int, int]) -> dict[str, Any]:
+    """Return {"buckets": {upper bound in s: rows}, "sum_s"} of a latency histogram ({upper bound in ns: rows}); the last bound is None.
+
+    The fine buckets are 6 % wide at most: a row may be counted in the next coarse one by as much, and the sum is so much too high.
+    """
+    found: dict[float | None, int] = dict.fromkeys((*LATENCY_BOUNDS_S, None), 0)
+    for upper_ns, rows in buckets.items():
+        found[next((bound for bound in LATENCY_BOUNDS_S if upper_ns <= 1.07e9 * bound), None)] += rows
+    return {"buckets": found, "sum_s": sum(upper * rows for upper, rows in buckets.items()) / 1e9}
+
+
 def of_job(job: Job) -> dict[str, Any]:
-    """Return {"job", "tasks", "operators", "checkpoints", "latency_ms", "sinks", "state", "phase"}.
+    """Return {"job", "tasks", "operators", "checkpoints", "latency_ms", "latency", "sinks", "state", "phase"}.
 
     A task's figures are its own; "operators" adds them up over the tasks of a stage.
     """
@@ -86,6 +100,7 @@ def of_job(job: Job) -> dict[str, Any]:
             "timeout_ms": job.config.checkpoint_timeout_ms,
         },
         "latency_ms": percentiles(latency),
+        "latency": histogram(latency),
         "sinks": {name: figures["written"] for name, figures in operators.items() if "written" in figures},
         "state": _state(natives),
         "phase": job.phase.value,

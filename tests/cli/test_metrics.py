@@ -20,6 +20,7 @@ from streamdsl import Config, ConfigError, Topology, col, files, memory
 from streamdsl.runtime import metrics_server, serving
 from streamdsl.runtime.exposition import FAMILIES, exposition
 from streamdsl.runtime.health import Health
+from streamdsl.runtime.metrics import histogram
 from streamdsl.runtime.serving import MetricsServer
 
 OPERATORS = {
@@ -41,11 +42,14 @@ METRICS: dict[str, Any] = {
     "checkpoints": {"completed": 2, "failed": 1, "last_id": 8, "last_duration_ms": 20, "last_bytes": 4096, "longest_ms": 30,
                     "interval_ms": 1000, "timeout_ms": 10_000},
     "latency_ms": {"p50": 2.0, "p95": None, "p99": 8.0},
+    "latency": {"buckets": {0.001: 4, 0.01: 3, None: 2}, "sum_s": 0.5},
     "sinks": {"out": 9},
     "state": {"bytes": 100, "keys": 5, "cold_keys": 1, "evicted": 2, "reads": 3},
     "phase": "running",
 }  # fmt: skip
 
+ORDER = ("job", "task", "name", "split", "operator", "figure")
+LABEL = re.compile(r'([a-z]+)="((?:[^"\\\n]|\\["\\n])*)"')
 LINE = re.compile(r'([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\["\\n])*",?)+)\})? (\S+)')
 
 
@@ -57,12 +61,15 @@ def samples(text: str) -> dict[str, float]:
         if line.startswith("# HELP "):
             family = line.split()[2]
         elif line.startswith("# TYPE "):
-            assert line.split()[2] == family and line.split()[3] in ("counter", "gauge")
+            assert line.split()[2] == family and line.split()[3] in ("counter", "gauge", "histogram")
         else:
             match = LINE.fullmatch(line)
-            assert match and match[1] == family, line
-            assert f"{match[1]}{{{match[2]}}}" not in found
-            found[f"{match[1]}{{{match[2]}}}" if match[2] else match[1]] = float(match[3])
+            assert match and re.fullmatch(f"{family}(_bucket|_count|_sum)?", match[1]), line
+            labels = sorted(LABEL.findall(match[2] or ""), key=lambda label: (*ORDER, label[0]).index(label[0]))
+            inside = ",".join(f'{label}="{value}"' for label, value in labels)
+            name = match[1] + (f"{{{inside}}}" if labels else "")
+            assert name not in found
+            found[name] = float(match[3])
     return found
 
 
@@ -90,11 +97,20 @@ def test_every_figure_is_there_once_under_its_name():
     assert found[f'streamdsl_checkpoints_total{{{job},result="failed"}}'] == 1
     assert found[f"streamdsl_checkpoint_age_seconds{{{job}}}"] == 2.5
     assert found[f"streamdsl_checkpoint_duration_seconds{{{job}}}"] == 0.02 and found[f"streamdsl_checkpoint_size_bytes{{{job}}}"] == 4096
-    assert found[f'streamdsl_latency_seconds{{{job},quantile="0.99"}}'] == 0.008
-    assert f'streamdsl_latency_seconds{{{job},quantile="0.95"}}' not in found
+    below = [found[f'streamdsl_latency_seconds_bucket{{{job},le="{bound}"}}'] for bound in ("0.001", "0.01", "+Inf")]
+    assert below == [4, 7, 9]
+    assert found[f"streamdsl_latency_seconds_count{{{job}}}"] == 9 and found[f"streamdsl_latency_seconds_sum{{{job}}}"] == 0.5
     assert found[f"streamdsl_state_bytes{{{job}}}"] == 100 and found[f"streamdsl_healthy{{{job}}}"] == 1
     assert found[f'streamdsl_phase{{{job},phase="running"}}'] == 1 and found[f'streamdsl_phase{{{job},phase="ended"}}'] == 0
     assert found["process_resident_memory_bytes"] > 1 << 20 and found["process_cpu_seconds_total"] > 0
+
+
+def test_the_histogram_of_latency_has_every_row_once():
+    buckets = {ns: n + 1 for n, ns in enumerate([16, 500_000, 530_000, 900_000, 4_900_000, 9_000_000_000, 90_000_000_000])}
+    found = histogram(buckets)
+    assert sum(found["buckets"].values()) == sum(buckets.values())
+    assert found["buckets"][0.0005] == 1 + 2 + 3 and found["buckets"][0.001] == 4 and found["buckets"][None] == 7
+    assert found["sum_s"] == pytest.approx(sum(ns * rows for ns, rows in buckets.items()) / 1e9)
 
 
 def test_names_cannot_break_the_format():

@@ -25,8 +25,8 @@ METRIC = re.compile(r"\b(?:streamdsl|process)_[a-z_]+")
 
 
 def metrics_in(text: str) -> set[str]:
-    """Return the names of metrics in an expression (labels in braces are no metrics)."""
-    return set(METRIC.findall(re.sub(r"{[^}]*}", "", text)))
+    """Return the names of metrics in an expression (labels in braces are no metrics, buckets are their histogram)."""
+    return {name.removesuffix("_bucket") for name in METRIC.findall(re.sub(r"{[^}]*}", "", text))}
 
 
 def test_there_are_the_services_of_the_demo():

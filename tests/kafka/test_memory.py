@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from streamdsl import TopologyError, kafka
+from streamdsl import Config, Topology, TopologyError, kafka, memory, tumbling
 from tests.kafka.topics import create_topic, produce
 
 #: A process of its own: a peak is one of a whole life.
@@ -42,6 +42,22 @@ def test_a_backlog_does_not_fill_the_memory(broker, topic_name, partitions, used
     pad = "x" * size
     produce(broker.bootstrap, topic, ({"value": json.dumps({"id": n, "pad": pad}), "partition": n % used} for n in range(records)))
     assert peak_mib(broker, topic, records) < 230
+
+
+def test_partitions_that_wait_for_one_another_do_not_wait_for_ever(broker, topic_name):
+    """What is wanted next may have been held back while others were wanted, and these have filled the memory since."""
+    topic = create_topic(broker.bootstrap, topic_name, 50)
+    pad = "x" * 100
+    produce(broker.bootstrap, topic, ({"value": json.dumps({"id": n, "pad": pad}), "partition": n * n % 50} for n in range(100_000)))
+    topology, out = Topology("waiting"), memory("out")
+    rows = topology.stream(kafka(topic, {"id": int, "pad": str}, until="latest", buffer_memory="1MiB"), timestamp="id", name="in")
+    rows.select("id").key_by().window(tumbling("1h")).count().to(out)
+    run = topology.start(Config(broker=broker.bootstrap))
+    try:
+        assert run.wait(60), run.metrics()["tasks"][0]["splits"]
+    finally:
+        run.abandon()
+    assert sum(row["count"] for row in out.rows()) == 100_000
 
 
 def test_the_bound_can_be_set():

@@ -175,7 +175,8 @@ class Feed(SplitFeed):
         self._ready: dict[str, int] = {}  # the splits to be read: with records, or an end that nobody knows yet
         self._held = 0  # bytes of all that waits
         self._dry_at = float("-inf")  # when the client had nothing last
-        self._in_vain = 0  # how often something was wanted, and nothing had come, since something was read
+        self._in_vain: set[int] = set()  # what was wanted, and had not come, since something was read
+        self._stuck = False  # one of them was wanted again: by then each has been asked for that is wanted at all
         self._paused: set[int] = set()
         self._next: dict[int, int] = {}  # the offset to read next, by partition
         self._ends: dict[int, int] = {}  # where the partition was found to end
@@ -243,14 +244,21 @@ class Feed(SplitFeed):
         if not self._waiting[partition]:
             self._ready.pop(self._names[partition], None)
         if not taken:
-            self._in_vain += 1
+            self._stuck |= partition in self._in_vain
+            self._in_vain.add(partition)
             return taken
-        self._in_vain = 0
+        self._in_vain.clear()
+        self._stuck = False
         self._held -= taken.bytes
         if self._paused and self._held < self._room // 2:
-            self._consumer.resume([TopicPartition(self.topic, number) for number in self._paused])
-            self._paused.clear()
+            self._resume(list(self._paused))
+        elif partition in self._paused and not self._waiting[partition]:
+            self._resume([partition])  # it is wanted next, and others may wait for it with all that they have
         return taken
+
+    def _resume(self, partitions: list[int]) -> None:
+        self._consumer.resume([TopicPartition(self.topic, number) for number in partitions])
+        self._paused.difference_update(partitions)
 
     def _fetch_for(self, most: int) -> None:
         """Take what has come, as far as there is room for it."""
@@ -258,8 +266,8 @@ class Feed(SplitFeed):
             return  # the client was asked a moment ago, for another partition
         if self._held < self._room:
             self._fetch(most)
-        elif self._in_vain > len(self._waiting):
-            # Each has been asked for, and those with records are not wanted yet.
+        elif self._stuck:
+            # Those with records are not wanted yet.
             ahead = [number for number, waiting in self._waiting.items() if waiting and number not in self._paused]
             if ahead:
                 self._consumer.pause([TopicPartition(self.topic, number) for number in ahead])
