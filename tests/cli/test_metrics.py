@@ -135,7 +135,19 @@ def test_every_family_is_a_metric_of_some_run():
     """A name that nothing ever shows would stand on boards as an empty panel."""
     metrics = copy.deepcopy(METRICS)
     metrics["tasks"][0]["operators"]["all"] = dict.fromkeys(
-        ["filtered", "null_keys", "errors", "dead_letters", "timers_fired", "windows_closed", "open_windows", "keys", "waiting"], 1
+        [
+            "filtered",
+            "null_keys",
+            "errors",
+            "dead_letters",
+            "timers_fired",
+            "windows_closed",
+            "open_windows",
+            "keys",
+            "waiting",
+            "in_flight",
+        ],
+        1,
     )
     shown = {line.split()[2] for line in text_of(metrics).splitlines() if line.startswith("# TYPE")}
     assert shown == set(FAMILIES)
