@@ -114,6 +114,48 @@ BANK = (
         1,
         "BB-08",
     ),
+    Planted(
+        "session-gap-exclusive",
+        "records exactly a gap apart are in two sessions",
+        "tests/windows/test_rules.py::test_records_exactly_a_gap_apart_are_in_one_session",
+        1,
+    ),
+    Planted(
+        "session-merge-forgotten",
+        "of two sessions that become one, the records of the second are lost",
+        "tests/windows/test_rules.py::test_a_late_record_unites_two_open_sessions",
+        1,
+    ),
+    Planted(
+        "session-withdrawn-twice",
+        "a session that has been withdrawn is replaced, not added again",
+        "tests/windows/test_rules.py::test_a_session_that_grows_withdraws_its_old_bounds_once",
+        1,
+    ),
+    Planted(
+        "sliding-window-begins-empty",
+        "a sliding window lacks the records that came before it was made",
+        "tests/windows/test_rules.py::test_a_sliding_window_begins_with_the_records_that_are_in_it",
+        1,
+    ),
+    Planted(
+        "deadlines-unsorted",
+        "windows that close together come out in the order in which they were opened",
+        "tests/semantics/test_windows.py::test_windows_close_in_order_of_end_then_start_then_key",
+        1,
+    ),
+    Planted(
+        "window-closed-in-its-grace",
+        "a window that was shown on time takes no late records",
+        "tests/windows/test_rules.py::test_a_window_shown_on_time_takes_late_records_within_grace",
+        1,
+    ),
+    Planted(
+        "closed-key-kept",
+        "keys whose windows have closed stay in the state",
+        "tests/windows/test_rules.py::test_keys_that_do_not_come_again_leave_nothing",
+        1,
+    ),
     Planted("time-ahead-of-windows", "the watermark is passed on before the windows that it closes", "simulator", 380),
     Planted(
         "sources-not-in-time-order",

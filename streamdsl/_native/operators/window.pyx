@@ -26,7 +26,7 @@ from streamdsl._native.operators.window_records cimport (
     EMIT_CLOSE, EMIT_ON_TIME, EMIT_THROTTLE, LANE_CHANGED, LANE_DROP, LANE_DUE, DueWindow,
 )
 from streamdsl._native.windows.contents cimport Shown
-from streamdsl._native.state.row_table cimport RowHeader
+from streamdsl._native.state.row_table cimport ROW_LIVE, RowHeader
 from streamdsl._native.windows.window_list cimport WINDOW_CHANGED, WINDOW_CLOSED, WINDOW_DROPS, WINDOW_ON_TIME, contents_of
 from streamdsl._native.windows.windower cimport saturated
 
@@ -209,10 +209,21 @@ cdef class WindowOperator(WindowRecords):
             self.act(lane, self.due[i].slot, windows, self.field.place_of(windows, self.due[i].id))
         i = self.n_shown
         self.send_shown()
+        self.forget_keys(n)
         if self.careful:
             with gil:
                 self.refusals.send(self.letters_output, NULL)
         return self.end_batch() if i > 0 else 0
+
+    cdef int forget_keys(self, int64_t n) except -1 nogil:
+        """Remove the rows of keys of which nothing is left: keys that never come again must not stay."""
+        cdef int64_t i, slot
+        for i in range(n):
+            slot = self.key_slots[i]
+            if (self.lookup.table.header(slot).flags & ROW_LIVE and self.windows_of(slot).n == 0
+                    and not PLANTED("closed-key-kept") and self.lookup.table.empty(slot)):
+                self.lookup.table.remove(slot)
+        return 0
 
     cdef int act(self, int lane, int64_t slot, KeyWindows* windows, int64_t i) except -1 nogil:
         """The moment of a window has come."""
@@ -224,6 +235,8 @@ cdef class WindowOperator(WindowRecords):
                 or (self.emission == EMIT_THROTTLE and entry.flags & WINDOW_CHANGED)):
             self.show_last(slot, entry)
             entry.flags |= WINDOW_ON_TIME
+        if PLANTED("window-closed-in-its-grace"):
+            is_open = False
         if is_open or (self.windower.kept_ms > 0 and self.watermark < INT64_MAX):
             if not is_open:
                 entry.flags |= WINDOW_CLOSED

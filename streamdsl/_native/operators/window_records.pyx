@@ -8,7 +8,7 @@ from streamdsl._native.flow.batch cimport (
     KIND_I64, SYS_ORDINAL, SYS_SLOT, SYS_TIME, StringBuilder, batch_new, batch_release, column_alloc, column_take, i64,
     strings_append, strings_finish, strings_free, strings_init,
 )
-from streamdsl._native.includes.checked cimport CHECK
+from streamdsl._native.includes.checked cimport CHECK, PLANTED
 from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.keyed cimport OUTPUT_ROWS
@@ -299,7 +299,7 @@ cdef class WindowRecords(KeyedOperator):
         if wanted.copies:
             source = self.field.find(windows, wanted.source)
             CHECK(source != NULL, "a window that others begin with is still there")
-            if source != NULL:
+            if source != NULL and not PLANTED("sliding-window-begins-empty"):
                 self.contents.copy(contents_of(entry), contents_of(source))
         self.file(slot, entry, LANE_DUE if is_open else LANE_DROP)
         return entry
@@ -352,7 +352,8 @@ cdef class WindowRecords(KeyedOperator):
         """Whether there are open sessions that the record belongs to: those from `first` on, in front of `behind`."""
         cdef int64_t i = self.field.place_of(windows, time)
         first[0] = behind[0] = i
-        if i > 0 and self.field.at(windows, i - 1).last >= time and self.windower.is_open(self.field.at(windows, i - 1).last, watermark):
+        if i > 0 and self.field.at(windows, i - 1).last >= time + PLANTED("session-gap-exclusive") \
+                and self.windower.is_open(self.field.at(windows, i - 1).last, watermark):
             first[0] = i - 1
         if i < windows.n and self.field.at(windows, i).start <= last and self.windower.is_open(self.field.at(windows, i).last, watermark):
             behind[0] = i + 1
@@ -382,11 +383,13 @@ cdef class WindowRecords(KeyedOperator):
                 entry = self.field.at(windows, i)
                 if entry.flags & WINDOW_SHOWN and (entry.start != start or entry.last != last):
                     self.show(slot, entry, row, CHANGE_WITHDRAW)
-                    entry.flags &= ~<int32_t>WINDOW_SHOWN
+                    if not PLANTED("session-withdrawn-twice"):
+                        entry.flags &= ~<int32_t>WINDOW_SHOWN
             if behind - first > 1:
                 if windows.pending == self.batch_number:
                     self.add_pending()
-                self.contents.merge(contents_of(self.field.at(windows, first)), contents_of(self.field.at(windows, first + 1)))
+                if not PLANTED("session-merge-forgotten"):
+                    self.contents.merge(contents_of(self.field.at(windows, first)), contents_of(self.field.at(windows, first + 1)))
                 self.field.remove(windows, first + 1)
             into = self.field.at(windows, first)
             self.grow_session(slot, windows, into, start, last, watermark)

@@ -9,7 +9,7 @@ from libc.stdint cimport INT64_MAX, INT64_MIN
 from libc.stdlib cimport free, qsort, realloc
 from libc.string cimport memcpy, memmove
 
-from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD
+from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, PLANTED
 from streamdsl._native.state.cold_deadlines cimport (
     cold_add, cold_first, cold_free, cold_init, cold_memory, cold_precedes, cold_raise, cold_remove, cold_start,
 )
@@ -288,7 +288,7 @@ cdef class Deadlines(ColdListener):
         cdef int64_t i, n = run.n - first
         cdef SortedRow* rows
         cdef const RowHeader* header
-        if n < 2:
+        if n < 2 or PLANTED("deadlines-unsorted"):
             return 0
         rows = <SortedRow*>realloc(NULL, n * sizeof(SortedRow))
         if rows == NULL:
