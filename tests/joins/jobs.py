@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from streamdsl import Topology, TopologyError, memory
+from streamdsl import Topology, memory
 from streamdsl.testing import TopologyTestDriver
 from tests.joins.model import HIGH, Interval, IntervalModel, Joined, Record
 
@@ -64,21 +63,6 @@ def joined(left: Any, right: Any, join: Interval) -> Any:
     if join.before == join.after and join.before >= 0:
         return left.join(right, on="k", how=join.how, within=join.before, grace=join.grace)
     return left.join(right, on="k", how=join.how, before=join.before, after=join.after, grace=join.grace)
-
-
-def supported(join: Interval) -> bool:
-    """Tell whether the library has this join."""
-    try:
-        Job(join).topology()
-    except (TopologyError, AttributeError, TypeError):
-        return False
-    return True
-
-
-def needs(*joins: Interval) -> pytest.MarkDecorator:
-    """Mark a test of what is still being built; it runs as soon as it is there."""
-    missing = [str(join) for join in joins if not supported(join)]
-    return pytest.mark.xfail(bool(missing), reason=f"being built: {missing}", strict=True)
 
 
 def happen(driver: TopologyTestDriver, step: Step | None) -> None:

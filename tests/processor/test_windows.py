@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streamdsl import Processor, Topology, hopping, memory, tumbling
+from streamdsl import Processor, Topology, memory, tumbling
 from streamdsl.schema import Schema
 from streamdsl.testing import TopologyTestDriver
 
@@ -45,28 +45,6 @@ def test_windows_close_by_end_start_and_key(crash: bool) -> None:
     assert [item["n"] for item in driver.read("late")] == [5]
     driver.end()
     assert found(driver) == [("a", 0, 10, 24.0, 2), ("b", 0, 10, 2.0, 1), ("b", 10, 20, 1.0, 2)]
-
-
-def test_grace_and_hopping() -> None:
-    driver = driven(Summed, window=hopping(20, 10), grace=5)
-    send(driver, (12, row("a", 0, 1.0)))
-    driver.advance_watermark("in", 23)
-    send(driver, (13, row("a", 0, 2.0)))
-    assert found(driver) == []
-    driver.advance_watermark("in", 24)
-    assert found(driver) == [("a", 0, 20, 3.0, 1)]
-    driver.end()
-    assert found(driver) == [("a", 10, 30, 3.0, 2)]
-
-
-def test_windowed_reduce() -> None:
-    topology = Topology("job")
-    stream = topology.stream(memory("in", schema=ROW), watermarks="external").key_by("k").window(tumbling(10))
-    stream.reduce(lambda a, b: {"k": a.k, "n": max(a.n, b.n), "x": a.x + b.x}).to(memory("out"))
-    driver = TopologyTestDriver(topology)
-    send(driver, (1, row("a", 1, 1.0)), (2, row("a", 5, 2.0)), (3, row("b", 2, 1.0)), (11, row("a", 9, 9.0)))
-    driver.advance_watermark("in", 10)
-    assert [(item["k"], item["n"], item["x"]) for item in driver.read("out")] == [("a", 5, 3.0), ("b", 2, 1.0)]
 
 
 def test_running_reduce() -> None:

@@ -3,8 +3,6 @@
 import datetime
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from streamdsl import TopologyError, col, count, hopping, sliding, tumbling
 from tests.semantics.jobs import at, crash, driver, figures, ms, row
@@ -185,41 +183,6 @@ def test_a_record_that_is_late_when_read_one_by_one_is_late_in_a_batch():
     one_by_one = run([[t] for t in times])
     assert one_by_one[1] == [700, 3_100]
     assert run([times]) == run([times[:3], times[3:]]) == one_by_one
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    st.lists(st.integers(-3_000, 9_000), min_size=1, max_size=25),
-    st.lists(st.integers(0, 25), max_size=4),
-    st.integers(0, 2_000),
-    st.sampled_from([0, 700]),
-    st.integers(1, 3),
-    st.integers(0, 25),
-)
-def test_which_records_are_late_does_not_depend_on_cuts_and_crashes(times, cuts, disorder, grace, parallelism, restore):
-    window = hopping("2s", "1s")
-    expected, late, watermark = {}, [], -(2**63)
-    for t in times:
-        starts = [start for start in range((t - 1_999) // 1_000 * 1_000, t + 1, 1_000) if start <= t < start + 2_000]
-        taken = [start for start in starts if watermark < start + 1_999 + grace]
-        for start in taken:
-            expected[start] = expected.get(start, 0) + 1
-        if not taken:
-            late.append(t)
-        watermark = max(watermark, t - disorder - 1)
-    job = driver(
-        lambda rows: rows.key_by("k").window(window, grace=grace).count(), tags=["late"], disorder=disorder, parallelism=parallelism
-    )
-    last = 0
-    for end in [*sorted({min(cut, len(times)) for cut in cuts}), len(times)]:
-        if last <= restore < end:
-            crash(job, 4 - parallelism)
-        if end > last:
-            job.send_batch("in", [row("a", t) for t in times[last:end]])
-        last = end
-    job.end()
-    assert {start: n for _, start, _, n in found(job)} == expected
-    assert [out["t"] for out in job.read("late")] == late
 
 
 def test_windows_that_do_not_exist_name_what_does():

@@ -8,12 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
 import streamdsl
-from streamdsl import Processor, Topology, TopologyError, col, count, count_window, hopping, memory, session, sliding, tumbling
+from streamdsl import Processor, Topology, col, count, count_window, hopping, memory, session, sliding, tumbling
 from streamdsl.testing import TopologyTestDriver
 from tests.windows import model
 from tests.windows.model import HIGH, LOW, Model, Record, Row, Valve, applied
@@ -47,36 +46,6 @@ def emission(emit: str) -> Any:
     if emit == "throttle":
         return streamdsl.throttle(THROTTLE)
     return emit
-
-
-def _supported(make: Callable[[Any], Any], what: Any) -> bool:
-    try:
-        make(what)
-    except (TopologyError, TypeError, AttributeError):
-        return False
-    return True
-
-
-def _windowed(emit: str) -> Any:
-    stream = Topology("job").stream(memory("in", schema=SCHEMA), timestamp="t")
-    return stream.key_by("k").window(tumbling(10), emit=emission(emit))
-
-
-#: Kinds and emissions that the library has; the model has them all.
-SUPPORTED: set[Any] = {
-    *(
-        type(kind)
-        for kind in (model.Hopping(1, 1), model.Days("UTC"), model.Session(1), model.Sliding(1), model.Counted(1, 1))
-        if _supported(windows_of, kind)
-    ),
-    *(emit for emit in ("close", "update", "on_time", "throttle") if _supported(_windowed, emit)),
-}
-
-
-def needs(*what: Any) -> pytest.MarkDecorator:
-    """Mark a test of what is still being built; it runs as soon as it is there."""
-    missing = [getattr(one, "__name__", one) for one in what if one not in SUPPORTED]
-    return pytest.mark.xfail(bool(missing), reason=f"being built: {missing}", strict=True)
 
 
 # What is in a window -----------------------------------------------------------------------------------------------------

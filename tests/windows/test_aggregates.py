@@ -13,7 +13,7 @@ from streamdsl.testing import TopologyTestDriver
 from tests.aggregates.jobs import AGGREGATES, ROWS
 from tests.aggregates.jobs import SCHEMA as COLUMNS
 from tests.aggregates.oracle import EXPECTED, same
-from tests.windows.jobs import EXAMPLES, bounds, needs, steps_of, windows_of
+from tests.windows.jobs import EXAMPLES, bounds, steps_of, windows_of
 from tests.windows.model import Hopping, Kind, Model, Session, Sliding
 
 #: Where records meet in another order than they came, sums of floats may round otherwise.
@@ -22,7 +22,7 @@ FIXED = [Hopping(10, 10), Hopping(10, 10, 3), Hopping(12, 5), Hopping(7, 1)]
 FREE = [Session(6), Sliding(8)]
 
 
-@pytest.mark.parametrize("kinds", [FIXED, pytest.param(FREE, marks=needs(Session, Sliding))], ids=["fixed", "free"])
+@pytest.mark.parametrize("kinds", [FIXED, FREE], ids=["fixed", "free"])
 @settings(max_examples=EXAMPLES // 3, deadline=None)  # each has two dozen aggregates
 @given(st.data())
 def test_every_aggregate_in_every_window(kinds: list[Kind], data: st.DataObject) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.windows.jobs import Job, check, examples, needs, steps_of
+from tests.windows.jobs import Job, check, examples, steps_of
 from tests.windows.model import Days
 
 #: Midnights near which clocks change: forward at midnight, back at midnight, by half an hour, long ago; and days without any.
@@ -33,7 +33,6 @@ def days(draw: st.DrawFn) -> tuple[Job, list[Any]]:
     return job, draw(steps_of(around=around, spread=100_000_000))
 
 
-@needs(Days)
 @examples
 @given(days())
 def test_days(case: Any) -> None:

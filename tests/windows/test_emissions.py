@@ -6,18 +6,16 @@ from typing import Any
 
 from hypothesis import given
 
-from tests.windows.jobs import cases, check, examples, needs
+from tests.windows.jobs import cases, check, examples
 from tests.windows.test_tumbling_and_hopping import HOPPING, TUMBLING
 
 
-@needs("on_time")
 @examples
 @given(cases(TUMBLING | HOPPING, ["on_time"], ["list", "count", "aggregates", "reduce"]))
 def test_on_time(case: Any) -> None:
     check(*case)
 
 
-@needs("throttle")
 @examples
 @given(cases(TUMBLING | HOPPING, ["throttle"], ["list", "aggregates", "reduce"]))
 def test_throttle(case: Any) -> None:

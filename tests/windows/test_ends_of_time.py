@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.windows.jobs import Job, Step, expected, found, needs
+from tests.windows.jobs import Job, Step, expected, found
 from tests.windows.model import HIGH, LOW, Hopping, Kind, Record, Session, Sliding
 
 LOWEST = pytest.mark.xfail(strict=True, reason="the first window's end is its clipped start and its size; being rebuilt")
 KINDS = [
     *(pytest.param(kind, marks=LOWEST, id=str(kind)) for kind in (Hopping(10, 10), Hopping(10, 5))),
     Hopping(10, 10, 3),
-    *(pytest.param(kind, marks=needs(type(kind)), id=str(kind)) for kind in (Session(10), Sliding(10))),
+    Session(10),
+    Sliding(10),
 ]
 TIMES = [LOW + 1, LOW + 2, LOW + 9, LOW + 25, HIGH - 25, HIGH - 9, HIGH - 1, HIGH]
 
@@ -31,3 +32,9 @@ def test_windows_at_the_ends_of_time(kind: Kind, grace: int) -> None:
     # A window of which the end lies behind the end of time has one of the last two moments for its last.
     told, should = ([(row.start, row.end, row.numbers, min(row.time, HIGH - 1)) for row in outcome.rows[-1]] for outcome in (got, wanted))
     assert sorted(told) == sorted(should)
+
+
+@pytest.mark.xfail(strict=True, reason="a reduced row's bounds pass through Python's dates; windows are being worked on")
+def test_a_row_that_was_reduced_may_be_of_any_time() -> None:
+    job = Job(Hopping(10, 10), content="reduce")
+    assert found(job, steps([2**62])).rows == expected(job, steps([2**62])).rows

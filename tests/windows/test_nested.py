@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamdsl import Topology, col, memory
 from streamdsl.testing import TopologyTestDriver
-from tests.windows.jobs import SCHEMA, bounds, examples, happen, needs, steps_of, windows_of
+from tests.windows.jobs import SCHEMA, bounds, examples, happen, steps_of, windows_of
 from tests.windows.model import Hopping, Kind, Model, Record, Session, Sliding
 
 FIXED = [Hopping(10, 10), Hopping(12, 5), Hopping(7, 7, 3)]
@@ -41,7 +41,7 @@ def stages(draw: st.DrawFn, kinds: list[Kind]) -> tuple[Any, ...]:
     return first, second, graces, draw(st.sampled_from([1, 2, 3])), draw(st.booleans()), draw(steps_of(spread=50))
 
 
-@pytest.mark.parametrize("kinds", [FIXED, pytest.param([*FIXED, *FREE], marks=needs(Session, Sliding))], ids=["fixed", "all"])
+@pytest.mark.parametrize("kinds", [FIXED, [*FIXED, *FREE]], ids=["fixed", "all"])
 @examples
 @given(st.data())
 def test_windows_of_windows(kinds: list[Kind], data: st.DataObject) -> None:

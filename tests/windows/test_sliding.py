@@ -7,20 +7,18 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.windows.jobs import cases, check, examples, needs
+from tests.windows.jobs import cases, check, examples
 from tests.windows.model import Sliding
 
 SLIDING = st.builds(Sliding, st.sampled_from([1, 3, 10, 10, 25]))
 
 
-@needs(Sliding)
 @examples
 @given(cases(SLIDING, ["close"], ["list", "count", "aggregates", "reduce", "process"]))
 def test_sliding_windows_that_close(case: Any) -> None:
     check(*case)
 
 
-@needs(Sliding, "on_time", "throttle")
 @examples
 @given(cases(SLIDING, ["update", "on_time", "throttle"], ["list", "aggregates", "reduce"]))
 def test_sliding_windows_that_emit_early(case: Any) -> None:
