@@ -39,6 +39,7 @@ from streamdsl.expr import (
     haversine_km,
     least,
     lit,
+    row,
     when,
 )
 from streamdsl.policies import dead_letter
@@ -102,6 +103,7 @@ __all__ = [
     "postgres",
     "redis",
     "rolling",
+    "row",
     "session",
     "sliding",
     "throttle",

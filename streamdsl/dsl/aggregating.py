@@ -66,7 +66,8 @@ def aggregated(
             raise TopologyError(f"{grouping.verb}: the column {item.name!r} is there already", remedy="give the aggregate another name")
     # Aggregates alone are the columns of the node; all else is computed from its columns.
     direct = {item.name: item.value for item in items if isinstance(item.value, Aggregation)}
-    splitter = Splitter((*grouping.node.schema.names, *(item.name for item in items), *reserved))
+    taken = (*grouping.node.schema.names, *(item.name for item in items), *reserved)
+    splitter = Splitter(taken, grouping.node.schema.visible().names)
     for key, value in direct.items():
         splitter.add(key, value)
     plain = {item.name: ColumnRef(item.name) if item.name in direct else splitter.split(item.value) for item in items}

@@ -156,7 +156,7 @@ def computed(place: Place, items: list[Item], *, keep: bool) -> Node:
     for item in items:
         # Columns of one call do not see one another, in a frame or not.
         check_columns(binder, item.value)
-    splitter = Splitter((*base.schema.names, *(item.name for item in items)))
+    splitter = Splitter((*base.schema.names, *(item.name for item in items)), base.schema.visible().names)
     direct = {item.name: item.value for item in items if keep and _is_new_aggregate(item, base.schema)}
     for name, value in direct.items():
         if isinstance(value, Aggregation):
@@ -179,7 +179,7 @@ def filtered_by(place: Place, condition: Expression) -> tuple[Node, Expression]:
 def judged_by(place: Place, conditions: Sequence[Expression]) -> tuple[Node, list[Expression]]:
     """Return the node whose columns the conditions can be judged on, and the conditions over these columns."""
     binder = Binder(place.node.schema, place.verb)
-    splitter = Splitter(place.node.schema.names)
+    splitter = Splitter(place.node.schema.names, place.node.schema.visible().names)
     for condition in conditions:
         check_columns(binder, condition)
     plain = [splitter.split(condition) for condition in conditions]

@@ -21,6 +21,7 @@ from streamdsl.expr.functions import (
     haversine_km,
     least,
     lit,
+    row,
     when,
 )
 
@@ -43,5 +44,6 @@ __all__ = [
     "least",
     "lit",
     "node_of",
+    "row",
     "when",
 ]

@@ -25,6 +25,7 @@ __all__ = [
     "haversine_km",
     "least",
     "lit",
+    "row",
     "when",
 ]
 
@@ -46,6 +47,20 @@ def lit(value: Operand) -> Expr:
 def event_time() -> Expr:
     """Return the event time of the record."""
     return call("time")
+
+
+def row() -> Expr:
+    """Return the whole record, as a struct of its columns.
+
+    Examples
+    --------
+    >>> from streamdsl import row
+    >>> row().max_by("amount")
+    row().max_by(col("amount"))
+    >>> row().top_k(3, by="amount", then_by="time")
+    row().top_k(col("amount"), then_by=col("time"), n=3)
+    """
+    return call("row")
 
 
 def count() -> Expr:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ import pyarrow as pa
 from streamdsl.errors import TopologyError
 from streamdsl.logical.expression import (
     Aggregation,
+    Call,
     ColumnRef,
     Expression,
     Typed,
@@ -150,6 +151,8 @@ class Splitter:
     ----------
     taken : iterable of str
         Names that the columns must not have.
+    columns : sequence of str
+        What row() means: aggregates add columns that are not of the row.
 
     Attributes
     ----------
@@ -157,9 +160,10 @@ class Splitter:
         The aggregates by the names of their columns, in the order in which they were found.
     """
 
-    def __init__(self, taken: Iterable[str]) -> None:
+    def __init__(self, taken: Iterable[str], columns: Sequence[str]) -> None:
         self.found: dict[str, Aggregation] = {}
         self._taken = set(taken)
+        self._row = Call("row", tuple(map(ColumnRef, columns)))
         self._names: dict[Aggregation, str] = {}
 
     def add(self, name: str, aggregate: Aggregation) -> None:
@@ -172,6 +176,8 @@ class Splitter:
         return rewrite(node, self._replaced)
 
     def _replaced(self, part: Expression) -> Expression | None:
+        if isinstance(part, Call) and part.op == "row":
+            return self._row
         if not isinstance(part, Aggregation):
             return None
         if part not in self._names:

@@ -465,6 +465,15 @@ class Binder:
     def _event_time(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
         return Typed(op, TIMESTAMP, nullable=False)
 
+    def _row(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
+        """Bind row(): a struct of all columns that the user sees."""
+        columns = tuple(args) or tuple(self._column(name) for name in self.schema.visible().names)
+        if not columns:
+            raise self.error("row() of rows without columns")
+        fields = [self.schema.field(column.column) for column in columns]
+        struct = pa.struct([pa.field(field.name, field.type, field.nullable) for field in fields])
+        return Typed("row_text", struct, columns, tuple((field.name, _form(field.type)) for field in fields), nullable=False)
+
     def _cast(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
         from streamdsl.logical.cast import cast
 
@@ -477,6 +486,15 @@ class Binder:
         from streamdsl.logical.aggregates import bind_aggregate
 
         return bind_aggregate(self, name, node)
+
+
+def _form(type_: pa.DataType) -> str | int:
+    """Return how a value of the type stands in the text of a struct: decimals by their scale."""
+    if is_decimal(type_):
+        return int(type_.scale)
+    if type_.num_fields:
+        return "json"
+    return "bytes" if pa.types.is_binary(type_) or pa.types.is_large_binary(type_) else "plain"
 
 
 def _shown(op: str) -> str:
@@ -504,5 +522,6 @@ _RULES: Final[dict[str, _Rule]] = {
     **dict.fromkeys(("str_to_datetime", "str_to_date"), Binder._read_time),
     "fill_nan": Binder._fill_nan,
     "time": Binder._event_time,
+    "row": Binder._row,
     "cast": Binder._cast,
 }

@@ -14,7 +14,7 @@ from streamdsl.expr.text import StringFunctions
 from streamdsl.expr.time import TimeFunctions
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "expressions.md").read_text()
-FUNCTIONS = "col lit when format coalesce concat_str least greatest arctan2 haversine_km event_time count".split()  # noqa: SIM905
+FUNCTIONS = "col lit when format coalesce concat_str least greatest arctan2 haversine_km event_time row count".split()  # noqa: SIM905
 OWNERS = {"": Expr, "str.": StringFunctions, "list.": ListFunctions, "dt.": TimeFunctions}
 
 

@@ -8,7 +8,8 @@ from streamdsl._native.flow.batch cimport (
 )
 from streamdsl._native.includes.decimal cimport dec_compare, dec_store
 from streamdsl._native.serdes.decimal_text cimport DECIMAL_ROOM, decimal_text
-from streamdsl._native.serdes.number_text cimport NUMBER_ROOM, double_text, int_text, uint_text
+from streamdsl._native.serdes.json_value cimport put_json_double, put_json_text
+from streamdsl._native.serdes.number_text cimport int_text, uint_text
 from streamdsl._native.state.write_stream cimport bytes_append, bytes_reserve
 
 from streamdsl.errors import InternalError, StateError
@@ -129,37 +130,8 @@ cdef int cell_read(Cell* cell, int kind, ByteReader* source, Arena arena) except
     return cell_assign(cell, kind, &view, arena)
 
 
-cdef int write_f64_json(double value, ByteWriter* out) except -1 nogil:
-    # NaN and Infinity as Python's json writes and reads them.
-    cdef char text[NUMBER_ROOM]
-    if value != value:
-        return bytes_append(out, b"NaN", 3)
-    if value - value != 0:
-        return bytes_append(out, b"Infinity", 8) if value > 0 else bytes_append(out, b"-Infinity", 9)
-    return bytes_append(out, text, double_text(value, text))
-
-
 cdef int write_str_json(const char* data, int64_t size, ByteWriter* out) except -1 nogil:
-    cdef int64_t i, at = 1
-    cdef unsigned char c
-    cdef const char* digits = "0123456789abcdef"
-    cdef char* text = bytes_reserve(out, 6 * size + 2)
-    text[0] = c'"'
-    for i in range(size):
-        c = <unsigned char>data[i]
-        if c >= 32:
-            if c == c'"' or c == c"\\":
-                text[at] = c"\\"
-                at += 1
-            text[at] = <char>c
-            at += 1
-        else:
-            memcpy(text + at, b"\\u00", 4)
-            text[at + 4] = digits[c >> 4]
-            text[at + 5] = digits[c & 15]
-            at += 6
-    text[at] = c'"'
-    out.used += at + 1
+    out.used += put_json_text(data, size, bytes_reserve(out, 6 * size + 2))
     return 0
 
 
@@ -179,7 +151,7 @@ cdef int cell_write_json(const Cell* cell, int kind, bint raw, int64_t scale, By
         text[0] = text[size] = c'"'
         return bytes_append(out, text, size + 1)
     if kind == KIND_F64:
-        return write_f64_json(as_f64(cell.bits), out)
+        return bytes_append(out, text, put_json_double(as_f64(cell.bits), text))
     if kind == KIND_U64:
         return bytes_append(out, text, uint_text(<uint64_t>cell.bits, text))
     return bytes_append(out, text, int_text(cell.bits, text))

@@ -11,7 +11,7 @@ ctypedef int (*Setup)(Instruction* ins, tuple params, list keep) except -1
 
 cdef class Function:
     cdef readonly str name
-    cdef readonly tuple args                 # kinds of the arguments: "str", "i64", ...
+    cdef readonly tuple args                 # kinds of the arguments: "str", "i64", ...; ("*",): any number, of any kinds
     cdef readonly str result                 # kind of the result
     cdef readonly bint strict                # null if any argument is null
     cdef Kernel kernel

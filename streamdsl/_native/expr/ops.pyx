@@ -69,6 +69,8 @@ cdef Shape shape_of(str name) except *:
     cdef Function row = function_of(name)
     if row is not None:
         shape.op, shape.least_args, shape.most_args, shape.strict = OP_FUNCTION, len(row.args), len(row.args), row.strict
+        if row.args == ("*",):
+            shape.most_args = -1
         return shape
     if name not in SHAPES:
         raise ValueError(f"there is no operation {name!r}")

@@ -25,6 +25,7 @@ import streamdsl._native.expr.kernels_characters
 import streamdsl._native.expr.kernels_list
 import streamdsl._native.expr.kernels_math
 import streamdsl._native.expr.kernels_pattern
+import streamdsl._native.expr.kernels_row
 import streamdsl._native.expr.kernels_time_text
 
 cdef object KIND_NAMES = ("none", "bool", "i64", "u64", "f64", "str", "dec")
@@ -98,7 +99,7 @@ cdef int set_function(Instruction* code, Instruction* ins, Function row, tuple p
     ins.which = row.which
     if ins.kind != kind_code(row.result):
         raise ValueError(f"the result has kind {row.result}, not {KIND_NAMES[ins.kind]}")
-    for k in range(ins.n_args):
+    for k in range(ins.n_args if row.args != ("*",) else 0):
         need(code, ins, k, code[ins.args[k]].kind == kind_code(row.args[k]))
     if row.setup != NULL:
         row.setup(ins, params, keep)
