@@ -53,7 +53,7 @@ def keyed(rows: list[dict[str, Any]]) -> Any:
     return Topology("t").stream(memory("in", schema=SCHEMA, rows=rows)).key_by("k")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(ROWS, min_size=1, max_size=6))
 def test_a_row_comes_back_with_all_its_columns(rows: list[dict[str, Any]]) -> None:
     found = keyed(rows).with_columns(whole=row(), kept=row().last().over(expanding())).collect()
