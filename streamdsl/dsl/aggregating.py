@@ -13,7 +13,7 @@ from streamdsl.errors import TopologyError
 from streamdsl.expr import Expr
 from streamdsl.functions import check_function
 from streamdsl.logical.aggregate import AggregateNode, ReduceNode
-from streamdsl.logical.aggregates import Splitter
+from streamdsl.logical.aggregates import Splitter, check_mergeable
 from streamdsl.logical.bind import Binder
 from streamdsl.logical.expression import Aggregation, ColumnRef, TypedAggregate, own_column_names, text_of
 from streamdsl.logical.key_by import key_of
@@ -73,6 +73,8 @@ def aggregated(
     plain = {item.name: ColumnRef(item.name) if item.name in direct else splitter.split(item.value) for item in items}
     binder = Binder(grouping.node.schema, grouping.verb)
     made = tuple(binder.bind_aggregate(key, value) for key, value in splitter.found.items())
+    if grouping.window is not None and grouping.window.kind == "session":
+        check_mergeable(grouping.verb, grouping.window, made)
     slot = "" if grouping.window is None else grouping.window.slug
     kind = "aggregate" if grouping.window is None else "window"
     node = _aggregate_node(grouping, made, grouping.state_name(automatic_name(kind, grouping.keys, items, slot)))

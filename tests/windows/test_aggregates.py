@@ -31,7 +31,8 @@ def test_every_aggregate_in_every_window(kinds: list[Kind], data: st.DataObject)
     steps = data.draw(steps_of(spread=40))
     numbers = [record.number for step in steps for record in step.records]
     values = {number: data.draw(ROWS) for number in numbers}
-    names = [name for name in AGGREGATES if isinstance(kind, Hopping) or name not in ROUNDED]
+    left_out = set() if isinstance(kind, Hopping) else ROUNDED | ({"joined"} if isinstance(kind, Session) else set())  # it has no merge
+    names = [name for name in AGGREGATES if name not in left_out]
 
     topology = Topology("job")
     stream = topology.stream(memory("in", schema={**COLUMNS, "number": int}), timestamp="t", watermarks="external")
@@ -45,7 +46,7 @@ def test_every_aggregate_in_every_window(kinds: list[Kind], data: st.DataObject)
         _happen(driver, model, step, values)
         found = {}
         for out in driver.read("out"):
-            if out.pop("op", "") != "withdraw":
+            if out.get("op") != "withdraw":  # the rows are the driver's own: what it has given is recognised after a crash
                 found[out["k"], out["ws"], out["we"], tuple(out["numbers"])] = {name: same(out[name]) for name in names}
         wanted = {
             (row.key, row.start, row.end, row.numbers): {

@@ -232,6 +232,12 @@ def test_an_own_aggregate_that_merges_is_merged() -> None:
     assert found(job) == [(0, 30, [0, 20, 10])]
 
 
+def test_an_own_aggregate_without_a_merge_is_refused_in_sessions() -> None:
+    own = Aggregate(init=int, add=lambda so_far, n: so_far + n, type=int)
+    with pytest.raises(TopologyError, match="merge="):
+        driver(session(10), lambda windowed: windowed.aggregate(ns=own(col("n"))))
+
+
 def test_keys_that_do_not_come_again_leave_nothing() -> None:
     job = driver(session(10), lambda windowed: windowed.aggregate(ns=col("n").to_list()))
     for i in range(500):
