@@ -13,17 +13,18 @@ from streamdsl.durations import Duration, parse_duration
 from streamdsl.errors import TopologyError
 from streamdsl.logical.counter import CounterNode
 from streamdsl.logical.filter import FilterNode
-from streamdsl.logical.join import IntervalJoinNode, JoinColumn
+from streamdsl.logical.join import AsOfJoinNode, IntervalJoinNode, JoinColumn, TableJoinNode, TablesJoinNode
 from streamdsl.logical.key_by import KeyByNode, key_of
 from streamdsl.logical.node import Node
 from streamdsl.logical.project import ProjectNode
 from streamdsl.logical.python_function import PythonFunctionNode
 from streamdsl.logical.source import SourceNode
+from streamdsl.logical.table import TableNode
 from streamdsl.logical.types import is_integer, is_passed_through
 from streamdsl.logical.walk import post_order
 from streamdsl.schema import nearest
 
-__all__ = ["HOWS", "Keys", "Sides", "interval_joined"]
+__all__ = ["HOWS", "UNSAID", "Keys", "Sides", "Unsaid", "asof_joined", "interval_joined", "table_joined"]
 
 Keys = Union[str, Sequence[str], None]
 HOWS: Final = ("inner", "left", "right", "outer")
@@ -41,24 +42,37 @@ class Sides:
     right_keys: tuple[str, ...]
 
     @classmethod
-    def of(cls, verb: str, left: Node, right: Node, keyed: tuple[bool, bool], on: Keys, left_on: Keys, right_on: Keys) -> Sides:
-        """Return the inputs by the keys that are given, or by those that they have (`keyed`)."""
+    def of(
+        cls,
+        verb: str,
+        left: Node,
+        right: Node,
+        keyed: tuple[bool, bool],
+        on: Keys,
+        left_on: Keys,
+        right_on: Keys,
+        called: tuple[str, str, str] = ("on", "left_on", "right_on"),
+    ) -> Sides:
+        """Return the inputs by the keys that are given, or by those that they have (`keyed`); `called`: the arguments' names."""
+        both, mine, theirs = called
         if on is not None and (left_on is not None or right_on is not None):
-            raise TopologyError(f"{verb}: on= and left_on=/right_on= say the same", remedy="give on=, or both left_on= and right_on=")
+            raise TopologyError(
+                f"{verb}: {both}= and {mine}=/{theirs}= say the same", remedy=f"give {both}=, or both {mine}= and {theirs}="
+            )
         if (left_on is None) != (right_on is None):
-            given, other = ("left_on", "right_on") if right_on is None else ("right_on", "left_on")
+            given, other = (mine, theirs) if right_on is None else (theirs, mine)
             raise TopologyError(f"{verb}: {given}= needs {other}=", remedy=f"name the key's columns on the other side: {other}=")
         if on is not None:
             left_on = right_on = on
         keys = (
-            _names(verb, "left", left, left_on) if left_on is not None else _own(verb, "left", left, keyed[0]),
-            _names(verb, "right", right, right_on) if right_on is not None else _own(verb, "right", right, keyed[1]),
+            _names(verb, "left", left, left_on, called) if left_on is not None else _own(verb, "left", left, keyed[0], both),
+            _names(verb, "right", right, right_on, called) if right_on is not None else _own(verb, "right", right, keyed[1], both),
         )
         if len(keys[0]) != len(keys[1]):
             raise TopologyError(
                 f"{verb}: the left key has {len(keys[0])} columns ({', '.join(keys[0])}), the right one {len(keys[1])}"
                 f" ({', '.join(keys[1])})",
-                remedy="name as many on both sides with left_on= and right_on=",
+                remedy=f"name as many on both sides with {mine}= and {theirs}=",
             )
         sides = cls(verb, _unkeyed(left), _unkeyed(right), *keys)
         sides._check_types()
@@ -111,10 +125,12 @@ def _kind(type_: pa.DataType) -> object:
     return "integer" if is_integer(type_) and type_ != pa.uint64() else type_
 
 
-def _names(verb: str, side: str, node: Node, given: Keys) -> tuple[str, ...]:
+def _names(verb: str, side: str, node: Node, given: Keys, called: tuple[str, str, str]) -> tuple[str, ...]:
     names = (given,) if isinstance(given, str) else tuple(given or ())
     if not names or not all(isinstance(name, str) for name in names):
-        raise TopologyError(f"{verb}: the key is named by columns, not {given!r}", remedy='write on="account", or a list of names')
+        raise TopologyError(
+            f"{verb}: the key is named by columns, not {given!r}", remedy=f'write {called[0]}="account", or a list of names'
+        )
     schema = node.schema
     for name in names:
         if name not in schema:
@@ -122,7 +138,7 @@ def _names(verb: str, side: str, node: Node, given: Keys) -> tuple[str, ...]:
             raise TopologyError(
                 f"{verb}: the {side} side has no column {name!r}",
                 remedy=(f"did you mean {near!r}? " if near else "") + f"known: {', '.join(schema.visible().names)};"
-                " left_on= and right_on= name keys that are called differently",
+                f" {called[1]}= and {called[2]}= name keys that are called differently",
             )
         if is_passed_through(schema.field(name).type):
             raise TopologyError(f"{verb}: {name!r} ({schema.field(name).type}) cannot be a key", remedy="take one of its parts")
@@ -131,10 +147,10 @@ def _names(verb: str, side: str, node: Node, given: Keys) -> tuple[str, ...]:
     return names
 
 
-def _own(verb: str, side: str, node: Node, keyed: bool) -> tuple[str, ...]:
+def _own(verb: str, side: str, node: Node, keyed: bool, called: str = "on") -> tuple[str, ...]:
     """Return the columns of the key that a stream has, which still hold it."""
     if not keyed:
-        raise TopologyError(f"{verb}: the {side} side has no key", remedy='name the columns that meet: on="account"')
+        raise TopologyError(f"{verb}: the {side} side has no key", remedy=f'name the columns that meet: {called}="account"')
     keys = key_of(node).keys
     step = node
     while not isinstance(step, KeyByNode):
@@ -143,7 +159,8 @@ def _own(verb: str, side: str, node: Node, keyed: bool) -> tuple[str, ...]:
             for key in keys:
                 if key not in made or not made[key].unchanged:
                     raise TopologyError(
-                        f"{verb}: the {side} side no longer has the column {key!r} of its key as it was", remedy="name the columns with on="
+                        f"{verb}: the {side} side no longer has the column {key!r} of its key as it was",
+                        remedy=f"name the columns with {called}=",
                     )
         step = step.inputs[0]
     return keys
@@ -239,4 +256,113 @@ def interval_joined(
         before_ms=low,
         after_ms=high,
         grace_ms=parse_duration(grace, f"{verb}: grace"),
+    )
+
+
+def asof_joined(
+    sides: Sides, how: Any, tolerance: Duration | None, allow_exact: bool, suffix: str, name: str | None, scope: str
+) -> AsOfJoinNode:
+    """Return the node of a join with the latest row at the time."""
+    kind = checked_how(sides.verb, how, ("left", "inner"))
+    return AsOfJoinNode(
+        inputs=(sides.keyed(0, keeps_null=kind == "left"), sides.keyed(1)),
+        where=here(),
+        name=f"{scope}{name or sides.automatic_name()}",
+        named=name is not None,
+        how=kind,
+        columns=sides.columns(kind, suffix),
+        tolerance_ms=None if tolerance is None else parse_duration(tolerance, f"{sides.verb}: tolerance"),
+        allow_exact=allow_exact,
+    )
+
+
+def table_joined(
+    left: Node,
+    keyed: bool,
+    table: Node,
+    keys: tuple[str, ...],
+    on: Keys,
+    left_on: Keys,
+    right_on: Keys,
+    how: Any,
+    suffix: str,
+    name: str | None,
+    scope: str,
+) -> TableJoinNode:
+    """Return the node of a join of a stream with a table, whose key is `keys`."""
+    kind = checked_how("join", how, ("inner", "left"))
+    given = on if right_on is None else right_on
+    if given is not None and left_on is None and ((given,) if isinstance(given, str) else tuple(given)) != keys:
+        raise TopologyError(
+            f"join: the table has one row for each {', '.join(keys) or 'topology'}, not for each {given!r}",
+            remedy=f"on={list(keys)!r}, or left_on= where the stream calls it differently",
+        )
+    if on is None and left_on is None:
+        left_on = None if keyed else keys
+    elif on is not None:
+        left_on = on
+    if left_on is None:
+        left_on = _own("join", "left", left, keyed)
+    # What the table would keep, the join keeps: a table that is only read is not kept twice.
+    changes = not isinstance(table, TableNode)
+    right = table if changes else table.inputs[0].inputs[0]
+    sides = Sides.of("join", left, right, (False, False), None, left_on, keys)
+    return TableJoinNode(
+        inputs=(sides.keyed(0, keeps_null=kind == "left"), sides.keyed(1)),
+        where=here(),
+        name=f"{scope}{name or sides.automatic_name()}",
+        named=name is not None,
+        how=kind,
+        columns=sides.columns(kind, suffix),
+        changes=changes,
+    )
+
+
+def check_time_column(verb: str, node: Node, column: str) -> None:
+    """Refuse a column that is not the event time: that is what rows are compared by."""
+    step, name = node, column
+    while True:
+        if name not in step.schema:
+            near = nearest(name, step.schema.visible().names)
+            raise TopologyError(f"{verb}: there is no column {name!r}", remedy=f"did you mean {near!r}?" if near else "leave on= out")
+        if isinstance(step, SourceNode):
+            if step.timestamp is not None and step.timestamp.column == name:
+                return
+            break
+        if isinstance(step, ProjectNode):
+            value = step.by_name[name]
+            if not value.is_column:
+                break
+            name = value.column
+        elif len(step.inputs) != 1 or name not in step.inputs[0].schema:
+            break
+        step = step.inputs[0]
+    raise TopologyError(
+        f"{verb}: on={column!r} is not the event time of the stream, by which rows are compared",
+        remedy="leave on= out, and name it where the stream is read: topology.stream(..., timestamp=...); by= names the key",
+    )
+
+
+def tables_joined(
+    left: tuple[Node, tuple[str, ...]], right: tuple[Node, tuple[str, ...]], on: Keys, how: Any, suffix: str, name: str | None
+) -> TablesJoinNode:
+    """Return the node of a join of two tables, each with its key."""
+    kind = checked_how("join", how)
+    given = (on,) if isinstance(on, str) else None if on is None else tuple(on)
+    if given is not None and (given != left[1] or given != right[1]):
+        raise TopologyError(
+            f"join: the tables have one row for each {', '.join(left[1])} and each {', '.join(right[1])}, not for each {', '.join(given)}",
+            remedy="leave on= out: tables are joined by their keys; .to_stream().join(table, on=...) joins the changes by another column",
+        )
+    changes = tuple(not isinstance(node, TableNode) for node, _ in (left, right))
+    rows = [node if changed else node.inputs[0].inputs[0] for (node, _), changed in zip((left, right), changes, strict=True)]
+    sides = Sides.of("join", rows[0], rows[1], (False, False), None, left[1], right[1])
+    return TablesJoinNode(
+        inputs=(sides.keyed(0), sides.keyed(1)),
+        where=here(),
+        name=name or sides.automatic_name(),
+        named=name is not None,
+        how=kind,
+        columns=sides.columns(kind, suffix),
+        changes=(changes[0], changes[1]),
     )

@@ -10,7 +10,7 @@ from streamdsl.connectors.base import Sink
 from streamdsl.dsl.calling import AsyncVerbs
 from streamdsl.dsl.columns import Place, computed, filtered_by, items_of, no_aggregates, policy_of, state_name, with_name
 from streamdsl.dsl.exploding import exploded
-from streamdsl.dsl.joining import UNSAID, Keys, Sides, Unsaid, interval_joined
+from streamdsl.dsl.joining import UNSAID, Keys, Sides, Unsaid, asof_joined, check_time_column, interval_joined, table_joined
 from streamdsl.dsl.merging import branched, merged
 from streamdsl.dsl.operator import BoundOperator, NativeOperator, Operator, is_processor, processor_name
 from streamdsl.dsl.unknown import unknown_verb
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from streamdsl.config import Config
     from streamdsl.dsl.keyed import KeyedStream
+    from streamdsl.dsl.table import Table
     from streamdsl.dsl.topology import Bindings, Topology
 
 __all__ = ["Stream"]
@@ -338,7 +339,7 @@ class Stream(AsyncVerbs):
 
     def join(
         self,
-        other: Stream,
+        other: Stream | Table,
         *,
         on: Keys = None,
         how: str = "inner",
@@ -351,13 +352,17 @@ class Stream(AsyncVerbs):
         right_on: Keys = None,
         name: str | None = None,
     ) -> Stream:
-        """Pair the rows with those of another stream that have the same key and are near in time.
+        """Pair the rows with those of another stream that have the same key and are near in time, or with the row of a table.
 
-        A pair is as late as the later of its two rows. The rows have no key afterwards.
+        A pair of two streams' rows is as late as the later of them. The rows have no key afterwards.
+
+        With a table only the stream's rows make rows, each beside the row that the table has for its key then. `on` is the table's
+        key, `how` "inner" or "left"; `within`, `before`, `after` and `grace` mean nothing. Bounded inputs are read in event-time
+        order, the table first at equal times.
 
         Parameters
         ----------
-        other : Stream
+        other : Stream or Table
             The right side; the stream itself is welcome.
         on : str or sequence of str
             Columns that are equal in a pair (default: the key that both streams have). Rows in which one is null match nothing.
@@ -388,6 +393,11 @@ class Stream(AsyncVerbs):
         >>> left.join(right.drop("at"), on="id", how="left", before="0s", after="10s").collect().to_pylist()
         [{'id': 1, 'at': 1000, 'paid': 20}, {'id': 2, 'at': 2000, 'paid': None}]
         """
+        from streamdsl.dsl.table import Table
+
+        if isinstance(other, Table):
+            times = {"within": None if within is UNSAID else within, "before": before, "after": after, "grace": grace or None}
+            return self._join_table(other, on, how, suffix, left_on, right_on, name, times)
         self._check_other("join", other)
         keyed = (self._keyed, other._keyed)
         sides = Sides.of("join", self._node, other._node, keyed, on, left_on, right_on)
@@ -405,9 +415,102 @@ class Stream(AsyncVerbs):
         }
         return self._plain(node, self._says("join", arguments(**given), other))
 
+    def _join_table(
+        self,
+        other: Table,
+        on: Keys,
+        how: str,
+        suffix: str,
+        left_on: Keys,
+        right_on: Keys,
+        name: str | None,
+        times: Mapping[str, Any],
+    ) -> Stream:
+        for given, value in times.items():
+            if value is not None:
+                raise TopologyError(
+                    f"join: {given}= means nothing where the right side is a table: its row at that moment counts",
+                    remedy=f"leave {given}= out, or join with a stream; join_asof takes the latest row at the record's time",
+                )
+        if other._topology is not self._topology:
+            raise TopologyError("join: the stream and the table belong to different topologies")
+        node = table_joined(self._node, self._keyed, other._node, other.keys, on, left_on, right_on, how, suffix, name, self._scope)
+        shown = arguments(on=on, left_on=left_on, right_on=right_on, how=how, name=name)
+        return self._plain(node, Written("join", shown, self._written, (other._written,)))
+
+    def join_asof(
+        self,
+        other: Stream,
+        *,
+        by: Keys = None,
+        on: str | None = None,
+        how: str = "left",
+        tolerance: Duration | None = None,
+        allow_exact: bool = True,
+        suffix: str = "_right",
+        left_by: Keys = None,
+        right_by: Keys = None,
+        name: str | None = None,
+    ) -> Stream:
+        """Put beside each row the latest row of another stream that has the same key, at or before the row's event time.
+
+        A row leaves when the watermark has reached its time: all rows of the other stream up to it are there then, in whatever
+        order they came. The rows have no key afterwards.
+
+        Parameters
+        ----------
+        other : Stream
+            The right side.
+        by : str or sequence of str
+            Columns that are equal (default: the key that both streams have).
+        on : str, optional
+            The column of the event time, on both sides. It need not be given: rows are compared by event time.
+        how : "left" | "inner"
+            Whether rows for which nothing is found come out, with nulls.
+        tolerance : duration, optional
+            How much earlier the other row may be.
+        allow_exact : bool
+            Whether the other row may be of the same time.
+        suffix : str
+            Is added to columns of the right side whose names the left one has too.
+        left_by, right_by : str or sequence of str
+            In place of `by`, where the columns are called differently.
+        name : str, optional
+            Identity of the state.
+
+        Examples
+        --------
+        >>> from streamdsl import Topology, memory
+        >>> topology = Topology("t")
+        >>> trades = memory("trades", {"ticker": str, "at": int}, [{"ticker": "A", "at": 5}])
+        >>> quotes = memory("quotes", {"ticker": str, "at": int, "bid": float}, [{"ticker": "A", "at": 4, "bid": 1.5}])
+        >>> left, right = topology.stream(trades, timestamp="at"), topology.stream(quotes, timestamp="at")
+        >>> left.join_asof(right, by="ticker", tolerance="2ms").collect().to_pylist()
+        [{'ticker': 'A', 'at': 5, 'at_right': 4, 'bid': 1.5}]
+        """
+        self._check_other("join_asof", other)
+        if on is not None:
+            check_time_column("join_asof", self._node, on)
+            check_time_column("join_asof", other._node, on)
+        sides = Sides.of(
+            "join_asof", self._node, other._node, (self._keyed, other._keyed), by, left_by, right_by, ("by", "left_by", "right_by")
+        )
+        node = asof_joined(sides, how, tolerance, allow_exact, suffix, name, self._scope)
+        shown = arguments(
+            by=by,
+            left_by=left_by,
+            right_by=right_by,
+            how=None if how == "left" else how,
+            tolerance=tolerance,
+            allow_exact=None if allow_exact else False,
+            name=name,
+        )
+        return self._plain(node, self._says("join_asof", shown, other))
+
     def _check_other(self, verb: str, other: Any) -> None:
         if not isinstance(other, Stream):
-            raise TopologyError(f"{verb}: {other!r} is not a stream")
+            remedy = "a table has .to_stream()" if hasattr(other, "to_stream") else "give another stream of the topology"
+            raise TopologyError(f"{verb}: {other!r} is not a stream", remedy=remedy)
         if other._topology is not self._topology:
             raise TopologyError(f"{verb}: the streams belong to different topologies")
 

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from streamdsl.connectors.base import Sink
+from streamdsl.dsl.columns import Item, Place, computed, items_of, no_aggregates
+from streamdsl.dsl.joining import Keys, tables_joined
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.unknown import UnknownVerbError, unknown_verb
 from streamdsl.dsl.written import Written, arguments, here
+from streamdsl.errors import TopologyError
+from streamdsl.expr import Expr, Operand, condition_of
 from streamdsl.logical.aggregate import CHANGE
-from streamdsl.logical.expression import Typed
-from streamdsl.logical.node import Node
-from streamdsl.logical.project import ProjectNode, passed
+from streamdsl.logical.bind import Binder
+from streamdsl.logical.expression import ColumnRef, Typed
+from streamdsl.logical.join import TablesJoinNode
+from streamdsl.logical.key_by import KeyByNode
+from streamdsl.logical.node import Node, StatefulNode
+from streamdsl.logical.project import Output, ProjectNode, narrowed, passed
+from streamdsl.logical.source import SourceNode
 from streamdsl.logical.table import TableNode
 from streamdsl.logical.types import BOOL, TEXT, literal
-from streamdsl.policies import ErrorPolicy
+from streamdsl.logical.walk import post_order
+from streamdsl.policies import ErrorPolicy, checked_policy
 from streamdsl.schema import Schema
 
 if TYPE_CHECKING:
@@ -29,8 +39,6 @@ __all__ = ["Table"]
 _OF_STREAMS: Final = frozenset(
     [
         "branch",
-        "drop",
-        "filter",
         "flat_map",
         "key_by",
         "map",
@@ -39,9 +47,6 @@ _OF_STREAMS: Final = frozenset(
         "output",
         "peek",
         "process",
-        "rename",
-        "select",
-        "with_columns",
     ]
 )
 
@@ -70,6 +75,123 @@ class Table:
         """Columns of the rows."""
         return self._node.schema.visible()
 
+    def _table(self, node: Node, written: Written, keys: tuple[str, ...] | None = None) -> Table:
+        return Table(self._topology, node, self.keys if keys is None else keys, written)
+
+    def _place(self, verb: str, errors: ErrorPolicy | None) -> Place:
+        return Place(self._node, verb, keyed=False, frame=None, scope="", name=None, errors=errors)
+
+    # One row becomes one row -----------------------------------------------------------------------------------
+
+    def with_columns(self, *columns: Expr, errors: ErrorPolicy | None = None, **named: Operand) -> Table:
+        """Add or replace columns of each row; those of the key stay.
+
+        Parameters
+        ----------
+        *columns : Expr
+            Expressions with a name.
+        errors : "fail" | "skip" | dead_letter(sink)
+            What becomes of changes for which an expression fails.
+        **named
+            Computed columns.
+        """
+        items = self._items("with_columns", columns, named)
+        policy = checked_policy(errors, "with_columns")
+        node = computed(self._place("with_columns", policy), items, keep=True)
+        return self._table(node, Written("with_columns", arguments(*columns, **named), self._written))
+
+    def select(self, *columns: str | Expr, errors: ErrorPolicy | None = None, **named: Operand) -> Table:
+        """Keep or compute these columns of each row, beside those of the key, which come first. Arguments as `with_columns`."""
+        keys = [key for key in self.keys if key not in columns]
+        items = self._items("select", (*keys, *columns), named, but=self.keys)
+        policy = checked_policy(errors, "select")
+        node = computed(self._place("select", policy), items, keep=False)
+        return self._table(node, Written("select", arguments(*columns, **named), self._written))
+
+    def drop(self, *columns: str) -> Table:
+        """Leave columns out; those of the key stay."""
+        for name in columns:
+            self.schema.field(name)
+        self._refuse_keys("drop", columns)
+        node = narrowed(self._node, [name for name in self._node.schema.names if name not in columns])
+        return self._table(node, Written("drop", arguments(*columns), self._written))
+
+    def filter(self, condition: Expr, *, name: str | None = None, errors: ErrorPolicy | None = None) -> Table:
+        """Keep the rows for which `condition` is true: a row that no longer is so is withdrawn.
+
+        Parameters
+        ----------
+        condition : Expr
+            Null counts as false.
+        name : str, optional
+            Identity of the state: the rows that are kept.
+        errors : "fail" | "skip" | dead_letter(sink)
+            What becomes of changes for which the condition fails.
+        """
+        test = Binder(self._node.schema, "filter").bind_bool(condition_of("filter", condition))
+        node = _kept_by(self._node, self.keys, test, checked_policy(errors, "filter"), name)
+        return self._table(node, Written("filter", arguments(condition, name=name), self._written))
+
+    def _items(self, verb: str, columns: Sequence[Any], named: dict[str, Any], but: tuple[str, ...] = ()) -> list[Item]:
+        items = items_of(verb, columns, dict(named))
+        if not items:
+            raise TopologyError(f"{verb} needs at least one column")
+        for item in items:
+            no_aggregates(verb, item.value, keyed=False)
+            if item.value != ColumnRef(item.name):
+                self._refuse_keys(verb, [item.name])
+        return items
+
+    def _refuse_keys(self, verb: str, names: Iterable[str]) -> None:
+        for name in names:
+            if name in self.keys:
+                raise TopologyError(
+                    f"{verb}: {name!r} belongs to the table's key, which stays",
+                    remedy="give the new column another name, or write .to_stream()",
+                )
+
+    def join(
+        self,
+        other: Table,
+        *,
+        how: str = "inner",
+        on: Keys = None,
+        suffix: str = "_right",
+        name: str | None = None,
+    ) -> Table:
+        """Put the rows of two tables that have the same key beside each other: a table that changes with either.
+
+        Parameters
+        ----------
+        other : Table
+            The right side, with a key of the same types.
+        how : "inner" | "left" | "right" | "outer"
+            Which rows there are although the other table has none for their key: none, those of the left, of the right, of both.
+        on : str or sequence of str, optional
+            The key of both tables, if it is to be said.
+        suffix : str
+            Is added to columns of the right side whose names the left one has too.
+        name : str, optional
+            Identity of the state.
+
+        Examples
+        --------
+        >>> from streamdsl import Topology, memory
+        >>> topology = Topology("t")
+        >>> people = topology.table(memory("people", {"id": int, "name": str}, [{"id": 1, "name": "Ada"}]), key="id")
+        >>> cities = topology.table(memory("cities", {"id": int, "city": str}, [{"id": 1, "city": "London"}]), key="id")
+        >>> people.join(cities).collect().to_pylist()
+        [{'id': 1, 'name': 'Ada', 'city': 'London', 'op': 'add'}]
+        """
+        if not isinstance(other, Table):
+            raise TopologyError(f"join: {other!r} is not a table", remedy="a stream joins a table: stream.join(table, on=...)")
+        if other._topology is not self._topology:
+            raise TopologyError("join: the tables belong to different topologies")
+        node = tables_joined((self._node, self.keys), (other._node, other.keys), on, how, suffix, name)
+        return self._table(node, Written("join", arguments(how=how, name=name), self._written, (other._written,)))
+
+    # Ends ------------------------------------------------------------------------------------------------------
+
     def to(self, sink: Sink, *, name: str | None = None, errors: ErrorPolicy | None = None) -> None:
         """Write the rows to a sink as upserts by key; of a withdrawn row the key alone is left, all else is null (a tombstone).
 
@@ -82,7 +204,7 @@ class Table:
             What becomes of rows that the sink cannot write.
         """
         written = Written("to", arguments(sink, name=name, errors=errors), self._written)
-        node = _with_tombstones(self._node, self.keys) if isinstance(self._node, TableNode) else self._node
+        node = _with_tombstones(self._node, self.keys) if withdraws(self._node) else self._node
         self._topology._end(node, sink, name, written, keys=self.keys, changes=True, errors=errors)
 
     def to_stream(self) -> Stream:
@@ -100,6 +222,42 @@ class Table:
     def head(self, n: int = 10, config: Config | None = None, *, bind: Bindings | None = None) -> pa.Table:
         """Run the topology for this table alone and return its first `n` changes."""
         return self.to_stream().head(n, config, bind=bind)
+
+
+def withdraws(node: Node) -> bool:
+    """Whether the changes of a table may take rows away."""
+    while isinstance(node, ProjectNode):
+        node = node.inputs[0]
+    return isinstance(node, (TableNode, TablesJoinNode))
+
+
+def _kept_by(node: Node, keys: tuple[str, ...], test: Typed, errors: ErrorPolicy | None, name: str | None) -> Node:
+    """Return the changes of a table of the rows for which `test` holds: what is not kept is a tombstone to a table of its own."""
+    change = Typed("column", TEXT, params=(CHANGE.name,), nullable=False)
+    there = Typed("ne", BOOL, (change, literal("withdraw", TEXT)), nullable=False)
+    holds = Typed("coalesce", BOOL, (test, literal(False, BOOL)), nullable=False) if test.nullable else test
+    kept = Typed("and", BOOL, (there, holds), nullable=False)
+    schema = node.schema.visible()
+    marker = "_kept"
+    while marker in schema:
+        marker += "_"
+    outputs = [
+        output
+        if output.name in keys
+        else Output(output.name, Typed("when", output.value.type, (kept, output.value, literal(None, output.value.type)), nullable=True))
+        for output in passed(schema)
+    ]
+    # Rows may hold nothing but nulls: the marker tells them from tombstones.
+    outputs.append(Output(marker, Typed("when", BOOL, (kept, literal(True, BOOL), literal(None, BOOL)), nullable=True)))
+    marked = ProjectNode(inputs=(node,), where=here(), outputs=tuple(outputs), errors=errors)
+    keyed = KeyByNode(inputs=(marked,), where=here(), keys=keys)
+    sources = sorted(one.name for one in post_order([node], lambda below: below.inputs) if isinstance(one, (SourceNode, StatefulNode)))
+    table = TableNode(inputs=(keyed,), where=here(), name=name or f"filter.{'+'.join(sources)}", named=name is not None)
+    back = (
+        Output(field.name, Typed("column", field.type, params=(field.name,), nullable=field.nullable), field.hidden)
+        for field in (*schema.fields, CHANGE)
+    )
+    return ProjectNode(inputs=(table,), where=here(), outputs=tuple(back))
 
 
 def _with_tombstones(node: Node, keys: tuple[str, ...]) -> Node:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zoneinfo
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Union
+from typing import TYPE_CHECKING, Final, Literal, Union
 
 import pyarrow as pa
 
@@ -213,7 +213,8 @@ class Topology:
             idle_timeout_ms=None if idle_timeout is None else parse_duration(idle_timeout, "idle_timeout"),
             max_ahead_ms=None if max_ahead is None else parse_duration(max_ahead, "max_ahead"),
             max_drift_ms=None if max_drift is None else parse_duration(max_drift, "max_drift"),
-            rank=len(self._sources),
+            # At equal times the rows of tables come first: a record meets what was true at its time.
+            rank=len(self._sources) + (0 if verb == "table" else TABLES),
             external_watermarks=watermarks == "external",
             errors=checked_policy(errors, verb),
         )
@@ -311,6 +312,10 @@ class Topology:
         from streamdsl import launch
 
         return launch.start(self, config, bind)
+
+
+#: So many places are in front of those of streams, for the sources of tables.
+TABLES: Final = 1_000_000
 
 
 def _declared(source: Source, verb: str) -> Schema:

@@ -38,6 +38,7 @@ _CALLED_HERE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("windowed_by", "windowedBy", "tumbling", "tumbling_window", "group_by_dynamic"), "key_by(...).window(tumbling(...))"),
     **dict.fromkeys(("hopping", "hopping_window", "sliding", "sliding_window"), "key_by(...).window(hopping(...))"),
     **dict.fromkeys(("inner_join", "innerJoin", "interval_join", "intervalJoin"), 'join(other, on=..., within="10m")'),
+    **dict.fromkeys(("asof_join", "asofjoin", "merge_asof", "temporal_join"), "join_asof(other, by=...)"),
     **dict.fromkeys(("left_join", "leftJoin"), 'join(other, on=..., how="left", within="10m")'),
     **dict.fromkeys(("outer_join", "outerJoin", "full_join"), 'join(other, on=..., how="outer", within="10m")'),
     **dict.fromkeys(("drop_columns", "dropColumns", "without"), "drop(...)"),
@@ -56,7 +57,6 @@ _NOT_YET: Final[Mapping[str, str]] = {
         ("deduplicate", "unique", "distinct", "drop_duplicates", "dropDuplicates"),
         "keep the first with key_by(...).filter(count().over(expanding()) == 1), or rolling(...) for a time",
     ),
-    "join_asof": "merge the streams and write a Processor",
     **dict.fromkeys(("sort", "order_by", "orderBy", "sort_by"), "a stream has no end to sort by; top_k(...) keeps the greatest"),
 }
 _NEED_A_KEY: Final = frozenset({"aggregate", "count", "reduce", "window"})

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from streamdsl.durations import format_duration
+from streamdsl.logical.aggregate import CHANGE
 from streamdsl.logical.key_by import KeyByNode, key_of
 from streamdsl.logical.node import Columns, Meaning, StatefulNode
 from streamdsl.schema import Field, Schema
@@ -14,7 +15,7 @@ from streamdsl.schema import Field, Schema
 if TYPE_CHECKING:
     from streamdsl.logical.meaning import Origins
 
-__all__ = ["IntervalJoinNode", "JoinColumn", "JoinNode"]
+__all__ = ["AsOfJoinNode", "IntervalJoinNode", "JoinColumn", "JoinNode", "TableJoinNode", "TablesJoinNode"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ class JoinNode(StatefulNode):
     def keeps(self, side: int) -> bool:
         """Whether rows of a side (0: left, 1: right) come out although they match nothing."""
         return self.how in (("left", "right")[side], "outer")
+
+    def keeps_null(self, side: int) -> bool:
+        """Whether rows of a side with a null key come out."""
+        return self.keeps(side)
 
     @cached_property
     def schema(self) -> Schema:
@@ -108,3 +113,58 @@ class IntervalJoinNode(JoinNode):
             return f"{super().text()} whatever the time"
         grace = f", grace {format_duration(self.grace_ms)}" if self.grace_ms else ""
         return f"{super().text()} from {self.before_ms} ms before to {self.after_ms} ms after{grace}"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AsOfJoinNode(JoinNode):
+    """Each left row beside the latest right one at or before its time, at most `tolerance_ms` earlier; `how`: inner or left."""
+
+    tolerance_ms: int | None = None
+    allow_exact: bool = True
+
+    verb: ClassVar[str] = "join_asof"
+
+    def meaning(self, origins: Origins) -> Meaning:
+        return {**super().meaning(origins), "tolerance (ms)": str(self.tolerance_ms), "allow_exact": str(self.allow_exact)}
+
+    def text(self) -> str:
+        tolerance = "" if self.tolerance_ms is None else f", at most {format_duration(self.tolerance_ms)} earlier"
+        return f"{super().text()}{tolerance}{'' if self.allow_exact else ', not at the same time'}"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TableJoinNode(JoinNode):
+    """Each left row beside the row that a table has for its key then; `how`: inner or left.
+
+    The right input is the table's rows, or its changes (`changes`), which say what becomes of the key's row.
+    """
+
+    changes: bool
+
+    def needs_of(self, port: int, wanted: Columns) -> Columns:
+        needed = super().needs_of(port, wanted)
+        return needed | {CHANGE.name} if port == 1 and self.changes else needed
+
+    def text(self) -> str:
+        return f"{super().text()} with a table"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TablesJoinNode(JoinNode):
+    """The rows of two tables that have the same key, as a table. `changes`: by side, whether its input says what becomes of its row."""
+
+    changes: tuple[bool, bool]
+
+    def keeps_null(self, side: int) -> bool:
+        return False  # no key, no row of a table
+
+    @cached_property
+    def schema(self) -> Schema:
+        return Schema((*(self._field(column) for column in self.columns), CHANGE))
+
+    def needs_of(self, port: int, wanted: Columns) -> Columns:
+        needed = super().needs_of(port, wanted)
+        return needed | {CHANGE.name} if self.changes[port] else needed
+
+    def text(self) -> str:
+        return f"{super().text()} of two tables"

@@ -64,6 +64,13 @@ def _detail(operator: physical.PhysicalOperator) -> str:
     if isinstance(operator, physical.PhysicalIntervalJoin):
         bounds = "unbounded" if operator.before_ms is None else f"before {operator.before_ms} after {operator.after_ms}"
         return f"lookup {operator.lookup}: {operator.how}, {bounds}, grace {operator.grace_ms}"
+    if isinstance(operator, physical.PhysicalAsOfJoin):
+        exact = "" if operator.allow_exact else ", not at the same time"
+        return f"lookup {operator.lookup}: {operator.how}, as of, tolerance {operator.tolerance_ms}{exact}"
+    if isinstance(operator, physical.PhysicalTableJoin):
+        return f"lookup {operator.lookup}: {operator.how}, with a table"
+    if isinstance(operator, physical.PhysicalTablesJoin):
+        return f"lookup {operator.lookup}: {operator.how}, of two tables"
     if isinstance(operator, physical.PhysicalSink):
         keys = f" upsert by {', '.join(operator.keys)}" if operator.keys else ""
         return f"writes {', '.join(operator.schema.names)}{keys}"

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from streamdsl.errors import InternalError, TopologyError
-from streamdsl.logical.aggregate import AggregateNode, ReduceNode
+from streamdsl.logical.aggregate import CHANGE, AggregateNode, ReduceNode
 from streamdsl.logical.counter import CounterNode
 from streamdsl.logical.explode import ExplodeNode
 from streamdsl.logical.filter import FilterNode
 from streamdsl.logical.frame import FrameNode
-from streamdsl.logical.join import IntervalJoinNode, JoinNode
+from streamdsl.logical.join import AsOfJoinNode, IntervalJoinNode, JoinNode, TableJoinNode, TablesJoinNode
 from streamdsl.logical.key_by import KeyByNode, key_of
 from streamdsl.logical.meaning import meanings
 from streamdsl.logical.merge import MergeNode
@@ -163,7 +163,7 @@ class _Lowering:
                 lookups.append(lookups[0])
                 continue
             # The tag is that of the side's own null keys; of a stream with itself, it serves both.
-            null = node.keeps(side) or (encoded[0] == encoded[1] and node.keeps(1))
+            null = node.keeps_null(side) or (encoded[0] == encoded[1] and node.keeps_null(1))
             lookups.append(
                 stage.add(
                     physical.PhysicalKeyLookup(
@@ -179,7 +179,7 @@ class _Lowering:
         for side in range(2):
             inputs.append(stage.reads(lookups[side]))
             ports.append((side, False))
-            if node.keeps(side):
+            if node.keeps_null(side):
                 inputs.append(stage.reads(lookups[side].tagged(physical.NULL)))
                 ports.append((side, True))
         common = {
@@ -373,8 +373,29 @@ def _interval_join(node: IntervalJoinNode, common: _Common) -> physical.Physical
     return physical.PhysicalIntervalJoin(**common, before_ms=node.before_ms, after_ms=node.after_ms, grace_ms=node.grace_ms)
 
 
+def _asof_join(node: AsOfJoinNode, common: _Common) -> physical.PhysicalOperator:
+    return physical.PhysicalAsOfJoin(**common, tolerance_ms=node.tolerance_ms, allow_exact=node.allow_exact)
+
+
+def _table_join(node: TableJoinNode, common: _Common) -> physical.PhysicalOperator:
+    return physical.PhysicalTableJoin(**common, op=node.inputs[1].schema.index(CHANGE.name) if node.changes else -1)
+
+
+def _tables_join(node: TablesJoinNode, common: _Common) -> physical.PhysicalOperator:
+    def op(side: int) -> int:
+        return node.inputs[side].schema.index(CHANGE.name) if node.changes[side] else -1
+
+    def others(side: int) -> tuple[int, ...]:
+        return tuple(place for place, name in enumerate(node.kept(side)) if name not in node.sides[side].keys)
+
+    return physical.PhysicalTablesJoin(**common, ops=(op(0), op(1)), others=(others(0), others(1)))
+
+
 _JOINS: Final[dict[type[Node], Callable[[Any, _Common], physical.PhysicalOperator]]] = {
     IntervalJoinNode: _interval_join,
+    AsOfJoinNode: _asof_join,
+    TableJoinNode: _table_join,
+    TablesJoinNode: _tables_join,
 }
 
 _BUILDERS: Final[dict[type[Node], Callable[[Any, Schema, _Common], physical.PhysicalOperator]]] = {

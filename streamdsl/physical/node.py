@@ -360,6 +360,36 @@ class PhysicalIntervalJoin(PhysicalJoin):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalAsOfJoin(PhysicalJoin):
+    """Each left row beside the latest right one at its time, at most `tolerance_ms` earlier (None: however much)."""
+
+    tolerance_ms: int | None
+    allow_exact: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalTableJoin(PhysicalJoin):
+    """Each left row beside the row that a table has for its key. `op`: the column of the change in the right input, -1: none."""
+
+    op: int
+
+    ordered: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalTablesJoin(PhysicalJoin):
+    """The rows of two tables of one key, and the hidden column `op` behind them. `ops`: by side, the column of the change, -1: none.
+
+    `others`: by side, the places among the kept columns of those that are no key.
+    """
+
+    ops: tuple[int, int]
+    others: tuple[tuple[int, ...], tuple[int, ...]]
+
+    ordered: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PhysicalMerge(PhysicalOperator):
     """Unites branches of one task: the rows come out in the record's order."""
 

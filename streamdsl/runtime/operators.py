@@ -10,6 +10,7 @@ import pyarrow as pa
 from streamdsl._native.expr.program import Program
 from streamdsl._native.flow.convert import canonical_type
 from streamdsl._native.operators.aggregate import AggregateOperator
+from streamdsl._native.operators.asof_join import AsOfJoinOperator
 from streamdsl._native.operators.base import Operator
 from streamdsl._native.operators.counter import CounterOperator
 from streamdsl._native.operators.explode import ExplodeOperator
@@ -24,6 +25,8 @@ from streamdsl._native.operators.project import ProjectOperator
 from streamdsl._native.operators.python_function import PythonFunctionOperator
 from streamdsl._native.operators.reduce import ReduceOperator
 from streamdsl._native.operators.table import TableOperator
+from streamdsl._native.operators.table_join import TableJoinOperator
+from streamdsl._native.operators.tables_join import TablesJoinOperator
 from streamdsl._native.operators.window import WindowOperator
 from streamdsl.errors import InternalError, TopologyError
 from streamdsl.physical import node
@@ -103,6 +106,9 @@ BUILDERS: dict[type, Build] = {
     node.PhysicalProcess: _process,
     node.PhysicalNative: _native,
     node.PhysicalIntervalJoin: lambda spec, chain: IntervalJoinOperator(spec, chain.built[spec.lookup]),
+    node.PhysicalAsOfJoin: lambda spec, chain: AsOfJoinOperator(spec, chain.built[spec.lookup]),
+    node.PhysicalTablesJoin: lambda spec, chain: TablesJoinOperator(spec, chain.built[spec.lookup]),
+    node.PhysicalTableJoin: lambda spec, chain: TableJoinOperator(spec, chain.built[spec.lookup]),
 }
 
 

@@ -14,6 +14,8 @@ PAGES = [
     "docs/guide/timers.md",
     "docs/reference/types.md",
     "docs/guide/lookups.md",
+    "docs/guide/joins.md",
+    "docs/guide/tables.md",
 ]
 DATA = "account,amount,event_time,city\n" + "".join(f"CL{i % 3},{100.0 + i},{1000 * i},Santiago\n" for i in range(30))
 

@@ -7,24 +7,20 @@ order of time; others share theirs, which costs less.
 from libc.stdint cimport INT64_MAX, INT64_MIN
 
 from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, i64
-from streamdsl._native.includes.checked cimport CHECK
 from streamdsl._native.operators.join cimport LEFT, RIGHT, JoinPort
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.rows.timed_rows cimport TimedRow, rows_below
 from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, deadline_in
-from streamdsl._native.state.key_list cimport keys_clear, keys_free, keys_push
 from streamdsl._native.state.row_table cimport RowHeader
 from streamdsl._native.windows.assign cimport floor_mod, saturating_add, saturating_subtract
-
-from streamdsl._native.operators.declaration import Declaration, OwnTable
 
 cdef enum:
     STEPS = 8                # deadlines of one key that share its rows, where these need not come out
 
 
-cdef class IntervalJoinOperator(JoinOperator):
+cdef class IntervalJoinOperator(WaitingJoinOperator):
     def __init__(self, spec, KeyLookup lookup not None):
-        JoinOperator.__init__(self, spec, lookup)
+        WaitingJoinOperator.__init__(self, spec, lookup)
         self.bounded = spec.before_ms is not None
         self.before = spec.before_ms if self.bounded else INT64_MAX
         self.after = spec.after_ms if self.bounded else INT64_MAX
@@ -34,21 +30,6 @@ cdef class IntervalJoinOperator(JoinOperator):
         self.keeps[LEFT] = spec.how in ("left", "outer")
         self.keeps[RIGHT] = spec.how in ("right", "outer")
         self.step = max(1, min(spec.before_ms + spec.after_ms + spec.grace_ms, 1 << 60) // STEPS) if self.bounded else 1
-        self.field = TimedRowsField(spec.name, [side.layout for side in spec.sides])
-
-    def __dealloc__(self):
-        keys_free(&self.wanted)
-
-    def declare(self):
-        return Declaration(tables=(OwnTable("windows", "lane,time,({key})"),), deadlines=True)
-
-    def open(self, context):
-        self.lookup.add_field(self.field)
-        self.deadlines = Deadlines(context.tables[0], 1, 0, "deadlines")
-
-    def restored(self):
-        """Note the deadlines that stand in the table, once it has been loaded."""
-        self.deadlines.rebuild()
 
     cdef int64_t over(self, int side, int64_t time) noexcept nogil:
         if not self.bounded:
@@ -97,56 +78,23 @@ cdef class IntervalJoinOperator(JoinOperator):
         return at > begin
 
     cdef int note_deadline(self, int side, int64_t over, int64_t slot) except -1 nogil:
-        cdef const RowHeader* header
         if not self.keeps[side]:
             if not self.bounded:
                 return 0
             # As late as the next step: nothing matches a row that is over.
             over = saturating_add(over, self.step - 1 - floor_mod(saturating_subtract(over, 1), self.step))
-        header = self.lookup.table.header(slot)
-        self.deadlines.add(0, over, header.key, header.key_size, header.shard)
+        self.note_due(over, slot)
         return 0
 
-    # Time --------------------------------------------------------------------------------------------------------
-
-    cdef int on_watermark(self, int64_t watermark) except -1 nogil:
-        if watermark <= self.watermark:          # both ports tell of it
-            return 0
-        CHECK(not self.closing, "time stands still while rows leave")
-        self.watermark = watermark
-        self.closing = self.deadlines.first(0) <= watermark and (watermark < INT64_MAX or self.deadlines.table.total() > 0)
-        return 0 if self.closing else self.pass_on()
-
-    cdef int64_t go_on_closing(self, int64_t most) except -1 nogil:
-        cdef int64_t i, slot, n = self.deadlines.take_due(0, self.watermark, most)
-        cdef RowHeader* header
-        if n == 0:
-            self.closing = False
-            self.pass_on()
-            return 0
-        keys_clear(&self.wanted)
-        for i in range(n):
-            header = self.deadlines.table.header(self.deadlines.due[i])
-            keys_push(&self.wanted, header.key + DEADLINE_BYTES, header.key_size - DEADLINE_BYTES, NULL, 0)
-        self.lookup.table.warm_up_keys(self.wanted.values.data, self.wanted.offsets, self.wanted.n)
-        if self.keeps[LEFT] or self.keeps[RIGHT]:
-            self.emit_unmatched(n)           # before the bytes go
-        for i in range(n):
-            header = self.deadlines.table.header(self.deadlines.due[i])
-            slot = self.lookup.table.find_in(header.key + DEADLINE_BYTES, header.key_size - DEADLINE_BYTES, header.shard)
-            if slot >= 0:
-                self.release(slot, deadline_in(header.key))
-            self.deadlines.remove(self.deadlines.due[i])
-        self.end_batch()
-        return n
-
-    cdef int emit_unmatched(self, int64_t n) except -1 nogil:
+    cdef int emit_due(self, int64_t n) except -1 nogil:
         cdef int64_t i, slot, deadline
         cdef int32_t k
-        cdef int side, last = LEFT
+        cdef int side
         cdef RowHeader* header
         cdef TimedRows* rows
         cdef TimedRow* row
+        if not self.keeps[LEFT] and not self.keeps[RIGHT]:
+            return 0
         for i in range(n):
             header = self.deadlines.table.header(self.deadlines.due[i])
             deadline = deadline_in(header.key)
@@ -162,17 +110,16 @@ cdef class IntervalJoinOperator(JoinOperator):
                     # Rows of an earlier deadline among the `n` have been told by it.
                     if row.marked or self.over(side, row.time) < deadline:
                         continue
-                    if side != last:
-                        self.flush_pairs(last, NULL)
-                        last = side
-                    self.add_pair(side, NULL, -1, row.data, row.size, row.time)
-        return self.flush_pairs(last, NULL)
+                    if side == LEFT:
+                        self.add_kept(row.data, row.size, NULL, 0, row.time)
+                    else:
+                        self.add_kept(NULL, 0, row.data, row.size, row.time)
+        return self.flush_pairs(LEFT, NULL)
 
     cdef int release(self, int64_t slot, int64_t deadline) except -1 nogil:
         cdef int side
         cdef int32_t n
         cdef TimedRows* rows
-        self.lookup.table.touch(slot)
         for side in range(2):
             rows = <TimedRows*>(self.lookup.table.row(slot) + self.field.offset) + side
             n = 0
@@ -180,8 +127,6 @@ cdef class IntervalJoinOperator(JoinOperator):
             while n < rows.n and self.over(side, rows.rows[rows.head + n].time) <= (deadline if self.keeps[side] else self.watermark):
                 n += 1
             self.field.drop_first(rows, n)
-        if self.lookup.table.empty(slot):
-            self.lookup.table.remove(slot)
         return 0
 
     cdef int64_t passing(self) noexcept nogil:
@@ -194,6 +139,3 @@ cdef class IntervalJoinOperator(JoinOperator):
         if self.keeps[RIGHT]:
             held = max(held, self.before)
         return saturating_subtract(self.watermark, saturating_add(held, self.grace))
-
-    def metrics(self):
-        return {**JoinOperator.metrics(self), "deadlines": self.deadlines.table.total()}

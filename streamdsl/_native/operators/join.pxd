@@ -21,11 +21,11 @@ cdef struct JoinSide:
     Cell* cells                              # scratch: of rows that are read back, width each
 
 
-# A row of the output, or one half of it: a row of the batch at hand, or a row that was kept; -1 and NULL: nulls.
+# A row of the output. By side: the row that was kept, NULL: nulls, or the row of the batch at hand.
 cdef struct Pair:
-    int32_t row
-    const char* data
-    int32_t size
+    int32_t row                              # of the batch
+    int32_t[2] sizes
+    char* kept[2]
     int64_t time
 
 
@@ -60,12 +60,14 @@ cdef class JoinOperator(Operator):
     cdef int note_late(self, JoinPort port, Batch* batch, int32_t row, int64_t watermark) except -1 nogil
     # The kept columns of a row, to `scratch`.
     cdef int serialise(self, int side, Batch* batch, int32_t row) except -1 nogil
-    # One more output row: a row of `batch`, which is of `side`, beside a kept one of the other (NULL: nulls). batch = NULL: the row
-    # kept as `data` is of `side`, the other half is null. Passes them on when there are many.
+    # One more output row: a row of `batch`, which is of `side`, beside a kept one of the other (NULL: nulls). Passes them on when
+    # there are many.
     cdef int add_pair(self, int side, Batch* batch, int32_t row, const char* data, int32_t size, int64_t time) except -1 nogil
+    # The same of two kept rows; their bytes must stay until flush_pairs(LEFT, NULL).
+    cdef int add_kept(self, const char* left, int32_t left_size, const char* right, int32_t right_size, int64_t time) except -1 nogil
     cdef int flush_pairs(self, int side, Batch* batch) except -1 nogil
     cdef Batch* build(self, int side, Batch* batch) except NULL nogil
-    cdef int fill(self, Batch* out, int column, int kept, int side) except -1 nogil
+    cdef int fill(self, Batch* out, int column, int left, int right) except -1 nogil
     cdef int parse(self, int side) except -1 nogil
     cdef int64_t passing(self) noexcept nogil                                # the watermark that may be passed on
     cdef int pass_on(self) except -1 nogil

@@ -12,7 +12,7 @@ from streamdsl._native.aggregates.cell cimport (
     results_init,
 )
 from streamdsl._native.flow.batch cimport (
-    KIND_I64, KIND_NONE, SYS_ORDINAL, SYS_TIME, batch_new, batch_release, column_alloc, column_fill_null, column_take, i64,
+    KIND_I64, KIND_NONE, SYS_ORDINAL, SYS_TIME, batch_new, batch_release, column_alloc, column_take, i64,
 )
 from streamdsl._native.operators.refusals cimport warn_late
 from streamdsl._native.state.write_stream cimport bytes_free, bytes_init
@@ -129,11 +129,22 @@ cdef class JoinOperator(Operator):
     cdef int add_pair(self, int side, Batch* batch, int32_t row, const char* data, int32_t size, int64_t time) except -1 nogil:
         cdef Pair* pair = &self.pairs[self.n_pairs]
         pair.row = row
-        pair.data = data
-        pair.size = size
+        pair.kept[side] = NULL
+        pair.kept[1 - side] = <char*>data
+        pair.sizes[1 - side] = size
         pair.time = time
         self.n_pairs += 1
         return self.flush_pairs(side, batch) if self.n_pairs == PIECE_ROWS else 0
+
+    cdef int add_kept(self, const char* left, int32_t left_size, const char* right, int32_t right_size, int64_t time) except -1 nogil:
+        cdef Pair* pair = &self.pairs[self.n_pairs]
+        pair.kept[LEFT] = <char*>left
+        pair.sizes[LEFT] = left_size
+        pair.kept[RIGHT] = <char*>right
+        pair.sizes[RIGHT] = right_size
+        pair.time = time
+        self.n_pairs += 1
+        return self.flush_pairs(LEFT, NULL) if self.n_pairs == PIECE_ROWS else 0
 
     cdef int flush_pairs(self, int side, Batch* batch) except -1 nogil:
         cdef Batch* out
@@ -145,9 +156,8 @@ cdef class JoinOperator(Operator):
         return self.emit(out)
 
     cdef Batch* build(self, int side, Batch* batch) except NULL nogil:
-        cdef int i, kept = side if batch == NULL else 1 - side
+        cdef int i
         cdef int* own = self.left if side == LEFT else self.right
-        cdef int* other = self.right if side == LEFT else self.left
         cdef bint done = False
         cdef Batch* out = batch_new(self.n_pairs, self.width)
         try:
@@ -155,18 +165,19 @@ cdef class JoinOperator(Operator):
             for i in range(self.n_pairs):
                 i64(&out.sys[SYS_TIME])[i] = self.pairs[i].time
                 self.rows[i] = self.pairs[i].row
-            if batch != NULL:
+            if batch == NULL:
+                self.parse(LEFT)
+                self.parse(RIGHT)
+            else:
+                self.parse(1 - side)
                 out.read_ns = batch.read_ns
                 if batch.sys[SYS_ORDINAL].kind != KIND_NONE:
                     column_take(&out.sys[SYS_ORDINAL], &batch.sys[SYS_ORDINAL], self.rows, self.n_pairs)
-            self.parse(kept)
             for i in range(self.width):
-                if batch == NULL:
-                    self.fill(out, i, own[i], kept)
-                elif own[i] >= 0:
+                if batch != NULL and own[i] >= 0:
                     column_take(&out.columns[i], &batch.columns[self.sides[side].columns[own[i]]], self.rows, self.n_pairs)
                 else:
-                    self.fill(out, i, other[i], kept)
+                    self.fill(out, i, self.left[i], self.right[i])
             done = True
         finally:
             if not done:
@@ -175,17 +186,17 @@ cdef class JoinOperator(Operator):
         return out
 
     cdef int parse(self, int side) except -1 nogil:
-        """Read the kept rows of the pairs back."""
+        """Read the kept rows of one side of the pairs back."""
         cdef int i, k
         cdef JoinSide* one = &self.sides[side]
         cdef ByteReader source
         cdef Cell* cells = one.cells
         for i in range(self.n_pairs):
-            if self.pairs[i].data == NULL:
+            if self.pairs[i].kept[side] == NULL:
                 memset(cells, 0, one.width * sizeof(Cell))
             else:
-                source.at = self.pairs[i].data
-                source.end = self.pairs[i].data + self.pairs[i].size
+                source.at = self.pairs[i].kept[side]
+                source.end = source.at + self.pairs[i].sizes[side]
                 for k in range(one.width):
                     cell_view(&cells[k], one.kinds[k], &source)
                 if source.at != source.end:
@@ -193,18 +204,18 @@ cdef class JoinOperator(Operator):
             cells += one.width
         return 0
 
-    cdef int fill(self, Batch* out, int column, int kept, int side) except -1 nogil:
-        """An output column of what the kept rows have at `kept`; -1: nulls."""
+    cdef int fill(self, Batch* out, int column, int left, int right) except -1 nogil:
+        """An output column of what the kept rows have: the left one, if there is one, or the right one."""
         cdef Results results
         cdef int i
         cdef bint done = False
-        cdef JoinSide* one = &self.sides[side]
-        if kept < 0:
-            return column_fill_null(&out.columns[column], self.kinds[column], self.n_pairs)
         results_init(&results, self.kinds[column], self.n_pairs)
         try:
             for i in range(self.n_pairs):
-                results_append(&results, &one.cells[i * one.width + kept])
+                if left >= 0 and (right < 0 or self.pairs[i].kept[LEFT] != NULL):
+                    results_append(&results, &self.sides[LEFT].cells[i * self.sides[LEFT].width + left])
+                else:
+                    results_append(&results, &self.sides[RIGHT].cells[i * self.sides[RIGHT].width + right])
             results_finish(&results, &out.columns[column])
             done = True
         finally:

@@ -38,6 +38,9 @@ cdef class TableField(RowField):
     cdef int clear(self, char* field) except -1 nogil:
         return cell_free(<Cell*>field, KIND_STR, self.arena)
 
+    cdef bint empty(self, char* field) noexcept nogil:
+        return (<Cell*>field).tag == 0
+
 
 cdef class TableOperator(KeyedOperator):
     """The rows, and the change: "add", "replace", or "withdraw" (with the old row).

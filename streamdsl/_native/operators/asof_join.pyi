@@ -1,0 +1,3 @@
+from streamdsl._native.operators.waiting_join import WaitingJoinOperator
+
+class AsOfJoinOperator(WaitingJoinOperator): ...
