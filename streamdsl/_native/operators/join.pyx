@@ -20,7 +20,6 @@ from streamdsl._native.state.write_stream cimport bytes_free, bytes_init
 from types import SimpleNamespace
 
 
-
 cdef int no_memory() except -1 nogil:
     with gil:
         raise MemoryError("no memory left for a join")
