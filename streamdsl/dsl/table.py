@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from streamdsl.connectors.base import Sink
 from streamdsl.dsl.columns import Item, Place, computed, items_of, no_aggregates
 from streamdsl.dsl.joining import Keys, tables_joined
+from streamdsl.dsl.regrouping import GroupedTable, rebuilt
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.unknown import UnknownVerbError, unknown_verb
 from streamdsl.dsl.written import Written, arguments, here
@@ -18,13 +19,10 @@ from streamdsl.logical.aggregate import CHANGE
 from streamdsl.logical.bind import Binder
 from streamdsl.logical.expression import ColumnRef, Typed
 from streamdsl.logical.join import TablesJoinNode
-from streamdsl.logical.key_by import KeyByNode
-from streamdsl.logical.node import Node, StatefulNode
-from streamdsl.logical.project import Output, ProjectNode, narrowed, passed
-from streamdsl.logical.source import SourceNode
+from streamdsl.logical.node import Node
+from streamdsl.logical.project import ProjectNode, narrowed, passed
 from streamdsl.logical.table import TableNode
 from streamdsl.logical.types import BOOL, TEXT, literal
-from streamdsl.logical.walk import post_order
 from streamdsl.policies import ErrorPolicy, checked_policy
 from streamdsl.schema import Schema
 
@@ -190,6 +188,10 @@ class Table:
         node = tables_joined((self._node, self.keys), (other._node, other.keys), on, how, suffix, name)
         return self._table(node, Written("join", arguments(how=how, name=name), self._written, (other._written,)))
 
+    def group_by(self, *columns: str | Expr, **named: Operand) -> GroupedTable:
+        """Bring rows together by other columns than the key, to aggregate them: see `GroupedTable.aggregate`."""
+        return GroupedTable(self, columns, named)
+
     # Ends ------------------------------------------------------------------------------------------------------
 
     def to(self, sink: Sink, *, name: str | None = None, errors: ErrorPolicy | None = None) -> None:
@@ -232,32 +234,8 @@ def withdraws(node: Node) -> bool:
 
 
 def _kept_by(node: Node, keys: tuple[str, ...], test: Typed, errors: ErrorPolicy | None, name: str | None) -> Node:
-    """Return the changes of a table of the rows for which `test` holds: what is not kept is a tombstone to a table of its own."""
-    change = Typed("column", TEXT, params=(CHANGE.name,), nullable=False)
-    there = Typed("ne", BOOL, (change, literal("withdraw", TEXT)), nullable=False)
-    holds = Typed("coalesce", BOOL, (test, literal(False, BOOL)), nullable=False) if test.nullable else test
-    kept = Typed("and", BOOL, (there, holds), nullable=False)
-    schema = node.schema.visible()
-    marker = "_kept"
-    while marker in schema:
-        marker += "_"
-    outputs = [
-        output
-        if output.name in keys
-        else Output(output.name, Typed("when", output.value.type, (kept, output.value, literal(None, output.value.type)), nullable=True))
-        for output in passed(schema)
-    ]
-    # Rows may hold nothing but nulls: the marker tells them from tombstones.
-    outputs.append(Output(marker, Typed("when", BOOL, (kept, literal(True, BOOL), literal(None, BOOL)), nullable=True)))
-    marked = ProjectNode(inputs=(node,), where=here(), outputs=tuple(outputs), errors=errors)
-    keyed = KeyByNode(inputs=(marked,), where=here(), keys=keys)
-    sources = sorted(one.name for one in post_order([node], lambda below: below.inputs) if isinstance(one, (SourceNode, StatefulNode)))
-    table = TableNode(inputs=(keyed,), where=here(), name=name or f"filter.{'+'.join(sources)}", named=name is not None)
-    back = (
-        Output(field.name, Typed("column", field.type, params=(field.name,), nullable=field.nullable), field.hidden)
-        for field in (*schema.fields, CHANGE)
-    )
-    return ProjectNode(inputs=(table,), where=here(), outputs=tuple(back))
+    """Return the changes of a table of the rows for which `test` holds."""
+    return rebuilt(node, keys, test, errors, name, "filter", retracts=False)
 
 
 def _with_tombstones(node: Node, keys: tuple[str, ...]) -> Node:

@@ -18,7 +18,12 @@ __all__ = ["TableNode"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TableNode(StatefulNode):
-    """Keeps the last row of each key, by arrival, and emits its changes."""
+    """Keeps the last row of each key, by arrival, and emits its changes.
+
+    `retracts`: a row that replaces another is told as two changes, the old one withdrawn, the new one added.
+    """
+
+    retracts: bool = False
 
     verb: ClassVar[str] = "table"
 

@@ -355,7 +355,7 @@ def _native(node: NativeNode, rows: Schema, common: _Common) -> physical.Physica
 
 
 def _table(node: TableNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
-    return physical.PhysicalTable(**common, key_schema=node.key_schema)
+    return physical.PhysicalTable(**common, key_schema=node.key_schema, retracts=node.retracts)
 
 
 def _side(node: JoinNode, side: int) -> physical.JoinSide:

@@ -315,10 +315,14 @@ class PhysicalNative(PhysicalOperator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhysicalTable(PhysicalOperator):
-    """Keeps the last row of each key (by arrival) and emits changes; adds the hidden column `op`."""
+    """Keeps the last row of each key (by arrival) and emits changes; adds the hidden column `op`.
+
+    `retracts`: a row that replaces another is told as two changes, the old one withdrawn, the new one added.
+    """
 
     lookup: int
     key_schema: Schema
+    retracts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ def test_streams_and_tables_have_no_other_attributes():
             assert getattr(owner, name, 7) == 7
         assert repr(copy.copy(owner)) == repr(owner)
     assert not hasattr(stream, "aggregate")
-    assert not hasattr(keyed.count(), "filter")
+    assert not hasattr(keyed.count(), "flat_map")
 
 
 @pytest.mark.parametrize(

@@ -125,3 +125,66 @@ def test_what_cannot_be_is_refused():
         people.drop("id")
     with pytest.raises(TopologyError, match="is not a table"):
         people.join(topology.stream(memory("s", PEOPLE)))
+
+
+MOVES = st.lists(
+    st.tuples(st.sampled_from("abcd"), st.none() | st.tuples(st.sampled_from("xyz"), st.none() | st.integers(-9, 9))), max_size=25
+)
+
+
+def grouped(derived):
+    topology = Topology("t")
+    schema = {"id": str, "city": str | None, "n": int | None}
+    if derived:
+        keyed = topology.stream(memory("in", {**schema, "id": str}), timestamp=None).key_by("id")
+        table = keyed.aggregate(city=col("city").last(), n=col("n").last()).filter(col("city").is_not_null())
+    else:
+        table = topology.table(memory("in", schema), key="id")
+    groups = table.group_by("city").aggregate(rows=count(), total=col("n").sum(), mean=col("n").mean(), big=count().filter(col("n") > 3))
+    groups.to_stream().to(memory("out"))
+    return topology
+
+
+@settings(max_examples=60, deadline=None)
+@given(MOVES, st.sampled_from([1, 3]), st.integers(0, 25))
+def test_groups_of_a_table_are_exact_at_the_end(moves, parallelism, crash_at):
+    """Regrouping a table withdraws the old row before it adds the new one."""
+    driver = TopologyTestDriver(grouped(False), parallelism=parallelism)
+    rows, table = [], {}
+    for number, (key, value) in enumerate(moves):
+        if number == crash_at:
+            driver.checkpoint()
+            driver.crash_and_restore(parallelism=4 - parallelism)
+        city, n = value or (None, None)
+        driver.send("in", {"id": key, "city": city, "n": n}, timestamp=number)
+        rows += driver.read("out")
+        table[key] = value
+    groups = {}
+    for value in table.values():
+        if value is not None:
+            groups.setdefault(value[0], []).append(value[1])
+    found = applied(rows, ("city",))
+    assert set(found) == {(city,) for city in groups}
+    for (city,), row in found.items():
+        values = [n for n in groups[city] if n is not None]
+        assert row["rows"] == len(groups[city])
+        assert row["total"] == sum(values)
+        assert row["mean"] == (sum(values) / len(values) if values else None)
+        assert row["big"] == sum(n > 3 for n in values)
+
+
+def test_groups_of_a_derived_table():
+    driver = TopologyTestDriver(grouped(True))
+    for number, (key, city, n) in enumerate([("a", "x", 1), ("b", "x", 2), ("a", "y", 5), ("b", None, 9)]):
+        driver.send("in", {"id": key, "city": city, "n": n}, timestamp=number)
+    found = applied(driver.read("out"), ("city",))
+    assert {city: (row["rows"], row["total"]) for (city,), row in found.items()} == {"x": (1, 9), "y": (1, 5)}
+
+
+def test_aggregates_that_cannot_be_taken_back_are_refused():
+    topology = Topology("t")
+    table = topology.table(memory("in", {"id": str, "city": str, "x": float}), key="id")
+    with pytest.raises(TopologyError, match=r"cannot be taken out of max\(\) again"):
+        table.group_by("city").aggregate(top=col("x").max())
+    with pytest.raises(TopologyError, match="does not leave the sum as it was"):
+        table.group_by("city").aggregate(total=col("x").sum())

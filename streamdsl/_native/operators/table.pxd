@@ -18,6 +18,7 @@ cdef class TableOperator(KeyedOperator):
     cdef TableField row_field
     cdef bint* is_key                        # of the input's columns
     cdef int width
+    cdef bint retracts                       # a row that replaces another is two: the old one withdrawn, the new one added
     cdef int64_t unmatched                   # tombstones of keys that have no row
     cdef ByteWriter scratch                  # the row being stored
     cdef ByteWriter old_rows                 # rows that this batch withdraws

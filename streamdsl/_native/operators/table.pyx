@@ -58,6 +58,7 @@ cdef class TableOperator(KeyedOperator):
     def __init__(self, spec, KeyLookup lookup not None):
         cdef int i
         KeyedOperator.__init__(self, spec, lookup, None)
+        self.retracts = spec.retracts
         fields = list(spec.schema.fields)
         change = fields.pop() if fields else None
         keys = {field.name for field in spec.key_schema.fields}
@@ -88,6 +89,7 @@ cdef class TableOperator(KeyedOperator):
         cdef Batch* out = NULL
         cdef int32_t n
         self.touch_rows(batch, self.row_field)
+        self.reserve(2 * batch.n)
         strings_init(&changes, batch.n, 8 * batch.n)
         try:
             n = self.apply(batch, &changes)
@@ -101,13 +103,13 @@ cdef class TableOperator(KeyedOperator):
         cdef int32_t row, n = 0
         cdef Cell* held
         cdef int64_t* old_at
-        if self.old_capacity < batch.n:
-            old_at = <int64_t*>realloc(self.old_at, batch.n * sizeof(int64_t))
+        if self.old_capacity < 2 * batch.n:
+            old_at = <int64_t*>realloc(self.old_at, 2 * batch.n * sizeof(int64_t))
             if old_at == NULL:
                 with gil:
                     raise MemoryError("no memory left for a table")
             self.old_at = old_at
-            self.old_capacity = batch.n
+            self.old_capacity = 2 * batch.n
         self.old_rows.used = 0
         for row in range(batch.n):
             held = <Cell*>self.states[row]
@@ -121,7 +123,14 @@ cdef class TableOperator(KeyedOperator):
                 cell_free(held, KIND_STR, self.row_field.arena)
                 strings_append(changes, b"withdraw", 8)
             else:
-                if held.tag == 0:
+                if held.tag != 0 and self.retracts:
+                    self.old_at[n] = self.old_rows.used
+                    bytes_append(&self.old_rows, <char*>held.bits, held.tag - 1)
+                    strings_append(changes, b"withdraw", 8)
+                    self.rows[n] = row
+                    n += 1
+                    self.old_at[n] = -1
+                if held.tag == 0 or self.retracts:
                     strings_append(changes, b"add", 3)
                 else:
                     strings_append(changes, b"replace", 7)
