@@ -115,6 +115,10 @@ class AsOfModel:
 
     def on_record(self, side: str, record: Record) -> None:
         assert record.time > self.watermark, "late records have no promise"
+        if side == "left" and record.key is None:
+            # As in other joins: what can match nothing comes out at once.
+            self.rows.append(Joined(record.time, None, record.number, None))
+            return
         if record.key is None:
             if side == "left":  # it waits for nothing
                 self.rows.append(Joined(record.time, None, record.number, None))
