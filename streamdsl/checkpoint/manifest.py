@@ -17,12 +17,13 @@ from streamdsl.errors import StateError
 __all__ = ["FORMAT", "FileEntry", "Manifest", "StoreEntry", "blake2b", "checksum"]
 
 #: Version of everything below a checkpoint's directory. Another one is refused, never guessed at.
-FORMAT = 5
+FORMAT = 6
 _OLDER = {
     1: "has no journals",
     2: "has BLAKE2b checksums of its files",
     3: "does not say what its state means",
     4: "has no arrival numbers",
+    5: "does not say which inputs were behind",
 }
 MAX_BYTES = 64 << 20
 MAX_FILES = 100_000
@@ -110,6 +111,9 @@ class Manifest:
         {lookup: {shard, as text: ms}}
     arrivals : int
         Arrival numbers below this one may stand in the state of keys.
+    behind : mapping
+        {stage: {task: {"watermark": ms, "inputs": [[operator, task, tasks]], "timely": [operator]}}}: inputs that woke behind a task's
+        watermark, and whose other inputs did not.
     meanings : mapping
         {source or operator: {part: text or number}}: what decides the meaning of its positions or state (see `logical.meaning`).
     dropped : tuple of str
@@ -125,6 +129,7 @@ class Manifest:
     operators: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     shard_watermarks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     arrivals: int = 0
+    behind: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     meanings: Mapping[str, Mapping[str, str | int]] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     stores: tuple[StoreEntry, ...] = ()
@@ -150,6 +155,7 @@ class Manifest:
             "operators": self.operators,
             "shard_watermarks": self.shard_watermarks,
             "arrivals": self.arrivals,
+            "behind": self.behind,
             "meanings": self.meanings,
             "dropped": list(self.dropped),
             "stores": [
@@ -307,10 +313,25 @@ class _Reader:
             operators=self._nested(body, "operators"),
             shard_watermarks=watermarks,
             arrivals=self._int(body, "arrivals", 0, 2**62),
+            behind=self._behind(body),
             meanings=meanings,
             dropped=tuple(dropped),
             stores=stores,
         )
+
+    def _behind(self, body: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        stages = self._nested(body, "behind")
+        for tasks in stages.values():
+            for found in tasks.values():
+                if not isinstance(found, dict) or set(found) != {"watermark", "inputs", "timely"}:
+                    self.fail("what it says of inputs that are behind is damaged")
+                self._int(found, "watermark", -(2**63), 2**63 - 1)
+                if not all(isinstance(name, str) for name in self._list(found, "timely")):
+                    self.fail("an operator is not named")
+                for entry in self._list(found, "inputs"):
+                    if not isinstance(entry, list) or [type(part) for part in entry] != [str, int, int]:
+                        self.fail("an input that is behind is not named")
+        return stages
 
     def _store(self, entry: Any, shards: int) -> StoreEntry:
         if not isinstance(entry, dict):

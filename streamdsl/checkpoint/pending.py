@@ -65,7 +65,7 @@ class PendingCheckpoint:
         return not self.missing_tasks and (not self.missing_stores or planted("manifest-before-files"))
 
     def acknowledge(self, task: str, part: Mapping[str, Any]) -> None:
-        """Take a task's part: {"operators": …, "sources": …, "shard_watermarks": …, "arrivals": …}, each may be absent."""
+        """Take a task's part: {"operators": …, "sources": …, "shard_watermarks": …, "arrivals": …, "behind": …}, each may be absent."""
         if task in self.missing_tasks:
             self.missing_tasks.discard(task)
             self._parts[task] = part
@@ -91,11 +91,14 @@ class PendingCheckpoint:
         sources: dict[str, dict[str, Any]] = {}
         operators: dict[str, dict[str, Any]] = {}
         watermarks: dict[str, dict[str, int]] = {}
+        behind: dict[str, dict[str, Any]] = {}
         for task, part in sorted(self._parts.items()):
             for name, splits in part.get("sources", {}).items():
                 sources.setdefault(name, {}).update(splits)
             for name, state in part.get("operators", {}).items():
                 operators.setdefault(name, {})[task] = state
+            for name, inputs in part.get("behind", {}).items():
+                behind.setdefault(name, {})[task] = inputs
             for name, reached in part.get("shard_watermarks", {}).items():
                 merged = watermarks.setdefault(name, {})
                 for shard, value in reached.items():
@@ -119,5 +122,6 @@ class PendingCheckpoint:
             operators=operators,
             shard_watermarks=watermarks,
             arrivals=max((part.get("arrivals", 0) for part in self._parts.values()), default=0),
+            behind={name: tasks for name, tasks in behind.items() if any(task["inputs"] for task in tasks.values())},
             stores=stores,
         )

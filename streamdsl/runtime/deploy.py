@@ -64,6 +64,7 @@ class Environment:
     operators: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # {operator: {task index: state}}
     shard_watermarks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     arrivals: int = 0  # arrival numbers go on from here
+    behind: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # inputs that woke behind a task's watermark, by stage
     seed: int | None = None  # chooses which input is read next; None: in turn
     channel_batches: int = CHANNEL_BATCHES
 
@@ -295,6 +296,7 @@ class _TaskBuilder:
         ports_of_edges, interleaved = _ports(self.stage)
         producers: list[tuple[int, int]] = []
         ports: list[int] = []
+        names: list[tuple[str, int, int]] = []
         for k, edge in enumerate(self.stage.edges):
             head = self._target((-1, k))
             for i, row in enumerate(self.channels[self.stage.id, k]):
@@ -304,15 +306,32 @@ class _TaskBuilder:
                     inputs.append(row[self.index])
                     producers.append((edge.stage, i))
                     ports.append(ports_of_edges[k])
+                    emitting = self.plan.stages[edge.stage]
+                    names.append((emitting.operators[edge.operator].name, i, emitting.parallelism))
                     self.chain.heads.append(head)
         seed = None if environment.seed is None else environment.seed * 1009 + hash_of(self.id)
         gate = self.order.gate(self.stage.id, inputs, producers, ports, seed, interleaved=interleaved)
         reader = Task(self.id, title, self.chain, gate, environment.clock, environment.listener)
         self.order.joined_by(reader, self.stage.id, self.index)
         reader.expect_nothing(ended)
+        reader.name_inputs(first.name, names)
+        self._restore_inputs(reader, first.name, names)
         if len(ended) == len(inputs):
             self.silent.add(self.id)
         return reader
+
+    def _restore_inputs(self, reader: Task, stage: str, names: list[tuple[str, int, int]]) -> None:
+        """Leave out of the task's time what was behind it. At another parallelism: an emitting operator of which no task was timely."""
+        found = self.environment.behind.get(stage, {})
+        if not found:
+            return
+        tasks = [found[self.id]] if self.id in found else list(found.values())
+        kept = {tuple(named) for task in tasks for named in task["inputs"]}
+        late = {named[0] for task in found.values() for named in task["inputs"]}
+        late -= {name for task in found.values() for name in task["timely"]}
+        behind = {i for i, named in enumerate(names) if named in kept or named[0] in late}
+        if behind:
+            reader.restore_inputs(min(task["watermark"] for task in tasks), behind)
 
     def _open_source(self, task: SourceTask, spec: node.PhysicalSource) -> None:
         source, config = spec.source, self.environment.config

@@ -142,6 +142,7 @@ class Job:
                 channel_batches=self._channel_batches,
                 sources={name: splits for name, splits in restored.sources.items() if name not in changed} if restored else {},
                 operators=restored.operators if restored else {},
+                behind=restored.behind if restored else {},
                 shard_watermarks=watermarks(restored, lookups(self.plan)) if restored else {},
                 arrivals=restored.arrivals if restored else 0,
             )

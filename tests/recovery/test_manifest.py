@@ -24,6 +24,7 @@ def a_manifest(**changes):
         "operators": {"alerts": {"1.0": {"length": 10**15}}},
         "shard_watermarks": {"lookup": {"0": -(2**63), "127": 2**63 - 1}},
         "arrivals": 12,
+        "behind": {"merge": {"2.0": {"watermark": -5, "inputs": [["source", 1, 2]], "timely": ["other"]}}},
         "stores": (StoreEntry("1-0", "rocksdb", (0, 5), {"tables": []}, FILES),),
         **changes,
     }
@@ -68,8 +69,8 @@ def test_every_length_counts():
 
 
 def test_a_newer_format_is_named():
-    with pytest.raises(StateError, match="format 6, this streamdsl knows 5"):
-        Manifest.decode(signed({**body(), "format": 6, "anything": "new"}), "m")
+    with pytest.raises(StateError, match="format 7, this streamdsl knows 6"):
+        Manifest.decode(signed({**body(), "format": 7, "anything": "new"}), "m")
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,7 @@ def test_a_newer_format_is_named():
         (2, "has BLAKE2b checksums of its files"),
         (3, "does not say what its state means"),
         (4, "has no arrival numbers"),
+        (5, "does not say which inputs were behind"),
     ],
 )
 def test_an_older_format_is_named_with_the_way_out(older, why):
@@ -134,6 +136,8 @@ def change(path, value):
 
 FILE = ["stores", 0, "files", 0]
 CHANGES = [
+    (["behind", "merge", "2.0"], 5), (["behind", "merge", "2.0", "watermark"], 2**63), (["behind", "merge", "2.0", "timely"], [1]),
+    (["behind", "merge", "2.0", "inputs", 0], ["source", True, 2]), (["behind", "merge", "2.0", "inputs", 0], ["source"]),
     (["format"], 0), (["format"], "1"), (["format"], True), (["format"], KeyError), (["job"], 5), (["job"], KeyError),
     (["checkpoint_id"], 0), (["checkpoint_id"], -1), (["checkpoint_id"], True), (["checkpoint_id"], 2**63), (["checkpoint_id"], 1.0),
     (["finished"], 1), (["shards"], 0), (["shards"], 65_537), (["sources"], []), (["sources"], {"a": 1}), (["operators"], None),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from streamdsl import Config, Processor, Schema, StreamError, Topology, count, memory, tumbling
@@ -267,3 +267,54 @@ def test_timers_and_watermarks_answer_as_if_nothing_had_crashed(rescaled, steps,
                 told.setdefault(out["k"], []).append((i, out["what"], out["watermark"]))
         found.append(told)
     assert found[1] == found[0]
+
+
+def told_by(build, steps, crashes, parallelism):
+    """Return what a job of the sources a and b answers to each step, by key; it crashes where `crashes` says."""
+    job = TopologyTestDriver(reached(build, ["a", "b"]), parallelism=parallelism)
+    told: dict[str, list[Any]] = {}
+    for i, step in enumerate(steps):
+        for at_step in crashes:
+            if at_step == i:
+                crash(job, parallelism)
+        match step:
+            case "send", k, n, s, source:
+                job.send("ab"[source], row(k, n, s=s, n=n))
+            case "watermark", watermark, source:
+                job.advance_watermark("ab"[source], watermark)
+            case word, source:
+                getattr(job, word)("ab"[source])
+        for out in job.read("out"):
+            told.setdefault(out["k"], []).append((i, out["what"], out["watermark"]))
+    return told
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    steps=st.lists(TIMED_STEPS, max_size=14), crashes=st.lists(st.integers(0, 14), min_size=1, max_size=2), parallelism=st.integers(1, 2)
+)
+@example([("watermark", 0, 1), ("idle", 1), ("watermark", 20, 0), ("active", 1), ("watermark", 25, 0), ("send", "a", 30, "set", 0)], [4], 2)
+def test_inputs_that_woke_behind_stay_out_across_a_crash(steps, crashes, parallelism):
+    """An idle input that wakes below the task's W stays out of the minimum until it has caught up, restored or not."""
+    assert told_by(Reached, steps, crashes, parallelism) == told_by(Reached, steps, [], parallelism)
+
+
+@pytest.mark.parametrize("restored", [1, 2, 3])
+def test_an_input_that_woke_behind_holds_nobody_back_after_a_restore(restored):
+    job = two_sources(2)
+    job.send("a", row("x", 500))
+    job.idle("b")
+    job.advance_watermark("a", 2_000)
+    job.active("b")
+    crash(job, restored)
+    assert starts(job) == [0]
+    job.send("a", row("x", 2_500))
+    job.advance_watermark("a", 4_000)
+    assert starts(job) == [2_000]
+    crash(job, restored)
+    job.advance_watermark("b", 5_000)
+    job.send("a", row("x", 5_500))
+    job.advance_watermark("a", 7_000)
+    assert starts(job) == [], "b has caught up and holds time"
+    job.advance_watermark("b", 7_000)
+    assert starts(job) == [5_000]

@@ -18,4 +18,5 @@ cdef class WatermarkValve:
     # All has been at `watermark` before: what is behind it stays out until it has caught up, but for inputs that are `new`.
     cdef void start_at(self, int64_t watermark, const bint* new) noexcept nogil
     cdef void follow(self, int64_t watermark) noexcept nogil     # go on to it while all inputs are idle
+    cdef bint late(self, int input) noexcept                     # it would not count now
     cdef void settle(self) noexcept nogil

@@ -88,6 +88,17 @@ cdef class WatermarkValve:
         elif self.all_idle and idle_high > self.watermark:
             self.watermark = idle_high
 
+    cdef bint late(self, int input) noexcept:
+        return self.watermarks[input] < self.watermark if self.idle[input] else not self.aligned[input]
+
+    def behind(self):
+        """Return the inputs that woke behind the watermark and have not caught up, and those that are idle and would wake behind it."""
+        return [i for i in range(self.size) if not self.ended[i] and self.late(i)]
+
+    def timely(self):
+        """Return the other inputs that have not ended."""
+        return [i for i in range(self.size) if not self.ended[i] and not self.late(i)]
+
     # What tests use to drive the valve.
     def advance(self, int input, int64_t watermark):
         self.on_watermark(input, watermark)

@@ -48,6 +48,8 @@ cdef class Task:
     cdef int number                          # of the task there
     cdef int64_t told_round                  # the round whose rows are known to be passed on
     cdef WatermarkValve valve
+    cdef str stage_name                      # see name_inputs
+    cdef list input_names
     cdef BarrierAligner aligner
     cdef readonly int64_t watermark          # never goes back; INT64_MIN: none yet
     cdef readonly bint idle

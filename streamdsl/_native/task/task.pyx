@@ -117,6 +117,22 @@ cdef class Task:
         for input in inputs:
             self.valve.on_end(input)
 
+    def name_inputs(self, str stage, list names):
+        """Say by which names a checkpoint knows the task's stage and its inputs: (operator that emits, its task's index, its tasks)."""
+        self.stage_name = stage
+        self.input_names = names
+
+    def restore_inputs(self, int64_t watermark, behind):
+        """Leave the inputs `behind` (their numbers) out of the minimum until they have caught up with `watermark`, as before a restore."""
+        cdef int i
+        cdef bint* new = <bint*>calloc(self.gate.size + 1, sizeof(bint))
+        if new == NULL:
+            raise MemoryError("no memory left for a task")
+        for i in range(self.gate.size):
+            new[i] = i not in behind
+        self.valve.start_at(watermark, new)
+        free(new)
+
     def read_in_order(self, ReadOrder order, int number):
         """Keep to rounds of event time; `number` is the task's in `order`."""
         self.order = order
@@ -417,13 +433,20 @@ cdef class Task:
             state = operator.snapshot(checkpoint_id)
             if state is not None:
                 operators[operator.name] = state
-        return {
+        part = {
             "operators": operators,
             "shard_watermarks": {
                 operator.name: operator.shard_state(self.owned_shards) for operator in self.operators if isinstance(operator, KeyLookup)
             },
             "arrivals": max([operator.arrived() for operator in self.operators if isinstance(operator, KeyLookup)], default=0),
         }
+        if self.gate is not None and not self.valve.all_ended:
+            part["behind"] = {self.stage_name: {
+                "watermark": self.valve.watermark,
+                "inputs": [list(self.input_names[input]) for input in self.valve.behind()],
+                "timely": sorted({self.input_names[input][0] for input in self.valve.timely()}),
+            }}
+        return part
 
     cdef int on_quiet(self) except -1 nogil:
         cdef int i
