@@ -18,16 +18,19 @@ from streamdsl.logical.merge import MergeNode
 from streamdsl.logical.node import Node
 from streamdsl.logical.project import Output, ProjectNode, narrowed, passed
 from streamdsl.logical.python_function import PythonFunctionNode
+from streamdsl.logical.types import literal
 from streamdsl.policies import ErrorPolicy
 from streamdsl.schema import Schema
 
 __all__ = ["branched", "merged"]
 
 
-def merged(nodes: Sequence[Node]) -> Node:
-    """Return the union of nodes with equal columns, brought into the order of the first."""
+def merged(nodes: Sequence[Node], *, union: bool = False) -> Node:
+    """Return the union of nodes with equal columns, brought into the order of the first; `union`: nulls for what one lacks."""
     if len(nodes) == 1:
         return nodes[0]
+    if union:
+        nodes = _widened(nodes)
     first = nodes[0].schema
     for number, node in enumerate(nodes[1:], start=2):
         _check_same(first.visible(), node.schema.visible(), number)
@@ -44,6 +47,31 @@ def merged(nodes: Sequence[Node]) -> Node:
     return MergeNode(inputs=tuple(narrowed(node, names) for node in nodes), where=here())
 
 
+def _widened(nodes: Sequence[Node]) -> list[Node]:
+    """Return the nodes with all columns that one of them has, in the order in which they come."""
+    fields: dict[str, tuple[Any, int]] = {}
+    for number, node in enumerate(nodes, start=1):
+        for field in node.schema.visible().fields:
+            known, where = fields.setdefault(field.name, (field, number))
+            if field.type != known.type:
+                raise _other_type(field.name, known.type, where, field.type, number)
+    made = []
+    for node in nodes:
+        lacking = [field for field, _ in fields.values() if field.name not in node.schema.visible()]
+        # A hidden column of that name is not the one that others show.
+        taken = [output for output in passed(node.schema) if output.name not in {field.name for field in lacking}]
+        nulls = [Output(field.name, literal(None, field.type)) for field in lacking]
+        made.append(ProjectNode(inputs=(node,), where=here(), outputs=(*taken, *nulls)) if nulls else node)
+    return made
+
+
+def _other_type(name: str, one: Any, where: int, other: Any, number: int) -> TopologyError:
+    return TopologyError(
+        f"merge: column {name!r} is {one} in stream {where} and {other} in stream {number}",
+        remedy=f"cast one of them: with_columns({name}=col({name!r}).cast(...))",
+    )
+
+
 def _check_same(first: Schema, other: Schema, number: int) -> None:
     missing = [name for name in first.names if name not in other]
     extra = [name for name in other.names if name not in first]
@@ -52,15 +80,12 @@ def _check_same(first: Schema, other: Schema, number: int) -> None:
         parts += [f"has {', '.join(map(repr, extra))} besides"] if extra else []
         raise TopologyError(
             f"merge: stream {number} {' and '.join(parts)}",
-            remedy="bring the streams to the same columns with select(...) or rename(...)",
+            remedy='bring the streams to the same columns with select(...) or rename(...); with columns="union" what one lacks is null',
         )
     for field in first.fields:
         type_ = other.field(field.name).type
         if type_ != field.type:
-            raise TopologyError(
-                f"merge: column {field.name!r} is {field.type} in stream 1 and {type_} in stream {number}",
-                remedy=f"cast one of them: with_columns({field.name}=col({field.name!r}).cast(...))",
-            )
+            raise _other_type(field.name, field.type, 1, type_, number)
 
 
 def branched(place: Place, conditions: Mapping[str, Any], default: str | None) -> dict[str, Node]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from streamdsl.connectors.base import Sink
 from streamdsl.dsl.calling import AsyncVerbs
 from streamdsl.dsl.columns import Place, computed, filtered_by, items_of, no_aggregates, policy_of, state_name, with_name
-from streamdsl.dsl.exploding import exploded
 from streamdsl.dsl.join_verbs import JoinVerbs
 from streamdsl.dsl.merging import branched, merged
 from streamdsl.dsl.operator import BoundOperator, NativeOperator, Operator, is_processor, processor_name
@@ -250,21 +249,6 @@ class Stream(JoinVerbs, AsyncVerbs):
         """Make any number of rows of each row; the rows have no key afterwards. Arguments as `map`."""
         return self._plain_function("flat_map", function, schema, errors)
 
-    def explode(self, column: str, *, empty_as_null: bool = False, keep_nulls: bool = True) -> Stream:
-        """Make a row of each item of a list; the rows have no key afterwards.
-
-        Parameters
-        ----------
-        column : str
-            Holds the list, and the item afterwards.
-        empty_as_null : bool
-            A list without items makes a row with null, otherwise none.
-        keep_nulls : bool
-            A null in place of a list makes a row with null, otherwise none.
-        """
-        node = exploded(self._node, column, empty_as_null=empty_as_null, keep_nulls=keep_nulls)
-        return self._plain(node, self._says("explode", arguments(column)))
-
     def map_batches(
         self,
         function: Callable[[pa.RecordBatch], pa.RecordBatch],
@@ -325,15 +309,25 @@ class Stream(JoinVerbs, AsyncVerbs):
 
     # Several streams -------------------------------------------------------------------------------------------
 
-    def merge(self, *streams: Stream) -> Stream:
-        """Unite streams of the same columns (in any order) and types; the rows have no key afterwards."""
+    def merge(self, *streams: Stream, columns: Literal["same", "union"] = "same") -> Stream:
+        """Unite streams; the rows have no key afterwards.
+
+        Parameters
+        ----------
+        *streams : Stream
+        columns : "same" | "union"
+            "same": all have the same columns, in any order. "union": a column that a stream lacks is null in its rows; those of
+            the first stream come first. Types agree either way.
+        """
         for other in streams:
             if not isinstance(other, Stream):
                 raise TopologyError(f"merge: {other!r} is not a stream", remedy="a table has .to_stream()")
             if other._topology is not self._topology:
                 raise TopologyError("merge: the streams belong to different topologies")
-        node = merged([self._node, *(other._node for other in streams)])
-        return self._plain(node, self._says("merge", "", *streams))
+        if columns not in ("same", "union"):
+            raise TopologyError(f"merge: columns={columns!r} is unknown", remedy='use "same" or "union"')
+        node = merged([self._node, *(other._node for other in streams)], union=columns == "union")
+        return self._plain(node, self._says("merge", "" if columns == "same" else f"columns={columns!r}", *streams))
 
     def branch(
         self: S,

@@ -30,7 +30,11 @@ _CALLED_HERE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("mapAsync", "async_map", "async_io", "unorderedWait", "orderedWait"), "map_async(function, schema=...)"),
     **dict.fromkeys(("lookup", "lookup_join", "enrich"), "join_lookup(lookup, on=...)"),
     **dict.fromkeys(("flatMap", "flat_map_values", "flatMapValues"), "flat_map(function, schema=...)"),
-    **dict.fromkeys(("unnest", "unwind", "arrayJoin"), "explode(column)"),
+    **dict.fromkeys(("unwind", "arrayJoin", "flatten"), "explode(column) of a list, unnest(column) of a struct"),
+    **dict.fromkeys(
+        ("unique", "distinct", "drop_duplicates", "dropDuplicates", "dedup", "dedupe", "drop_duplicates_within_watermark"),
+        'deduplicate(on="id", within="10m")',
+    ),
     **dict.fromkeys(("foreach", "for_each", "forEach", "tap", "inspect"), "peek(function)"),
     **dict.fromkeys(("limit", "take", "first"), "head(n)"),
     **dict.fromkeys(("to_pandas", "toPandas", "to_polars", "to_arrow", "to_list", "execute", "fetch"), "collect(), an Arrow table"),
@@ -53,10 +57,6 @@ _CALLED_HERE: Final[Mapping[str, str]] = {
 }
 #: Verbs to come, and what to write until then.
 _NOT_YET: Final[Mapping[str, str]] = {
-    **dict.fromkeys(
-        ("deduplicate", "unique", "distinct", "drop_duplicates", "dropDuplicates"),
-        "keep the first with key_by(...).filter(count().over(expanding()) == 1), or rolling(...) for a time",
-    ),
     **dict.fromkeys(("sort", "order_by", "orderBy", "sort_by"), "a stream has no end to sort by; top_k(...) keeps the greatest"),
 }
 _NEED_A_KEY: Final = frozenset({"aggregate", "count", "reduce", "window"})

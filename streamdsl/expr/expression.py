@@ -28,6 +28,7 @@ from streamdsl.windows import Frame
 
 if TYPE_CHECKING:
     from streamdsl.expr.lists import ListFunctions
+    from streamdsl.expr.structs import StructFunctions
     from streamdsl.expr.text import StringFunctions
     from streamdsl.expr.time import TimeFunctions
 
@@ -370,6 +371,13 @@ class Expr(NumberFunctions, AggregateFunctions):
         from streamdsl.expr.lists import ListFunctions
 
         return ListFunctions(self)
+
+    @property
+    def struct(self) -> StructFunctions:
+        """Functions of structs."""
+        from streamdsl.expr.structs import StructFunctions
+
+        return StructFunctions(self)
 
     @property
     def dt(self) -> TimeFunctions:

@@ -7,7 +7,7 @@ from typing import Final, NoReturn
 from streamdsl.errors import TopologyError
 from streamdsl.schema import nearest
 
-__all__ = ["COLUMN_WORDS", "LIST_WORDS", "TEXT_WORDS", "TIME_WORDS", "UnknownWordError", "unknown_word"]
+__all__ = ["COLUMN_WORDS", "LIST_WORDS", "STRUCT_WORDS", "TEXT_WORDS", "TIME_WORDS", "UnknownWordError", "unknown_word"]
 
 #: Of a column: the other library's word, and what to write.
 COLUMN_WORDS: Final[dict[str, str]] = {
@@ -89,6 +89,13 @@ TEXT_WORDS: Final[dict[str, str]] = {
 
 #: Of `.list`.
 LIST_WORDS: Final[dict[str, str]] = {"explode": 'explode("x") on the stream', "length": "list.len()", "size": "list.len()"}
+
+#: Of `.struct`.
+STRUCT_WORDS: Final[dict[str, str]] = {
+    "unnest": 'unnest("x") on the stream',
+    "rename_fields": 'unnest("x") on the stream, then rename(...)',
+    "json_encode": "cast(str)",
+}
 
 #: Of `.dt`.
 TIME_WORDS: Final[dict[str, str]] = {

@@ -381,6 +381,11 @@ class Binder:
 
         return item_of(self, found, args[0].type)
 
+    def _struct_field(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
+        from streamdsl.logical.structs import field_of
+
+        return field_of(self, op, args, params[0])
+
     def _list_contains(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
         self._taken(op, "list", args[0], args[:1])
         held = NULL if pa.types.is_null(args[0].type) else args[0].type.value_type
@@ -518,6 +523,7 @@ _RULES: Final[dict[str, _Rule]] = {
     "format": Binder._format,
     "list_get": Binder._list_get,
     "list_contains": Binder._list_contains,
+    "struct_field": Binder._struct_field,
     "clip": Binder._clip,
     **dict.fromkeys(("str_to_datetime", "str_to_date"), Binder._read_time),
     "fill_nan": Binder._fill_nan,

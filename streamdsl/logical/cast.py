@@ -40,14 +40,18 @@ if TYPE_CHECKING:
 
 def item_of(binder: Binder, text: Typed, list_type: pa.DataType) -> Typed:
     """Return an item of a list, which is there as text, as a value of its type."""
-    item = list_type.value_type if is_list(list_type) else TEXT
+    return value_of_text(binder, text, list_type.value_type if is_list(list_type) else TEXT, f"items of {list_type}")
+
+
+def value_of_text(binder: Binder, text: Typed, item: pa.DataType, what: str) -> Typed:
+    """Return a part of a list or struct, which is there as text, as a value of its type; `what` names it in errors."""
     if is_string(item) or is_passed_through(item):
         return retyped(text, item)
     if is_number(item) or is_decimal(item) or pa.types.is_boolean(item):
         return cast(binder, text, item, True)
     if is_time(item) or is_span(item) or pa.types.is_date32(item):
         return retyped(_checked("parse_i64", INT, text, True), item)
-    raise binder.error(f"items of {list_type} cannot be taken out of the list", "texts, numbers, times, booleans, lists and structs can")
+    raise binder.error(f"{what} ({item}) cannot be taken out", "texts, numbers, times, booleans, lists and structs can")
 
 
 def cast(binder: Binder, value: Typed, target: pa.DataType, strict: bool) -> Typed:

@@ -22,7 +22,7 @@ class Function:
     Parameters
     ----------
     args : tuple of str
-        What each argument must be: "float" (any number, as float64), "int", "text" or "list".
+        What each argument must be: "float" (any number, as float64), "int", "text", "list" or "struct".
     result : DataType
     nullable : bool
         Null may come out where none went in.
@@ -72,6 +72,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "str_split": Function(("text", "text"), _TEXT_LIST),
     "str_to_integer": Function(("text",), INT, fails=True, strict=1),
     "str_strptime": Function(("text",), INT, fails=True, strict=2),
+    "struct_field": Function(("struct",), TEXT, nullable=True),
     "list_len": Function(("list",), INT),
     "list_get": Function(("list",), TEXT, nullable=True, fails=True),
     "list_contains_text": Function(("list", "text"), BOOL),

@@ -17,6 +17,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from streamdsl.logical.counter import CounterNode
+from streamdsl.logical.deduplicate import DeduplicateNode
 from streamdsl.logical.expression import Typed, TypedAggregate, columns_of
 from streamdsl.logical.filter import FilterNode
 from streamdsl.logical.frame import FrameNode
@@ -173,7 +174,7 @@ def _passes(node: Node, column: str) -> bool:
         return column in node.inputs[0].schema
     if isinstance(node, PythonFunctionNode):
         return node.output is None and column in node.inputs[0].schema
-    return isinstance(node, (FilterNode, CounterNode, KeyByNode))
+    return isinstance(node, (FilterNode, CounterNode, DeduplicateNode, KeyByNode))
 
 
 def _columns(value: Typed) -> list[str]:

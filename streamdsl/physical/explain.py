@@ -59,6 +59,8 @@ def _detail(operator: physical.PhysicalOperator) -> str:
         return f"{keys} | no exchange: the source is partitioned by it" if operator.partitioned else keys
     if isinstance(operator, (physical.PhysicalFrame, physical.PhysicalAggregate, physical.PhysicalWindowAggregate)):
         return f"lookup {operator.lookup}: {program_text(operator.arguments)} | {_aggregates(operator.aggregates)}"
+    if isinstance(operator, physical.PhysicalDeduplicate):
+        return f"lookup {operator.lookup}" + ("" if operator.within_ms is None else f": within {operator.within_ms}")
     if isinstance(operator, (physical.PhysicalReduce, physical.PhysicalProcess, physical.PhysicalTable)):
         return f"lookup {operator.lookup}"
     if isinstance(operator, physical.PhysicalIntervalJoin):

@@ -8,6 +8,7 @@ from typing import Any, Final
 from streamdsl.errors import InternalError, TopologyError
 from streamdsl.logical.aggregate import CHANGE, AggregateNode, ReduceNode
 from streamdsl.logical.counter import CounterNode
+from streamdsl.logical.deduplicate import DeduplicateNode
 from streamdsl.logical.explode import ExplodeNode
 from streamdsl.logical.filter import FilterNode
 from streamdsl.logical.frame import FrameNode
@@ -318,6 +319,10 @@ def _frame(node: FrameNode, rows: Schema, common: _Common) -> physical.PhysicalO
     return physical.PhysicalFrame(**common, arguments=arguments, aggregates=aggregates)
 
 
+def _deduplicate(node: DeduplicateNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
+    return physical.PhysicalDeduplicate(**common, key_schema=node.key_schema, within_ms=node.within_ms)
+
+
 def _aggregate(node: AggregateNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
     arguments, aggregates = lower_aggregates(node.aggregates, rows)
     common = {**_refusing(node, rows, common), "key_schema": node.key_schema}
@@ -405,6 +410,7 @@ _BUILDERS: Final[dict[type[Node], Callable[[Any, Schema, _Common], physical.Phys
     CounterNode: _counter,
     ExplodeNode: _explode,
     FrameNode: _frame,
+    DeduplicateNode: _deduplicate,
     AggregateNode: _aggregate,
     ReduceNode: _reduce,
     WindowAggregateNode: _window_aggregate,

@@ -222,6 +222,18 @@ class PhysicalKeyLookup(PhysicalOperator):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalDeduplicate(PhysicalOperator):
+    """Drops a row if one of its key that was kept lies less than `within_ms` away. State: one field under `name` behind `lookup`.
+
+    With `within_ms`, a row that is late leaves by the tag `late` (or is dropped) and is counted.
+    """
+
+    lookup: int
+    key_schema: Schema
+    within_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PhysicalFrame(PhysicalOperator):
     """Appends one column an aggregate to each row. State: one field under `name` behind the lookup `lookup`.
 

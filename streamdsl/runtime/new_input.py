@@ -5,7 +5,14 @@ from __future__ import annotations
 import logging
 
 from streamdsl.checkpoint.manifest import Manifest
-from streamdsl.physical.node import PhysicalFrame, PhysicalPlan, PhysicalProcess, PhysicalSource, PhysicalWindowAggregate
+from streamdsl.physical.node import (
+    PhysicalDeduplicate,
+    PhysicalFrame,
+    PhysicalPlan,
+    PhysicalProcess,
+    PhysicalSource,
+    PhysicalWindowAggregate,
+)
 from streamdsl.runtime.failures import as_connector_errors
 
 __all__ = ["has_new_input"]
@@ -23,13 +30,17 @@ def has_new_input(plan: PhysicalPlan, finished: Manifest) -> bool:
         log.info("%s had finished, and its sources know of nothing new since", plan.name)
         return False
     log.info("%s had finished, and its inputs have something new: it goes on", plan.name)
-    if any(isinstance(operator, _TIMED) for operator in operators):
+    if any(isinstance(operator, _TIMED) or _forgets(operator) for operator in operators):
         log.warning(
             "%s had finished, and its windows were closed then: what comes now is late in windows, rolling frames and event timers "
             "(see the figure `late`); a job whose windows are to stay open is stopped, not finished",
             plan.name,
         )
     return True
+
+
+def _forgets(operator: object) -> bool:
+    return isinstance(operator, PhysicalDeduplicate) and operator.within_ms is not None
 
 
 def _is_new(source: PhysicalSource, finished: Manifest) -> bool:

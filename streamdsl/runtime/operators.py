@@ -13,6 +13,7 @@ from streamdsl._native.operators.aggregate import AggregateOperator
 from streamdsl._native.operators.asof_join import AsOfJoinOperator
 from streamdsl._native.operators.base import Operator
 from streamdsl._native.operators.counter import CounterOperator
+from streamdsl._native.operators.deduplicate import DeduplicateOperator
 from streamdsl._native.operators.explode import ExplodeOperator
 from streamdsl._native.operators.filter import FilterOperator
 from streamdsl._native.operators.frame import FrameOperator
@@ -57,6 +58,10 @@ def _frame(spec: node.PhysicalFrame, chain: Chain) -> Operator:
     return FrameOperator(spec, chain.built[spec.lookup], Program(spec.arguments))
 
 
+def _deduplicate(spec: node.PhysicalDeduplicate, chain: Chain) -> Operator:
+    return DeduplicateOperator(spec, chain.built[spec.lookup])
+
+
 def _aggregate(spec: node.PhysicalAggregate, chain: Chain) -> Operator:
     return AggregateOperator(spec, chain.built[spec.lookup], Program(spec.arguments))
 
@@ -99,6 +104,7 @@ BUILDERS: dict[type, Build] = {
     node.PhysicalCounter: lambda spec, chain: CounterOperator(spec, Program(spec.predicate)),
     node.PhysicalKeyLookup: _lookup,
     node.PhysicalFrame: _frame,
+    node.PhysicalDeduplicate: _deduplicate,
     node.PhysicalAggregate: _aggregate,
     node.PhysicalReduce: _reduce,
     node.PhysicalTable: _table,

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from streamdsl.errors import TopologyError
 from streamdsl.logical.aggregate import WINDOW_FIELDS, AggregateNode, ReduceNode
+from streamdsl.logical.deduplicate import DeduplicateNode
 from streamdsl.logical.expression import TypedAggregate
 from streamdsl.logical.frame import FrameNode
 from streamdsl.logical.join import JoinNode, TableJoinNode
@@ -275,7 +276,7 @@ class _Walk:
         reason = reason or self._late(node, flow)
         after = replace(flow, reason=reason, sees_order=flow.sees_order or looks, united=flow.united or looks, changes=None)
         keys = tuple(node.key_schema.names)
-        if isinstance(node, FrameNode):
+        if isinstance(node, FrameNode | DeduplicateNode):
             return after
         if isinstance(node, ProcessNode | NativeNode):
             return _processed(keyed, node, node.schema, after)
@@ -344,6 +345,7 @@ class _Walk:
     def _late(self, node: Node, flow: _Flow) -> str | None:
         """Return why it is chance which rows the node takes for late; else see that the late ones' source has one split."""
         rolling = isinstance(node, FrameNode) and any(one.frame is not None and one.frame.kind == "rolling" for one in node.aggregates)
+        rolling = rolling or (isinstance(node, DeduplicateNode) and node.within_ms is not None)
         if getattr(node, "window", None) is None and not rolling and not _sets_timers(node):
             return None
         late = sorted({way.source for way in flow.ways if way.source is not None and self.rows[way.source].late})

@@ -10,12 +10,13 @@ import streamdsl
 from streamdsl import Stream, Topology, TopologyError, col, memory
 from streamdsl.expr import Expr
 from streamdsl.expr.lists import ListFunctions
+from streamdsl.expr.structs import StructFunctions
 from streamdsl.expr.text import StringFunctions
 from streamdsl.expr.time import TimeFunctions
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "expressions.md").read_text()
 FUNCTIONS = "col lit when format coalesce concat_str least greatest arctan2 haversine_km event_time row count".split()  # noqa: SIM905
-OWNERS = {"": Expr, "str.": StringFunctions, "list.": ListFunctions, "dt.": TimeFunctions}
+OWNERS = {"": Expr, "str.": StringFunctions, "list.": ListFunctions, "struct.": StructFunctions, "dt.": TimeFunctions}
 
 
 def first_line(function):

@@ -184,3 +184,38 @@ def test_a_record_without_a_time_is_a_bad_record():
     assert (b'"a"' in letter["value"], "time" in letter["error"]) == (True, True)
     with pytest.raises(DataError, match="event time"):
         windowed().send("in", row("a", None))
+
+
+def test_a_record_is_not_late_for_the_watermark_that_it_makes_itself():
+    """Lateness is judged against W before the record."""
+    job = windowed()
+    job.send("in", row("a", 10_000))
+    job.send("in", row("a", 10_000))
+    job.send("in", row("a", 20_000))
+    assert job.read("late") == []
+    job.send("in", row("a", 5_000))
+    assert len(job.read("late")) == 1
+
+
+@pytest.mark.parametrize("parallelism", [1, 2])
+def test_rows_that_a_watermark_makes_leave_before_it(parallelism):
+    """Records produced because W arrived leave before W does: no stage makes the rows of another late."""
+    job = driver(
+        lambda rows: rows.key_by("k").window(tumbling("1s")).count().key_by().window(tumbling("1s")).aggregate(n=count()),
+        tags=["late"],
+        watermarks="external",
+        parallelism=parallelism,
+    )
+    for k in "abcdef":
+        job.send("in", row(k, 500))
+    job.advance_watermark("in", 999)
+    assert [(ms(out["window_start"]), out["n"]) for out in job.read("out")] == [(0, 6)]
+    assert job.read("late") == []
+
+
+def test_negative_times_have_windows_of_their_own():
+    job = windowed(watermarks="external")
+    for t in (-1_001, -1_000, -1, 0):
+        job.send("in", row("a", t))
+    job.advance_watermark("in", 5_000)
+    assert starts(job) == [("a", -2_000), ("a", -1_000), ("a", 0)]

@@ -75,6 +75,21 @@ def test_a_source_that_ends_while_it_is_idle_holds_nobody_back():
     assert starts(job) == [3_000]
 
 
+@pytest.mark.parametrize("parallelism", [1, 2])
+def test_of_idle_and_ended_inputs_the_ended_do_not_count(parallelism):
+    """All idle: W may advance to the greatest of the idle ones'; ended ones do not count."""
+    job = two_sources(parallelism)
+    job.send("a", row("x", 500))
+    job.advance_watermark("b", 5_000)
+    job.end("b")
+    job.advance_watermark("a", 700)
+    job.idle("a")
+    assert starts(job) == []
+    job.active("a")
+    job.advance_watermark("a", 1_000)
+    assert starts(job) == [0]
+
+
 def test_a_second_idle_of_the_last_one_lets_nothing_go_back():
     job = two_sources()
     job.advance_watermark("a", 2_000)

@@ -26,6 +26,7 @@ import streamdsl._native.expr.kernels_list
 import streamdsl._native.expr.kernels_math
 import streamdsl._native.expr.kernels_pattern
 import streamdsl._native.expr.kernels_row
+import streamdsl._native.expr.kernels_struct
 import streamdsl._native.expr.kernels_time_text
 
 cdef object KIND_NAMES = ("none", "bool", "i64", "u64", "f64", "str", "dec")

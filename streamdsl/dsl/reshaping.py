@@ -1,0 +1,97 @@
+"""Verbs of a stream that take lists and structs apart, or drop equal rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self, overload
+
+from streamdsl.dsl.deduplicating import deduplicated
+from streamdsl.dsl.exploding import exploded, unnested
+from streamdsl.dsl.written import Written, arguments
+from streamdsl.durations import Duration
+from streamdsl.expr import Expr
+from streamdsl.logical.node import Node
+
+if TYPE_CHECKING:
+    from streamdsl.dsl.keyed import KeyedStream
+    from streamdsl.dsl.stream import Stream
+
+__all__ = ["Reshaping"]
+
+
+class Reshaping:
+    """What a `Stream` has of such verbs."""
+
+    _keyed = False
+
+    if TYPE_CHECKING:
+        _node: Node
+        _scope: str
+
+        def _says(self, verb: str, text: str = "", *others: Stream) -> Written: ...
+        def _plain(self, node: Node, written: Written) -> Stream: ...
+        def _next(self, node: Node, written: Written) -> Self: ...
+        def key_by(self, *columns: str | Expr) -> KeyedStream: ...
+
+    def explode(self, column: str, *, empty_as_null: bool = False, keep_nulls: bool = True) -> Stream:
+        """Make a row of each item of a list; the rows have no key afterwards.
+
+        Parameters
+        ----------
+        column : str
+            Holds the list, and the item afterwards.
+        empty_as_null : bool
+            A list without items makes a row with null, otherwise none.
+        keep_nulls : bool
+            A null in place of a list makes a row with null, otherwise none.
+        """
+        node = exploded(self._node, column, empty_as_null=empty_as_null, keep_nulls=keep_nulls)
+        return self._plain(node, self._says("explode", arguments(column)))
+
+    def unnest(self, *columns: str) -> Stream:
+        """Put the fields of structs in place of the structs, under their own names; the rows have no key afterwards.
+
+        Parameters
+        ----------
+        *columns : str
+            Hold structs. Where one is null, so are its fields. One field is ``col("address").struct.field("city")``.
+        """
+        return self._plain(unnested(self._node, columns), self._says("unnest", arguments(*columns)))
+
+    @overload
+    def deduplicate(self, *, on: None = None, within: Duration | None = None, name: str | None = None) -> Self: ...
+
+    @overload
+    def deduplicate(self, *, on: str | Expr | Sequence[str | Expr], within: Duration | None = None, name: str | None = None) -> Stream: ...
+
+    def deduplicate(
+        self, *, on: str | Expr | Sequence[str | Expr] | None = None, within: Duration | None = None, name: str | None = None
+    ) -> Any:
+        """Keep the first of equal records, by arrival; the others are dropped and counted.
+
+        Parameters
+        ----------
+        on : str, Expr or a sequence of them
+            What makes records equal; the rows have no key afterwards. Left out, the key of the stream does.
+        within : duration
+            A record is dropped if one that was kept lies less than this away in event time, before or after it. The state is freed as
+            the watermark passes, and a record at or below the watermark is late: ``stream.output("late")`` has it. Without a
+            time, a key is remembered for ever.
+        name : str, optional
+            Identity of the state.
+
+        Examples
+        --------
+        >>> from streamdsl import Topology, memory
+        >>> rows = [{"id": 1, "at": 0}, {"id": 1, "at": 5}, {"id": 2, "at": 6}]
+        >>> events = Topology("t").stream(memory("events", schema={"id": int, "at": int}, rows=rows), timestamp="at")
+        >>> events.deduplicate(on="id", within="10m").collect().num_rows
+        2
+        """
+        node, keyed = self._node, self._keyed
+        if on is not None:
+            columns = (on,) if isinstance(on, str | Expr) else tuple(on)
+            node, keyed = self.key_by(*columns)._node, True
+        node = deduplicated(node, keyed, within, name, self._scope)
+        written = self._says("deduplicate", arguments(on=on, within=within, name=name))
+        return self._next(node, written) if on is None else self._plain(node, written)
