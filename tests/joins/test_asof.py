@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamdsl import Topology, TopologyError, memory
+from streamdsl import Topology, memory
 from streamdsl.testing import TopologyTestDriver
 from tests.joins.jobs import KEYS, LEFT, RIGHT, Step, examples, happen
 from tests.joins.model import AsOfModel, Joined, Record, StreamTableModel
@@ -30,15 +29,6 @@ def enriched(how: str) -> Topology:
     table = topology.table(memory("right", schema={"k": str | None, "m": int | None}), key="k")
     left.join(table, on="k", how=how).to(memory("out"))
     return topology
-
-
-def needs(build: Any, *arguments: Any) -> pytest.MarkDecorator:
-    """Mark a test of what is still being built; it runs as soon as it is there."""
-    try:
-        build(*arguments)
-    except (TopologyError, AttributeError, TypeError) as error:
-        return pytest.mark.xfail(True, reason=f"being built: {error}", strict=True)
-    return pytest.mark.xfail(False, reason="it is there")
 
 
 @st.composite
@@ -67,7 +57,6 @@ def on_time(draw: st.DrawFn) -> list[Step]:
 OPTIONS = st.tuples(st.sampled_from([None, 0, 3, 15]), st.booleans(), st.sampled_from(["left", "inner"]))
 
 
-@needs(asof)
 @examples
 @given(OPTIONS, on_time(), st.integers(1, 4), st.booleans(), st.none() | st.integers(0, 99))
 def test_the_latest_row_at_or_before_each(options: Any, steps: list[Step], parallelism: int, cold: bool, seed: int | None) -> None:
@@ -90,7 +79,6 @@ def test_the_latest_row_at_or_before_each(options: Any, steps: list[Step], paral
         assert sorted(found, key=repr) == sorted(wanted, key=repr)
 
 
-@needs(enriched, "left")
 @examples
 @given(st.sampled_from(["inner", "left"]), on_time(), st.integers(1, 4), st.booleans(), st.sets(st.integers(0, 60), max_size=8))
 def test_the_table_as_it_is_then(how: str, steps: list[Step], parallelism: int, cold: bool, tombstones: set[int]) -> None:
