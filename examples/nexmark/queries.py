@@ -19,7 +19,6 @@ from streamdsl import (
     concat_str,
     count,
     event_time,
-    expanding,
     hopping,
     lit,
     memory,
@@ -315,17 +314,10 @@ def _valid_bids(streams: Streams) -> Stream:
 
 @query("category avg_final sum_final n", keys="category")
 def q4(streams: Streams) -> Table:
-    """Average the closing prices of each category: a higher bid adds what it is above the one before."""
-    highest = _valid_bids(streams).select("id", "category", "price").key_by("id")
-    before = col("price").max().over(expanding(exclude_current=True))
-    raised = highest.with_columns(before=before).filter(col("before").is_null() | (col("price") > col("before")))
-    added = raised.select("category", more=col("price") - col("before").fill_null(0), first=col("before").is_null())
-    return added.key_by("category").aggregate(
-        avg_final=col("more").sum() // count().filter(col("first")),
-        sum_final=col("more").sum(),
-        n=count().filter(col("first")),
-        name="closing prices",
-    )
+    """Average the closing prices of each category; a higher bid takes the place of the one before."""
+    closing = _valid_bids(streams).key_by("id").aggregate(category=col("category").first(), price=col("price").max(), name="closing prices")
+    categories = closing.group_by("category").aggregate(sum_final=col("price").sum(), n=count(), name="prices by category")
+    return categories.with_columns(avg_final=col("sum_final") // col("n"))
 
 
 @query(
