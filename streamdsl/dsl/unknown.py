@@ -79,6 +79,9 @@ def unknown_verb(owner: Any, name: str) -> AttributeError:
     if name in _NOT_YET:
         return UnknownVerbError(f"{name}() is not supported yet", remedy=_NOT_YET[name])
     known = [verb for verb in dir(type(owner)) if not verb.startswith("_")]
+    same = next((verb for verb in known if verb.replace("_", "") == name.replace("_", "").lower()), None)
+    if same is not None:
+        return UnknownVerbError(f"a {kind} has no {name}", remedy=f"here it is {same}(...)")
     if name in _CALLED_HERE:
         return UnknownVerbError(f"a {kind} has no {name}", remedy=f"here it is {_CALLED_HERE[name]}")
     near = nearest(name, known)

@@ -246,9 +246,3 @@ def test_wrong_types_are_refused_where_they_are_written():
     ):
         with pytest.raises(TopologyError):
             driver(build)
-
-
-def test_verbs_to_come_say_so():
-    for verb in ("join", "join_asof", "join_lookup", "deduplicate"):
-        with pytest.raises(TopologyError, match="not supported yet"):
-            driver(lambda rows, verb=verb: getattr(rows.key_by("k"), verb)(rows))
