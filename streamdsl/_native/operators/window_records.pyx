@@ -77,7 +77,7 @@ cdef class WindowRecords(KeyedOperator):
             self.code.open_code(context)
         if isinstance(self.code, RowsContents):
             self.lookup.add_field(self.code.state_of_user())
-            name = f"{name}.windows"
+            name = f"{name}/windows"
         self.careful = self.refusals is not None and self.contents.refuses
         self.by_row = (
             self.careful or not self.contents.bulk or self.windower.full > 0 or self.windower.kept_ms > 0
