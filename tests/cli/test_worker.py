@@ -125,7 +125,7 @@ def test_drain_closes_the_windows(tmp_path):
 def read(address: str) -> int:
     """Return how many records a worker has read."""
     with urllib.request.urlopen(address, timeout=30) as page:
-        found = re.search(rb"^streamdsl_source_records_total{.*} (\d+)$", page.read(), re.M)
+        found = re.search(rb"^streamdsl_source_records_total{.*} (\d+)(?:\.0)?$", page.read(), re.M)
     return int(found[1]) if found else 0
 
 

@@ -76,7 +76,7 @@ def stopped(place: Path, build: Build, **stream: Any) -> None:
 
 def whole(place: Path, build: Build, **stream: Any) -> list[dict[str, Any]]:
     """Return what the topology gives from the beginning."""
-    topology(place, build, out="whole.jsonl", **stream).run(Config(state_dir=place / "other"))
+    topology(place, build, out="whole.jsonl", **stream).run(Config(state_dir=place / "other", checkpoint_interval="20ms"))
     return results(place / "whole.jsonl")
 
 

@@ -356,4 +356,7 @@ def cases(draw: st.DrawFn, kinds: st.SearchStrategy[model.Kind], emits: Sequence
     around, spread = draw(st.sampled_from(near if job.content == "reduce" else [*near, *far]))
     disorder = draw(st.sampled_from([None, None, None, 0, 10, 50])) if job.splits == 1 else None
     job = replace(job, disorder=disorder)
-    return job, draw(steps_of(splits=job.splits, around=around, spread=spread, watermarks=disorder is None))
+    # Behind a crash a throttled window is shown once more as the checkpoint had it. The driver leaves out rows that were read
+    # before, so it cannot tell which of two was last (P6).
+    crash = job.emit != "throttle"
+    return job, draw(steps_of(splits=job.splits, around=around, spread=spread, watermarks=disorder is None, crash=crash))
