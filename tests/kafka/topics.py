@@ -101,9 +101,11 @@ def end_offsets(bootstrap: str, topic: str, isolation: Isolation = "read_committ
             return {where.partition: future.result(_TIMEOUT_S).offset for where, future in told.items()}
         except KafkaException as error:
             # A broker that has just come back may know less of who leads than the client does.
-            if not error.args[0].retriable() or time.monotonic() > until:
+            behind = error.args[0].code() in (KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.FENCED_LEADER_EPOCH)
+            if not (behind or error.args[0].retriable()) or time.monotonic() > until:
                 raise
             time.sleep(0.1)
+            admin = AdminClient(_client(bootstrap))
 
 
 def is_settled(bootstrap: str, topic: str) -> bool:
