@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from streamdsl import Config, ConnectorError, Topology, memory, postgres
+from streamdsl import ConnectorError, Topology, memory, postgres
 from streamdsl.connectors.base import END
 
 
@@ -52,19 +52,6 @@ def test_a_position_is_the_last_key(server, table):
     again.close()
     assert [row["name"] for row in names] == [*(f"n{i}" for i in range(18, 101)), "late"]
     assert [row["_offset"] for row in names] == list(range(17, 17 + len(names)))
-
-
-def test_a_run_goes_on_where_it_stopped(server, table, state):
-    fill(server, table, 50)
-
-    def run():
-        topology = Topology("read")
-        out = memory("out")
-        topology.stream(postgres(server.dsn, table, {"id": int})).to(out, name="out")
-        topology.run(Config(state_dir=state))
-        return out
-
-    assert len(run().rows()) == 50
 
 
 def test_without_a_key_the_order_has_to_be_named(server, table):

@@ -7,7 +7,7 @@ import pytest
 from tests.windows.jobs import Job, Step, expected, found
 from tests.windows.model import HIGH, LOW, Hopping, Kind, Record, Session, Sliding
 
-LOWEST = pytest.mark.xfail(strict=True, reason="the first window's end is its clipped start and its size; being rebuilt")
+LOWEST = pytest.mark.xfail(strict=True, reason="the first window's end is its clipped start and its size")
 KINDS = [
     *(pytest.param(kind, marks=LOWEST, id=str(kind)) for kind in (Hopping(10, 10), Hopping(10, 5))),
     Hopping(10, 10, 3),
@@ -34,7 +34,7 @@ def test_windows_at_the_ends_of_time(kind: Kind, grace: int) -> None:
     assert sorted(told) == sorted(should)
 
 
-@pytest.mark.xfail(strict=True, reason="a reduced row's bounds pass through Python's dates; windows are being worked on")
+@pytest.mark.xfail(strict=True, reason="a reduced row's bounds pass through Python's dates")
 def test_a_row_that_was_reduced_may_be_of_any_time() -> None:
     job = Job(Hopping(10, 10), content="reduce")
     assert found(job, steps([2**62])).rows == expected(job, steps([2**62])).rows

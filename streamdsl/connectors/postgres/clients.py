@@ -33,11 +33,11 @@ def place_of(dsn: Secret) -> str:
     """Return server and database, without the password."""
     try:
         known = conninfo_to_dict(dsn.reveal())
-    except PostgresError as error:
-        # The text of the error may show the password.
+    except PostgresError:
+        # Its text may show the password.
         raise ConnectorError(
             "postgres(...): the connection string cannot be read", remedy='write "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"'
-        ) from None if error else error
+        ) from None
     return f"{known.get('host') or 'localhost'}:{known.get('port') or 5432}/{known.get('dbname') or known.get('user') or ''}"
 
 

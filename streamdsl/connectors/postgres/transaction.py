@@ -70,20 +70,19 @@ class PostgresTransaction(Transaction):
         try:
             connection.execute(_MARKERS)
             connection.commit()
-            found = self._read(connection, worker, again)
+            self._read(connection, worker, again)  # refuses one that has been replaced
             connection.execute(
                 "INSERT INTO streamdsl_commits (job, worker) VALUES (%s, %s) ON CONFLICT (job) DO UPDATE SET worker = EXCLUDED.worker",
                 (self._job, worker),
             )
             connection.commit()
-            # Whoever ran the job may have committed between the two statements.
-            self._last = self._read(connection, worker, again)
+            self._last = self._read(connection, worker)
             connection.commit()
         except PostgresError as error:
             raise translated(error, f"beginning {self._doing}") from None
-        return found if found == self._last else self._last
+        return self._last
 
-    def _read(self, connection: Connection, worker: str, again: bool) -> Marker | None:
+    def _read(self, connection: Connection, worker: str, again: bool = False) -> Marker | None:
         if connection.execute("SELECT to_regclass('streamdsl_commits')::oid").fetchone() == (None,):
             return None
         row = connection.execute(
