@@ -254,6 +254,8 @@ class Job:
     def abandon(self) -> None:
         """Let go as a crash would: nothing is committed, flushed or told."""
         self.phase = Phase.ENDED
+        for task in self.tasks:
+            task.abandon()
         self.environment.close()
 
     # ------------------------------------------------------------------ work

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -26,6 +27,11 @@ class Call(Protocol):
 
     def finish(self, result: Any, error: BaseException | None) -> None:
         """Take what the function returned, or raised last."""
+
+
+def _end(loop: asyncio.AbstractEventLoop) -> None:
+    with contextlib.suppress(RuntimeError):  # closed already
+        loop.call_soon_threadsafe(loop.stop)
 
 
 class Calls:
@@ -56,6 +62,8 @@ class Calls:
         self._told = told
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="streamdsl-async", daemon=True)
+        # Whoever drops a job without a word, a test its driver, leaves no thread behind.
+        weakref.finalize(self, _end, self._loop)
         self._running: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(capacity)
         self._ended = threading.Event()

@@ -305,5 +305,9 @@ cdef class MapAsyncOperator(UserCodeOperator):
         if self.calls is not None:
             self.calls.close()
 
+    def abandon(self):
+        """As `close`: a process that goes on after a crash, a test's, must not keep the loop's thread."""
+        self.close()
+
     def metrics(self):
         return {**UserCodeOperator.metrics(self), "in_flight": self.n_calls}

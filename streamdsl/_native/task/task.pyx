@@ -486,6 +486,12 @@ cdef class Task:
         """Close what the operators hold: sink writers, processors."""
         close_all([operator for operator in self.operators if hasattr(operator, "close")])
 
+    def abandon(self):
+        """Let threads and connections of operators go; nothing is flushed, and no writer, reader or Processor is told."""
+        for operator in self.operators:
+            if hasattr(operator, "abandon"):
+                operator.abandon()
+
     def metrics(self):
         """Return the task's figures and those of its operators."""
         operators = {operator.name: operator.metrics() for operator in self.operators}
