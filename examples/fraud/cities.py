@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 CHILE: Final = {
@@ -33,3 +34,10 @@ PERU: Final = {
 CITIES: Final = {**CHILE, **PERU}
 LATITUDE: Final = {city: place[0] for city, place in CITIES.items()}
 LONGITUDE: Final = {city: place[1] for city, place in CITIES.items()}
+
+
+def distance_km(a: tuple[float, float], b: tuple[float, float]) -> float:
+    """Return the great-circle distance of two places, on a sphere of 6371.0 km."""
+    lat_a, lat_b = math.radians(a[0]), math.radians(b[0])
+    h = math.sin((lat_b - lat_a) / 2) ** 2 + math.cos(lat_a) * math.cos(lat_b) * math.sin(math.radians(b[1] - a[1]) / 2) ** 2
+    return 2 * 6371.0 * math.asin(math.sqrt(h))

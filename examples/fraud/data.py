@@ -1,4 +1,4 @@
-"""Sample data: bank transactions of Chilean and Peruvian accounts with planted fraud.
+"""Sample data: bank transactions of Chilean and Peruvian accounts with planted fraud: ``python examples/fraud/data.py --help``.
 
 The same seed gives the same bytes. Beside the fraud there are near misses (a burst just too slow, a fast but possible
 flight) and noise (a honest large purchase, a honest burst), and some of the fraud is too small to be seen: so precision
@@ -7,21 +7,26 @@ and recall say something.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import math
 import os
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     __package__ = "examples.fraud"
 
-from .cities import CHILE, CITIES, PERU
+from . import habits
+from .cities import CHILE, CITIES, PERU, distance_km
+from .records import Planted
+
+Kind = Literal["bursts", "habits"]
 
 TRANSACTIONS: Final = 200_001
 ACCOUNTS: Final = 20_000
@@ -59,13 +64,6 @@ class Sample:
     truth: Path
 
 
-class Planted(NamedTuple):
-    """A fraudulent transaction; an incident is one or several of them."""
-
-    incident: int
-    kind: str
-
-
 class _Account(NamedTuple):
     number: str
     country: str
@@ -76,18 +74,20 @@ class _Account(NamedTuple):
     delay_ms: int
 
 
-def sample(directory: Path | None = None) -> Sample:
+def sample(directory: Path | None = None, kind: Kind = "bursts") -> Sample:
     """Return the sample, made on first use.
 
     Parameters
     ----------
     directory : Path, optional
         Default: the folder `data` beside this file in a checkout, else the user's cache.
+    kind : "bursts" | "habits"
+        A month with fraud that the three rules look for; or four months of accounts with habits, for all rules.
     """
     directory = directory or default_directory()
-    found = _named(directory)
+    found = _named(directory, kind)
     if not all(path.exists() for path in (*found.transactions, found.truth)):
-        generate(directory)
+        generate(directory, kind=kind)
     return found
 
 
@@ -100,11 +100,16 @@ def default_directory() -> Path:
     return Path(cache or Path.home() / ".cache") / "streamdsl" / "fraud"
 
 
-def generate(directory: Path, transactions: int = TRANSACTIONS, accounts: int = ACCOUNTS, seed: int = SEED) -> Sample:
+def generate(
+    directory: Path, transactions: int = TRANSACTIONS, accounts: int | None = None, seed: int = SEED, kind: Kind = "bursts"
+) -> Sample:
     """Write transactions of so many accounts and the truth about them; return where they are."""
     directory.mkdir(parents=True, exist_ok=True)
-    found = _named(directory)
-    rows, planted = _transactions(transactions, accounts, random.Random(seed))
+    found = _named(directory, kind)
+    if kind == "habits":
+        rows, planted = habits.transactions(transactions, accounts or habits.ACCOUNTS, seed)
+    else:
+        rows, planted = _transactions(transactions, accounts or ACCOUNTS, random.Random(seed))
     for path, country in zip(found.transactions, ("CL", "PE"), strict=True):
         _write(path, "".join([_COLUMNS + "\n", *(line for where, line in rows if where == country)]))
     truth = "".join(f"{number},{fraud.incident},{fraud.kind}\n" for number, fraud in sorted(planted.items()))
@@ -119,9 +124,10 @@ def read_truth(path: Path) -> dict[int, Planted]:
         return {int(row["transaction_id"]): Planted(int(row["incident"]), row["kind"]) for row in csv.DictReader(file)}
 
 
-def _named(directory: Path) -> Sample:
-    files = directory / f"transactions-cl.v{VERSION}.csv", directory / f"transactions-pe.v{VERSION}.csv"
-    return Sample(files, directory / f"truth.v{VERSION}.csv")
+def _named(directory: Path, kind: Kind) -> Sample:
+    version = f"v{VERSION}" if kind == "bursts" else f"habits.v{habits.VERSION}"
+    files = directory / f"transactions-cl.{version}.csv", directory / f"transactions-pe.{version}.csv"
+    return Sample(files, directory / f"truth.{version}.csv")
 
 
 def _write(path: Path, text: str) -> None:
@@ -250,13 +256,23 @@ def _elsewhere(person: _Account, chance: random.Random, but: str | None = None) 
     return chance.choice([city for city in cities if city != (but or person.home)])
 
 
-def distance_km(a: tuple[float, float], b: tuple[float, float]) -> float:
-    """Return the great-circle distance of two places, on a sphere of 6371.0 km."""
-    lat_a, lat_b = math.radians(a[0]), math.radians(b[0])
-    h = math.sin((lat_b - lat_a) / 2) ** 2 + math.cos(lat_a) * math.cos(lat_b) * math.sin(math.radians(b[1] - a[1]) / 2) ** 2
-    return 2 * 6371.0 * math.asin(math.sqrt(h))
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make a sample and say where it is."""
+    parser = argparse.ArgumentParser(description="Make bank transactions with planted fraud, and the truth about them.")
+    add = parser.add_argument
+    add("directory", nargs="?", type=Path, metavar="DIR", help="where to (default: where the example looks for its sample)")
+    add("--kind", choices=("bursts", "habits"), default="bursts", help="fraud for the three rules; or habits over four months, for all")
+    add("--seed", type=int, metavar="N", help="other data of the same kind; needs DIR")
+    add("--transactions", type=int, metavar="N", help=f"default: {TRANSACTIONS}; needs DIR")
+    add("--accounts", type=int, metavar="N", help=f"default: {ACCOUNTS}, of habits {habits.ACCOUNTS}; needs DIR")
+    asked = parser.parse_args(argv)
+    chosen = {name: getattr(asked, name) for name in ("seed", "transactions", "accounts") if getattr(asked, name) is not None}
+    if chosen and asked.directory is None:
+        parser.error(f"--{next(iter(chosen))} makes another sample: say where to put it (DIR)")
+    made = generate(asked.directory, kind=asked.kind, **chosen) if chosen else sample(asked.directory, asked.kind)
+    print(*made.transactions, made.truth, sep="\n")
+    return 0
 
 
 if __name__ == "__main__":
-    made = sample(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
-    print(*made.transactions, made.truth, sep="\n")
+    sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass
@@ -40,3 +41,10 @@ class Alert:
     topic: str
     partition: int
     offset: int
+
+
+class Planted(NamedTuple):
+    """A fraudulent transaction of the sample; an incident is one or several of them."""
+
+    incident: int
+    kind: str

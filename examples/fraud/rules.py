@@ -15,8 +15,7 @@ if not __package__:
 
 from streamdsl import Expr, Processor, col, count, expanding, format, greatest, haversine_km, lit, operator, when
 
-from .cities import CITIES, LATITUDE, LONGITUDE
-from .data import distance_km
+from .cities import CITIES, LATITUDE, LONGITUDE, distance_km
 from .records import Alert
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 def velocity(transactions: KeyedStream, *, limit: int = 3) -> Stream:
     """Many transactions within the window."""
     found = transactions.with_columns(recent=count()).filter(col("recent") >= limit)
-    return _alerts(found, "VELOCITY", lit("high"), format("{} transactions in 60s", col("recent")), recent=col("recent"))
+    return alerts(found, "VELOCITY", lit("high"), format("{} transactions in 60s", col("recent")), recent=col("recent"))
 
 
 @operator
@@ -41,7 +40,7 @@ def amount_anomaly(transactions: KeyedStream, *, sigmas: float = 3, warmup: int 
     off = (amount - mean).abs() / deviation
     severity = when((amount - mean).abs() > 4 * deviation).then("critical").otherwise("high")
     detail = format("Amount {:.2f} {} is {:.1f}σ from mean {:.2f}", amount, col("currency"), off, mean)
-    return _alerts(found, "AMOUNT_ANOMALY", severity, detail, mean=mean, deviation=deviation, sigmas=off)
+    return alerts(found, "AMOUNT_ANOMALY", severity, detail, mean=mean, deviation=deviation, sigmas=off)
 
 
 @operator
@@ -56,7 +55,7 @@ def impossible_travel(transactions: KeyedStream, *, max_kmh: float = 900, min_km
     km, seconds = col("distance_km"), col("seconds")
     found = moved.filter((km > min_km) & (km / (seconds / 3600) > max_kmh))
     detail = format("{} → {} in {:.1f}min ({:.0f}km)", before, city, seconds / 60, km)
-    return _alerts(found, "GEO_IMPOSSIBLE", lit("critical"), detail, previous_city=before, distance_km=km)
+    return alerts(found, "GEO_IMPOSSIBLE", lit("critical"), detail, previous_city=before, distance_km=km)
 
 
 def where(city: Expr) -> tuple[Expr, Expr]:
@@ -74,7 +73,7 @@ _EXPLAINED = {
 }
 
 
-def _alerts(found: Stream, rule: str, severity: Expr, detail: Expr, **explained: Expr) -> Stream:
+def alerts(found: Stream, rule: str, severity: Expr, detail: Expr, **explained: Expr) -> Stream:
     """Return the columns of `Alert`; what the rule does not explain is null."""
     columns: dict[str, Any] = {
         "transaction_id": col("transaction_id"),

@@ -245,12 +245,18 @@ class Screen:
                 alerted = {json.loads(line)["transaction_id"] for line in file}
         elif not self._board.whole:
             return
-        right = [truth[number].incident for number in alerted if number in truth]
-        incidents = {planted.incident for planted in truth.values()}
-        self._print(
-            f"against the planted fraud: precision {len(right) / max(len(alerted), 1):.1%}, "
-            f"recall {len(set(right)) / max(len(incidents), 1):.1%} of {len(incidents):,} incidents"
-        )
+        right = sum(number in truth for number in alerted)
+        planted: dict[str, set[int]] = {}
+        found: dict[str, set[int]] = {}
+        for number, one in truth.items():
+            planted.setdefault(one.kind, set()).add(one.incident)
+            if number in alerted:
+                found.setdefault(one.kind, set()).add(one.incident)
+        incidents, met = (sum(map(len, kinds.values())) for kinds in (planted, found))
+        precision, recall = right / max(len(alerted), 1), met / max(incidents, 1)
+        self._print(f"against the planted fraud: precision {precision:.1%}, recall {recall:.1%} of {incidents:,} incidents")
+        for kind, all_ in sorted(planted.items()):
+            self._print(f"  {kind:14} {len(found.get(kind, ())):>6,} of {len(all_):>6,} incidents")
         self._out.flush()
 
 

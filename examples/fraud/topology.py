@@ -22,11 +22,12 @@ from streamdsl import Config, StreamError, Topology, col, files, kafka, rolling
 from . import data
 from .alerts_topic import AlertsTopic
 from .cities import CITIES
+from .more_rules import dormant, new_category, new_channel, structuring, time_of_day
 from .records import Transaction
 from .rules import AmountAnomaly, ImpossibleTravel, Velocity, amount_anomaly, impossible_travel, velocity
 from .screen import Screen, ScreenSink
 
-Rules = Literal["declared", "processors"]
+Rules = Literal["declared", "processors", "all"]
 
 TRANSACTIONS: Final = "bank-transactions"
 ALERTS: Final = "fraud-alerts"
@@ -40,7 +41,7 @@ def build(rules: Rules = "declared", rate: float | None = None) -> Topology:
         kafka(TRANSACTIONS, Transaction, partitions=PARTITIONS, rate=rate), timestamp="event_time", disorder="5s", name="transactions"
     ).with_columns(topic=col("_topic"), partition=col("_partition"), offset=col("_offset"))
     accounts = transactions.counter("unknown_city", where=~col("city").is_in(CITIES)).key_by("account_number")
-    if rules == "declared":
+    if rules != "processors":
         too_many = accounts.window(rolling("60s")).process(velocity(limit=3), name="velocity")
         too_much = accounts.process(amount_anomaly(sigmas=3, warmup=5), name="amount-anomaly")
         too_far = accounts.process(impossible_travel(max_kmh=900), name="impossible-travel")
@@ -48,7 +49,16 @@ def build(rules: Rules = "declared", rate: float | None = None) -> Topology:
         too_many = accounts.process(Velocity(limit=3), name="velocity")
         too_much = accounts.process(AmountAnomaly(sigmas=3, warmup=5), name="amount-anomaly")
         too_far = accounts.process(ImpossibleTravel(max_kmh=900), name="impossible-travel")
-    too_many.merge(too_much, too_far).to(kafka(ALERTS, partitions=PARTITIONS, key="account_number", timestamps="arrival"), name="alerts")
+    found = too_many.merge(too_much, too_far)
+    if rules == "all":
+        found = found.merge(
+            accounts.process(time_of_day(), name="time-of-day"),
+            accounts.process(new_category(), name="new-category"),
+            accounts.process(new_channel(), name="new-channel"),
+            accounts.process(dormant(), name="dormant"),
+            accounts.process(structuring(), name="structuring"),
+        )
+    found.to(kafka(ALERTS, partitions=PARTITIONS, key="account_number", timestamps="arrival"), name="alerts")
     return topology
 
 
@@ -67,7 +77,12 @@ def arguments(argv: Sequence[str] | None, prog: str | None = None) -> argparse.N
     add("--checkpoint-interval", default="5s", metavar="D", help="for instance 500ms (default: 5s)")
     add("--state-dir", metavar="DIR", help="go on where a run with this directory was (default: a fresh run)")
     add("--state-memory", default="256MiB", metavar="BYTES")
-    add("--rules", choices=("declared", "processors"), default="declared", help="the rules as verbs or in Python")
+    add(
+        "--rules",
+        choices=("declared", "processors", "all"),
+        default="declared",
+        help="the three rules as verbs or in Python; or all eight, on another sample",
+    )
     add("--quiet", action="store_true", help="the totals only")
     asked = parser.parse_args(argv)
     if asked.broker and (asked.input or asked.output):
@@ -119,7 +134,7 @@ def _config(asked: argparse.Namespace) -> Config:
 
 
 def _run_on_files(asked: argparse.Namespace) -> int:
-    sample = None if asked.input else data.sample()
+    sample = None if asked.input else data.sample(kind="habits" if asked.rules == "all" else "bursts")
     source = files(sample.transactions if sample else asked.input, schema=Transaction, rate=asked.rate)
     output = files(asked.output, format="json") if asked.output else None
     sink = ScreenSink(output, remember=sample is not None)

@@ -49,7 +49,7 @@ def test_the_sample_is_made_once(tmp_path, monkeypatch):
     calls = []
     make = data.generate
 
-    def generate(directory):
+    def generate(directory, kind):
         calls.append(directory)
         return make(directory, 500, 50)
 

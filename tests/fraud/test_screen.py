@@ -6,7 +6,7 @@ import io
 
 import pyarrow as pa
 
-from examples.fraud.data import Planted
+from examples.fraud.records import Planted
 from examples.fraud.screen import Screen, ScreenSink
 from streamdsl.connectors.memory import memory
 from streamdsl.schema import Schema
