@@ -353,7 +353,7 @@ def cases(draw: st.DrawFn, kinds: st.SearchStrategy[model.Kind], emits: Sequence
     """Draw a job and its steps."""
     job = draw(jobs(kinds, emits, contents))
     near, far = [(0, 60), (0, 60), (-1_000, 60), (0, 6)], [(2**62, 60), (-(2**62), 60), (HIGH - 300, 60), (LOW + 300, 60)]
-    around, spread = draw(st.sampled_from(near if job.content == "reduce" else [*near, *far]))
+    around, spread = draw(st.sampled_from([*near, *far]))
     disorder = draw(st.sampled_from([None, None, None, 0, 10, 50])) if job.splits == 1 else None
     job = replace(job, disorder=disorder)
     # Behind a crash a throttled window is shown once more as the checkpoint had it. The driver leaves out rows that were read

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from tests.windows.jobs import Job, Step, expected, found
-from tests.windows.model import HIGH, LOW, Hopping, Kind, Record, Session, Sliding
+from tests.windows.jobs import Job, Step, check, expected, found
+from tests.windows.model import HIGH, LOW, Counted, Hopping, Kind, Record, Session, Sliding
 
-LOWEST = pytest.mark.xfail(strict=True, reason="the first window's end is its clipped start and its size")
-KINDS = [
-    *(pytest.param(kind, marks=LOWEST, id=str(kind)) for kind in (Hopping(10, 10), Hopping(10, 5))),
-    Hopping(10, 10, 3),
-    Session(10),
-    Sliding(10),
-]
+FIXED = [Hopping(10, 10), Hopping(10, 5), Hopping(10, 3), Hopping(16, 8), Hopping(1_000, 2, 1), Hopping(10, 10, 3)]
+KINDS = [*FIXED, Session(10), Sliding(10)]
+CONTENTS = ["list", "reduce"]
 TIMES = [LOW + 1, LOW + 2, LOW + 9, LOW + 25, HIGH - 25, HIGH - 9, HIGH - 1, HIGH]
 
 
-def steps(times: list[int]) -> list[Step]:
-    return [Step("rows", records=tuple(Record(number, "a", time) for number, time in enumerate(times)))]
+def steps(times: list[int], first: int = 0) -> list[Step]:
+    return [Step("rows", records=tuple(Record(number, "a", time) for number, time in enumerate(times, first)))]
 
 
+@pytest.mark.parametrize("content", CONTENTS)
 @pytest.mark.parametrize("grace", [0, 30])
-@pytest.mark.parametrize("kind", KINDS)
-def test_windows_at_the_ends_of_time(kind: Kind, grace: int) -> None:
-    job = Job(kind, grace=grace)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_windows_at_the_ends_of_time(kind: Kind, grace: int, content: str) -> None:
+    job = Job(kind, grace=grace, content=content)
     # Sliding windows that begin before time does would all begin at its first moment.
     times = [time for time in TIMES if time > LOW + 20 or not isinstance(kind, Sliding)]
     got, wanted = found(job, steps(times)), expected(job, steps(times))
@@ -34,7 +31,9 @@ def test_windows_at_the_ends_of_time(kind: Kind, grace: int) -> None:
     assert sorted(told) == sorted(should)
 
 
-@pytest.mark.xfail(strict=True, reason="a reduced row's bounds pass through Python's dates")
-def test_a_row_that_was_reduced_may_be_of_any_time() -> None:
-    job = Job(Hopping(10, 10), content="reduce")
-    assert found(job, steps([2**62])).rows == expected(job, steps([2**62])).rows
+@pytest.mark.parametrize("emit", ["close", "update", "on_time", "throttle"])
+@pytest.mark.parametrize("kind", [Hopping(10, 10), Hopping(10, 5), Session(10), Sliding(10), Counted(2, 1)], ids=str)
+def test_a_row_that_was_reduced_may_be_of_any_time(kind: Kind, emit: str) -> None:
+    for time in (2**62, -(2**62)):
+        job = Job(kind, emit=emit if not isinstance(kind, Counted) else "close", content="reduce")
+        check(job, [*steps([time, time + 3]), Step("checkpoint"), Step("crash"), *steps([time + 4], first=2)])

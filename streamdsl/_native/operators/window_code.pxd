@@ -53,6 +53,8 @@ cdef class OneRowContents(CodeContents):
     cdef RowShape shape                      # of the input
     cdef frozenset keys
     cdef list names                          # of the output
+    cdef int start_at                        # places of window_start and window_end in the output
+    cdef int end_at
     cdef RowWriter check                     # values as the columns have them
     cdef list place_of                       # for each input column its place in `check`, -1
 

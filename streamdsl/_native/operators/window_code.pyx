@@ -266,6 +266,7 @@ cdef class OneRowContents(CodeContents):
         self.function = spec.function
         self.keys = frozenset(field.name for field in spec.key_schema.fields)
         self.names = [field.name for field in spec.schema.fields if not field.hidden]
+        self.start_at, self.end_at = self.code.main.shape.index["window_start"], self.code.main.shape.index["window_end"]
         self.size = sizeof(OneRow)
         columns = ", ".join([f"{name} {kind}" for name, kind in zip(self.shape.names, self.shape.types)])
         self.layout = f"row/1 {columns}"
@@ -375,10 +376,13 @@ cdef class OneRowContents(CodeContents):
 
     cdef int show_row(self, char* state, const Shown* shown) except -1:
         cdef Row row = row_of_values(self.shape, <tuple>(<OneRow*>state).values)
-        own = {"window_start": shown.start, "window_end": shown.end, "op": WORDS.get(shown.change)}
-        made = {name: row[name] if name in self.shape.index else own[name] for name in self.names}
-        made["window_start"], made["window_end"] = shown.start, shown.end
-        return self.code.main.append(made, shown.row, shown.last, shown.slot)
+        cdef dict made = {name: row[name] if name in self.shape.index else WORDS.get(shown.change) for name in self.names}
+        # The bounds may lie where Python has no dates: they stand in the columns as they are.
+        made["window_start"] = made["window_end"] = 0
+        self.code.main.append(made, shown.row, shown.last, shown.slot)
+        self.code.main.set_time(self.start_at, shown.start)
+        self.code.main.set_time(self.end_at, shown.end)
+        return 0
 
     cdef int take_back(self, int64_t n) except -1 nogil:
         with gil:

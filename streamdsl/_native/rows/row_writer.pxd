@@ -36,6 +36,7 @@ cdef class RowWriter:
     # Appends a row. A row that does not fit the schema leaves no trace and raises BadRow.
     cdef int append(self, object result, int32_t row, int64_t time, int64_t slot) except -1
     cdef int append_values(self, tuple values, int32_t row, int64_t time, int64_t slot) except -1
+    cdef void set_time(self, int column, int64_t value) noexcept    # of the last row, whether Python has a date for it or not
     cdef object value_at(self, int column, int row)                 # of a waiting row, as it will be read again
     cdef void truncate(self, int n) noexcept                        # forget rows n ..
     # The waiting rows as a batch, the caller releases it; `source` is the input batch (NULL: rows of no input row).

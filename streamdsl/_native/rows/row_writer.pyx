@@ -390,6 +390,9 @@ cdef class RowWriter:
             raise
         return self.end_row(row, time, slot)
 
+    cdef void set_time(self, int i, int64_t value) noexcept:
+        (<int64_t*>self.columns[i].values.data)[self.n - 1] = value
+
     cdef object value_at(self, int i, int row):
         cdef ColumnBuilder* builder = &self.columns[i]
         cdef Column column

@@ -35,12 +35,10 @@ cdef inline int64_t windows_of(int64_t time, int64_t size_ms, int64_t every_ms, 
     return (size_ms - 1 - since) // every_ms + 1 if since < size_ms else 0
 
 
-cdef inline int64_t window_start(int64_t time, int64_t every_ms, int64_t offset_ms, int64_t k) noexcept nogil:
-    return saturating_subtract(time, since_start(time, every_ms, offset_ms) + k * every_ms)
-
-
-cdef inline int64_t window_end(int64_t start, int64_t size_ms) noexcept nogil:
-    return saturating_add(start, size_ms)
+# The number of the last window that begins at or before `time`, in ascending start: there are windows whose start lies before time.
+cdef inline int64_t window_number(int64_t time, int64_t every_ms, int64_t offset_ms) noexcept nogil:
+    cdef int64_t rest = floor_mod(time, every_ms)
+    return (time // every_ms) - (time % every_ms < 0) - (rest < floor_mod(offset_ms, every_ms))
 
 
 # A window that ends at `end` takes records, and has not been closed, while this is true.

@@ -5,12 +5,11 @@ def windows_at(int64_t time, int64_t size_ms, int64_t every_ms, int64_t offset_m
     """Return the windows [start, end) that hold `time`, in ascending start."""
     if size_ms <= 0 or every_ms <= 0:
         raise ValueError("a window has a positive size, and begins every so often")
-    cdef int64_t n = windows_of(time, size_ms, every_ms, offset_ms)
-    cdef int64_t k, start
+    cdef int64_t k, before, since = since_start(time, every_ms, offset_ms)
     windows = []
-    for k in range(n):
-        start = window_start(time, every_ms, offset_ms, n - 1 - k)
-        windows.append((start, window_end(start, size_ms)))
+    for k in range(windows_of(time, size_ms, every_ms, offset_ms) - 1, -1, -1):
+        before = since + k * every_ms
+        windows.append((saturating_subtract(time, before), saturating_add(time, size_ms - before)))
     return windows
 
 

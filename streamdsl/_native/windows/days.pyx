@@ -3,7 +3,7 @@ cimport cython
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.stdlib cimport free, malloc
 
-from streamdsl._native.windows.assign cimport floor_mod, saturating_add, saturating_subtract
+from streamdsl._native.windows.assign cimport saturating_add, saturating_subtract, since_start
 from streamdsl._native.windows.window_list cimport KeyWindows, WindowField
 from streamdsl._native.windows.windower cimport Windower
 
@@ -36,14 +36,15 @@ cdef class DaysWindower(Windower):
         free(self.offsets)
 
     cdef int assign(self, WindowField field, KeyWindows* windows, int64_t time) except -1 nogil:
-        cdef int64_t local = saturating_add(time, self.offsets[self.at(time)])
-        cdef int64_t date = saturating_subtract(local, floor_mod(saturating_subtract(local, self.offset_ms), self.size_ms))
-        cdef int64_t start = self.first_moment(date), end = self.first_moment(saturating_add(date, self.size_ms))
+        cdef int64_t ahead = self.offsets[self.at(time)]
+        cdef int64_t since = since_start(time, self.size_ms, self.offset_ms - ahead)
+        cdef int64_t next = saturating_add(time, ahead - since + self.size_ms)
+        cdef int64_t start = self.first_moment(saturating_add(time, ahead - since)), end = self.first_moment(next)
         self.n = 0
         # Where clocks go back over midnight, a local date comes twice: the moments of the second time are in the day that has begun.
         while time >= end and end < INT64_MAX:
-            date = saturating_add(date, self.size_ms)
-            start, end = end, self.first_moment(saturating_add(date, self.size_ms))
+            next = saturating_add(next, self.size_ms)
+            start, end = end, self.first_moment(next)
         self.want(start, start, saturating_subtract(end, 1))
         return 0
 

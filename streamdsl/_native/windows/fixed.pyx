@@ -2,9 +2,9 @@
 cimport cython
 from libc.stdint cimport int64_t
 
-from streamdsl._native.windows.assign cimport window_end, window_start, windows_of
+from streamdsl._native.windows.assign cimport saturating_subtract, since_start, window_number, windows_of
 from streamdsl._native.windows.window_list cimport KeyWindows, WindowField
-from streamdsl._native.windows.windower cimport Windower
+from streamdsl._native.windows.windower cimport Windower, saturated
 
 cdef enum:
     MOST_INSIDE = 2            # tumbling: the one that fills, and the one that waits for the watermark
@@ -23,9 +23,11 @@ cdef class FixedWindower(Windower):
         self.inside = MOST_INSIDE if self.every_ms >= self.size_ms else 0
 
     cdef int assign(self, WindowField field, KeyWindows* windows, int64_t time) except -1 nogil:
-        cdef int64_t k, start
+        cdef int64_t since = since_start(time, self.every_ms, self.offset_ms), before
+        cdef int64_t k, number = window_number(time, self.every_ms, self.offset_ms)
         self.n = 0
         for k in range(windows_of(time, self.size_ms, self.every_ms, self.offset_ms) - 1, -1, -1):
-            start = window_start(time, self.every_ms, self.offset_ms, k)
-            self.want(start, start, window_end(start, self.size_ms) - 1)
+            before = since + k * self.every_ms
+            # Several windows may begin before time does, and have one start: their numbers and last moments tell them apart.
+            self.want(saturating_subtract(number, k), saturating_subtract(time, before), saturated(time, self.size_ms - 1 - before))
         return 0

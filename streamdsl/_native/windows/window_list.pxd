@@ -16,7 +16,7 @@ cdef enum:
 
 
 cdef struct WindowEntry:
-    int64_t id                 # its start; of a count window the number of its first record
+    int64_t id                 # ascends with the start; of a count window the number of its first record
     int64_t start              # ms
     int64_t last               # its last moment: it is open while the watermark is below `last` and the grace
     int64_t filed              # time under which its deadline stands; not later than `last`

@@ -18,7 +18,7 @@ cdef class WindowField(RowField):
         self.stride = sizeof(WindowEntry) + ((contents.size + 7) & ~<int64_t>7)
         self.inside = inside
         self.on_heap = contents.on_heap
-        RowField.__init__(self, name, f"windows/1|{contents.layout}", sizeof(KeyWindows) + inside * self.stride)
+        RowField.__init__(self, name, f"windows/2|{contents.layout}", sizeof(KeyWindows) + inside * self.stride)
 
     cdef bint stays(self, KeyWindows* windows, int64_t i) noexcept nogil:
         cdef int32_t room = windows.capacity if windows.block != NULL else self.inside
