@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from streamdsl import Config, Topology, kafka
 from streamdsl.runtime.run import Run
@@ -56,6 +59,41 @@ def test_the_dead_broker_led_a_sink_or_kept_the_transaction(cluster, topic_name,
 def test_the_whole_cluster_is_away_and_comes_back_with_other_leaders(cluster, topic_name, tmp_path):
     problems = Outages(cluster, tmp_path, 8.0, 3, f"{topic_name}-transactions").problems()
     assert not problems, "\n".join(problems)
+
+
+def test_a_start_finds_the_partitions_that_nobody_has_led(cluster, topic_name, tmp_path):
+    """The client of a start has heard that there is no leader; it is to hear of the one that comes."""
+    away = cluster[2]
+    # One job reads a partition that only this broker has, from a time on; the other has its commits there.
+    sources = [f"{topic_name}-read", f"{topic_name}-committed"]
+    create_topic(cluster.bootstrap, sources[0], 1, at=[[away.node]])
+    create_topic(cluster.bootstrap, sources[1], 1)
+    create_topic(cluster.bootstrap, f"streamdsl.job-{sources[1]}.commits", 1, at=[[away.node]], cleanup_policy="compact")
+    for source in sources:
+        produce(cluster.bootstrap, source, (json.dumps({"id": n}) for n in range(100)))
+    away.kill()
+    leaderless(cluster, sources[0])
+
+    def run(source: str) -> Run:
+        config = Config(broker=cluster.bootstrap, state_dir=tmp_path / source, checkpoint_interval="100ms")
+        return copied(source, f"{source}-out", start=1, until="latest").run(config)
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(run, source) for source in sources]
+        revived = threading.Timer(3, away.revive)
+        revived.start()
+        assert all(started.result().finished for started in runs)
+        revived.join()
+    for source in sources:
+        assert sorted(json.loads(record.value)["id"] for record in consume_all(cluster.bootstrap, f"{source}-out")) == list(range(100))
+
+
+def leaderless(cluster: Cluster, topic: str) -> None:
+    """Wait until the cluster says that nobody leads partition 0 of a topic."""
+    admin, until = AdminClient({"bootstrap.servers": cluster.bootstrap, "log_level": 2}), time.monotonic() + 40
+    while admin.list_topics(topic, timeout=10).topics[topic].partitions[0].leader >= 0:
+        assert time.monotonic() < until, f"{topic} is still led"
+        time.sleep(0.1)
 
 
 def dies_and_comes_back(run: Run, find: Callable[[], Broker], caplog) -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "Waiting",
     "admin_client",
     "ensure_topic",
+    "first_and_end",
     "for_good",
     "id_of",
     "largest_record",
@@ -44,6 +45,7 @@ __all__ = [
     "topic_id_of",
     "translated",
     "unknown_topic",
+    "with_leaders",
 ]
 
 log = logging.getLogger("streamdsl")
@@ -58,6 +60,8 @@ T = TypeVar("T")
 PATIENCE_S: Final = 60.0
 #: How long one call may take.
 CALL_S: Final = 5.0
+#: How long one of several calls in a row may take: between them a signal is heard.
+SHORT_CALL_S: Final = 1.0
 #: What a client takes as one record unless told otherwise, as librdkafka does.
 DEFAULT_MESSAGE_BYTES: Final = 1_000_000
 #: How often it is said again what is waited for.
@@ -226,6 +230,41 @@ def patiently(doing: str, call: Callable[[], T], patience: float = PATIENCE_S, *
         else:
             waiting.over()
             return found
+
+
+def with_leaders(client: Any, at: TopicPartition, call: Callable[[], T]) -> Callable[[], T]:
+    """Return `call`, for `patiently`: from the second time on the client first asks the cluster who leads the partition.
+
+    A client that was told once that nobody leads it takes that for final, and goes on saying so from memory.
+    """
+    tried = False
+
+    def ask() -> T:
+        nonlocal tried
+        if tried:
+            told = client.list_topics(at.topic, timeout=SHORT_CALL_S).topics[at.topic]
+            partition = told.partitions.get(at.partition)
+            if told.error is not None:
+                raise KafkaException(told.error)
+            if partition is not None and partition.leader < 0:
+                raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+        tried = True
+        return call()
+
+    return ask
+
+
+def first_and_end(consumer: Consumer, at: TopicPartition, doing: str, access: Access, patience: float = PATIENCE_S) -> tuple[int, int]:
+    """Return the first offset that a partition keeps, and the one behind the last. The topic is there.
+
+    Raises
+    ------
+    ConnectorError
+        As `patiently`.
+    """
+    look = with_leaders(consumer, at, lambda: consumer.get_watermark_offsets(at, timeout=CALL_S))
+    found: tuple[int, int] = patiently(doing, look, patience, exists=True, access=access)
+    return found
 
 
 class Waiting:

@@ -21,10 +21,12 @@ from streamdsl.connectors.kafka.clients import (
     Message,
     TopicPartition,
     away,
+    first_and_end,
     log,
     patiently,
     topic_id_of,
     translated,
+    with_leaders,
 )
 from streamdsl.connectors.kafka.ends import End, Ends, gone, made_anew
 from streamdsl.connectors.kafka.rights import Access
@@ -209,18 +211,21 @@ class Feed(SplitFeed):
 
     def bounds(self, partition: int) -> tuple[int, int]:
         """Return the first offset that is kept and the one behind the last."""
-        at = TopicPartition(self.topic, partition)
-        look = lambda: self._consumer.get_watermark_offsets(at, timeout=CALL_S)  # noqa: E731
-        found: tuple[int, int] = patiently(f"reading {self.where}", look, exists=True, access=self._access)
-        return found
+        return first_and_end(self._consumer, TopicPartition(self.topic, partition), f"reading {self.where}", self._access)
 
     def offset_at(self, partition: int, time_ms: int) -> int:
         """Return the first offset whose record is not older than `time_ms`."""
-        asked = [TopicPartition(self.topic, partition, time_ms)]
-        (found,) = patiently(f"reading {self.where}", lambda: self._consumer.offsets_for_times(asked, timeout=CALL_S), exists=True)
-        if found.error is not None:
-            raise translated(found.error, f"{self.where}, partition {partition}", self._access)
-        return self.bounds(partition)[1] if found.offset == OFFSET_END else int(found.offset)
+        at = TopicPartition(self.topic, partition, time_ms)
+
+        def look() -> int:
+            (found,) = self._consumer.offsets_for_times([at], timeout=CALL_S)
+            if found.error is not None:
+                raise KafkaException(found.error)
+            return int(found.offset)
+
+        doing = f"reading {self.where}, partition {partition}"
+        offset = patiently(doing, with_leaders(self._consumer, at, look), exists=True, access=self._access)
+        return self.bounds(partition)[1] if offset == OFFSET_END else offset
 
     def poll(self) -> Collection[str] | None:
         """Take what has come, unless there is something of each partition; None where there is no room: then it matters who is asked."""

@@ -20,7 +20,6 @@ from typing import Any, Final
 
 from streamdsl.connectors.base import Marker
 from streamdsl.connectors.kafka.clients import (
-    CALL_S,
     CLIENT_LOG,
     PATIENCE_S,
     Consumer,
@@ -30,8 +29,8 @@ from streamdsl.connectors.kafka.clients import (
     TopicPartition,
     away,
     create_topic,
+    first_and_end,
     partitions_of,
-    patiently,
     translated,
 )
 from streamdsl.connectors.kafka.outbox import Record
@@ -142,7 +141,7 @@ def _back(options: Mapping[str, Any], job: str, patience: float, settled: bool =
     try:
         at = TopicPartition(topic, 0)
         readable = Access((topic,), ("READ",))
-        low, high = patiently(doing, lambda: consumer.get_watermark_offsets(at, timeout=CALL_S), patience, exists=True, access=readable)
+        low, high = first_and_end(consumer, at, doing, readable, patience)
         few = _FEW
         start = high + 1
         while start > low:
