@@ -80,7 +80,7 @@ class Coordinator:
     listener : CoordinatorListener
     completed : collection of int
         Checkpoints that exist already (what recovery found), for retention.
-    meanings, dropped : mapping, collection of str
+    meanings, dropped, views : mapping, collection of str, mapping
         What manifests say of them (see `Manifest`).
     """
 
@@ -97,6 +97,7 @@ class Coordinator:
         completed: Collection[int] = (),
         meanings: Mapping[str, Mapping[str, str | int]] | None = None,
         dropped: Collection[str] = (),
+        views: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.job, self.shards, self.settings = job, shards, settings
         self._tasks = frozenset(tasks)
@@ -104,7 +105,7 @@ class Coordinator:
         if len(self._stores) != len(stores):
             raise InternalError("two stores have one name")
         self._storage, self._listener = storage, listener
-        self._meanings, self._dropped = meanings or {}, tuple(sorted(dropped))
+        self._said: dict[str, Any] = {"meanings": meanings or {}, "dropped": tuple(sorted(dropped)), "views": views or {}}
         self._completed = sorted(completed)
         # Every id that was ever begun has left a trace: none is used twice.
         try:
@@ -219,7 +220,7 @@ class Coordinator:
         try:
             if pending.finished:
                 fault("FP31")
-            manifest = replace(pending.manifest(self.job, self.shards), meanings=self._meanings, dropped=self._dropped)
+            manifest = replace(pending.manifest(self.job, self.shards), **self._said)
             self._storage.publish(pending.id, manifest.encode())
         except (StateError, OSError) as error:
             self._give_up(now, f"its manifest cannot be written: {error}")

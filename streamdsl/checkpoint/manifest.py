@@ -17,13 +17,14 @@ from streamdsl.errors import StateError
 __all__ = ["FORMAT", "FileEntry", "Manifest", "StoreEntry", "blake2b", "checksum"]
 
 #: Version of everything below a checkpoint's directory. Another one is refused, never guessed at.
-FORMAT = 6
+FORMAT = 7
 _OLDER = {
     1: "has no journals",
     2: "has BLAKE2b checksums of its files",
     3: "does not say what its state means",
     4: "has no arrival numbers",
     5: "does not say which inputs were behind",
+    6: "does not say how tables are read without their topology",
 }
 MAX_BYTES = 64 << 20
 MAX_FILES = 100_000
@@ -116,6 +117,8 @@ class Manifest:
         watermark, and whose other inputs did not.
     meanings : mapping
         {source or operator: {part: text or number}}: what decides the meaning of its positions or state (see `logical.meaning`).
+    views : mapping
+        How the rows of operators are read without the topology, by name (see `physical.views`).
     dropped : tuple of str
         What the run was told to drop (`Config.drop_state`): its state has been given up once, and is not again.
     stores : tuple of StoreEntry
@@ -131,6 +134,7 @@ class Manifest:
     arrivals: int = 0
     behind: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     meanings: Mapping[str, Mapping[str, str | int]] = field(default_factory=dict)
+    views: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     stores: tuple[StoreEntry, ...] = ()
 
@@ -157,6 +161,7 @@ class Manifest:
             "arrivals": self.arrivals,
             "behind": self.behind,
             "meanings": self.meanings,
+            "views": self.views,
             "dropped": list(self.dropped),
             "stores": [
                 {
@@ -315,6 +320,7 @@ class _Reader:
             arrivals=self._int(body, "arrivals", 0, 2**62),
             behind=self._behind(body),
             meanings=meanings,
+            views=self._nested(body, "views"),
             dropped=tuple(dropped),
             stores=stores,
         )

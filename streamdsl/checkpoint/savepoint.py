@@ -18,35 +18,56 @@ from streamdsl.checkpoint.recovery import Checkpoint, find_checkpoint
 from streamdsl.checkpoint.storage import CheckpointStorage, DirectoryStorage
 from streamdsl.errors import StateError
 
-__all__ = ["SavepointRequest", "find_savepoint", "write_savepoint"]
+__all__ = ["CheckpointRequest", "SavepointRequest", "find_savepoint", "write_savepoint"]
 
 
-class SavepointRequest:
-    """One wish for a savepoint: asked for in one thread, answered in another.
+class CheckpointRequest:
+    """One wish for a checkpoint: asked for in one thread, answered in another.
 
     Attributes
     ----------
+    manifest : Manifest or None
+        The checkpoint; to be looked at once `done` is set.
     error : StateError or None
-        Why there is none; to be looked at once `done` is set.
+        Why there is none.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self) -> None:
         self.done = threading.Event()
+        self.manifest: Manifest | None = None
         self.error: StateError | None = None
 
-    def write(self, storage: CheckpointStorage, manifest: Manifest) -> None:
+    def answer(self, storage: CheckpointStorage, manifest: Manifest) -> None:
         """Answer with this checkpoint."""
-        try:
-            write_savepoint(storage, manifest, self.path)
-        except StateError as error:
-            self.error = error
+        self.manifest = manifest
         self.done.set()
 
     def refuse(self, reason: str) -> None:
         """Answer that there is none."""
-        self.error = StateError(f"there is no savepoint {self.path}: {reason}", remedy="mend the cause and ask again")
+        self.error = StateError(f"there is no {self}: {reason}", remedy="mend the cause and ask again")
         self.done.set()
+
+    def __str__(self) -> str:
+        return "checkpoint"
+
+
+class SavepointRequest(CheckpointRequest):
+    """The wish for a checkpoint and a copy of it in the new directory `path`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def answer(self, storage: CheckpointStorage, manifest: Manifest) -> None:
+        """Copy this checkpoint."""
+        try:
+            write_savepoint(storage, manifest, self.path)
+        except StateError as error:
+            self.error = error
+        super().answer(storage, manifest)
+
+    def __str__(self) -> str:
+        return f"savepoint {self.path}"
 
 
 def write_savepoint(storage: CheckpointStorage, manifest: Manifest, path: Path, filesystem: FileSystem | None = None) -> None:

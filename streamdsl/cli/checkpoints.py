@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
+import pyarrow as pa
 
 from streamdsl.checkpoint.manifest import Manifest
 from streamdsl.checkpoint.recovery import Checkpoint, find_checkpoint, published
@@ -16,7 +18,10 @@ from streamdsl.cli.group import Group
 from streamdsl.cli.options import default_state_dir
 from streamdsl.cli.printing import echo
 from streamdsl.cli.target import load
+from streamdsl.compiler import compile
 from streamdsl.errors import ConfigError, StateError
+from streamdsl.runtime.state_file import write_table
+from streamdsl.runtime.state_text import json_row, key_of_texts, prefix_of_texts
 
 __all__ = ["command"]
 
@@ -27,7 +32,7 @@ _directory = click.option(
 
 @click.group("checkpoints", cls=Group)
 def command() -> None:
-    """List, show and verify the checkpoints of a job."""
+    """List, show, verify and read the checkpoints of a job."""
 
 
 @command.command("list")
@@ -97,6 +102,76 @@ def verify(target: str | None, state_dir: str | None, checkpoint_ids: tuple[int,
             damaged += 1
             echo(f"{checkpoint_id:>10}  {error.message}")
     return 1 if damaged else 0
+
+
+@command.command("read")
+@_directory
+@click.argument("directory", required=False)
+@click.option("--table", "name", metavar="NAME", help="Which one [default: they are listed].")
+@click.option("--key", "keys", multiple=True, metavar="KEY", help="The row of this key alone; once for each column of the key.")
+@click.option("--prefix", "prefixes", multiple=True, metavar="TEXT", help="The rows whose key begins so.")
+@click.option("--checkpoint", "checkpoint_id", type=int, metavar="ID", help="[default: the newest]")
+@click.option("--to", "file", metavar="FILE", help="Write .parquet, .arrow, .csv or .jsonl [default: lines of JSON on standard output].")
+@click.pass_obj
+def read(
+    target: str | None,
+    state_dir: str | None,
+    directory: str | None,
+    name: str | None,
+    keys: tuple[str, ...],
+    prefixes: tuple[str, ...],
+    checkpoint_id: int | None,
+    file: str | None,
+) -> int:
+    """Read the rows of a table as of a checkpoint, in the state directory or savepoint DIRECTORY.
+
+    A table of declared verbs is read by what the checkpoint says of it. State that Python code keeps needs the topology: -A.
+    """
+    from streamdsl.runtime.state_reading import table_of_checkpoint, tables_of_checkpoint
+
+    place = Path(directory) if directory is not None else None
+    root, job = _read_from(place) if place is not None else _of_state_dir(target, state_dir)
+    plan = compile(load(target)).physical if target is not None else None
+    if name is None:
+        found = find_checkpoint(DirectoryStorage(root), job, checkpoint_id=checkpoint_id)
+        names = tables_of_checkpoint(found.manifest, plan) if found is not None else ()
+        raise ConfigError("which table?", remedy=f"say --table NAME; this checkpoint has: {', '.join(names) or 'none'}")
+    table = table_of_checkpoint(root, job, name, checkpoint_id=checkpoint_id, plan=plan)
+    echo(f"{table.name} as of {table.as_of}", err=True)
+    rows: Iterable[dict[str, Any]]
+    if keys:
+        row = table.get(key_of_texts(table.name, table.key_schema, keys))
+        rows = row if isinstance(row, list) else [] if row is None else [row]
+    else:
+        rows = table.scan(prefix_of_texts(table.key_schema, prefixes))
+    if file is not None:
+        schema = table.schema
+        write_table(
+            pa.Table.from_pylist(list(rows), schema=schema) if keys else table.to_arrow(prefix_of_texts(table.key_schema, prefixes)), file
+        )
+        return 0
+    count = 0
+    for row in rows:
+        count += 1
+        echo(json_row(row))
+    return 0 if count or not keys else 1
+
+
+def _of_state_dir(target: str | None, state_dir: str | None) -> tuple[Path, str]:
+    root, job = _place(target, state_dir)
+    return _storage(root).root, job
+
+
+def _read_from(place: Path) -> tuple[Path, str]:
+    """Return the directory of checkpoints in a state directory or a savepoint, and whose they are."""
+    if (place / "job.json").exists():
+        return _of_state_dir(None, str(place))
+    storage = DirectoryStorage(place, links=False) if place.is_dir() else None
+    ids = published(storage) if storage is not None else []
+    manifest = _manifest(storage, ids[-1]) if storage is not None and ids else None
+    if manifest is None:
+        raise StateError(f"{place} is neither a state directory nor a savepoint", remedy="name the one that the worker's banner names")
+    return place, manifest.job
 
 
 def _place(target: str | None, state_dir: str | None) -> tuple[Path, str]:

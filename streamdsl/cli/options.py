@@ -59,9 +59,10 @@ running_options = _all(
     click.option("--drop-state", multiple=True, metavar="NAME", help="An operator whose state may be lost."),
     click.option("--accept-duplicates-from", type=int, metavar="ID", help="Begin with this checkpoint all the same; 0: with none."),
     click.option("--drain/--no-drain", default=None, help="On Ctrl-C and SIGTERM close the windows and finish."),
-    click.option("--metrics-port", type=int, metavar="PORT", help="Serve /metrics and /health there."),
+    click.option("--metrics-port", type=int, metavar="PORT", help="Serve /metrics, /health and /tables there."),
     click.option("--metrics-host", metavar="ADDRESS", help="… at this address [default: 127.0.0.1]."),
     click.option("--metrics-allow-host", multiple=True, metavar="NAME", help="A public name under which clients ask for them."),
+    click.option("--metrics-tables/--no-metrics-tables", default=None, help="Serve /tables there too [default: at 127.0.0.1 only]."),
 )  # fmt: skip
 
 

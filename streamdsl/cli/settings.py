@@ -23,7 +23,15 @@ LOG_FORMATS: Final = ("text", "json")
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _OF_CONFIG: Final = tuple(field.name for field in dataclasses.fields(Config) if field.name != _KAFKA)
-_OF_WORKER: Final[tuple[str, ...]] = ("loglevel", "log_format", "drain", "metrics_port", "metrics_host", "metrics_allow_host")
+_OF_WORKER: Final[tuple[str, ...]] = (
+    "loglevel",
+    "log_format",
+    "drain",
+    "metrics_port",
+    "metrics_host",
+    "metrics_allow_host",
+    "metrics_tables",
+)
 #: Names of our own settings, the same in the file, in the environment (upper case, with the prefix) and, where there are such, as flags.
 OWN_KEYS: Final = (*_OF_CONFIG, *_OF_WORKER)
 _INTS: Final = frozenset(
@@ -37,7 +45,7 @@ _INTS: Final = frozenset(
     }
 )
 _TEXTS: Final = ("state_dir", "restore_from", "state_backend", "broker")
-_ARE_BOOLS: Final = frozenset({"strict_names", "drain"})
+_ARE_BOOLS: Final = frozenset({"strict_names", "drain", "metrics_tables"})
 _BOOLS: Final = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 #: Variables with our prefix that are no settings: what names the topology and the file, and switches of builds and tests.
 _OTHER_VARIABLES: Final = frozenset(
@@ -77,6 +85,8 @@ class Settings:
     metrics_host : str
     metrics_allow_host : tuple of str
         Public names under which clients reach the metrics.
+    metrics_tables : bool | None
+        Whether the rows of tables are served beside the metrics. None: at a loopback address only.
     warnings : tuple of str
         What the user should know about where the settings came from.
     """
@@ -88,6 +98,7 @@ class Settings:
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
     metrics_allow_host: tuple[str, ...] = ()
+    metrics_tables: bool | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -146,7 +157,7 @@ def kafka_flags(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def _checked(own: Mapping[str, Any]) -> dict[str, Any]:
-    port, level, drain, host = own.get("metrics_port"), own.get("loglevel"), own.get("drain"), own.get("metrics_host")
+    port, level, host = own.get("metrics_port"), own.get("loglevel"), own.get("metrics_host")
     found = dict(own)
     if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65_535):
         raise ConfigError(f"metrics_port={port!r} is no port", remedy="use an int from 0 (any free one) to 65535")
@@ -156,8 +167,9 @@ def _checked(own: Mapping[str, Any]) -> dict[str, Any]:
         found["loglevel"] = level.upper()
     if own.get("log_format") not in (None, *LOG_FORMATS):
         raise ConfigError(f"log_format={own['log_format']!r} is unknown", remedy=f"use one of {', '.join(LOG_FORMATS)}")
-    if drain is not None and not isinstance(drain, bool):
-        raise ConfigError(f"drain={drain!r} is neither true nor false", remedy="write drain = true")
+    for name in _ARE_BOOLS.intersection(own):
+        if not isinstance(own[name], bool):
+            raise ConfigError(f"{name}={own[name]!r} is neither true nor false", remedy=f"write {name} = true")
     if host is not None and (not isinstance(host, str) or not host):
         raise ConfigError(f"metrics_host={host!r} is no address", remedy='for instance "127.0.0.1"')
     names = own.get("metrics_allow_host")

@@ -82,7 +82,11 @@ def run_worker(topology: Topology, settings: Settings) -> int:
         if settings.metrics_port is not None:
             try:
                 server = metrics_server(
-                    run, host=settings.metrics_host, port=settings.metrics_port, allowed_hosts=settings.metrics_allow_host
+                    run,
+                    host=settings.metrics_host,
+                    port=settings.metrics_port,
+                    allowed_hosts=settings.metrics_allow_host,
+                    tables=settings.metrics_tables,
                 )
             except ConfigError:
                 run.abandon()

@@ -16,10 +16,11 @@ from streamdsl._native.task.task import Task
 from streamdsl.checkpoint.coordinator import LEAST_FAILURES, Coordinator, Settings
 from streamdsl.checkpoint.manifest import Manifest
 from streamdsl.checkpoint.meanings import check_meanings, watermarks
-from streamdsl.checkpoint.savepoint import SavepointRequest
+from streamdsl.checkpoint.savepoint import CheckpointRequest
 from streamdsl.config import Config
 from streamdsl.errors import InternalError, StateError, StreamError
 from streamdsl.physical.node import PhysicalPlan
+from streamdsl.physical.views import views
 from streamdsl.runtime import metrics
 from streamdsl.runtime.commit import CommitPoint, transactional_sinks
 from streamdsl.runtime.deploy import CHANNEL_BATCHES, Deployment, Environment, deploy, lookups
@@ -109,8 +110,8 @@ class Job:
         self._ended_tasks: set[str] = set()
         self._final_id: int | None = None
         self._triggered_at = 0
-        self._wanted: list[SavepointRequest] = []  # savepoints that wait for a checkpoint to begin
-        self._under_way: list[SavepointRequest] = []  # that wait for the one under way
+        self._wanted: list[CheckpointRequest] = []  # that wait for a checkpoint to begin
+        self._under_way: list[CheckpointRequest] = []  # that wait for the one under way
 
     # ------------------------------------------------------------------ beginning and end
 
@@ -162,6 +163,7 @@ class Job:
                 completed=self.environment.completed,
                 meanings=self._deployment.meanings(self.plan),
                 dropped=self.config.drop_state,
+                views=views(self.plan),
             )
             # Last of all: what cannot be opened so far has touched no output.
             if self.commit_point is not None:
@@ -366,7 +368,7 @@ class Job:
             self._check_database(error)
         elif kind == "committed":
             self._on_committed(*facts)
-        elif kind == "savepoint":
+        elif kind == "wanted":
             self._wanted.append(facts[0])
         elif kind == "end":
             self._ended_tasks.add(facts[0])
@@ -390,9 +392,9 @@ class Job:
     def _end(self, error: BaseException | None) -> None:
         self.error = self.error or error
         self.phase = Phase.ENDED
-        self._refuse_savepoints("the run has ended")
+        self._refuse_wanted("the run has ended")
 
-    def _refuse_savepoints(self, reason: str) -> None:
+    def _refuse_wanted(self, reason: str) -> None:
         for request in self._under_way + self._wanted:
             request.refuse(reason)
         self._under_way, self._wanted = [], []
@@ -402,7 +404,7 @@ class Job:
     def on_complete(self, manifest: Manifest) -> None:
         """The checkpoint is published: with a transaction that makes it count once it commits; else it counts now."""
         for request in self._under_way:
-            request.write(self.environment.storage, manifest)
+            request.answer(self.environment.storage, manifest)
         self._under_way = []
         if self.commit_point is None:
             self._committed(manifest)
@@ -438,7 +440,7 @@ class Job:
         """The checkpoint has failed; a fatal one ends the job."""
         self.checkpoints.fail()
         log.warning("checkpoint %d failed: %s", checkpoint_id, reason)
-        self._refuse_savepoints(f"checkpoint {checkpoint_id} failed: {reason}")
+        self._refuse_wanted(f"checkpoint {checkpoint_id} failed: {reason}")
         if self.commit_point is not None:
             self.commit_point.transaction.release(checkpoint_id)
         if checkpoint_id == self._final_id:

@@ -66,9 +66,9 @@ class Listener:
         """A transaction has committed a checkpoint; with an `error`, nobody here knows whether it has."""
         self._put("committed", checkpoint_id, error)
 
-    def on_savepoint(self, request: Any) -> None:
-        """A user wants a savepoint (`checkpoint.savepoint.SavepointRequest`)."""
-        self._put("savepoint", request)
+    def on_wanted(self, request: Any) -> None:
+        """A user wants a checkpoint or a savepoint (`checkpoint.savepoint.CheckpointRequest`)."""
+        self._put("wanted", request)
 
     def on_end(self, task: str) -> None:
         """A task has seen the end of all its inputs."""

@@ -17,11 +17,14 @@ from typing import Any
 
 from streamdsl._native.task.task import Task
 from streamdsl._native.task.worker_loop import WorkerLoop
-from streamdsl.checkpoint.savepoint import SavepointRequest
+from streamdsl.checkpoint.manifest import Manifest
+from streamdsl.checkpoint.savepoint import CheckpointRequest, SavepointRequest
 from streamdsl.errors import StateError, StreamError
 from streamdsl.runtime.failures import explained
 from streamdsl.runtime.job import Job
 from streamdsl.runtime.listener import Wake
+from streamdsl.runtime.state_reading import StateReading
+from streamdsl.runtime.state_table import StateTable
 
 log = logging.getLogger("streamdsl")
 
@@ -33,6 +36,8 @@ LEAVE_S = 2.0
 LETTING_GO_S = 1.0
 #: How often a caller that waits for a savepoint looks whether there is still a run to make it.
 SAVEPOINT_POLL_S = 0.01
+#: How long a task is waited for that is asked for rows.
+ANSWER_S = 10.0
 #: How long the writer of state looks away when there is nothing to write: longer and longer.
 LEAST_PAUSE_S, MOST_PAUSE_S = 0.0005, 0.004
 #: The same once there has been nothing for a while: a checkpoint wakes it.
@@ -88,6 +93,8 @@ class Run:
         self._error: BaseException | None = None
         self._committing: list[threading.Thread] = []
         self._figures_at_end: dict[str, Any] = {}  # those of state, before it was freed
+        self._loops: list[tuple[WorkerLoop, list[Task]]] = []  # that step the tasks now
+        self._reading = StateReading(lambda: self._job, self._asked_of, lambda: self._answered(CheckpointRequest()))
         self._job = self._opened()
         self.already_finished = self._job.finished
         self._control = threading.Thread(target=self._run, name="streamdsl-control", daemon=True)
@@ -221,8 +228,13 @@ class Run:
         StateError
             The checkpoint failed, the run has ended, or the directory exists or cannot be written.
         """
-        job, request = self._job, SavepointRequest(Path(path).absolute())
-        job.listener.on_savepoint(request)
+        request = SavepointRequest(Path(path).absolute())
+        self._answered(request)
+        return str(request.path)
+
+    def _answered(self, request: CheckpointRequest) -> Manifest:
+        job = self._job
+        job.listener.on_wanted(request)
         while not request.done.is_set():
             if self._done.is_set() or job is not self._job:
                 request.refuse("the run has ended" if self._done.is_set() else "the run was started again")
@@ -230,7 +242,60 @@ class Run:
                 time.sleep(SAVEPOINT_POLL_S)  # not `done.wait`, see `_wait`
         if request.error is not None:
             raise request.error
-        return str(request.path)
+        assert request.manifest is not None
+        return request.manifest
+
+    def table(self, name: str, *, live: bool = False) -> StateTable:
+        """Return the keyed state of an operator as a table, to be looked into. The run goes on meanwhile.
+
+        Parameters
+        ----------
+        name : str
+            Of the operator: the ``name=`` of `aggregate`, `process` and the like, the source's of `Topology.table`.
+        live : bool
+            Whether rows are read as they are now, each for itself, from the tasks. Otherwise all are as of the last checkpoint;
+            where there is none yet, one is taken. `StateTable.as_of` says which.
+
+        Raises
+        ------
+        StreamError
+            No operator of that name keeps rows.
+        StateError
+            They cannot be read: the run has ended (`live`), or its state directory is gone.
+        """
+        return self._reading.table(name, live=live)
+
+    def tables(self) -> tuple[str, ...]:
+        """Return the names that `table` takes."""
+        return self._reading.names()
+
+    def _asked_of(self, task: Task, question: Callable[[], Any]) -> Any:
+        """Call a function in the thread of a task, between two steps, and return what it returned."""
+        answers: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+
+        def answer() -> None:
+            try:
+                answers.put((True, question()))
+            except Exception as error:  # noqa: BLE001 - it is the asker's
+                answers.put((False, error))
+
+        loop = next((loop for loop, tasks in self._loops if task in tasks), None)
+        if loop is not None:
+            loop.ask(answer)
+        until = time.monotonic() + ANSWER_S
+        while loop is not None and time.monotonic() < until and any(loop is other for other, _ in self._loops):
+            try:
+                good, found = answers.get(timeout=SAVEPOINT_POLL_S)
+            except queue.Empty:
+                continue
+            if good:
+                return found
+            raise found
+        busy = loop is not None and any(loop is other for other, _ in self._loops)
+        raise StateError(
+            f"task {task.id} does not answer: {'a step of it takes long' if busy else 'the run has ended'}",
+            remedy="read the table as of a checkpoint: live=False",
+        )
 
     def metrics(self) -> dict[str, Any]:
         """Return the figures of the run: tasks, operators, checkpoints, latency (ms), sinks."""
@@ -247,6 +312,7 @@ class Run:
             self._error = error
         finally:
             sys.setswitchinterval(interval)
+            self._reading.close()
             try:
                 self._clean_up()
             finally:
@@ -304,6 +370,7 @@ class Run:
         job.defer = self._commit
         parts = job.tasks_by_thread()
         loops = [WorkerLoop(tasks) for tasks in parts]
+        self._loops = list(zip(loops, parts, strict=True))
         threads = [
             threading.Thread(target=self._work, args=(job, loop, tasks), name=f"streamdsl-worker-{i}", daemon=True)
             for i, (loop, tasks) in enumerate(zip(loops, parts, strict=True))
@@ -327,6 +394,7 @@ class Run:
             for loop in loops:
                 loop.stop()
             _join(threads)
+            self._loops = []
             written.set()
             _join([writer])
             figures = job.metrics()

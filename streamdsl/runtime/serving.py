@@ -1,4 +1,4 @@
-"""/metrics and /health over HTTP: two pages that are read, nothing else, at the loopback address unless somebody says another."""
+"""/metrics, /health and /tables over HTTP: pages that are read, nothing else, at the loopback address unless somebody says another."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import socketserver
 import threading
 import time
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from streamdsl.errors import ConfigError
 from streamdsl.runtime.exposition import exposition
 from streamdsl.runtime.health import STALLED_AFTER_S, Health, Watched
+from streamdsl.runtime.state_pages import Readable, table_page
 
 __all__ = ["MetricsServer", "metrics_server"]
 
@@ -36,14 +37,17 @@ _BRACKETED: Final = re.compile(r"\[([0-9a-f:.]+)\](?::\d+)?")
 
 
 def metrics_server(
-    run: Watched,
+    run: _Served,
     *,
     port: int = 0,
     host: str = "127.0.0.1",
     allowed_hosts: Collection[str] = (),
     stalled_after_s: float = STALLED_AFTER_S,
+    tables: bool | None = None,
 ) -> MetricsServer:
     """Serve the figures of a run at ``/metrics`` (Prometheus) and its health at ``/health`` (JSON, status 200 or 503).
+
+    The rows of its tables are at ``/tables`` (JSON): ``/tables/NAME/KEY``, ``/tables/NAME?prefix=…&limit=…&live=1``.
 
     Parameters
     ----------
@@ -57,6 +61,8 @@ def metrics_server(
         (``.local``, ``.internal``) need no entry. Any other ``Host`` header gets status 403, against DNS rebinding.
     stalled_after_s : float
         A partition with records waiting that makes no progress for so long is unhealthy.
+    tables : bool, optional
+        Whether ``/tables`` is served, which shows what the job holds. By default only at a loopback address.
 
     Returns
     -------
@@ -71,14 +77,20 @@ def metrics_server(
     if isinstance(allowed_hosts, str):
         raise ConfigError("allowed_hosts is a collection of names", remedy=f"write [{allowed_hosts!r}]")
     names = frozenset(name.lower() for name in (*allowed_hosts, host))
-    return MetricsServer(host, port, Health(run, stalled_after_s=stalled_after_s), names)
+    return MetricsServer(host, port, Health(run, stalled_after_s=stalled_after_s), names, run, tables)
+
+
+class _Served(Watched, Readable, Protocol):
+    """What of a `Run` is served."""
 
 
 class MetricsServer:
     """What `metrics_server` returns. `address` is its URL."""
 
-    def __init__(self, host: str, port: int, health: Health, allowed_hosts: frozenset[str]) -> None:
-        self._health = health
+    def __init__(
+        self, host: str, port: int, health: Health, allowed_hosts: frozenset[str], run: Readable, tables: bool | None = None
+    ) -> None:
+        self._health, self._run = health, run
         self._allowed_hosts = allowed_hosts
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -92,6 +104,7 @@ class MetricsServer:
             ) from error
         bound = self._server.server_address
         self.address = f"http://{f'[{bound[0]!s}]' if ':' in str(bound[0]) else bound[0]!s}:{bound[1]}"
+        self._tables = _is_loopback(str(bound[0])) if tables is None else tables
         if not _is_loopback(str(bound[0])):
             _log.warning("metrics are served at %s: everybody who can reach it can read them", self.address)
         self._threads = [
@@ -127,12 +140,17 @@ class MetricsServer:
             except Exception as error:  # noqa: BLE001 - the edge of these threads: who cannot look does not say that all is well
                 self._health.cannot_look(error)
 
-    def page(self, path: str, host: str | None) -> tuple[int, str, str]:
+    def page(self, path: str, host: str | None, query: str = "") -> tuple[int, str, str]:
         """Return status, content type and text of a page, for a client that asks `host` for it."""
         if not _may_be_asked(host, self._allowed_hosts):
             return 403, "text/plain; charset=utf-8", "this Host is not allowed: see allowed_hosts (--metrics-allow-host)\n"
+        if path == "/tables" or path.startswith("/tables/"):
+            if not self._tables:
+                return 403, "text/plain; charset=utf-8", "tables are not served here: see tables=True (--metrics-tables)\n"
+            status, text = table_page(self._run, path, query)
+            return status, "application/json", text
         if path not in ("/metrics", "/health"):
-            return 404, "text/plain; charset=utf-8", "there are /metrics and /health\n"
+            return 404, "text/plain; charset=utf-8", "there are /metrics, /health and /tables\n"
         self._look()
         health = self._health
         if path == "/metrics" and not health.metrics:
@@ -225,7 +243,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def _answer(self, *, body: bool) -> None:
-        status, kind, text = self.server.metrics.page(self.path.partition("?")[0], self.headers.get("Host"))
+        path, _, query = self.path.partition("?")
+        status, kind, text = self.server.metrics.page(path, self.headers.get("Host"), query)
         data = text.encode()
         self.send_response(status)
         self.send_header("Content-Type", kind)

@@ -360,7 +360,7 @@ def test_the_server_is_seen_from_here_alone_and_says_little(server):
 )
 def test_there_is_nothing_else(server, path):
     status, _, body = get(server, path)
-    assert status == 404 and body == b"there are /metrics and /health\n"
+    assert status == 404 and body == b"there are /metrics, /health and /tables\n"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"])

@@ -79,6 +79,7 @@ def test_every_setting_of_config_can_be_said_in_the_environment():
         "metrics_allow_host": "a.example, b.example",
         "metrics_host": "::1",
         "metrics_port": "9100",
+        "metrics_tables": "no",
         "restore_from": "r",
         "state_backend": "memory",
         "state_dir": "s",

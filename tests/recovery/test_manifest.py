@@ -69,8 +69,8 @@ def test_every_length_counts():
 
 
 def test_a_newer_format_is_named():
-    with pytest.raises(StateError, match="format 7, this streamdsl knows 6"):
-        Manifest.decode(signed({**body(), "format": 7, "anything": "new"}), "m")
+    with pytest.raises(StateError, match="format 8, this streamdsl knows 7"):
+        Manifest.decode(signed({**body(), "format": 8, "anything": "new"}), "m")
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,7 @@ def test_a_newer_format_is_named():
         (3, "does not say what its state means"),
         (4, "has no arrival numbers"),
         (5, "does not say which inputs were behind"),
+        (6, "does not say how tables are read without their topology"),
     ],
 )
 def test_an_older_format_is_named_with_the_way_out(older, why):

@@ -38,7 +38,7 @@ def made(request, tmp_path):
         jobs.step(job, 1)
         jobs.checkpoint(job)
     wanted = SavepointRequest(stage.savepoint)
-    job.listener.on_savepoint(wanted)
+    job.listener.on_wanted(wanted)
     while not wanted.done.is_set():
         jobs.step(job, 1)
         job.control_step()

@@ -14,7 +14,7 @@ from streamdsl._native.state.cold_filter cimport filter_add, filter_bytes, filte
 from streamdsl._native.state.key_hash cimport hash_bytes, prefetch, same_bytes
 from streamdsl._native.state.key_index cimport IndexEntry
 from streamdsl._native.state.murmur2 cimport shard_of
-from streamdsl._native.state.row_table cimport ROW_GONE, ROW_RECENT, ROW_STORED
+from streamdsl._native.state.row_table cimport ROW_GONE, ROW_RECENT, ROW_STORED, RowHeader
 from streamdsl._native.state.slot_list cimport slots_free, slots_push
 
 cdef enum:
@@ -187,6 +187,22 @@ cdef class KeyTable(RowTable):
         self.clear_fields(slot)
         return self.free_row(slot)
 
+    def stored(self, bytes key):
+        """Return the row of a key as the database would have it, None when the key is absent. The task must not be stepped meanwhile."""
+        cdef int64_t slot = self.find(key, <int32_t>len(key))
+        return None if slot < 0 else row_bytes(self, slot)
+
+    def stored_rows(self, int64_t slot, int64_t n):
+        """Return up to `n` rows in memory from `slot` on, as (database key, value), and where the next begin (-1: there is none)."""
+        cdef RowHeader* header
+        found = []
+        slot = self.first_slot(slot)
+        while slot >= 0 and len(found) < n:
+            header = self.header(slot)
+            found.append((database_key(header.shard, self.id, header.key, header.key_size), row_bytes(self, slot)))
+            slot = self.first_slot(slot + 1)
+        return found, slot
+
     def expect_any(self):
         """Any key may be in the backend, whose rows have not been looked through."""
         self.any_cold = True
@@ -298,6 +314,16 @@ cdef class KeyTable(RowTable):
     cdef int64_t overhead(self) noexcept nogil:
         cdef int64_t size = RowTable.overhead(self) + filter_bytes(&self.filter) + self.missing.capacity * sizeof(uint32_t)
         return size if self.listener is None else size + self.listener.memory()
+
+
+cdef bytes row_bytes(KeyTable table, int64_t slot):
+    """Return the fields of a row, serialised; what stands in the scratch stays."""
+    cdef int64_t start = table.scratch.used
+    try:
+        table.serialise_fields(slot)
+        return PyBytes_FromStringAndSize(table.scratch.data + start, table.scratch.used - start)
+    finally:
+        table.scratch.used = start
 
 
 cdef bytes database_key(int shard, int table, const char* key, int32_t size):

@@ -1,4 +1,6 @@
 """Steps tasks in turn without the GIL, and sleeps while none has anything to do."""
+from collections import deque
+
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free
 
@@ -19,9 +21,12 @@ cdef class WorkerLoop:
     cdef void** refs
     cdef int n_tasks
     cdef int64_t stopping
+    cdef int64_t asked                       # whether there are questions
+    cdef object questions                    # functions to be called between two steps
 
     def __init__(self, list tasks):
         self.tasks = tasks
+        self.questions = deque()
         self.n_tasks = len(tasks)
         self.refs = references(tasks)
 
@@ -34,6 +39,9 @@ cdef class WorkerLoop:
         cdef int64_t sleep, idle = 0
         with nogil:
             while not atomic_load(&self.stopping):
+                if atomic_load(&self.asked):
+                    with gil:
+                        self.answer()
                 progress = 0
                 for i in range(self.n_tasks):
                     progress |= (<Task>self.refs[i]).step()
@@ -43,6 +51,17 @@ cdef class WorkerLoop:
                     sleep = min(max(idle // IDLE_TO_SLEEP, <int64_t>SLEEP_LEAST_NS), <int64_t>SLEEP_MOST_NS)
                     sleep_ns(sleep)
                     idle += sleep
+
+    def ask(self, question):
+        """Have `question()` called by the thread of these tasks, between two steps. It must not raise, and it must be short."""
+        self.questions.append(question)
+        atomic_store(&self.asked, 1)
+
+    cdef int answer(self) except -1:
+        atomic_store(&self.asked, 0)
+        while self.questions:
+            self.questions.popleft()()
+        return 0
 
     def stop(self):
         """End the loop after the current step."""
