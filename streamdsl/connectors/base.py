@@ -29,6 +29,7 @@ METADATA_COLUMNS: Final = {
     "_offset": pa.int64(),
     "_key": pa.binary(),
     "_timestamp": pa.timestamp("ms", tz="UTC"),
+    "_deleted": pa.bool_(),  # of a table: true: the record takes its key's row away, false: it does not, null: its columns say so
     "_headers": pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("value", pa.string())])),
 }
 

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Union
 
 import pyarrow as pa
 
+from streamdsl.dsl.changes import rebuilt, retracting, with_removed
 from streamdsl.dsl.written import here
 from streamdsl.durations import Duration, parse_duration
 from streamdsl.errors import TopologyError
 from streamdsl.logical.counter import CounterNode
 from streamdsl.logical.filter import FilterNode
-from streamdsl.logical.join import AsOfJoinNode, IntervalJoinNode, JoinColumn, TableJoinNode, TablesJoinNode
+from streamdsl.logical.join import AsOfJoinNode, ForeignKeyJoinNode, IntervalJoinNode, JoinColumn, TableJoinNode, TablesJoinNode
 from streamdsl.logical.key_by import KeyByNode, key_of
 from streamdsl.logical.node import Node
-from streamdsl.logical.project import ProjectNode
+from streamdsl.logical.project import ProjectNode, passed
 from streamdsl.logical.python_function import PythonFunctionNode
 from streamdsl.logical.source import SourceNode
-from streamdsl.logical.table import TableNode
-from streamdsl.logical.types import is_integer, is_passed_through
+from streamdsl.logical.table import VERSION, TableNode
+from streamdsl.logical.types import BOOL, is_integer, is_passed_through, literal
 from streamdsl.logical.walk import post_order
 from streamdsl.schema import nearest
 
-__all__ = ["HOWS", "UNSAID", "Keys", "Sides", "Unsaid", "asof_joined", "interval_joined", "table_joined"]
+__all__ = ["HOWS", "UNSAID", "Keys", "Sides", "TableSide", "Unsaid", "asof_joined", "interval_joined", "table_joined", "tables_joined"]
 
 Keys = Union[str, Sequence[str], None]
+
+
+@dataclass(frozen=True)
+class TableSide:
+    """A table that is joined: what makes its changes, and its key."""
+
+    node: Node
+    keys: tuple[str, ...]
+
+
 HOWS: Final = ("inner", "left", "right", "outer")
 _CALLED_HERE: Final = {"full": "outer", "full_outer": "outer", "fullouter": "outer", "left_outer": "left", "leftouter": "left"}
 
@@ -303,9 +315,7 @@ def table_joined(
         left_on = on
     if left_on is None:
         left_on = _own("join", "left", left, keyed)
-    # What the table would keep, the join keeps: a table that is only read is not kept twice.
-    changes = not isinstance(table, TableNode)
-    right = table if changes else table.inputs[0].inputs[0]
+    right, removed = _rows_of(table)
     sides = Sides.of("join", left, right, (False, False), None, left_on, keys)
     return TableJoinNode(
         inputs=(sides.keyed(0, keeps_null=kind == "left"), sides.keyed(1)),
@@ -314,8 +324,18 @@ def table_joined(
         named=name is not None,
         how=kind,
         columns=sides.columns(kind, suffix),
-        changes=changes,
+        removed=removed,
     )
+
+
+def _rows_of(table: Node) -> tuple[Node, str | None]:
+    """Return the rows that make a table, and the column that says whether one takes its key's row away.
+
+    What the table would keep, the join keeps: a table that is only read is not kept twice.
+    """
+    if isinstance(table, TableNode) and not table.by_time:
+        return table.inputs[0].inputs[0], table.removed
+    return with_removed(table)
 
 
 def check_time_column(verb: str, node: Node, column: str) -> None:
@@ -343,20 +363,15 @@ def check_time_column(verb: str, node: Node, column: str) -> None:
     )
 
 
-def tables_joined(
-    left: tuple[Node, tuple[str, ...]], right: tuple[Node, tuple[str, ...]], on: Keys, how: Any, suffix: str, name: str | None
-) -> TablesJoinNode:
-    """Return the node of a join of two tables, each with its key."""
-    kind = checked_how("join", how)
+def tables_joined(left: TableSide, right: TableSide, on: Keys, how: Any, suffix: str, name: str | None) -> Node:
+    """Return the node of a join of two tables, each with its key; `on` that is no key of the left one is a key of the right one."""
     given = (on,) if isinstance(on, str) else None if on is None else tuple(on)
-    if given is not None and (given != left[1] or given != right[1]):
-        raise TopologyError(
-            f"join: the tables have one row for each {', '.join(left[1])} and each {', '.join(right[1])}, not for each {', '.join(given)}",
-            remedy="leave on= out: tables are joined by their keys; .to_stream().join(table, on=...) joins the changes by another column",
-        )
-    changes = tuple(not isinstance(node, TableNode) for node, _ in (left, right))
-    rows = [node if changed else node.inputs[0].inputs[0] for (node, _), changed in zip((left, right), changes, strict=True)]
-    sides = Sides.of("join", rows[0], rows[1], (False, False), None, left[1], right[1])
+    if given is not None and given != left.keys:
+        return _foreign_key_joined(left, right, given, how, suffix, name)
+    kind = checked_how("join", how)
+    left_rows, left_removed = _rows_of(left.node)
+    right_rows, right_removed = _rows_of(right.node)
+    sides = Sides.of("join", left_rows, right_rows, (False, False), None, left.keys, right.keys)
     return TablesJoinNode(
         inputs=(sides.keyed(0), sides.keyed(1)),
         where=here(),
@@ -364,5 +379,54 @@ def tables_joined(
         named=name is not None,
         how=kind,
         columns=sides.columns(kind, suffix),
-        changes=(changes[0], changes[1]),
+        removed=(left_removed, right_removed),
     )
+
+
+def _foreign_key_joined(left: TableSide, right: TableSide, on: tuple[str, ...], how: Any, suffix: str, name: str | None) -> Node:
+    if how in ("right", "outer"):
+        raise TopologyError(
+            f"join: how={how!r} has no key where the left table names the right one's by {', '.join(on)}",
+            remedy='use "inner" or "left", or begin with the other table',
+        )
+    kind = checked_how("join", how, ("inner", "left"))
+    if len(on) != len(right.keys):
+        raise TopologyError(
+            f"join: the right table has one row for each {', '.join(right.keys) or 'topology'}, not for each {', '.join(on)}",
+            remedy=f"name as many columns of the left table with on= as the right one's key has: {', '.join(right.keys)}",
+        )
+    right_rows, right_removed = _rows_of(right.node)
+    named = Sides.of("join", left.node, right_rows, (False, False), None, on, right.keys)
+    title = name or named.automatic_name()
+    rows, left_removed = with_removed(_numbered(left, f"{title}.left"))
+    sides = dataclasses.replace(named, left=rows)
+    columns = sides.columns(kind, suffix)
+    joined = ForeignKeyJoinNode(
+        inputs=(sides.keyed(0, keeps_null=kind == "left"), sides.keyed(1)),
+        where=here(),
+        name=title,
+        named=name is not None,
+        how=kind,
+        columns=(*columns, JoinColumn(VERSION.name, VERSION.name, None)),
+        removed=(left_removed, right_removed),
+        left_keys=left.keys,
+        version=VERSION.name,
+    )
+    changes, removed = with_removed(joined)
+    hidden = tuple(dataclasses.replace(one, hidden=one.hidden or one.name == VERSION.name) for one in passed(changes.schema))
+    # Each row of the left table has one row here: the one that its last version has.
+    return TableNode(
+        inputs=(KeyByNode(inputs=(ProjectNode(inputs=(changes,), where=here(), outputs=hidden),), where=here(), keys=left.keys),),
+        where=here(),
+        name=f"{title}.rows",
+        named=name is not None,
+        removed=removed,
+        version=VERSION.name,
+    )
+
+
+def _numbered(table: TableSide, name: str) -> TableNode:
+    """Return the table as rows that are taken out and put in, each with its version."""
+    if isinstance(table.node, TableNode):
+        return retracting(table.node, name, numbered=True)
+    return rebuilt(table.node, table.keys, literal(True, BOOL), None, name, "changes", retracts=True, numbered=True)

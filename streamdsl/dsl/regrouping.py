@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from streamdsl.dsl.changes import rebuilt, retracting
 from streamdsl.dsl.columns import aggregate_items, policy_of, state_name
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.written import Written, arguments, here
@@ -12,19 +13,16 @@ from streamdsl.expr import Expr, Operand, col, count
 from streamdsl.logical.aggregate import CHANGE
 from streamdsl.logical.bind import Binder
 from streamdsl.logical.expression import Aggregation, Typed, text_of
-from streamdsl.logical.key_by import KeyByNode
-from streamdsl.logical.node import Node, StatefulNode
+from streamdsl.logical.node import Node
 from streamdsl.logical.project import Output, ProjectNode, passed
-from streamdsl.logical.source import SourceNode
 from streamdsl.logical.table import TableNode
 from streamdsl.logical.types import BOOL, INT, TEXT, is_float, literal
-from streamdsl.logical.walk import post_order
 from streamdsl.policies import ErrorPolicy
 
 if TYPE_CHECKING:
     from streamdsl.dsl.table import Table
 
-__all__ = ["GroupedTable", "rebuilt"]
+__all__ = ["GroupedTable"]
 
 _SIGN = "_sign"
 _ROWS = "_rows"
@@ -82,7 +80,7 @@ class GroupedTable:
         table = self._table
         node = table._node
         if isinstance(node, TableNode):
-            node = TableNode(inputs=node.inputs, where=here(), name=f"{node.name}.changes", named=node.named, retracts=True)
+            node = retracting(node, f"{node.name}.changes")
         else:
             node = rebuilt(node, table.keys, literal(True, BOOL), None, None, "changes", retracts=True)
         change = Typed("column", TEXT, params=(CHANGE.name,), nullable=False)
@@ -121,37 +119,3 @@ def _signed(node: Node, name: str, value: Any) -> Expr:
     there = amount.is_not_null()
     where = there if value.where is None else Expr(value.where) & there
     return total / Expr(Aggregation("sum", argument=sign.node, where=where.node))
-
-
-def rebuilt(
-    node: Node, keys: tuple[str, ...], test: Typed, errors: ErrorPolicy | None, name: str | None, verb: str, *, retracts: bool
-) -> Node:
-    """Return the changes of a table of its own with those rows of `node`, the changes of a table, for which `test` holds.
-
-    What is not kept is a tombstone to it. Rows may hold nothing but nulls: a marker tells them from tombstones.
-    """
-    change = Typed("column", TEXT, params=(CHANGE.name,), nullable=False)
-    there = Typed("ne", BOOL, (change, literal("withdraw", TEXT)), nullable=False)
-    holds = Typed("coalesce", BOOL, (test, literal(False, BOOL)), nullable=False) if test.nullable else test
-    kept = Typed("and", BOOL, (there, holds), nullable=False)
-    schema = node.schema.visible()
-    marker = "_kept"
-    while marker in schema:
-        marker += "_"
-    outputs = [
-        output
-        if output.name in keys
-        else Output(output.name, Typed("when", output.value.type, (kept, output.value, literal(None, output.value.type)), nullable=True))
-        for output in passed(schema)
-    ]
-    outputs.append(Output(marker, Typed("when", BOOL, (kept, literal(True, BOOL), literal(None, BOOL)), nullable=True)))
-    marked = ProjectNode(inputs=(node,), where=here(), outputs=tuple(outputs), errors=errors)
-    keyed = KeyByNode(inputs=(marked,), where=here(), keys=keys)
-    sources = sorted(one.name for one in post_order([node], lambda below: below.inputs) if isinstance(one, (SourceNode, StatefulNode)))
-    automatic = f"{verb}.{'+'.join(sources)}"
-    table = TableNode(inputs=(keyed,), where=here(), name=name or automatic, named=name is not None, retracts=retracts)
-    back = (
-        Output(field.name, Typed("column", field.type, params=(field.name,), nullable=field.nullable), field.hidden)
-        for field in (*schema.fields, CHANGE)
-    )
-    return ProjectNode(inputs=(table,), where=here(), outputs=tuple(back))

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from streamdsl.connectors.base import Sink
+from streamdsl.dsl.changes import rebuilt
 from streamdsl.dsl.columns import Item, Place, computed, items_of, no_aggregates
-from streamdsl.dsl.joining import Keys, tables_joined
-from streamdsl.dsl.regrouping import GroupedTable, rebuilt
+from streamdsl.dsl.joining import Keys, TableSide, tables_joined
+from streamdsl.dsl.regrouping import GroupedTable
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.unknown import UnknownVerbError, unknown_verb
 from streamdsl.dsl.written import Written, arguments, here
@@ -157,16 +158,20 @@ class Table:
         suffix: str = "_right",
         name: str | None = None,
     ) -> Table:
-        """Put the rows of two tables that have the same key beside each other: a table that changes with either.
+        """Put the rows of two tables that belong together beside each other: a table that changes with either.
+
+        They belong together by their keys, or where columns of the left table, named with `on`, hold the key of the right one (a
+        foreign key). Either way the result has the left table's key.
 
         Parameters
         ----------
         other : Table
-            The right side, with a key of the same types.
+            The right side. Its key has the types of this table's, or of the columns `on`.
         how : "inner" | "left" | "right" | "outer"
             Which rows there are although the other table has none for their key: none, those of the left, of the right, of both.
+            With a foreign key "inner" or "left".
         on : str or sequence of str, optional
-            The key of both tables, if it is to be said.
+            Columns of this table that hold the key of the other one (default: its key).
         suffix : str
             Is added to columns of the right side whose names the left one has too.
         name : str, optional
@@ -185,8 +190,8 @@ class Table:
             raise TopologyError(f"join: {other!r} is not a table", remedy="a stream joins a table: stream.join(table, on=...)")
         if other._topology is not self._topology:
             raise TopologyError("join: the tables belong to different topologies")
-        node = tables_joined((self._node, self.keys), (other._node, other.keys), on, how, suffix, name)
-        return self._table(node, Written("join", arguments(how=how, name=name), self._written, (other._written,)))
+        node = tables_joined(TableSide(self._node, self.keys), TableSide(other._node, other.keys), on, how, suffix, name)
+        return self._table(node, Written("join", arguments(on=on, how=how, name=name), self._written, (other._written,)))
 
     def group_by(self, *columns: str | Expr, **named: Operand) -> GroupedTable:
         """Bring rows together by other columns than the key, to aggregate them: see `GroupedTable.aggregate`."""

@@ -35,6 +35,8 @@ __all__ = ["Bindings", "Topology"]
 Bindings = Mapping[str, Union[Source, Sink]]
 
 COLLECT = "_collect"
+#: The column of a source by which its records take rows of a table away.
+REMOVED: Final = "_deleted"
 _SCHEMA = 'give it schema=, a dataclass or a mapping: schema={"account": str, "amount": float}'
 
 #: What numbers of event time count.
@@ -175,7 +177,8 @@ class Topology:
         )
         keyed = rows.key_by(*keys)._node
         assert isinstance(keyed, KeyByNode)
-        table = TableNode(inputs=(keyed,), where=here(), name=f"table.{node.name}", named=name is not None)
+        removed = None if REMOVED in node.declared else REMOVED
+        table = TableNode(inputs=(keyed,), where=here(), name=f"table.{node.name}", named=name is not None, removed=removed)
         return Table(self, table, keys, rows._written)
 
     def _read(

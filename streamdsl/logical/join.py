@@ -15,7 +15,15 @@ from streamdsl.schema import Field, Schema
 if TYPE_CHECKING:
     from streamdsl.logical.meaning import Origins
 
-__all__ = ["AsOfJoinNode", "IntervalJoinNode", "JoinColumn", "JoinNode", "TableJoinNode", "TablesJoinNode"]
+__all__ = [
+    "AsOfJoinNode",
+    "ForeignKeyJoinNode",
+    "IntervalJoinNode",
+    "JoinColumn",
+    "JoinNode",
+    "TableJoinNode",
+    "TablesJoinNode",
+]
 
 
 @dataclass(frozen=True)
@@ -136,14 +144,14 @@ class AsOfJoinNode(JoinNode):
 class TableJoinNode(JoinNode):
     """Each left row beside the row that a table has for its key then; `how`: inner or left.
 
-    The right input is the table's rows, or its changes (`changes`), which say what becomes of the key's row.
+    The right input is the table's rows, or its changes. `removed` is its column that says whether a row takes the key's row away.
     """
 
-    changes: bool
+    removed: str | None = None
 
     def needs_of(self, port: int, wanted: Columns) -> Columns:
         needed = super().needs_of(port, wanted)
-        return needed | {CHANGE.name} if port == 1 and self.changes else needed
+        return needed | {self.removed} if port == 1 and self.removed is not None else needed
 
     def text(self) -> str:
         return f"{super().text()} with a table"
@@ -151,9 +159,9 @@ class TableJoinNode(JoinNode):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TablesJoinNode(JoinNode):
-    """The rows of two tables that have the same key, as a table. `changes`: by side, whether its input says what becomes of its row."""
+    """The rows of two tables that have the same key, as a table. `removed`: by side, as `TableJoinNode.removed`."""
 
-    changes: tuple[bool, bool]
+    removed: tuple[str | None, str | None]
 
     def keeps_null(self, side: int) -> bool:
         return False  # no key, no row of a table
@@ -163,8 +171,33 @@ class TablesJoinNode(JoinNode):
         return Schema((*(self._field(column) for column in self.columns), CHANGE))
 
     def needs_of(self, port: int, wanted: Columns) -> Columns:
-        needed = super().needs_of(port, wanted)
-        return needed | {CHANGE.name} if self.changes[port] else needed
+        removed = self.removed[port]
+        return super().needs_of(port, wanted) | (frozenset() if removed is None else {removed})
 
     def text(self) -> str:
         return f"{super().text()} of two tables"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ForeignKeyJoinNode(TablesJoinNode):
+    """The rows of a table beside those of another one whose keys they hold; `how`: inner or left.
+
+    The left input comes as rows taken out and put in, and has their `version`; `left_keys` is the left table's own key.
+    """
+
+    left_keys: tuple[str, ...]
+    version: str
+
+    def keeps_null(self, side: int) -> bool:
+        return self.keeps(side)  # a row that names nothing is one of the left table all the same
+
+    def kept(self, side: int) -> tuple[str, ...]:
+        names = super().kept(side)
+        return names if side else (*self.left_keys, *(name for name in names if name not in self.left_keys))
+
+    def needs_of(self, port: int, wanted: Columns) -> Columns:
+        needed = super().needs_of(port, wanted)
+        return needed if port else needed | {self.version}
+
+    def text(self) -> str:
+        return f"{super().text()}, by a foreign key"

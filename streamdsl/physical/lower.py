@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from streamdsl.errors import InternalError, TopologyError
-from streamdsl.logical.aggregate import CHANGE, AggregateNode, ReduceNode
+from streamdsl.logical.aggregate import AggregateNode, ReduceNode
 from streamdsl.logical.counter import CounterNode
 from streamdsl.logical.deduplicate import DeduplicateNode
 from streamdsl.logical.explode import ExplodeNode
 from streamdsl.logical.filter import FilterNode
 from streamdsl.logical.frame import FrameNode
-from streamdsl.logical.join import AsOfJoinNode, IntervalJoinNode, JoinNode, TableJoinNode, TablesJoinNode
+from streamdsl.logical.join import AsOfJoinNode, ForeignKeyJoinNode, IntervalJoinNode, JoinNode, TableJoinNode, TablesJoinNode
 from streamdsl.logical.key_by import KeyByNode, key_of
 from streamdsl.logical.meaning import meanings
 from streamdsl.logical.merge import MergeNode
@@ -360,7 +360,19 @@ def _native(node: NativeNode, rows: Schema, common: _Common) -> physical.Physica
 
 
 def _table(node: TableNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
-    return physical.PhysicalTable(**common, key_schema=node.key_schema, retracts=node.retracts)
+    return physical.PhysicalTable(
+        **common,
+        key_schema=node.key_schema,
+        retracts=node.retracts,
+        numbered=node.numbered,
+        removed=_index(rows, node.removed),
+        version=_index(rows, node.version),
+        by_time=node.by_time,
+    )
+
+
+def _index(rows: Schema, name: str | None) -> int:
+    return -1 if name is None else rows.index(name)
 
 
 def _side(node: JoinNode, side: int) -> physical.JoinSide:
@@ -383,17 +395,24 @@ def _asof_join(node: AsOfJoinNode, common: _Common) -> physical.PhysicalOperator
 
 
 def _table_join(node: TableJoinNode, common: _Common) -> physical.PhysicalOperator:
-    return physical.PhysicalTableJoin(**common, op=node.inputs[1].schema.index(CHANGE.name) if node.changes else -1)
+    return physical.PhysicalTableJoin(**common, removed=_index(node.inputs[1].schema, node.removed))
 
 
-def _tables_join(node: TablesJoinNode, common: _Common) -> physical.PhysicalOperator:
-    def op(side: int) -> int:
-        return node.inputs[side].schema.index(CHANGE.name) if node.changes[side] else -1
-
+def _of_tables(node: TablesJoinNode, common: _Common) -> _Common:
     def others(side: int) -> tuple[int, ...]:
         return tuple(place for place, name in enumerate(node.kept(side)) if name not in node.sides[side].keys)
 
-    return physical.PhysicalTablesJoin(**common, ops=(op(0), op(1)), others=(others(0), others(1)))
+    removed = tuple(_index(one.schema, name) for one, name in zip(node.inputs, node.removed, strict=True))
+    return {**common, "removed": removed, "others": (others(0), others(1))}
+
+
+def _tables_join(node: TablesJoinNode, common: _Common) -> physical.PhysicalOperator:
+    return physical.PhysicalTablesJoin(**_of_tables(node, common))
+
+
+def _foreign_key_join(node: ForeignKeyJoinNode, common: _Common) -> physical.PhysicalOperator:
+    version = node.inputs[0].schema.index(node.version)
+    return physical.PhysicalForeignKeyJoin(**_of_tables(node, common), version=version, n_keys=len(node.left_keys))
 
 
 _JOINS: Final[dict[type[Node], Callable[[Any, _Common], physical.PhysicalOperator]]] = {
@@ -401,6 +420,7 @@ _JOINS: Final[dict[type[Node], Callable[[Any, _Common], physical.PhysicalOperato
     AsOfJoinNode: _asof_join,
     TableJoinNode: _table_join,
     TablesJoinNode: _tables_join,
+    ForeignKeyJoinNode: _foreign_key_join,
 }
 
 _BUILDERS: Final[dict[type[Node], Callable[[Any, Schema, _Common], physical.PhysicalOperator]]] = {

@@ -329,12 +329,18 @@ class PhysicalNative(PhysicalOperator):
 class PhysicalTable(PhysicalOperator):
     """Keeps the last row of each key (by arrival) and emits changes; adds the hidden column `op`.
 
-    `retracts`: a row that replaces another is told as two changes, the old one withdrawn, the new one added.
+    `retracts`: a row that replaces another is told as two changes, the old one withdrawn, the new one added. `numbered`: rows have
+    the number of their arrival. Columns of the input, -1: there is none: `removed` says whether a row takes the key's row away,
+    `version` which of two rows of a key is the later one; `by_time`: their event times say so.
     """
 
     lookup: int
     key_schema: Schema
     retracts: bool = False
+    numbered: bool = False
+    removed: int = -1
+    version: int = -1
+    by_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,24 +391,38 @@ class PhysicalAsOfJoin(PhysicalJoin):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhysicalTableJoin(PhysicalJoin):
-    """Each left row beside the row that a table has for its key. `op`: the column of the change in the right input, -1: none."""
+    """Each left row beside the row that a table has for its key.
 
-    op: int
+    `removed`: the column of the right input that says whether a row takes the key's row away, -1: none.
+    """
+
+    removed: int
 
     ordered: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhysicalTablesJoin(PhysicalJoin):
-    """The rows of two tables of one key, and the hidden column `op` behind them. `ops`: by side, the column of the change, -1: none.
+    """The rows of two tables of one key, and the hidden column `op` behind them.
 
-    `others`: by side, the places among the kept columns of those that are no key.
+    `removed`: by side, as that of `PhysicalTableJoin`. `others`: by side, the places among the kept columns of those that are no key.
     """
 
-    ops: tuple[int, int]
+    removed: tuple[int, int]
     others: tuple[tuple[int, ...], tuple[int, ...]]
 
     ordered: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalForeignKeyJoin(PhysicalTablesJoin):
+    """The same of the rows of the left table that hold a key of the right one.
+
+    `version` is the column of the left row's version, `n_keys` how many of the kept left columns, the first ones, are the left key.
+    """
+
+    version: int
+    n_keys: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

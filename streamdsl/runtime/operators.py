@@ -16,6 +16,7 @@ from streamdsl._native.operators.counter import CounterOperator
 from streamdsl._native.operators.deduplicate import DeduplicateOperator
 from streamdsl._native.operators.explode import ExplodeOperator
 from streamdsl._native.operators.filter import FilterOperator
+from streamdsl._native.operators.foreign_key_join import ForeignKeyJoinOperator
 from streamdsl._native.operators.frame import FrameOperator
 from streamdsl._native.operators.interval_join import IntervalJoinOperator
 from streamdsl._native.operators.key_encode import KeyEncodeOperator
@@ -114,6 +115,7 @@ BUILDERS: dict[type, Build] = {
     node.PhysicalIntervalJoin: lambda spec, chain: IntervalJoinOperator(spec, chain.built[spec.lookup]),
     node.PhysicalAsOfJoin: lambda spec, chain: AsOfJoinOperator(spec, chain.built[spec.lookup]),
     node.PhysicalTablesJoin: lambda spec, chain: TablesJoinOperator(spec, chain.built[spec.lookup]),
+    node.PhysicalForeignKeyJoin: lambda spec, chain: ForeignKeyJoinOperator(spec, chain.built[spec.lookup]),
     node.PhysicalTableJoin: lambda spec, chain: TableJoinOperator(spec, chain.built[spec.lookup]),
 }
 

@@ -117,8 +117,14 @@ def test_what_cannot_be_is_refused():
     other = topology.table(memory("other", {"number": int, "x": int}), key="number")
     with pytest.raises(TopologyError, match="'id' is string on the left, 'number' is int64"):
         people.join(other)
-    with pytest.raises(TopologyError, match="not for each name"):
-        people.join(people, on="name")
+    with pytest.raises(TopologyError, match="'name' is string on the left, 'number' is int64"):
+        people.join(other, on="name")
+    with pytest.raises(TopologyError, match="not for each id, name"):
+        people.join(other, on=["id", "name"])
+    with pytest.raises(TopologyError, match="how='outer' has no key"):
+        people.join(people, on="name", how="outer")
+    with pytest.raises(TopologyError, match=r"(?s)no column 'nme'.*did you mean 'name'"):
+        people.join(people, on="nme")
     with pytest.raises(TopologyError, match="belongs to the table's key"):
         people.with_columns(id=lit("x"))
     with pytest.raises(TopologyError, match="belongs to the table's key"):

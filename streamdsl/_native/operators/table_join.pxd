@@ -9,6 +9,6 @@ from streamdsl._native.operators.table cimport TableField
 cdef class TableJoinOperator(JoinOperator):
     cdef TableField field
     cdef bint keeps                          # rows of the stream that match nothing come out
-    cdef int op                              # column of the change in the table's rows, -1: there is none
+    cdef int removed                         # column of the table's rows that says whether one takes the key's row away, -1: none
 
-    cdef bint withdraws(self, Batch* batch, int32_t row) noexcept nogil
+    cdef bint removes(self, Batch* batch, int32_t row) noexcept nogil

@@ -1,11 +1,11 @@
 """See table_join.pxd."""
 from libc.stdint cimport int64_t
-from libc.string cimport memcmp
 
 from streamdsl._native.aggregates.cell cimport Cell, cell_assign, cell_free
-from streamdsl._native.flow.batch cimport KIND_STR, SYS_SLOT, SYS_TIME, Column, i64, is_valid
+from streamdsl._native.flow.batch cimport KIND_STR, SYS_SLOT, SYS_TIME, i64, is_valid
 from streamdsl._native.operators.join cimport LEFT, RIGHT, JoinPort
 from streamdsl._native.operators.key_lookup cimport KeyLookup
+from streamdsl._native.operators.table cimport says_removed
 
 
 cdef class TableJoinOperator(JoinOperator):
@@ -14,7 +14,7 @@ cdef class TableJoinOperator(JoinOperator):
     def __init__(self, spec, KeyLookup lookup not None):
         JoinOperator.__init__(self, spec, lookup)
         self.keeps = spec.how == "left"
-        self.op = spec.op
+        self.removed = spec.removed
         self.field = TableField(spec.name, f"1|table|{spec.sides[RIGHT].layout}", lookup.table.arena)
 
     def open(self, context):
@@ -35,7 +35,7 @@ cdef class TableJoinOperator(JoinOperator):
                     self.add_pair(LEFT, batch, row, NULL, 0, times[row])
                 continue
             self.lookup.table.touch(slots[row])
-            if self.withdraws(batch, row):
+            if self.removes(batch, row):
                 cell_free(held, KIND_STR, self.field.arena)
                 continue
             self.serialise(RIGHT, batch, row)
@@ -44,14 +44,11 @@ cdef class TableJoinOperator(JoinOperator):
             cell_assign(held, KIND_STR, &cell, self.field.arena)
         return self.flush_pairs(LEFT, batch)
 
-    cdef bint withdraws(self, Batch* batch, int32_t row) noexcept nogil:
+    cdef bint removes(self, Batch* batch, int32_t row) noexcept nogil:
         """Whether the row takes the key's row away: it says so, or has nothing beside the key."""
-        cdef int i
-        cdef Column* column
-        if self.op >= 0:
-            column = &batch.columns[self.op]
-            return (column.offsets[row + 1] - column.offsets[row] == 8
-                    and memcmp(column.values + column.offsets[row], b"withdraw", 8) == 0)
+        cdef int i, said = says_removed(batch, self.removed, row)
+        if said >= 0:
+            return said
         for i in range(self.sides[RIGHT].width):
             if is_valid(&batch.columns[self.sides[RIGHT].columns[i]], row):
                 return False

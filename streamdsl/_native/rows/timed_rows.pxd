@@ -25,6 +25,7 @@ cdef class TimedRowsField(RowField):
 
     cdef int insert(self, TimedRows* side, int64_t time, const char* data, int64_t size, bint marked) except -1 nogil
     cdef void drop_first(self, TimedRows* side, int32_t n) noexcept nogil
+    cdef void drop_one(self, TimedRows* side, int32_t at) noexcept nogil         # the row number `at`
 
 # The number of rows whose time is below `time`.
 cdef int32_t rows_below(const TimedRows* side, int64_t time) noexcept nogil

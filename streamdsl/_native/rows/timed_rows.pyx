@@ -84,6 +84,15 @@ cdef class TimedRowsField(RowField):
             side.rows = NULL
             side.head = side.capacity = 0
 
+    cdef void drop_one(self, TimedRows* side, int32_t at) noexcept nogil:
+        cdef TimedRow* row = side.rows + side.head + at
+        if at == 0 or side.n == 1:
+            self.drop_first(side, 1)
+            return
+        self.table.arena.free(row.data, row.size)
+        side.n -= 1
+        memmove(row, row + 1, (side.n - at) * sizeof(TimedRow))
+
     cdef int write(self, char* field, ByteWriter* out) except -1 nogil:
         cdef int i
         cdef int32_t k

@@ -1,0 +1,3 @@
+from streamdsl._native.operators.changes_join import ChangesJoinOperator
+
+class ForeignKeyJoinOperator(ChangesJoinOperator): ...
