@@ -11,6 +11,7 @@ from streamdsl.dsl.written import Typed
 from streamdsl.logical.plan import LogicalPlan
 from streamdsl.optimizer import PASSES, Pass, optimise
 from streamdsl.optimizer.elide_exchange import elide_exchange
+from streamdsl.optimizer.prune_columns import prune_columns
 from streamdsl.physical.explain import explain_physical
 from streamdsl.physical.lower import lower
 from streamdsl.physical.node import PhysicalPlan
@@ -19,7 +20,7 @@ from streamdsl.policies import ErrorPolicy
 if TYPE_CHECKING:
     from streamdsl.dsl.topology import Bindings, Topology
 
-__all__ = ["Plans", "compile", "drawn", "explain"]
+__all__ = ["Plans", "compile", "drawn", "explain", "readable_plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,13 @@ def compile(
     optimised = optimise(logical, passes)
     check_columns(optimised)
     return Plans(topology.typed(), logical, optimised, lower(optimised, parallelism))
+
+
+def readable_plan(topology: Topology, *, bind: Bindings | None = None) -> LogicalPlan:
+    """Return what a topology means, step by step as it was written, with the columns alone that somebody reads."""
+    plan = optimise(topology.plan(bind=bind), (prune_columns,))
+    check_columns(plan)
+    return plan
 
 
 def drawn(topology: Topology) -> LogicalPlan:

@@ -27,6 +27,7 @@ from streamdsl.schema import Schema
 
 if TYPE_CHECKING:
     from streamdsl.config import Config
+    from streamdsl.flink.job import FlinkJob
     from streamdsl.launch import Run
 
 __all__ = ["Bindings", "Topology"]
@@ -296,6 +297,33 @@ class Topology:
         from streamdsl.compiler import compile, explain
 
         return explain(compile(self, parallelism=parallelism, bind=bind))
+
+    def to_flink(self, *, bind: Bindings | None = None) -> FlinkJob:
+        """Return the topology as a job of Apache Flink: statements of its SQL, which print as a script.
+
+        Parameters
+        ----------
+        bind : mapping, optional
+            Sources and sinks to use in place of those of the same names.
+
+        Raises
+        ------
+        TopologyError
+            Something has no equal in Flink SQL; the error names all such things, and what to do.
+
+        Examples
+        --------
+        >>> from streamdsl import Topology, col, kafka
+        >>> topology = Topology("large-orders")
+        >>> orders = topology.stream(kafka("orders", {"id": int, "amount": float}))
+        >>> orders.filter(col("amount") > 1000).to(kafka("large-orders"))
+        >>> [statement.name for statement in topology.to_flink().statements if statement.kind != "set"]
+        ['orders', 'filter_1', 'large-orders', 'large-orders']
+        """
+        from streamdsl.compiler import readable_plan
+        from streamdsl.flink.translate import translate
+
+        return translate(readable_plan(self, bind=bind))
 
     def run(self, config: Config | None = None, *, bind: Bindings | None = None) -> Run:
         """Run until the input ends or Ctrl-C.

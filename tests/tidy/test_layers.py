@@ -35,9 +35,10 @@ ALLOWED = {
     "secret": set(),
     "config": {"errors", "durations", "secret", "scalars", "policies"},
     "logical": VALUES | {"connectors.base"},
-    "dsl": VALUES | {"logical", "connectors.base", "compiler", "launch"},
+    "dsl": VALUES | {"logical", "connectors.base", "compiler", "launch", "flink"},
     "optimizer": VALUES | {"logical"},
     "physical": VALUES | {"logical", "connectors.base"},
+    "flink": VALUES | {"logical", "connectors.base"},
     "compiler": VALUES | {"dsl", "logical", "optimizer", "physical", "connectors.base"},
     "checkpoint": {"errors", "_native"},
     "formats": {"errors", "schema", "_native"},
@@ -46,7 +47,7 @@ ALLOWED = {
     "launch": VALUES | {"dsl", "compiler", "runtime", "checkpoint", "connectors", "connectors.base", "physical"},
     "testing": VALUES
     | {"dsl", "logical", "compiler", "runtime", "checkpoint", "formats", "connectors.base", "connectors", "physical", "launch", "_native"},
-    "cli": VALUES | {"dsl", "logical", "compiler", "launch", "runtime", "checkpoint", "connectors"},
+    "cli": VALUES | {"dsl", "logical", "compiler", "flink", "launch", "runtime", "checkpoint", "connectors"},
     "__main__": {"cli"},
     "_native": {"errors", "durations", "time_format"},
 }

@@ -1,0 +1,85 @@
+"""Bound expressions as text of Flink SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import pyarrow as pa
+
+from streamdsl.flink.functions import OPERATIONS
+from streamdsl.flink.quoting import quoted
+from streamdsl.flink.refusing import Refused
+from streamdsl.flink.relation import TIME, Relation
+from streamdsl.flink.values import Value, as_type, constant
+from streamdsl.logical.aggregate import CHANGE
+from streamdsl.logical.expression import Typed
+from streamdsl.logical.types import INTEGER_RANGES, is_float
+from streamdsl.logical.walk import post_order
+from streamdsl.schema import Schema
+
+__all__ = ["written"]
+
+#: A longer text is refused: parts that several others use are written out for each of them.
+_LONGEST: Final = 200_000
+
+
+def written(root: Typed, relation: Relation, schema: Schema) -> Value:
+    """Return an expression over the rows of `relation`, whose columns are `schema`.
+
+    Raises
+    ------
+    Refused
+        A part of it has no equal in Flink.
+    """
+    made: dict[int, Value] = {}
+    for node in post_order([root], Typed.parts):
+        value = _value(node, [made[id(arg)] for arg in node.args], relation, schema)
+        if len(value.text) > _LONGEST:
+            raise Refused(f"an expression of {root.weight} parts, which share one another", "make columns of its parts first")
+        made[id(node)] = _as_node(value, node)
+    return made[id(root)]
+
+
+def _value(node: Typed, args: Sequence[Value], relation: Relation, schema: Schema) -> Value:
+    if node.is_column:
+        return _column(node.column, relation, schema)
+    if node.op == "literal":
+        return constant(node.params[0], node.type)
+    if node.op == "time" and relation.time is None:
+        raise Refused("event_time()", "the source has none: give topology.stream(..., timestamp=...)")
+    if _asks_for_withdrawn(node) and relation.changes:
+        # Flink withdraws rows by itself; no statement sees those that go.
+        return Value("FALSE", pa.bool_())
+    operation = OPERATIONS.get(node.op)
+    if operation is None:
+        raise Refused(f"{node.op}()", "Flink has no function with the same answers")
+    return operation(node, args)
+
+
+def _column(name: str, relation: Relation, schema: Schema) -> Value:
+    if name == CHANGE.name and relation.changes:
+        return Value(quoted(CHANGE.name), CHANGE.type)
+    type_ = schema.field(name).type
+    least, most = INTEGER_RANGES.get(str(type_), (-(2**63), 2**63 - 1))
+    return Value(quoted(name), type_, nan=is_float(type_) and name in relation.nan, least=least, most=most)
+
+
+def _asks_for_withdrawn(node: Typed) -> bool:
+    return node.op == "eq" and node.args[0].is_column and node.args[0].column == CHANGE.name and node.args[1].params == ("withdraw",)
+
+
+def _as_node(value: Value, node: Typed) -> Value:
+    """Return the value with the type that the plan says."""
+    if value.text == "FALSE" or pa.types.is_null(node.type):
+        return value
+    if value.constant and value.number is not None and value.type == node.type:
+        return value
+    converted = as_type(value, node.type)
+    return converted if converted.type == node.type else replace(converted, type=node.type)
+
+
+def event_time() -> str:
+    """Return the column of the event time."""
+    return quoted(TIME)

@@ -1,0 +1,44 @@
+"""Floats rounded to decimal digits: the number itself, half to even.
+
+Flink rounds the shortest decimal text of a float, half up. The two differ only where that text ends in a 5 just behind the digits that
+are kept: 2.675 is a little less than its text, and goes down to 2.67. There the exact product with a power of ten decides, which two
+floats hold together: what is multiplied is cut into halves of 26 bits, whose products are exact.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from streamdsl.flink.values import Value
+
+__all__ = ["MOST_DIGITS", "fixed_text", "rounded"]
+
+#: Twice a power of ten must fit the 26 bits of a half.
+MOST_DIGITS: Final = 7
+#: 2^27 + 1 cuts a float of 53 bits into two halves.
+_CUT: Final = "134217729.0E0"
+_SHORTEST: Final = "DECIMAL(38, 20)"
+
+
+def fixed_text(value: Value, digits: int) -> str:
+    """Return the text of a finite float with so many digits behind the point."""
+    sign = f"CASE WHEN {value.inner} < 0 THEN '-' ELSE '' END"
+    return f"{sign} || CAST({rounded(f'ABS({value.text})', digits)} AS STRING)"
+
+
+def rounded(x: str, digits: int) -> str:
+    """Return a float that is not negative as a decimal of so many digits behind the point."""
+    upper = f"CAST({x} AS DECIMAL(38, {digits}))"
+    unit = "1" if digits == 0 else f"0.{'0' * (digits - 1)}1"
+    half = f"0.{'0' * digits}5"
+    shortest = f"CAST({x} AS {_SHORTEST})"
+    factor = f"{2 * 10**digits}.0E0"
+    # What the exact number lies above the middle, in units of half a digit.
+    high = f"({_CUT} * {x} - ({_CUT} * {x} - {x}))"
+    middle = f"CAST({shortest} * {2 * 10**digits} AS DOUBLE)"
+    above = f"({x} * {factor} - {middle}) + (({high} * {factor} - {x} * {factor}) + ({x} - {high}) * {factor})"
+    odd = f"MOD({upper}, {2 if digits == 0 else f'0.{chr(48) * (digits - 1)}2'}) <> 0"
+    return (
+        f"CASE WHEN MOD({shortest}, {unit}) = {half} AND ({above} < 0 OR ({above} = 0 AND {odd})) "
+        f"THEN CAST({upper} - {unit} AS DECIMAL(38, {digits})) ELSE {upper} END"
+    )

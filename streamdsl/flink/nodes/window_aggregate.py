@@ -1,0 +1,60 @@
+"""Windows: rows of a table function, grouped by key and bounds."""
+
+from __future__ import annotations
+
+from streamdsl.flink.aggregates import grouped
+from streamdsl.flink.quoting import interval, quoted
+from streamdsl.flink.refusing import Refused
+from streamdsl.flink.relation import TIME, Relation
+from streamdsl.flink.translation import Translation, partition, select, with_key
+from streamdsl.logical.window_aggregate import WindowAggregateNode
+from streamdsl.windows import Window
+
+__all__ = ["window_aggregate"]
+
+
+def window_aggregate(made: Translation, node: WindowAggregateNode) -> Relation:
+    """One row for each key and window, when the window closes."""
+    source, schema = made.of(node.inputs[0]), node.inputs[0].schema
+    source.need_rowtime(str(node.window))
+    _check(node.window)
+    made.differs("Records that no window takes any more are dropped, and no output has them.")
+    keys = [quoted(name) for name in node.key_schema.names]
+    rows = source.name
+    missing = with_key(node)
+    if missing:
+        kept = select([*(quoted(name) for name in schema.names), quoted(TIME)], quoted(source.name), missing)
+        rows = made.view(node, kept, like=source, name=f"{made.plan.numbers[id(node)]}_{node.key_schema.names[0]}_keyed").name
+    made_of = [f"{grouped(one, source, schema)} AS {quoted(one.name)}" for one in node.aggregates]
+    bounds = [f"CAST({bound} AS TIMESTAMP_LTZ(3)) AS {quoted(bound)}" for bound in ("window_start", "window_end")]
+    table = _table(node, rows)
+    group = f"\nGROUP BY {', '.join([*keys, 'window_start', 'window_end', 'window_time'])}"
+    items = [*keys, *bounds, *made_of, f"window_time AS {quoted(TIME)}"]
+    if node.window.kind == "session":
+        made.differs("Rows of a session have the time of its end less a millisecond: here the end is its last moment.")
+    return made.view(node, select(items, table, rest=group), like=source, time="rowtime", nan=frozenset())
+
+
+def _check(window: Window) -> None:
+    if window.emit != "close":
+        raise Refused(f"{window} with emit={window.emit}", 'emit="close": windows of Flink SQL emit when they close')
+    if window.grace_ms:
+        raise Refused(f"{window} with grace", "make disorder= longer by the grace: Flink SQL has no allowed lateness")
+    if window.kind not in ("tumbling", "hopping", "session"):
+        raise Refused(f"{window}", "use tumbling, hopping or session windows")
+    if window.tz is not None:
+        raise Refused(f"{window}: days of a time zone", "leave tz= out: the job runs in UTC")
+    if window.kind == "hopping" and window.size_ms % window.every_ms:
+        raise Refused(f"{window}: Flink's hopping windows are a multiple of their step", "choose a size that is a multiple of every")
+
+
+def _table(node: WindowAggregateNode, rows: str) -> str:
+    window = node.window
+    time = f"DESCRIPTOR({quoted(TIME)})"
+    if window.kind == "session":
+        keyed = f" {partition(node.key_schema.names).strip()}" if node.key_schema.names else ""
+        return f"TABLE(SESSION(TABLE {quoted(rows)}{keyed}, {time}, {interval(window.size_ms)}))"
+    offset = f", {interval(window.offset_ms)}" if window.offset_ms else ""
+    if window.kind == "hopping":
+        return f"TABLE(HOP(TABLE {quoted(rows)}, {time}, {interval(window.every_ms)}, {interval(window.size_ms)}{offset}))"
+    return f"TABLE(TUMBLE(TABLE {quoted(rows)}, {time}, {interval(window.size_ms)}{offset}))"

@@ -1,0 +1,50 @@
+"""What the steps of a topology are in the statements: tables and views, with what is known of their columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from streamdsl.flink.quoting import quoted
+from streamdsl.flink.refusing import Refused
+
+__all__ = ["TIME", "Relation"]
+
+#: The column of the event time, which every view carries along.
+TIME: Final = "_time"
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table or a view.
+
+    Attributes
+    ----------
+    name : str
+    time : "rowtime" | "value" | None
+        Whether it has the event time as a column: with watermarks, as a plain value, or not at all.
+    changes : bool
+        Rows may take the place of others: it is a table of the topology.
+    nan : frozenset of str
+        Columns that may be NaN.
+    """
+
+    name: str
+    time: Literal["rowtime", "value"] | None = None
+    changes: bool = False
+    nan: frozenset[str] = frozenset()
+
+    def need_rowtime(self, verb: str) -> None:
+        """Refuse what needs watermarks where there are none."""
+        if self.time == "rowtime":
+            return
+        if self.time == "value":
+            raise Refused(
+                f"{verb} works in event time, and Flink has lost its watermarks in a join before it",
+                "bound the join on one side (before=0 or after=0), or write its result to a topic and go on in a second job",
+            )
+        raise Refused(f"{verb} works in event time, and the source has none", "give topology.stream(..., timestamp=...)")
+
+    def time_columns(self, alias: str = "") -> list[str]:
+        """Return the event time as an item of a select list, if there is one."""
+        return [f"{alias}{quoted(TIME)}"] if self.time else []

@@ -1,0 +1,122 @@
+"""Files as tables: JSON lines, CSV and Parquet."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+
+from streamdsl.flink.quoting import quoted, text
+from streamdsl.flink.refusing import Refused
+from streamdsl.flink.tables.declared import Declared
+from streamdsl.flink.translation import Translation, conditions
+from streamdsl.flink.types import flink_type
+from streamdsl.logical.sink import SinkNode
+from streamdsl.logical.source import SourceNode
+from streamdsl.logical.types import is_string, is_time
+from streamdsl.schema import Field
+
+__all__ = ["sink", "source"]
+
+_PARQUET: Final = "org.apache.flink:flink-sql-parquet:2.2.0"
+
+
+def source(made: Translation, node: SourceNode, files: Any, skips: bool) -> Declared:
+    """Describe files that are read."""
+    asked = [name for name in node.columns if name not in node.declared]
+    if any(name not in ("_topic", "_key", "_timestamp", "_headers") for name in asked):
+        raise Refused("the columns _partition and _offset of files", "Flink does not number the rows of a file: leave them out")
+    path = _path_of(files.paths)
+    given = {"connector": "filesystem", "path": path}
+    if re.search(r"[*?\[]", os.path.basename(path)) and not os.path.exists(path):
+        given |= _by_pattern(path)
+    # Files have no keys, no headers and no time of their own.
+    metadata = {
+        "_topic": "`_topic` STRING METADATA FROM 'file.path' VIRTUAL",
+        "_key": "`_key` AS CAST(NULL AS BYTES)",
+        "_timestamp": "`_timestamp` AS CAST(NULL AS TIMESTAMP_LTZ(3))",
+        "_headers": "`_headers` AS CAST(NULL AS ARRAY<ROW<`name` STRING, `value` STRING>>)",
+    }
+    if files.format == "json":
+        given |= {"format": "json", "json.timestamp-format.standard": "ISO-8601"}
+        return Declared(given | ({"json.ignore-parse-errors": "true"} if skips else {}), metadata)
+    if files.format == "parquet":
+        made.needs(_PARQUET)
+        return Declared(given | {"format": "parquet"}, metadata)
+    if files.format == "csv":
+        return _csv(made, node, given, metadata, skips)
+    raise Refused(f"files of the format {files.format!r}", "use JSON lines, CSV or Parquet")
+
+
+def _path_of(paths: Sequence[str]) -> str:
+    if len(paths) != 1:
+        raise Refused(f"a source of {len(paths)} paths", "name their directory, or a pattern")
+    return os.path.abspath(paths[0])
+
+
+def _by_pattern(path: str) -> dict[str, str]:
+    folder, name = os.path.split(path)
+    if re.search(r"[*?\[]", folder):
+        raise Refused(f"the pattern {path!r}", "put patterns in the file's name, not in that of its folders")
+    parts = {"*": "[^/]*", "?": "[^/]"}
+    pattern = "".join(parts.get(letter, re.escape(letter) if letter not in "[]" else letter) for letter in name)
+    return {"path": folder, "source.path.regex-pattern": f".*/{pattern}"}
+
+
+def _csv(made: Translation, node: SourceNode, given: Mapping[str, str], metadata: Mapping[str, str], skips: bool) -> Declared:
+    """Flink knows no header: all columns are read as texts, and the line that repeats their names is left out."""
+    if skips:
+        raise Refused('errors="skip" of CSV', 'errors="fail"')
+    fields = [field for field in node.declared.fields if not field.hidden]
+    made.differs(f"The columns of {node.name!r} stand in the files in the order of the schema: Flink does not look at the header.")
+    header = conditions(f"{quoted(field.name)} IS NOT DISTINCT FROM {text(field.name)}" for field in fields)
+
+    def typed(field: Field) -> str:
+        if field.name not in node.declared:
+            return quoted(field.name)
+        made_of = _of_text(field.name, field.type)
+        return quoted(field.name) if made_of == quoted(field.name) else f"{made_of} AS {quoted(field.name)}"
+
+    options = {**given, "format": "csv", "csv.null-literal": ""}
+    return Declared(options, metadata, as_text=typed, where=f"NOT ({header})", typed_text=_tried)
+
+
+def _of_text(name: str, type_: pa.DataType) -> str:
+    if is_string(type_):
+        return quoted(name)
+    if is_time(type_) and type_.unit not in ("s", "ms"):
+        raise Refused(f"the column {name!r} ({type_}) of CSV", "declare it as pa.timestamp('ms', tz='UTC')")
+    if is_time(type_):
+        return f"CAST(CAST(REPLACE(REPLACE({quoted(name)}, 'T', ' '), 'Z', '') AS TIMESTAMP(3)) AS {flink_type(type_)})"
+    if pa.types.is_binary(type_) or pa.types.is_nested(type_):
+        raise Refused(f"the column {name!r} ({type_}) of CSV", "use JSON lines or Parquet")
+    return f"CAST({quoted(name)} AS {flink_type(type_)})"
+
+
+def _tried(name: str, type_: pa.DataType) -> str:
+    # The header has a time that is none: it must not end the job before it is left out.
+    if not is_time(type_):
+        return f"COALESCE(TRY_CAST({quoted(name)} AS {flink_type(type_)}), 0)"
+    plain = f"REPLACE(REPLACE({quoted(name)}, 'T', ' '), 'Z', '')"
+    return f"COALESCE(CAST(TRY_CAST({plain} AS TIMESTAMP(3)) AS TIMESTAMP_LTZ(3)), TO_TIMESTAMP_LTZ(0, 3))"
+
+
+def sink(made: Translation, node: SinkNode, files: Any) -> Mapping[str, str]:
+    """Describe files that are written."""
+    if node.changes:
+        raise Refused(f"the table that {node.name!r} writes to files: Flink's files take no rows back", "write it to a topic: kafka(...)")
+    path = _path_of(files.paths)
+    made.differs(f"{path} is a directory of files, which appear at checkpoints; without checkpoints, at the end.")
+    given = {"connector": "filesystem", "path": path, "sink.rolling-policy.rollover-interval": "1 min"}
+    if files.format == "json":
+        return given | {"format": "json", "json.timestamp-format.standard": "ISO-8601"}
+    if files.format == "csv":
+        made.differs(f"The CSV of {node.name!r} has no header.")
+        return given | {"format": "csv", "csv.null-literal": ""}
+    if files.format == "parquet":
+        made.needs(_PARQUET)
+        return given | {"format": "parquet"}
+    raise Refused(f"files of the format {files.format!r}", "use JSON lines, CSV or Parquet")

@@ -1,0 +1,133 @@
+"""Topics as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+
+from streamdsl.flink.quoting import quoted
+from streamdsl.flink.refusing import Refused
+from streamdsl.flink.relation import TIME
+from streamdsl.flink.tables.declared import Declared
+from streamdsl.flink.translation import Translation
+from streamdsl.logical.sink import SinkNode
+from streamdsl.logical.source import SourceNode
+from streamdsl.logical.types import is_text
+
+__all__ = ["sink", "source"]
+
+_CONNECTOR: Final = "org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2"
+_DEFAULT_BROKER: Final = "localhost:9092"
+_AVRO: Final = "org.apache.flink:flink-sql-avro-confluent-registry:2.2.0"
+
+#: What Flink can tell of a record beside its value.
+_METADATA: Final = {
+    "_topic": "`_topic` STRING METADATA FROM 'topic' VIRTUAL",
+    "_partition": "`_partition` BIGINT METADATA FROM 'partition' VIRTUAL",
+    "_offset": "`_offset` BIGINT METADATA FROM 'offset' VIRTUAL",
+    "_timestamp": "`_timestamp` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL",
+    "_key": "`_key` BYTES",
+}
+
+
+def source(made: Translation, node: SourceNode, topic: Any, skips: bool) -> Declared:
+    """Describe a topic that is read."""
+    asked = [name for name in node.columns if name not in node.declared]
+    for name in asked:
+        if name not in _METADATA:
+            raise Refused(f"the column {name} of the topic {topic.topic!r}", "Flink has headers as a map of bytes: leave it out")
+    given = {"connector": "kafka", "topic": topic.topic, **_clients(made, topic)}
+    given["properties.group.id"] = f"{made.plan.name}-flink"
+    given["properties.isolation.level"] = "read_committed"
+    given |= _start(topic)
+    if topic.until is not None:
+        given["scan.bounded.mode"] = "latest-offset"
+    given |= _value_format(made, topic, "value.", skips)
+    if "_key" in asked:
+        given |= {"key.format": "raw", "key.fields": "_key", "value.fields-include": "EXCEPT_KEY"}
+    return Declared(given, _METADATA, own_time="TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL")
+
+
+def _clients(made: Translation, topic: Any) -> dict[str, str]:
+    made.needs(_CONNECTOR)
+    if topic.options:
+        names = ", ".join(sorted(topic.options))
+        made.differs(f"Options of librdkafka for {topic.topic!r} ({names}) are not carried over: give Java's as 'properties.…'.")
+    broker = topic.broker or (topic.config.broker if topic.config is not None else None) or _DEFAULT_BROKER
+    return {"properties.bootstrap.servers": broker}
+
+
+def _start(topic: Any) -> dict[str, str]:
+    if isinstance(topic.start, int):
+        return {"scan.startup.mode": "timestamp", "scan.startup.timestamp-millis": str(topic.start)}
+    return {"scan.startup.mode": f"{topic.start}-offset"}
+
+
+def _value_format(made: Translation, topic: Any, prefix: str, skips: bool = False) -> dict[str, str]:
+    kind = topic.format
+    if kind == "json":
+        found = {f"{prefix}format": "json", f"{prefix}json.timestamp-format.standard": "ISO-8601"}
+        return found | ({f"{prefix}json.ignore-parse-errors": "true"} if skips else {})
+    if kind == "raw":
+        return {f"{prefix}format": "raw"}
+    if skips:
+        raise Refused(f'errors="skip" of {kind} records', 'errors="fail"')
+    if kind == "avro":
+        made.needs(_AVRO)
+        return {f"{prefix}format": "avro-confluent", f"{prefix}avro-confluent.url": _registry(topic)}
+    remedy = {
+        "protobuf": "Flink reads Protobuf without a registry's header: write JSON or Avro",
+        "arrow": "write JSON, Avro or files of Parquet",
+    }
+    raise Refused(f"the format {kind!r} of the topic {topic.topic!r}", remedy.get(kind, "use JSON or Avro"))
+
+
+def _registry(topic: Any) -> str:
+    url = dict(topic.registry or {}).get("url")
+    if not isinstance(url, str):
+        raise Refused(f"the topic {topic.topic!r} has Avro without the URL of a registry", 'kafka(..., registry="http://host:8081")')
+    return url
+
+
+def sink(made: Translation, node: SinkNode, topic: Any) -> tuple[Mapping[str, str], Sequence[str], Sequence[tuple[str, str]]]:
+    """Describe a topic that is written.
+
+    Returns
+    -------
+    options, constraints, extra : the WITH clause, lines behind the columns, and more columns: declaration and value.
+    """
+    if topic.headers or topic.topic_from:
+        raise Refused(f"headers= and topic_from= of the topic {topic.topic!r}", "write the columns in the value, and a sink for each topic")
+    given = {"connector": "upsert-kafka" if node.changes else "kafka", "topic": topic.topic, **_clients(made, topic)}
+    constraints: list[str] = []
+    schema = node.inputs[0].schema.visible()
+    if node.changes:
+        if not node.keys:
+            raise Refused(f"the table of everything, written to {topic.topic!r}", "give it a key: key_by(...) a constant column")
+        constraints.append(f"PRIMARY KEY ({', '.join(map(quoted, node.keys))}) NOT ENFORCED")
+        given |= _key_format([schema.field(name).type for name in node.keys])
+        given["value.fields-include"] = "EXCEPT_KEY"
+        given |= _value_format(made, topic, "value.")
+    elif topic.key:
+        given |= {"key.fields": ";".join(topic.key), **_key_format([schema.field(name).type for name in topic.key])}
+        given |= _value_format(made, topic, "value.")
+    else:
+        given |= _value_format(made, topic, "value.")
+    if topic.delivery == "exactly_once":
+        given |= {"sink.delivery-guarantee": "exactly-once", "sink.transactional-id-prefix": f"{made.plan.name}-{node.name}"}
+        given["properties.transaction.timeout.ms"] = "900000"
+        made.differs("Exactly once needs checkpoints: set execution.checkpointing.interval, which is also how long results take.")
+    else:
+        given["sink.delivery-guarantee"] = "at-least-once"
+    timed = made.of(node.inputs[0]).time is not None and topic.timestamps == "event" and not node.changes
+    extra = [("`_timestamp` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'", quoted(TIME))] if timed else []
+    return given, constraints, extra
+
+
+def _key_format(types: Sequence[pa.DataType]) -> dict[str, str]:
+    # One column of text or bytes stands as it is, all else as JSON.
+    if len(types) == 1 and is_text(types[0]):
+        return {"key.format": "raw"}
+    return {"key.format": "json", "key.json.timestamp-format.standard": "ISO-8601"}

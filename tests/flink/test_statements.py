@@ -1,0 +1,294 @@
+"""Topologies as text of Flink SQL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from streamdsl import (
+    Processor,
+    Stream,
+    Topology,
+    TopologyError,
+    col,
+    count,
+    dead_letter,
+    event_time,
+    expanding,
+    files,
+    format,
+    hopping,
+    kafka,
+    memory,
+    row,
+    session,
+    tumbling,
+    when,
+)
+from streamdsl._native.expr.ops import operations
+from streamdsl.flink.functions import OPERATIONS
+from streamdsl.logical.functions import FUNCTIONS
+
+ORDER = {"id": int, "customer": "string", "amount": float, "at": "timestamp"}
+
+
+def orders(topology: Topology, **options: Any) -> Stream:
+    return topology.stream(kafka("orders", ORDER, broker="b:1"), timestamp="at", disorder="5s", name="orders", **options)
+
+
+def statements(topology: Topology) -> dict[str, str]:
+    """The texts of a job by their names, settings and inserts left out."""
+    return {one.name: one.text for one in topology.to_flink().statements if one.kind in ("table", "view")}
+
+
+def refused(topology: Topology) -> str:
+    with pytest.raises(TopologyError) as error:
+        topology.to_flink()
+    return str(error.value)
+
+
+def test_a_topology_is_a_script_that_reads_like_it() -> None:
+    topology = Topology("large-orders")
+    large = orders(topology).filter(col("amount") > 100).select("id", cents=(col("amount") * 100).cast(int))
+    large.to(kafka("large", broker="b:1", timestamps="arrival"))
+    assert str(topology.to_flink()).partition("\n\nSET ")[2] == SCRIPT.strip()
+
+
+SCRIPT = """
+'pipeline.name' = 'large-orders';
+SET 'execution.runtime-mode' = 'streaming';
+SET 'table.local-time-zone' = 'UTC';
+SET 'table.exec.sink.not-null-enforcer' = 'ERROR';
+
+-- source: orders (id, amount, at)
+CREATE TEMPORARY TABLE `orders` (
+  `id` BIGINT,
+  `customer` STRING,
+  `amount` DOUBLE,
+  `at` TIMESTAMP_LTZ(3),
+  `_time` AS `at`,
+  WATERMARK FOR `_time` AS `_time` - INTERVAL '0 00:00:05.001' DAY TO SECOND(3)
+) WITH (
+  'connector' = 'kafka',
+  'topic' = 'orders',
+  'properties.bootstrap.servers' = 'b:1',
+  'properties.group.id' = 'large-orders-flink',
+  'properties.isolation.level' = 'read_committed',
+  'scan.startup.mode' = 'earliest-offset',
+  'value.format' = 'json',
+  'value.json.timestamp-format.standard' = 'ISO-8601',
+  'scan.watermark.idle-timeout' = '5000 ms'
+);
+
+-- filter: amount > 100.0
+CREATE TEMPORARY VIEW `filter_1` AS
+SELECT `id`, `amount`, `at`, `_time`
+FROM `orders`
+WHERE `amount` > 100.0E0;
+
+-- project: id; cents = cast_i64(amount * 100.0, True)
+CREATE TEMPORARY VIEW `project_2` AS
+SELECT
+  `id`,
+  CASE WHEN (`amount` * 100.0E0) >= -9.223372036854775808E18 AND (`amount` * 100.0E0) < 9.223372036854775808E18 THEN \
+CAST(`amount` * 100.0E0 AS BIGINT) WHEN (`amount` * 100.0E0) IS NOT NULL THEN \
+CAST('no whole number of 64 bits: ' || CAST(`amount` * 100.0E0 AS STRING) AS BIGINT) END AS `cents`,
+  `_time`
+FROM `filter_1`;
+
+-- sink: large (id, cents)
+CREATE TEMPORARY TABLE `large` (
+  `id` BIGINT,
+  `cents` BIGINT
+) WITH (
+  'connector' = 'kafka',
+  'topic' = 'large',
+  'properties.bootstrap.servers' = 'b:1',
+  'value.format' = 'json',
+  'value.json.timestamp-format.standard' = 'ISO-8601',
+  'sink.delivery-guarantee' = 'exactly-once',
+  'sink.transactional-id-prefix' = 'large-orders-large',
+  'properties.transaction.timeout.ms' = '900000'
+);
+
+-- sink: large (id, cents)
+INSERT INTO `large`
+SELECT `id`, `cents`
+FROM `project_2`;
+"""
+
+
+def test_every_operation_is_written_or_refused_by_name() -> None:
+    assert operations() - {"column", "literal"} <= set(OPERATIONS)
+    assert set(FUNCTIONS) <= set(OPERATIONS)
+
+
+def test_windows_are_table_functions() -> None:
+    topology = Topology("t")
+    rows = orders(topology).key_by("customer")
+    rows.window(tumbling("1m", offset="10s")).aggregate(n=count(), name="minutes").to(kafka("a", broker="b:1"))
+    rows.window(hopping("10m", "1m")).aggregate(total=col("amount").sum(), name="tens").to(kafka("b", broker="b:1"))
+    rows.window(session("30s")).aggregate(most=col("amount").max(), name="visits").to(kafka("c", broker="b:1"))
+    found = statements(topology)
+    assert "TABLE(TUMBLE(TABLE `orders`, DESCRIPTOR(`_time`), INTERVAL '1' MINUTE, INTERVAL '10' SECOND))" in found["minutes"]
+    assert "TABLE(HOP(TABLE `orders`, DESCRIPTOR(`_time`), INTERVAL '1' MINUTE, INTERVAL '10' MINUTE))" in found["tens"]
+    assert "TABLE(SESSION(TABLE `orders` PARTITION BY `customer`, DESCRIPTOR(`_time`), INTERVAL '30' SECOND))" in found["visits"]
+    assert "GROUP BY `customer`, window_start, window_end, window_time" in found["minutes"]
+    assert topology.to_flink().statements[-1].text.startswith("EXECUTE STATEMENT SET\nBEGIN")
+
+
+def test_rows_without_a_key_are_left_out_by_keyed_steps() -> None:
+    topology = Topology("t")
+    rows = topology.stream(kafka("o", pa.schema([("k", pa.string()), ("n", pa.int64())]), broker="b:1"), name="o")
+    rows.key_by("k").aggregate(total=col("n").sum(), name="totals").to(kafka("t", broker="b:1"))
+    assert "WHERE `k` IS NOT NULL" in statements(topology)["totals"]
+
+
+def test_running_aggregates_are_upserts() -> None:
+    topology = Topology("t")
+    orders(topology).key_by("customer").aggregate(n=count(), name="orders of each").to(kafka("counts", broker="b:1"))
+    found = statements(topology)
+    assert "PRIMARY KEY (`customer`) NOT ENFORCED" in found["counts"] and "'connector' = 'upsert-kafka'" in found["counts"]
+    assert "GROUP BY `customer`" in found["orders_of_each"]
+
+
+def test_frames_are_over() -> None:
+    topology = Topology("t")
+    earlier = expanding(exclude_current=True)
+    rows = orders(topology).key_by("customer").with_columns(before=col("amount").mean().over(earlier), last=col("id").lag(2), name="frame")
+    rows.to(kafka("a", broker="b:1"))
+    text = statements(topology)["frame"]
+    assert "AVG(`amount`) OVER (PARTITION BY `customer` ORDER BY `_time` ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)" in text
+    assert "LAG(`before`, 1) OVER (PARTITION BY `customer` ORDER BY `_time`)" in text
+    assert "LAG(`id`, 2) OVER" in text
+
+
+def test_joins() -> None:
+    topology = Topology("t")
+    left = orders(topology)
+    right = topology.stream(kafka("paid", {"id": int, "paid": float, "when": "timestamp"}, broker="b:1"), timestamp="when", name="paid")
+    left.join(right, on="id", before="0s", after="10m", name="paid orders").to(kafka("a", broker="b:1"))
+    left.join_asof(right, by="id", tolerance="1m", name="latest").to(kafka("b", broker="b:1"))
+    left.join(right, on="id", within=None, name="whenever").to(kafka("c", broker="b:1"))
+    found = statements(topology)
+    assert "R.`_time` BETWEEN L.`_time` AND L.`_time` + INTERVAL '10' MINUTE" in found["paid_orders"]
+    assert "R.`_time` AS `_time`" in found["paid_orders"]
+    assert "FOR SYSTEM_TIME AS OF L.`_time` AS R" in found["latest"]
+    assert "CASE WHEN R.`_time` >= L.`_time` - INTERVAL '1' MINUTE THEN R.`paid` END AS `paid`" in found["latest"]
+    assert "JOIN `paid` AS R\nON L.`id` = R.`id`" in found["whenever"]
+
+
+def test_a_join_that_loses_the_watermarks_is_told_of_where_they_are_needed() -> None:
+    topology = Topology("t")
+    left = orders(topology)
+    right = topology.stream(kafka("paid", {"id": int, "when": "timestamp"}, broker="b:1"), timestamp="when", name="paid")
+    both = left.join(right, on="id", within="1m").key_by("customer").window(tumbling("1m")).count()
+    both.to(kafka("a", broker="b:1"))
+    assert "has lost its watermarks in a join" in refused(topology) and "before=0 or after=0" in refused(topology)
+
+
+def test_whole_numbers_that_may_overflow_are_checked() -> None:
+    topology = Topology("t")
+    rows = topology.stream(kafka("n", pa.schema([("a", pa.int64()), ("b", pa.int32())]), broker="b:1"), name="n")
+    rows.select(large=col("a") + col("a"), small=col("b") + 1, wide=col("b") * col("b")).to(kafka("o", broker="b:1"))
+    text = statements(topology)["project_1"]
+    assert "CAST(TRIM(CAST(CAST(`a` AS DECIMAL(19, 0)) + CAST(`a` AS DECIMAL(19, 0)) AS STRING)) AS BIGINT) AS `large`" in text
+    assert "CAST(`b` AS BIGINT) + 1 AS `small`" in text
+    assert "CAST(`b` AS BIGINT) * CAST(`b` AS BIGINT) AS `wide`" in text
+
+
+def test_comparisons_of_what_may_be_nan_know_it() -> None:
+    topology = Topology("t")
+    orders(topology).filter(col("amount").sqrt() > 3).to(kafka("o", broker="b:1"))
+    assert "WHEN CAST(SQRT(`amount`) AS STRING) = 'NaN' THEN TRUE" in statements(topology)["filter_1"]
+
+
+class Twice(Processor):
+    output = {"id": int}
+
+    def process(self, row: Any, ctx: Any) -> Any:
+        return {"id": row.id * 2}
+
+
+@pytest.mark.parametrize(
+    ("build", "name", "remedy"),
+    [
+        (lambda s: s.map(lambda row: {"id": 1}, schema={"id": int}), "Python function", "expressions"),
+        (lambda s: s.key_by("customer").process(Twice()), "the Processor Twice", "hand its topic to Flink"),
+        (lambda s: s.key_by("customer").window(tumbling("1m"), emit="update").count(), "emit=update", 'emit="close"'),
+        (lambda s: s.key_by("customer").window(tumbling("1m"), grace="1m").count(), "grace", "disorder="),
+        (lambda s: s.key_by("customer").window(tumbling("1d", tz="America/Lima")).count(), "time zone", "UTC"),
+        (lambda s: s.select(t=col("customer").str.to_titlecase()), "str.to_titlecase()", "no function"),
+        (lambda s: s.filter(col("customer").str.contains(r"(?i)a")), "(?i", "classes"),
+        (lambda s: s.select(t=col("amount").round(2)), "round(2)", "round where"),
+        (lambda s: s.key_by("customer").window(tumbling("1m")).aggregate(best=row().max_by("amount")), "row()", "no function"),
+        (lambda s: s.key_by("customer").deduplicate(within="1m"), "deduplicate(within 1m)", "table.exec.state.ttl"),
+        (lambda s: s.with_columns(n=(col("id") + 1), errors="skip"), "errors=skip", "filter such records"),
+        (lambda s: s.key_by("customer").count().to_stream(), "to_stream()", "table.to(sink)"),
+        (lambda s: s.select(t=format("{:e}", col("amount"))), "{:e}", "{:.2f}"),
+    ],
+)
+def test_what_has_no_equal_is_refused_by_name(build: Any, name: str, remedy: str) -> None:
+    topology = Topology("t")
+    build(orders(topology)).to(kafka("o", broker="b:1"))
+    text = refused(topology)
+    assert name in text and remedy in text and "cannot run on Flink" in text
+
+
+def test_all_that_is_refused_is_told_at_once() -> None:
+    topology = Topology("t")
+    rows = orders(topology)
+    rows.map(lambda row: {"id": 1}, schema={"id": int}).to(memory("out"))
+    rows.select(t=col("customer").str.to_titlecase()).to(kafka("o", broker="b:1"))
+    text = refused(topology)
+    assert "1. " in text and "2. " in text and "3. " in text and "memory(...)" in text
+
+
+def test_dead_letters_are_refused() -> None:
+    topology = Topology("t")
+    orders(topology, errors=dead_letter(kafka("bad", broker="b:1"))).to(kafka("o", broker="b:1"))
+    assert "dead letters" in refused(topology)
+
+
+def test_files() -> None:
+    topology = Topology("t")
+    rows = topology.stream(files("/data/orders-*.csv", ORDER), timestamp="at", name="orders")
+    rows.filter(col("amount") > 1).to(files("/out/large.jsonl"), name="large")
+    found = statements(topology)
+    assert "'source.path.regex-pattern' = '.*/orders\\-[^/]*\\.csv'" in found["orders"] and "`amount` STRING" in found["orders"]
+    assert "CAST(`amount` AS DOUBLE) AS `amount`" in found["orders_typed"]
+    assert "WHERE NOT (`id` IS NOT DISTINCT FROM 'id'" in found["orders_typed"]
+    assert "'path' = '/out/large.jsonl'" in found["large"]
+
+
+def test_hidden_columns_of_a_topic() -> None:
+    topology = Topology("t")
+    orders(topology).select("id", at=event_time(), place=col("_offset"), key=col("_key")).to(kafka("o", broker="b:1"))
+    text = statements(topology)["orders"]
+    assert "`_offset` BIGINT METADATA FROM 'offset' VIRTUAL" in text and "'key.fields' = '_key'" in text
+
+
+def test_names_and_texts_cannot_leave_their_quotes() -> None:
+    topology = Topology("it's; DROP")
+    rows = topology.stream(kafka("o", {"a`b": "string"}, broker="b:1"), name="o`; DROP TABLE x")
+    rows.filter(col("a`b") == "'; DROP TABLE x --").to(kafka("p", broker="b:1"))
+    script = str(topology.to_flink())
+    assert "'it''s; DROP'" in script and "`a``b` = '''; DROP TABLE x --'" in script
+
+
+def test_choices_share_what_is_large() -> None:
+    topology = Topology("t")
+    heavy = when(col("amount") > 1).then(col("amount") * 2).when(col("amount") > 5).then(col("amount") * 3).otherwise(0.0)
+    orders(topology).select(a=heavy + 1, b=heavy + 2).to(kafka("o", broker="b:1"))
+    text = statements(topology)["project_1"]
+    assert "`_part_1` + 1.0E0 AS `a`" in text and text.count("WHEN `amount` > 5") == 1
+
+
+def test_importing_the_library_imports_nothing_of_it() -> None:
+    import subprocess
+    import sys
+
+    script = "import streamdsl, sys; assert not [m for m in sys.modules if m.startswith('streamdsl.flink')]"
+    subprocess.run([sys.executable, "-c", script], check=True)
