@@ -8,7 +8,7 @@ LOCK := requirements/dev.lock
 NATIVE := $(shell find streamdsl/_native -name '*.pyx' -o -name '*.pxd')
 BUILT := $(VENV)/.built
 
-.PHONY: demo demo-crash test property lint crash crash-kafka hostile-kafka rescale corrupt simulate checked asan faults faults-kafka power fuzz soak bench lock wheel check-wheel clean
+.PHONY: demo demo-crash train test property lint crash crash-kafka hostile-kafka rescale corrupt simulate checked asan faults faults-kafka power fuzz soak bench lock wheel check-wheel clean
 
 # Test processes at a time; each that needs one has a Kafka broker of its own.
 WORKERS ?= 2
@@ -18,6 +18,11 @@ demo: $(BUILT)
 
 demo-crash: $(BUILT)
 	$(BIN)/python examples/fraud/crash_demo.py
+
+# The model of the fraud example, from generated data.
+train: $(BUILT)
+	$(BIN)/pip install --disable-pip-version-check -q 'scikit-learn>=1.5' 'skl2onnx>=1.18'
+	$(BIN)/python examples/fraud/model/train.py
 
 test: $(BUILT)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile

@@ -66,7 +66,7 @@ def time_of_day(transactions: KeyedStream, *, spreads: float = 3, warmup: int = 
     )
 
 
-def _first(column: str, through: Frame, before: Frame) -> Expr:
+def first(column: str, through: Frame, before: Frame) -> Expr:
     """Return whether the value is new: with it there are more different ones than without."""
     return col(column).n_unique().over(through) > col(column).n_unique().over(before)
 
@@ -76,7 +76,7 @@ def new_category(transactions: KeyedStream, *, days: int = 90, part: float = 0.9
     """A category that the account has not used for so long, with an amount above nearly all of that time."""
     before = rolling(f"{days}d", exclude_current=True)
     amounts = transactions.with_columns(
-        n=count().over(before), high=col("amount").quantile(part).over(before), fresh=_first("category", rolling(f"{days}d"), before)
+        n=count().over(before), high=col("amount").quantile(part).over(before), fresh=first("category", rolling(f"{days}d"), before)
     )
     found = amounts.filter((col("n") >= warmup) & col("category").is_not_null() & col("fresh") & (col("amount") > col("high")))
     detail = format("First {} in {} days, {:.2f} {}", col("category"), lit(days), col("amount"), col("currency"))
@@ -88,7 +88,7 @@ def new_channel(transactions: KeyedStream, *, within: str = "10m", warmup: int =
     """The first use of a channel together with the first visit to a city."""
     before = expanding(exclude_current=True)
     seen = transactions.with_columns(
-        n=count().over(before), in_channel=_first("channel", expanding(), before), in_city=_first("city", expanding(), before)
+        n=count().over(before), in_channel=first("channel", expanding(), before), in_city=first("city", expanding(), before)
     )
     both = seen.with_columns(
         channels=col("in_channel").cast("int64").sum().over(rolling(within)),

@@ -74,7 +74,7 @@ _EXPLAINED = {
 
 
 def alerts(found: Stream, rule: str, severity: Expr, detail: Expr, **explained: Expr) -> Stream:
-    """Return the columns of `Alert`; what the rule does not explain is null."""
+    """Return the columns of `Alert`; what the rule does not explain is null. A score of the model stays."""
     columns: dict[str, Any] = {
         "transaction_id": col("transaction_id"),
         "account_number": col("account_number"),
@@ -83,7 +83,7 @@ def alerts(found: Stream, rule: str, severity: Expr, detail: Expr, **explained: 
         "severity": severity,
         "detail": detail,
         **{name: explained.get(name, lit(None).cast(type_)) for name, type_ in _EXPLAINED.items()},
-        **{name: col(name) for name in ("topic", "partition", "offset")},
+        **{name: col(name) for name in ("topic", "partition", "offset", "score") if name in found.schema.names},
     }
     return found.select(**columns)
 

@@ -11,21 +11,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     __package__ = "examples.fraud"
 
-from streamdsl import Config, StreamError, Topology, col, files, kafka, rolling
+from streamdsl import Config, StreamError, Topology, col, files, format, kafka, lit, rolling
 
 from . import data
 from .alerts_topic import AlertsTopic
 from .cities import CITIES
 from .more_rules import dormant, new_category, new_channel, structuring, time_of_day
 from .records import Transaction
-from .rules import AmountAnomaly, ImpossibleTravel, Velocity, amount_anomaly, impossible_travel, velocity
+from .rules import AmountAnomaly, ImpossibleTravel, Velocity, alerts, amount_anomaly, impossible_travel, velocity
 from .screen import Screen, ScreenSink
+
+if TYPE_CHECKING:
+    from .model.scorer import Scorer
 
 Rules = Literal["declared", "processors", "all"]
 
@@ -33,14 +36,25 @@ TRANSACTIONS: Final = "bank-transactions"
 ALERTS: Final = "fraud-alerts"
 PARTITIONS: Final = 3
 
+#: A rule's alert needs this score of the model; a transaction with that one is an alert without a rule.
+DOUBT: Final = 0.1
+SURE: Final = 0.5
 
-def build(rules: Rules = "declared", rate: float | None = None) -> Topology:
-    """Return the topology; files take the place of the topics by the names "transactions" and "alerts"."""
+
+def build(rules: Rules = "declared", rate: float | None = None, scorer: Scorer | None = None) -> Topology:
+    """Return the topology; files take the place of the topics by the names "transactions" and "alerts".
+
+    With a `scorer`, a model has its say: what it is sure of is an alert, and what it doubts is none.
+    """
     topology = Topology("fraud-detection")
     transactions = topology.stream(
         kafka(TRANSACTIONS, Transaction, partitions=PARTITIONS, rate=rate), timestamp="event_time", disorder="5s", name="transactions"
     ).with_columns(topic=col("_topic"), partition=col("_partition"), offset=col("_offset"))
     accounts = transactions.counter("unknown_city", where=~col("city").is_in(CITIES)).key_by("account_number")
+    if scorer is not None:
+        from .model.scorer import scored
+
+        accounts = scored(accounts, scorer).key_by("account_number")
     if rules != "processors":
         too_many = accounts.window(rolling("60s")).process(velocity(limit=3), name="velocity")
         too_much = accounts.process(amount_anomaly(sigmas=3, warmup=5), name="amount-anomaly")
@@ -58,6 +72,9 @@ def build(rules: Rules = "declared", rate: float | None = None) -> Topology:
             accounts.process(dormant(), name="dormant"),
             accounts.process(structuring(), name="structuring"),
         )
+    if scorer is not None:
+        sure = alerts(accounts.filter(col("score") >= SURE), "MODEL", lit("high"), format("Scored {:.3f}", col("score")))
+        found = found.filter(col("score") >= DOUBT).merge(sure)
     found.to(kafka(ALERTS, partitions=PARTITIONS, key="account_number", timestamps="arrival"), name="alerts")
     return topology
 
@@ -83,11 +100,19 @@ def arguments(argv: Sequence[str] | None, prog: str | None = None) -> argparse.N
         default="declared",
         help="the three rules as verbs or in Python; or all eight, on another sample",
     )
+    add("--with", dest="parts", type=_parts, default=(), metavar="PART,…", help="what needs more than the library: model")
     add("--quiet", action="store_true", help="the totals only")
     asked = parser.parse_args(argv)
     if asked.broker and (asked.input or asked.output):
         parser.error("--broker reads and writes topics: leave --input and --output out")
     return asked
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    parts = tuple(text.split(","))
+    if strange := set(parts) - {"model"}:
+        raise argparse.ArgumentTypeError(f"there is no {', '.join(sorted(strange))}; there is model")
+    return parts
 
 
 def _rate(text: str) -> float | None:
@@ -133,13 +158,21 @@ def _config(asked: argparse.Namespace) -> Config:
     )
 
 
+def _built(asked: argparse.Namespace) -> Topology:
+    scorer = None
+    if "model" in asked.parts:
+        from .model.scorer import Scorer
+
+        scorer = Scorer()
+    return build(asked.rules, asked.rate if asked.broker else None, scorer)
+
+
 def _run_on_files(asked: argparse.Namespace) -> int:
     sample = None if asked.input else data.sample(kind="habits" if asked.rules == "all" else "bursts")
     source = files(sample.transactions if sample else asked.input, schema=Transaction, rate=asked.rate)
     output = files(asked.output, format="json") if asked.output else None
     sink = ScreenSink(output, remember=sample is not None)
-    chosen = topology if asked.rules == "declared" else build(asked.rules)
-    run = chosen.start(_config(asked), bind={"transactions": source, "alerts": sink})
+    run = _built(asked).start(_config(asked), bind={"transactions": source, "alerts": sink})
     screen = Screen(run, sink.board, quiet=asked.quiet)
     if run.already_finished:
         print(f"the run in {asked.state_dir} had finished: nothing to do")
@@ -153,7 +186,7 @@ def _run_on_files(asked: argparse.Namespace) -> int:
 
 def _run_on_kafka(asked: argparse.Namespace) -> int:
     """Run until somebody stops it. The screen shows the alerts that others see: those that are committed."""
-    run = build(asked.rules, asked.rate).start(_config(asked))
+    run = _built(asked).start(_config(asked))
     with AlertsTopic(asked.broker, ALERTS) as alerts:
         screen = Screen(run, alerts.board, quiet=asked.quiet)
         print(f"{TRANSACTIONS} → {ALERTS} at {asked.broker}; Ctrl-C stops with a last checkpoint", flush=True)
