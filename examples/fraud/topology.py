@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
@@ -24,6 +24,7 @@ from .alerts_topic import AlertsTopic
 from .cities import CITIES
 from .more_rules import dormant, new_category, new_channel, structuring, time_of_day
 from .records import Transaction
+from .routing import PLACES, route
 from .rules import AmountAnomaly, ImpossibleTravel, Velocity, alerts, amount_anomaly, impossible_travel, velocity
 from .screen import Screen, ScreenSink
 
@@ -36,15 +37,18 @@ TRANSACTIONS: Final = "bank-transactions"
 ALERTS: Final = "fraud-alerts"
 PARTITIONS: Final = 3
 
+#: What `--with` takes.
+PARTS: Final = ("model", *PLACES)
+
 #: A rule's alert needs this score of the model; a transaction with that one is an alert without a rule.
 DOUBT: Final = 0.1
 SURE: Final = 0.5
 
 
-def build(rules: Rules = "declared", rate: float | None = None, scorer: Scorer | None = None) -> Topology:
+def build(rules: Rules = "declared", rate: float | None = None, scorer: Scorer | None = None, places: Collection[str] = ()) -> Topology:
     """Return the topology; files take the place of the topics by the names "transactions" and "alerts".
 
-    With a `scorer`, a model has its say: what it is sure of is an alert, and what it doubts is none.
+    With a `scorer`, a model has its say: what it is sure of is an alert, and what it doubts is none. `places` are those of `routing`.
     """
     topology = Topology("fraud-detection")
     transactions = topology.stream(
@@ -75,7 +79,7 @@ def build(rules: Rules = "declared", rate: float | None = None, scorer: Scorer |
     if scorer is not None:
         sure = alerts(accounts.filter(col("score") >= SURE), "MODEL", lit("high"), format("Scored {:.3f}", col("score")))
         found = found.filter(col("score") >= DOUBT).merge(sure)
-    found.to(kafka(ALERTS, partitions=PARTITIONS, key="account_number", timestamps="arrival"), name="alerts")
+    route(found, places).to(kafka(ALERTS, partitions=PARTITIONS, key="account_number", timestamps="arrival"), name="alerts")
     return topology
 
 
@@ -100,19 +104,28 @@ def arguments(argv: Sequence[str] | None, prog: str | None = None) -> argparse.N
         default="declared",
         help="the three rules as verbs or in Python; or all eight, on another sample",
     )
-    add("--with", dest="parts", type=_parts, default=(), metavar="PART,…", help="what needs more than the library: model")
+    add("--with", dest="parts", type=parts, default=(), metavar="PART,…", help=f"what needs more than the library: {', '.join(PARTS)}")
     add("--quiet", action="store_true", help="the totals only")
     asked = parser.parse_args(argv)
+    if "critical" in asked.parts and not asked.broker:
+        parser.error("--with critical parts the topic of alerts: it needs --broker")
     if asked.broker and (asked.input or asked.output):
         parser.error("--broker reads and writes topics: leave --input and --output out")
     return asked
 
 
-def _parts(text: str) -> tuple[str, ...]:
-    parts = tuple(text.split(","))
-    if strange := set(parts) - {"model"}:
-        raise argparse.ArgumentTypeError(f"there is no {', '.join(sorted(strange))}; there is model")
-    return parts
+def parts(text: str) -> tuple[str, ...]:
+    """Return what a list with commas names.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        There is no such part.
+    """
+    named = tuple(text.split(","))
+    if strange := set(named) - set(PARTS):
+        raise argparse.ArgumentTypeError(f"there is no {', '.join(sorted(strange))}; there are {', '.join(PARTS)}")
+    return named
 
 
 def _rate(text: str) -> float | None:
@@ -158,13 +171,14 @@ def _config(asked: argparse.Namespace) -> Config:
     )
 
 
-def _built(asked: argparse.Namespace) -> Topology:
+def with_parts(rules: Rules, parts: Collection[str], rate: float | None = None) -> Topology:
+    """Return the topology with what `--with` names."""
     scorer = None
-    if "model" in asked.parts:
+    if "model" in parts:
         from .model.scorer import Scorer
 
         scorer = Scorer()
-    return build(asked.rules, asked.rate if asked.broker else None, scorer)
+    return build(rules, rate, scorer, parts)
 
 
 def _run_on_files(asked: argparse.Namespace) -> int:
@@ -172,7 +186,7 @@ def _run_on_files(asked: argparse.Namespace) -> int:
     source = files(sample.transactions if sample else asked.input, schema=Transaction, rate=asked.rate)
     output = files(asked.output, format="json") if asked.output else None
     sink = ScreenSink(output, remember=sample is not None)
-    run = _built(asked).start(_config(asked), bind={"transactions": source, "alerts": sink})
+    run = with_parts(asked.rules, asked.parts).start(_config(asked), bind={"transactions": source, "alerts": sink})
     screen = Screen(run, sink.board, quiet=asked.quiet)
     if run.already_finished:
         print(f"the run in {asked.state_dir} had finished: nothing to do")
@@ -186,7 +200,7 @@ def _run_on_files(asked: argparse.Namespace) -> int:
 
 def _run_on_kafka(asked: argparse.Namespace) -> int:
     """Run until somebody stops it. The screen shows the alerts that others see: those that are committed."""
-    run = _built(asked).start(_config(asked))
+    run = with_parts(asked.rules, asked.parts, asked.rate).start(_config(asked))
     with AlertsTopic(asked.broker, ALERTS) as alerts:
         screen = Screen(run, alerts.board, quiet=asked.quiet)
         print(f"{TRANSACTIONS} → {ALERTS} at {asked.broker}; Ctrl-C stops with a last checkpoint", flush=True)

@@ -72,4 +72,4 @@ def test_what_is_missing_is_named(monkeypatch, tmp_path, capsys):
     assert "pip install 'streamdsl[ml]'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         topology.main(["--with", "oracle"])
-    assert "there is model" in capsys.readouterr().err
+    assert "there are model" in capsys.readouterr().err
