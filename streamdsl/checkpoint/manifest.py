@@ -137,11 +137,14 @@ class Manifest:
     views: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     stores: tuple[StoreEntry, ...] = ()
+    #: The file's bytes, once they were asked for: of thousands of splits they take milliseconds.
+    _encoded: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def encode(self) -> bytes:
         """Return the file's bytes."""
-        body = _canonical(self._body())
-        return _envelope(body)
+        if not self._encoded:
+            self._encoded.append(_envelope(_canonical(self._body())))
+        return self._encoded[0]
 
     @property
     def digest(self) -> str:

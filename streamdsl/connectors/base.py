@@ -79,6 +79,13 @@ class SplitFeed(ABC):
         Splits that are not named are read all the same a few times a second: to find out whether they are idle, say.
         """
 
+    def unsure(self) -> Collection[str] | None:
+        """Return the splits of which `SplitReader.caught_up` may be false; None, the default: each has to be asked.
+
+        Asked about once a second; of the splits that are idle, those that are named are looked at. Must not wait.
+        """
+        return None
+
 
 class SplitReader(ABC):
     """Reads one split. All methods are called from one thread."""

@@ -85,6 +85,33 @@ def test_splits_that_have_nothing_are_not_asked():
     assert mail.reads - reads <= 4 * SPLITS
 
 
+class Sure(Mail):
+    """Says of which splits it does not know whether they have been read to their end."""
+
+    doubts: Collection[str] = ()
+
+    def unsure(self) -> Collection[str]:
+        return self.doubts
+
+
+def test_idle_splits_are_looked_at_where_their_feed_is_unsure():
+    mail = Sure()
+    run, _ = running(mail)
+    reads, until = -1, time.monotonic() + 30
+    # Asked one by one, each is looked at about once a second: there is no such pause then.
+    while mail.reads != reads:
+        assert time.monotonic() < until, "idle splits of which the feed is sure are looked at"
+        reads = mail.reads
+        time.sleep(1.5)
+    mail.doubts = ["mail/7"]
+    while mail.reads < reads + 2:
+        assert time.monotonic() < until, "a split of which the feed is unsure is not looked at"
+        time.sleep(0.05)
+    run.stop()
+    run.wait(30)
+    assert mail.reads < reads + 100
+
+
 @pytest.mark.parametrize("full", [False, True], ids=["said", "not said"])
 def test_what_comes_is_read_from_whichever_split(full):
     mail = Mail(30, full=full)

@@ -14,7 +14,8 @@ cdef class FeedPoll:
     cdef int64_t rows                        # that have come since it was asked
     cdef int64_t pass_ns                     # how often all splits are asked
     cdef int64_t pass_at_ns
+    cdef int64_t sure_at_ns                  # when the feed is asked next which idle splits are to be looked at
 
     cdef bint asks_all(self) noexcept nogil
     cdef bint look(self, int64_t now_ns) except -1 nogil     # set `due` of the splits to be read; whether there are any
-    cdef bint mark_all(self, int64_t now_ns) noexcept nogil
+    cdef bint mark_all(self, int64_t now_ns) except -1 nogil

@@ -7,8 +7,9 @@ from streamdsl._native.task.task cimport references
 from streamdsl.errors import connector_failure
 
 cdef enum:
-    # How often splits are asked of which their feed says nothing.
+    # How often splits are asked of which their feed says nothing: where they become idle by themselves, and where not.
     PASS_MS = 250
+    PASS_UNTIMED_MS = 1000
     LEAST_PASS_MS = 10
     # A feed that has brought little is not asked again at once: a few rows cost as much as hundreds.
     POLL_NS = 1500000
@@ -27,7 +28,7 @@ cdef class FeedPoll:
         self.n = len(splits)
         self.split_of = {split.name: split for split in splits}
         self.feed = next((feed for feed in reversed(feeds) if feed is not None), None)
-        self.pass_ns = 1000000 * <int64_t>PASS_MS
+        self.pass_ns = 1000000 * <int64_t>PASS_UNTIMED_MS
         if idle_timeout_ms >= 0:
             self.pass_ns = 1000000 * min(max(idle_timeout_ms // 4, <int64_t>LEAST_PASS_MS), <int64_t>PASS_MS)
         for split, feed in zip(splits, feeds):
@@ -69,13 +70,26 @@ cdef class FeedPoll:
             (<Split>self.split_of[name]).due = True
         return len(names) > 0
 
-    cdef bint mark_all(self, int64_t now_ns) noexcept nogil:
-        """Have all splits asked, but those that are idle and have been looked at."""
+    cdef bint mark_all(self, int64_t now_ns) except -1 nogil:
+        """Have all splits asked, but those that are idle and of which the feed is sure."""
         cdef int i
-        cdef bint found = False
-        cdef int64_t looked_before = now_ns // 1000000 - IDLE_LOOK_MS
+        cdef bint found = False, idle = False
         for i in range(self.n):
-            if not (<Split>self.refs[i]).idle or (<Split>self.refs[i]).looked_at_ms <= looked_before:
+            if not (<Split>self.refs[i]).idle:
                 (<Split>self.refs[i]).due = True
                 found = True
+            idle = idle or (<Split>self.refs[i]).idle
+        if idle and now_ns >= self.sure_at_ns:
+            self.sure_at_ns = now_ns + 1000000 * <int64_t>IDLE_LOOK_MS
+            with gil:
+                found = self._mark_unsure() or found
         return found
+
+    def _mark_unsure(self):
+        try:
+            names = self.feed.unsure()
+        except Exception as error:       # whatever a source raises
+            raise connector_failure(f"the source {self.source!r} cannot read", error)
+        for split in self.splits if names is None else map(self.split_of.__getitem__, names):
+            (<Split>split).due = True
+        return names is None or len(names) > 0

@@ -21,13 +21,19 @@ from streamdsl.connectors.kafka.clients import (
 from streamdsl.connectors.kafka.rights import Access
 from streamdsl.errors import ConnectorError
 
-__all__ = ["End", "Ends", "gone", "made_anew"]
+__all__ = ["AGAIN", "End", "Ends", "gone", "known_for_s", "made_anew"]
 
 #: How often the cluster is asked at most, and how long an answer may take.
 ASK_S: Final = 1.0
 ANSWER_S: Final = 5.0
 #: How often it is looked at most whether there are answers.
 COLLECT_S: Final = 0.005
+#: How long what is known of a partition's end counts, and of the topic itself. An answer costs some 100 us a partition: where there are
+#: many it counts for so long that asking takes half a per cent of a core.
+KNOWN_S: Final = 5.0
+KNOWN_S_A_PARTITION: Final = 0.02
+#: When it is asked for again, of that time: a partition that stays empty stays known as such.
+AGAIN: Final = 0.7
 #: A cluster that says so often in a row that there is no such topic has not just forgotten it.
 _GONE: Final = 3
 
@@ -41,6 +47,11 @@ class End:
     high: int
 
 
+def known_for_s(partitions: int) -> float:
+    """Return how long the ends of so many partitions count as known."""
+    return max(KNOWN_S, KNOWN_S_A_PARTITION * partitions)
+
+
 class Ends:
     """Asks for the ends of partitions with a client of its own, which is made when somebody asks first. From any thread."""
 
@@ -49,11 +60,12 @@ class Ends:
         self._partitions = partitions  # that are read, by whatever task; None: others may be added and are left alone
         self._lock = threading.Lock()
         self._client: Any = None
-        self._asked_at = self._high_asked_at = float("-inf")
+        self._asked_at = self._high_asked_at = self._looked_at = float("-inf")
         self._pending: list[tuple[int, Any, Any]] = []  # partition, and what will tell its two ends
         self._collected_at = float("-inf")
         self._ends: dict[int, End] = {}
         self._described: Any = None  # what will tell whether the topic is there
+        self._failed = False  # the end of some partition could not be told
         self._missing = 0  # answers in a row that there is no such topic
         self._lost: ConnectorError | None = None
         self._closed = False
@@ -75,10 +87,30 @@ class Ends:
         if self._lost is not None:
             raise self._lost
 
+    def known(self) -> Mapping[int, End]:
+        """Return what was answered last, of all partitions."""
+        with self._lock:
+            self._collect()
+            return dict(self._ends)
+
+    def look(self, every_s: float) -> None:
+        """Ask for the topic itself, unless that was done within `every_s` seconds. Does not wait."""
+        now = time.monotonic()
+        with self._lock:
+            self._collect()
+            # That there is no such topic has to be said several times: soon, then.
+            if self._closed or now - self._looked_at < (ASK_S if self._missing else every_s):
+                return
+            self._looked_at = now
+            try:
+                self._describe()
+            except KafkaException as error:
+                ErrorLog(f"looking at {self._where}")(error.args[0])
+
     def ask(self, partitions: Iterable[int], every_s: float = ASK_S, *, high: bool = False) -> None:
         """Ask for the ends of partitions, unless that was done within `every_s` seconds. Does not wait.
 
-        `high`: also for those behind open transactions. An answer about a thousand partitions takes some 10 ms.
+        `high`: also for those behind open transactions.
         """
         now = time.monotonic()
         with self._lock:
@@ -93,17 +125,29 @@ class Ends:
             except KafkaException as error:
                 ErrorLog(f"asking where {self._where} ends")(error.args[0])
 
-    def _asked(self, partitions: list[int], high: bool) -> list[tuple[int, Any, Any]]:
-        from confluent_kafka import IsolationLevel, TopicCollection
-        from confluent_kafka.admin import OffsetSpec
-
+    def _admin(self) -> Any:
         if self._client is None:
             self._client, _ = admin_client(self._options)
-        self._described = self._client.describe_topics(TopicCollection([self._topic]), request_timeout=ANSWER_S)[self._topic]
+        return self._client
+
+    def _describe(self) -> None:
+        from confluent_kafka import TopicCollection
+
+        if self._described is None or self._described.done():
+            self._described = self._admin().describe_topics(TopicCollection([self._topic]), request_timeout=ANSWER_S)[self._topic]
+
+    def _asked(self, partitions: list[int], high: bool) -> list[tuple[int, Any, Any]]:
+        from confluent_kafka import IsolationLevel
+        from confluent_kafka.admin import OffsetSpec
+
+        if self._failed:
+            # The client takes a partition that had no leader once for one that has none, until it hears of the topic again.
+            self._failed = False
+            self._describe()
         told = []
         for level in (IsolationLevel.READ_COMMITTED, *([IsolationLevel.READ_UNCOMMITTED] if high else [])):
             wanted = {TopicPartition(self._topic, partition): OffsetSpec.latest() for partition in partitions}
-            found = self._client.list_offsets(wanted, isolation_level=level, request_timeout=ANSWER_S)
+            found = self._admin().list_offsets(wanted, isolation_level=level, request_timeout=ANSWER_S)
             told.append({at.partition: future for at, future in found.items()})
         return [(partition, told[0][partition], told[1][partition] if high else None) for partition in partitions]
 
@@ -120,12 +164,14 @@ class Ends:
                 continue
             try:
                 end = int(stable.result().offset)
-                if end < 0:
-                    continue  # so it is answered where the partition has no leader: that is no end
+                if end < 0:  # so it is answered where the partition has no leader: that is no end
+                    self._failed = True
+                    continue
                 known = self._ends.get(partition)
                 highest = int(high.result().offset) if high is not None else end if known is None else known.high
                 self._ends[partition] = End(self._asked_at, end, max(end, highest))
             except KafkaException as error:
+                self._failed = True
                 log.debug("the end of %s, partition %d, is not known: %s", self._where, partition, error)
         self._pending = left
         if self._described is not None and self._described.done():

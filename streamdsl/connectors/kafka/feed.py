@@ -28,7 +28,7 @@ from streamdsl.connectors.kafka.clients import (
     translated,
     with_leaders,
 )
-from streamdsl.connectors.kafka.ends import End, Ends, gone, made_anew
+from streamdsl.connectors.kafka.ends import AGAIN, End, Ends, gone, known_for_s, made_anew
 from streamdsl.connectors.kafka.rights import Access
 from streamdsl.connectors.kafka.topic import Topic
 
@@ -51,14 +51,12 @@ CLIENT_SHARE: Final = 4
 MOST_DOUBTS, DOUBT_S = 3, 0.5
 #: How long the client is not asked again that had nothing.
 DRY_S: Final = 0.0005
-#: How often the topic itself is looked at.
-LOOK_S: Final = 5.0
 #: How often the cluster is told all positions anew.
 NOTE_ALL_S: Final = 3600.0
-#: How long what is known of a partition's end counts for its lag.
-END_KNOWN_S: Final = 5.0
-#: When it is asked for again, so that a partition that stays empty stays known as such. Its task looks once a second.
-ASK_AGAIN_S: Final = 3.5
+#: A partition of which something came so lately is not asked for with others: more may follow.
+LATELY_S: Final = 1.0
+#: How often it is looked whether the topic itself has been.
+LOOK_S: Final = 1.0
 
 
 class Unreadable(list[Any]):
@@ -172,6 +170,8 @@ class Feed(SplitFeed):
                 "error_cb": ErrorLog(self.where),
             }
         )
+        #: Partitions of which records were taken that their reader has not been able to decode yet.
+        self.undecoded: set[int] = set()
         self._names: dict[int, str] = {}
         self._waiting: dict[int, Records] = {}
         self._ready: dict[str, int] = {}  # the splits to be read: with records, or an end that nobody knows yet
@@ -190,7 +190,8 @@ class Feed(SplitFeed):
         self._came: dict[int, float] = {}  # when something of a partition came last
         watched = described.seen.get("partitions") if described.until is None else None
         self._end_offsets = Ends(self._options, described.topic, self.topic_id, watched, self.where)
-        self._look_at = time.monotonic() + LOOK_S
+        self._known_s = known_for_s(0)
+        self._look_at = time.monotonic() + self._known_s
         self._open = 0
 
     @staticmethod
@@ -207,6 +208,7 @@ class Feed(SplitFeed):
 
     def begin(self) -> None:
         """Begin to fetch."""
+        self._known_s = known_for_s(len(self._next))
         self._consumer.assign([TopicPartition(self.topic, partition, offset) for partition, offset in self._next.items()])
 
     def bounds(self, partition: int) -> tuple[int, int]:
@@ -295,11 +297,33 @@ class Feed(SplitFeed):
         if self._waiting[partition]:
             return False
         end = self._end_offsets.of(partition)
-        known_for = float("inf") if end is None or end.asked_at <= self._came[partition] else time.monotonic() - end.asked_at
-        if known_for >= ASK_AGAIN_S:
-            self._end_offsets.check()
-            self._end_offsets.ask(self._next)
-        return known_for < END_KNOWN_S and end is not None and end.stable <= self.position(partition)
+        if self._stale(partition, end, AGAIN * self._known_s):
+            self._ask(partition)
+        return not self._unsure(partition, end)
+
+    def _stale(self, partition: int, end: End | None, most_s: float) -> bool:
+        """Whether the cluster has not told the end within so many seconds, and since the last record came."""
+        return end is None or end.asked_at <= self._came[partition] or time.monotonic() - end.asked_at >= most_s
+
+    def _unsure(self, partition: int, end: End | None) -> bool:
+        return end is None or self._stale(partition, end, self._known_s) or end.stable > self.position(partition)
+
+    def unsure(self) -> Collection[str]:
+        """Return the splits that may have more than was read: all others stay idle."""
+        ends = self._end_offsets.known()
+        if any(self._stale(partition, ends.get(partition), AGAIN * self._known_s) for partition in self._next):
+            self._ask()
+        behind = (number for number in self._names if number in self.undecoded or self._unsure(number, ends.get(number)))
+        return [self._names[number] for number in behind]
+
+    def _ask(self, *wanted: int) -> None:
+        """Ask for the ends of partitions: of those that are wanted, and of all that will be."""
+        self._end_offsets.check()
+        ends, lately = self._end_offsets.known(), time.monotonic() - LATELY_S
+        quiet = (number for number, came in self._came.items() if came < lately and not self._waiting[number])
+        found = {number for number in quiet if self._stale(number, ends.get(number), AGAIN * self._known_s)}
+        if found := found.union(wanted):
+            self._end_offsets.ask(found)
 
     def _look_at_topic(self) -> None:
         """Find out now and then whether the topic is still the one that it was, with as many partitions."""
@@ -307,7 +331,7 @@ class Feed(SplitFeed):
         if now >= self._look_at:
             self._look_at = now + LOOK_S
             self._end_offsets.check()
-            self._end_offsets.ask(self._next)
+            self._end_offsets.look(self._known_s)
 
     def _fetch(self, most: int) -> None:
         self._look_at_topic()
@@ -416,7 +440,7 @@ class Feed(SplitFeed):
         """Return the end that was answered last: that its broker is away does not empty a partition."""
         if not self._open:
             return None
-        self._end_offsets.ask(self._next, END_KNOWN_S, high=True)
+        self._end_offsets.ask(self._next, self._known_s, high=True)
         return self._end_offsets.of(partition)
 
     def close(self) -> None:

@@ -149,9 +149,11 @@ class PartitionReader(SplitReader):
         for index in unreadable.keys() & found.bad.keys():
             found.bad[index] = unreadable[index]
         self._held = None
+        self._feed.undecoded.discard(self._partition)
         if found.away is None:
             self._away.over()
         else:
+            self._feed.undecoded.add(self._partition)
             self._away.say(found.away)
             self._again_at = time.monotonic() + REGISTRY_AGAIN_S
             good = records.cut(found.taken)
