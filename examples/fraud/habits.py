@@ -24,7 +24,7 @@ ACCOUNTS: Final = 5_000
 #: Raised when the generator makes other data.
 VERSION: Final = 1
 
-_BEGIN_MS: Final = 1_709_251_200_000  # 2024-03-01
+BEGIN_MS: Final = 1_709_251_200_000  # 2024-03-01
 _DAYS: Final = 120
 _DAY_MS: Final = 86_400_000
 _HOUR_MS: Final = 3_600_000
@@ -98,20 +98,20 @@ class _Event:
 def transactions(count: int, accounts: int, seed: int) -> tuple[list[tuple[str, str]], dict[int, Planted]]:
     """Return so many lines, each behind its country, and what is fraud among them."""
     chance = random.Random(seed)
-    people = [_person(number, chance) for number in range(accounts)]
+    everybody = people(accounts, chance)
     kinds = [kind for kind, often in _INCIDENTS.items() for _ in range(math.ceil(often * count / 100_000))]
     chance.shuffle(kinds)
     planted: list[_Event] = []
-    events = _history(people, count - sum(_size(kind) for kind in kinds), chance)
-    hosts = _Hosts(people, chance)
+    events = _history(everybody, count - sum(_size(kind) for kind in kinds), chance)
+    hosts = _Hosts(everybody, chance)
     for incident, kind in enumerate(kinds):
         account, position = hosts.draw(kind)
-        planted += _incident(Planted(incident, kind), account, position, people[account], chance)
+        planted += _incident(Planted(incident, kind), account, position, everybody[account], chance)
     events += planted
     events.sort()
     lines, truth = [], {}
     for number, event in enumerate(events):
-        person = people[event.account]
+        person = everybody[event.account]
         if event.fraud is not None and event.fraud.kind.isupper():
             truth[number] = event.fraud
         currency = "CLP" if person.country == "CL" else "PEN"
@@ -121,6 +121,11 @@ def transactions(count: int, accounts: int, seed: int) -> tuple[list[tuple[str, 
         )
         lines.append((person.country, line))
     return lines, truth
+
+
+def people(accounts: int, chance: random.Random) -> list[_Person]:
+    """Return the holders of so many accounts, without their transactions."""
+    return [_person(number, chance) for number in range(accounts)]
 
 
 def _person(number: int, chance: random.Random) -> _Person:
@@ -174,7 +179,7 @@ def _time(person: _Person, chance: random.Random) -> int:
 
 def _at(person: _Person, day: int, hour: float) -> int:
     """Return when it is that local hour of that day."""
-    return _BEGIN_MS + day * _DAY_MS + _OFFSET_MS[person.country] + int(hour * _HOUR_MS)
+    return BEGIN_MS + day * _DAY_MS + _OFFSET_MS[person.country] + int(hour * _HOUR_MS)
 
 
 class _Hosts:
@@ -262,7 +267,7 @@ class _Scene:
 
     def night(self) -> int:
         """Return a time of the night before or behind, at least three hours from the usual ones."""
-        day = (self.host - _BEGIN_MS - _OFFSET_MS[self.person.country]) // _DAY_MS
+        day = (self.host - BEGIN_MS - _OFFSET_MS[self.person.country]) // _DAY_MS
         return _at(self.person, day, self.chance.uniform(1.0, 4.5) + 24)
 
     def journey(self, kmh: float, city: str) -> tuple[str, float]:
@@ -315,7 +320,7 @@ def _night(at: _Scene, event: Make) -> Iterator[_Event]:
 
 
 def _late_evening(at: _Scene, event: Make) -> Iterator[_Event]:
-    day = (at.host - _BEGIN_MS - _OFFSET_MS[at.person.country]) // _DAY_MS
+    day = (at.host - BEGIN_MS - _OFFSET_MS[at.person.country]) // _DAY_MS
     yield event(_at(at.person, day, 21.8))
 
 

@@ -1,6 +1,6 @@
 """Where alerts go beside their topic: PostgreSQL, Redis, a webhook, and a topic of their own for critical ones.
 
-Addresses come from the environment, because they hold passwords: `FRAUD_POSTGRES`, `FRAUD_REDIS`, `FRAUD_WEBHOOK`.
+The environment says where they are: `FRAUD_POSTGRES`, `FRAUD_REDIS`, `FRAUD_WEBHOOK`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,14 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     __package__ = "examples.fraud"
 
-from streamdsl import ConfigError, Secret, col, count, http, kafka, postgres, redis, row
+from streamdsl import col, count, http, kafka, postgres, redis, row
+
+from .addresses import address
 
 if TYPE_CHECKING:
     from streamdsl import Expr, Stream
 
 CRITICAL_ALERTS: Final = "fraud-alerts-critical"
-#: Those of compose.yml.
-_ADDRESSES: Final = {
-    "FRAUD_POSTGRES": "postgresql://streamdsl:streamdsl@localhost:5432/streamdsl",
-    "FRAUD_REDIS": "redis://localhost:6379",
-}
 
 
 def route(found: Stream, places: Collection[str], environ: Mapping[str, str] = os.environ) -> Stream:
@@ -50,7 +47,7 @@ def _to_postgres(found: Stream, environ: Mapping[str, str]) -> None:
     """Each alert is a row: one that comes again after a crash replaces itself."""
     rows = found.select("transaction_id", "rule", "account_number", "event_time", "severity", "detail")
     table = postgres(
-        _address("FRAUD_POSTGRES", environ), "fraud_alerts", key=["transaction_id", "rule"], delivery="at_least_once", create=True
+        address("FRAUD_POSTGRES", environ), "fraud_alerts", key=["transaction_id", "rule"], delivery="at_least_once", create=True
     )
     rows.to(table, name="alerts-table")
 
@@ -60,14 +57,12 @@ def _to_redis(found: Stream, environ: Mapping[str, str]) -> None:
     accounts = found.select("account_number", "transaction_id", "rule", "event_time", "severity", "detail").key_by("account_number")
     last = accounts.aggregate(alerts=count(), last=row().max_by("event_time"), name="last-alerts")
     fields = {name: col("last").struct.field(name) for name in ("transaction_id", "rule", "event_time", "severity", "detail")}
-    last.select("alerts", **fields).to(
-        redis(_address("FRAUD_REDIS", environ), "fraud:account:{account_number}", ttl="30d"), name="accounts"
-    )
+    last.select("alerts", **fields).to(redis(address("FRAUD_REDIS", environ), "fraud:account:{account_number}", ttl="30d"), name="accounts")
 
 
 def _to_webhook(found: Stream, environ: Mapping[str, str]) -> None:
     """Critical alerts, at least once: the idempotency key says which it has had."""
-    hook = http(_address("FRAUD_WEBHOOK", environ), key=["transaction_id", "rule"], name="webhook")
+    hook = http(address("FRAUD_WEBHOOK", environ), key=["transaction_id", "rule"], name="webhook")
     found.filter(_critical()).to(hook, name="webhook")
 
 
@@ -82,10 +77,3 @@ PLACES: Final = ("critical", *_PLACES)
 
 def _critical() -> Expr:
     return col("severity") == "critical"
-
-
-def _address(name: str, environ: Mapping[str, str]) -> Secret:
-    found = environ.get(name) or _ADDRESSES.get(name)
-    if found is None:
-        raise ConfigError(f"{name} is not set", remedy=f"say where alerts are sent: {name}=https://…")
-    return Secret(found)

@@ -38,17 +38,17 @@ ALERTS: Final = "fraud-alerts"
 PARTITIONS: Final = 3
 
 #: What `--with` takes.
-PARTS: Final = ("model", *PLACES)
+PARTS: Final = ("model", "customers", *PLACES)
 
 #: A rule's alert needs this score of the model; a transaction with that one is an alert without a rule.
 DOUBT: Final = 0.1
 SURE: Final = 0.5
 
 
-def build(rules: Rules = "declared", rate: float | None = None, scorer: Scorer | None = None, places: Collection[str] = ()) -> Topology:
+def build(rules: Rules = "declared", rate: float | None = None, scorer: Scorer | None = None, parts: Collection[str] = ()) -> Topology:
     """Return the topology; files take the place of the topics by the names "transactions" and "alerts".
 
-    With a `scorer`, a model has its say: what it is sure of is an alert, and what it doubts is none. `places` are those of `routing`.
+    With a `scorer`, a model has its say: what it is sure of is an alert, and what it doubts is none. `parts` are those of `--with`.
     """
     topology = Topology("fraud-detection")
     transactions = topology.stream(
@@ -58,7 +58,8 @@ def build(rules: Rules = "declared", rate: float | None = None, scorer: Scorer |
     if scorer is not None:
         from .model.scorer import scored
 
-        accounts = scored(accounts, scorer).key_by("account_number")
+        transactions = scored(accounts, scorer)
+        accounts = transactions.key_by("account_number")
     if rules != "processors":
         too_many = accounts.window(rolling("60s")).process(velocity(limit=3), name="velocity")
         too_much = accounts.process(amount_anomaly(sigmas=3, warmup=5), name="amount-anomaly")
@@ -76,10 +77,14 @@ def build(rules: Rules = "declared", rate: float | None = None, scorer: Scorer |
             accounts.process(dormant(), name="dormant"),
             accounts.process(structuring(), name="structuring"),
         )
+    if "customers" in parts:
+        from .customers import looked_up, over_limit
+
+        found = found.merge(looked_up(transactions).process(over_limit(), name="over-limit"))
     if scorer is not None:
         sure = alerts(accounts.filter(col("score") >= SURE), "MODEL", lit("high"), format("Scored {:.3f}", col("score")))
         found = found.filter(col("score") >= DOUBT).merge(sure)
-    route(found, places).to(kafka(ALERTS, partitions=PARTITIONS, key="account_number", timestamps="arrival"), name="alerts")
+    route(found, parts).to(kafka(ALERTS, partitions=PARTITIONS, key="account_number", timestamps="arrival"), name="alerts")
     return topology
 
 

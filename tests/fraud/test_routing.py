@@ -72,16 +72,16 @@ def test_an_alert_is_everywhere_once_under_kills(tmp_path, small, expected, envi
 def test_a_place_without_an_address_is_refused(monkeypatch):
     monkeypatch.delenv("FRAUD_WEBHOOK", raising=False)
     with pytest.raises(ConfigError, match="FRAUD_WEBHOOK is not set"):
-        topology.build(places=["webhook"])
+        topology.build(parts=["webhook"])
 
 
 def test_no_password_is_shown(monkeypatch):
     monkeypatch.setenv("FRAUD_POSTGRES", "postgresql://bank:hunter2secret@db/bank")
-    assert "hunter2secret" not in repr(topology.build(places=["postgres"]).explain())
+    assert "hunter2secret" not in repr(topology.build(parts=["postgres"]).explain())
 
 
 def test_critical_alerts_have_a_topic_of_their_own():
-    made = topology.build(places=["critical"])
+    made = topology.build(parts=["critical"])
     assert set(made.sinks()) == {"alerts", "critical-alerts"}
     with pytest.raises(SystemExit):
         topology.arguments(["--with", "critical"])
