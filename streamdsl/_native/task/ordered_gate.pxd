@@ -22,6 +22,7 @@ cdef class OrderedGate(InputGate):
     cdef int* ports                          # by input, ascending: rows of one port have the same columns
     cdef bint interleaved                    # rows of several ports come in event-time order too, in whatever many pieces
     cdef bint* held                          # by input: its barrier is pending, nothing behind it is taken
+    cdef int64_t* reached                    # by input: the round below which nothing comes any more, as of the last look
     cdef Batch** staged                      # rows of the next round
     cdef int* staged_input                   # the inputs they came by, ascending
     cdef int* staged_part

@@ -10,6 +10,7 @@ from libc.string cimport memmove
 from streamdsl._native.flow.batch cimport SYS_TIME, batch_concat, batch_release, batch_take, i64
 from streamdsl._native.flow.channel cimport BARRIER, RECORDS, Channel
 from streamdsl._native.includes.atomic cimport atomic_load
+from streamdsl._native.includes.checked cimport PLANTED
 
 
 cdef int no_memory() except -1 nogil:
@@ -35,7 +36,8 @@ cdef class OrderedGate(InputGate):
         self.interleaved = interleaved
         self.producers = <int*>calloc(3 * self.size + 3, sizeof(int))
         self.held = <bint*>calloc(self.size + 1, sizeof(bint))
-        if self.producers == NULL or self.held == NULL:
+        self.reached = <int64_t*>calloc(self.size + 1, sizeof(int64_t))
+        if self.producers == NULL or self.held == NULL or self.reached == NULL:
             raise MemoryError("no memory left for an input gate")
         self.ranks = self.producers + self.size
         self.ports = self.ranks + self.size
@@ -56,13 +58,14 @@ cdef class OrderedGate(InputGate):
         free(self.pending_input)
         free(self.producers)
         free(self.held)
+        free(self.reached)
 
     cdef int64_t complete(self) noexcept nogil:
-        """Return the round up to which every producer has emitted all it has."""
+        """Return the round up to which every producer has emitted all it has; see `reached`."""
         cdef int i
         cdef int64_t least = INT64_MAX
         for i in range(self.size):
-            least = min(least, atomic_load(&self.order.done[self.producers[i]]))
+            least = min(least, self.reached[i])
         return least
 
     cdef int next(self, StreamElement* element) except -2 nogil:
@@ -75,14 +78,19 @@ cdef class OrderedGate(InputGate):
             self.random = self.random * <uint64_t>6364136223846793005 + <uint64_t>1442695040888963407
             self.turn = <int>((self.random >> 33) % <uint64_t>self.size)
         # Asked first: what is in a channel by then belongs to a complete round, or comes behind all of them.
-        complete = self.complete()
+        for i in range(self.size):
+            self.reached[i] = atomic_load(&self.order.done[self.producers[i]])
         for i in range(self.size):
             at = (self.turn + i) % self.size
             head = (<Channel>self.refs[at]).head_round()
+            if head < INT64_MAX and not PLANTED("round-behind-full-channel"):
+                # Its producer may have passed over rounds without a row, and say so only once there is room for this one's.
+                self.reached[at] = max(self.reached[at], head - 1)
             if head <= self.round and not self.blocked[at] and not self.held[at] and (<Channel>self.refs[at]).poll(element):
                 self.turn = (at + 1) % self.size
                 return at
             lowest = min(lowest, head)
+        complete = self.complete()
         for i in range(self.size):
             if self.blocked[i] and atomic_load(&self.order.done[self.producers[i]]) < INT64_MAX:
                 return -1            # the barriers of all others stand behind the same round

@@ -380,9 +380,11 @@ cdef class Task:
                 if self.paced and left < most:
                     self.pace_closing = self.fitting(most - left, self.clock.now_ns() - began, self.pace_closing)
                 return 0
-            for i in range(self.n_closers):
-                if (<Operator>self.closers[i]).closing and left > 0:
+            # The last of the chain first: nothing comes to an operator while its windows close.
+            for i in range(self.n_closers - 1, -1, -1):
+                if (<Operator>self.closers[i]).closing:
                     left -= (<Operator>self.closers[i]).go_on_closing(left)
+                    break
             self.settle(False)
 
     cdef int go_on_closing(self) except -1 nogil:
