@@ -45,6 +45,15 @@ def test_a_duplicate_lies_less_than_the_time_away_before_or_after() -> None:
     assert kept(driver) == [0, 2, 4, 7]
 
 
+def test_a_duplicate_is_known_up_to_the_last_moment() -> None:
+    driver = job(within=10)
+    driver.send_batch("in", rows(("a", 100), ("b", 99)))
+    for watermark in (101, 108):
+        driver.advance_watermark("in", watermark)
+    driver.send_batch("in", rows(("a", 109), ("b", 109)))
+    assert kept(driver) == [0, 1, 1]
+
+
 def test_a_dropped_record_does_not_prolong_the_time() -> None:
     driver = job(within=10)
     driver.send_batch("in", rows(*(("a", t) for t in range(0, 31, 5))))

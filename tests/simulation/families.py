@@ -12,7 +12,7 @@ from streamdsl.compiler import compile
 from streamdsl.logical.plan import LogicalPlan
 from streamdsl.physical.lower import lower
 from streamdsl.physical.node import PhysicalOperator, PhysicalPlan, PhysicalSink, PhysicalSource, Stage
-from tests.simulation import arrivals, timed
+from tests.simulation import arrivals, joined, timed, windowed
 from tests.simulation.endpoints import SimulatedSource
 from tests.simulation.family import SCHEMA, Family
 
@@ -35,6 +35,8 @@ FAMILIES: tuple[tuple[Family, ...], ...] = (
     tuple(timed.collections(i) for i in range(1)),
     tuple(timed.timers(i) for i in range(1)),
     tuple(timed.gathered(i) for i in range(1)),
+    *windowed.FAMILIES,
+    *joined.FAMILIES,
 )
 
 

@@ -6,7 +6,7 @@ An oracle says in plain Python what must come out. It shares nothing with the li
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -51,14 +51,19 @@ class Expected:
     """What a sink must hold, by one of the promises.
 
     `kind`: P1, the rows in any order; P2, those of each key in order; P3, the last row of each key, without its time, and `grows`
-    (a column, or None) never falls. `key` are the columns of the key; `only`: columns that are compared (None: all).
+    (a column, or None) never falls; "changes", the rows that are left once all changes have been applied in order, each of which
+    fits what is there (the column `op` says what it does). `key` are the columns of the key; `only`: columns that are compared
+    (None: all). `among`: rows that were true at some time; no other may be shown (None: any may). `by_key`: a withdrawal names the key,
+    and need not have the values that were shown last.
     """
 
-    kind: Literal["P1", "P2", "P3"]
+    kind: Literal["P1", "P2", "P3", "changes"]
     rows: Sequence[Out]
     key: tuple[int, ...] = ()
     only: tuple[str, ...] | None = None
     grows: int | None = None
+    among: Collection[tuple[Any, ...]] | None = None
+    by_key: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,8 @@ class Family:
         Rows may have no time.
     same_keys : bool
         Both sources may have rows of one key.
+    calls : bool
+        Calls are under way: they end in any order, whenever it is drawn.
     accounts : callable, optional
         (inputs, rows of each sink) -> what is wrong with them, or None: where what comes out is chance, every row is accounted for.
     counts : callable, optional
@@ -103,6 +110,7 @@ class Family:
     external: bool = False
     bad_times: bool = False
     same_keys: bool = False
+    calls: bool = False
     sources: tuple[str, ...] = ("in",)
     accounts: Callable[[Inputs, Mapping[str, Sequence[Out]]], str | None] | None = None
     counts: Callable[[Inputs], dict[str, int]] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from streamdsl.runtime.failures import explained
 from streamdsl.runtime.job import Phase
 from streamdsl.runtime.sharding import keeps_keys
 from tests.simulation import checks
+from tests.simulation.awaited import RunningClock, SimulatedLoop
 from tests.simulation.checks import Violation
 from tests.simulation.disk import Crashed, Directory, SimulatedDisk
 from tests.simulation.endpoints import SimulatedSink, SimulatedSource
@@ -50,7 +52,8 @@ class SeededRun:
         self.family = self.scenario.family
         self.disk = SimulatedDisk(self.draw)
         self.disk.root.entries["simulated"] = self.disk.root.durable["simulated"] = Directory()
-        self.clock = ManualClock(10_000)
+        self.loop = SimulatedLoop(self.draw) if self.family.calls else None
+        self.clock = ManualClock(10_000) if self.loop is None else RunningClock(10_000)
         self.sources = {
             name: SimulatedSource(
                 name, SCHEMA, logs, self.clock, bounded=self.scenario.bounded, partitioned_by="key" if self.scenario.partitioned else None
@@ -96,6 +99,10 @@ class SeededRun:
 
     def run(self) -> None:
         """Raise `Violation` if something is wrong."""
+        with contextlib.nullcontext() if self.loop is None else self.loop.instead():
+            self._run()
+
+    def _run(self) -> None:
         number = 0
         while True:
             start = drawn_start(self.draw, self.scenario, number)
@@ -216,6 +223,8 @@ class SeededRun:
     def _let_go(self, job: ObservedJob) -> None:
         self.covered["storage errors"] += self.disk.failed - self._first_faults
         self.disk.dead = True  # a process that is gone touches nothing
+        if self.loop is not None:
+            self.loop.forget()
         try:
             job.abandon()
         except Crashed:
@@ -232,7 +241,8 @@ class SeededRun:
                 figures = task.store.figures()
                 self.covered["rows evicted"] += figures["evicted"]
                 self.covered["cold rows read"] += figures["reads"]
-        if job.tasks:
+        if job.tasks and (self.loop is None or job.finished):
+            # A call that ends behind the last barrier of a stop is made again: its row comes to nobody.
             checks.check_conservation(job)
         if job.tasks and len(self._since) >= 2 and self.disk.failed == self._first_faults:
             checks.check_no_orphans(self.disk, STATE / "checkpoints", self.history.complete, job.coordinator.completed)
@@ -242,7 +252,7 @@ class SeededRun:
         # A checkpoint taken while it drained knows that the input has ended: a later start leaves it at that.
         inputs = self._taken() if "drain" in self.story else self.scenario.inputs
         checks.check_results(self.family, inputs, self.sinks)
-        if self.family.accounts is not None:
+        if self.family.accounts is not None and "late" in self.sinks:
             self.covered["late by chance"] += self.sinks["late"].length
         if self.family.counts is not None:
             figures = self.family.counts(inputs)
@@ -344,6 +354,8 @@ class _Actors:
                 if i < 0:
                     clock.ms += tick
                     progress = job.control_step()
+                    if run.loop is not None:
+                        progress = run.loop.step() or progress
                     if job.phase is Phase.ENDED or (enough is not None and enough()):
                         break
                     heard = everybody
@@ -384,4 +396,5 @@ class _Actors:
             waiting = [f"{task.id}{' (ended)' if task.ended else ''}" for task in self.tasks]
             raise Violation("deadlock", f"nobody has anything to do and the run has not ended; tasks {', '.join(waiting)}")
         self.run.clock.ms += 1 << rests
-        return bool(self.job.control_step())
+        ended = self.run.loop is not None and self.run.loop.step()
+        return bool(self.job.control_step()) or ended

@@ -65,7 +65,7 @@ def test_the_promises_of_a_family_are_those_that_its_plan_deserves(kind):
         for name, found in judged(topology, rows).sinks.items():
             if found.promise is not None and not family.same_keys and family.accounts is None:
                 wanted = family.oracle({name: [] for name in family.sources})[name].kind
-                assert wanted == found.promise.kind, f"{family.name}: {name}"
+                assert wanted.replace("changes", "P3") == found.promise.kind, f"{family.name}: {name}"
 
 
 # Broken on purpose -------------------------------------------------------------------------------------------------------

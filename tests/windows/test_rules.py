@@ -153,6 +153,34 @@ def test_throttled_windows_leave_once_per_period_and_at_the_close() -> None:
     assert found(job) == [(0, 10, [1, 2, 3])]
 
 
+def test_a_throttled_session_that_begins_earlier_is_shown_at_its_time() -> None:
+    job = driver(session(10), emit=throttle("1s"))
+    send(job, 10, 5)
+    job.advance_processing_time(1_000)
+    assert changes(job) == [("add", 5, 20, [10, 5])]
+    send(job, 1)
+    assert changes(job) == [("withdraw", 5, 20, [10, 5])]
+    job.advance_processing_time(1_000)
+    assert changes(job) == [("add", 1, 20, [10, 5, 1])]
+
+
+@pytest.mark.parametrize("window", [tumbling(10), hopping(10, 5), sliding(10), session(10)], ids=str)
+def test_windows_that_wait_at_a_crash_are_shown_at_once_after_it(window: Any) -> None:
+    """What had changed at the checkpoint is shown as it was then; what was read again waits for its period."""
+    job = driver(window, emit=throttle("1s"))
+    send(job, 7)
+    job.checkpoint()
+    send(job, 8)
+    job.crash_and_restore(parallelism=3)
+    assert {tuple(row["ns"]) for row in job.read("out")} <= {(7,), (7, 8)}
+    job.advance_processing_time(1_000)
+    job.checkpoint()
+    job.crash_and_restore()
+    shown = job.read("out")
+    job.end()
+    assert (7, 8) in {tuple(row["ns"]) for row in [*shown, *job.read("out")]}
+
+
 def test_count_windows_leave_when_they_are_full_and_at_the_end() -> None:
     job = driver(count_window(3, every=2))
     send(job, 5, 3, 9)

@@ -10,6 +10,7 @@ from streamdsl._native.aggregates.cell cimport (
     results_null, write_i64,
 )
 from streamdsl._native.includes.decimal cimport dec_load, int128
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append, bytes_free, bytes_init
 
@@ -176,7 +177,7 @@ cdef class ListAccumulator(Accumulator):
             for i in range(2):
                 begin_walk(&cursors[i], &lists[i])
             while cursors[0].arrival < INT64_MAX or cursors[1].arrival < INT64_MAX:
-                first = &cursors[1 if cursors[1].arrival < cursors[0].arrival else 0]
+                first = &cursors[1 if cursors[1].arrival < cursors[0].arrival and not PLANTED("lists-merged-by-side") else 0]
                 self.append(&made, first.arrival, first.text, first.size)
                 step(first)
             done = True

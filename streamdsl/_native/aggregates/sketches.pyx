@@ -11,6 +11,7 @@ from streamdsl._native.aggregates.accumulators cimport Accumulator
 from streamdsl._native.aggregates.cell cimport (
     ByteReader, Cell, as_f64, damaged_state, f64_bits, read_bytes, read_i64, results_bits, results_null, write_i64,
 )
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
 
@@ -168,7 +169,8 @@ cdef class HyperLogLogAccumulator(Accumulator):
             self.widen(held)
         registers = <uint8_t*>held.block
         for i in range(REGISTERS):
-            registers[i] = max(registers[i], (<uint8_t*>more.block)[i])
+            if not PLANTED("registers-not-merged"):
+                registers[i] = max(registers[i], (<uint8_t*>more.block)[i])
         return self.clear(other)
 
     cdef int emit(self, char* state) except -1 nogil:
@@ -301,6 +303,8 @@ cdef class DigestAccumulator(Accumulator):
         cdef Digest* more = <Digest*>other
         cdef Cell value
         cdef int64_t i
+        if PLANTED("digest-merge-forgets-groups"):
+            more.n_groups = 0
         held.n_low += more.n_low
         held.n_high += more.n_high
         held.n_nan += more.n_nan

@@ -6,6 +6,7 @@ kept that may still be the latest at some time: all above the watermark, and the
 from libc.stdint cimport INT64_MAX
 
 from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, Batch, i64
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.operators.join cimport LEFT, JoinPort
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.rows.timed_rows cimport rows_below
@@ -53,11 +54,13 @@ cdef class AsOfJoinOperator(WaitingJoinOperator):
         if not self.exact:
             n = rows_below(right, time)
         else:
-            n = right.n if time == INT64_MAX else rows_below(right, time + 1)
+            n = right.n if time == INT64_MAX else rows_below(right, time + 1 + PLANTED("asof-takes-later-row"))
         if n == 0:
             return NULL
         row = &right.rows[right.head + n - 1]
-        return NULL if self.bounded and row.time < saturating_subtract(time, self.tolerance) else row
+        if self.bounded and row.time < saturating_subtract(time, self.tolerance) + PLANTED("asof-tolerance-exclusive"):
+            return NULL
+        return row
 
     cdef int32_t of_no_use(self, TimedRows* right) noexcept nogil:
         # Rows that wait are above the watermark: of the rows at or below it the last one hides the others.
@@ -67,7 +70,7 @@ cdef class AsOfJoinOperator(WaitingJoinOperator):
         n = rows_below(right, self.watermark + 1)
         if n > 0 and self.bounded and right.rows[right.head + n - 1].time <= saturating_subtract(self.watermark, self.tolerance):
             return n
-        return max(n - 1, 0)
+        return n if PLANTED("asof-latest-freed") else max(n - 1, 0)
 
     cdef int emit_due(self, int64_t n) except -1 nogil:
         cdef int64_t i, slot, deadline

@@ -4,6 +4,7 @@ from libc.string cimport memcpy, memset
 
 from streamdsl._native.aggregates.cell cimport damaged_state
 from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, batch_take, i64
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.process_context cimport KeyReader
 from streamdsl._native.state.key_table cimport KeyTable
@@ -28,7 +29,8 @@ cdef class SeenField(RowField):
         self.watermark = INT64_MIN
 
     cdef bint outlived(self, int64_t time) noexcept nogil:
-        return self.within_ms >= 0 and time <= self.watermark and distance(self.watermark, time) + 1 >= <uint64_t>self.within_ms
+        return self.within_ms >= 0 and time <= self.watermark and (
+            distance(self.watermark, time) + 1 + PLANTED("duplicate-forgotten-early") >= <uint64_t>self.within_ms)
 
     cdef int64_t get(self, const Seen* seen, int64_t i) noexcept nogil:
         return seen.first if i == 0 else seen.more[i - 1]
@@ -44,7 +46,7 @@ cdef class SeenField(RowField):
         if self.within_ms < 0:
             return seen.count > 0
         for i in range(seen.count):
-            if distance(self.get(seen, i), time) < <uint64_t>self.within_ms:
+            if distance(self.get(seen, i), time) < <uint64_t>self.within_ms + PLANTED("duplicate-at-its-end"):
                 return True
         return False
 
@@ -76,7 +78,7 @@ cdef class SeenField(RowField):
         self.clear(field)                    # a later entry of the same key replaces what was read before
         if size % 8 != 0:
             return damaged_state()
-        for i in range(size // 8):
+        for i in range(0 if PLANTED("duplicates-not-restored") else size // 8):
             memcpy(&time, data + 8 * i, 8)
             self.add(<Seen*>field, time)
         return 0

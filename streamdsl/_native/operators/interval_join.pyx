@@ -7,6 +7,7 @@ order of time; others share theirs, which costs less.
 from libc.stdint cimport INT64_MAX, INT64_MIN
 
 from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, i64
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.operators.join cimport LEFT, RIGHT, JoinPort
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.rows.timed_rows cimport TimedRow, rows_below
@@ -46,7 +47,7 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
         cdef bint matched
         for row in range(batch.n):
             watermark = self.lookup.lateness_watermark(slots[row])
-            if self.bounded and saturating_add(times[row], self.grace) <= watermark:
+            if self.bounded and saturating_add(times[row], self.grace) + PLANTED("join-takes-late-row") <= watermark:
                 self.note_late(port, batch, row, watermark)
                 continue
             self.lookup.table.touch(slots[row])
@@ -58,21 +59,22 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
                     self.add_pair(side, batch, row, NULL, 0, times[row])
                 continue
             self.serialise(side, batch, row)
-            self.field.insert(rows + side, times[row], self.scratch.data, self.scratch.used, matched)
+            self.field.insert(rows + side, times[row], self.scratch.data, self.scratch.used, matched or PLANTED("join-unmatched-never"))
             self.note_deadline(side, over, slots[row])
         return self.flush_pairs(side, batch)
 
     cdef bint match(self, int side, Batch* batch, int32_t row, int64_t time, TimedRows* other) except -1 nogil:
         cdef int64_t first = INT64_MIN, last = INT64_MAX
         cdef int32_t at, begin
+        cdef int64_t before = self.before - PLANTED("join-before-exclusive"), after = self.after + PLANTED("join-after-too-long")
         cdef TimedRow* kept
         if self.bounded:
-            first = saturating_subtract(time, self.before if side == LEFT else self.after)
-            last = saturating_add(time, self.after if side == LEFT else self.before)
+            first = saturating_subtract(time, before if side == LEFT else after)
+            last = saturating_add(time, after if side == LEFT else before)
         begin = at = rows_below(other, first)
         while at < other.n and other.rows[other.head + at].time <= last:
             kept = &other.rows[other.head + at]
-            kept.marked = 1
+            kept.marked = not PLANTED("join-match-forgotten")
             self.add_pair(side, batch, row, kept.data, kept.size, max(time, kept.time))
             at += 1
         return at > begin
@@ -108,7 +110,7 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
                     if self.over(side, row.time) > deadline:
                         break
                     # Rows of an earlier deadline among the `n` have been told by it.
-                    if row.marked or self.over(side, row.time) < deadline:
+                    if row.marked or (self.over(side, row.time) < deadline and not PLANTED("join-unmatched-twice")):
                         continue
                     if side == LEFT:
                         self.add_kept(row.data, row.size, NULL, 0, row.time)
@@ -124,7 +126,8 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
             rows = <TimedRows*>(self.lookup.table.row(slot) + self.field.offset) + side
             n = 0
             # Rows that come out have deadlines of their own; the others go as soon as they can.
-            while n < rows.n and self.over(side, rows.rows[rows.head + n].time) <= (deadline if self.keeps[side] else self.watermark):
+            while (n < rows.n and self.over(side, rows.rows[rows.head + n].time) - PLANTED("join-row-freed-early")
+                    <= (deadline if self.keeps[side] else self.watermark)):
                 n += 1
             self.field.drop_first(rows, n)
         return 0
@@ -138,4 +141,6 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
             held = max(held, self.after)
         if self.keeps[RIGHT]:
             held = max(held, self.before)
+        if PLANTED("join-passes-time-on"):
+            return self.watermark
         return saturating_subtract(self.watermark, saturating_add(held, self.grace))

@@ -11,6 +11,7 @@ from streamdsl._native.aggregates.cell cimport (
     ByteReader, Cell, Results, cell_assign, cell_free, cell_load, cell_read, cell_view, cell_write, damaged_state,
     kind_number, results_append, results_finish, results_free, results_init,
 )
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.state_view cimport StateView, new_view
 from streamdsl._native.state.write_stream cimport bytes_append, bytes_free, bytes_init
@@ -147,7 +148,7 @@ cdef class TableOperator(KeyedOperator):
                 self.withdraw(held, n, row, changes)
                 self.remove(held, version)
             else:
-                if self.has_row(held) and self.retracts:
+                if self.has_row(held) and self.retracts and not PLANTED("old-row-not-withdrawn"):
                     self.withdraw(held, n, row, changes)
                     n += 1
                     self.old_at[n] = -1

@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t
 
 from streamdsl._native.aggregates.cell cimport Cell, cell_assign, cell_free
 from streamdsl._native.flow.batch cimport KIND_STR, SYS_SLOT, SYS_TIME, i64, is_valid
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.operators.join cimport LEFT, RIGHT, JoinPort
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.table cimport says_removed
@@ -35,7 +36,7 @@ cdef class TableJoinOperator(JoinOperator):
                     self.add_pair(LEFT, batch, row, NULL, 0, times[row])
                 continue
             self.lookup.table.touch(slots[row])
-            if self.removes(batch, row):
+            if self.removes(batch, row) and not PLANTED("tombstone-ignored"):
                 cell_free(held, KIND_STR, self.field.arena)
                 continue
             self.serialise(RIGHT, batch, row)

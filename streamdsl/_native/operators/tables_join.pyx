@@ -7,6 +7,7 @@ from libc.stdint cimport int32_t
 
 from streamdsl._native.aggregates.cell cimport ByteReader, cell_assign, cell_free, cell_read, cell_write, damaged_state
 from streamdsl._native.flow.batch cimport KIND_STR, SYS_SLOT, SYS_TIME, Batch, i64
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.operators.changes_join cimport ADD, REPLACE, WITHDRAW
 from streamdsl._native.operators.join cimport LEFT, RIGHT, JoinPort
 from streamdsl._native.operators.key_lookup cimport KeyLookup
@@ -65,7 +66,7 @@ cdef class TablesJoinOperator(ChangesJoinOperator):
                 held[side].tag = 0
                 after = self.there(held, held + 1)
                 held[side] = cell
-                if before and not after:
+                if before and not after and not PLANTED("joined-row-not-withdrawn"):
                     self.note_cells(WITHDRAW, held, held + 1, time)
                 self.lookup.table.touch(slots[row])
                 cell_free(held + side, KIND_STR, self.field.arena)
@@ -78,7 +79,7 @@ cdef class TablesJoinOperator(ChangesJoinOperator):
             self.lookup.table.touch(slots[row])
             cell_assign(held + side, KIND_STR, &cell, self.field.arena)
             if self.there(held, held + 1):
-                self.note_cells(REPLACE if before else ADD, held, held + 1, time)
+                self.note_cells(REPLACE if before and not PLANTED("joined-row-added-twice") else ADD, held, held + 1, time)
         return self.send()
 
     cdef bint there(self, const Cell* left, const Cell* right) noexcept nogil:

@@ -69,7 +69,7 @@ cdef class WindowOperator(WindowRecords):
         """Note the windows that stand in the table, once it has been loaded."""
         if not PLANTED("windows-not-restored"):
             self.deadlines.rebuild()
-        if self.deadlines.first(LANE_CHANGED) < INT64_MAX:
+        if self.deadlines.first(LANE_CHANGED) < INT64_MAX and not PLANTED("throttle-not-restored"):
             self.throttled_until = INT64_MIN
 
     def declared_states(self):
@@ -92,7 +92,7 @@ cdef class WindowOperator(WindowRecords):
             return INT64_MIN                 # time has no part in it, but for its end
         if lane == LANE_DROP:
             behind = saturated(behind, self.windower.kept_ms)
-        elif self.emission == EMIT_ON_TIME:
+        elif self.emission == EMIT_ON_TIME or PLANTED("grace-forgotten-at-close"):
             behind = 0
         return INT64_MIN if self.watermark < INT64_MIN + behind else self.watermark - behind
 
@@ -232,7 +232,7 @@ cdef class WindowOperator(WindowRecords):
         if lane == LANE_DROP:
             return self.close_window(windows, i)
         if (self.emission == EMIT_CLOSE or (self.emission == EMIT_ON_TIME and not entry.flags & WINDOW_ON_TIME)
-                or (self.emission == EMIT_THROTTLE and entry.flags & WINDOW_CHANGED)):
+                or (self.emission == EMIT_THROTTLE and entry.flags & WINDOW_CHANGED and not PLANTED("throttle-last-row-lost"))):
             self.show_last(slot, entry)
             entry.flags |= WINDOW_ON_TIME
         if PLANTED("window-closed-in-its-grace"):
@@ -297,11 +297,11 @@ cdef class WindowOperator(WindowRecords):
     # The wall clock --------------------------------------------------------------------------------------------------
 
     cdef int64_t next_wakeup(self) noexcept nogil:
-        return self.throttled_until
+        return INT64_MIN if PLANTED("throttle-does-not-wait") and self.throttled_until < INT64_MAX else self.throttled_until
 
     cdef int on_processing_time(self, int64_t now_ms) except -1 nogil:
         cdef int64_t n
-        if now_ms < self.throttled_until:
+        if now_ms < self.throttled_until and not PLANTED("throttle-does-not-wait"):
             return 0
         n = self.deadlines.take_due(LANE_CHANGED, INT64_MAX, OUTPUT_ROWS)
         if n > 0:

@@ -2,6 +2,7 @@
 from libc.stdint cimport INT32_MAX
 from libc.string cimport memcpy, memmove
 
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
 
 from streamdsl.errors import StateError
@@ -56,9 +57,9 @@ cdef class TimedRowsField(RowField):
                 side.rows = <TimedRow*>self.table.arena.realloc(
                     <char*>side.rows, side.capacity * <int64_t>sizeof(TimedRow), more * <int64_t>sizeof(TimedRow))
                 side.capacity = <int32_t>more
-        if at > 0 and side.rows[side.head + at - 1].time > time:
+        if at > 0 and side.rows[side.head + at - 1].time > time - PLANTED("ties-reversed"):
             at = rows_below(side, time)
-            while at < side.n and side.rows[side.head + at].time == time:
+            while at < side.n and side.rows[side.head + at].time == time and not PLANTED("ties-reversed"):
                 at += 1
             memmove(side.rows + side.head + at + 1, side.rows + side.head + at, (side.n - at) * sizeof(TimedRow))
         row = side.rows + side.head + at
@@ -131,7 +132,7 @@ cdef class TimedRowsField(RowField):
                 data += HEAD_BYTES
                 if length < 0 or length > end - data:
                     damaged(self.name)
-                self.insert(<TimedRows*>field + i, time, data, length, marked != 0)
+                self.insert(<TimedRows*>field + i, time, data, length, marked != 0 and not PLANTED("join-match-not-restored"))
                 data += length
         return damaged(self.name) if data != end else 0
 

@@ -2,6 +2,7 @@
 cimport cython
 from libc.stdint cimport int64_t
 
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.windows.assign cimport saturating_subtract, since_start, window_number, windows_of
 from streamdsl._native.windows.window_list cimport KeyWindows, WindowField
 from streamdsl._native.windows.windower cimport Windower, saturated
@@ -29,5 +30,6 @@ cdef class FixedWindower(Windower):
         for k in range(windows_of(time, self.size_ms, self.every_ms, self.offset_ms) - 1, -1, -1):
             before = since + k * self.every_ms
             # Several windows may begin before time does, and have one start: their numbers and last moments tell them apart.
-            self.want(saturating_subtract(number, k), saturating_subtract(time, before), saturated(time, self.size_ms - 1 - before))
+            self.want(saturating_subtract(number, k), saturating_subtract(time, before),
+                      saturated(time, self.size_ms - 1 + PLANTED("window-ends-late") - before))
         return 0

@@ -9,6 +9,7 @@ is why closed windows are kept a while.
 cimport cython
 from libc.stdint cimport int64_t
 
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.windows.assign cimport saturating_subtract
 from streamdsl._native.windows.window_list cimport WINDOW_AT_RECORD, KeyWindows, WindowEntry, WindowField
 from streamdsl._native.windows.windower cimport Wanted, Windower, saturated
@@ -70,7 +71,8 @@ cdef class SlidingWindower(Windower):
         """Want the window that begins just behind `time`, if there is a record in it."""
         cdef int64_t start = saturated(time, 1), end = saturated(start, self.size_ms), record
         cdef Wanted* wanted
-        if start > time and self.last_record(field, windows, end, &record) and record >= start:
+        if (start > time and not PLANTED("sliding-window-behind-missing") and self.last_record(field, windows, end, &record)
+                and record >= start):
             self.want_from(field, windows, start, end)
             wanted = &self.wanted[self.n - 1]
             wanted.takes = False

@@ -1,6 +1,7 @@
 """Which windows a record opens or joins. Pure: a windower sees the key's open windows and a time, and changes nothing."""
 from libc.stdint cimport int64_t
 
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.windows.window_list cimport KeyWindows, WindowField
 
 
@@ -31,7 +32,7 @@ cdef class Windower:
 
     # Whether a window takes records, and has not been closed.
     cdef inline bint is_open(self, int64_t last, int64_t watermark) noexcept nogil:
-        return self.full > 0 or watermark < saturated(last, self.grace_ms)
+        return self.full > 0 or watermark < saturated(last, self.grace_ms) + PLANTED("window-takes-at-its-end")
 
     cdef inline int64_t end_of(self, int64_t last) noexcept nogil:
         return saturated(last, 1) if self.half_open else last
