@@ -27,6 +27,7 @@ from .records import Transaction
 from .routing import PLACES, route
 from .rules import AmountAnomaly, ImpossibleTravel, Velocity, alerts, amount_anomaly, impossible_travel, velocity
 from .screen import Screen, ScreenSink
+from .thresholds import Thresholds
 
 if TYPE_CHECKING:
     from .model.scorer import Scorer
@@ -45,7 +46,13 @@ DOUBT: Final = 0.1
 SURE: Final = 0.5
 
 
-def build(rules: Rules = "declared", rate: float | None = None, scorer: Scorer | None = None, parts: Collection[str] = ()) -> Topology:
+def build(
+    rules: Rules = "declared",
+    rate: float | None = None,
+    scorer: Scorer | None = None,
+    parts: Collection[str] = (),
+    at: Thresholds = Thresholds(),  # noqa: B008 - frozen
+) -> Topology:
     """Return the topology; files take the place of the topics by the names "transactions" and "alerts".
 
     With a `scorer`, a model has its say: what it is sure of is an alert, and what it doubts is none. `parts` are those of `--with`.
@@ -61,13 +68,13 @@ def build(rules: Rules = "declared", rate: float | None = None, scorer: Scorer |
         transactions = scored(accounts, scorer)
         accounts = transactions.key_by("account_number")
     if rules != "processors":
-        too_many = accounts.window(rolling("60s")).process(velocity(limit=3), name="velocity")
-        too_much = accounts.process(amount_anomaly(sigmas=3, warmup=5), name="amount-anomaly")
-        too_far = accounts.process(impossible_travel(max_kmh=900), name="impossible-travel")
+        too_many = accounts.window(rolling("60s")).process(velocity(limit=at.velocity), name="velocity")
+        too_much = accounts.process(amount_anomaly(sigmas=at.sigmas, warmup=at.warmup), name="amount-anomaly")
+        too_far = accounts.process(impossible_travel(max_kmh=at.kmh), name="impossible-travel")
     else:
-        too_many = accounts.process(Velocity(limit=3), name="velocity")
-        too_much = accounts.process(AmountAnomaly(sigmas=3, warmup=5), name="amount-anomaly")
-        too_far = accounts.process(ImpossibleTravel(max_kmh=900), name="impossible-travel")
+        too_many = accounts.process(Velocity(limit=at.velocity), name="velocity")
+        too_much = accounts.process(AmountAnomaly(sigmas=at.sigmas, warmup=at.warmup), name="amount-anomaly")
+        too_far = accounts.process(ImpossibleTravel(max_kmh=at.kmh), name="impossible-travel")
     found = too_many.merge(too_much, too_far)
     if rules == "all":
         found = found.merge(
