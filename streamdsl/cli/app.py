@@ -20,7 +20,7 @@ __all__ = ["app", "run"]
 _log = logging.getLogger("streamdsl")
 
 #: In the order of a life: see it, run it, look into it.
-_COMMANDS = ("demo", "run", "worker", "explain", "graph", "topics", "checkpoints", "doctor")
+_COMMANDS = ("demo", "run", "worker", "explain", "graph", "flink", "topics", "checkpoints", "doctor")
 _WITHOUT_TOPOLOGY = ("demo",)
 
 

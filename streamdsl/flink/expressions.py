@@ -51,7 +51,7 @@ def _value(node: Typed, args: Sequence[Value], relation: Relation, schema: Schem
         raise Refused("event_time()", "the source has none: give topology.stream(..., timestamp=...)")
     if _asks_for_withdrawn(node) and relation.changes:
         # Flink withdraws rows by itself; no statement sees those that go.
-        return Value("FALSE", pa.bool_())
+        return Value("FALSE" if node.op == "eq" else "TRUE", pa.bool_())
     operation = OPERATIONS.get(node.op)
     if operation is None:
         raise Refused(f"{node.op}()", "Flink has no function with the same answers")
@@ -67,12 +67,14 @@ def _column(name: str, relation: Relation, schema: Schema) -> Value:
 
 
 def _asks_for_withdrawn(node: Typed) -> bool:
-    return node.op == "eq" and node.args[0].is_column and node.args[0].column == CHANGE.name and node.args[1].params == ("withdraw",)
+    if node.op not in ("eq", "ne") or not node.args[0].is_column:
+        return False
+    return node.args[0].column == CHANGE.name and node.args[1].params == ("withdraw",)
 
 
 def _as_node(value: Value, node: Typed) -> Value:
     """Return the value with the type that the plan says."""
-    if value.text == "FALSE" or pa.types.is_null(node.type):
+    if pa.types.is_null(node.type):
         return value
     if value.constant and value.number is not None and value.type == node.type:
         return value

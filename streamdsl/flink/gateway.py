@@ -7,6 +7,7 @@ import re
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -89,6 +90,17 @@ class Gateway:
         """Return the rows of a query or a SHOW statement."""
         pages = self._pages(Statement("query", "query", sql))
         return [row["fields"] for page in pages for row in page.get("results", {}).get("data", [])]
+
+    def table(self, sql: str) -> list[dict[str, Any]]:
+        """Run a query to the end of its input, and return the rows that are there then: rows may be withdrawn on the way."""
+        found: Counter[str] = Counter()
+        names: list[str] = []
+        for page in self._pages(Statement("query", "query", sql)):
+            results = page.get("results", {})
+            names = [column["name"] for column in results.get("columns", [])] or names
+            for row in results.get("data", []):
+                found[json.dumps(row["fields"])] += -1 if row["kind"] in ("DELETE", "UPDATE_BEFORE") else 1
+        return [dict(zip(names, json.loads(fields), strict=True)) for fields in found.elements()]
 
     def state(self, job: str) -> str:
         """Return the state of a job: RUNNING, FINISHED, FAILED, …"""

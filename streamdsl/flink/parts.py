@@ -42,7 +42,8 @@ def _largest(roots: Sequence[Typed]) -> Typed | None:
         if node.op == "format":
             asked |= {arg for arg in node.args if is_float(arg.type) and arg.op not in ("column", "literal")}
     several = {node for node, count in used.items() if count > 1 and node.weight >= _LEAST_WEIGHT and node.op != "literal"}
-    found = sorted(asked | several, key=lambda node: (node.weight, str(node)), reverse=True)
+    # What may fail must not be computed for rows for which a choice leaves it out.
+    found = sorted((node for node in asked | several if not node.may_fail), key=lambda node: (node.weight, str(node)), reverse=True)
     return found[0] if found else None
 
 

@@ -19,7 +19,7 @@ from streamdsl.logical.deduplicate import DeduplicateNode
 from streamdsl.logical.explode import ExplodeNode
 from streamdsl.logical.filter import FilterNode
 from streamdsl.logical.frame import FrameNode
-from streamdsl.logical.join import AsOfJoinNode, IntervalJoinNode, TableJoinNode, TablesJoinNode
+from streamdsl.logical.join import AsOfJoinNode, ForeignKeyJoinNode, IntervalJoinNode, TableJoinNode, TablesJoinNode
 from streamdsl.logical.key_by import KeyByNode
 from streamdsl.logical.merge import MergeNode
 from streamdsl.logical.node import Node
@@ -56,6 +56,7 @@ _TRANSLATIONS: Final[dict[type[Node], Callable[[Translation, Any], Relation]]] =
     AsOfJoinNode: join.as_of,
     TableJoinNode: join.with_table,
     TablesJoinNode: join.of_tables,
+    ForeignKeyJoinNode: join.of_tables,
     TableNode: table.table,
 }
 

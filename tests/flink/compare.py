@@ -15,7 +15,7 @@ from streamdsl import Config, Topology, files, memory
 from streamdsl.flink.gateway import Gateway
 from streamdsl.flink.job import FlinkJob, Statement
 
-__all__ = ["alike", "on_flink", "run_here", "run_on_flink", "written_json"]
+__all__ = ["alike", "on_flink", "run_here", "run_on_flink", "tables_here", "tables_on_flink", "written_json"]
 
 #: Java's functions of floats and the C library's differ in the last digits.
 _RELATIVE = 1e-9
@@ -86,13 +86,15 @@ def _plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, str) and len(value) >= 20 and value[10] == "T" and value.endswith("Z"):
         return round(datetime.datetime.fromisoformat(value).timestamp() * 1000)
+    if value in ("NaN", "Infinity", "-Infinity"):
+        return float(value)
     if isinstance(value, list):
         return tuple(map(_plain, value))
     return value
 
 
 def _key(row: tuple[Any, ...]) -> str:
-    return repr([(name, float(f"{value:.6g}") if isinstance(value, float) else value) for name, value in row])
+    return repr([(name, float(f"{value:.6g}") + 0.0 if isinstance(value, float) else value) for name, value in row])
 
 
 def _among(row: tuple[Any, ...], rows: list[tuple[Any, ...]]) -> bool:
@@ -120,3 +122,31 @@ def _equal(a: Any, b: Any) -> bool:
 def rows_of(table: pa.Table) -> list[dict[str, Any]]:
     """Return the rows of a table."""
     return table.to_pylist()
+
+
+def tables_here(topology: Topology, sources: Mapping[str, Path], table: Any) -> list[dict[str, Any]]:
+    """Run a topology here, and return the rows that a table of it has in the end."""
+    known = topology.sources()
+    inputs = {name: files(str(path), schema=known[name].schema, format="json") for name, path in sources.items()}
+    changes = table.collect(Config(state_backend="memory"), bind=inputs).to_pylist()
+    last: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in changes:
+        key = tuple(row[name] for name in table.keys)
+        last.pop(key, None)
+        if row.pop("op") != "withdraw":
+            last[key] = row
+    return list(last.values())
+
+
+def tables_on_flink(url: str, topology: Topology, sources: Mapping[str, Path], sink: str) -> list[dict[str, Any]]:
+    """Run what fills a sink on Flink as a query, and return the rows that are there in the end."""
+    known = topology.sources()
+    inputs = {name: files(str(path), schema=known[name].schema, format="json") for name, path in sources.items()}
+    job = topology.to_flink(bind=inputs)
+    insert = next(one for one in job.statements if one.kind == "insert")
+    query = insert.text.partition("\n")[2]
+    with Gateway(url) as gateway:
+        for statement in job.statements:
+            if statement.kind in ("set", "view", "table"):
+                gateway.run(statement)
+        return gateway.table(query)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from streamdsl.flink.functions.kind import Operation, is_nan
 from streamdsl.flink.refusing import Refused
 from streamdsl.flink.types import flink_type
-from streamdsl.flink.values import Value, as_type, constant, failing, short
+from streamdsl.flink.values import Value, constant, failing, short
 from streamdsl.logical.expression import Typed
 from streamdsl.logical.types import BOOL, FLOAT, INT, TEXT, is_date, is_float, is_integer, is_string, is_time
 
@@ -71,7 +71,12 @@ def _when(node: Typed, args: Sequence[Value]) -> Value:
     if not pairs:
         return args[-1]
     text = " ".join(f"WHEN {condition.text} THEN {value.text}" for condition, value in pairs)
-    return Value(f"CASE {text} ELSE {args[-1].text} END", node.type, nan=_any_nan(values), inf=_any_inf(values))
+    return Value(f"CASE {text} ELSE {args[-1].text} END", _type_of(values), nan=_any_nan(values), inf=_any_inf(values))
+
+
+def _type_of(values: Sequence[Value]) -> pa.DataType:
+    """Return the type that all have; the plan may know the choice under another one, as a date by its number of days."""
+    return next((value.type for value in values if not pa.types.is_null(value.type)), values[0].type)
 
 
 def _any_nan(values: Sequence[Value]) -> bool:
@@ -83,17 +88,16 @@ def _any_inf(values: Sequence[Value]) -> bool:
 
 
 def _coalesce(node: Typed, args: Sequence[Value]) -> Value:
-    return Value(f"COALESCE({', '.join(arg.text for arg in args)})", node.type, nan=_any_nan(args), inf=_any_inf(args))
+    return Value(f"COALESCE({', '.join(arg.text for arg in args)})", _type_of(args), nan=_any_nan(args), inf=_any_inf(args))
 
 
 def _extreme(node: Typed, args: Sequence[Value]) -> Value:
     if _any_nan(args):
         raise Refused(f"{node.op} of floats that may be NaN", "fill_nan(...) them first")
-    if is_string(node.type) or not (is_float(node.type) or is_integer(node.type) or is_time(node.type)):
-        raise Refused(f"{node.op} of {node.type}", "write when(a < b).then(a).otherwise(b)")
-    name = node.op.upper()
-    same = [as_type(arg, node.type) for arg in args]
-    return Value(f"{name}({', '.join(arg.text for arg in same)})", node.type, inf=_any_inf(args))
+    type_ = _type_of(args)
+    if not (is_float(type_) or is_integer(type_) or is_time(type_)):
+        raise Refused(f"{node.op} of {type_}", "write when(a < b).then(a).otherwise(b)")
+    return Value(f"{node.op.upper()}({', '.join(arg.text for arg in args)})", type_, inf=_any_inf(args))
 
 
 def _is_in(node: Typed, args: Sequence[Value]) -> Value:

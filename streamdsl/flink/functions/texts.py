@@ -94,9 +94,9 @@ def _strip_fix(node: Typed, args: Sequence[Value]) -> Value:
 
 def _pad(node: Typed, args: Sequence[Value]) -> Value:
     (value,), (length, fill) = args, node.params
-    function = "LPAD" if node.op == "str_pad_start" else "RPAD"
-    padded = call(function, value.text, str(length), text(fill))
-    return Value(f"CASE WHEN CHAR_LENGTH({value.text}) >= {length} THEN {value.text} ELSE {padded} END", TEXT)
+    # Flink's own LPAD counts halves of rare characters.
+    filler = f"REPEAT({text(fill)}, GREATEST({length} - CHAR_LENGTH({value.text}), 0))"
+    return Value(f"{filler} || {value.inner}" if node.op == "str_pad_start" else f"{value.inner} || {filler}", TEXT, atom=False)
 
 
 def _matches(node: Typed, args: Sequence[Value]) -> Value:
@@ -134,7 +134,8 @@ def _replace(node: Typed, args: Sequence[Value]) -> Value:
         raise Refused(f"str.replace(n={n})", "replace one, or all with replace_all")
     at = f"POSITION({_text_of(old)} IN {value.text})"
     replaced = f"OVERLAY({value.text} PLACING {_text_of(new)} FROM {at} FOR {len(old.number)})"
-    return Value(f"CASE WHEN {at} > 0 AND {_text_of(new)} IS NOT NULL THEN {replaced} WHEN {at} = 0 THEN {value.text} END", TEXT)
+    known = f" AND {_text_of(new)} IS NOT NULL"
+    return Value(f"CASE WHEN {at} > 0{known} THEN {replaced} WHEN {at} = 0{known} THEN {value.text} END", TEXT)
 
 
 def _replace_match(node: Typed, args: Sequence[Value]) -> Value:

@@ -143,6 +143,8 @@ class _Step:
             return self._total(one, value)
         if kind in ("min", "max"):
             return self._over(f"{kind.upper()}({value.text})")
+        if kind == "n_unique" and not dict(one.params).get("approximate"):
+            return self._over(f"COUNT(DISTINCT {value.text})")
         if kind in ("first", "last") and one.by is None and dict(one.params).get("n", 1) == 1:
             return self._over(f"{kind.upper()}_VALUE({value.text})")
         raise Refused(f"{kind}() in a frame", _REMEDY)

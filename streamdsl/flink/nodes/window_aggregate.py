@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
 from streamdsl.flink.aggregates import grouped
 from streamdsl.flink.quoting import interval, quoted
 from streamdsl.flink.refusing import Refused
 from streamdsl.flink.relation import TIME, Relation
 from streamdsl.flink.translation import Translation, partition, select, with_key
+from streamdsl.logical.expression import Typed, TypedAggregate, substitute
 from streamdsl.logical.window_aggregate import WindowAggregateNode
+from streamdsl.schema import Schema
 from streamdsl.windows import Window
 
 __all__ = ["window_aggregate"]
 
+#: Columns that a window's table function adds.
+_ADDED: Final = ("window_start", "window_end", "window_time")
+
 
 def window_aggregate(made: Translation, node: WindowAggregateNode) -> Relation:
     """One row for each key and window, when the window closes."""
-    source, schema = made.of(node.inputs[0]), node.inputs[0].schema
+    source = made.of(node.inputs[0])
     source.need_rowtime(str(node.window))
     _check(node.window)
     made.differs("Records that no window takes any more are dropped, and no output has them.")
     keys = [quoted(name) for name in node.key_schema.names]
-    rows = source.name
-    missing = with_key(node)
-    if missing:
-        kept = select([*(quoted(name) for name in schema.names), quoted(TIME)], quoted(source.name), missing)
-        rows = made.view(node, kept, like=source, name=f"{made.plan.numbers[id(node)]}_{node.key_schema.names[0]}_keyed").name
-    made_of = [f"{grouped(one, source, schema)} AS {quoted(one.name)}" for one in node.aggregates]
+    rows, aggregates, schema = _rows(made, node, source)
+    made_of = [f"{grouped(one, source, schema)} AS {quoted(one.name)}" for one in aggregates]
     bounds = [f"CAST({bound} AS TIMESTAMP_LTZ(3)) AS {quoted(bound)}" for bound in ("window_start", "window_end")]
     table = _table(node, rows)
     group = f"\nGROUP BY {', '.join([*keys, 'window_start', 'window_end', 'window_time'])}"
@@ -33,6 +38,20 @@ def window_aggregate(made: Translation, node: WindowAggregateNode) -> Relation:
     if node.window.kind == "session":
         made.differs("Rows of a session have the time of its end less a millisecond: here the end is its last moment.")
     return made.view(node, select(items, table, rest=group), like=source, time="rowtime", nan=frozenset())
+
+
+def _rows(made: Translation, node: WindowAggregateNode, source: Relation) -> tuple[str, Sequence[TypedAggregate], Schema]:
+    """Return the table of the rows that have a key, in which no column is called like those that a window adds."""
+    schema, missing = node.inputs[0].schema, with_key(node)
+    taken = {name: f"_{name}" for name in schema.names if name in _ADDED}
+    if not missing and not taken:
+        return source.name, node.aggregates, schema
+    items = [f"{quoted(name)} AS {quoted(taken[name])}" if name in taken else quoted(name) for name in schema.names]
+    query = select([*items, quoted(TIME)], quoted(source.name), missing)
+    rows = made.view(node, query, like=source, name=f"window_aggregate_{made.plan.numbers[id(node)]}_rows").name
+    renamed = Schema(tuple(replace(field, name=taken.get(field.name, field.name)) for field in schema.fields))
+    moved = {name: Typed("column", schema.field(name).type, params=(new,)) for name, new in taken.items()}
+    return rows, [one.map(lambda value: substitute([value], moved)[0]) for one in node.aggregates], renamed
 
 
 def _check(window: Window) -> None:
@@ -44,6 +63,8 @@ def _check(window: Window) -> None:
         raise Refused(f"{window}", "use tumbling, hopping or session windows")
     if window.tz is not None:
         raise Refused(f"{window}: days of a time zone", "leave tz= out: the job runs in UTC")
+    if window.kind == "hopping" and window.offset_ms:
+        raise Refused(f"{window}", "leave offset= out: Flink 2.2 counts hopping windows with an offset wrongly; tumbling ones are right")
     if window.kind == "hopping" and window.size_ms % window.every_ms:
         raise Refused(f"{window}: Flink's hopping windows are a multiple of their step", "choose a size that is a multiple of every")
 
@@ -56,5 +77,5 @@ def _table(node: WindowAggregateNode, rows: str) -> str:
         return f"TABLE(SESSION(TABLE {quoted(rows)}{keyed}, {time}, {interval(window.size_ms)}))"
     offset = f", {interval(window.offset_ms)}" if window.offset_ms else ""
     if window.kind == "hopping":
-        return f"TABLE(HOP(TABLE {quoted(rows)}, {time}, {interval(window.every_ms)}, {interval(window.size_ms)}{offset}))"
+        return f"TABLE(HOP(TABLE {quoted(rows)}, {time}, {interval(window.every_ms)}, {interval(window.size_ms)}))"
     return f"TABLE(TUMBLE(TABLE {quoted(rows)}, {time}, {interval(window.size_ms)}{offset}))"

@@ -27,7 +27,7 @@ _PARQUET: Final = "org.apache.flink:flink-sql-parquet:2.2.0"
 def source(made: Translation, node: SourceNode, files: Any, skips: bool) -> Declared:
     """Describe files that are read."""
     asked = [name for name in node.columns if name not in node.declared]
-    if any(name not in ("_topic", "_key", "_timestamp", "_headers") for name in asked):
+    if any(name not in ("_topic", "_key", "_timestamp", "_headers", "_deleted") for name in asked):
         raise Refused("the columns _partition and _offset of files", "Flink does not number the rows of a file: leave them out")
     path = _path_of(files.paths)
     given = {"connector": "filesystem", "path": path}
@@ -35,6 +35,7 @@ def source(made: Translation, node: SourceNode, files: Any, skips: bool) -> Decl
         given |= _by_pattern(path)
     # Files have no keys, no headers and no time of their own.
     metadata = {
+        "_deleted": "`_deleted` AS FALSE",
         "_topic": "`_topic` STRING METADATA FROM 'file.path' VIRTUAL",
         "_key": "`_key` AS CAST(NULL AS BYTES)",
         "_timestamp": "`_timestamp` AS CAST(NULL AS TIMESTAMP_LTZ(3))",

@@ -29,6 +29,7 @@ _METADATA: Final = {
     "_offset": "`_offset` BIGINT METADATA FROM 'offset' VIRTUAL",
     "_timestamp": "`_timestamp` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL",
     "_key": "`_key` BYTES",
+    "_deleted": "`_deleted` AS FALSE",
 }
 
 

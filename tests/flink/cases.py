@@ -1,0 +1,126 @@
+"""Topologies that are compared: the fraud example, and what the guide shows of windows, frames, joins and tables."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow.csv as pa_csv
+
+from examples.fraud import data
+from examples.fraud.records import Transaction
+from examples.fraud.rules import amount_anomaly, impossible_travel, velocity
+from streamdsl import Stream, Table, Topology, col, count, expanding, hopping, lit, memory, rolling, session, tumbling
+from tests.flink.compare import written_json
+
+__all__ = ["STREAMS", "TABLES", "fraud", "inputs", "streams", "transactions"]
+
+_ORDERS: Final = {"id": int, "k": str, "v": int, "at": int}
+_PAYMENTS: Final = {"id2": int, "k": str, "w": float, "when": int}
+_START: Final = 1_700_000_000_000
+
+
+def inputs(directory: Path, count_: int = 300) -> dict[str, Path]:
+    """Write two files of rows in the order of their times, and return them by their sources."""
+    rnd = random.Random(3)
+    orders = [{"id": i, "k": rnd.choice("abcd"), "v": rnd.randrange(100), "at": _START + i * 137} for i in range(count_)]
+    payments = [
+        {"id2": i, "k": rnd.choice("abcd"), "w": rnd.randrange(1000) / 8, "when": _START + i * 171 + 1} for i in range(count_ * 2 // 3)
+    ]
+    return {"a": written_json(directory / "a.jsonl", orders), "b": written_json(directory / "b.jsonl", payments)}
+
+
+def streams(topology: Topology) -> tuple[Stream, Stream]:
+    """Read both files."""
+    a = topology.stream(memory("a", schema=_ORDERS), timestamp="at", disorder="2s")
+    return a, topology.stream(memory("b", schema=_PAYMENTS), timestamp="when", disorder="2s")
+
+
+STREAMS: Final[dict[str, Callable[[Stream, Stream], Stream]]] = {
+    "interval": lambda a, b: a.join(b, on="k", within="1s", name="interval"),
+    "interval_left": lambda a, b: a.join(b, on="k", how="left", before="100ms", after="0s", name="interval_left"),
+    "interval_right": lambda a, b: a.join(b, on="k", how="right", before="0s", after="50ms", name="interval_right"),
+    "interval_outer": lambda a, b: a.join(b, on="k", how="outer", within="60ms", name="interval_outer"),
+    "window_behind_a_join": lambda a, b: (
+        a.join(b, on="k", before="0s", after="2s", name="window_behind_a_join")
+        .key_by("k")
+        .window(tumbling("5s"))
+        .aggregate(n=count(), s=col("v").sum())
+    ),
+    "whenever": lambda a, b: a.filter(col("v") > 90).join(b.filter(col("w") > 100), on="k", within=None, name="whenever"),
+    "asof": lambda a, b: a.join_asof(b, by="k", name="asof"),
+    "asof_inner": lambda a, b: a.join_asof(b, by="k", tolerance="200ms", how="inner", name="asof_inner"),
+    "asof_near": lambda a, b: a.join_asof(b, by="k", tolerance="200ms", name="asof_near"),
+    "first_of_each": lambda a, b: a.key_by("k", "v").deduplicate().select("k", "v"),
+    "hopping": lambda a, b: (
+        a.key_by("k")
+        .window(hopping("10s", "2s"))
+        .aggregate(n=count(), m=col("v").mean(), most=col("v").max(), u=col("v").n_unique(), big=count().filter(col("v") > 50))
+    ),
+    "everything": lambda a, b: (
+        a.key_by()
+        .window(tumbling("5s", offset="500ms"))
+        .aggregate(n=count(), f=col("id").first(), l=col("id").last(), s=col("v").std(), p=col("v").var(ddof=0), t=col("v").sum())
+    ),
+    "sessions": lambda a, b: a.filter(col("v") < 30).key_by("k").window(session("1s")).aggregate(n=count(), s=col("v").sum()),
+    "window_of_windows": lambda a, b: (
+        a.key_by("k")
+        .window(tumbling("1s"))
+        .aggregate(n=count(), name="seconds")
+        .key_by("k")
+        .window(tumbling("5s"))
+        .aggregate(m=col("n").max())
+    ),
+    "frames": lambda a, b: a.key_by("k").with_columns(
+        n=count().over(rolling("3s")),
+        s=col("v").sum().over(rolling("3s")),
+        most=col("v").max().over(rolling("1s")),
+        e=col("v").mean().over(expanding()),
+        sd=col("v").std().over(expanding()),
+        p=col("v").lag(3),
+        before=count().over(rolling("3s", exclude_current=True)),
+        first=col("v").first().over(expanding()),
+        earlier=col("v").sum().over(expanding(exclude_current=True)),
+        u=col("v").n_unique().over(expanding()),
+        big=count().filter(col("v") > 50).over(expanding()),
+    ),
+    "merged": lambda a, b: (
+        a.select("k", x=col("v").cast(float))
+        .merge(b.select("k", x=col("w")))
+        .key_by("k")
+        .window(tumbling("10s"))
+        .aggregate(n=count(), s=col("x").sum())
+    ),
+}
+
+TABLES: Final[dict[str, Callable[[Stream, Stream], Table]]] = {
+    "aggregates": lambda a, b: a.key_by("k").aggregate(
+        n=count(), s=col("v").sum(), m=col("v").mean(), f=col("v").first(), l=col("v").last(), u=col("v").n_unique(), least=col("v").min()
+    ),
+    "filtered": lambda a, b: a.key_by("k", "v").count().filter(col("count") > 1).with_columns(twice=col("count") * 2),
+    "regrouped": lambda a, b: a.key_by("k", "v").count().group_by("k").aggregate(n=count(), s=col("count").sum()),
+    "joined": lambda a, b: a.key_by("k").aggregate(n=count()).join(b.key_by("k").aggregate(m=count()), how="outer"),
+}
+
+
+def transactions(directory: Path, most: int) -> Path:
+    """Write the first transactions of the sample, in the order of their times."""
+    rows: list[dict[str, Any]] = []
+    for path in data.sample().transactions:
+        rows += pa_csv.read_csv(str(path)).to_pylist()
+    rows.sort(key=lambda row: row["event_time"])
+    return written_json(directory / "transactions.jsonl", rows[:most])
+
+
+def fraud() -> Topology:
+    """The fraud example; files do not number their rows."""
+    topology = Topology("fraud-detection")
+    source = topology.stream(memory("transactions", schema=Transaction), timestamp="event_time", disorder="5s")
+    accounts = source.with_columns(topic=lit("t"), partition=lit(0), offset=lit(0)).key_by("account_number")
+    many = accounts.window(rolling("60s")).process(velocity(limit=3), name="velocity")
+    much = accounts.process(amount_anomaly(sigmas=3, warmup=5), name="amount-anomaly")
+    far = accounts.process(impossible_travel(max_kmh=900), name="impossible-travel")
+    many.merge(much, far).to(memory("alerts"), name="alerts")
+    return topology

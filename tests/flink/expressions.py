@@ -1,0 +1,359 @@
+"""Random expressions, on Flink and here: equal, or refused by name."""
+
+from __future__ import annotations
+
+import datetime
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from streamdsl import (
+    Config,
+    Expr,
+    StreamError,
+    Topology,
+    TopologyError,
+    coalesce,
+    col,
+    concat_str,
+    format,
+    greatest,
+    kafka,
+    least,
+    lit,
+    memory,
+    when,
+)
+from tests.flink.compare import alike, run_on_flink, written_json
+
+__all__ = ["SCHEMA", "expression", "rows", "run_batch"]
+
+SCHEMA: Final = pa.schema(
+    [
+        pa.field("id", pa.int64(), nullable=False),
+        *((name, pa.int64()) for name in ("i", "j")),
+        ("n", pa.int32()),
+        *((name, pa.float64()) for name in ("x", "y")),
+        ("b", pa.bool_()),
+        *((name, pa.string()) for name in ("s", "t")),
+        ("m", pa.timestamp("ms", tz="UTC")),
+        ("d", pa.date32()),
+    ]
+)
+_WHOLE: Final = [0, 1, -1, 2, 3, 7, -7, 60, 100, 1000, 2**31, -(2**31), 2**53, 2**62, 2**63 - 1, -(2**63) + 1, 86_400_000]
+_FLOATS: Final = [0.0, 1.0, -1.0, 0.5, -0.5, 2.675, 41243.645, 1.005, 2.5, 3.5, 1e-3, 123456.789, 1e6, -1e6, 1e15, 0.1, 1 / 3]
+_TEXTS: Final = [
+    "",
+    "a",
+    "ab",
+    "abc",
+    "a-b-c",
+    " ab ",
+    "Äb",
+    "ß",
+    "12",
+    " -7 ",
+    "1.5",
+    "x1y22z",
+    "true",
+    "False",
+    "a,b,,c",
+    "😀b",
+    "\n",
+    "a\nb",
+    "'",
+]
+
+
+def rows(rnd: random.Random, count: int = 40) -> list[dict[str, Any]]:
+    """Rows of all types, a seventh of the values missing."""
+
+    def some(make: Callable[[], Any]) -> Any:
+        return None if rnd.randrange(7) == 0 else make()
+
+    def moment() -> str:
+        ms = rnd.choice([0, -1, -1501, 1_436_918_360_123, rnd.randrange(-(10**13), 10**14)])
+        found = datetime.datetime(1970, 1, 1) + datetime.timedelta(milliseconds=ms)
+        return found.isoformat(timespec="milliseconds") + "Z"
+
+    return [
+        {
+            "id": number,
+            "i": some(lambda: rnd.choice([rnd.choice(_WHOLE), rnd.randrange(-100, 100)])),
+            "j": some(lambda: rnd.choice([rnd.choice(_WHOLE), rnd.randrange(-10, 10)])),
+            "n": some(lambda: rnd.choice([0, 5, -5, 2**31 - 1, -(2**31), rnd.randrange(-1000, 1000)])),
+            "x": some(lambda: rnd.choice([rnd.choice(_FLOATS), rnd.uniform(-1000, 1000), rnd.randrange(-400, 400) / 8])),
+            "y": some(lambda: rnd.choice([rnd.choice(_FLOATS), rnd.uniform(-5, 5)])),
+            "b": some(lambda: rnd.random() < 0.5),
+            "s": some(lambda: rnd.choice(_TEXTS)),
+            "t": some(lambda: rnd.choice(_TEXTS)),
+            "m": some(moment),
+            "d": some(lambda: moment()[:10]),
+        }
+        for number in range(count)
+    ]
+
+
+def expression(rnd: random.Random, kind: str, depth: int) -> Expr:
+    """Return an expression of a kind: whole, float, bool, text, time or date."""
+    if depth == 0 or rnd.randrange(6) == 0:
+        return _leaf(rnd, kind)
+    return rnd.choice(_MAKERS[kind])(rnd, depth - 1)
+
+
+def _leaf(rnd: random.Random, kind: str) -> Expr:
+    if kind in _COLUMNS and rnd.randrange(4):
+        return col(rnd.choice(_COLUMNS[kind]))
+    if kind == "whole":
+        return lit(rnd.choice([*_WHOLE, rnd.randrange(-9, 9)]))
+    if kind == "float":
+        return lit(rnd.choice(_FLOATS))
+    if kind == "bool":
+        return lit(rnd.random() < 0.5)
+    return lit(rnd.choice(_TEXTS)) if kind == "text" else col(_COLUMNS[kind][0])
+
+
+_COLUMNS: Final = {"whole": ["i", "j", "n"], "float": ["x", "y"], "bool": ["b"], "text": ["s", "t"], "time": ["m"], "date": ["d"]}
+Maker = Callable[[random.Random, int], Expr]
+
+
+def _e(kind: str) -> Maker:
+    return lambda rnd, depth: expression(rnd, kind, depth)
+
+
+def _of(kinds: str, build: Callable[..., Expr]) -> Maker:
+    """Build of expressions of the kinds named, with the random source as first argument where the function takes one more."""
+    names = kinds.split()
+
+    def make(rnd: random.Random, depth: int) -> Expr:
+        parts = [expression(rnd, name, depth) for name in names]
+        code = getattr(build, "__code__", None)
+        wants_source = code is not None and code.co_argcount == len(parts) + 1
+        return build(rnd, *parts) if wants_source else build(*parts)
+
+    return make
+
+
+_PATTERNS: Final = [r"[a-z]+", r"\d+", r"^a", r"b$", r"(a)-(b)", r"\w", r"x|y", r"\s", r"a.b", r"[^a-c]", r"(?i)A"]
+_FORMATS: Final = ["%Y-%m-%d", "%H:%M:%S", "%d.%m.%y T", "%Y%m%dT%H%M%S%.3f", "%B", "%F %T"]
+
+
+def _choice(kind: str) -> list[Maker]:
+    return [
+        _of(f"bool {kind} {kind}", lambda a, b, c: when(a).then(b).otherwise(c)),
+        _of(f"bool {kind} bool {kind}", lambda a, b, c, d: when(a).then(b).when(c).then(d)),
+        _of(f"{kind} {kind}", coalesce),
+        _of(f"{kind} {kind}", lambda a, b: a.fill_null(b)),
+    ]
+
+
+_ANY: Final = ["whole", "float", "text", "time", "date", "bool"]
+
+
+def _compared(rnd: random.Random, depth: int) -> Expr:
+    kind = rnd.choice(["whole", "float", "text", "time", "date"])
+    a, b = expression(rnd, kind, depth), expression(rnd, kind, depth)
+    return rnd.choice([lambda: a == b, lambda: a != b, lambda: a < b, lambda: a <= b, lambda: a > b, lambda: a >= b])()
+
+
+def _null_test(rnd: random.Random, depth: int) -> Expr:
+    value = expression(rnd, rnd.choice(_ANY), depth)
+    return value.is_null() if rnd.random() < 0.5 else value.is_not_null()
+
+
+_MAKERS: Final[dict[str, list[Maker]]] = {
+    "whole": [
+        *[_of("whole whole", lambda a, b: a + b), _of("whole whole", lambda a, b: a - b), _of("whole whole", lambda a, b: a * b)],
+        *[_of("whole whole", lambda a, b: a // b), _of("whole whole", lambda a, b: a % b)],
+        *[_of("whole", lambda rnd, a: a // rnd.choice([1, 2, 7, -3, 1000])), _of("whole", lambda rnd, a: a % rnd.choice([2, 7, -3]))],
+        *[_of("whole", lambda a: -a), _of("whole", abs), _of("whole", lambda a: a**2), _of("whole", lambda a: a.sign())],
+        *[_of("float", lambda a: a.cast(int)), _of("float", lambda a: a.cast(int, strict=False)), _of("bool", lambda a: a.cast(int))],
+        *[_of("text", lambda a: a.str.len_chars()), _of("text", lambda a: a.cast(int)), _of("text", lambda a: a.cast(int, strict=False))],
+        *[_of("whole", lambda a: a.cast("int32")), _of("whole", lambda a: a.cast("int16", strict=False))],
+        *[_of("whole whole", least), _of("whole whole", greatest)],
+        *[_of("time", lambda a: a.dt.year()), _of("time", lambda a: a.dt.month()), _of("time", lambda a: a.dt.day())],
+        *[_of("time", lambda a: a.dt.hour()), _of("time", lambda a: a.dt.minute()), _of("time", lambda a: a.dt.second())],
+        *[_of("time", lambda a: a.dt.millisecond()), _of("time", lambda a: a.dt.weekday()), _of("time", lambda a: a.dt.ordinal_day())],
+        *[_of("time", lambda a: a.dt.epoch("ms")), _of("time", lambda a: a.dt.quarter()), _of("date", lambda a: a.dt.year())],
+        *[_of("time time", lambda a, b: a - b), _of("text", lambda rnd, a: a.str.count_matches(rnd.choice(_PATTERNS)))],
+        *[
+            _of("time", lambda a: a.dt.week()),
+            _of("whole", lambda a: a.replace({1: 2, 7: 0})),
+            _of("whole whole", lambda a, b: a.clip(b, 100)),
+        ],
+        *_choice("whole"),
+    ],
+    "float": [
+        *[_of("float float", lambda a, b: a + b), _of("float float", lambda a, b: a - b), _of("float float", lambda a, b: a * b)],
+        *[_of("float float", lambda a, b: a / b), _of("whole whole", lambda a, b: a / b), _of("float whole", lambda a, b: a + b)],
+        *[_of("float", lambda a: -a), _of("float", abs), _of("float", lambda a: a.sqrt()), _of("float", lambda a: a.floor())],
+        *[
+            _of("float", lambda a: a.ceil()),
+            _of("float", lambda a: a.log()),
+            _of("float", lambda a: a.log10()),
+            _of("float", lambda a: a.sin()),
+        ],
+        *[
+            _of("float", lambda a: a.round(0)),
+            _of("float", lambda a: a.round(2)),
+            _of("float", lambda a: a.arcsin()),
+            _of("whole", lambda a: a.cast(float)),
+        ],
+        *[_of("float", lambda a: a**2), _of("float float", least), _of("float float", greatest)],
+        *[_of("float", lambda a: a.radians()), _of("text", lambda a: a.cast(float, strict=False)), _of("float", lambda a: a.arctan())],
+        *[_of("bool", lambda a: a.cast(float)), _of("float", lambda a: a.fill_nan(1.5)), _of("float", lambda a: a.sign())],
+        *_choice("float"),
+    ],
+    "bool": [
+        _compared,
+        _compared,
+        _null_test,
+        *[_of("bool bool", lambda a, b: a & b), _of("bool bool", lambda a, b: a | b), _of("bool", lambda a: ~a)],
+        *[_of("text text", lambda a, b: a.str.contains(b, literal=True)), _of("text text", lambda a, b: a.str.starts_with(b))],
+        *[_of("text text", lambda a, b: a.str.ends_with(b)), _of("text", lambda rnd, a: a.str.contains(rnd.choice(_PATTERNS)))],
+        *[_of("whole", lambda a: a.is_in([1, 2, 7])), _of("text", lambda a: a.is_in(["a", "ab"])), _of("float", lambda a: a.is_nan())],
+        *[_of("float", lambda a: a.is_finite()), _of("whole", lambda a: a.cast(bool)), _of("text", lambda a: a.cast(bool, strict=False))],
+        *[_of("whole whole whole", lambda a, b, c: a.is_between(b, c)), _of("text", lambda a: a.is_in([]))],
+        *_choice("bool"),
+    ],
+    "text": [
+        *[_of("text text", lambda a, b: a + b), _of("text", lambda a: a.str.to_uppercase()), _of("text", lambda a: a.str.to_lowercase())],
+        *[
+            _of("text", lambda rnd, a: a.str.slice(rnd.randrange(0, 4), rnd.choice([None, 0, 1, 3]))),
+            _of("text", lambda a: a.str.slice(-2)),
+        ],
+        *[_of("text", lambda rnd, a: a.str.head(rnd.randrange(-3, 4))), _of("text", lambda rnd, a: a.str.tail(rnd.randrange(-3, 4)))],
+        *[
+            _of("text", lambda a: a.str.strip_chars()),
+            _of("text", lambda a: a.str.strip_chars("ab]^-")),
+            _of("text", lambda a: a.str.strip_chars_end("c")),
+        ],
+        *[
+            _of("text", lambda a: a.str.strip_prefix("a")),
+            _of("text", lambda a: a.str.strip_suffix("c")),
+            _of("text", lambda a: a.str.reverse()),
+        ],
+        *[_of("text", lambda a: a.str.pad_start(5, "*")), _of("text", lambda a: a.str.pad_end(4)), _of("whole", lambda a: a.cast(str))],
+        *[
+            _of("text text", lambda a, b: a.str.replace("a", b, literal=True)),
+            _of("text text", lambda a, b: a.str.replace_all("b", b, literal=True)),
+        ],
+        *[_of("text", lambda rnd, a: a.str.replace_all(rnd.choice(_PATTERNS), "<>")), _of("text", lambda a: a.str.split_part("-", 1))],
+        *[
+            _of("text", lambda a: a.str.split_part(",", 0)),
+            _of("text", lambda a: a.str.extract(r"([a-z])(\d+)", 2)),
+            _of("bool", lambda a: a.cast(str)),
+        ],
+        *[
+            _of("text text", lambda a, b: concat_str(a, b, separator="-")),
+            _of("text text", lambda a, b: concat_str(a, b, separator="+", ignore_nulls=True)),
+        ],
+        *[
+            _of("whole float text", lambda a, b, c: format("{} {:.2f} <{}>", a, b, c)),
+            _of("float", lambda a: format("{:.1f}|{:.0f}", a, a)),
+        ],
+        *[
+            _of("time", lambda rnd, a: a.dt.strftime(rnd.choice(_FORMATS))),
+            _of("time", lambda a: a.cast(str)),
+            _of("date", lambda a: a.cast(str)),
+        ],
+        *[_of("text", lambda a: a.replace({"a": "b", "ab": ""})), _of("text", lambda a: a.replace_strict({"a": "z"}, default=None))],
+        *_choice("text"),
+    ],
+    "time": [
+        *[
+            _of("time", lambda rnd, a: a + datetime.timedelta(milliseconds=rnd.randrange(-(10**9), 10**9))),
+            _of("time", lambda a: a.dt.truncate("1h")),
+        ],
+        *[
+            _of("time", lambda a: a.dt.truncate("1d")),
+            _of("time time", greatest),
+            _of("time", lambda a: a.dt.offset_by("1d2h")),
+        ],
+        *_choice("time"),
+    ],
+    "date": [_of("time", lambda a: a.dt.date()), *_choice("date")],
+}
+
+
+def run_batch(url: str, seed: int, count: int, directory: Path) -> tuple[int, int]:
+    """Compare `count` expressions of a seed; return how many were equal, and how many refused by name."""
+    rnd = random.Random(seed)
+    given = rows(rnd)
+    source = written_json(directory / f"expressions-{seed}.jsonl", given)
+    taken: dict[str, tuple[Expr, Sequence[int]]] = {}
+    refused = 0
+    for number in range(count):
+        made = _bound(rnd)
+        if made is None or not _translated(made):
+            refused += made is not None
+            continue
+        taken[f"e{number}"] = (made, _computable(made, given))
+    topology = Topology(f"expressions-{seed}")
+    # A row that an expression refuses is left to another test: there the job must fail.
+    columns = {name: when(col("id").is_in(list(ids))).then(made) for name, (made, ids) in taken.items()}
+    topology.stream(memory("rows", schema=SCHEMA)).select("id", **columns).to(memory("out"))
+    here = _run(topology, given)
+    there = run_on_flink(url, topology, {"rows": source}, ("out",), directory / f"out-{seed}", parallelism=1)["out"]
+    _each_alike(here, there, taken)
+    return len(taken), refused
+
+
+def _each_alike(here: list[dict[str, Any]], there: list[dict[str, Any]], taken: dict[str, tuple[Expr, Sequence[int]]]) -> None:
+    ours, theirs = ({row["id"]: row for row in found} for found in (here, there))
+    assert ours.keys() == theirs.keys()
+    for name, (made, _) in taken.items():
+        for number, row in ours.items():
+            try:
+                alike([{"v": row[name]}], [{"v": theirs[number].get(name)}])
+            except AssertionError:
+                raise AssertionError(f"{made!r} of row {number}: here {row[name]!r}, on Flink {theirs[number].get(name)!r}") from None
+
+
+def _bound(rnd: random.Random) -> Expr | None:
+    made = expression(rnd, rnd.choice(["whole", "whole", "float", "bool", "text", "text", "time", "date"]), rnd.randrange(1, 4))
+    try:
+        Topology("t").stream(memory("rows", schema=SCHEMA)).select(v=made)
+    except TopologyError:
+        return None
+    return made
+
+
+def _translated(made: Expr) -> bool:
+    topology = Topology("t")
+    topology.stream(kafka("rows", SCHEMA, broker="b:1")).select(v=made).to(kafka("out", broker="b:1"))
+    try:
+        topology.to_flink()
+    except TopologyError as error:
+        assert "cannot run on Flink" in str(error)
+        return False
+    return True
+
+
+def _computable(made: Expr, given: list[dict[str, Any]]) -> list[int]:
+    """Return the rows for which the expression has a value, or null, and is no error."""
+    topology = Topology("t")
+    topology.stream(memory("rows", schema=SCHEMA)).select("id", v=made, errors="skip").to(memory("out"))
+    return [row["id"] for row in _run(topology, given)]
+
+
+def _run(topology: Topology, given: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    output = memory("out")
+    typed = [{**row, "m": _moment(row["m"]), "d": _day(row["d"])} for row in given]
+    try:
+        topology.run(Config(state_backend="memory"), bind={"rows": memory("rows", schema=SCHEMA, rows=typed), "out": output})
+    except StreamError as error:
+        raise AssertionError(str(error)) from error
+    found: list[dict[str, Any]] = output.table().to_pylist()
+    return found
+
+
+def _moment(text: str | None) -> datetime.datetime | None:
+    return None if text is None else datetime.datetime.fromisoformat(text)
+
+
+def _day(text: str | None) -> datetime.date | None:
+    return None if text is None else datetime.date.fromisoformat(text)

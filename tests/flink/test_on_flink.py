@@ -1,0 +1,82 @@
+"""What runs here runs on Flink: the same rows."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streamdsl import ConnectorError, Topology, col, kafka, memory
+from streamdsl.flink.gateway import Gateway
+from tests.flink import cases
+from tests.flink.cluster import Cluster
+from tests.flink.compare import alike, on_flink, run_here, run_on_flink, tables_here, tables_on_flink, written_json
+from tests.flink.expressions import run_batch
+
+
+def test_streams_of_many_kinds_in_one_statement_set(flink: Cluster, tmp_path: Path) -> None:
+    topology = Topology("guide")
+    a, b = cases.streams(topology)
+    for name, build in cases.STREAMS.items():
+        build(a, b).to(memory(name))
+    sources = cases.inputs(tmp_path)
+    here = run_here(topology, sources, tuple(cases.STREAMS))
+    there = run_on_flink(flink.gateway, topology, sources, tuple(cases.STREAMS), tmp_path, parallelism=1)
+    for name in cases.STREAMS:
+        assert here[name], name
+        alike(here[name], there[name])
+
+
+@pytest.mark.parametrize("name", ["regrouped"])
+def test_tables(flink: Cluster, tmp_path: Path, name: str) -> None:
+    topology = Topology(name)
+    table = cases.TABLES[name](*cases.streams(topology))
+    table.to(kafka("out", broker="127.0.0.1:1"), name="out")
+    written = {source: path for source, path in cases.inputs(tmp_path).items() if source in topology.sources()}
+    alike(tables_here(topology, written, table), tables_on_flink(flink.gateway, topology, written, "out"))
+
+
+def test_the_fraud_example(flink: Cluster, tmp_path: Path) -> None:
+    sources = {"transactions": cases.transactions(tmp_path, 8_000)}
+    here = run_here(cases.fraud(), sources, ("alerts",))["alerts"]
+    there = run_on_flink(flink.gateway, cases.fraud(), sources, ("alerts",), tmp_path, parallelism=3)["alerts"]
+    assert {row["rule"] for row in here} >= {"AMOUNT_ANOMALY", "GEO_IMPOSSIBLE"}
+    alike(here, there)
+
+
+def test_random_expressions(flink: Cluster, tmp_path: Path) -> None:
+    equal, refused = run_batch(flink.gateway, random.randrange(10**6), 100, tmp_path)
+    assert equal > refused
+
+
+def test_a_record_that_fails_here_fails_there(flink: Cluster, tmp_path: Path) -> None:
+    topology = Topology("too-much")
+    topology.stream(memory("n", schema={"i": int})).select(twice=col("i") * 2).to(memory("out"))
+    source = written_json(tmp_path / "n.jsonl", [{"i": 2**62}])
+    with Gateway(flink.gateway) as gateway:
+        job = gateway.submit(on_flink(topology, {"n": source}, {"out": tmp_path / "out"}))
+        with pytest.raises(ConnectorError, match=r"too-much.*failed on Flink: For input string: '9223372036854775808'"):
+            gateway.wait(job, timeout_s=60)
+
+
+def test_the_command_submits_a_job(flink: Cluster, tmp_path: Path) -> None:
+    source = written_json(tmp_path / "n.jsonl", [{"i": 1}, {"i": 5}])
+    module = tmp_path / "app.py"
+    module.write_text(
+        "from streamdsl import Topology, col, files\n"
+        "topology = Topology('small')\n"
+        f"topology.stream(files({str(source)!r}, {{'i': int}})).filter(col('i') > 2).to(files({str(tmp_path / 'out.jsonl')!r}))\n"
+    )
+    command = [sys.executable, "-m", "streamdsl", "-A", f"{module}:topology", "flink", "--submit", flink.gateway]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "FINISHED" in done.stdout
+    assert [path.read_text() for path in (tmp_path / "out.jsonl").iterdir() if not path.name.startswith(".")] == ['{"i":5}\n']
+
+
+def test_a_gateway_that_is_not_there_is_told_of() -> None:
+    with pytest.raises(ConnectorError, match="cannot be reached"):
+        Gateway("http://127.0.0.1:1")
