@@ -61,7 +61,7 @@ STREAMS: Final[dict[str, Callable[[Stream, Stream], Stream]]] = {
     ),
     "everything": lambda a, b: (
         a.key_by()
-        .window(tumbling("5s", offset="500ms"))
+        .window(tumbling("5s"))
         .aggregate(n=count(), f=col("id").first(), l=col("id").last(), s=col("v").std(), p=col("v").var(ddof=0), t=col("v").sum())
     ),
     "sessions": lambda a, b: a.filter(col("v") < 30).key_by("k").window(session("1s")).aggregate(n=count(), s=col("v").sum()),

@@ -48,7 +48,7 @@ def test_the_fraud_example(flink: Cluster, tmp_path: Path) -> None:
 
 
 def test_random_expressions(flink: Cluster, tmp_path: Path) -> None:
-    equal, refused = run_batch(flink.gateway, random.randrange(10**6), 100, tmp_path)
+    equal, refused = run_batch(flink.gateway, random.randrange(10**6), 60, tmp_path)
     assert equal > refused
 
 

@@ -88,7 +88,12 @@ def _any_inf(values: Sequence[Value]) -> bool:
 
 
 def _coalesce(node: Typed, args: Sequence[Value]) -> Value:
-    return Value(f"COALESCE({', '.join(arg.text for arg in args)})", _type_of(args), nan=_any_nan(args), inf=_any_inf(args))
+    type_, nan, inf = _type_of(args), _any_nan(args), _any_inf(args)
+    if not any(part.may_fail for part in node.args[1:]):
+        return Value(f"COALESCE({', '.join(arg.text for arg in args)})", type_, nan=nan, inf=inf)
+    # COALESCE computes all of them, also those that are not asked for; CASE does not.
+    first = " ".join(f"WHEN {arg.inner} IS NOT NULL THEN {arg.text}" for arg in args[:-1])
+    return Value(f"CASE {first} ELSE {args[-1].text} END", type_, nan=nan, inf=inf)
 
 
 def _extreme(node: Typed, args: Sequence[Value]) -> Value:

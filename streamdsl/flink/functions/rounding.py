@@ -1,8 +1,8 @@
 """Floats rounded to decimal digits: the number itself, half to even.
 
 Flink rounds the shortest decimal text of a float, half up. Of a fraction the two differ only where that text ends in a 5 just behind
-the digits that are kept: 2.675 is a little less than its text, and goes down to 2.67. There the exact product with a power of ten decides, which two
-floats hold together: what is multiplied is cut into halves of 26 bits, whose products are exact.
+the digits that are kept: 2.675 is a little less than its text, and goes down to 2.67. There the exact product with a power of ten
+decides, which two floats hold together: what is multiplied is cut into halves of 26 bits, whose products are exact.
 """
 
 from __future__ import annotations

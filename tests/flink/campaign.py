@@ -1,0 +1,156 @@
+"""The whole comparison: ``python -m tests.flink.campaign [--expressions N] [--seed N] [--only PART …]``.
+
+Parts: nexmark (every query that SQL can say), tables, kafka (the fraud example from topic to topic, exactly once, with a TaskManager
+killed on the way), expressions (random ones: equal, or refused by name). `make test` has a part of each but kafka.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from examples.fraud.records import Transaction
+from examples.nexmark.generator import generate
+from examples.nexmark.queries import QUERIES
+from examples.nexmark.queries import topology as nexmark
+from streamdsl import Table, Topology, TopologyError, kafka, memory
+from streamdsl.flink.gateway import Gateway
+from streamdsl.flink.job import Statement
+from tests.flink import cases
+from tests.flink.cluster import Cluster
+from tests.flink.compare import alike, run_here, run_on_flink, tables_here, tables_on_flink, written_json
+from tests.flink.expressions import run_batch
+from tests.kafka.broker import Broker
+from tests.kafka.topics import consume_all, create_topic, produce
+
+PARTS = ("nexmark", "tables", "kafka", "expressions")
+#: What Flink SQL cannot say: a Processor, a reduction in Python, lists.
+REFUSED = {"q5", "q9", "q18", "q19"}
+BATCH = 100
+
+
+def check_nexmark(flink: Cluster, directory: Path) -> None:
+    """Compare every query, or see it refused."""
+    events = {name: written_json(directory / f"{name}.jsonl", table.to_pylist()) for name, table in generate(3_000, rate=50)}
+    for query in QUERIES:
+        topology, result = nexmark(query)
+        used = {name: path for name, path in events.items() if name in topology.sources()}
+        if query in REFUSED:
+            result.to(kafka("out", broker="b:1"), name="out")
+            try:
+                topology.to_flink(bind={name: kafka(name, topology.sources()[name].schema, broker="b:1") for name in used})
+            except TopologyError as error:
+                print(f"nexmark {query}: refused by name: {error.message[:100]}…", flush=True)
+                continue
+            raise AssertionError(f"{query} is no longer refused: compare it")
+        if isinstance(result, Table):
+            result.to(kafka("out", broker="b:1"), name="out")
+            found = tables_here(topology, used, result)
+            alike(found, tables_on_flink(flink.gateway, topology, used, "out"))
+        else:
+            result.to(memory("out"))
+            found = run_here(topology, used, ("out",))["out"]
+            alike(found, run_on_flink(flink.gateway, topology, used, ("out",), directory / query)["out"])
+        print(f"nexmark {query}: {len(found)} rows alike", flush=True)
+
+
+def check_tables(flink: Cluster, directory: Path) -> None:
+    """Compare the tables of the guide."""
+    written = cases.inputs(directory)
+    for name, build in cases.TABLES.items():
+        topology = Topology(name)
+        table = build(*cases.streams(topology))
+        table.to(kafka("out", broker="b:1"), name="out")
+        used = {source: path for source, path in written.items() if source in topology.sources()}
+        found = tables_here(topology, used, table)
+        alike(found, tables_on_flink(flink.gateway, topology, used, "out"))
+        print(f"table {name}: {len(found)} rows alike", flush=True)
+
+
+def check_kafka(flink: Cluster, directory: Path, most: int = 60_000) -> None:
+    """Compare the fraud example from topic to topic, while a TaskManager dies."""
+    written = cases.transactions(directory, most)
+    here = run_here(cases.fraud(), {"transactions": written}, ("alerts",))["alerts"]
+    with Broker() as broker:
+        for topic in ("transactions", "alerts"):
+            create_topic(broker.bootstrap, topic, 3)
+        lines = written.read_text().splitlines()
+        rows = [(json.loads(line)["account_number"].encode(), line.encode()) for line in lines]
+        sources = {"transactions": kafka("transactions", Transaction, broker=broker.bootstrap, max_ahead=None)}
+        sinks = {"alerts": kafka("alerts", broker=broker.bootstrap, key="account_number", timestamps="arrival")}
+        with Gateway(flink.gateway) as gateway:
+            job = gateway.submit(cases.fraud().to_flink(bind={**sources, **sinks}))
+            gateway.wait(job, until=("RUNNING",), timeout_s=60)
+            produce(broker.bootstrap, "transactions", rows[: most // 2])
+            time.sleep(5)
+            flink.kill_task_manager(0)
+            flink.start_task_manager()
+            produce(broker.bootstrap, "transactions", rows[most // 2 :])
+            # Times far ahead let all others be complete; the account is nobody's.
+            end = {**json.loads(lines[-1]), "account_number": "end", "event_time": json.loads(lines[-1])["event_time"] + 10**7}
+            _wait_for(broker, len(here), lambda: produce(broker.bootstrap, "transactions", _ends(end)))
+            found = _alerts(broker)
+            gateway.run(Statement("set", "stop", f"STOP JOB '{job.id}'"))
+    alike(here, [row for row in found if row["account_number"] != "end"])
+    print(f"kafka: {len(here)} alerts alike, exactly once, with a TaskManager killed", flush=True)
+
+
+def _ends(end: dict[str, Any]) -> list[tuple[bytes, bytes]]:
+    return [(f"end-{number}".encode(), json.dumps({**end, "account_number": "end"}).encode()) for number in range(12)]
+
+
+def _wait_for(broker: Broker, count: int, push: Any) -> None:
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        push()
+        time.sleep(3)
+        if len(_alerts(broker)) >= count:
+            time.sleep(3)
+            return
+    raise AssertionError(f"{len(_alerts(broker))} of {count} alerts have come")
+
+
+def _alerts(broker: Broker) -> list[dict[str, Any]]:
+    return [json.loads(record.value) for record in consume_all(broker.bootstrap, "alerts")]
+
+
+def check_expressions(flink: Cluster, directory: Path, count: int, seed: int) -> None:
+    """Compare so many random expressions."""
+    equal = refused = 0
+    for batch in range(seed, seed + -(-count // BATCH)):
+        try:
+            more, other = run_batch(flink.gateway, batch, BATCH, directory)
+        except AssertionError as error:
+            sys.exit(f"expressions, seed {batch}: {error}")
+        equal, refused = equal + more, refused + other
+        print(f"expressions: seed {batch}: {equal} equal, {refused} refused by name", flush=True)
+
+
+def main() -> None:
+    """Run the parts that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--expressions", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    asked = parser.parse_args()
+    logging.disable(logging.WARNING)
+    with tempfile.TemporaryDirectory() as temporary, Cluster() as flink:
+        directory = Path(temporary)
+        if "nexmark" in asked.only:
+            check_nexmark(flink, directory)
+        if "tables" in asked.only:
+            check_tables(flink, directory)
+        if "kafka" in asked.only:
+            check_kafka(flink, directory)
+        if "expressions" in asked.only:
+            check_expressions(flink, directory, asked.expressions, asked.seed)
+
+
+if __name__ == "__main__":
+    main()
