@@ -12,6 +12,7 @@ from streamdsl.errors import TopologyError
 __all__ = [
     "Emission",
     "Frame",
+    "TableEmission",
     "Throttle",
     "Window",
     "count_window",
@@ -66,6 +67,19 @@ class Throttle:
 
 #: When rows of a window leave.
 Emission = Literal["close", "update", "on_time"] | Throttle
+
+#: When the changed rows of a table leave: for each record, for each batch and key, or by the wall clock.
+TableEmission = Literal["update", "batch"] | Throttle
+
+
+def table_emission(verb: str, emit: object) -> TableEmission:
+    """Return the emission of a table, checked."""
+    match emit:
+        case "update" | "batch" | Throttle():
+            return emit
+    raise TopologyError(
+        f"{verb}: emit={emit!r}: a table has no end at which its rows could leave", remedy='use "update", "batch" or throttle("1s")'
+    )
 
 
 def throttle(every: Duration) -> Throttle:

@@ -13,23 +13,23 @@ from streamdsl.errors import TopologyError
 from streamdsl.expr import Expr
 from streamdsl.functions import check_function
 from streamdsl.logical.aggregate import AggregateNode, ReduceNode
-from streamdsl.logical.aggregates import Splitter, check_mergeable
+from streamdsl.logical.aggregates import Splitter, check_mergeable, check_withdrawable
 from streamdsl.logical.bind import Binder
-from streamdsl.logical.expression import Aggregation, ColumnRef, TypedAggregate, own_column_names, text_of
+from streamdsl.logical.expression import Aggregation, ColumnRef, Typed, TypedAggregate, own_column_names, text_of
 from streamdsl.logical.key_by import key_of
 from streamdsl.logical.node import Node
 from streamdsl.logical.process import NativeNode, ProcessNode
 from streamdsl.logical.project import Output, ProjectNode, passed
 from streamdsl.logical.window_aggregate import WindowAggregateNode
 from streamdsl.policies import ErrorPolicy, checked_policy
-from streamdsl.windows import Window
+from streamdsl.windows import TableEmission, Window
 
 __all__ = ["Grouping", "aggregated", "processed", "reduced"]
 
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """Rows by key, and by window if there is one, as a verb finds them."""
+    """Rows by key, and by window if there is one, as a verb finds them. `sign`: -1 for those that are withdrawn, else 1."""
 
     node: Node
     verb: str
@@ -37,6 +37,8 @@ class Grouping:
     name: str | None
     window: Window | None
     errors: ErrorPolicy | None = None
+    sign: Typed | None = None
+    emit: TableEmission = "update"
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -75,6 +77,8 @@ def aggregated(
     made = tuple(binder.bind_aggregate(key, value) for key, value in splitter.found.items())
     if grouping.window is not None and grouping.window.kind == "session":
         check_mergeable(grouping.verb, grouping.window, made)
+    if grouping.sign is not None:
+        check_withdrawable(grouping.verb, made)
     slot = "" if grouping.window is None else grouping.window.slug
     kind = "aggregate" if grouping.window is None else "window"
     node = _aggregate_node(grouping, made, grouping.state_name(automatic_name(kind, grouping.keys, items, slot)))
@@ -110,7 +114,7 @@ def _check_names(grouping: Grouping, node: Node, item: Item, reserved: Sequence[
 def _aggregate_node(grouping: Grouping, made: tuple[TypedAggregate, ...], name: str) -> Node:
     common: dict[str, Any] = {"inputs": (grouping.node,), "where": here(), "name": name, "named": grouping.name is not None}
     if grouping.window is None:
-        return AggregateNode(**common, aggregates=made, errors=grouping.errors)
+        return AggregateNode(**common, aggregates=made, errors=grouping.errors, sign=grouping.sign, emit=grouping.emit)
     return WindowAggregateNode(**common, window=grouping.window, aggregates=made, errors=grouping.errors)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, overload
 
 from streamdsl.dsl.aggregating import Grouping, aggregated, processed, reduced
@@ -17,7 +18,7 @@ from streamdsl.expr import Expr, count
 from streamdsl.logical.key_by import key_of
 from streamdsl.logical.node import Node
 from streamdsl.policies import ErrorPolicy
-from streamdsl.windows import Emission, Frame, Window
+from streamdsl.windows import Emission, Frame, TableEmission, Window, table_emission
 
 __all__ = ["FramedStream", "KeyedStream"]
 
@@ -80,6 +81,7 @@ class KeyedStream(Stream):
         *columns: Expr,
         name: str | Expr | None = None,
         errors: ErrorPolicy | Expr | None = None,
+        emit: TableEmission | Expr = "update",
         **named: Expr,
     ) -> Table:
         """Keep running aggregates for each key: a table with the key's columns and these.
@@ -92,16 +94,31 @@ class KeyedStream(Stream):
             Identity of the state. (An expression makes a column called "name".)
         errors : "fail" | "skip" | dead_letter(sink)
             What becomes of rows for which an expression fails. (An expression makes a column called "errors".)
+        emit : "update" | "batch" | throttle("1s")
+            A row of the table leaves for each record; for each batch of records and key; or, of what has changed, at most once
+            per so much of the wall clock, and at the end of the input. (An expression makes a column called "emit".)
         **named : Expr
             ``total=col("amount").sum()``; calculations with aggregates are welcome.
-        """
-        node, shown = aggregated(self._grouping("aggregate", None), columns, name, errors, named)
-        return Table(self._topology, node, self.keys, self._says("aggregate", shown))
 
-    def count(self, *, name: str | None = None) -> Table:
-        """Count the records of each key: a table with the column `count`."""
-        node, _ = aggregated(self._grouping("count", name), (), name, None, {"count": count()})
-        return Table(self._topology, node, self.keys, self._says("count", arguments(name=name)))
+        Examples
+        --------
+        >>> from streamdsl import Topology, col, count, memory
+        >>> rows = [{"channel": "web"}, {"channel": "shop"}, {"channel": "web"}]
+        >>> sales = Topology("t").stream(memory("sales", {"channel": str}, rows)).key_by("channel")
+        >>> sales.aggregate(n=count(), emit="batch").collect().to_pylist()
+        [{'channel': 'shop', 'n': 1, 'op': 'add'}, {'channel': 'web', 'n': 2, 'op': 'add'}]
+        """
+        if isinstance(emit, Expr):
+            named, emit = {"emit": emit, **named}, "update"
+        grouping = replace(self._grouping("aggregate", None), emit=table_emission("aggregate", emit))
+        node, shown = aggregated(grouping, columns, name, errors, named)
+        return Table(self._topology, node, self.keys, self._says("aggregate", _with_emit(shown, emit)))
+
+    def count(self, *, name: str | None = None, emit: TableEmission = "update") -> Table:
+        """Count the records of each key: a table with the column `count`. `emit` as of `aggregate`."""
+        grouping = replace(self._grouping("count", name), emit=table_emission("count", emit))
+        node, _ = aggregated(grouping, (), name, None, {"count": count()})
+        return Table(self._topology, node, self.keys, self._says("count", _with_emit(arguments(name=name), emit)))
 
     def reduce(self, function: Callable[[Any, Any], Any], *, name: str | None = None, errors: ErrorPolicy | None = None) -> Table:
         """Unite the rows of each key two by two: ``function(so_far, row)`` returns a row of the same columns."""
@@ -114,6 +131,11 @@ class KeyedStream(Stream):
         node = processed(self._grouping("process", name), operator, errors)
         label = processor_name(operator) if is_processor(operator) else "native(...)"
         return self._plain(node, self._says("process", ", ".join(part for part in (label, arguments(name=name)) if part)))
+
+
+def _with_emit(shown: str, emit: TableEmission) -> str:
+    """Return arguments as they were typed, the emission among them where it is not the default."""
+    return ", ".join(part for part in (shown, "" if emit == "update" else arguments(emit=emit)) if part)
 
 
 class FramedStream(KeyedStream):
@@ -135,12 +157,13 @@ class FramedStream(KeyedStream):
         *columns: Expr,
         name: str | Expr | None = None,
         errors: ErrorPolicy | Expr | None = None,
+        emit: TableEmission | Expr = "update",
         **named: Expr,
     ) -> Table:
         """Refused: a frame gives each row its aggregates; see `with_columns`."""
         raise self._one_row_each("aggregate")
 
-    def count(self, *, name: str | None = None) -> Table:
+    def count(self, *, name: str | None = None, emit: TableEmission = "update") -> Table:
         """Refused, as `aggregate`."""
         raise self._one_row_each("count")
 

@@ -16,7 +16,7 @@ from streamdsl.dsl.unknown import UnknownVerbError, unknown_verb
 from streamdsl.dsl.written import Written, arguments, here
 from streamdsl.errors import TopologyError
 from streamdsl.expr import Expr, Operand, condition_of
-from streamdsl.logical.aggregate import CHANGE
+from streamdsl.logical.aggregate import CHANGE, AggregateNode
 from streamdsl.logical.bind import Binder
 from streamdsl.logical.expression import ColumnRef, Typed
 from streamdsl.logical.join import TablesJoinNode
@@ -235,7 +235,7 @@ def withdraws(node: Node) -> bool:
     """Whether the changes of a table may take rows away."""
     while isinstance(node, ProjectNode):
         node = node.inputs[0]
-    return isinstance(node, (TableNode, TablesJoinNode))
+    return isinstance(node, (TableNode, TablesJoinNode)) or (isinstance(node, AggregateNode) and node.sign is not None)
 
 
 def _kept_by(node: Node, keys: tuple[str, ...], test: Typed, errors: ErrorPolicy | None, name: str | None) -> Node:

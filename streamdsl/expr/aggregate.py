@@ -35,6 +35,8 @@ class Aggregate(Unfinished):
         ``result(state)`` returns the value of the column; without it the state itself is the value.
     type : type
         Type of the column.
+    withdraw : callable, optional
+        ``withdraw(state, value)`` returns the state without a value that was added before. Groups of a table need it.
 
     Examples
     --------
@@ -60,12 +62,15 @@ class Aggregate(Unfinished):
     merge: Callable[[Any, Any], Any] | None = None
     result: Callable[[Any], Any] | None = None
     type: Any = None
+    withdraw: Callable[[Any, Any], Any] | None = None
 
     def __post_init__(self) -> None:
         check_function("Aggregate", self.init, "a function init()")
         check_function("Aggregate", self.add, "a function add(state, value)")
         if self.merge is not None:
             check_function("Aggregate", self.merge, "a function merge(a, b)")
+        if self.withdraw is not None:
+            check_function("Aggregate", self.withdraw, "a function withdraw(state, value)")
         if self.result is not None:
             check_function("Aggregate", self.result, "a function result(state)")
         if self.type is None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
-from streamdsl.logical.expression import TypedAggregate, aggregate_may_fail, columns_of
+from streamdsl.logical.expression import Typed, TypedAggregate, aggregate_may_fail, columns_of
 from streamdsl.logical.node import Columns, Meaning, StatefulNode, joined, letters, policy_text, window_meaning
 from streamdsl.policies import ErrorPolicy
 from streamdsl.schema import Field, Schema
-from streamdsl.windows import Window
+from streamdsl.windows import TableEmission, Window
 
 if TYPE_CHECKING:
     from streamdsl.logical.meaning import Origins
@@ -35,10 +35,15 @@ def changes_of(window: Window) -> tuple[Field, ...]:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AggregateNode(StatefulNode):
-    """Running aggregates by key; a change row for each record."""
+    """Running aggregates by key; a change row for each record, or as `emit` says.
+
+    `sign`: -1 for rows that are withdrawn, 1 for those that are added; without it all are added.
+    """
 
     aggregates: tuple[TypedAggregate, ...]
     errors: ErrorPolicy | None = None
+    sign: Typed | None = None
+    emit: TableEmission = "update"
 
     verb: ClassVar[str] = "aggregate"
 
@@ -56,13 +61,19 @@ class AggregateNode(StatefulNode):
         return any(aggregate_may_fail(made) for made in self.aggregates)
 
     def needs(self, wanted: Columns) -> Columns:
-        return columns_of(*(part for made in self.aggregates for part in made.expressions())) | self.refused_rows()
+        return columns_of(*self.expressions()) | self.refused_rows()
+
+    def expressions(self) -> tuple[Typed, ...]:
+        """Return what it reads from a row."""
+        signs = () if self.sign is None else (self.sign,)
+        return (*(part for made in self.aggregates for part in made.expressions()), *signs)
 
     def meaning(self, origins: Origins) -> Meaning:
         return {**super().meaning(origins), "aggregates": origins.aggregates(self.aggregates, self.inputs[0])}
 
     def text(self) -> str:
-        return "; ".join(map(str, self.aggregates))
+        emit = "" if self.emit == "update" else f" emit {self.emit}"
+        return "; ".join(map(str, self.aggregates)) + emit
 
     def notes(self) -> str:
         return joined(super().notes(), policy_text(self.errors))

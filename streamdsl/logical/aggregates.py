@@ -25,7 +25,7 @@ from streamdsl.logical.types import FLOAT, INT, UINT, convert, is_date, is_decim
 if TYPE_CHECKING:
     from streamdsl.logical.bind import Binder
 
-__all__ = ["Splitter", "bind_aggregate", "check_mergeable", "mergeable", "slug_of"]
+__all__ = ["Splitter", "bind_aggregate", "check_mergeable", "check_withdrawable", "mergeable", "slug_of"]
 
 #: Aggregates that always have a value.
 _NEVER_NULL: Final = frozenset({"count", "sum", "product", "n_unique"})
@@ -91,6 +91,27 @@ def check_mergeable(verb: str, window: object, aggregates: Iterable[TypedAggrega
             raise TopologyError(
                 f"{verb}: {window} merges windows, and the states of {made} cannot be merged",
                 remedy="give Aggregate(..., merge=...)" if made.kind == "custom" else "use another aggregate",
+            )
+
+
+def check_withdrawable(verb: str, aggregates: Iterable[TypedAggregate]) -> None:
+    """Refuse aggregates out of which no value can be taken again, where rows may be withdrawn.
+
+    Raises
+    ------
+    TopologyError
+        It names the column and what to give.
+    """
+    for made in aggregates:
+        if dict(made.params).get("approximate"):
+            raise TopologyError(
+                f"{verb}: {made}: the rows of a table change, and no value leaves a sketch again",
+                remedy="leave approximate= away",
+            )
+        if made.kind == "custom" and made.custom.withdraw is None:
+            raise TopologyError(
+                f"{verb}: {made}: the rows of a table change, and this Aggregate cannot give a value back",
+                remedy="give Aggregate(..., withdraw=...); or aggregate a stream: .to_stream().key_by(...)",
             )
 
 

@@ -39,7 +39,9 @@ def _expressions(node: Node) -> tuple[Typed, ...]:
         return (node.predicate,)
     if isinstance(node, ProjectNode):
         return tuple(output.value for output in node.outputs)
-    if isinstance(node, (FrameNode, AggregateNode, WindowAggregateNode)):
+    if isinstance(node, AggregateNode):
+        return node.expressions()
+    if isinstance(node, (FrameNode, WindowAggregateNode)):
         return tuple(part for made in node.aggregates for part in made.expressions())
     return ()
 

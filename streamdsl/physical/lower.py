@@ -29,7 +29,7 @@ from streamdsl.logical.window_aggregate import WindowAggregateNode
 from streamdsl.physical import node as physical
 from streamdsl.physical.chain import Place, Stages
 from streamdsl.physical.kinds import kind_of
-from streamdsl.physical.lower_expr import lower_aggregates, lower_expressions
+from streamdsl.physical.lower_expr import lower_aggregates, lower_expressions, lower_group
 from streamdsl.physical.names import lookup_names
 from streamdsl.physical.zones import transitions
 from streamdsl.policies import DeadLetter, ErrorPolicy
@@ -324,8 +324,15 @@ def _deduplicate(node: DeduplicateNode, rows: Schema, common: _Common) -> physic
 
 
 def _aggregate(node: AggregateNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
-    arguments, aggregates = lower_aggregates(node.aggregates, rows)
     common = {**_refusing(node, rows, common), "key_schema": node.key_schema}
+    if node.sign is not None:
+        arguments, aggregates, sign = lower_group(node.aggregates, node.sign, rows)
+        return physical.PhysicalAggregate(**common, arguments=arguments, aggregates=aggregates, sign=sign)
+    arguments, aggregates = lower_aggregates(node.aggregates, rows)
+    if isinstance(node.emit, Throttle):
+        common = {**common, "emit": "throttle", "throttle_ms": node.emit.every_ms}
+    else:
+        common = {**common, "emit": node.emit}
     return physical.PhysicalAggregate(**common, arguments=arguments, aggregates=aggregates)
 
 

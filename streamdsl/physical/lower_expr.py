@@ -70,6 +70,14 @@ def lower_aggregates(aggregates: Sequence[TypedAggregate], schema: Schema) -> tu
     return builder.program(), specs
 
 
+def lower_group(aggregates: Sequence[TypedAggregate], sign: Typed, schema: Schema) -> tuple[ProgramSpec, tuple[AggregateSpec, ...], int]:
+    """Return the same for rows that may be withdrawn, and which output of the program is their sign."""
+    builder = ProgramBuilder(schema)
+    specs = tuple(replace(_aggregate(made, builder), retracts=True) for made in aggregates)
+    place = builder.output(sign)
+    return builder.program(), specs, place
+
+
 def _aggregate(made: TypedAggregate, builder: ProgramBuilder) -> AggregateSpec:
     frame: FrameSpec | None = None
     if made.frame is not None:

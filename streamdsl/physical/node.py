@@ -61,7 +61,7 @@ class AggregateSpec:
 
     kind: count sum min max mean std var first last to_list n_unique max_by min_by top_k lag custom.
     `by` is the ordering column of max_by, min_by and top_k, `then_by` tells ties of top_k apart.
-    `where` is a bool column: only rows where it is true count.
+    `where` is a bool column: only rows where it is true count. `retracts`: rows may be withdrawn, so values must leave again.
     """
 
     name: str
@@ -80,6 +80,7 @@ class AggregateSpec:
     custom: Any = None
     input_type: pa.DataType | None = None
     by_type: pa.DataType | None = None
+    retracts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +253,9 @@ class PhysicalFrame(PhysicalOperator):
 class PhysicalAggregate(PhysicalOperator):
     """Running aggregates by key, without a window: a changed row per record.
 
-    Output: key columns, the aggregates, then the hidden column `op` ("add", "replace", "withdraw").
+    Output: key columns, the aggregates, then the hidden column `op` ("add", "replace", "withdraw"). `sign` is an output of
+    `arguments`: -1 withdraws the row, 1 adds it; without one (-1) all rows are added. `emit`: a row for each record, for each
+    batch and key, or for each key that has changed once in `throttle_ms` of the wall clock.
     """
 
     lookup: int
@@ -261,6 +264,9 @@ class PhysicalAggregate(PhysicalOperator):
     aggregates: tuple[AggregateSpec, ...]
     input_schema: Schema
     errors: ErrorPolicy = "fail"
+    sign: int = -1
+    emit: Literal["update", "batch", "throttle"] = "update"
+    throttle_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from streamdsl._native.operators.explode import ExplodeOperator
 from streamdsl._native.operators.filter import FilterOperator
 from streamdsl._native.operators.foreign_key_join import ForeignKeyJoinOperator
 from streamdsl._native.operators.frame import FrameOperator
+from streamdsl._native.operators.group import GroupOperator
 from streamdsl._native.operators.interval_join import IntervalJoinOperator
 from streamdsl._native.operators.key_encode import KeyEncodeOperator
 from streamdsl._native.operators.key_lookup import KeyDecoder, KeyLookup
@@ -29,6 +30,7 @@ from streamdsl._native.operators.reduce import ReduceOperator
 from streamdsl._native.operators.table import TableOperator
 from streamdsl._native.operators.table_join import TableJoinOperator
 from streamdsl._native.operators.tables_join import TablesJoinOperator
+from streamdsl._native.operators.throttled_aggregate import ThrottledAggregateOperator
 from streamdsl._native.operators.window import WindowOperator
 from streamdsl.errors import InternalError, TopologyError
 from streamdsl.physical import node
@@ -64,7 +66,8 @@ def _deduplicate(spec: node.PhysicalDeduplicate, chain: Chain) -> Operator:
 
 
 def _aggregate(spec: node.PhysicalAggregate, chain: Chain) -> Operator:
-    return AggregateOperator(spec, chain.built[spec.lookup], Program(spec.arguments))
+    factory = GroupOperator if spec.sign >= 0 else ThrottledAggregateOperator if spec.emit == "throttle" else AggregateOperator
+    return factory(spec, chain.built[spec.lookup], Program(spec.arguments))
 
 
 def _reduce(spec: node.PhysicalReduce, chain: Chain) -> Operator:

@@ -287,6 +287,8 @@ class _Walk:
             if window.withdraws:
                 return replace(after, reason=after.reason or f"{node.name} takes rows back: they count only once all have been applied")
             return replace(after, changes=(*keys, *_WINDOW_COLUMNS)) if window.emit == "update" else after
+        if isinstance(node, AggregateNode) and isinstance(node.emit, Throttle):
+            return replace(after, reason=after.reason or f"{node.name} shows its rows by the wall clock (P6)")
         # Of the columns in front, only those of the key are known to be in the rows of a table.
         names = {key: key for key in keys}
         return replace(after, changes=keys, ways=tuple(way.renamed(names) for way in keyed.ways))

@@ -185,12 +185,3 @@ def test_groups_of_a_derived_table():
         driver.send("in", {"id": key, "city": city, "n": n}, timestamp=number)
     found = applied(driver.read("out"), ("city",))
     assert {city: (row["rows"], row["total"]) for (city,), row in found.items()} == {"x": (1, 9), "y": (1, 5)}
-
-
-def test_aggregates_that_cannot_be_taken_back_are_refused():
-    topology = Topology("t")
-    table = topology.table(memory("in", {"id": str, "city": str, "x": float}), key="id")
-    with pytest.raises(TopologyError, match=r"cannot be taken out of max\(\) again"):
-        table.group_by("city").aggregate(top=col("x").max())
-    with pytest.raises(TopologyError, match="does not leave the sum as it was"):
-        table.group_by("city").aggregate(total=col("x").sum())

@@ -17,6 +17,13 @@ cdef enum RunMode:
     EMIT = 3             # one result a state; no rows
 
 
+# What a row does where rows may be withdrawn.
+cdef enum Change:
+    CHANGE_WITHDRAWS = 1     # its values leave
+    CHANGE_EMPTIES = 2       # it is the last of its group: the result of ADD_THEN_EMIT is the one before it, and the state is cleared
+    CHANGE_BEGINS = 4        # it is the first of its group
+
+
 cdef class Accumulator:
     cdef readonly str operator               # name, for errors
     cdef readonly str column                 # name of the result
@@ -39,9 +46,12 @@ cdef class Accumulator:
     cdef int64_t row                         # being added: for errors, and for its arrival number
     cdef int64_t arrived                     # arrival number of row 0 of the batch at hand
     cdef Results results
+    cdef const uint8_t* changes              # by row of the batch: bits of Change; NULL: every row is added
 
     # One state. Zeroed memory is an empty state of every accumulator.
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil
+    # Takes a value out that was added before. Only where the plan says that rows may be withdrawn (AggregateSpec.retracts).
+    cdef int withdraw(self, char* state, const Cell* argument, const Cell* by) except -1 nogil
     cdef int emit(self, char* state) except -1 nogil                 # append the result to `results`
     cdef int clear(self, char* state) except -1 nogil                # free variable parts; empty afterwards
     cdef int write(self, char* state, ByteWriter* out) except -1 nogil
@@ -94,6 +104,7 @@ cdef class AccumulatorSet:
     cdef int read(self, char* state, ByteReader* source) except -1 nogil
     cdef int merge(self, char* into, char* other) except -1 nogil    # all of them or, where one fails, none
     cdef int begin(self, Column* arguments, int64_t n_results, int64_t arrived) except -1 nogil
+    cdef void follow(self, const uint8_t* changes) noexcept nogil    # after `begin`: see Accumulator.changes
     cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil
     cdef int merge_those(self, bint refusing, char* into, char* other) except -1 nogil
     cdef int run_those(self, bint refusing, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil

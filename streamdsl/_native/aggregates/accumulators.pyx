@@ -1,6 +1,6 @@
 """Sums and what is made of them; the other accumulators stand in `choices`, `collectors`, `number_collectors`, `custom`, `lag`."""
 from libc.math cimport INFINITY, isinf, sqrt
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
@@ -54,6 +54,9 @@ cdef class Accumulator:
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
         return self.fail("this aggregate cannot add")
 
+    cdef int withdraw(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
+        return self.fail("no value can be taken out of this aggregate again")
+
     cdef int emit(self, char* state) except -1 nogil:
         return results_null(&self.results)
 
@@ -85,6 +88,7 @@ cdef class Accumulator:
     cdef int begin(self, Column* arguments, int64_t n_results, int64_t arrived) except -1 nogil:
         self.row = -1
         self.arrived = arrived
+        self.changes = NULL
         self.argument_column = &arguments[self.argument] if self.argument >= 0 and arguments != NULL else NULL
         self.by_column = &arguments[self.by] if self.by >= 0 and arguments != NULL else NULL
         self.where_column = &arguments[self.where] if self.where >= 0 and arguments != NULL else NULL
@@ -95,22 +99,30 @@ cdef class Accumulator:
         cdef int64_t i, row
         cdef Cell argument, by
         cdef char* state
+        cdef int change = 0
         memset(&argument, 0, sizeof(Cell))
         memset(&by, 0, sizeof(Cell))
         for i in range(n):
             state = states[i] + self.offset
-            if mode == EMIT_THEN_ADD:
-                self.emit(state)
             if mode != EMIT:
                 row = rows[i] if rows != NULL else i
                 self.row = row
+                if self.changes != NULL:
+                    change = self.changes[row]
+                if mode == EMIT_THEN_ADD or (mode == ADD_THEN_EMIT and change & CHANGE_EMPTIES):
+                    self.emit(state)
                 if takes(self, row):
                     if self.argument_column != NULL:
                         argument = cell_load(self.argument_column, row)
                     if self.by_column != NULL:
                         by = cell_load(self.by_column, row)
-                    self.add(state, &argument, &by)
-            if mode == ADD_THEN_EMIT or mode == EMIT:
+                    if change & CHANGE_WITHDRAWS:
+                        self.withdraw(state, &argument, &by)
+                    else:
+                        self.add(state, &argument, &by)
+                if change & CHANGE_EMPTIES:
+                    self.clear(state)
+            if mode == EMIT or (mode == ADD_THEN_EMIT and not change & CHANGE_EMPTIES):
                 self.emit(state)
         return 0
 
@@ -140,6 +152,10 @@ cdef class CountAccumulator(Accumulator):
         (<int64_t*>into)[0] += (<int64_t*>other)[0]
         return self.clear(other)
 
+    cdef int withdraw(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
+        (<int64_t*>state)[0] -= 1
+        return 0
+
     cdef int emit(self, char* state) except -1 nogil:
         return results_bits(&self.results, (<int64_t*>state)[0])
 
@@ -147,6 +163,8 @@ cdef class CountAccumulator(Accumulator):
         cdef int64_t i
         cdef int64_t* count
         cdef int64_t* out = <int64_t*>self.results.column.values
+        if self.changes != NULL:
+            return Accumulator.run(self, states, rows, n, mode)
         for i in range(n):
             count = <int64_t*>(states[i] + self.offset)
             if mode == EMIT_THEN_ADD:
@@ -441,8 +459,15 @@ cdef Accumulator make_accumulator(str operator, spec, Arena arena):
     from streamdsl._native.aggregates.lag import LagAccumulator
     from streamdsl._native.aggregates.sketches import DigestAccumulator, HyperLogLogAccumulator
 
+    from streamdsl._native.aggregates.counted import COUNTED
+    from streamdsl._native.aggregates.kept_rows import KEPT_ROWS
+    from streamdsl._native.aggregates.totals import total_of
+
     others = {**CHOICES, **COLLECTORS, **NUMBER_COLLECTORS, "custom": CustomAccumulator, "lag": LagAccumulator}
-    if dict(spec.params).get("approximate"):
+    if spec.retracts:
+        retracting = {"count": CountAccumulator, "custom": CustomAccumulator, **COUNTED, **KEPT_ROWS}
+        factory = total_of if spec.kind in ("sum", "mean", "var", "std") else retracting.get(spec.kind)
+    elif dict(spec.params).get("approximate"):
         factory = {"n_unique": HyperLogLogAccumulator, "quantile": DigestAccumulator}.get(spec.kind)
     else:
         factory = FACTORIES.get(spec.kind) or others.get(spec.kind)
@@ -531,6 +556,11 @@ cdef class AccumulatorSet:
         for i in range(self.count):
             (<Accumulator>self.refs[i]).begin(arguments, n_results, arrived)
         return 0
+
+    cdef void follow(self, const uint8_t* changes) noexcept nogil:
+        cdef int i
+        for i in range(self.count):
+            (<Accumulator>self.refs[i]).changes = changes
 
     cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil:
         cdef int i

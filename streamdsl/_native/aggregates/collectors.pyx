@@ -6,48 +6,16 @@ from streamdsl._native.flow.batch cimport KIND_DEC, KIND_F64, KIND_STR, Column, 
 from streamdsl._native.aggregates.accumulators cimport Accumulator
 from streamdsl._native.aggregates.cell cimport (
     ByteReader, Cell, as_f64, cell_assign, cell_compare, cell_decimal, cell_free, cell_load, cell_of_decimal, cell_read,
-    cell_view, cell_write, cell_write_json, damaged_state, kind_number, read_bytes, read_i64, results_append, results_bits,
+    cell_view, cell_write, damaged_state, kind_number, read_bytes, read_i64, results_append, results_bits,
     results_null, write_i64,
 )
+from streamdsl._native.aggregates.elements cimport Form, form_of, scale_of, write_element
 from streamdsl._native.includes.decimal cimport dec_load, int128
 from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append, bytes_free, bytes_init
 
-import base64
-
 from streamdsl.errors import InternalError
-
-
-cdef enum Form:
-    FORM_PLAIN = 0
-    FORM_JSON = 1                            # lists and structs travel as JSON text; inside a list they stand as they are
-    FORM_BYTES = 2
-
-
-cdef int form_of(spec) except -1:
-    if spec.input_type is None:
-        return FORM_PLAIN
-    if spec.input_type.num_fields > 0:
-        return FORM_JSON
-    return FORM_BYTES if str(spec.input_type) in ("binary", "large_binary") else FORM_PLAIN
-
-
-cdef int64_t scale_of(spec) except -1:
-    return spec.input_type.scale if spec.input_kind == "dec" else 0
-
-
-cdef int write_element(const Cell* cell, int kind, Form form, int64_t scale, ByteWriter* out) except -1 nogil:
-    """Append a value as it stands in the text of a JSON list."""
-    if form == FORM_BYTES and cell.tag > 0:
-        with gil:
-            return write_base64((<char*>cell.bits)[:cell.tag - 1], out)
-    return cell_write_json(cell, kind, form == FORM_JSON, scale, out)
-
-
-cdef int write_base64(bytes data, ByteWriter* out) except -1:
-    cdef bytes text = b'"' + base64.b64encode(data) + b'"'
-    return bytes_append(out, <const char*>text, len(text))
 
 
 cdef struct TextList:

@@ -64,6 +64,7 @@ cdef class CustomAccumulator(Accumulator):
     cdef object init_value
     cdef object add_value
     cdef object merge_values
+    cdef object withdraw_value               # None where no row is withdrawn
     cdef object result_of
     cdef int code                            # VALUE_* of the argument
     cdef object reader                       # what makes Python values of nested arguments, or None
@@ -79,6 +80,7 @@ cdef class CustomAccumulator(Accumulator):
         self.init_value = spec.custom.init
         self.add_value = spec.custom.add
         self.merge_values = spec.custom.merge
+        self.withdraw_value = spec.custom.withdraw
         self.result_of = spec.custom.result
         self.code = VALUE_INT if spec.input_type is None else value_code(str(spec.input_type))
         self.reader = reader_of(spec.input_type) if self.code == VALUE_JSON else None
@@ -104,13 +106,17 @@ cdef class CustomAccumulator(Accumulator):
 
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
         with gil:
-            return self.call(<Custom*>state, argument)
+            return self.call(self.add_value, <Custom*>state, argument)
 
-    cdef int call(self, Custom* held, const Cell* argument) except -1:
+    cdef int withdraw(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
+        with gil:
+            return self.call(self.withdraw_value, <Custom*>state, argument)
+
+    cdef int call(self, function, Custom* held, const Cell* argument) except -1:
         try:
             before = self.values[held.place - 1] if held.place else self.init_value()
             value = cell_value(self.code, argument)
-            after = self.add_value(before, value if self.reader is None or value is None else self.reader(value))
+            after = function(before, value if self.reader is None or value is None else self.reader(value))
         except Exception as error:      # whatever user code raises is reported as its fault
             raise self.failed(error, {"at_row": self.row}) from error
         if held.place == 0:

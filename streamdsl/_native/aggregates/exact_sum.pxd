@@ -31,6 +31,8 @@ cdef struct ExactMoments:
 
 
 cdef void exact_add(ExactMoments* total, double term, bint squared) noexcept nogil
+cdef void exact_withdraw(ExactMoments* total, double term, bint squared) noexcept nogil    # a term that was added before
+cdef void exact_carry(ExactMoments* total, bint squared) noexcept nogil     # the same sums in as few and small digits as can be
 cdef void exact_merge(ExactMoments* total, const ExactMoments* other, bint squared) noexcept nogil
 cdef void exact_clear(ExactMoments* total, bint squared) noexcept nogil     # touches what is not zero only
 cdef double exact_sum(const ExactMoments* total) noexcept nogil             # rounded once; IEEE for NaN and infinities

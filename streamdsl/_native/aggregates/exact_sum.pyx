@@ -26,23 +26,31 @@ cdef inline void add_shifted(int64_t* at, uint64_t value, int shift, int64_t sig
 
 
 cdef void exact_add(ExactMoments* total, double term, bint squared) noexcept nogil:
+    changed(total, term, squared, 1)
+
+
+cdef void exact_withdraw(ExactMoments* total, double term, bint squared) noexcept nogil:
+    changed(total, term, squared, -1)
+
+
+cdef inline void changed(ExactMoments* total, double term, bint squared, int64_t by) noexcept nogil:
     cdef uint64_t bits, mantissa, lower, upper
     cdef int exponent, place
     cdef int64_t sign
-    total.n += 1
+    total.n += by
     if isnan(term):
-        total.n_nan += 1
+        total.n_nan += by
         return
     if isinf(term):
         if term > 0:
-            total.n_positive += 1
+            total.n_positive += by
         else:
-            total.n_negative += 1
+            total.n_negative += by
         return
     if term == 0:
         return
     memcpy(&bits, &term, 8)
-    sign = -1 if bits >> 63 else 1
+    sign = -by if bits >> 63 else by
     exponent = <int>((bits >> 52) & 0x7ff)
     mantissa = bits & 0xfffffffffffffu
     if exponent > 0:
@@ -58,9 +66,9 @@ cdef void exact_add(ExactMoments* total, double term, bint squared) noexcept nog
     exponent *= 2
     place = exponent >> 5
     widen(&total.squares.low, &total.squares.high, place, place + 5)
-    add_shifted(total.squares.digits + place, lower * lower, exponent & 31, 1)
-    add_shifted(total.squares.digits + place + 1, 2 * lower * upper, exponent & 31, 1)
-    add_shifted(total.squares.digits + place + 2, upper * upper, exponent & 31, 1)
+    add_shifted(total.squares.digits + place, lower * lower, exponent & 31, by)
+    add_shifted(total.squares.digits + place + 1, 2 * lower * upper, exponent & 31, by)
+    add_shifted(total.squares.digits + place + 2, upper * upper, exponent & 31, by)
 
 
 cdef void exact_merge(ExactMoments* total, const ExactMoments* other, bint squared) noexcept nogil:
@@ -87,6 +95,40 @@ cdef void exact_clear(ExactMoments* total, bint squared) noexcept nogil:
     if squared and total.squares.high > 0:
         memset(total.squares.digits + total.squares.low, 0, (total.squares.high - total.squares.low) * sizeof(int64_t))
         total.squares.low = total.squares.high = 0
+
+
+cdef void carry_digits(int64_t* digits, int32_t* low, int32_t* high, int32_t limit) noexcept nogil:
+    """Bring the digits back to 32 bits, all but the sign of the highest, and leave those out that are zero at either end."""
+    cdef int64_t value, carry = 0
+    cdef int64_t room = <int64_t>1 << 40     # the highest digit stays below it, so that no later term overflows it
+    cdef int32_t i = low[0]
+    while i < high[0]:
+        value = digits[i] + carry
+        carry = 0
+        if i + 1 < high[0] or (i + 1 < limit and not -room < value < room):
+            digits[i] = value & ((<int64_t>1 << 32) - 1)
+            carry = value >> 32              # towards minus infinity
+            if i + 1 == high[0] and carry != 0:
+                high[0] += 1
+        else:
+            digits[i] = value
+        i += 1
+    while high[0] - low[0] > 1 and digits[high[0] - 1] == -1:
+        high[0] -= 1
+        digits[high[0]] = 0
+        digits[high[0] - 1] -= <int64_t>1 << 32
+    while high[0] > low[0] and digits[high[0] - 1] == 0:
+        high[0] -= 1
+    while low[0] < high[0] and digits[low[0]] == 0:
+        low[0] += 1
+    if low[0] == high[0]:
+        low[0] = high[0] = 0
+
+
+cdef void exact_carry(ExactMoments* total, bint squared) noexcept nogil:
+    carry_digits(total.sum.digits, &total.sum.low, &total.sum.high, SUM_DIGITS)
+    if squared:
+        carry_digits(total.squares.digits, &total.squares.low, &total.squares.high, SQUARE_DIGITS)
 
 
 # A whole number without a sign: digits[0] is the lowest.

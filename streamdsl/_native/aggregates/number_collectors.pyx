@@ -11,20 +11,21 @@ from streamdsl._native.aggregates.cell cimport (
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
 
-cdef extern from * nogil:
-    """
-    #define sd_mul_overflows(a, b, out) __builtin_mul_overflow((a), (b), (out))
-    """
-    bint mul_overflows "sd_mul_overflows"(int64_t a, int64_t b, int64_t* out) noexcept
-
-cdef enum Between:                           # what stands for a place between two values
-    NEAREST = 0                              # the nearer one, the upper one in the middle
-    LOWER = 1
-    HIGHER = 2
-    MIDPOINT = 3
-    LINEAR = 4
-
 BETWEEN = {"nearest": NEAREST, "lower": LOWER, "higher": HIGHER, "midpoint": MIDPOINT, "linear": LINEAR}
+
+
+cdef double value_between(Between how, double low, double high, double part) noexcept nogil:
+    if how == NEAREST:
+        return high if part >= 0.5 else low
+    if part == 0.0 or how == LOWER:
+        return low
+    if how == HIGHER:
+        return high
+    if low == high:
+        return low
+    if how == MIDPOINT:
+        return (low + high) / 2.0
+    return low + (high - low) * part
 
 
 cdef struct Sorted:
@@ -98,7 +99,7 @@ cdef class QuantileAccumulator(Accumulator):
 
     cdef int emit(self, char* state) except -1 nogil:
         cdef Sorted* held = <Sorted*>state
-        cdef double place, low, high, value
+        cdef double place, low, high
         cdef int64_t below
         if held.count == 0:
             return results_null(&self.results)
@@ -106,19 +107,7 @@ cdef class QuantileAccumulator(Accumulator):
         below = <int64_t>floor(place)
         low = held.values[below]
         high = held.values[below + 1 if below + 1 < held.count else below]
-        if self.between == NEAREST:
-            value = high if place - <double>below >= 0.5 else low
-        elif place == <double>below or self.between == LOWER:
-            value = low
-        elif self.between == HIGHER:
-            value = high
-        elif low == high:
-            value = low
-        elif self.between == MIDPOINT:
-            value = (low + high) / 2.0
-        else:
-            value = low + (high - low) * (place - <double>below)
-        return results_bits(&self.results, f64_bits(value))
+        return results_bits(&self.results, f64_bits(value_between(self.between, low, high, place - <double>below)))
 
     cdef int clear(self, char* state) except -1 nogil:
         self.arena.free(<char*>(<Sorted*>state).values, (<Sorted*>state).capacity * <int64_t>sizeof(double))

@@ -1,8 +1,9 @@
 """A Python view of aggregate states: what tests of them need, nothing that a job uses."""
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
-from streamdsl._native.aggregates.accumulators cimport ADD, EMIT, AccumulatorSet, make_set
+from streamdsl._native.aggregates.accumulators cimport ADD, CHANGE_WITHDRAWS, EMIT, AccumulatorSet, make_set
 from streamdsl._native.aggregates.cell cimport ByteReader
 from streamdsl._native.flow.arrow cimport PyBatch, wrap_batch
 from streamdsl._native.flow.batch cimport batch_new
@@ -41,12 +42,20 @@ cdef class States:
         self.n += 1
         return self.n - 1
 
-    def add(self, int state, arguments, rows, int64_t arrived):
+    def withdraw(self, int state, arguments, rows):
+        """Take rows of a batch out again."""
+        self.add(state, arguments, rows, 0, True)
+
+    def add(self, int state, arguments, rows, int64_t arrived, bint withdrawn=False):
         """Add rows of a batch, of which row 0 has the number `arrived`; return those that are refused."""
+        cdef uint8_t[1024] changes
         cdef PyBatch batch = PyBatch.from_arrow(arguments)
         cdef int32_t row
         cdef list refused = []
+        assert batch.batch.n <= 1024
         self.accumulators.begin(batch.batch.columns, 0, arrived)
+        memset(changes, CHANGE_WITHDRAWS if withdrawn else 0, 1024)
+        self.accumulators.follow(changes)
         for number in rows:
             row = number
             self.accumulators.save(self.states[state], self.saved)

@@ -6,13 +6,15 @@ from streamdsl._native.flow.batch cimport (
     SYS_SLOT, StringBuilder, batch_release, batch_share, batch_take, i64, strings_append, strings_finish, strings_free,
     strings_init,
 )
-from streamdsl._native.aggregates.accumulators cimport ADD_THEN_EMIT, EMIT, make_set
+from streamdsl._native.aggregates.accumulators cimport ADD, ADD_THEN_EMIT, EMIT, RunMode, make_set
 from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 
 
 cdef class AggregateOperator(KeyedOperator):
     """Key columns, the aggregates with the record counted in, and the change: "add" or "replace".
+
+    With emit="batch" a key gets one row for each batch, which stands where its last record stood.
 
     Parameters
     ----------
@@ -25,9 +27,14 @@ cdef class AggregateOperator(KeyedOperator):
     def __init__(self, spec, KeyLookup lookup not None, Program arguments):
         KeyedOperator.__init__(self, spec, lookup, arguments)
         self.n_keys = lookup.decoder.n_components
-        self.accumulators = make_set(spec.name, spec.aggregates, lookup.table.arena, 8)
-        self.row_field = AggregateField(spec.name, self.accumulators, None, 8)
+        self.row_field = self.made_field(8)
+        self.last_rows = LastRows() if spec.emit == "batch" else None
         self.careful = self.refusals is not None and self.accumulators.refuses
+
+    def made_field(self, int64_t prefix):
+        """Make the accumulators; return the field of the row that they stand in, behind so many bytes."""
+        self.accumulators = make_set(self.name, self.spec.aggregates, self.lookup.table.arena, prefix)
+        return AggregateField(self.name, self.accumulators, None, prefix)
 
     def open(self, context):
         context.lookup.add_field(self.row_field)
@@ -71,26 +78,45 @@ cdef class AggregateOperator(KeyedOperator):
         self.accumulators.truncate(taken)
         return 0
 
+    cdef int begin_rows(self, Batch* batch) except -1 nogil:
+        return 0
+
+    cdef int32_t add_rows(self, Batch* batch, bint emits) except -1 nogil:
+        cdef RunMode mode = ADD_THEN_EMIT if emits else ADD
+        cdef int32_t i, n = batch.n
+        self.touch_rows(batch, self.row_field)
+        self.accumulators.begin(self.columns, batch.n, self.lookup.arrive(batch.n))
+        self.begin_rows(batch)
+        if self.careful:                     # what refuses a record is asked for its result in any case
+            n = self.take_rows(batch)
+            self.accumulators.run_those(False, self.states, self.rows, n, mode)
+            return n
+        self.accumulators.run(self.states, NULL, n, mode)
+        for i in range(n):
+            self.rows[i] = i
+        return n
+
     cdef Batch* compute(self, Batch* batch) except NULL nogil:
-        cdef int n_aggregates = self.accumulators.count
         cdef Batch* out = NULL
         cdef Batch* kept = batch
-        cdef int32_t n
+        cdef Batch* last
+        cdef int32_t i, n
         cdef bint done = False
-        self.touch_rows(batch, self.row_field)
         try:
-            self.accumulators.begin(self.columns, batch.n, self.lookup.arrive(batch.n))
-            if self.careful:
-                n = self.take_rows(batch)
-                if n < batch.n:
-                    kept = batch_take(batch, self.rows, n)
-                self.accumulators.run_those(False, self.states, self.rows, kept.n, ADD_THEN_EMIT)
-            else:
-                self.accumulators.run(self.states, NULL, batch.n, ADD_THEN_EMIT)
-            out = batch_share(kept, self.n_keys + n_aggregates + 1)
-            self.lookup.decoder.decode(self.lookup.table, i64(&kept.sys[SYS_SLOT]), kept.n, out.columns)
-            self.accumulators.finish(out.columns + self.n_keys)
-            self.append_changes(kept.n, &out.columns[self.n_keys + n_aggregates])
+            n = self.add_rows(batch, self.last_rows is None)
+            if n < batch.n:
+                kept = batch_take(batch, self.rows, n)
+            if self.last_rows is not None:
+                n = self.last_rows.find(i64(&kept.sys[SYS_SLOT]), n, self.rows)
+                for i in range(n):
+                    self.states[i] = self.states[self.rows[i]]
+                last = batch_take(kept, self.rows, n)
+                if kept != batch:
+                    batch_release(kept)
+                kept = last
+                self.accumulators.begin(NULL, n, 0)
+                self.accumulators.run(self.states, NULL, n, EMIT)
+            out = self.changed_rows(kept)
             done = True
         finally:
             self.release_columns()
@@ -98,6 +124,19 @@ cdef class AggregateOperator(KeyedOperator):
                 batch_release(kept)
             if not done:
                 blame(self, batch, -1)
+        return out
+
+    cdef Batch* changed_rows(self, Batch* kept) except NULL nogil:
+        cdef int n_aggregates = self.accumulators.count
+        cdef bint done = False
+        cdef Batch* out = batch_share(kept, self.n_keys + n_aggregates + 1)
+        try:
+            self.lookup.decoder.decode(self.lookup.table, i64(&kept.sys[SYS_SLOT]), kept.n, out.columns)
+            self.accumulators.finish(out.columns + self.n_keys)
+            self.append_changes(kept.n, &out.columns[self.n_keys + n_aggregates])
+            done = True
+        finally:
+            if not done:
                 batch_release(out)
         return out
 
@@ -108,11 +147,11 @@ cdef class AggregateOperator(KeyedOperator):
         strings_init(&changes, n, 8 * n)
         try:
             for i in range(n):
-                if (<int64_t*>self.states[i])[0]:
+                if (<uint64_t*>self.states[i])[0] & KEY_SHOWN:
                     strings_append(&changes, b"replace", 7)
                 else:
                     strings_append(&changes, b"add", 3)
-                    (<int64_t*>self.states[i])[0] = 1
+                    (<uint64_t*>self.states[i])[0] |= KEY_SHOWN
             strings_finish(&changes, target)
             done = True
         finally:
