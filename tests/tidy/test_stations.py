@@ -3,17 +3,17 @@
 import re
 from pathlib import Path
 
-from streamdsl._native.aggregates.accumulators import FACTORIES
 from streamdsl._native.aggregates.choices import CHOICES
 from streamdsl._native.aggregates.collectors import COLLECTORS
 from streamdsl._native.aggregates.number_collectors import NUMBER_COLLECTORS
+from streamdsl._native.aggregates.sums import SUMS
 
 from streamdsl.expr.aggregates import AggregateFunctions
 from tests.aggregates.test_merge import SPECS
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text()
-KINDS = {*FACTORIES, *CHOICES, *COLLECTORS, *NUMBER_COLLECTORS}
+KINDS = {*SUMS, *CHOICES, *COLLECTORS, *NUMBER_COLLECTORS}
 #: Made by a function or a class of their own.
 ELSEWHERE = {"count"}
 

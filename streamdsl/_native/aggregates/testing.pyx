@@ -1,7 +1,6 @@
 """A Python view of aggregate states: what tests of them need, nothing that a job uses."""
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
 
 from streamdsl._native.aggregates.accumulators cimport ADD, CHANGE_WITHDRAWS, EMIT, AccumulatorSet, make_set
 from streamdsl._native.aggregates.cell cimport ByteReader
@@ -48,14 +47,14 @@ cdef class States:
 
     def add(self, int state, arguments, rows, int64_t arrived, bint withdrawn=False):
         """Add rows of a batch, of which row 0 has the number `arrived`; return those that are refused."""
-        cdef uint8_t[1024] changes
+        cdef bytes changes
         cdef PyBatch batch = PyBatch.from_arrow(arguments)
         cdef int32_t row
         cdef list refused = []
-        assert batch.batch.n <= 1024
         self.accumulators.begin(batch.batch.columns, 0, arrived)
-        memset(changes, CHANGE_WITHDRAWS if withdrawn else 0, 1024)
-        self.accumulators.follow(changes)
+        if withdrawn:
+            changes = bytes([CHANGE_WITHDRAWS]) * batch.batch.n
+            self.accumulators.follow(<const uint8_t*><const char*>changes)
         for number in rows:
             row = number
             self.accumulators.save(self.states[state], self.saved)
