@@ -85,7 +85,7 @@ class GroupedTable:
         change = Typed("column", TEXT, params=(CHANGE.name,), nullable=False)
         withdrawn = Typed("eq", BOOL, (change, literal("withdraw", TEXT)), nullable=False)
         value = Typed("when", INT, (withdrawn, literal(-1, INT), literal(1, INT)), nullable=False)
-        sign = free_name("_sign", node.schema.names)
+        sign = free_name("_sign", node.schema)
         outputs = [*(one for one in passed(node.schema.visible())), Output(sign, value, hidden=True)]
         changes = ProjectNode(inputs=(node,), where=here(), outputs=tuple(outputs))
         written = Written("group_by", arguments(*self._columns, **self._named), table._written)
