@@ -8,7 +8,7 @@ LOCK := requirements/dev.lock
 NATIVE := $(shell find streamdsl/_native -name '*.pyx' -o -name '*.pxd')
 BUILT := $(VENV)/.built
 
-.PHONY: demo demo-crash train test property flink lint crash crash-kafka hostile-kafka rescale corrupt simulate checked asan faults faults-kafka power fuzz soak bench lock wheel check-wheel clean
+.PHONY: demo demo-crash train test property flink lint crash crash-kafka hostile-kafka rescale corrupt simulate checked asan faults faults-kafka power fuzz soak bench lock wheel check-wheel clean crash-all
 
 # Test processes at a time; each that needs one has a Kafka broker of its own.
 WORKERS ?= 2
@@ -58,6 +58,11 @@ crash: $(BUILT)
 
 crash-kafka: $(BUILT)
 	$(BIN)/python -m tests.kafka.crash --kills $(KAFKA_KILLS) --broker-kills $(BROKER_KILLS)
+
+# The grown fraud example: the worker, its broker, PostgreSQL and Redis.
+SERVER_KILLS ?= 10
+crash-all: $(BUILT)
+	$(BIN)/python -m tests.growth.campaign --kills $(KAFKA_KILLS) --server-kills $(SERVER_KILLS)
 
 hostile-kafka: $(BUILT)
 	$(BIN)/python -m tests.kafka.hostile --records $(RECORDS)

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import redis
 
@@ -17,13 +18,13 @@ class NoServer(Exception):
 
 
 class Server:
-    """Started by `start`; `url` is where it is. What it holds is gone when it ends."""
+    """Started by `start`; `url` is where it is. What it holds is gone when it ends, unless it has a folder to keep it in."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         found = shutil.which("redis-server")
         if found is None:
             raise NoServer("Redis is not installed (on Debian: apt-get install redis-server)")
-        self._program = found
+        self._program, self._folder = found, folder
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -32,7 +33,10 @@ class Server:
 
     def start(self) -> None:
         """Start, and wait until it answers."""
-        words = ["--port", str(self.port), "--bind", "127.0.0.1", "--requirepass", PASSWORD, "--save", "", "--appendonly", "no"]
+        words = ["--port", str(self.port), "--bind", "127.0.0.1", "--requirepass", PASSWORD, "--save", ""]
+        if self._folder is not None:
+            self._folder.mkdir(exist_ok=True)
+            words += ["--dir", str(self._folder), "--appendonly", "yes", "--appendfsync", "always"]
         self._process = subprocess.Popen([self._program, *words], stdout=subprocess.DEVNULL)
         until = time.monotonic() + 30
         while True:

@@ -1,0 +1,1 @@
+"""The whole of the grown fraud example, with its servers, under kills."""
