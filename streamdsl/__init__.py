@@ -43,7 +43,7 @@ from streamdsl.expr import (
     when,
 )
 from streamdsl.policies import dead_letter
-from streamdsl.processor import Processor
+from streamdsl.processor import Processor, TwoInputProcessor
 from streamdsl.schema import Field, Schema
 from streamdsl.secret import Secret
 from streamdsl.windows import count_window, expanding, hopping, rolling, session, sliding, throttle, tumbling
@@ -76,6 +76,7 @@ __all__ = [
     "Table",
     "Topology",
     "TopologyError",
+    "TwoInputProcessor",
     "UserCodeError",
     "WindowedStream",
     "arctan2",

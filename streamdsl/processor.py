@@ -23,6 +23,7 @@ __all__ = [
     "Row",
     "State",
     "Timer",
+    "TwoInputProcessor",
     "ValueState",
     "WindowBounds",
 ]
@@ -270,6 +271,38 @@ class Processor:
     def process_window(self, key: Any, window: Any, rows: Any, ctx: Any) -> Any:
         """A window of `key` has closed, with these rows in the order they came. Return or yield rows, or nothing."""
         raise NotImplementedError(f"{type(self).__name__} has no method process_window(key, window, rows, ctx)")
+
+    def close(self) -> None:
+        """Called once when the task ends."""
+
+
+class TwoInputProcessor:
+    """An operator written in Python over two streams, with one state by key. Give it to `a.connect(b).process(...)`.
+
+    It is what `Processor` is, with a method for the rows of each side: state, timers and outputs belong to both.
+
+    Examples
+    --------
+    See `KeyedStream.connect`.
+    """
+
+    output: ClassVar[Any] = None
+    outputs: ClassVar[Mapping[str, Any]] = {}
+
+    def open(self, ctx: Any) -> None:
+        """Called once in each task, before anything else: declare state and metrics here."""
+
+    def process_left(self, row: Any, ctx: Any) -> Any:
+        """Take one record of the left stream; return or yield rows, or nothing."""
+        raise NotImplementedError(f"{type(self).__name__} has no method process_left(row, ctx)")
+
+    def process_right(self, row: Any, ctx: Any) -> Any:
+        """Take one record of the right stream; return or yield rows, or nothing."""
+        raise NotImplementedError(f"{type(self).__name__} has no method process_right(row, ctx)")
+
+    def on_timer(self, timer: Any, ctx: Any) -> Any:
+        """A timer has fired: `timer.time`, `timer.name`; `ctx.key` is its key. Return or yield rows, or nothing."""
+        raise NotImplementedError(f"{type(self).__name__} sets timers but has no method on_timer(timer, ctx)")
 
     def close(self) -> None:
         """Called once when the task ends."""

@@ -160,6 +160,8 @@ class Source(ABC):
     partitioned_by : str | None
         Column of text or bytes that says in which split a row lies: Kafka's murmur2 of its bytes (without the sign), modulo the
         number of splits, is the split's place in `splits()`. Rows are held to it, and need not change tasks for its key_by.
+    changes : bool
+        Whether records are changes of a table: `Topology.table` reads them, and `Topology.stream` does not.
     """
 
     name: str
@@ -171,6 +173,14 @@ class Source(ABC):
     max_ahead: Any = None
     position_form: str = ""
     partitioned_by: str | None = None
+    changes: bool = False
+
+    def of_table(self, keys: Sequence[str], time: str | None) -> Source:
+        """Return the source as `Topology.table` reads it: `keys` are the table's columns of the key, `time` is that of the event time.
+
+        The column ``_deleted`` is asked for then: it is true for records that take their key's row away, such as tombstones.
+        """
+        return self
 
     def configured(self, config: Any, job: str) -> Self:
         """Return the source as `job` uses it under a `Config` (its default broker, for one); called once before a run."""
@@ -352,6 +362,9 @@ class Sink(ABC):
         Whether one task writes all rows (a single file) instead of one writer a task.
     transactional : bool
         Whether its rows become visible by a `Transaction`. Others can be cut back to a checkpoint, or take rows twice.
+    upserts : bool
+        Whether a row takes the place of one with the same key, and a row of nulls beside its key takes that away. What only grows,
+        such as a file, does not: the rows of a table are refused there.
     delivery : "exactly_once" | "at_least_once" | None
         What is found there after a crash, as people are told; None: not said.
     """
@@ -359,6 +372,7 @@ class Sink(ABC):
     name: str
     gathers: bool = True
     transactional: bool = False
+    upserts: bool = True
     delivery: Any = None
 
     def configured(self, config: Any, job: str) -> Self:

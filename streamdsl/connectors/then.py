@@ -53,12 +53,17 @@ class Then(Source):
         self.name, self.errors = second.name, second.errors
         self.schema = second.schema if second.schema.fields else first.schema
         self.position_form = " then ".join(part for part in (first.position_form, second.position_form) if part)
+        self.changes = first.changes or second.changes
         self.idle_timeout, self.max_ahead = second.idle_timeout, second.max_ahead
         self._gate = _Gate(())
 
     def configured(self, config: Any, job: str) -> Then:
         """Return the two as `job` uses them."""
         return Then(self.first.configured(config, job), self.second.configured(config, job))
+
+    def of_table(self, keys: Sequence[str], time: str | None) -> Then:
+        """Return the two as a table reads them."""
+        return Then(self.first.of_table(keys, time), self.second.of_table(keys, time))
 
     def parts(self) -> Sequence[Source]:
         """Return the sources of both."""

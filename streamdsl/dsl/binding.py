@@ -17,7 +17,25 @@ from streamdsl.logical.source import SourceNode, readable
 from streamdsl.policies import checked_policy
 from streamdsl.schema import Schema, nearest
 
-__all__ = ["bound_sink", "check_bindings", "check_columns", "check_partitioned", "with_sources"]
+__all__ = ["bound_sink", "changes_of_a_table", "check_bindings", "check_columns", "check_kind", "check_partitioned", "with_sources"]
+
+
+def changes_of_a_table(verb: str, source: Source) -> TopologyError:
+    """Return what is said of a source of changes that is read as a stream."""
+    return TopologyError(
+        f"{verb}: the records of {source.name!r} are changes of a table, not rows",
+        remedy="read it with topology.table(source, key=...); .to_stream() gives the changes",
+    )
+
+
+def check_kind(verb: str, sink: Sink, *, changes: bool) -> None:
+    """Refuse the rows of a table, which change, where a sink only grows."""
+    if changes and not sink.upserts:
+        raise TopologyError(
+            f"{verb}: {sink.name!r} only grows, and the rows of a table change",
+            remedy="write its changes: table.to_stream().to(...), where the column op says what each does;"
+            " or its rows to a sink with upserts: kafka(...), postgres(...), redis(...)",
+        )
 
 
 def check_bindings(bind: Mapping[str, Any], sources: Collection[str], sinks: Collection[str]) -> None:
@@ -41,6 +59,7 @@ def bound_sink(sink: SinkNode, bind: Mapping[str, Any]) -> SinkNode:
     other = bind.get(sink.name)
     if not isinstance(other, Sink):
         return sink
+    check_kind("bind", other, changes=sink.changes)
     other.check(sink.inputs[0].schema.visible(), sink.keys)
     return dataclasses.replace(sink, sink=other)
 
@@ -62,6 +81,8 @@ def with_sources(plan: LogicalPlan, bind: Mapping[str, Any]) -> LogicalPlan:
             other = adapt(node.declared)
         other = _without_data_for_metadata(other, node)
         check_partitioned(other, node.declared, "bind")
+        if other.changes and node.table_keys is None:
+            raise changes_of_a_table("bind", other)
         checked_policy(other.errors, f"bind: the source for {node.name!r}")
         return dataclasses.replace(node, source=other)
 

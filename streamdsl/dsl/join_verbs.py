@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from streamdsl.dsl.joining import UNSAID, Keys, Sides, Unsaid, asof_joined, check_time_column, interval_joined, table_joined
+from streamdsl.dsl.joining import UNSAID, Keys, Sides, Unsaid, asof_joined, check_time_column, interval_joined
+from streamdsl.dsl.table_joining import table_joined
 from streamdsl.dsl.written import Written, arguments
 from streamdsl.durations import Duration
 from streamdsl.errors import TopologyError
 from streamdsl.logical.node import Node
+from streamdsl.windows import Window
 
 if TYPE_CHECKING:
     from streamdsl.dsl.stream import Stream
@@ -40,7 +42,7 @@ class JoinVerbs:
         *,
         on: Keys = None,
         how: str = "inner",
-        within: Duration | Unsaid | None = UNSAID,
+        within: Duration | Window | Unsaid | None = UNSAID,
         before: Duration | None = None,
         after: Duration | None = None,
         grace: Duration = 0,
@@ -66,8 +68,10 @@ class JoinVerbs:
         how : "inner" | "left" | "right" | "outer"
             Which rows come out although they match nothing, once, with nulls in place of the other side: none, those of the left,
             of the right, of both. They wait until the watermark says that nothing can match them any more.
-        within : duration, optional
+        within : duration or window, optional
             How far apart in time the two rows may be, both ways, inclusive. None: as far as they like; then all rows are kept.
+            ``tumbling("1h")`` or ``hopping("1h", "10m")``: both rows lie in the same window; what matches nothing in a window comes
+            out when it closes. In hopping windows two rows meet once in each window that holds both.
         before, after : duration, optional
             In place of `within`: how far before and after the left row the right one may be. Either may be negative.
         grace : duration

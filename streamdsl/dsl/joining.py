@@ -2,43 +2,55 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Union
 
 import pyarrow as pa
 
-from streamdsl.dsl.changes import rebuilt, retracting, with_removed
+from streamdsl.dsl.operator import processor_name, processor_outputs
 from streamdsl.dsl.written import here
 from streamdsl.durations import Duration, parse_duration
 from streamdsl.errors import TopologyError
 from streamdsl.logical.counter import CounterNode
 from streamdsl.logical.filter import FilterNode
-from streamdsl.logical.join import AsOfJoinNode, ForeignKeyJoinNode, IntervalJoinNode, JoinColumn, TableJoinNode, TablesJoinNode
+from streamdsl.logical.join import (
+    AsOfJoinNode,
+    ConnectNode,
+    IntervalJoinNode,
+    JoinColumn,
+)
 from streamdsl.logical.key_by import KeyByNode, key_of
+from streamdsl.logical.merge import MergeNode
 from streamdsl.logical.node import Node
-from streamdsl.logical.project import ProjectNode, passed
+from streamdsl.logical.project import ProjectNode
 from streamdsl.logical.python_function import PythonFunctionNode
 from streamdsl.logical.source import SourceNode
-from streamdsl.logical.table import VERSION, TableNode
-from streamdsl.logical.types import BOOL, is_integer, is_passed_through, literal
+from streamdsl.logical.types import is_integer, is_passed_through
 from streamdsl.logical.walk import post_order
+from streamdsl.policies import ErrorPolicy, checked_policy
 from streamdsl.schema import nearest
+from streamdsl.windows import Window
 
-__all__ = ["HOWS", "UNSAID", "Keys", "Sides", "TableSide", "Unsaid", "asof_joined", "interval_joined", "table_joined", "tables_joined"]
+__all__ = [
+    "HOWS",
+    "UNSAID",
+    "Keys",
+    "Sides",
+    "Unsaid",
+    "asof_joined",
+    "check_time_column",
+    "checked_how",
+    "connected",
+    "interval_joined",
+    "own_keys",
+]
 
 Keys = Union[str, Sequence[str], None]
 
 
-@dataclass(frozen=True)
-class TableSide:
-    """A table that is joined: what makes its changes, and its key."""
-
-    node: Node
-    keys: tuple[str, ...]
-
-
+#: Hopping windows that a record may be in: each is a join of its own.
+MOST_HOPS: Final = 60
 HOWS: Final = ("inner", "left", "right", "outer")
 _CALLED_HERE: Final = {"full": "outer", "full_outer": "outer", "fullouter": "outer", "left_outer": "left", "leftouter": "left"}
 
@@ -77,8 +89,8 @@ class Sides:
         if on is not None:
             left_on = right_on = on
         keys = (
-            _names(verb, "left", left, left_on, called) if left_on is not None else _own(verb, "left", left, keyed[0], both),
-            _names(verb, "right", right, right_on, called) if right_on is not None else _own(verb, "right", right, keyed[1], both),
+            _names(verb, "left", left, left_on, called) if left_on is not None else own_keys(verb, "left", left, keyed[0], both),
+            _names(verb, "right", right, right_on, called) if right_on is not None else own_keys(verb, "right", right, keyed[1], both),
         )
         if len(keys[0]) != len(keys[1]):
             raise TopologyError(
@@ -159,7 +171,7 @@ def _names(verb: str, side: str, node: Node, given: Keys, called: tuple[str, str
     return names
 
 
-def _own(verb: str, side: str, node: Node, keyed: bool, called: str = "on") -> tuple[str, ...]:
+def own_keys(verb: str, side: str, node: Node, keyed: bool, called: str = "on") -> tuple[str, ...]:
     """Return the columns of the key that a stream has, which still hold it."""
     if not keyed:
         raise TopologyError(f"{verb}: the {side} side has no key", remedy=f'name the columns that meet: {called}="account"')
@@ -250,10 +262,12 @@ UNSAID: Final = Unsaid()
 
 def interval_joined(
     sides: Sides, how: Any, within: Any, before: Any, after: Any, grace: Duration, suffix: str, name: str | None, scope: str
-) -> IntervalJoinNode:
+) -> Node:
     """Return the node of a join of two streams."""
     verb = sides.verb
     kind = checked_how(verb, how)
+    if isinstance(within, Window):
+        return _same_window(sides, kind, within, before, after, grace, suffix, name, scope)
     low, high = bounds_of(verb, within, before, after)
     return IntervalJoinNode(
         inputs=(
@@ -268,6 +282,64 @@ def interval_joined(
         before_ms=low,
         after_ms=high,
         grace_ms=parse_duration(grace, f"{verb}: grace"),
+    )
+
+
+def _same_window(
+    sides: Sides, kind: str, window: Window, before: Any, after: Any, grace: Duration, suffix: str, name: str | None, scope: str
+) -> Node:
+    """Return the join of rows that lie in one window. Hopping windows are several rows of tumbling ones beside one another."""
+    verb = sides.verb
+    if before is not None or after is not None:
+        raise TopologyError(f"{verb}: within= and before=/after= say the same", remedy="give one of them")
+    hops = window.every_ms and window.kind == "hopping"
+    if window.kind not in ("tumbling", "hopping") or window.tz is not None or (hops and window.size_ms % window.every_ms):
+        raise TopologyError(
+            f"{verb}: rows cannot be joined within {window}",
+            remedy='use tumbling(size), or hopping(size, every) of whole steps; within="10m" joins rows that are near each other',
+        )
+    offsets = range(window.offset_ms, window.offset_ms + window.size_ms, window.every_ms) if hops else [window.offset_ms]
+    if len(offsets) > MOST_HOPS:
+        raise TopologyError(
+            f"{verb}: a record is in {len(offsets)} windows of {window}",
+            remedy=f"let them begin less often: {MOST_HOPS} windows at most",
+        )
+    title = f"{scope}{name or sides.automatic_name()}"
+    parts = [
+        IntervalJoinNode(
+            inputs=(sides.keyed(0, keeps_null=kind in ("left", "outer")), sides.keyed(1, keeps_null=kind in ("right", "outer"))),
+            where=here(),
+            name=title if number == 0 else f"{title}.{number}",
+            named=name is not None,
+            how=kind,
+            columns=sides.columns(kind, suffix),
+            before_ms=window.size_ms - 1,
+            after_ms=window.size_ms - 1,
+            grace_ms=parse_duration(grace, f"{verb}: grace"),
+            window_ms=window.size_ms,
+            offset_ms=offset,
+        )
+        for number, offset in enumerate(offsets)
+    ]
+    return parts[0] if len(parts) == 1 else MergeNode(inputs=tuple(parts), where=here())
+
+
+def connected(left: Node, right: Node, processor: Any, name: str | None, scope: str, errors: ErrorPolicy | None) -> ConnectNode:
+    """Return the node of a `TwoInputProcessor` over two streams with keys."""
+    output, outputs = processor_outputs(processor)
+    sides = Sides.of("connect", left, right, (True, True), None, None, None)
+    title = f"{processor_name(processor)}.{sides.automatic_name()}"
+    return ConnectNode(
+        inputs=(sides.keyed(0), sides.keyed(1)),
+        where=here(),
+        name=f"{scope}{name or title}",
+        named=name is not None,
+        how="inner",
+        columns=(),
+        processor=processor,
+        output=output,
+        outputs=outputs,
+        errors=checked_policy(errors, "process"),
     )
 
 
@@ -286,56 +358,6 @@ def asof_joined(
         tolerance_ms=None if tolerance is None else parse_duration(tolerance, f"{sides.verb}: tolerance"),
         allow_exact=allow_exact,
     )
-
-
-def table_joined(
-    left: Node,
-    keyed: bool,
-    table: Node,
-    keys: tuple[str, ...],
-    on: Keys,
-    left_on: Keys,
-    right_on: Keys,
-    how: Any,
-    suffix: str,
-    name: str | None,
-    scope: str,
-) -> TableJoinNode:
-    """Return the node of a join of a stream with a table, whose key is `keys`."""
-    kind = checked_how("join", how, ("inner", "left"))
-    given = on if right_on is None else right_on
-    if given is not None and left_on is None and ((given,) if isinstance(given, str) else tuple(given)) != keys:
-        raise TopologyError(
-            f"join: the table has one row for each {', '.join(keys) or 'topology'}, not for each {given!r}",
-            remedy=f"on={list(keys)!r}, or left_on= where the stream calls it differently",
-        )
-    if on is None and left_on is None:
-        left_on = None if keyed else keys
-    elif on is not None:
-        left_on = on
-    if left_on is None:
-        left_on = _own("join", "left", left, keyed)
-    right, removed = _rows_of(table)
-    sides = Sides.of("join", left, right, (False, False), None, left_on, keys)
-    return TableJoinNode(
-        inputs=(sides.keyed(0, keeps_null=kind == "left"), sides.keyed(1)),
-        where=here(),
-        name=f"{scope}{name or sides.automatic_name()}",
-        named=name is not None,
-        how=kind,
-        columns=sides.columns(kind, suffix),
-        removed=removed,
-    )
-
-
-def _rows_of(table: Node) -> tuple[Node, str | None]:
-    """Return the rows that make a table, and the column that says whether one takes its key's row away.
-
-    What the table would keep, the join keeps: a table that is only read is not kept twice.
-    """
-    if isinstance(table, TableNode) and not table.by_time:
-        return table.inputs[0].inputs[0], table.removed
-    return with_removed(table)
 
 
 def check_time_column(verb: str, node: Node, column: str) -> None:
@@ -361,72 +383,3 @@ def check_time_column(verb: str, node: Node, column: str) -> None:
         f"{verb}: on={column!r} is not the event time of the stream, by which rows are compared",
         remedy="leave on= out, and name it where the stream is read: topology.stream(..., timestamp=...); by= names the key",
     )
-
-
-def tables_joined(left: TableSide, right: TableSide, on: Keys, how: Any, suffix: str, name: str | None) -> Node:
-    """Return the node of a join of two tables, each with its key; `on` that is no key of the left one is a key of the right one."""
-    given = (on,) if isinstance(on, str) else None if on is None else tuple(on)
-    if given is not None and given != left.keys:
-        return _foreign_key_joined(left, right, given, how, suffix, name)
-    kind = checked_how("join", how)
-    left_rows, left_removed = _rows_of(left.node)
-    right_rows, right_removed = _rows_of(right.node)
-    sides = Sides.of("join", left_rows, right_rows, (False, False), None, left.keys, right.keys)
-    return TablesJoinNode(
-        inputs=(sides.keyed(0), sides.keyed(1)),
-        where=here(),
-        name=name or sides.automatic_name(),
-        named=name is not None,
-        how=kind,
-        columns=sides.columns(kind, suffix),
-        removed=(left_removed, right_removed),
-    )
-
-
-def _foreign_key_joined(left: TableSide, right: TableSide, on: tuple[str, ...], how: Any, suffix: str, name: str | None) -> Node:
-    if how in ("right", "outer"):
-        raise TopologyError(
-            f"join: how={how!r} has no key where the left table names the right one's by {', '.join(on)}",
-            remedy='use "inner" or "left", or begin with the other table',
-        )
-    kind = checked_how("join", how, ("inner", "left"))
-    if len(on) != len(right.keys):
-        raise TopologyError(
-            f"join: the right table has one row for each {', '.join(right.keys) or 'topology'}, not for each {', '.join(on)}",
-            remedy=f"name as many columns of the left table with on= as the right one's key has: {', '.join(right.keys)}",
-        )
-    right_rows, right_removed = _rows_of(right.node)
-    named = Sides.of("join", left.node, right_rows, (False, False), None, on, right.keys)
-    title = name or named.automatic_name()
-    rows, left_removed = with_removed(_numbered(left, f"{title}.left"))
-    sides = dataclasses.replace(named, left=rows)
-    columns = sides.columns(kind, suffix)
-    joined = ForeignKeyJoinNode(
-        inputs=(sides.keyed(0, keeps_null=kind == "left"), sides.keyed(1)),
-        where=here(),
-        name=title,
-        named=name is not None,
-        how=kind,
-        columns=(*columns, JoinColumn(VERSION.name, VERSION.name, None)),
-        removed=(left_removed, right_removed),
-        left_keys=left.keys,
-        version=VERSION.name,
-    )
-    changes, removed = with_removed(joined)
-    hidden = tuple(dataclasses.replace(one, hidden=one.hidden or one.name == VERSION.name) for one in passed(changes.schema))
-    # Each row of the left table has one row here: the one that its last version has.
-    return TableNode(
-        inputs=(KeyByNode(inputs=(ProjectNode(inputs=(changes,), where=here(), outputs=hidden),), where=here(), keys=left.keys),),
-        where=here(),
-        name=f"{title}.rows",
-        named=name is not None,
-        removed=removed,
-        version=VERSION.name,
-    )
-
-
-def _numbered(table: TableSide, name: str) -> TableNode:
-    """Return the table as rows that are taken out and put in, each with its version."""
-    if isinstance(table.node, TableNode):
-        return retracting(table.node, name, numbered=True)
-    return rebuilt(table.node, table.keys, literal(True, BOOL), None, name, "changes", retracts=True, numbered=True)

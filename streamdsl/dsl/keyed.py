@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from streamdsl.dsl.aggregating import Grouping, aggregated, processed, reduced
-from streamdsl.dsl.operator import NativeOperator, is_processor, processor_name
+from streamdsl.dsl.joining import connected
+from streamdsl.dsl.operator import NativeOperator, is_processor, is_two_input, processor_name
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.table import Table
+from streamdsl.dsl.unknown import unknown_verb
 from streamdsl.dsl.windowed import WindowedStream
 from streamdsl.dsl.written import Written, arguments
 from streamdsl.durations import Duration
@@ -20,7 +22,7 @@ from streamdsl.logical.node import Node
 from streamdsl.policies import ErrorPolicy
 from streamdsl.windows import Emission, Frame, TableEmission, Window, table_emission
 
-__all__ = ["FramedStream", "KeyedStream"]
+__all__ = ["ConnectedStreams", "FramedStream", "KeyedStream"]
 
 
 class KeyedStream(Stream):
@@ -126,11 +128,91 @@ class KeyedStream(Stream):
         return Table(self._topology, node, self.keys, self._says("reduce", arguments(function, name=name, errors=errors)))
 
     def _stateful(self, operator: Any, name: str | None, errors: ErrorPolicy | None) -> Stream:
+        if is_two_input(operator):
+            raise TopologyError(
+                f"process({processor_name(operator)}): a TwoInputProcessor has two inputs",
+                remedy="write a.connect(b).process(...), both with a key",
+            )
         if not is_processor(operator) and not isinstance(operator, NativeOperator):
             return super()._stateful(operator, name, errors)
         node = processed(self._grouping("process", name), operator, errors)
         label = processor_name(operator) if is_processor(operator) else "native(...)"
         return self._plain(node, self._says("process", ", ".join(part for part in (label, arguments(name=name)) if part)))
+
+    def connect(self, other: KeyedStream) -> ConnectedStreams:
+        """Process two streams by one `TwoInputProcessor`, which has one state for each key.
+
+        Parameters
+        ----------
+        other : KeyedStream
+            A stream with a key of the same types.
+
+        Examples
+        --------
+        >>> from streamdsl import Topology, TwoInputProcessor, memory
+        >>> class Guard(TwoInputProcessor):
+        ...     output = {"account": str, "amount": int}
+        ...
+        ...     def open(self, ctx):
+        ...         self.blocked = ctx.state.value("blocked", bool)
+        ...
+        ...     def process_left(self, row, ctx):
+        ...         if not self.blocked.get(False):
+        ...             yield row
+        ...
+        ...     def process_right(self, row, ctx):
+        ...         self.blocked.set(row.blocked)
+        >>> topology = Topology("t")
+        >>> payments = topology.stream(memory("payments", {"account": str, "amount": int}, [{"account": "a", "amount": 5}]))
+        >>> orders = topology.stream(memory("orders", {"account": str, "blocked": bool}, [{"account": "b", "blocked": True}]))
+        >>> payments.key_by("account").connect(orders.key_by("account")).process(Guard).collect().to_pylist()
+        [{'account': 'a', 'amount': 5}]
+        """
+        if not isinstance(other, KeyedStream):
+            remedy = "write .key_by(...) on it" if isinstance(other, Stream) else "give another stream of the topology, with .key_by(...)"
+            raise TopologyError(f"connect: {other!r} has no key", remedy=remedy)
+        if other._topology is not self._topology:
+            raise TopologyError("connect: the streams belong to different topologies")
+        return ConnectedStreams(self, other)
+
+
+class ConnectedStreams:
+    """Two streams that one processor is to see. Made by `KeyedStream.connect`."""
+
+    def __init__(self, left: KeyedStream, right: KeyedStream) -> None:
+        self._left, self._right = left, right
+
+    def process(self, processor: Any, *, name: str | None = None, errors: ErrorPolicy | None = None) -> Stream:
+        """Give the rows of both streams to a `TwoInputProcessor`.
+
+        Rows with a null key are dropped and counted. Bounded streams are seen in event-time order; of live ones the earlier row comes
+        first where both wait.
+
+        Parameters
+        ----------
+        processor : TwoInputProcessor
+            Class or instance.
+        name : str, optional
+            Identity of its state.
+        errors : "fail" | "skip" | dead_letter(sink)
+            What becomes of rows on which the processor raises.
+        """
+        if not is_two_input(processor):
+            shown = processor_name(processor) if is_processor(processor) else repr(processor)
+            raise TopologyError(
+                f"connect(...).process({shown}): two streams need a TwoInputProcessor",
+                remedy="subclass streamdsl.TwoInputProcessor: process_left(row, ctx) and process_right(row, ctx)",
+            )
+        left, right = self._left, self._right
+        node = connected(left._node, right._node, processor, name, left._scope, errors)
+        shown = ", ".join(part for part in (processor_name(processor), arguments(name=name)) if part)
+        both = Written("connect", "", left._written, (right._written,))
+        return left._plain(node, Written("process", shown, both))
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, verb: str) -> Any:
+            raise unknown_verb(self, verb)
 
 
 def _with_emit(shown: str, emit: TableEmission) -> str:

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from streamdsl.errors import TopologyError
 from streamdsl.functions import check_function
-from streamdsl.processor import Processor
+from streamdsl.processor import Processor, TwoInputProcessor
 from streamdsl.schema import Schema
 
 if TYPE_CHECKING:
     from streamdsl.dsl.stream import Stream
     from streamdsl.dsl.windowed import WindowedStream
 
-__all__ = ["BoundOperator", "NativeOperator", "Operator", "is_processor", "native", "operator", "processor_outputs"]
+__all__ = ["BoundOperator", "NativeOperator", "Operator", "is_processor", "is_two_input", "native", "operator", "processor_outputs"]
 
 #: Methods of a `Processor` that users write, and those of them that may yield rows.
-_METHODS = ("open", "process", "process_batch", "process_window", "on_timer", "close")
-_YIELDING = frozenset({"process", "process_window", "on_timer"})
+_METHODS = ("open", "process", "process_left", "process_right", "process_batch", "process_window", "on_timer", "close")
+_YIELDING = frozenset({"process", "process_left", "process_right", "process_window", "on_timer"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,6 +129,11 @@ def is_processor(value: Any) -> bool:
     return isinstance(value, Processor) or (isinstance(value, type) and issubclass(value, Processor))
 
 
+def is_two_input(value: Any) -> bool:
+    """Tell whether a value is a `TwoInputProcessor`, class or instance."""
+    return isinstance(value, TwoInputProcessor) or (isinstance(value, type) and issubclass(value, TwoInputProcessor))
+
+
 def processor_name(value: Any) -> str:
     """Return the name of a processor's class."""
     return str(value.__name__ if isinstance(value, type) else type(value).__name__)
@@ -153,6 +158,7 @@ def processor_outputs(value: Any) -> tuple[Schema, tuple[tuple[str, Schema], ...
 def _check_methods(processor: Any) -> None:
     owner = processor if isinstance(processor, type) else type(processor)
     for name in _METHODS:
-        if getattr(owner, name) is not getattr(Processor, name):
+        base = TwoInputProcessor if issubclass(owner, TwoInputProcessor) else Processor
+        if hasattr(base, name) and getattr(owner, name) is not getattr(base, name):
             what = f"process({processor_name(processor)})"
             check_function(what, getattr(processor, name), f"a method {name}", yields=name in _YIELDING)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 from streamdsl.connectors.base import Sink
 from streamdsl.dsl.changes import rebuilt
 from streamdsl.dsl.columns import Item, Place, computed, items_of, no_aggregates
-from streamdsl.dsl.joining import Keys, TableSide, tables_joined
+from streamdsl.dsl.joining import Keys
 from streamdsl.dsl.regrouping import GroupedTable
 from streamdsl.dsl.stream import Stream
+from streamdsl.dsl.table_joining import TableSide, tables_joined
 from streamdsl.dsl.unknown import UnknownVerbError, unknown_verb
 from streamdsl.dsl.written import Written, arguments, here
 from streamdsl.errors import TopologyError

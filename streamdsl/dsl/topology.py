@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import zoneinfo
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Literal, Union
+from typing import TYPE_CHECKING, Any, Final, Literal, Union
 
 import pyarrow as pa
 
 from streamdsl.connectors.base import METADATA_COLUMNS, Sink, Source
-from streamdsl.dsl.binding import bound_sink, check_bindings, check_partitioned, with_sources
+from streamdsl.connectors.ticks import Ticks
+from streamdsl.dsl.binding import bound_sink, changes_of_a_table, check_bindings, check_kind, check_partitioned, with_sources
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.table import Table
 from streamdsl.dsl.written import Typed, Written, arguments, here
-from streamdsl.durations import Duration, parse_duration
+from streamdsl.durations import Duration, format_duration, parse_duration
 from streamdsl.errors import TopologyError
 from streamdsl.logical.key_by import KeyByNode
 from streamdsl.logical.node import Node
@@ -157,6 +158,9 @@ class Topology:
         tz: str | None = None,
         disorder: Duration = "0s",
         idle_timeout: Duration | None = None,
+        bootstrap: bool = False,
+        broadcast: bool = False,
+        versioned: Duration | None = None,
         errors: ErrorPolicy | None = None,
         name: str | None = None,
     ) -> Table:
@@ -169,18 +173,111 @@ class Topology:
             Columns of the key.
         timestamp, unit, format, tz, disorder, idle_timeout, errors, name
             As for `stream`. The table's state has the name of the source.
+        bootstrap : bool
+            Read all that is there when the job starts before any other source is read. What comes later is read as it comes.
+        broadcast : bool
+            Give every task the whole table: streams that join it stay in their tasks. For small tables, such as rules: it is part
+            of every checkpoint as a whole, and not of `state_memory`.
+        versioned : duration, optional
+            Keep rows by their event time, those that were replaced for so long: a stream that joins the table meets the row that
+            was the last one at the record's own time, in whatever order they arrive.
+
+        Examples
+        --------
+        >>> from streamdsl import Topology, memory
+        >>> topology = Topology("t")
+        >>> rates = [{"currency": "EUR", "at": 1, "rate": 1.1}, {"currency": "EUR", "at": 9, "rate": 1.2}]
+        >>> table = topology.table(
+        ...     memory("rates", {"currency": str, "at": int, "rate": float}, rows=rates),
+        ...     key="currency", timestamp="at", bootstrap=True, versioned="1d",
+        ... )
+        >>> orders = topology.stream(memory("orders", {"currency": str, "at": int}, [{"currency": "EUR", "at": 5}]), timestamp="at")
+        >>> orders.join(table, on="currency").collect().to_pylist()
+        [{'currency': 'EUR', 'at': 5, 'at_right': 1, 'rate': 1.1}]
         """
         times = _event_time(source, timestamp, unit, format, tz, "table")
-        node = self._read("table", source, timestamp=times, disorder=disorder, idle_timeout=idle_timeout, errors=errors, name=name)
+        for option, value in (("bootstrap", bootstrap), ("broadcast", broadcast)):
+            if not isinstance(value, bool):
+                raise TopologyError(f"table: {option}={value!r} is not True or False")
+        keep_ms = None if versioned is None else _kept_for(versioned)
+        if broadcast and keep_ms is not None:
+            raise TopologyError("table: broadcast= and versioned= do not go together", remedy="leave one of them out")
+        node = self._read(
+            "table",
+            source,
+            timestamp=times,
+            disorder=disorder,
+            idle_timeout=idle_timeout,
+            errors=errors,
+            name=name,
+            bootstrap=bootstrap,
+            keys=(key,) if isinstance(key, str) else tuple(key),
+        )
         keys = (key,) if isinstance(key, str) else tuple(key)
         rows = Stream(
-            self, node, Written("table", arguments(source, key=key, timestamp=timestamp, unit=unit, format=format, tz=tz, name=name))
+            self,
+            node,
+            Written(
+                "table",
+                arguments(
+                    source,
+                    key=key,
+                    timestamp=timestamp,
+                    unit=unit,
+                    format=format,
+                    tz=tz,
+                    bootstrap=bootstrap or None,
+                    broadcast=broadcast or None,
+                    versioned=versioned,
+                    name=name,
+                ),
+            ),
         )
         keyed = rows.key_by(*keys)._node
         assert isinstance(keyed, KeyByNode)
         removed = None if REMOVED in node.declared else REMOVED
-        table = TableNode(inputs=(keyed,), where=here(), name=f"table.{node.name}", named=name is not None, removed=removed)
+        table = TableNode(
+            inputs=(keyed,),
+            where=here(),
+            name=f"table.{node.name}",
+            named=name is not None,
+            removed=removed,
+            by_time=keep_ms is not None,
+            keep_ms=keep_ms,
+            broadcast=broadcast,
+        )
         return Table(self, table, keys, rows._written)
+
+    def every(self, interval: Duration, *, name: str | None = None) -> Stream:
+        """Return a stream of ticks: a record whenever so much time has passed by the wall clock.
+
+        A record has the columns `time`, a multiple of `interval` since 1970, which is its event time, and `n`, which multiple it is.
+        Ticks that were missed while the job stood still are one. A stream of ticks does not end.
+
+        Parameters
+        ----------
+        interval : duration
+        name : str, optional
+            Name of the source (default: ``"every 10s"``); in tests `TopologyTestDriver.advance_processing_time` makes its ticks.
+
+        Examples
+        --------
+        >>> from streamdsl import Topology, memory
+        >>> from streamdsl.testing import TopologyTestDriver
+        >>> topology = Topology("t")
+        >>> topology.every("10s").select("n").to(memory("out"))
+        >>> driver = TopologyTestDriver(topology)
+        >>> driver.advance_processing_time(20_000)
+        >>> driver.read("out")
+        [{'n': 2}]
+        """
+        every_ms = parse_duration(interval, "every")
+        if every_ms < 1:
+            raise TopologyError(f"every: {interval!r} is shorter than a millisecond")
+        ticks = Ticks(every_ms, name or f"every {format_duration(every_ms)}")
+        written = Written("every", arguments(interval, name=name))
+        node = self._read("every", ticks, timestamp=None, disorder="0s", idle_timeout=None, errors=None, name=ticks.name)
+        return Stream(self, node, written)
 
     def _read(
         self,
@@ -195,6 +292,8 @@ class Topology:
         max_ahead: Duration | None = None,
         max_drift: Duration | None = None,
         watermarks: str = "bounded",
+        bootstrap: bool = False,
+        keys: tuple[str, ...] | None = None,
     ) -> SourceNode:
         if watermarks not in ("bounded", "external"):
             raise TopologyError(f"{verb}: watermarks={watermarks!r} is unknown", remedy='use "bounded" or "external"')
@@ -205,6 +304,8 @@ class Topology:
                 remedy="use the first stream twice, or give one of them another name with name=",
             )
         declared = _declared(source, verb)
+        if source.changes and keys is None:
+            raise changes_of_a_table(verb, source)
         check_partitioned(source, declared, verb)
         node = SourceNode(
             where=here(),
@@ -219,6 +320,8 @@ class Topology:
             max_drift_ms=None if max_drift is None else parse_duration(max_drift, "max_drift"),
             # At equal times the rows of tables come first: a record meets what was true at its time.
             rank=len(self._sources) + (0 if verb == "table" else TABLES),
+            bootstrap=bootstrap,
+            table_keys=keys,
             external_watermarks=watermarks == "external",
             errors=checked_policy(errors, verb),
         )
@@ -245,6 +348,7 @@ class Topology:
                     f"two sinks are called {chosen!r} ({other.where} and {here()})",
                     remedy="merge the streams before .to(...), or name one of them: .to(sink, name=...)",
                 )
+        check_kind("to", sink, changes=changes)
         sink.check(node.schema.visible(), keys)
         policy = checked_policy(errors, "to")
         self._sinks.append(SinkNode(inputs=(node,), where=here(), name=chosen, sink=sink, keys=keys, changes=changes, errors=policy))
@@ -347,6 +451,15 @@ class Topology:
 
 #: So many places are in front of those of streams, for the sources of tables.
 TABLES: Final = 1_000_000
+
+
+def _kept_for(versioned: Any) -> int:
+    if isinstance(versioned, bool):
+        raise TopologyError(
+            f"table: versioned={versioned!r} does not say how long rows that were replaced are kept",
+            remedy='give a duration: versioned="1d"',
+        )
+    return parse_duration(versioned, "table: versioned")
 
 
 def _declared(source: Source, verb: str) -> Schema:

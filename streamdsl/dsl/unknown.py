@@ -54,6 +54,18 @@ _CALLED_HERE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("columns", "dtypes"), "schema"),
     **dict.fromkeys(("run", "start", "execute_async"), "topology.run()"),
     **dict.fromkeys(("process_function", "processFunction", "stateful_map", "transform_with_state"), "process(Processor)"),
+    **dict.fromkeys(("connectWith", "co_process", "coProcess", "zip", "combine_latest"), "key_by(...).connect(other.key_by(...))"),
+    **dict.fromkeys(("toTable", "as_table", "changelog"), "key_by(...).aggregate(...), or topology.table(source, key=...)"),
+    **dict.fromkeys(("repartition", "rebalance", "shuffle", "rescale", "broadcast"), "key_by(...); topology.table(..., broadcast=True)"),
+    **dict.fromkeys(("assignTimestampsAndWatermarks", "with_timestamp", "with_watermark", "withWatermark"), "topology.stream(timestamp=)"),
+    **dict.fromkeys(("uid", "set_uid", "named", "set_name"), "name= of the verb"),
+    **dict.fromkeys(("set_parallelism", "setParallelism"), "Config(parallelism=...)"),
+    **dict.fromkeys(("suppress", "final"), 'window(..., emit="close"), which is the default'),
+    **dict.fromkeys(("update", "set", "setitem", "__setitem__"), "with_columns(name=expression)"),
+    **dict.fromkeys(("reduce_by_key", "reduceByKey"), "key_by(...).reduce(function)"),
+    **dict.fromkeys(("count_by", "value_counts", "countByKey"), "key_by(...).count()"),
+    **dict.fromkeys(("group_into_batches", "batch", "collect_batches"), "map_batches(function, schema=...), or a count_window(n)"),
+    **dict.fromkeys(("foreignKeyJoin", "fk_join"), 'table.join(other, on="column")'),
 }
 #: Verbs to come, and what to write until then.
 _NOT_YET: Final[Mapping[str, str]] = {

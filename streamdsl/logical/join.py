@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from streamdsl.connectors.base import POSITION_COLUMNS
 from streamdsl.durations import format_duration
 from streamdsl.logical.aggregate import CHANGE
 from streamdsl.logical.key_by import KeyByNode, key_of
-from streamdsl.logical.node import Columns, Meaning, StatefulNode
+from streamdsl.logical.node import Columns, Meaning, StatefulNode, joined, letters, policy_text
+from streamdsl.policies import ErrorPolicy
 from streamdsl.schema import Field, Schema
 
 if TYPE_CHECKING:
@@ -17,12 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsOfJoinNode",
+    "BroadcastJoinNode",
+    "ConnectNode",
     "ForeignKeyJoinNode",
     "IntervalJoinNode",
     "JoinColumn",
     "JoinNode",
     "TableJoinNode",
     "TablesJoinNode",
+    "VersionedJoinNode",
 ]
 
 
@@ -106,20 +111,30 @@ def key_of_input(node: JoinNode, side: int) -> KeyByNode:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class IntervalJoinNode(JoinNode):
-    """Pairs with ``-before <= right's time - left's time <= after``; None: whatever the times."""
+    """Pairs with ``-before <= right's time - left's time <= after``; None: whatever the times.
+
+    With `window_ms` pairs whose times lie in one window of that size; the windows begin at `offset_ms` behind the epoch.
+    """
 
     before_ms: int | None
     after_ms: int | None
     grace_ms: int = 0
+    window_ms: int = 0
+    offset_ms: int = 0
 
     def meaning(self, origins: Origins) -> Meaning:
         bounds: Meaning = {"before (ms)": str(self.before_ms), "after (ms)": str(self.after_ms), "grace (ms)": self.grace_ms}
+        if self.window_ms:
+            bounds["window"] = f"{self.window_ms} ms from {self.offset_ms}"
         return {**super().meaning(origins), **bounds}
 
     def text(self) -> str:
         if self.before_ms is None or self.after_ms is None:
             return f"{super().text()} whatever the time"
         grace = f", grace {format_duration(self.grace_ms)}" if self.grace_ms else ""
+        if self.window_ms:
+            offset = f" from {format_duration(self.offset_ms)} on" if self.offset_ms else ""
+            return f"{super().text()} within windows of {format_duration(self.window_ms)}{offset}{grace}"
         return f"{super().text()} from {self.before_ms} ms before to {self.after_ms} ms after{grace}"
 
 
@@ -155,6 +170,66 @@ class TableJoinNode(JoinNode):
 
     def text(self) -> str:
         return f"{super().text()} with a table"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class VersionedJoinNode(TableJoinNode):
+    """The same, with the row that the table had at the left row's time; those that were replaced are kept for `keep_ms`."""
+
+    keep_ms: int
+
+    def meaning(self, origins: Origins) -> Meaning:
+        return {**super().meaning(origins), "versions kept (ms)": self.keep_ms}
+
+    def text(self) -> str:
+        return f"{super().text()} as of the row's time, versions kept for {format_duration(self.keep_ms)}"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BroadcastJoinNode(TableJoinNode):
+    """The same, where every task has the whole table: the left rows stay in their tasks."""
+
+    def text(self) -> str:
+        return f"{super().text()} that is in every task"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ConnectNode(JoinNode):
+    """A `TwoInputProcessor` over the rows of two inputs with the same key."""
+
+    processor: Any
+    output: Schema
+    outputs: tuple[tuple[str, Schema], ...] = ()
+    errors: ErrorPolicy | None = None
+
+    verb: ClassVar[str] = "connect"
+
+    @cached_property
+    def schema(self) -> Schema:
+        return self.output
+
+    @cached_property
+    def tags(self) -> dict[str, Schema]:
+        return {**dict(self.outputs), **letters(self)}
+
+    def kept(self, side: int) -> tuple[str, ...]:
+        return self.inputs[side].schema.visible().names
+
+    def needs_of(self, port: int, wanted: Columns) -> Columns:
+        rows = self.inputs[port].schema
+        places = frozenset() if self.errors == "skip" else frozenset(name for name in POSITION_COLUMNS if name in rows)
+        return frozenset(rows.visible().names) | places | frozenset(self.sides[port].keys)
+
+    def meaning(self, origins: Origins) -> Meaning:
+        # The states that it declares are known once it has been opened.
+        return {"operator": self.verb, "keys": " = ".join(origins.key(side) for side in self.sides)}
+
+    def text(self) -> str:
+        owner = self.processor if isinstance(self.processor, type) else type(self.processor)
+        return f"{owner.__name__} on {', '.join(self.sides[0].keys)} -> ({', '.join(self.output.visible().names)})"
+
+    def notes(self) -> str:
+        return joined(super().notes(), policy_text(self.errors))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

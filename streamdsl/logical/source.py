@@ -48,7 +48,8 @@ class SourceNode(Node):
 
     `timestamp` is the column of the event time; None takes the record's own. What the stream says of idleness and of times ahead
     counts before what the source says, whichever source is bound in the end. `rank` is the place among the sources of the topology
-    as they were declared: of equal event times, rows of the first come first.
+    as they were declared: of equal event times, rows of the first come first. `table_keys`: the key of the table that it
+    is read as. `bootstrap`: other sources wait until all has been read that is there at the start.
     """
 
     name: str
@@ -61,6 +62,8 @@ class SourceNode(Node):
     max_ahead_ms: int | None = None
     max_drift_ms: int | None = None
     rank: int = 0
+    bootstrap: bool = False
+    table_keys: tuple[str, ...] | None = None
     external_watermarks: bool = False
     errors: ErrorPolicy | None = None
 
@@ -111,6 +114,7 @@ class SourceNode(Node):
             duration_text("idle_timeout", self.idle_after_ms),
             duration_text("max_ahead", self.most_ahead_ms),
             duration_text("max_drift", self.max_drift_ms),
+            "read before others" if self.bootstrap else "",
             "watermarks=external" if self.external_watermarks else "",
             policy_text(self.errors),
         )

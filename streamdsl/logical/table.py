@@ -29,6 +29,9 @@ class TableNode(StatefulNode):
     the column `VERSION`. `removed` is the input column that says whether a row takes the key's row away; where there is none, or
     it says nothing, rows with nothing beside their key do. `version` is the input column by which the key's last row is found in
     place of its arrival; `by_time`: it is the row's event time.
+
+    Of joins with streams: `keep_ms` is how long rows that were replaced are kept (None: they are not), `broadcast`: every task has
+    the whole table.
     """
 
     retracts: bool = False
@@ -36,6 +39,8 @@ class TableNode(StatefulNode):
     removed: str | None = None
     version: str | None = None
     by_time: bool = False
+    keep_ms: int | None = None
+    broadcast: bool = False
 
     verb: ClassVar[str] = "table"
 

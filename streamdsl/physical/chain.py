@@ -10,7 +10,7 @@ from streamdsl.physical.node import MAIN, Edge, Input, PhysicalOperator, Stage
 
 __all__ = ["Place", "StageBuilder", "Stages"]
 
-Partition = Literal["forward", "hash", "gather", "rebalance"]
+Partition = Literal["forward", "hash", "gather", "rebalance", "broadcast"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from streamdsl.errors import InternalError, TopologyError
@@ -12,7 +12,17 @@ from streamdsl.logical.deduplicate import DeduplicateNode
 from streamdsl.logical.explode import ExplodeNode
 from streamdsl.logical.filter import FilterNode
 from streamdsl.logical.frame import FrameNode
-from streamdsl.logical.join import AsOfJoinNode, ForeignKeyJoinNode, IntervalJoinNode, JoinNode, TableJoinNode, TablesJoinNode
+from streamdsl.logical.join import (
+    AsOfJoinNode,
+    BroadcastJoinNode,
+    ConnectNode,
+    ForeignKeyJoinNode,
+    IntervalJoinNode,
+    JoinNode,
+    TableJoinNode,
+    TablesJoinNode,
+    VersionedJoinNode,
+)
 from streamdsl.logical.key_by import KeyByNode, key_of
 from streamdsl.logical.meaning import meanings
 from streamdsl.logical.merge import MergeNode
@@ -40,6 +50,8 @@ __all__ = ["SHARDS", "lower"]
 
 #: S of the keyed exchange, at least. State is stored by shard, so the number is part of every checkpoint.
 SHARDS: Final = 128
+
+_Common = dict[str, Any]
 
 
 def lower(plan: LogicalPlan, parallelism: int = 1) -> physical.PhysicalPlan:
@@ -154,6 +166,8 @@ class _Lowering:
     def _join(self, node: JoinNode) -> Place:
         """The join of the two sides, in a stage of its own; of a stream with itself, in that of the stream if it is one task."""
         encoded = [self.places[id(one)] for one in node.inputs]
+        if isinstance(node, BroadcastJoinNode):
+            return self._broadcast_join(node, *encoded)
         alone = encoded[0] == encoded[1] and self.parallelism == 1
         stage = self.stages.of(encoded[0]) if alone else self.stages.new(self.parallelism)
         lookups: list[Place] = []
@@ -183,11 +197,25 @@ class _Lowering:
             if node.keeps_null(side):
                 inputs.append(stage.reads(lookups[side].tagged(physical.NULL)))
                 ports.append((side, True))
-        common = {
+        return stage.add(_JOINS[type(node)](node, self._common(node, inputs, ports, lookups[0].operator)))
+
+    def _broadcast_join(self, node: BroadcastJoinNode, left: Place, right: Place) -> Place:
+        """The join in the tasks that have the stream's rows. One task puts the table's rows in the order that all of them see."""
+        if self.stages.of(right).parallelism > 1:
+            gathered = self.stages.new(1)
+            inputs = (gathered.reads(right, "gather"),)
+            right = gathered.add(physical.PhysicalMerge(name=f"{node.name}.table", inputs=inputs, schema=node.inputs[1].schema))
+        stage = self.stages.new(self.stages.of(left).parallelism)
+        ports = [(0, False), (1, False)]
+        return stage.add(_table_join(node, self._common(node, [stage.reads(left), stage.reads(right, "broadcast")], ports, -1)))
+
+    def _common(self, node: JoinNode, inputs: Sequence[physical.Input], ports: Sequence[tuple[int, bool]], lookup: int) -> _Common:
+        return {
             "name": node.name,
             "inputs": tuple(inputs),
             "schema": node.schema,
-            "lookup": lookups[0].operator,
+            "tags": _tags(node),
+            "lookup": lookup,
             "key_schema": node.key_schema,
             "sides": (_side(node, 0), _side(node, 1)),
             "columns": tuple(
@@ -197,7 +225,6 @@ class _Lowering:
             "ports": tuple(ports),
             "how": node.how,
         }
-        return stage.add(_JOINS[type(node)](node, common))
 
     def _sink(self, node: SinkNode, place: Place) -> Place:
         rows = node.inputs[0].schema
@@ -249,13 +276,18 @@ def _window(window: Window | None) -> physical.WindowSpec | None:
     )
 
 
+def _of_table(node: SourceNode) -> Any:
+    assert node.table_keys is not None
+    return node.source.of_table(node.table_keys, None if node.timestamp is None else node.timestamp.column)
+
+
 def _source(node: SourceNode) -> physical.PhysicalSource:
     return physical.PhysicalSource(
         name=node.name,
         inputs=(),
         schema=node.schema,
         tags=_tags(node),
-        source=node.source,
+        source=node.source if node.table_keys is None else _of_table(node),
         columns=node.schema.names,
         timestamp=-1 if node.timestamp is None or not node.timestamp.as_it_is else node.schema.index(node.timestamp.column),
         times=node.timestamp,
@@ -265,12 +297,10 @@ def _source(node: SourceNode) -> physical.PhysicalSource:
         max_drift_ms=node.max_drift_ms,
         rank=node.rank,
         external_watermarks=node.external_watermarks,
+        bootstrap=node.bootstrap,
         errors=_policy(node.errors),
         partitioned_by=-1 if node.source.partitioned_by is None else node.schema.index(node.source.partitioned_by),
     )
-
-
-_Common = dict[str, Any]
 
 
 def _refusing(node: Any, rows: Schema, common: _Common) -> _Common:
@@ -394,7 +424,14 @@ def _side(node: JoinNode, side: int) -> physical.JoinSide:
 
 
 def _interval_join(node: IntervalJoinNode, common: _Common) -> physical.PhysicalOperator:
-    return physical.PhysicalIntervalJoin(**common, before_ms=node.before_ms, after_ms=node.after_ms, grace_ms=node.grace_ms)
+    return physical.PhysicalIntervalJoin(
+        **common,
+        before_ms=node.before_ms,
+        after_ms=node.after_ms,
+        grace_ms=node.grace_ms,
+        window_ms=node.window_ms,
+        offset_ms=node.offset_ms,
+    )
 
 
 def _asof_join(node: AsOfJoinNode, common: _Common) -> physical.PhysicalOperator:
@@ -402,7 +439,16 @@ def _asof_join(node: AsOfJoinNode, common: _Common) -> physical.PhysicalOperator
 
 
 def _table_join(node: TableJoinNode, common: _Common) -> physical.PhysicalOperator:
-    return physical.PhysicalTableJoin(**common, removed=_index(node.inputs[1].schema, node.removed))
+    common = {**common, "removed": _index(node.inputs[1].schema, node.removed)}
+    if isinstance(node, VersionedJoinNode):
+        return physical.PhysicalVersionedJoin(**common, keep_ms=node.keep_ms)
+    made = physical.PhysicalBroadcastJoin if isinstance(node, BroadcastJoinNode) else physical.PhysicalTableJoin
+    return made(**common)
+
+
+def _connect(node: ConnectNode, common: _Common) -> physical.PhysicalOperator:
+    rows = node.inputs[0].schema
+    return physical.PhysicalConnect(**common, processor=node.processor, input_schema=rows, errors=_policy(node.errors))
 
 
 def _of_tables(node: TablesJoinNode, common: _Common) -> _Common:
@@ -426,6 +472,8 @@ _JOINS: Final[dict[type[Node], Callable[[Any, _Common], physical.PhysicalOperato
     IntervalJoinNode: _interval_join,
     AsOfJoinNode: _asof_join,
     TableJoinNode: _table_join,
+    VersionedJoinNode: _table_join,
+    ConnectNode: _connect,
     TablesJoinNode: _tables_join,
     ForeignKeyJoinNode: _foreign_key_join,
 }

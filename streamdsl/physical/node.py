@@ -94,12 +94,12 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Rows that leave an operator of another stage. `hash` sends a row to the owner of its key's shard."""
+    """Rows that leave an operator of another stage. `hash` sends a row to the owner of its key's shard, `broadcast` to every task."""
 
     stage: int
     operator: int
     tag: str
-    partition: Literal["forward", "hash", "gather", "rebalance"]
+    partition: Literal["forward", "hash", "gather", "rebalance", "broadcast"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +119,7 @@ class PhysicalSource(PhysicalOperator):
     `times` is the event-time column, None for the record's own (the source's) time; `timestamp` its index, -1 if its values have
     to be converted first. `partitioned_by` is that of the column whose hash is the number of a row's split, -1: there is none;
     `splits` are known once the job is opened. `rank`: its place among the sources as they were declared.
+    `bootstrap`: others wait until it has been read to its end.
     """
 
     source: Any
@@ -130,6 +131,7 @@ class PhysicalSource(PhysicalOperator):
     max_drift_ms: int | None
     rank: int
     external_watermarks: bool
+    bootstrap: bool = False
     errors: ErrorPolicy = "fail"
     times: EventTime | None = None
     partitioned_by: int = -1
@@ -380,11 +382,16 @@ class PhysicalJoin(PhysicalOperator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhysicalIntervalJoin(PhysicalJoin):
-    """Pairs with -before <= right's time - left's time <= after; None: whatever the times."""
+    """Pairs with -before <= right's time - left's time <= after; None: whatever the times.
+
+    With `window_ms` pairs in one of the windows of that size, which begin at `offset_ms` behind the epoch.
+    """
 
     before_ms: int | None
     after_ms: int | None
     grace_ms: int
+    window_ms: int = 0
+    offset_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -403,6 +410,29 @@ class PhysicalTableJoin(PhysicalJoin):
     """
 
     removed: int
+
+    ordered: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalVersionedJoin(PhysicalTableJoin):
+    """The same, with the row that the table had at the time of the left one; rows that were replaced are kept for `keep_ms`."""
+
+    keep_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalBroadcastJoin(PhysicalTableJoin):
+    """The same, where every task has the whole table. There is no lookup: `lookup` is -1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalConnect(PhysicalJoin):
+    """A user's `TwoInputProcessor`, which has a method for the rows of each side."""
+
+    processor: Any
+    input_schema: Schema
+    errors: ErrorPolicy = "fail"
 
     ordered: ClassVar[bool] = True
 

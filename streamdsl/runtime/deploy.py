@@ -10,12 +10,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from streamdsl._native.event_time.bootstrap import Bootstrap
 from streamdsl._native.event_time.clock import Clock
 from streamdsl._native.event_time.peer_time import PeerTime
 from streamdsl._native.flow.channel import Channel
 from streamdsl._native.flow.pace import Pace
 from streamdsl._native.includes.faults import planted
 from streamdsl._native.operators.base import Operator
+from streamdsl._native.operators.broadcast_join import BroadcastJoinOperator
 from streamdsl._native.operators.discard import Discard
 from streamdsl._native.operators.fork import Fork
 from streamdsl._native.operators.key_lookup import KeyLookup
@@ -130,9 +132,22 @@ def deploy(plan: node.PhysicalPlan, environment: Environment) -> Deployment:
             close_all([thing for chain in chains for thing in [*chain.operators, *chain.readers] if hasattr(thing, "close")])
         raise
     order.settle()
+    _bootstrap(tasks, plan)
     if environment.clock.runs():
         _set_paces(plan, tasks)
     return Deployment(tuple(tasks), tuple(chains), tuple(task for task in tasks if isinstance(task, SourceTask)))
+
+
+def _bootstrap(tasks: Sequence[Task], plan: node.PhysicalPlan) -> None:
+    """Let sources wait for those that are to be read first."""
+    heads = {stage.id: stage.operators[0] for stage in plan.stages}
+    first = {stage for stage, head in heads.items() if isinstance(head, node.PhysicalSource) and head.bootstrap}
+    if not first:
+        return
+    bootstrap = Bootstrap()
+    for task in tasks:
+        if isinstance(task, SourceTask):
+            task.begin_behind(bootstrap, int(task.id.partition(".")[0]) in first)
 
 
 def _set_paces(plan: node.PhysicalPlan, tasks: Sequence[Task]) -> None:
@@ -220,7 +235,14 @@ class _TaskBuilder:
 
     def _restore(self, operator: Operator, spec: node.PhysicalOperator) -> None:
         """Give back what the tasks of this operator left beside keyed state; with fewer tasks than before, one gets what several left."""
-        for task, state in sorted(self.environment.operators.get(spec.name, {}).items()):
+        states = sorted(self.environment.operators.get(spec.name, {}).items())
+        if isinstance(operator, BroadcastJoinOperator):
+            # What one task has left is what each of them had.
+            operator.keep_state(self.index == 0)
+            for _, state in states:
+                operator.restore(state)
+            return
+        for task, state in states:
             if int(task.split(".")[1]) % self.stage.parallelism == self.index:
                 operator.restore(state)
 
@@ -268,6 +290,8 @@ class _TaskBuilder:
                 if edge.partition == "forward":
                     targets = [targets[self.index]]
                 output = Output(f"{self.id}>{stage.id}.{k}", targets, edge.partition == "hash", self.plan.shards)
+                if edge.partition == "broadcast":
+                    output.to_all()
                 self.chain.outputs.append(output)
                 self.readers.setdefault((edge.operator, edge.tag), []).append(output)
 

@@ -11,6 +11,7 @@ from streamdsl._native.task.ordered_gate import OrderedGate
 from streamdsl._native.task.ordered_source import OrderedSourceTask
 from streamdsl._native.task.source_task import SourceTask
 from streamdsl._native.task.task import Task
+from streamdsl._native.task.timed_gate import TimedGate
 from streamdsl.physical import node
 
 __all__ = ["EventOrder"]
@@ -55,10 +56,15 @@ class EventOrder:
     ) -> InputGate:
         """Return the gate of a task that reads `inputs`, written by the tasks `producers` (stage, index).
 
-        Rows of one of the `ports` come together; `interleaved`: rows of all of them come in event-time order.
+        Rows of one of the `ports` come together; `interleaved`: rows of all of them come in event-time order, of bounded sources
+        exactly, of live ones among what is waiting.
         """
         if not self._in_rounds(stage):
-            return InputGate(inputs, seed)
+            if not interleaved:
+                return InputGate(inputs, seed)
+            timed = TimedGate(inputs, seed)
+            timed.order(ports)
+            return timed
         gate = OrderedGate(inputs, seed)
         ranks = [min(self._ranks[producer], default=-1) for producer, _ in producers]
         gate.follow(self._order, [self._number(*producer) for producer in producers], ranks, ports, interleaved)

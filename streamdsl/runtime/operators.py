@@ -12,6 +12,7 @@ from streamdsl._native.flow.convert import canonical_type
 from streamdsl._native.operators.aggregate import AggregateOperator
 from streamdsl._native.operators.asof_join import AsOfJoinOperator
 from streamdsl._native.operators.base import Operator
+from streamdsl._native.operators.broadcast_join import BroadcastJoinOperator
 from streamdsl._native.operators.counter import CounterOperator
 from streamdsl._native.operators.deduplicate import DeduplicateOperator
 from streamdsl._native.operators.explode import ExplodeOperator
@@ -31,6 +32,7 @@ from streamdsl._native.operators.table import TableOperator
 from streamdsl._native.operators.table_join import TableJoinOperator
 from streamdsl._native.operators.tables_join import TablesJoinOperator
 from streamdsl._native.operators.throttled_aggregate import ThrottledAggregateOperator
+from streamdsl._native.operators.versioned_join import VersionedJoinOperator
 from streamdsl._native.operators.window import WindowOperator
 from streamdsl.errors import InternalError, TopologyError
 from streamdsl.physical import node
@@ -119,6 +121,9 @@ BUILDERS: dict[type, Build] = {
     node.PhysicalAsOfJoin: lambda spec, chain: AsOfJoinOperator(spec, chain.built[spec.lookup]),
     node.PhysicalTablesJoin: lambda spec, chain: TablesJoinOperator(spec, chain.built[spec.lookup]),
     node.PhysicalForeignKeyJoin: lambda spec, chain: ForeignKeyJoinOperator(spec, chain.built[spec.lookup]),
+    node.PhysicalVersionedJoin: lambda spec, chain: VersionedJoinOperator(spec, chain.built[spec.lookup]),
+    node.PhysicalBroadcastJoin: lambda spec, chain: BroadcastJoinOperator(spec),
+    node.PhysicalConnect: lambda spec, chain: ProcessOperator(spec, chain.built[spec.lookup]),
     node.PhysicalTableJoin: lambda spec, chain: TableJoinOperator(spec, chain.built[spec.lookup]),
 }
 

@@ -11,6 +11,7 @@ from streamdsl._native.event_time.clock import ManualClock
 from streamdsl.compiler import compile
 from streamdsl.config import Config
 from streamdsl.connectors.base import Sink, Source
+from streamdsl.connectors.ticks import Ticks
 from streamdsl.dsl.topology import Topology
 from streamdsl.errors import StreamError, TopologyError
 from streamdsl.runtime.environment import MemoryEnvironment
@@ -82,6 +83,8 @@ class TopologyTestDriver:
             name: DriverSource(name, self._schema(name, source), partitions, source.errors) for name, source in topology.sources().items()
         }
         self._sinks = {name: DriverSink(name) for name in topology.sinks()}
+        self._ticks = {name: source for name, source in topology.sources().items() if isinstance(source, Ticks)}
+        self._ticked = {name: start_ms // ticks.every_ms for name, ticks in self._ticks.items()}
         self._storage = MemoryEnvironment()
         self._job = self._start(parallelism)
 
@@ -163,7 +166,18 @@ class TopologyTestDriver:
         if ms < 0:
             raise StreamError(f"advance_processing_time({ms}): the clock does not go back")
         self.clock.ms += ms
+        self._tick()
         self._settle()
+
+    def _tick(self) -> None:
+        """Send the ticks that are due, as their sources would: of several that were missed, the last."""
+        for name, ticks in self._ticks.items():
+            found = ticks.rows_until(self._ticked[name], self.clock.ms)
+            log = self._sources[name].logs["0"]
+            if found is not None and not (log.entries and log.entries[-1].end):
+                self._ticked[name], rows = found
+                times = rows.column("time").cast(pa.int64())
+                log.entries.extend([Entry(rows=rows, timestamps=times), Entry(idle=True)])
 
     def read(self, sink: str, *, timestamps: bool = False) -> list[Any]:
         """Return the rows that have come to a sink since the last call; with `timestamps`, pairs (timestamp, row)."""

@@ -13,7 +13,7 @@ from streamdsl.logical.aggregate import WINDOW_FIELDS, AggregateNode, ReduceNode
 from streamdsl.logical.deduplicate import DeduplicateNode
 from streamdsl.logical.expression import TypedAggregate
 from streamdsl.logical.frame import FrameNode
-from streamdsl.logical.join import JoinNode, TableJoinNode
+from streamdsl.logical.join import ConnectNode, JoinNode, TableJoinNode
 from streamdsl.logical.key_by import KeyByNode, key_of
 from streamdsl.logical.merge import MergeNode
 from streamdsl.logical.node import Node, StatefulNode
@@ -247,6 +247,8 @@ class _Walk:
         late = sorted({way.source for flow in flows for way in flow.ways if way.source is not None and self.rows[way.source].late})
         if reason is None and late:
             reason = f"rows of {late[0]!r} are late, and whether {node.name} still takes them depends on how far the other side has come"
+        if reason is None and isinstance(node, ConnectNode):
+            reason = f"{node.name} sees the rows of both sides as they come, which depends on how far either has been read (P2)"
         if reason is None and isinstance(node, TableJoinNode):
             reason = f"{node.name} joins with the table as it is then, which depends on how far either side has been read (P2)"
         sources = frozenset().union(*(flow.sources for flow in flows))

@@ -16,6 +16,11 @@ PAGES = [
     "docs/guide/lookups.md",
     "docs/guide/joins.md",
     "docs/guide/tables.md",
+    "docs/guide/from-kafka-streams.md",
+    "docs/guide/from-flink.md",
+    "docs/guide/from-quix.md",
+    "docs/guide/from-faust.md",
+    "docs/guide/from-bytewax.md",
 ]
 DATA = "account,amount,event_time,city\n" + "".join(f"CL{i % 3},{100.0 + i},{1000 * i},Santiago\n" for i in range(30))
 

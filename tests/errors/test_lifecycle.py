@@ -479,7 +479,7 @@ def test_a_source_without_splits_ends_at_once(parallelism: int, tmp_path: Path) 
     schema = files(tmp_path / "in.csv", schema=SCHEMA).schema
     topology = Topology("job")
     keyed = topology.stream(NoSplits(schema), timestamp="at", name="in").key_by("k")
-    keyed.aggregate(n=count(), name="n").to(files(tmp_path / "out.jsonl"), name="out")
+    keyed.aggregate(n=count(), name="n").to_stream().to(files(tmp_path / "out.jsonl"), name="out")
     config = Config(state_dir=tmp_path / "state", parallelism=parallelism)
     assert topology.run(config).finished
     assert topology.run(config).already_finished

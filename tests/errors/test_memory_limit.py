@@ -17,7 +17,7 @@ from streamdsl import Config, Topology, count, files
 
 topology = Topology("job")
 rows = topology.stream(files("in.csv", schema={"k": str, "v": int, "at": int}), timestamp="at", name="in").key_by("k")
-rows.aggregate(n=count()).to(files("out.jsonl"), name="out")
+rows.aggregate(n=count()).to_stream().to(files("out.jsonl"), name="out")
 topology.run(Config(state_dir="state", checkpoint_interval="50ms", state_memory="1GiB"))
 """
 KEYS, ROWS = 100_000, 150_000

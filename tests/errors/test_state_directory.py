@@ -45,7 +45,7 @@ def build(
     stream = topology.stream(GatedSource(files(place / "in.csv", schema=SCHEMA), gate), timestamp="at", name=source)
     keyed = stream.key_by(key)
     keyed.process(Numbered(), name=numbers).to(GatedSink(files(place / "out.jsonl"), gate), name=sink)
-    keyed.aggregate(x=getattr(col("v"), total)(), name="total").to(files(place / "total.jsonl"), name="totals")
+    keyed.aggregate(x=getattr(col("v"), total)(), name="total").to_stream().to(files(place / "total.jsonl"), name="totals")
     return topology
 
 

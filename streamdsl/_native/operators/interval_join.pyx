@@ -13,7 +13,7 @@ from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.rows.timed_rows cimport TimedRow, rows_below
 from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, deadline_in
 from streamdsl._native.state.row_table cimport RowHeader
-from streamdsl._native.windows.assign cimport floor_mod, saturating_add, saturating_subtract
+from streamdsl._native.windows.assign cimport floor_mod, saturating_add, saturating_subtract, since_start
 
 cdef enum:
     STEPS = 8                # deadlines of one key that share its rows, where these need not come out
@@ -30,11 +30,23 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
         self.reach[RIGHT] = self.before
         self.keeps[LEFT] = spec.how in ("left", "outer")
         self.keeps[RIGHT] = spec.how in ("right", "outer")
+        self.window_ms, self.offset_ms = spec.window_ms, spec.offset_ms
         self.step = max(1, min(spec.before_ms + spec.after_ms + spec.grace_ms, 1 << 60) // STEPS) if self.bounded else 1
+
+    cdef int64_t last_moment(self, int64_t time) noexcept nogil:
+        cdef int64_t since = since_start(time, self.window_ms, self.offset_ms)
+        return saturating_add(saturating_subtract(time, since), self.window_ms - 1)
+
+    cdef bint is_late(self, int64_t time, int64_t watermark) noexcept nogil:
+        if not self.bounded:
+            return False
+        return saturating_add(time if self.window_ms == 0 else self.last_moment(time), self.grace) + PLANTED("join-takes-late-row") <= watermark
 
     cdef int64_t over(self, int side, int64_t time) noexcept nogil:
         if not self.bounded:
             return INT64_MAX
+        if self.window_ms > 0:
+            return saturating_add(self.last_moment(time), self.grace)
         return saturating_add(saturating_add(time, self.reach[side]), self.grace)
 
     cdef int take(self, JoinPort port, Batch* batch) except -1 nogil:
@@ -47,7 +59,7 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
         cdef bint matched
         for row in range(batch.n):
             watermark = self.lookup.lateness_watermark(slots[row])
-            if self.bounded and saturating_add(times[row], self.grace) + PLANTED("join-takes-late-row") <= watermark:
+            if self.is_late(times[row], watermark):
                 self.note_late(port, batch, row, watermark)
                 continue
             self.lookup.table.touch(slots[row])
@@ -68,7 +80,10 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
         cdef int32_t at, begin
         cdef int64_t before = self.before - PLANTED("join-before-exclusive"), after = self.after + PLANTED("join-after-too-long")
         cdef TimedRow* kept
-        if self.bounded:
+        if self.window_ms > 0:
+            last = self.last_moment(time)
+            first = saturating_subtract(last, self.window_ms - 1)
+        elif self.bounded:
             first = saturating_subtract(time, before if side == LEFT else after)
             last = saturating_add(time, after if side == LEFT else before)
         begin = at = rows_below(other, first)
@@ -137,6 +152,8 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
         cdef int64_t held = 0
         if not self.bounded:
             return INT64_MIN if self.keeps[LEFT] or self.keeps[RIGHT] else self.watermark
+        if self.window_ms > 0:               # a row behind W is taken while its window is open
+            held = self.window_ms - 1
         if self.keeps[LEFT]:
             held = max(held, self.after)
         if self.keeps[RIGHT]:

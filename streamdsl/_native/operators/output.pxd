@@ -11,7 +11,7 @@ cdef class Output(Operator):
     cdef void** refs
     cdef readonly int targets
     cdef bint hashed                         # rows go to the owner of their key's shard; else to target 0, 1, 2, … in turn
-    cdef int turn
+    cdef int turn                            # -1: each row goes to every target
     cdef int shards
     cdef int64_t round                       # of event time, of what is sent now; 0: none
     cdef int part                            # of the round

@@ -31,6 +31,11 @@ cdef class Output(Operator):
         for i in range(self.targets):
             self.refs[i] = <void*>channels[i]
 
+    def to_all(self):
+        """Send each row to every task."""
+        self.hashed = False
+        self.turn = -1
+
     cdef bint drained(self) noexcept nogil:
         cdef int i
         if self.n_waiting:
@@ -88,6 +93,7 @@ cdef class Output(Operator):
         return 1
 
     cdef int process(self, Batch* batch) except -1 nogil:
+        cdef int target
         cdef StreamElement element
         self.sent += batch.n
         if self.hashed:
@@ -96,6 +102,11 @@ cdef class Output(Operator):
         element.value = 0
         element.round, element.part = self.round, self.part
         element.batch = batch
+        if self.turn < 0:
+            for target in range(self.targets):
+                batch_retain(batch)
+                self.send(target, &element)
+            return 0
         batch_retain(batch)
         self.send(self.turn, &element)
         self.turn = self.turn + 1 if self.turn + 1 < self.targets else 0

@@ -21,7 +21,8 @@ from streamdsl._native.operators.process_context cimport (
     Context, KeyReader, ProcessTimers, Timer, new_context, undo_log_of,
 )
 from streamdsl._native.operators.refusals cimport POLICY_FAIL
-from streamdsl._native.rows.row cimport Row, row_new
+from streamdsl._native.operators.base cimport Operator
+from streamdsl._native.rows.row cimport Row, RowShape, row_new
 from streamdsl._native.rows.row_results cimport RESULT_ROWS, result_kind
 from streamdsl._native.rows.row_writer cimport RowWriter
 from streamdsl._native.operators.user_code cimport UserCodeOperator, check_result
@@ -45,8 +46,40 @@ cdef enum:
 
 
 @cython.final
+cdef class ProcessPort(Operator):
+    """Where the rows of one of two inputs come in. Time comes to both of them, and counts once."""
+    cdef ProcessOperator owner
+    cdef RowShape shape
+    cdef object call                         # the method of the Processor, bound
+
+    def __init__(self, ProcessOperator owner not None, schema, str method):
+        self.owner = owner
+        self.name = owner.name
+        self.shape = RowShape(schema)
+        self.call = getattr(owner.processor, method)
+
+    cdef int process(self, Batch* batch) except -1 nogil:
+        with gil:
+            self.owner.begin_rows()
+            self.owner.run_rows(batch, self.shape, self.call)
+        return 0
+
+    cdef int end_batch(self) except -1 nogil:
+        return self.owner.end_batch()
+
+    cdef int on_watermark(self, int64_t watermark) except -1 nogil:
+        return self.owner.on_watermark(watermark) if watermark > self.owner.watermark else 0
+
+    cdef int on_idle(self, bint idle) except -1 nogil:
+        if idle == self.owner.idle:
+            return 0
+        self.owner.idle = idle
+        return self.owner.on_idle(idle)
+
+
+@cython.final
 cdef class ProcessOperator(UserCodeOperator):
-    """`spec` is a `PhysicalProcess`."""
+    """`spec` is a `PhysicalProcess`, or a `PhysicalConnect`: then it has two inputs, each with a method of the Processor."""
     cdef KeyLookup lookup
     cdef KeyTable table
     cdef Context context
@@ -55,7 +88,8 @@ cdef class ProcessOperator(UserCodeOperator):
     cdef StateField state_field
     cdef ProcessTimers timers
     cdef readonly object processor
-    cdef object call                         # processor.process, bound
+    cdef object call                         # processor.process, bound; None: there are two inputs
+    cdef bint idle                           # of two inputs
     cdef ArrowRows arrow                     # None: process_batch is not overridden
     cdef int64_t watermark                   # passed on to it
     cdef int64_t latest                      # greatest event time of a record so far
@@ -85,7 +119,7 @@ cdef class ProcessOperator(UserCodeOperator):
         self.scope = self.timers.scope = self.context.scope
         open_processor(self.name, self.processor, self.context)
         self.call = getattr(self.processor, "process", None)
-        self.by_row = not overrides(self.processor, "process_batch")
+        self.by_row = hasattr(spec, "sides") or not overrides(self.processor, "process_batch")
         if not self.by_row:
             self.arrow = ArrowRows(spec.name, spec.input_schema, spec.schema)
         self.state_field = self.context.state.lay_out(self.name)
@@ -94,6 +128,10 @@ cdef class ProcessOperator(UserCodeOperator):
 
     def restored(self):
         self.timers.service.restored()
+
+    def port(self, int number):
+        sides = getattr(self.plan, "sides", None)
+        return self if sides is None else ProcessPort(self, sides[number].schema, ("process_left", "process_right")[number])
 
     def __dealloc__(self):
         keys_free(&self.wanted)
@@ -106,23 +144,26 @@ cdef class ProcessOperator(UserCodeOperator):
 
     cdef int process(self, Batch* batch) except -1 nogil:
         with gil:
-            self.follow()
-            self.scope.wall = self.wall()
+            self.begin_rows()
             if self.arrow is not None:
                 self.run_batch(batch)
             else:
-                self.run_rows(batch)
+                self.run_rows(batch, self.input_shape, self.call)
         return 0
 
-    cdef int run_rows(self, Batch* batch) except -1:
+    cdef int begin_rows(self) except -1:
+        self.follow()
+        self.scope.wall = self.wall()
+        return 0
+
+    cdef int run_rows(self, Batch* batch, RowShape shape, object call) except -1:
         cdef int32_t i
         cdef int64_t* times = i64(&batch.sys[SYS_TIME])
         cdef int64_t* slots = i64(&batch.sys[SYS_SLOT])
         cdef Context context = self.context
         cdef Scope scope = self.scope
-        cdef Row row = row_new(self.input_shape, batch, 0)
+        cdef Row row = row_new(shape, batch, 0)
         cdef bint fails = self.policy == POLICY_FAIL
-        cdef object call = self.call
         context.active = True
         context.reader.slot = -1
         try:
@@ -130,7 +171,7 @@ cdef class ProcessOperator(UserCodeOperator):
                 if Py_REFCNT(row) == 1:      # nobody kept the last row: it serves again
                     row.at = i
                 else:
-                    row = row_new(self.input_shape, batch, i)
+                    row = row_new(shape, batch, i)
                 if i + 2 * AHEAD < batch.n:
                     prefetch(self.table.row(slots[i + 2 * AHEAD]) + self.state_field.offset)
                 if i + AHEAD < batch.n:
@@ -148,7 +189,7 @@ cdef class ProcessOperator(UserCodeOperator):
                         self.collect(result, i, times[i], slots[i])
                         result = None
                 except Exception as error:   # whatever user code raises
-                    self.refuse(error, "process", row, slots[i], times[i])
+                    self.refuse(error, call.__name__, row, slots[i], times[i])
         finally:
             context.active = False
             scope.unbind()

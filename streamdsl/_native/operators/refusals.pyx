@@ -81,9 +81,12 @@ cdef class Refusals:
         self.column_offset = position_column(self.shape, "_offset")
 
     cdef object position(self, Row row):
+        cdef int column
         found = {}
         if row is not None:
-            for name, column in (("topic", self.column_topic), ("partition", self.column_partition), ("offset", self.column_offset)):
+            for name, own in (("topic", self.column_topic), ("partition", self.column_partition), ("offset", self.column_offset)):
+                # A row of another input has its columns elsewhere.
+                column = own if row.shape is self.shape else position_column(row.shape, f"_{name}")
                 if column >= 0:
                     value = row.value(column)
                     if value is not None:

@@ -10,11 +10,13 @@ cdef class OrderedSourceTask(SourceTask):
     cdef int rank                            # of its source, as the sources were declared
     cdef bint exact                          # tasks behind it put rows of several sources in order
     cdef bint left                           # it takes no part any more: its records have no time
+    cdef bint waits                          # it has no offers, because others are read first
     cdef bint offered                        # all its splits have said what they can emit next
     cdef bint any_idle
     cdef int64_t joined                      # the last round whose rows it has emitted
     cdef int part_at                         # next split to emit rows in this round
 
+    cdef int wait(self) except -1 nogil      # says so in the order
     cdef int make_offers(self) except -1 nogil
     cdef bint make_offer(self, Split split) noexcept nogil
     cdef int emit_part(self) except -1 nogil

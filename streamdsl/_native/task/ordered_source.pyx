@@ -5,12 +5,15 @@ round it emits the part of its offer that lies in the round. What the rows mean 
 """
 from libc.stdint cimport INT64_MAX
 
-from streamdsl._native.event_time.read_order cimport OFFER_MADE, ReadOrder
+from streamdsl._native.event_time.read_order cimport OFFER_MADE, OFFER_NONE, ReadOrder
 from streamdsl._native.event_time.watermark_generator cimport WatermarkGenerator, generator_scan
 from streamdsl._native.flow.batch cimport SYS_TIME, i64
 from streamdsl._native.includes.atomic cimport atomic_load
 from streamdsl._native.operators.output cimport Output
 from streamdsl._native.task.task cimport Task
+
+cdef enum:
+    NOT_READY = -2           # no round
 
 
 cdef class OrderedSourceTask(SourceTask):
@@ -58,10 +61,25 @@ cdef class OrderedSourceTask(SourceTask):
             return self.emit_part()
         if atomic_load(&self.requested):
             return 0                         # a barrier comes before the next round
+        if self.must_wait():
+            return self.wait()
+        if self.waits:
+            self.waits = self.offered = False
+            self.order.announce(self.reader, NOT_READY)
         if not self.offered or self.any_idle:
             progress = self.make_offers()
             if progress or not self.offered:
                 return progress
+        return self.order.try_open()
+
+    cdef int wait(self) except -1 nogil:
+        cdef int i
+        if not self.offered:
+            for i in range(self.n_splits):
+                if not (<Split>self.split_refs[i]).ended:
+                    self.order.offer((<Split>self.split_refs[i]).slot, OFFER_NONE, 0, 0)
+            self.waits = self.offered = True
+            self.order.announce(self.reader, self.joined)
         return self.order.try_open()
 
     cdef int make_offers(self) except -1 nogil:

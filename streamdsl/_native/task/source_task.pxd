@@ -1,6 +1,7 @@
 """The task at the head of a plan: reads splits instead of channels."""
 from libc.stdint cimport int32_t, int64_t
 
+from streamdsl._native.event_time.bootstrap cimport Bootstrap
 from streamdsl._native.event_time.peer_time cimport PeerTime
 from streamdsl._native.flow.batch cimport Batch
 from streamdsl._native.flow.pace cimport Pace
@@ -16,6 +17,8 @@ cdef class SourceTask(Task):
     cdef int n_splits
     cdef int turn
     cdef FeedPoll polls
+    cdef Bootstrap bootstrap                 # None: nobody waits for the end of another source
+    cdef bint bootstraps                     # others wait for the end of what there is to read here
     cdef bint in_order                       # reads in rounds (ordered_source.pxd)
     cdef bint in_round                       # of event time: what is emitted before its end passes on no time
     cdef int64_t max_drift_ms                # -1: no limit
@@ -45,6 +48,8 @@ cdef class SourceTask(Task):
     cdef int peer                            # this task there
 
     cdef bint may_snapshot(self, int64_t checkpoint_id) noexcept nogil
+    cdef bint must_wait(self) noexcept nogil                 # for other sources to be read to their ends
+    cdef int note_bootstrap(self) except -1                  # looks whether all is read, and has been taken by the tasks behind
     cdef void note_round(self) noexcept nogil
     cdef int read_splits(self) except -1 nogil
     cdef int read_due(self, int64_t limit) except -1 nogil   # the next split that has something

@@ -127,6 +127,30 @@ cdef class SourceTask(Task):
             if not (<Split>split).ended:
                 (<Split>split).slot = order.add_split(self.spec[0].rank, self.in_order)
 
+    def begin_behind(self, Bootstrap bootstrap not None, bint first):
+        """Read nothing before the sources that are read `first` have come to the end of what there is; this may be one of them."""
+        self.bootstrap = bootstrap
+        self.bootstraps = first
+        if first:
+            bootstrap.expect()
+
+    cdef bint must_wait(self) noexcept nogil:
+        return self.bootstrap is not None and not self.bootstraps and not self.bootstrap.over()
+
+    cdef int note_bootstrap(self) except -1:
+        cdef int i
+        cdef Split split
+        for item in self.splits:
+            split = item
+            if not split.ended and (split.rows != NULL or split.dry_since_ms < 0 or not self._caught_up(split)):
+                return 0
+        for i in range(self.n_outputs):
+            if not (<Output>self.outputs[i]).drained():
+                return 0
+        self.bootstraps = False
+        self.bootstrap.read()
+        return 0
+
     def request_checkpoint(self, int64_t checkpoint_id):
         """Put barrier `checkpoint_id` between the next two batches."""
         atomic_store(&self.requested, checkpoint_id)
@@ -149,6 +173,9 @@ cdef class SourceTask(Task):
         self.note_round()
         if self.in_round:
             return self.read_splits()        # even while it is paused: others wait for the end of the round
+        if self.bootstraps:
+            with gil:
+                self.note_bootstrap()
         if self.ended or atomic_load(&self.paused):
             return 0
         if self.peers is not None and self.valve.all_idle:
@@ -180,6 +207,8 @@ cdef class SourceTask(Task):
 
     cdef int read_splits(self) except -1 nogil:
         cdef int64_t limit = self.limit_now()
+        if self.must_wait():
+            return 0
         if limit <= 0:
             return 0
         if Task.held_back(self):

@@ -42,12 +42,16 @@ class Files(Source, Sink):
     errors: Any = None
     rate: float | None = None
     max_record_bytes: int = _RECORD_BYTES
+    changes: bool = False
+    keys: tuple[str, ...] = ()
+    time: str | None = None
 
     # The files as they were found at a start, which finds them once.
     found: list[tuple[str, ...]] | None = None
 
     bounded = True
     gathers = True
+    upserts = False
     delivery = "exactly_once"
 
     def with_schema(self, schema: Any) -> Files:
@@ -58,10 +62,14 @@ class Files(Source, Sink):
         """Return the same files; those of patterns are looked for once."""
         return replace(self, found=[])
 
+    def of_table(self, keys: Sequence[str], time: str | None) -> Files:
+        """Return the same files, whose removed rows are those of these keys."""
+        return replace(self, keys=tuple(keys), time=time)
+
     @property
     def position_form(self) -> str:  # type: ignore[override]
         """What a position is of."""
-        return f"{self.format} files"
+        return f"{'change events in ' if self.changes else ''}{self.format} files"
 
     # As a source ------------------------------------------------------------------------------------------------
 
@@ -137,6 +145,7 @@ class Files(Source, Sink):
                 is_csv=self.format == "csv",
                 block_bytes=max(min(most, _BLOCKS_BYTES // files), _LEAST_BLOCK_BYTES),
                 limit=self.max_record_bytes,
+                changes=(self.keys, self.time) if self.changes else None,
             )
         except OSError as error:
             raise unopened(split, error) from error
@@ -144,7 +153,9 @@ class Files(Source, Sink):
     # As a sink --------------------------------------------------------------------------------------------------
 
     def check(self, schema: Schema, keys: Sequence[str]) -> None:
-        """Refuse several files, and compressed ones."""
+        """Refuse several files, compressed ones, and change events."""
+        if self.changes:
+            raise TopologyError("files(format='debezium-json') is a sink", remedy="change events are read only: leave format= out")
         if len(self.paths) != 1:
             raise TopologyError(f"a sink is one file, not {', '.join(self.paths)}")
         path = self.paths[0]
@@ -224,8 +235,9 @@ def files(
         lines) or a directory of part files, one per checkpoint (Parquet, Arrow). ``~`` is the home directory.
     schema : dataclass, pyarrow.Schema or mapping, optional
         Columns of a source; each file has them, but those that may be null or have a default. A sink takes the columns of the stream.
-    format : {"csv", "json", "parquet", "arrow"}, optional
-        Default: from the suffix (.csv; .jsonl .json .ndjson; .parquet; .arrow .feather .ipc).
+    format : {"csv", "json", "parquet", "arrow", "debezium-json"}, optional
+        Default: from the suffix (.csv; .jsonl .json .ndjson; .parquet; .arrow .feather .ipc). ``"debezium-json"``: change events in
+        JSON lines, for `Topology.table`.
     name : str, optional
         Default: the pattern.
     errors : "fail", "skip" or dead_letter(sink)
@@ -250,10 +262,12 @@ def files(
         raise TopologyError(f"files(errors={errors!r}) is unknown", remedy='use "fail", "skip" or dead_letter(sink)')
     if rate is not None and not rate > 0:
         raise TopologyError(f"files(rate={rate!r}): a rate is above 0; None is as fast as possible")
+    changes = format == "debezium-json"
     return Files(
         paths=texts,
         schema=Schema() if schema is None else Schema.of(schema),
-        format=format_of(texts, format),
+        format=format_of(texts, "json" if changes else format),
+        changes=changes,
         name=name or ",".join(texts),
         errors=errors,
         rate=rate,

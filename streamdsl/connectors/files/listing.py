@@ -74,7 +74,7 @@ def format_of(paths: Sequence[str], given: str | None) -> Format:
         for known in FORMATS:
             if given in (known, f"{known}l") or _SUFFIXES.get(f".{given}") == known:
                 return known
-        raise TopologyError(f"files(format={given!r}) is unknown", remedy=f"known: {', '.join(FORMATS)}")
+        raise TopologyError(f"files(format={given!r}) is unknown", remedy=f"known: {', '.join(FORMATS)}, debezium-json")
     formats: dict[Format | None, str] = {}
     for path in paths:
         for name in _names_that_tell(path):

@@ -12,10 +12,11 @@ from streamdsl.connectors.base import METADATA_COLUMNS, Chunk, Json
 from streamdsl.connectors.files.block_reader import Block, BlockReader, FileChunk, Texts, data_fields
 from streamdsl.connectors.files.byte_stream import ByteStream, changed, open_bytes
 from streamdsl.errors import ConnectorError
+from streamdsl.formats.changes import REMOVED, ChangeEvents
 from streamdsl.formats.conform import check_columns, empty_rows
 from streamdsl.formats.cutter import cut_csv, cut_lines
 from streamdsl.formats.decode import BadRecord, Csv, JsonLines, TextDecoder
-from streamdsl.schema import Schema
+from streamdsl.schema import Field, Schema
 
 _BOM: Final = b"\xef\xbb\xbf"
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
@@ -27,7 +28,7 @@ _SKIP_BYTES: Final = 1 << 20
 
 
 class TextReader(BlockReader):
-    """One file of CSV or JSON lines.
+    """One file of CSV or JSON lines; with `changes`, the key and the time column of a table, these are change events.
 
     A record longer than `limit` bytes is rejected without being held in memory. A quoted field that does not end
     within `limit` bytes (or before the file's end) costs the line it begins in, not the rest of the file.
@@ -44,6 +45,7 @@ class TextReader(BlockReader):
         is_csv: bool,
         block_bytes: int,
         limit: int,
+        changes: tuple[Sequence[str], str | None] | None = None,
     ) -> None:
         at = cast(Mapping[str, Json], position or {})
         super().__init__(path, partition, columns, cast(int, at.get("skip", 0)))
@@ -61,7 +63,7 @@ class TextReader(BlockReader):
         try:
             self._decoder: TextDecoder
             self._cut: Callable[[bytes], tuple[int, bool]]
-            self._open(schema, columns, is_csv)
+            self._open(schema, columns, is_csv, changes)
             self._beginning = self._offset
             if "start" in at:
                 self._seek(cast(Mapping[str, Json], at["start"]))
@@ -69,7 +71,7 @@ class TextReader(BlockReader):
             self._stream.close()
             raise
 
-    def _open(self, schema: Schema, columns: Sequence[str], is_csv: bool) -> None:
+    def _open(self, schema: Schema, columns: Sequence[str], is_csv: bool, changes: tuple[Sequence[str], str | None] | None) -> None:
         self._fill(_PROBE)
         if self._pending.startswith(_UTF16):
             raise ConnectorError(f"{self._path} is UTF-16", remedy="convert it to UTF-8, for instance with iconv")
@@ -79,6 +81,12 @@ class TextReader(BlockReader):
         if self._pending.startswith(_BOM):
             self._consume(len(_BOM))
         fields = data_fields(schema, columns)
+        if changes is not None:
+            if REMOVED in columns and REMOVED not in schema:
+                fields.append(Field(REMOVED, METADATA_COLUMNS[REMOVED]))
+            self._cut, self._decoder = cut_lines, ChangeEvents(fields, *changes)
+            self._least_bytes = len(b"{}\n")
+            return
         if not is_csv:
             self._cut, self._decoder = cut_lines, JsonLines(fields)
             self._least_bytes = len(b"{}\n")

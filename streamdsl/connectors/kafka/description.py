@@ -18,7 +18,7 @@ from streamdsl.secret import wrapped
 
 __all__ = ["Kafka", "kafka"]
 
-_FORMATS: Final = ("json", "raw", "arrow", "avro", "protobuf")
+_FORMATS: Final = ("json", "raw", "arrow", "avro", "protobuf", "debezium-json")
 
 #: What the library decides, and what goes wrong if somebody else does.
 _RESERVED: Final = {
@@ -82,6 +82,11 @@ class Kafka(Topic, Source, Sink):
             raise TopologyError(
                 f"kafka({self.topic!r}, partitioned_by=...) is a sink, and partitioned_by= is of sources",
                 remedy="leave it out: the record key that key= names decides the partition",
+            )
+        if self.changes:
+            raise TopologyError(
+                f"kafka({self.topic!r}, format='debezium-json') is a sink, and change events are read only",
+                remedy='leave format= out: table.to(kafka("topic")) writes upserts in JSON, and tombstones',
             )
         refused = why_not_written(self.topic)
         if refused is not None:
@@ -282,6 +287,7 @@ def kafka(
         max_record_bytes=max_record_bytes,
         buffer_memory=_buffer(topic, buffer_memory),
         loop=loop,
+        changes=format == "debezium-json",
     )
 
 

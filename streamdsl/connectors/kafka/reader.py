@@ -15,7 +15,8 @@ from streamdsl.connectors.kafka.clients import Waiting
 from streamdsl.connectors.kafka.ends import gone, made_anew
 from streamdsl.connectors.kafka.feed import CHUNK_RECORDS, Feed, Records, Unreadable
 from streamdsl.connectors.kafka.topic import Topic
-from streamdsl.connectors.kafka.values import decoder_of
+from streamdsl.connectors.kafka.values import decoder_of, readable_fields
+from streamdsl.formats.changes import REMOVED
 
 __all__ = ["open_partitions"]
 
@@ -38,6 +39,8 @@ def open_partitions(
         The cluster cannot be reached, or what a position names is gone from the topic.
     """
     extras = {name for name in ("_key", "_timestamp", "_headers") if name in columns and name not in described.schema}
+    if REMOVED in columns and REMOVED not in described.schema:
+        extras.add("_key")  # tombstones are of a key
     feed = Feed(described, extras | {"_timestamp"} if own_time else extras)
     try:
         readers = {split: PartitionReader(described, feed, split, position, columns, own_time) for split, position in positions.items()}
@@ -81,10 +84,14 @@ class PartitionReader(SplitReader):
         if not low <= self._offset <= high:
             raise gone(self._topic, self._partition, self._offset, (low, high))
         own = {name for name in columns if name in METADATA_COLUMNS and name not in described.schema}
+        # What takes a row away is known to whoever reads the values.
+        self._of_table = bool(described.table_key) and REMOVED in own
+        own -= {REMOVED} if self._of_table else set()
         #: Where columns that no value has are put among the others, the first one first.
         self._metadata = [(place, pa.field(name, METADATA_COLUMNS[name])) for place, name in enumerate(columns) if name in own]
         self._same: dict[str, pa.Array] = {}  # columns that are the same in every row, as long as was needed so far
-        self._decoder = decoder_of(described, [described.schema.field(name) for name in columns if name not in own])
+        known = readable_fields(described)
+        self._decoder = decoder_of(described, [known[name] for name in columns if name not in own])
         self._held: Records | None = None  # what cannot be decoded until the schema registry answers
         self._again_at = 0.0
         self._away = Waiting(f"reading {feed.where}, partition {self._partition}", "the schema registry")
@@ -145,7 +152,11 @@ class PartitionReader(SplitReader):
     def _decoded(self, records: Records) -> Chunk | None:
         unreadable = {i: one.reason for i, one in enumerate(records.extras.get("_headers", ())) if isinstance(one, Unreadable)}
         values = [None if i in unreadable else value for i, value in enumerate(records.values)] if unreadable else records.values
-        found = self._decoder.decode(values)
+        if self._of_table:
+            keys = [None if i in unreadable else key for i, key in enumerate(records.extras["_key"])]
+            found = self._decoder.decode_keyed(values, keys)
+        else:
+            found = self._decoder.decode(values)
         for index in unreadable.keys() & found.bad.keys():
             found.bad[index] = unreadable[index]
         self._held = None

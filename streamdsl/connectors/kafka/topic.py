@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Self
 
@@ -13,7 +13,7 @@ from streamdsl.secret import Secret, redacted
 
 __all__ = ["Delivery", "Format", "Timestamps", "Topic", "why_not_written"]
 
-Format = Literal["json", "raw", "arrow", "avro", "protobuf"]
+Format = Literal["json", "raw", "arrow", "avro", "protobuf", "debezium-json"]
 Delivery = Literal["exactly_once", "at_least_once"]
 Timestamps = Literal["event", "arrival"]
 
@@ -64,10 +64,18 @@ class Topic:
     max_record_bytes: int = 1 << 20
     buffer_memory: int = 32 << 20
     loop: bool = False
+    #: Of a table that reads the topic: its key, and the column of the event time.
+    table_key: tuple[str, ...] = ()
+    table_time: str | None = None
+    changes: bool = False
     #: How many partitions were there when somebody looked last.
     seen: dict[str, int] = field(default_factory=dict, repr=False)
     job: str = ""
     config: Any = field(default=None, repr=False)
+
+    def of_table(self, keys: Sequence[str], time: str | None) -> Self:
+        """Return the same topic as a table reads it: nulls take the rows of their keys away."""
+        return replace(self, table_key=tuple(keys), table_time=time)
 
     def with_schema(self, schema: Any) -> Self:
         """Return the same topic with the columns of `schema`."""

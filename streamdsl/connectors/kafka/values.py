@@ -12,11 +12,12 @@ import pyarrow as pa
 from streamdsl._native.serdes.messages import within
 from streamdsl.connectors.kafka.topic import Topic
 from streamdsl.errors import TopologyError
+from streamdsl.formats.changes import REMOVED, ChangeEvents, Removals, ordered
 from streamdsl.formats.conform import arrow_schema, empty_rows
 from streamdsl.formats.decode import JsonLines
 from streamdsl.schema import Field
 
-__all__ = ["Rows", "ValueDecoder", "decoder_of", "without_columns"]
+__all__ = ["Rows", "ValueDecoder", "decoder_of", "readable_fields", "without_columns"]
 
 _NULL: Final = "the value is null (a tombstone)"
 
@@ -61,6 +62,10 @@ class ValueDecoder(ABC):
         taken = numbers[found.taken]
         return Rows(found.rows, of, {index: why for index, why in bad.items() if index < taken}, taken, found.away)
 
+    def decode_keyed(self, values: list[bytes | None], keys: Sequence[bytes | None]) -> Rows:
+        """Return the rows of `values` beside the records' `keys`; a null takes the row of its key away."""
+        return self.decode(values)
+
     @abstractmethod
     def decode_present(self, values: list[bytes]) -> Rows:
         """Return the rows of values that are there and not too long."""
@@ -79,6 +84,75 @@ class JsonValues(ValueDecoder):
             return Rows(empty_rows(self.fields), None, {})
         decoded = self._lines.decode_records(values)
         return Rows(decoded.rows, decoded.kept, {record.index: record.reason for record in decoded.bad})
+
+
+class TableValues(ValueDecoder):
+    """The values of another decoder, and nulls, each of which takes the row of its key away."""
+
+    def __init__(self, inner: ValueDecoder, described: Topic, fields: Sequence[Field]) -> None:
+        super().__init__(fields, inner.limit)
+        self._inner = inner
+        self._removals = Removals(inner.fields, described.table_key, described.table_time)
+        self._order = [field.name for field in fields]
+
+    def decode_present(self, values: list[bytes]) -> Rows:
+        """Return the rows of values without keys."""
+        return self.decode_keyed(list(values), [None] * len(values))
+
+    def decode_keyed(self, values: list[bytes | None], keys: Sequence[bytes | None]) -> Rows:
+        """Return the rows of values, and removals."""
+        bad: dict[int, str] = {}
+        removals: dict[int, bytes] = {}
+        for index, value in enumerate(values):
+            if value is None:
+                key = self._removals.key_row(keys[index])
+                if isinstance(key, str):
+                    bad[index] = key
+                else:
+                    removals[index] = key
+        present = [index for index, value in enumerate(values) if value is not None]
+        found = self._inner.decode([values[index] for index in present])
+        bad.update({present[index]: reason for index, reason in found.bad.items()})
+        numbers = [present[index] for index in (range(len(present)) if found.of is None else found.of)]
+        if not removals and not bad and found.of is None and found.away is None:
+            rest = found.rows.append_column(REMOVED, pa.nulls(found.rows.num_rows, pa.bool_()))
+            return Rows(rest.select(self._order), None, {})
+        parts, gone = [found.rows], [False] * len(numbers)
+        taken = len(values) if found.away is None else present[found.taken]
+        removals = {index: key for index, key in removals.items() if index < taken}
+        if removals:
+            places, decoded = list(removals), self._removals.decode(list(removals.values()))
+            bad.update({places[one.index]: one.reason for one in decoded.bad})
+            kept = places if decoded.kept is None else [places[index] for index in decoded.kept]
+            parts.append(decoded.rows)
+            numbers += kept
+            gone += [True] * len(kept)
+        rows = ordered([b""] * len(values), parts, numbers, gone, {}, self._removals, self._order, rest=None)
+        bad = {index: reason for index, reason in bad.items() if index < taken}
+        return Rows(rows.rows, rows.kept, bad, found.taken if found.away is None else taken, found.away)
+
+
+class EventValues(ValueDecoder):
+    """A change event a value."""
+
+    def __init__(self, fields: Sequence[Field], described: Topic) -> None:
+        super().__init__(fields, described.max_record_bytes)
+        self._events = ChangeEvents(fields, described.table_key, described.table_time)
+
+    def decode_present(self, values: list[bytes]) -> Rows:
+        """Return the rows of events without keys."""
+        return self.decode_keyed(list(values), [None] * len(values))
+
+    def decode_keyed(self, values: list[bytes | None], keys: Sequence[bytes | None]) -> Rows:
+        """Return the rows that events put in, and removals."""
+        long = {
+            index: f"the value is {len(value)} bytes long, the limit is {self.limit} (max_record_bytes)"
+            for index, value in enumerate(values)
+            if value is not None and len(value) > self.limit
+        }
+        found = self._events.decode_records([b"" if index in long else value for index, value in enumerate(values)], keys)
+        bad = {one.index: one.reason for one in found.bad}
+        return Rows(found.rows, found.kept, {**bad, **long})
 
 
 class RawValues(ValueDecoder):
@@ -120,8 +194,21 @@ def without_columns(count: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_struct_array(pa.repeat(pa.scalar({}, pa.struct([])), count))
 
 
+def readable_fields(described: Topic) -> dict[str, Field]:
+    """Return what the values of a topic may be read as, by name: its columns, and what says that a key's row goes."""
+    return {REMOVED: Field(REMOVED, pa.bool_()), **{field.name: field for field in described.schema.fields}}
+
+
 def decoder_of(described: Topic, fields: Sequence[Field]) -> ValueDecoder:
     """Return the decoder of a topic's values into `fields`."""
+    if described.changes:
+        return EventValues(fields, described)
+    own = [field for field in fields if field.name != REMOVED or REMOVED in described.schema]
+    inner = _decoder_of(described, own)
+    return inner if len(own) == len(fields) else TableValues(inner, described, fields)
+
+
+def _decoder_of(described: Topic, fields: Sequence[Field]) -> ValueDecoder:
     limit = described.max_record_bytes
     if described.format == "json":
         return JsonValues(fields, limit)

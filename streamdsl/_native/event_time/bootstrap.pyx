@@ -1,0 +1,16 @@
+"""See bootstrap.pxd."""
+from streamdsl._native.includes.atomic cimport atomic_add, atomic_load
+
+
+cdef class Bootstrap:
+    """Shared by the source tasks of one job."""
+
+    def expect(self):
+        """Wait for one more task. Before the job begins."""
+        self.behind += 1
+
+    cdef bint over(self) noexcept nogil:
+        return atomic_load(&self.behind) <= 0
+
+    cdef void read(self) noexcept nogil:
+        atomic_add(&self.behind, -1)

@@ -1,0 +1,3 @@
+from streamdsl._native.operators.join import JoinOperator
+
+class VersionedJoinOperator(JoinOperator): ...

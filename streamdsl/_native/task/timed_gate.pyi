@@ -1,0 +1,6 @@
+from streamdsl._native.flow.channel import Channel
+from streamdsl._native.flow.input_gate import InputGate
+
+class TimedGate(InputGate):
+    def __init__(self, channels: list[Channel], seed: int | None = None) -> None: ...
+    def order(self, ports: list[int]) -> None: ...
