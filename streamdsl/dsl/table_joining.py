@@ -21,6 +21,7 @@ from streamdsl.logical.join import (
 from streamdsl.logical.key_by import KeyByNode
 from streamdsl.logical.node import Node
 from streamdsl.logical.project import ProjectNode, passed
+from streamdsl.logical.source import SourceNode
 from streamdsl.logical.table import VERSION, TableNode
 from streamdsl.logical.types import BOOL, literal
 
@@ -100,7 +101,7 @@ def _rows_of(table: Node, *, versions: bool = False) -> tuple[Node, str | None]:
 
     What the table would keep, the join keeps: a table that is only read is not kept twice.
     """
-    if isinstance(table, TableNode) and (versions or not table.by_time):
+    if isinstance(table, TableNode) and isinstance(table.inputs[0].inputs[0], SourceNode) and (versions or not table.by_time):
         return table.inputs[0].inputs[0], table.removed
     return with_removed(table)
 

@@ -13,6 +13,7 @@ from streamdsl.connectors.ticks import Ticks
 from streamdsl.dsl.binding import bound_sink, changes_of_a_table, check_bindings, check_kind, check_partitioned, with_sources
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.table import Table
+from streamdsl.dsl.unknown import unknown_verb
 from streamdsl.dsl.written import Typed, Written, arguments, here
 from streamdsl.durations import Duration, format_duration, parse_duration
 from streamdsl.errors import TopologyError
@@ -69,6 +70,11 @@ class Topology:
 
     def __repr__(self) -> str:
         return f"Topology({self.name!r})"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise unknown_verb(self, name)
 
     def stream(
         self,

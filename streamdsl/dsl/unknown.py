@@ -67,6 +67,21 @@ _CALLED_HERE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("group_into_batches", "batch", "collect_batches"), "map_batches(function, schema=...), or a count_window(n)"),
     **dict.fromkeys(("foreignKeyJoin", "fk_join"), 'table.join(other, on="column")'),
 }
+#: The same of a topology.
+_BEGIN_HERE: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        ("from_source", "fromSource", "add_source", "addSource", "read", "readStream", "read_stream", "input", "dataframe"),
+        "stream(source)",
+    ),
+    **dict.fromkeys(("from_kafka", "read_kafka", "topic", "kafka"), 'stream(kafka("topic", schema))'),
+    **dict.fromkeys(("from_collection", "fromElements", "from_elements", "from_list"), "stream(memory(name, schema, rows))"),
+    **dict.fromkeys(("read_csv", "scan_csv", "read_parquet", "scan_parquet", "from_files"), "stream(files(pattern, schema))"),
+    **dict.fromkeys(("globalTable", "global_table", "GlobalTable", "broadcast"), "table(source, key=..., broadcast=True)"),
+    **dict.fromkeys(("kTable", "ktable", "Table", "table_from"), "table(source, key=...)"),
+    **dict.fromkeys(("timer", "interval", "ticks", "crontab", "schedule", "tick"), 'every("10s")'),
+    **dict.fromkeys(("execute", "execute_async", "main", "go"), "run()"),
+    **dict.fromkeys(("agent", "process", "map", "filter", "key_by", "window", "join"), "stream(source), which has that verb"),
+}
 #: Verbs to come, and what to write until then.
 _NOT_YET: Final[Mapping[str, str]] = {
     **dict.fromkeys(("sort", "order_by", "orderBy", "sort_by"), "a stream has no end to sort by; top_k(...) keeps the greatest"),
@@ -83,7 +98,7 @@ def unknown_verb(owner: Any, name: str) -> AttributeError:
     kind = type(owner).__name__
     if name.startswith("_"):
         return AttributeError(f"{kind!r} object has no attribute {name!r}")
-    if name in _NEED_A_KEY:
+    if name in _NEED_A_KEY and kind != "Topology":
         return UnknownVerbError(
             f"{name}() works on the records of a key",
             remedy="write .key_by(...) first; .key_by() without columns is everything as one key",
@@ -94,7 +109,10 @@ def unknown_verb(owner: Any, name: str) -> AttributeError:
     same = next((verb for verb in known if verb.replace("_", "") == name.replace("_", "").lower()), None)
     if same is not None:
         return UnknownVerbError(f"a {kind} has no {name}", remedy=f"here it is {same}(...)")
-    if name in _CALLED_HERE:
+    if kind == "Topology":
+        if name in _BEGIN_HERE:
+            return UnknownVerbError(f"a {kind} has no {name}", remedy=f"here it is {_BEGIN_HERE[name]}")
+    elif name in _CALLED_HERE:
         return UnknownVerbError(f"a {kind} has no {name}", remedy=f"here it is {_CALLED_HERE[name]}")
     near = nearest(name, known)
     return UnknownVerbError(

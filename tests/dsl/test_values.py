@@ -139,11 +139,46 @@ def test_streams_and_tables_have_no_other_attributes():
         ("filtr", "'filter'"),
         ("with_column", "with_columns"),
         ("aggregate", "key_by"),
+        ("coProcess", "connect"),
+        ("suppress", 'emit="close"'),
+        ("rebalance", "broadcast=True"),
+        ("reduceByKey", "reduce(function)"),
+        ("uid", "name="),
+        ("assignTimestampsAndWatermarks", "timestamp="),
+        ("toTable", "topology.table"),
     ],
 )
 def test_verbs_of_other_libraries(name, word):
     with refused(name, word):
         getattr(payments()[1], name)
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("from_kafka", "stream(kafka("),
+        ("fromElements", "memory("),
+        ("read_csv", "files("),
+        ("globalTable", "broadcast=True"),
+        ("timer", 'every("10s")'),
+        ("execute", "run()"),
+        ("map", "stream(source)"),
+        ("steam", "'stream'"),
+    ],
+)
+def test_beginnings_of_other_libraries(name, word):
+    topology = Topology("t")
+    assert not hasattr(topology, name)
+    with refused(name, word):
+        getattr(topology, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("toStream", "to_stream"), ("fk_join", 'on="column"'), ("where", "filter"), ("groupBy", "group_by")]
+)
+def test_verbs_of_tables(name, word):
+    with refused(name, word):
+        getattr(payments()[1].key_by("account").count(), name)
 
 
 class Scalar:

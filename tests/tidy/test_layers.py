@@ -35,18 +35,32 @@ ALLOWED = {
     "secret": set(),
     "config": {"errors", "durations", "secret", "scalars", "policies"},
     "logical": VALUES | {"connectors.base"},
-    "dsl": VALUES | {"logical", "connectors.base", "compiler", "launch", "flink"},
+    # A topology makes the source of its ticks itself.
+    "dsl": VALUES | {"logical", "connectors.base", "connectors.ticks", "compiler", "launch", "flink"},
     "optimizer": VALUES | {"logical"},
     "physical": VALUES | {"logical", "connectors.base"},
     "flink": VALUES | {"logical", "connectors.base"},
     "compiler": VALUES | {"dsl", "logical", "optimizer", "physical", "connectors.base"},
     "checkpoint": {"errors", "_native"},
     "formats": {"errors", "schema", "_native"},
-    "connectors": {"errors", "durations", "schema", "secret", "config", "formats", "connectors.base", "_native"},
+    "connectors": {"errors", "durations", "schema", "secret", "config", "formats", "connectors.base", "connectors.ticks", "_native"},
     "runtime": VALUES | {"physical", "checkpoint", "formats", "connectors.base", "_native"},
     "launch": VALUES | {"dsl", "compiler", "runtime", "checkpoint", "connectors", "connectors.base", "physical"},
     "testing": VALUES
-    | {"dsl", "logical", "compiler", "runtime", "checkpoint", "formats", "connectors.base", "connectors", "physical", "launch", "_native"},
+    | {
+        "dsl",
+        "logical",
+        "compiler",
+        "runtime",
+        "checkpoint",
+        "formats",
+        "connectors.base",
+        "connectors",
+        "physical",
+        "launch",
+        "_native",
+        "connectors.ticks",
+    },
     "cli": VALUES | {"dsl", "logical", "compiler", "flink", "launch", "runtime", "checkpoint", "connectors"},
     "__main__": {"cli"},
     "_native": {"errors", "durations", "time_format"},
@@ -79,8 +93,9 @@ def imports(path: Path) -> set[str]:
 
 
 def layer_of(name: str) -> str:
-    if name.startswith("connectors.base"):
-        return "connectors.base"
+    for one in ("connectors.base", "connectors.ticks"):
+        if name.startswith(one):
+            return one
     return name.partition(".")[0]
 
 

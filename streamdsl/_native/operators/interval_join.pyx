@@ -38,9 +38,10 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
         return saturating_add(saturating_subtract(time, since), self.window_ms - 1)
 
     cdef bint is_late(self, int64_t time, int64_t watermark) noexcept nogil:
+        cdef int64_t last = time if self.window_ms == 0 else self.last_moment(time)
         if not self.bounded:
             return False
-        return saturating_add(time if self.window_ms == 0 else self.last_moment(time), self.grace) + PLANTED("join-takes-late-row") <= watermark
+        return saturating_add(last, self.grace) + PLANTED("join-takes-late-row") <= watermark
 
     cdef int64_t over(self, int side, int64_t time) noexcept nogil:
         if not self.bounded:

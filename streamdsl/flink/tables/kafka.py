@@ -35,7 +35,7 @@ _METADATA: Final = {
 
 def source(made: Translation, node: SourceNode, topic: Any, skips: bool) -> Declared:
     """Describe a topic that is read."""
-    asked = [name for name in node.columns if name not in node.declared]
+    asked = [name for name in node.columns if name not in node.declared and name != "_deleted"]
     for name in asked:
         if name not in _METADATA:
             raise Refused(f"the column {name} of the topic {topic.topic!r}", "Flink has headers as a map of bytes: leave it out")

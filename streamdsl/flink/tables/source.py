@@ -26,13 +26,17 @@ def write_source(made: Translation, node: SourceNode) -> Relation:
     source = node.source
     if len(source.parts()) != 1:
         raise Refused(f"{node.name!r} reads one source after another", "bind one of them: topology.to_flink(bind={...})")
+    if source.changes:
+        raise Refused("change events of Debezium", "write the table's rows to a topic, and read that")
     if isinstance(source.errors, DeadLetter) or isinstance(node.errors, DeadLetter):
         raise Refused("dead letters of records that cannot be decoded", 'errors="fail", or errors="skip"')
     skips = "skip" in (source.errors, node.errors)
     declared = _described(made, node, skips)
     fields = [field for field in node.declared.fields if not field.hidden]
     lines = [declared.column(field) for field in fields]
-    lines += [declared.metadata[name] for name in node.columns if name in METADATA_COLUMNS and name not in node.declared]
+    # What a record without values means, a table says itself.
+    asked = [name for name in node.columns if name in METADATA_COLUMNS and name not in node.declared and name != "_deleted"]
+    lines += [declared.metadata[name] for name in asked]
     time = _event_time(node, declared)
     if time is not None:
         lines += [time, _watermark(node)]
@@ -46,7 +50,7 @@ def write_source(made: Translation, node: SourceNode) -> Relation:
     relation = Relation(name, time="rowtime" if time is not None else None)
     if declared.as_text is None:
         return relation
-    typed = [declared.as_text(field) for field in node.schema.fields]
+    typed = [declared.as_text(field) for field in node.schema.fields if field.name != "_deleted" or field.name in node.declared]
     query = select([*typed, *relation.time_columns()], quoted(name), declared.where)
     return made.view(node, query, like=relation, name=f"{node.name}_typed")
 
