@@ -1,11 +1,15 @@
 package streamdsl.benchmarks;
 
 import com.sun.management.OperatingSystemMXBean;
+import java.io.IOException;
 import java.lang.management.ManagementFactory;
+import java.nio.ByteOrder;
+import java.nio.LongBuffer;
+import java.nio.channels.FileChannel;
 import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
 import java.time.Duration;
 import java.util.Locale;
-import java.util.SplittableRandom;
 import java.util.concurrent.atomic.AtomicLong;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.functions.AggregateFunction;
@@ -32,7 +36,8 @@ import org.apache.flink.util.Collector;
 /**
  * The work of benchmarks/windows.py: count, sum and mean by key and window.
  *
- * <p>{@code WindowJob WORK RECORDS KEYS SIZE_MS BACKEND MANAGED_BYTES INTERVAL_MS DIRECTORY}. Prints one line of JSON.
+ * <p>{@code WindowJob WORK FILE KEYS SIZE_MS BACKEND MANAGED_BYTES INTERVAL_MS DIRECTORY}, where the file has the number of each
+ * record's key. Prints one line of JSON.
  */
 public final class WindowJob {
     /** Spreads the numbers over 64 bits, each its own place; the same as in state.py. */
@@ -49,21 +54,39 @@ public final class WindowJob {
 
     private WindowJob() {}
 
-    /** Keys drawn uniformly, in order of time. */
-    private static final class Draw extends RichMapFunction<Long, Tuple3<String, Long, Double>> {
+    /** The number of each record's key, and the keys: in memory before the clock starts. */
+    private static int[] numbers;
+
+    private static String[] texts;
+
+    /** Reads the records that the benchmark has drawn: a little-endian number of eight bytes for each. */
+    private static void load(Path file, int keys) throws IOException {
+        try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ)) {
+            LongBuffer drawn = channel.map(FileChannel.MapMode.READ_ONLY, 0, channel.size()).order(ByteOrder.LITTLE_ENDIAN).asLongBuffer();
+            numbers = new int[drawn.remaining()];
+            for (int i = 0; i < numbers.length; i++) {
+                numbers[i] = (int) drawn.get();
+            }
+        }
+        texts = new String[keys];
+        for (int i = 0; i < keys; i++) {
+            texts[i] = Long.toString(i * MIX);
+        }
+    }
+
+    /** The records in order of time. */
+    private static final class Records extends RichMapFunction<Long, Tuple3<String, Long, Double>> {
         private final long keys;
         private final long sizeMs;
-        private transient SplittableRandom random;
         private transient Tuple3<String, Long, Double> record;
 
-        Draw(long keys, long sizeMs) {
+        Records(long keys, long sizeMs) {
             this.keys = keys;
             this.sizeMs = sizeMs;
         }
 
         @Override
         public void open(OpenContext context) {
-            random = new SplittableRandom(keys);
             record = new Tuple3<>();
             beganCpu = cpuNanoseconds();
             beganAt = System.nanoTime();
@@ -71,8 +94,8 @@ public final class WindowJob {
 
         @Override
         public Tuple3<String, Long, Double> map(Long at) {
-            long number = random.nextLong(keys);
-            record.f0 = Long.toString(number * MIX);
+            int number = numbers[at.intValue()];
+            record.f0 = texts[number];
             record.f1 = FIRST_MS + at * sizeMs / keys;
             record.f2 = number / 4.0;
             return record;
@@ -192,13 +215,14 @@ public final class WindowJob {
 
     public static void main(String[] arguments) throws Exception {
         String work = arguments[0];
-        long records = Long.parseLong(arguments[1]);
-        long keys = Long.parseLong(arguments[2]);
+        int keys = Integer.parseInt(arguments[2]);
         long sizeMs = Long.parseLong(arguments[3]);
         Configuration configuration = configuration(arguments[4], arguments[5], arguments[6], Path.of(arguments[7]));
+        load(Path.of(arguments[1]), keys);
+        long records = numbers.length;
         StreamExecutionEnvironment environment = StreamExecutionEnvironment.createLocalEnvironment(1, configuration);
         KeyedStream<Tuple3<String, Long, Double>, String> keyed = environment.fromSequence(0, records - 1)
-                .map(new Draw(keys, sizeMs)).returns(RECORD)
+                .map(new Records(keys, sizeMs)).returns(RECORD)
                 .assignTimestampsAndWatermarks(
                         WatermarkStrategy.<Tuple3<String, Long, Double>>forMonotonousTimestamps().withTimestampAssigner((record, at) -> record.f1))
                 .keyBy(record -> record.f0, Types.STRING);
