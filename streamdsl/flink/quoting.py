@@ -19,8 +19,16 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
-def text(value: str) -> str:
-    """Return a literal of text."""
+def text(value: str | bytes) -> str:
+    """Return a literal of text.
+
+    Raises
+    ------
+    Refused
+        It is one of bytes, which stand beside texts here.
+    """
+    if isinstance(value, bytes):
+        raise Refused("bytes among texts", "decode them before: Flink keeps the two apart")
     return "'" + value.replace("'", "''") + "'"
 
 

@@ -238,7 +238,7 @@ _UNKNOWN: Final[dict[str, Any]] = {
     "row_text": "row()",
 }
 
-OPERATIONS: Final[dict[str, Operation]] = {
+_WRITTEN: Final[dict[str, Operation]] = {
     "str_to_lowercase": _plain("LOWER", TEXT),
     "str_to_uppercase": _plain("UPPER", TEXT),
     "str_reverse": _plain("REVERSE", TEXT),
@@ -263,3 +263,17 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "parse_bool": _parsed_bool,
     **{op: _refused(what, "Flink has no function with the same answers: compute it before, or after") for op, what in _UNKNOWN.items()},
 }
+
+
+def _of_texts(write: Operation) -> Operation:
+    """Return the operation for texts alone: Flink has no such functions of bytes."""
+
+    def checked(node: Typed, args: Sequence[Value]) -> Value:
+        if any(pa.types.is_binary(arg.type) or pa.types.is_large_binary(arg.type) for arg in args):
+            raise Refused(f"{node.op}() of bytes", "declare the column as text: str")
+        return write(node, args)
+
+    return checked
+
+
+OPERATIONS: Final[dict[str, Operation]] = {op: _of_texts(write) for op, write in _WRITTEN.items()}
