@@ -1,7 +1,8 @@
 """The whole comparison: ``python -m tests.flink.campaign [--expressions N] [--seed N] [--only PART …]``.
 
 Parts: nexmark (every query that SQL can say), tables, kafka (the fraud example from topic to topic, exactly once, with a TaskManager
-killed on the way), expressions (random ones: equal, or refused by name). `make test` has a part of each but kafka.
+killed on the way), planted (mistakes of the translation, which must be found), expressions (random ones: equal, or refused by name).
+`make test` has a part of most.
 """
 
 from __future__ import annotations
@@ -9,27 +10,33 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import random
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from examples.fraud.records import Transaction
 from examples.nexmark.generator import generate
 from examples.nexmark.queries import QUERIES
 from examples.nexmark.queries import topology as nexmark
-from streamdsl import Table, Topology, TopologyError, kafka, memory
+from streamdsl import Expr, Table, Topology, TopologyError, col, kafka, least, memory
+from streamdsl.flink.functions import OPERATIONS
+from streamdsl.flink.functions.kind import Operation
 from streamdsl.flink.gateway import Gateway
 from streamdsl.flink.job import Statement
+from streamdsl.flink.values import Value
 from tests.flink import cases
 from tests.flink.cluster import Cluster
 from tests.flink.compare import alike, run_here, run_on_flink, tables_here, tables_on_flink, written_json
-from tests.flink.expressions import run_batch
+from tests.flink.expressions import compare, rows, run_batch
 from tests.kafka.broker import Broker
 from tests.kafka.topics import consume_all, create_topic, produce
 
-PARTS = ("nexmark", "tables", "kafka", "expressions")
+PARTS = ("nexmark", "tables", "kafka", "planted", "expressions")
 #: What Flink SQL cannot say: a Processor, a reduction in Python, lists.
 REFUSED = {"q5", "q9", "q18", "q19"}
 BATCH = 100
@@ -82,7 +89,7 @@ def check_kafka(flink: Cluster, directory: Path, most: int = 60_000) -> None:
             create_topic(broker.bootstrap, topic, 3)
         lines = written.read_text().splitlines()
         rows = [(json.loads(line)["account_number"].encode(), line.encode()) for line in lines]
-        sources = {"transactions": kafka("transactions", Transaction, broker=broker.bootstrap, max_ahead=None)}
+        sources = {"transactions": kafka("transactions", Transaction, broker=broker.bootstrap, max_ahead=None, idle_timeout=None)}
         sinks = {"alerts": kafka("alerts", broker=broker.bootstrap, key="account_number", timestamps="arrival")}
         with Gateway(flink.gateway) as gateway:
             job = gateway.submit(cases.fraud().to_flink(bind={**sources, **sinks}))
@@ -132,6 +139,39 @@ def check_expressions(flink: Cluster, directory: Path, count: int, seed: int) ->
         print(f"expressions: seed {batch}: {equal} equal, {refused} refused by name", flush=True)
 
 
+def _wrong(text: str, type_: pa.DataType) -> Operation:
+    return lambda node, args: Value(text.format(*(arg.inner for arg in args)), type_)
+
+
+#: Mistakes of a translation, each with an expression that shows it.
+PLANTED: dict[str, tuple[Operation, Expr]] = {
+    "floordiv": (_wrong("{} / NULLIF({}, 0)", pa.int64()), col("n") // 7),
+    "mod": (_wrong("MOD({}, {})", pa.int64()), col("n") % 7),
+    "div": (_wrong("CAST({} AS DOUBLE) / {}", pa.float64()), col("n") / col("n").sign()),
+    "least": (_wrong("GREATEST({}, {})", pa.int64()), least(col("n"), 3)),
+    "str_head": (_wrong("RIGHT({}, 1)", pa.string()), col("s").str.head(1)),
+    "not": (_wrong("({} IS NOT TRUE)", pa.bool_()), ~col("b")),
+    "dt_year": (_wrong("EXTRACT(YEAR FROM {})", pa.int64()), col("m").dt.year()),
+    "str_split_part": (_wrong("SPLIT_INDEX({}, '-', 1)", pa.string()), col("s").str.split_part("-", 1)),
+}
+
+
+def check_planted(flink: Cluster, directory: Path) -> None:
+    """See each planted mistake found."""
+    given = rows(random.Random(1))
+    for name, (mistake, expression) in PLANTED.items():
+        right = OPERATIONS[name]
+        OPERATIONS[name] = mistake
+        try:
+            compare({"v": expression}, given, flink.gateway, directory / f"planted-{name}")
+        except AssertionError:
+            print(f"planted {name}: found", flush=True)
+        else:
+            raise AssertionError(f"the mistake in {name} was not found")
+        finally:
+            OPERATIONS[name] = right
+
+
 def main() -> None:
     """Run the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -148,6 +188,8 @@ def main() -> None:
             check_tables(flink, directory)
         if "kafka" in asked.only:
             check_kafka(flink, directory)
+        if "planted" in asked.only:
+            check_planted(flink, directory)
         if "expressions" in asked.only:
             check_expressions(flink, directory, asked.expressions, asked.seed)
 

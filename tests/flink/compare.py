@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import json
 import math
 from collections.abc import Mapping
@@ -82,6 +83,8 @@ def _ordered(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime.datetime):
         return round(value.timestamp() * 1000)
+    if isinstance(value, decimal.Decimal):
+        return float(value)
     if isinstance(value, datetime.date):
         return value.isoformat()
     if isinstance(value, str) and len(value) >= 20 and value[10] == "T" and value.endswith("Z"):

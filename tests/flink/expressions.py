@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +30,7 @@ from streamdsl import (
 )
 from tests.flink.compare import alike, run_on_flink, written_json
 
-__all__ = ["SCHEMA", "expression", "rows", "run_batch"]
+__all__ = ["SCHEMA", "compare", "expression", "rows", "run_batch"]
 
 SCHEMA: Final = pa.schema(
     [
@@ -41,6 +42,9 @@ SCHEMA: Final = pa.schema(
         *((name, pa.string()) for name in ("s", "t")),
         ("m", pa.timestamp("ms", tz="UTC")),
         ("d", pa.date32()),
+        ("p", pa.decimal128(12, 2)),
+        ("q", pa.decimal128(9, 3)),
+        ("f", pa.float32()),
     ]
 )
 _WHOLE: Final = [0, 1, -1, 2, 3, 7, -7, 60, 100, 1000, 2**31, -(2**31), 2**53, 2**62, 2**63 - 1, -(2**63) + 1, 86_400_000]
@@ -92,6 +96,9 @@ def rows(rnd: random.Random, count: int = 40) -> list[dict[str, Any]]:
             "t": some(lambda: rnd.choice(_TEXTS)),
             "m": some(moment),
             "d": some(lambda: moment()[:10]),
+            "p": some(lambda: rnd.randrange(-(10**6), 10**6) / 100),
+            "q": some(lambda: rnd.choice([0.0, 1.5, rnd.randrange(-(10**5), 10**5) / 1000])),
+            "f": some(lambda: rnd.randrange(-4000, 4000) / 16),
         }
         for number in range(count)
     ]
@@ -116,7 +123,15 @@ def _leaf(rnd: random.Random, kind: str) -> Expr:
     return lit(rnd.choice(_TEXTS)) if kind == "text" else col(_COLUMNS[kind][0])
 
 
-_COLUMNS: Final = {"whole": ["i", "j", "n"], "float": ["x", "y"], "bool": ["b"], "text": ["s", "t"], "time": ["m"], "date": ["d"]}
+_COLUMNS: Final = {
+    "whole": ["i", "j", "n"],
+    "float": ["x", "y", "f"],
+    "bool": ["b"],
+    "text": ["s", "t"],
+    "time": ["m"],
+    "date": ["d"],
+    "decimal": ["p", "q"],
+}
 Maker = Callable[[random.Random, int], Expr]
 
 
@@ -154,7 +169,7 @@ _ANY: Final = ["whole", "float", "text", "time", "date", "bool"]
 
 
 def _compared(rnd: random.Random, depth: int) -> Expr:
-    kind = rnd.choice(["whole", "float", "text", "time", "date"])
+    kind = rnd.choice(["whole", "float", "text", "time", "date", "decimal"])
     a, b = expression(rnd, kind, depth), expression(rnd, kind, depth)
     return rnd.choice([lambda: a == b, lambda: a != b, lambda: a < b, lambda: a <= b, lambda: a > b, lambda: a >= b])()
 
@@ -204,7 +219,12 @@ _MAKERS: Final[dict[str, list[Maker]]] = {
         ],
         *[_of("float", lambda a: a**2), _of("float float", least), _of("float float", greatest)],
         *[_of("float", lambda a: a.radians()), _of("text", lambda a: a.cast(float, strict=False)), _of("float", lambda a: a.arctan())],
-        *[_of("bool", lambda a: a.cast(float)), _of("float", lambda a: a.fill_nan(1.5)), _of("float", lambda a: a.sign())],
+        *[
+            _of("decimal", lambda a: a.cast(float)),
+            _of("bool", lambda a: a.cast(float)),
+            _of("float", lambda a: a.fill_nan(1.5)),
+            _of("float", lambda a: a.sign()),
+        ],
         *_choice("float"),
     ],
     "bool": [
@@ -245,6 +265,7 @@ _MAKERS: Final[dict[str, list[Maker]]] = {
         *[
             _of("text", lambda a: a.str.split_part(",", 0)),
             _of("text", lambda a: a.str.extract(r"([a-z])(\d+)", 2)),
+            _of("decimal", lambda a: a.cast(str)),
             _of("bool", lambda a: a.cast(str)),
         ],
         *[
@@ -275,6 +296,15 @@ _MAKERS: Final[dict[str, list[Maker]]] = {
         ],
         *_choice("time"),
     ],
+    "decimal": [
+        *[
+            _of("decimal decimal", lambda a, b: a + b),
+            _of("decimal decimal", lambda a, b: a - b),
+            _of("decimal decimal", lambda a, b: a * b),
+        ],
+        *[_of("decimal", lambda a: -a), _of("decimal", abs), _of("decimal", lambda a: a + 1), _of("decimal", lambda a: a.round(1))],
+        *_choice("decimal"),
+    ],
     "date": [_of("time", lambda a: a.dt.date()), *_choice("date")],
 }
 
@@ -283,38 +313,44 @@ def run_batch(url: str, seed: int, count: int, directory: Path) -> tuple[int, in
     """Compare `count` expressions of a seed; return how many were equal, and how many refused by name."""
     rnd = random.Random(seed)
     given = rows(rnd)
-    source = written_json(directory / f"expressions-{seed}.jsonl", given)
-    taken: dict[str, tuple[Expr, Sequence[int]]] = {}
+    taken: dict[str, Expr] = {}
     refused = 0
     for number in range(count):
         made = _bound(rnd)
         if made is None or not _translated(made):
             refused += made is not None
             continue
-        taken[f"e{number}"] = (made, _computable(made, given))
-    topology = Topology(f"expressions-{seed}")
-    # A row that an expression refuses is left to another test: there the job must fail.
-    columns = {name: when(col("id").is_in(list(ids))).then(made) for name, (made, ids) in taken.items()}
-    topology.stream(memory("rows", schema=SCHEMA)).select("id", **columns).to(memory("out"))
-    here = _run(topology, given)
-    there = run_on_flink(url, topology, {"rows": source}, ("out",), directory / f"out-{seed}", parallelism=1)["out"]
-    _each_alike(here, there, taken)
+        taken[f"e{number}"] = made
+    compare(taken, given, url, directory / f"expressions-{seed}")
     return len(taken), refused
 
 
-def _each_alike(here: list[dict[str, Any]], there: list[dict[str, Any]], taken: dict[str, tuple[Expr, Sequence[int]]]) -> None:
+def compare(made: Mapping[str, Expr], given: list[dict[str, Any]], url: str, directory: Path) -> None:
+    """Compute expressions for rows here and on a Flink; fail unless they are equal."""
+    directory.mkdir()
+    source = written_json(directory / "rows.jsonl", given)
+    topology = Topology("expressions")
+    # A row that an expression refuses is left to another test: there the job must fail.
+    columns = {name: when(col("id").is_in(_computable(one, given))).then(one) for name, one in made.items()}
+    topology.stream(memory("rows", schema=SCHEMA)).select("id", **columns).to(memory("out"))
+    here = _run(topology, given)
+    there = run_on_flink(url, topology, {"rows": source}, ("out",), directory, parallelism=1)["out"]
+    _each_alike(here, there, made)
+
+
+def _each_alike(here: list[dict[str, Any]], there: list[dict[str, Any]], made: Mapping[str, Expr]) -> None:
     ours, theirs = ({row["id"]: row for row in found} for found in (here, there))
     assert ours.keys() == theirs.keys()
-    for name, (made, _) in taken.items():
+    for name, one in made.items():
         for number, row in ours.items():
             try:
                 alike([{"v": row[name]}], [{"v": theirs[number].get(name)}])
             except AssertionError:
-                raise AssertionError(f"{made!r} of row {number}: here {row[name]!r}, on Flink {theirs[number].get(name)!r}") from None
+                raise AssertionError(f"{one!r} of row {number}: here {row[name]!r}, on Flink {theirs[number].get(name)!r}") from None
 
 
 def _bound(rnd: random.Random) -> Expr | None:
-    made = expression(rnd, rnd.choice(["whole", "whole", "float", "bool", "text", "text", "time", "date"]), rnd.randrange(1, 4))
+    made = expression(rnd, rnd.choice(["whole", "whole", "float", "bool", "text", "text", "time", "date", "decimal"]), rnd.randrange(1, 4))
     try:
         Topology("t").stream(memory("rows", schema=SCHEMA)).select(v=made)
     except TopologyError:
@@ -342,7 +378,7 @@ def _computable(made: Expr, given: list[dict[str, Any]]) -> list[int]:
 
 def _run(topology: Topology, given: list[dict[str, Any]]) -> list[dict[str, Any]]:
     output = memory("out")
-    typed = [{**row, "m": _moment(row["m"]), "d": _day(row["d"])} for row in given]
+    typed = [{**row, "m": _moment(row["m"]), "d": _day(row["d"]), **{name: _exact(row[name]) for name in ("p", "q")}} for row in given]
     try:
         topology.run(Config(state_backend="memory"), bind={"rows": memory("rows", schema=SCHEMA, rows=typed), "out": output})
     except StreamError as error:
@@ -357,3 +393,7 @@ def _moment(text: str | None) -> datetime.datetime | None:
 
 def _day(text: str | None) -> datetime.date | None:
     return None if text is None else datetime.date.fromisoformat(text)
+
+
+def _exact(value: float | None) -> decimal.Decimal | None:
+    return None if value is None else decimal.Decimal(str(value))

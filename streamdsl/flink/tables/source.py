@@ -106,6 +106,8 @@ def _tell(made: Translation, node: SourceNode, timed: bool) -> None:
         made.differs(f"max_drift of {node.name!r} is not kept; Flink's own is the table option scan.watermark.alignment.max-drift.")
     if node.source.rate is not None:
         made.differs(f"rate of {node.name!r} is not kept: Flink reads as fast as it can.")
+    if any(is_time(field.type) for field in node.declared.fields) and getattr(node.source, "format", "") == "json":
+        made.differs(f"Times in the JSON of {node.name!r} are texts such as 2024-01-31T12:00:00.123Z: Flink reads no other form.")
     required: Sequence[str] = [field.name for field in node.declared.fields if not field.nullable and not field.hidden]
     if required:
         made.differs(f"Columns of {node.name!r} that must not be null: a record without them is an error here; Flink goes on with nulls.")
