@@ -75,21 +75,21 @@ class _Step:
             query, inner = self._around(query, known, self._references(ones))
             query, _ = self._around(query, inner, {one.name: self._aggregate(one) for one in ones})
             # What the deviations were counted from goes again.
-            known_names = [*known, *(quoted(one.name) for one in ones)]
-            query = select(known_names, nested(query))
+            query = select([*(quoted(one.name) for one in ones), *known], nested(query))
         else:
             query, _ = self._around(query, known, {one.name: self._aggregate(one) for one in ones})
-        names = [*known, *(quoted(one.name) for one in ones)]
+        names = [*(quoted(one.name) for one in ones), *known]
         if not self.frame.exclude_current:
             return query, list(names)
         # The row before had seen all rows but this one.
         before = {one.name: self._before(one) for one in ones}
-        items = [*known, *(f"{text} AS {quoted(name)}" for name, text in before.items())]
+        items = [*(f"{text} AS {quoted(name)}" for name, text in before.items()), *known]
         return select(items, nested(query)), names
 
     def _around(self, query: str, known: Sequence[str], made: dict[str, str]) -> tuple[str, list[str]]:
-        items = [*known, *(f"{text} AS {quoted(name)}" for name, text in made.items())]
-        return select(items, nested(query)), [*known, *map(quoted, made)]
+        # New columns in front: behind the others, Flink would take the query for one that changes nothing, and mix up its names.
+        items = [*(f"{text} AS {quoted(name)}" for name, text in made.items()), *known]
+        return select(items, nested(query)), [*map(quoted, made), *known]
 
     @property
     def _window(self) -> str:
