@@ -101,6 +101,9 @@ TABLES: Final[dict[str, Callable[[Stream, Stream], Table]]] = {
     ),
     "filtered": lambda a, b: a.key_by("k", "v").count().filter(col("count") > 1).with_columns(twice=col("count") * 2),
     "regrouped": lambda a, b: a.key_by("k", "v").count().group_by("k").aggregate(n=count(), s=col("count").sum()),
+    "by_foreign_key": lambda a, b: (
+        a.key_by("id").aggregate(k=col("k").last(), v=col("v").last()).join(b.key_by("k").aggregate(m=count()), on="k", how="left")
+    ),
     "joined": lambda a, b: a.key_by("k").aggregate(n=count()).join(b.key_by("k").aggregate(m=count()), how="outer"),
 }
 
