@@ -10,6 +10,7 @@ from streamdsl._native.aggregates.sums import SUMS
 
 from streamdsl.expr.aggregates import AggregateFunctions
 from tests.aggregates.test_merge import SPECS
+from tests.aggregates.test_withdrawn import TAKEN_BACK
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text()
@@ -35,3 +36,7 @@ def test_every_aggregate_is_merged_in_a_test() -> None:
     sketches = {spec.kind for spec in SPECS if dict(spec.params).get("approximate")}
     assert {spec.kind for spec in SPECS} == {*KINDS, "custom"}
     assert sketches == {"n_unique", "quantile"}
+
+
+def test_every_aggregate_gives_values_back_in_a_test() -> None:
+    assert {spec.kind for spec in TAKEN_BACK if spec.retracts} == {*KINDS, "custom"}
