@@ -8,7 +8,7 @@ LOCK := requirements/dev.lock
 NATIVE := $(shell find streamdsl/_native -name '*.pyx' -o -name '*.pxd')
 BUILT := $(VENV)/.built
 
-.PHONY: demo demo-crash train test property flink lint crash crash-kafka hostile-kafka rescale corrupt simulate checked asan faults faults-kafka power fuzz soak bench lock wheel check-wheel clean crash-all
+.PHONY: demo demo-crash train test property nexmark flink lint crash crash-kafka hostile-kafka rescale corrupt simulate checked asan faults faults-kafka power fuzz soak bench lock wheel check-wheel clean crash-all
 
 # Test processes at a time; each that needs one has a Kafka broker of its own.
 WORKERS ?= 2
@@ -32,6 +32,11 @@ EXAMPLES ?= 10000
 PROPERTY_TESTS ?= tests/windows tests/joins
 property: $(BUILT)
 	STREAMDSL_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n $(WORKERS) --dist load $(PROPERTY_TESTS)
+
+# Nexmark on many events, in and out of order, each query killed in the middle, against DuckDB.
+NEXMARK_EVENTS ?= 1000000
+nexmark: $(BUILT)
+	$(BIN)/python -m tests.nexmark.campaign --events $(NEXMARK_EVENTS) $(if $(QUERIES),--queries $(QUERIES))
 
 # Flink SQL against a real Flink: Nexmark, tables, Kafka exactly once, random expressions; `make test` has a part of each.
 EXPRESSIONS ?= 20000

@@ -19,12 +19,14 @@ class KeyByNode(Node):
 
     `partitioned`: rows of one key come from one split, by the source's own partitioning, and need not change tasks.
     `joins`: it is one side of a join, whose keys meet those of the other; with `keeps_null` rows with a null key go on to it.
+    `in_place`: its rows are in the task of their key already.
     """
 
     keys: tuple[str, ...]
     partitioned: bool = False
     joins: bool = False
     keeps_null: bool = False
+    in_place: bool = False
 
     verb: ClassVar[str] = "key_by"
 
@@ -41,7 +43,9 @@ class KeyByNode(Node):
         return ", ".join(self.keys) or "(everything)"
 
     def notes(self) -> str:
-        return "[no exchange: the source is partitioned by it]" if self.partitioned else ""
+        if self.partitioned:
+            return "[no exchange: the source is partitioned by it]"
+        return "[no exchange: the rows are there]" if self.in_place else ""
 
 
 def key_of(node: Node) -> KeyByNode:

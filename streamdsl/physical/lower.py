@@ -183,7 +183,7 @@ class _Lowering:
                 stage.add(
                     physical.PhysicalKeyLookup(
                         name=f"keys.{node.name}{'.right' if side else ''}",
-                        inputs=(stage.reads(encoded[side], "hash"),),
+                        inputs=(stage.reads(encoded[side], "forward" if one.in_place else "hash"),),
                         schema=one.schema,
                         key_schema=one.key_schema,
                         shares=lookups[0].operator if side else -1,

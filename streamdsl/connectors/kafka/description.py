@@ -186,9 +186,10 @@ def kafka(
         columns as well: ``_key``, ``_headers``, ``_timestamp``, ``_topic``, ``_partition``, ``_offset``.
     broker : str, optional
         ``"host:port"``, several with commas (default: that of the `Config`, else localhost:9092).
-    format : "json" | "raw" | "arrow" | "avro" | "protobuf"
-        What a value is: a JSON object; bytes as they are (one column, binary or string); a stream of Arrow IPC; or what a schema
-        registry describes.
+    format : "json" | "raw" | "arrow" | "avro" | "protobuf" | "debezium-json"
+        What a value is: a JSON object; bytes as they are (one column, binary or string); a stream of Arrow IPC; what a schema
+        registry describes; or a change event of Debezium in JSON, which `Topology.table` reads. As a table a record without a value
+        takes the row of its key away, in every format.
     start : "earliest", "latest", datetime or int
         Where a source begins when there is no checkpoint; a time (int: ms) is that of the records.
     until : "latest", optional
