@@ -20,7 +20,7 @@ from streamdsl.policies import ErrorPolicy
 if TYPE_CHECKING:
     from streamdsl.dsl.topology import Bindings, Topology
 
-__all__ = ["Plans", "compile", "drawn", "explain", "readable_plan"]
+__all__ = ["Plans", "compile", "drawn", "explain", "forms", "readable_plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +78,14 @@ def drawn(topology: Topology) -> LogicalPlan:
 
 def explain(plans: Plans) -> str:
     """Return all forms as text, under headings."""
-    forms = {
+    return "\n\n".join(f"== {title} ==\n{text}" for title, text in forms(plans).items())
+
+
+def forms(plans: Plans) -> dict[str, str]:
+    """Return all forms as text, by their titles."""
+    return {
         "as typed": str(plans.typed),
         "logical": str(plans.logical),
         "optimised": str(plans.optimised),
         "physical": explain_physical(plans.physical),
     }
-    return "\n\n".join(f"== {title} ==\n{text}" for title, text in forms.items())

@@ -106,8 +106,11 @@ class Config:
     state_dir : path, optional
         Where checkpoints live; a run started again with the same directory goes on where it was. None: a fresh
         temporary directory, removed at the end.
-    restore_from : path, optional
+    restore_from : path or URL, optional
         A savepoint (`Run.savepoint`) to begin a fresh `state_dir` with.
+    checkpoint_store : URL, optional
+        An object store (``s3://bucket/job``, what fsspec speaks to) that has each checkpoint before it counts. A `state_dir` that is
+        new, or behind, goes on from there.
     state_backend : "rocksdb" | "memory"
         What holds the state beside the working copy.
     state_memory : int or str
@@ -149,6 +152,7 @@ class Config:
     retained_checkpoints: int = 2
     state_dir: str | os.PathLike[str] | None = None
     restore_from: str | os.PathLike[str] | None = None
+    checkpoint_store: str | None = None
     state_backend: Literal["rocksdb", "memory"] = "rocksdb"
     state_memory: int | str = "256MiB"
     restarts: int = 0
@@ -179,6 +183,10 @@ class Config:
             _check_path(name, getattr(self, name))
         if not isinstance(self.strict_names, bool):
             raise ConfigError(f"strict_names={self.strict_names!r} is neither True nor False", remedy="use True or False")
+        if self.checkpoint_store is not None and "://" not in str(self.checkpoint_store):
+            raise ConfigError(
+                f"checkpoint_store={self.checkpoint_store!r} is no URL", remedy='for instance "s3://bucket/job"; a directory is state_dir'
+            )
         self._check_names()
         self._check_errors()
         if self.accept_duplicates_from is not None:
@@ -252,9 +260,11 @@ class Config:
         return None if self.state_dir is None else Path(self.state_dir)
 
     @property
-    def restore_path(self) -> Path | None:
-        """`restore_from` as a path."""
-        return None if self.restore_from is None else Path(self.restore_from)
+    def restore_path(self) -> Path | str | None:
+        """`restore_from` as a path; a URL as it is."""
+        if self.restore_from is None or "://" in str(self.restore_from):
+            return None if self.restore_from is None else str(self.restore_from)
+        return Path(self.restore_from)
 
 
 def _check_path(name: str, value: object) -> None:

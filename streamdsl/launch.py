@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import shutil
@@ -19,7 +20,7 @@ import pyarrow as pa
 
 from streamdsl.checkpoint.recovery import published
 from streamdsl.checkpoint.storage import DirectoryStorage
-from streamdsl.compiler import compile
+from streamdsl.compiler import Plans, compile, forms
 from streamdsl.config import Config
 from streamdsl.connectors.memory import memory
 from streamdsl.errors import ConfigError, StateError
@@ -58,7 +59,9 @@ def start(topology: Any, config: Config | None = None, bind: Mapping[str, Any] |
     worker = f"{os.getpid()} on {socket.gethostname()}, {uuid.uuid4().hex[:12]}"
 
     def make_job() -> Job:
-        environment = DirectoryEnvironment(state_dir, config.state_backend, config.restore_path)
+        environment = DirectoryEnvironment(
+            state_dir, config.state_backend, config.restore_path, config.checkpoint_store, config.retained_checkpoints
+        )
         return Job(plan, config, environment, worker=worker, again=next(starts) > 0)
 
     def clean_up() -> None:
@@ -72,10 +75,17 @@ def start(topology: Any, config: Config | None = None, bind: Mapping[str, Any] |
             stop_timeout_s=config.stop_timeout_ms / 1000,
             failure_timeout_s=config.checkpoint_failure_timeout_ms / 1000,
             clean_up=clean_up,
+            open_ui=functools.partial(_open_ui, plans, config),
         )
     except BaseException:
         clean_up()
         raise
+
+
+def _open_ui(plans: Plans, config: Config, run: Run, **options: Any) -> Any:
+    from streamdsl.ui import serve_ui
+
+    return serve_ui(run, forms(plans), config, **options)
 
 
 def _checked(config: Config | None) -> Config:
@@ -126,8 +136,13 @@ class Signals:
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self.run is None or self.asked:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-        self.asked = True
-        if self.drain:
+        self.ask(drain=self.drain)
+
+    def ask(self, *, drain: bool) -> None:
+        """Ask for the end, as the first signal does."""
+        assert self.run is not None
+        self.asked, self.drain = True, drain
+        if drain:
             self.run.drain()
         else:
             self.run.stop()

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamdsl.errors import TopologyError
+from streamdsl.records import Declared, declared_fields, polars_schema, polars_type
 
 __all__ = ["DEAD_LETTER_SCHEMA", "Field", "Schema", "nearest", "type_of"]
 
@@ -82,6 +83,9 @@ def type_of(value: Any) -> pa.DataType:
         raise TopologyError(f"unknown type {value!r}", remedy=_suggestion(value, _TYPE_NAMES))
     if isinstance(value, type) and value in _PYTHON_TYPES:
         return _PYTHON_TYPES[value]
+    polars = polars_type(value)
+    if polars is not None:
+        return polars
     found = _composed(value) if typing.get_origin(value) is not None else _of_class(value)
     if found is not None:
         return found
@@ -153,7 +157,7 @@ def _of_class(value: Any) -> pa.DataType | None:
         return pa.string()
     if issubclass(value, enum.Enum):
         return _of_values(value, [member.value for member in value])
-    if dataclasses.is_dataclass(value) or typing.is_typeddict(value) or _is_named_tuple(value):
+    if dataclasses.is_dataclass(value) or typing.is_typeddict(value) or _is_named_tuple(value) or declared_fields(value) is not None:
         return pa.struct([pa.field(f.name, f.type, f.nullable) for f in Schema.of(value).fields])
     return None
 
@@ -251,7 +255,9 @@ class Schema:
 
     @classmethod
     def of(cls, value: Any) -> Schema:
-        """Make a schema of a dataclass, a `TypedDict`, a `NamedTuple`, a `pyarrow.Schema`, a mapping name → type, or a `Schema`.
+        """Make a schema of a class of records, a `pyarrow.Schema`, a mapping name → type, a Polars schema, or a `Schema`.
+
+        Classes of records are dataclasses, `TypedDict`, `NamedTuple`, pydantic models, attrs classes and msgspec Structs.
 
         ``str`` (in a mapping ``"string"`` too) is never null, ``str | None`` may be null. A field of a dataclass with a default
         need not be in an input: the default stands in its place. A `pyarrow.Schema` says itself which columns may be null.
@@ -260,6 +266,11 @@ class Schema:
             return value
         if isinstance(value, pa.Schema):
             return cls(tuple(Field(f.name, type_of(f.type), f.nullable) for f in value))
+        arrow = polars_schema(value)
+        if arrow is None and hasattr(value, "__arrow_c_schema__") and not isinstance(value, pa.DataType | pa.Field):
+            arrow = pa.schema(value)
+        if arrow is not None:
+            return cls.of(arrow)
         if isinstance(value, Mapping):
             return cls(tuple(_field(name, type_, nullable=False) for name, type_ in value.items()))
         if dataclasses.is_dataclass(value):
@@ -270,9 +281,12 @@ class Schema:
             hints = typing.get_type_hints(value, include_extras=True)
             optional: frozenset[str] = getattr(value, "__optional_keys__", frozenset())
             return cls(tuple(_field(name, hints[name], nullable=name in optional) for name in hints))
+        declared = declared_fields(value if isinstance(value, type) else type(value))
+        if declared is not None:
+            return cls(tuple(_with_default(_field(one.name, one.annotation, nullable=False), one) for one in declared))
         raise TopologyError(
             f"{value!r} is not a schema",
-            remedy="give a dataclass, a pyarrow.Schema, or a mapping of column names to types",
+            remedy="give a dataclass or another class of records, a pyarrow.Schema, or a mapping of column names to types",
         )
 
     @property
@@ -369,7 +383,7 @@ def _plain_default(value: Any) -> Any:
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
 
 
-def _with_default(field: Field, declared: dataclasses.Field[Any]) -> Field:
+def _with_default(field: Field, declared: dataclasses.Field[Any] | Declared) -> Field:
     """Return `field` with the default of a dataclass's field, which must be one of its values."""
     default = declared.default
     if declared.default_factory is not dataclasses.MISSING:

@@ -6,9 +6,10 @@ The topology reads and writes Kafka. The script runs it on files, with nothing e
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
@@ -30,6 +31,8 @@ from .screen import Screen, ScreenSink
 from .thresholds import Thresholds
 
 if TYPE_CHECKING:
+    from streamdsl.launch import Run
+
     from .model.scorer import Scorer
 
 Rules = Literal["declared", "processors", "all"]
@@ -117,6 +120,7 @@ def arguments(argv: Sequence[str] | None, prog: str | None = None) -> argparse.N
         help="the three rules as verbs or in Python; or all eight, on another sample",
     )
     add("--with", dest="parts", type=parts, default=(), metavar="PART,…", help=f"what needs more than the library: {', '.join(PARTS)}")
+    add("--ui", nargs="?", type=int, const=8081, metavar="PORT", help="serve the live page (default port: 8081)")
     add("--quiet", action="store_true", help="the totals only")
     asked = parser.parse_args(argv)
     if "critical" in asked.parts and not asked.broker:
@@ -193,6 +197,17 @@ def with_parts(rules: Rules, parts: Collection[str], rate: float | None = None) 
     return build(rules, rate, scorer, parts)
 
 
+@contextlib.contextmanager
+def _page(run: Run, port: int | None) -> Iterator[None]:
+    """Serve the live page while the run is on, where that was asked for."""
+    if port is None:
+        yield
+        return
+    with run.ui(port=port) as page:
+        print(f"live page: {page.address}", flush=True)
+        yield
+
+
 def _run_on_files(asked: argparse.Namespace) -> int:
     sample = None if asked.input else data.sample(kind="habits" if asked.rules == "all" else "bursts")
     source = files(sample.transactions if sample else asked.input, schema=Transaction, rate=asked.rate)
@@ -203,7 +218,8 @@ def _run_on_files(asked: argparse.Namespace) -> int:
     if run.already_finished:
         print(f"the run in {asked.state_dir} had finished: nothing to do")
         return 0
-    finished = screen.follow()
+    with _page(run, asked.ui):
+        finished = screen.follow()
     screen.totals()
     if sample and finished:
         screen.score(data.read_truth(sample.truth), Path(asked.output) if asked.output else None)

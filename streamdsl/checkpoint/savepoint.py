@@ -14,6 +14,7 @@ from pathlib import Path
 from streamdsl._native.includes.faults import fault
 from streamdsl.checkpoint.filesystem import FileSystem
 from streamdsl.checkpoint.manifest import Manifest
+from streamdsl.checkpoint.objects import ObjectStore
 from streamdsl.checkpoint.recovery import Checkpoint, find_checkpoint
 from streamdsl.checkpoint.storage import CheckpointStorage, DirectoryStorage
 from streamdsl.errors import StateError
@@ -52,22 +53,32 @@ class CheckpointRequest:
 
 
 class SavepointRequest(CheckpointRequest):
-    """The wish for a checkpoint and a copy of it in the new directory `path`."""
+    """The wish for a checkpoint and a copy of it in the new directory `path`, or below a URL."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         super().__init__()
         self.path = path
 
     def answer(self, storage: CheckpointStorage, manifest: Manifest) -> None:
         """Copy this checkpoint."""
         try:
-            write_savepoint(storage, manifest, self.path)
+            if isinstance(self.path, Path):
+                write_savepoint(storage, manifest, self.path)
+            else:
+                _upload(storage, manifest, self.path)
         except StateError as error:
             self.error = error
         super().answer(storage, manifest)
 
     def __str__(self) -> str:
         return f"savepoint {self.path}"
+
+
+def _upload(storage: CheckpointStorage, manifest: Manifest, url: str) -> None:
+    store = ObjectStore(url)
+    if store.ids(manifest.job):
+        raise StateError(f"{url} exists", remedy="a savepoint is a new place: name another")
+    store.upload(storage, manifest)
 
 
 def write_savepoint(storage: CheckpointStorage, manifest: Manifest, path: Path, filesystem: FileSystem | None = None) -> None:

@@ -20,8 +20,12 @@ __all__ = ["app", "run"]
 _log = logging.getLogger("streamdsl")
 
 #: In the order of a life: see it, run it, look into it.
-_COMMANDS = ("demo", "run", "worker", "explain", "graph", "flink", "topics", "checkpoints", "doctor")
-_WITHOUT_TOPOLOGY = ("demo",)
+_COMMANDS = (
+    *("demo", "new", "run", "worker"),
+    *("status", "stop", "drain", "savepoint", "reset"),
+    *("explain", "graph", "flink", "checkpoints", "topics", "send", "tail", "doctor", "completion"),
+)
+_WITHOUT_TOPOLOGY = ("demo", "new", "completion", "send", "tail")
 
 
 class _Commands(Group):

@@ -13,7 +13,7 @@ from streamdsl.secret import redacted
 __all__ = ["banner"]
 
 
-def banner(topology: Topology, settings: Settings, version: str, metrics: str | None) -> str:
+def banner(topology: Topology, settings: Settings, version: str, metrics: str | None, page: str | None = None) -> str:
     """Return the lines: what runs, from where to where, where its state is, and what it guarantees.
 
     Parameters
@@ -24,17 +24,21 @@ def banner(topology: Topology, settings: Settings, version: str, metrics: str | 
     version : str
     metrics : str | None
         Address of the metrics, if they are served.
+    page : str | None
+        Address of the live page, if it is served.
     """
     config = settings.config
+    place = config.state_dir or "a temporary directory"
     lines = [
         ("topology", topology.name),
         *[("reads", f"{name}: {_end(source, settings)}") for name, source in topology.sources().items()],
         *[("writes", f"{name}: {_end(sink, settings)}, {guarantee(sink)}") for name, sink in topology.sinks().items()],
-        ("state", f"{config.state_dir} ({config.state_backend}, {config.state_memory} in memory)"),
+        ("state", f"{place} ({config.state_backend}, {config.state_memory} in memory)"),
         ("checkpoints", f"every {config.checkpoint_interval}"),
         ("parallelism", str(config.parallelism)),
         *([("kafka", _options(config.kafka))] if config.kafka else []),
         *([("metrics", f"{metrics}/metrics, {metrics}/health")] if metrics else []),
+        *([("page", page)] if page else []),
         ("stop", f"Ctrl-C or SIGTERM: {'windows close' if settings.drain else 'a last checkpoint'}; twice: at once"),
     ]
     shown = [

@@ -15,8 +15,8 @@ from streamdsl.checkpoint.manifest import Manifest
 from streamdsl.checkpoint.recovery import Checkpoint, find_checkpoint, published
 from streamdsl.checkpoint.storage import DirectoryStorage
 from streamdsl.cli.group import Group
-from streamdsl.cli.options import default_state_dir
 from streamdsl.cli.printing import echo
+from streamdsl.cli.state_place import of_state_dir, state_dir_of_job
 from streamdsl.cli.target import load
 from streamdsl.compiler import compile
 from streamdsl.errors import ConfigError, StateError
@@ -25,10 +25,6 @@ from streamdsl.runtime.state_text import json_row, key_of_texts, prefix_of_texts
 
 __all__ = ["command"]
 
-_directory = click.option(
-    "--state-dir", metavar="DIR", envvar="STREAMDSL_STATE_DIR", help="The state directory [default: that of the job that -A names]."
-)
-
 
 @click.group("checkpoints", cls=Group)
 def command() -> None:
@@ -36,11 +32,11 @@ def command() -> None:
 
 
 @command.command("list")
-@_directory
+@state_dir_of_job
 @click.pass_obj
 def list_(target: str | None, state_dir: str | None) -> int:
     """List the checkpoints, oldest first."""
-    root, job = _place(target, state_dir)
+    root, job = of_state_dir(target, state_dir)
     storage = _storage(root)
     ids = published(storage)
     echo(f"{job}: {len(ids)} checkpoint{'' if len(ids) == 1 else 's'} in {root}")
@@ -60,12 +56,12 @@ def list_(target: str | None, state_dir: str | None) -> int:
 
 
 @command.command("show")
-@_directory
+@state_dir_of_job
 @click.argument("checkpoint_id", type=int, required=False)
 @click.pass_obj
 def show(target: str | None, state_dir: str | None, checkpoint_id: int | None) -> None:
     """Show what a checkpoint says (the newest one by default): positions, operators, files."""
-    root, _ = _place(target, state_dir)
+    root, _ = of_state_dir(target, state_dir)
     storage = _storage(root)
     ids = published(storage)
     chosen = checkpoint_id if checkpoint_id is not None else (ids[-1] if ids else None)
@@ -78,12 +74,12 @@ def show(target: str | None, state_dir: str | None, checkpoint_id: int | None) -
 
 
 @command.command("verify")
-@_directory
+@state_dir_of_job
 @click.argument("checkpoint_ids", type=int, nargs=-1)
 @click.pass_obj
 def verify(target: str | None, state_dir: str | None, checkpoint_ids: tuple[int, ...]) -> int:
     """Read every file of the checkpoints (all by default) and compare sizes and checksums."""
-    root, job = _place(target, state_dir)
+    root, job = of_state_dir(target, state_dir)
     storage = _storage(root)
     chosen = checkpoint_ids or tuple(published(storage))
     if not chosen:
@@ -105,7 +101,7 @@ def verify(target: str | None, state_dir: str | None, checkpoint_ids: tuple[int,
 
 
 @command.command("read")
-@_directory
+@state_dir_of_job
 @click.argument("directory", required=False)
 @click.option("--table", "name", metavar="NAME", help="Which one [default: they are listed].")
 @click.option("--key", "keys", multiple=True, metavar="KEY", help="The row of this key alone; once for each column of the key.")
@@ -130,7 +126,7 @@ def read(
     from streamdsl.runtime.state_reading import table_of_checkpoint, tables_of_checkpoint
 
     place = Path(directory) if directory is not None else None
-    root, job = _read_from(place) if place is not None else _of_state_dir(target, state_dir)
+    root, job = _read_from(place) if place is not None else _checkpoints_of(target, state_dir)
     plan = compile(load(target)).physical if target is not None else None
     if name is None:
         found = find_checkpoint(DirectoryStorage(root), job, checkpoint_id=checkpoint_id)
@@ -157,39 +153,21 @@ def read(
     return 0 if count or not keys else 1
 
 
-def _of_state_dir(target: str | None, state_dir: str | None) -> tuple[Path, str]:
-    root, job = _place(target, state_dir)
+def _checkpoints_of(target: str | None, state_dir: str | None) -> tuple[Path, str]:
+    root, job = of_state_dir(target, state_dir)
     return _storage(root).root, job
 
 
 def _read_from(place: Path) -> tuple[Path, str]:
     """Return the directory of checkpoints in a state directory or a savepoint, and whose they are."""
     if (place / "job.json").exists():
-        return _of_state_dir(None, str(place))
+        return _checkpoints_of(None, str(place))
     storage = DirectoryStorage(place, links=False) if place.is_dir() else None
     ids = published(storage) if storage is not None else []
     manifest = _manifest(storage, ids[-1]) if storage is not None and ids else None
     if manifest is None:
         raise StateError(f"{place} is neither a state directory nor a savepoint", remedy="name the one that the worker's banner names")
     return place, manifest.job
-
-
-def _place(target: str | None, state_dir: str | None) -> tuple[Path, str]:
-    """Return the state directory and whose it is."""
-    if state_dir is None and target is None:
-        raise ConfigError("which state directory?", remedy="say --state-dir DIR, or name the topology: streamdsl -A … checkpoints list")
-    root = Path(state_dir) if state_dir is not None else default_state_dir(load(target).name)
-    try:
-        known = json.loads((root / "job.json").read_text())
-        return root, str(known["job"])
-    except FileNotFoundError:
-        raise StateError(
-            f"{root} is not a state directory: it has no job.json", remedy="name the one that the worker's banner names"
-        ) from None
-    except OSError as error:
-        raise StateError(f"{root} cannot be read: {error.strerror or error}", remedy="be the user that the worker runs as") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise StateError(f"{root / 'job.json'} is damaged: {error}", remedy="put the file back from a copy") from error
 
 
 def _storage(root: Path) -> DirectoryStorage:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-__all__ = ["Figures", "JsonLines", "totals"]
+__all__ = ["Figures", "JsonLines", "rows_in", "totals"]
 
 _log = logging.getLogger("streamdsl")
 
@@ -34,7 +34,8 @@ class JsonLines(logging.Formatter):
         return json.dumps(told, ensure_ascii=False)
 
 
-def _rows_in(figures: Mapping[str, Any]) -> int:
+def rows_in(figures: Mapping[str, Any]) -> int:
+    """Return how many records all sources have read."""
     return sum(sum(task.get("splits", {}).values()) for task in figures["tasks"])
 
 
@@ -46,7 +47,7 @@ def _refused(figures: Mapping[str, Any]) -> str:
 
 def totals(figures: Mapping[str, Any]) -> str:
     """Return how many records a run has read and written, and how many it refused."""
-    return f"{_rows_in(figures):,} records in, {sum(figures['sinks'].values()):,} out{_refused(figures)}"
+    return f"{rows_in(figures):,} records in, {sum(figures['sinks'].values()):,} out{_refused(figures)}"
 
 
 class Figures:
@@ -64,7 +65,7 @@ class Figures:
         if seconds < self._every_s or not _log.isEnabledFor(logging.INFO):
             return
         figures = self._metrics()
-        read, written = _rows_in(figures), sum(figures["sinks"].values())
+        read, written = rows_in(figures), sum(figures["sinks"].values())
         lags = [lag for task in figures["tasks"] for lag in task.get("lag", {}).values() if lag is not None]
         checkpoints = figures["checkpoints"]
         failed = f", {checkpoints['failed']} failed" if checkpoints["failed"] else ""

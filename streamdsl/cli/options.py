@@ -55,6 +55,7 @@ running_options = _all(
     click.option("--stop-timeout", metavar="D", help="How long a stop may take, its last checkpoint included [default: 5s]."),
     click.option("--restarts", type=int, metavar="N", help="How often a failed run is started again [default: 0]."),
     click.option("--restore-from", metavar="DIR", help="A savepoint to begin a fresh state directory with."),
+    click.option("--checkpoint-store", metavar="URL", help="An object store that has each checkpoint too, such as s3://bucket/job."),
     click.option("--keep-state", multiple=True, metavar="NAME", help="An operator that was changed and keeps its state."),
     click.option("--drop-state", multiple=True, metavar="NAME", help="An operator whose state may be lost."),
     click.option("--accept-duplicates-from", type=int, metavar="ID", help="Begin with this checkpoint all the same; 0: with none."),
@@ -62,6 +63,10 @@ running_options = _all(
     click.option("--metrics-port", type=int, metavar="PORT", help="Serve /metrics, /health and /tables there."),
     click.option("--metrics-host", metavar="ADDRESS", help="… at this address [default: 127.0.0.1]."),
     click.option("--metrics-allow-host", multiple=True, metavar="NAME", help="A public name under which clients ask for them."),
+    click.option("--ui-port", type=int, metavar="PORT", help="Serve the live page there."),
+    click.option("--ui-host", metavar="ADDRESS", help="… at this address [default: 127.0.0.1]."),
+    click.option("--ui-allow-host", multiple=True, metavar="NAME", help="A public name under which browsers ask for it."),
+    click.option("--ui-rows/--no-ui-rows", default=None, help="Show the last rows of sinks, and tables, on it [default: no]."),
     click.option("--metrics-tables/--no-metrics-tables", default=None, help="Serve /tables there too [default: at 127.0.0.1 only]."),
 )  # fmt: skip
 

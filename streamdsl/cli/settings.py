@@ -24,13 +24,9 @@ _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _OF_CONFIG: Final = tuple(field.name for field in dataclasses.fields(Config) if field.name != _KAFKA)
 _OF_WORKER: Final[tuple[str, ...]] = (
-    "loglevel",
-    "log_format",
-    "drain",
-    "metrics_port",
-    "metrics_host",
-    "metrics_allow_host",
-    "metrics_tables",
+    *("loglevel", "log_format", "drain"),
+    *("metrics_port", "metrics_host", "metrics_allow_host", "metrics_tables"),
+    *("ui_port", "ui_host", "ui_allow_host", "ui_rows"),
 )
 #: Names of our own settings, the same in the file, in the environment (upper case, with the prefix) and, where there are such, as flags.
 OWN_KEYS: Final = (*_OF_CONFIG, *_OF_WORKER)
@@ -42,10 +38,11 @@ _INTS: Final = frozenset(
         "batch_rows",
         "accept_duplicates_from",
         "metrics_port",
+        "ui_port",
     }
 )
-_TEXTS: Final = ("state_dir", "restore_from", "state_backend", "broker")
-_ARE_BOOLS: Final = frozenset({"strict_names", "drain", "metrics_tables"})
+_TEXTS: Final = ("state_dir", "restore_from", "checkpoint_store", "state_backend", "broker")
+_ARE_BOOLS: Final = frozenset({"strict_names", "drain", "metrics_tables", "ui_rows"})
 _BOOLS: Final = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 #: Variables with our prefix that are no settings: what names the topology and the file, and switches of builds and tests.
 _OTHER_VARIABLES: Final = frozenset(
@@ -87,6 +84,10 @@ class Settings:
         Public names under which clients reach the metrics.
     metrics_tables : bool | None
         Whether the rows of tables are served beside the metrics. None: at a loopback address only.
+    ui_port, ui_host, ui_allow_host :
+        The same of the live page.
+    ui_rows : bool
+        Whether the page shows rows.
     warnings : tuple of str
         What the user should know about where the settings came from.
     """
@@ -99,6 +100,10 @@ class Settings:
     metrics_host: str = "127.0.0.1"
     metrics_allow_host: tuple[str, ...] = ()
     metrics_tables: bool | None = None
+    ui_port: int | None = None
+    ui_host: str = "127.0.0.1"
+    ui_allow_host: tuple[str, ...] = ()
+    ui_rows: bool = False
     warnings: tuple[str, ...] = ()
 
 
@@ -157,10 +162,12 @@ def kafka_flags(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def _checked(own: Mapping[str, Any]) -> dict[str, Any]:
-    port, level, host = own.get("metrics_port"), own.get("loglevel"), own.get("metrics_host")
+    level = own.get("loglevel")
     found = dict(own)
-    if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65_535):
-        raise ConfigError(f"metrics_port={port!r} is no port", remedy="use an int from 0 (any free one) to 65535")
+    for served in ("metrics", "ui"):
+        found.update(_served(own, served))
+    if own.get("metrics_port") and own.get("metrics_port") == own.get("ui_port"):
+        raise ConfigError(f"metrics_port and ui_port are both {own['ui_port']}", remedy="give them ports of their own")
     if level is not None:
         if not isinstance(level, str) or level.upper() not in _LEVELS:
             raise ConfigError(f"loglevel={level!r} is unknown", remedy=f"use one of {', '.join(_LEVELS)}")
@@ -170,14 +177,21 @@ def _checked(own: Mapping[str, Any]) -> dict[str, Any]:
     for name in _ARE_BOOLS.intersection(own):
         if not isinstance(own[name], bool):
             raise ConfigError(f"{name}={own[name]!r} is neither true nor false", remedy=f"write {name} = true")
-    if host is not None and (not isinstance(host, str) or not host):
-        raise ConfigError(f"metrics_host={host!r} is no address", remedy='for instance "127.0.0.1"')
-    names = own.get("metrics_allow_host")
-    if names is not None:
-        if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
-            raise ConfigError(f"metrics_allow_host={names!r} is no list of names", remedy='for instance ["worker.example.com"]')
-        found["metrics_allow_host"] = tuple(names)
     return found
+
+
+def _served(own: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Check where something is served."""
+    port, host, names = own.get(f"{what}_port"), own.get(f"{what}_host"), own.get(f"{what}_allow_host")
+    if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65_535):
+        raise ConfigError(f"{what}_port={port!r} is no port", remedy="use an int from 0 (any free one) to 65535")
+    if host is not None and (not isinstance(host, str) or not host):
+        raise ConfigError(f"{what}_host={host!r} is no address", remedy='for instance "127.0.0.1"')
+    if names is None:
+        return {}
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
+        raise ConfigError(f"{what}_allow_host={names!r} is no list of names", remedy='for instance ["worker.example.com"]')
+    return {f"{what}_allow_host": tuple(names)}
 
 
 def _unknown(where: str, key: str) -> ConfigError:
@@ -257,6 +271,6 @@ def _value(variable: str, name: str, text: str) -> Any:
         if text.lower() not in _BOOLS:
             raise ConfigError(f"{variable}={text!r} is neither true nor false", remedy=f"write one of {', '.join(_BOOLS)}")
         return _BOOLS[text.lower()]
-    if name in ("keep_state", "drop_state", "metrics_allow_host"):
+    if name in ("keep_state", "drop_state", "metrics_allow_host", "ui_allow_host"):
         return [part.strip() for part in text.split(",") if part.strip()]
     return text

@@ -7,20 +7,24 @@ import dataclasses
 import logging
 import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
 from streamdsl.cli.banner import banner
+from streamdsl.cli.door import Door
 from streamdsl.cli.log import Figures, JsonLines, totals
 from streamdsl.cli.options import connection_options, default_state_dir, running_options, settings_of
 from streamdsl.cli.printing import echo
 from streamdsl.cli.settings import Settings
+from streamdsl.cli.status import status_of
 from streamdsl.cli.target import load
 from streamdsl.cli.version import installed_version
 from streamdsl.dsl.topology import Topology
-from streamdsl.errors import ConfigError, StreamError
+from streamdsl.errors import StreamError
 
 __all__ = ["command", "guarded", "run_worker", "start_logging"]
 
@@ -80,32 +84,41 @@ def run_worker(topology: Topology, settings: Settings) -> int:
         run = signals.run = launch.start(topology, config)
         address = None
         if settings.metrics_port is not None:
-            try:
-                server = metrics_server(
-                    run,
-                    host=settings.metrics_host,
-                    port=settings.metrics_port,
-                    allowed_hosts=settings.metrics_allow_host,
-                    tables=settings.metrics_tables,
-                )
-            except ConfigError:
-                run.abandon()
-                raise
+            server = metrics_server(
+                run,
+                host=settings.metrics_host,
+                port=settings.metrics_port,
+                allowed_hosts=settings.metrics_allow_host,
+                tables=settings.metrics_tables,
+            )
             closing.callback(server.close)
             address = server.address
-        echo(banner(topology, settings, installed_version(), address), err=True)
+        page = None
+        if settings.ui_port is not None:
+            ui = run.ui(port=settings.ui_port, host=settings.ui_host, allowed_hosts=settings.ui_allow_host, rows=settings.ui_rows)
+            closing.callback(ui.close)
+            page = ui.address
+        echo(banner(topology, settings, installed_version(), address, page), err=True)
         if run.already_finished:
             echo(f"the run in {config.state_dir} had finished: nothing to do", err=True)
             return 0
+        door = None if config.state_path is None else _door(config.state_path, signals, run)
         try:
-            signals.follow(_LOOK_S, _Teller(signals, settings.drain, Figures(run.metrics)))
+            signals.follow(_LOOK_S, _Teller(signals, Figures(run.metrics), door))
         except SystemExit as left:
             echo("left at once; what was committed stays", err=True)
             return int(left.code or 0)
+        except BaseException:
+            if door is not None:
+                door.close({"error": "the worker has failed", "remedy": "its log says why"})
+            raise
     figures = run.metrics()
     where = "" if config.state_dir is None else f"; state in {config.state_dir}"
     last = figures["checkpoints"]["last_id"]
-    echo(f"{'finished' if run.finished else 'stopped'} with checkpoint {last}{where}", err=True)
+    ended = f"{'finished' if run.finished else 'stopped'} with checkpoint {last}"
+    echo(f"{ended}{where}", err=True)
+    if door is not None:
+        door.close({"said": ended})
     _log.info("%s: %s", topology.name, totals(figures))
     if run.left_behind:
         # A thread hangs in somebody's call. The interpreter would be taken down under it.
@@ -115,16 +128,38 @@ def run_worker(topology: Topology, settings: Settings) -> int:
     return 0
 
 
+def _door(state_dir: Path, signals: Any, run: Any) -> Door:
+    """Return what other commands speak to this worker by."""
+    started = time.monotonic()
+
+    def end(asked: Mapping[str, Any]) -> None:
+        if not signals.asked:
+            signals.ask(drain=asked["what"] == "drain")
+
+    return Door(
+        state_dir,
+        {
+            "status": lambda asked: status_of(run.metrics(), started),
+            "savepoint": lambda asked: {"path": run.savepoint(asked["path"])},
+            "stop": end,
+            "drain": end,
+        },
+        slow=("savepoint",),
+    )
+
+
 class _Teller:
     """Answers the first signal, and tells the figures; in the loop that waits, because a signal's handler may not print."""
 
-    def __init__(self, signals: Any, drain: bool, figures: Figures) -> None:
-        self.signals, self.drain, self.told, self.figures = signals, drain, False, figures
+    def __init__(self, signals: Any, figures: Figures, door: Door | None) -> None:
+        self.signals, self.told, self.figures, self.door = signals, False, figures, door
 
     def __call__(self) -> bool:
         self.figures.tell()
+        if self.door is not None:
+            self.door.look()
         if self.signals.asked and not self.told:
             self.told = True
-            doing = "windows close and everything is committed" if self.drain else "a last checkpoint is taken"
+            doing = "windows close and everything is committed" if self.signals.drain else "a last checkpoint is taken"
             echo(f"stopping: {doing}; once more leaves at once", err=True)
         return False

@@ -13,6 +13,7 @@ from streamdsl.dsl.join_verbs import JoinVerbs
 from streamdsl.dsl.merging import branched, merged
 from streamdsl.dsl.operator import BoundOperator, NativeOperator, Operator, is_processor, processor_name
 from streamdsl.dsl.reshaping import Reshaping
+from streamdsl.dsl.showing import Shown
 from streamdsl.dsl.unknown import unknown_verb
 from streamdsl.dsl.written import Written, arguments, here
 from streamdsl.errors import TopologyError
@@ -53,7 +54,7 @@ _FUNCTIONS: dict[Mode, str] = {
 }
 
 
-class Stream(Reshaping, JoinVerbs, AsyncVerbs):
+class Stream(Shown, Reshaping, JoinVerbs, AsyncVerbs):
     """Rows that flow. Every verb returns a new stream; nothing runs before the topology does.
 
     Made by `Topology.stream` and by the verbs of other streams.

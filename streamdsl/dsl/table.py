@@ -11,6 +11,7 @@ from streamdsl.dsl.changes import rebuilt
 from streamdsl.dsl.columns import Item, Place, computed, items_of, no_aggregates
 from streamdsl.dsl.joining import Keys
 from streamdsl.dsl.regrouping import GroupedTable
+from streamdsl.dsl.showing import Shown
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.table_joining import TableSide, tables_joined
 from streamdsl.dsl.unknown import UnknownVerbError, unknown_verb
@@ -51,7 +52,7 @@ _OF_STREAMS: Final = frozenset(
 )
 
 
-class Table:
+class Table(Shown):
     """One row for each key. Made by aggregates without a window and by `Topology.table`."""
 
     def __init__(self, topology: Topology, node: Node, keys: tuple[str, ...], written: Written) -> None:
@@ -227,9 +228,23 @@ class Table:
         """Run the topology for this table alone, to the end of its (bounded) input, and return its changes."""
         return self.to_stream().collect(config, bind=bind)
 
+    def _rows(self) -> pa.Table:
+        return _standing(self.collect(), self.keys)
+
     def head(self, n: int = 10, config: Config | None = None, *, bind: Bindings | None = None) -> pa.Table:
         """Run the topology for this table alone and return its first `n` changes."""
         return self.to_stream().head(n, config, bind=bind)
+
+
+def _standing(changes: pa.Table, keys: Sequence[str]) -> pa.Table:
+    """Return the rows that stand at the end of some changes, by key, in the order in which their keys came first."""
+    rows: dict[tuple[Any, ...], int] = {}
+    for at, (change, *key) in enumerate(zip(*[changes[name].to_pylist() for name in (CHANGE.name, *keys)], strict=True)):
+        if change == "withdraw":
+            rows.pop(tuple(map(repr, key)), None)
+        else:
+            rows[tuple(map(repr, key))] = at
+    return changes.take(list(rows.values())).drop_columns([CHANGE.name])
 
 
 def withdraws(node: Node) -> bool:

@@ -17,6 +17,7 @@ from streamdsl.dsl.unknown import unknown_verb
 from streamdsl.dsl.written import Typed, Written, arguments, here
 from streamdsl.durations import Duration, format_duration, parse_duration
 from streamdsl.errors import TopologyError
+from streamdsl.logical.drawing import svg
 from streamdsl.logical.key_by import KeyByNode
 from streamdsl.logical.node import Node
 from streamdsl.logical.plan import LogicalPlan, build
@@ -401,6 +402,10 @@ class Topology:
         return alone
 
     # Running ---------------------------------------------------------------------------------------------------
+
+    def _repr_html_(self) -> str:
+        """Show the topology as a picture, in a notebook."""
+        return svg(self.plan())
 
     def explain(self, parallelism: int = 1, bind: Bindings | None = None) -> str:
         """Return all four forms of the plan as text: as typed, what it means, optimised, and how it runs."""

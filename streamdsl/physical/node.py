@@ -235,6 +235,11 @@ class PhysicalDeduplicate(PhysicalOperator):
     key_schema: Schema
     within_ms: int | None
 
+    @property
+    def input_schema(self) -> Schema:
+        """Columns of the rows, which pass as they are."""
+        return self.schema
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhysicalFrame(PhysicalOperator):

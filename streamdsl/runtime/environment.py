@@ -13,10 +13,11 @@ from streamdsl.checkpoint.filesystem import FileSystem
 from streamdsl.checkpoint.manifest import Manifest
 from streamdsl.checkpoint.matching import match_state
 from streamdsl.checkpoint.names import safe_name
+from streamdsl.checkpoint.objects import MirroredStorage, ObjectStore
 from streamdsl.checkpoint.pending import StoreOwner
 from streamdsl.checkpoint.recovery import Checkpoint, StateDirectory, find_checkpoint, published, retire_newer
 from streamdsl.checkpoint.savepoint import find_savepoint
-from streamdsl.checkpoint.storage import CheckpointStorage, MemoryStorage
+from streamdsl.checkpoint.storage import CheckpointStorage, DirectoryStorage, MemoryStorage
 from streamdsl.errors import StateError
 from streamdsl.physical.node import PhysicalPlan
 from streamdsl.runtime.deploy import Deployment
@@ -177,13 +178,20 @@ class DirectoryEnvironment(JobEnvironment):
     ----------
     path : Path
     backend : "rocksdb" | "memory"
-    restore_from : Path, optional
-        A savepoint to begin with, as long as the directory has no checkpoint of its own.
+    restore_from : Path or str, optional
+        A savepoint to begin with, as long as the directory has no checkpoint of its own; a URL names one in an object store.
+    store : str, optional
+        The URL of an object store that has each checkpoint too.
+    retained : int
+        How many it keeps.
     """
 
-    def __init__(self, path: Path, backend: str, restore_from: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, backend: str, restore_from: Path | str | None = None, store: str | None = None, retained: int = 2
+    ) -> None:
         super().__init__(backend)
         self.path, self.restore_from = path, restore_from
+        self._store, self._retained = store, retained
         self.directory: StateDirectory | None = None
 
     def _take(self, plan: PhysicalPlan) -> None:
@@ -196,9 +204,28 @@ class DirectoryEnvironment(JobEnvironment):
             ) from error
         self.directory = StateDirectory(self.path, plan.name)
         self.storage = self.directory.storage
+        if self._store is not None:
+            mirrored = MirroredStorage(self.directory.storage.root, ObjectStore(self._store), max(2, self._retained))
+            mirrored.catch_up(plan.name)
+            self.storage = mirrored
 
     def _begin_with(self, plan: PhysicalPlan) -> Checkpoint | None:
-        return None if self.restore_from is None else find_savepoint(self.restore_from, plan.name)
+        if self.restore_from is None:
+            return None
+        if isinstance(self.restore_from, Path):
+            return find_savepoint(self.restore_from, plan.name)
+        return find_savepoint(self._brought(self.restore_from, plan.name), plan.name)
+
+    def _brought(self, url: str, job: str) -> Path:
+        """Bring a savepoint here, where it goes with this start."""
+        store = ObjectStore(url)
+        ids = store.ids(job)
+        if not ids:
+            raise StateError(f"{url} is not a savepoint", remedy="name what Run.savepoint has written")
+        place = self._live("savepoint")
+        place.mkdir(mode=0o700)
+        store.download(ids[-1], DirectoryStorage(place))
+        return place
 
     def _live(self, store: str) -> Path:
         assert self.directory is not None

@@ -438,7 +438,7 @@ class Job:
 
     def on_failed(self, checkpoint_id: int, reason: str, fatal: bool) -> None:
         """The checkpoint has failed; a fatal one ends the job."""
-        self.checkpoints.fail()
+        self.checkpoints.fail(checkpoint_id, self.clock.monotonic_ms() - self._triggered_at, reason)
         log.warning("checkpoint %d failed: %s", checkpoint_id, reason)
         self._refuse_wanted(f"checkpoint {checkpoint_id} failed: {reason}")
         if self.commit_point is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LATENCY_BOUNDS_S", "CheckpointFigures", "histogram", "of_job", "percentiles"]
 
+#: Checkpoints that are remembered.
+HISTORY = 100
 #: Of the histogram that is shown.
 LATENCY_BOUNDS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -26,16 +30,24 @@ class CheckpointFigures:
     last_duration_ms: int | None = None
     last_bytes: int | None = None
     longest_ms: int = 0
+    #: The last ones, oldest first: {"id", "at_ms" (of its end, on the wall), "duration_ms", "bytes", "error"}.
+    history: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=HISTORY))
 
     def complete(self, checkpoint_id: int, duration_ms: int, size: int) -> None:
         """Note a completed checkpoint; `size` in bytes, of all its files."""
+        self._note(checkpoint_id, duration_ms, size, None)
         self.completed += 1
         self.last_id, self.last_duration_ms, self.last_bytes = checkpoint_id, duration_ms, size
         self.longest_ms = max(self.longest_ms, duration_ms)
 
-    def fail(self) -> None:
+    def fail(self, checkpoint_id: int, duration_ms: int, reason: str) -> None:
         """Note a failed one."""
+        self._note(checkpoint_id, duration_ms, 0, reason)
         self.failed += 1
+
+    def _note(self, checkpoint_id: int, duration_ms: int, size: int, error: str | None) -> None:
+        at_ms = int(time.time() * 1000)
+        self.history.append({"id": checkpoint_id, "at_ms": at_ms, "duration_ms": duration_ms, "bytes": size, "error": error})
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures."""
@@ -46,6 +58,7 @@ class CheckpointFigures:
             "last_duration_ms": self.last_duration_ms,
             "last_bytes": self.last_bytes,
             "longest_ms": self.longest_ms,
+            "history": list(self.history),
         }
 
 

@@ -11,15 +11,18 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from streamdsl._native.task.task import Task
 from streamdsl._native.task.worker_loop import WorkerLoop
 from streamdsl.checkpoint.manifest import Manifest
+from streamdsl.checkpoint.objects import is_url
 from streamdsl.checkpoint.savepoint import CheckpointRequest, SavepointRequest
 from streamdsl.errors import StateError, StreamError
+from streamdsl.physical.node import PhysicalPlan
 from streamdsl.runtime.failures import explained
 from streamdsl.runtime.job import Job
 from streamdsl.runtime.listener import Wake
@@ -77,9 +80,11 @@ class Run:
         stop_timeout_s: float = 5.0,
         failure_timeout_s: float = 60.0,
         clean_up: Callable[[], None] = lambda: None,
+        open_ui: Callable[..., Any] | None = None,
     ) -> None:
         self._make_job = make_job
         self._clean_up = clean_up
+        self._open_ui = open_ui or _no_page
         self._restarts = restarts
         self._stop_timeout_s = stop_timeout_s
         self._failure_timeout_s = failure_timeout_s
@@ -219,7 +224,7 @@ class Run:
         return True
 
     def savepoint(self, path: str | os.PathLike[str]) -> str:
-        """Take a checkpoint, copy it into the new directory `path`, and return its absolute path. The run goes on.
+        """Take a checkpoint, copy it into the new directory `path` (or below a URL), and return where it is. The run goes on.
 
         Nothing removes a savepoint. `Config(restore_from=path)` begins with it.
 
@@ -228,7 +233,7 @@ class Run:
         StateError
             The checkpoint failed, the run has ended, or the directory exists or cannot be written.
         """
-        request = SavepointRequest(Path(path).absolute())
+        request = SavepointRequest(str(path) if is_url(path) else Path(path).absolute())
         self._answered(request)
         return str(request.path)
 
@@ -296,6 +301,52 @@ class Run:
             f"task {task.id} does not answer: {'a step of it takes long' if busy else 'the run has ended'}",
             remedy="read the table as of a checkpoint: live=False",
         )
+
+    def _repr_html_(self) -> str:
+        """Show how the run is, in a notebook."""
+        figures = self.metrics()
+        read = sum(sum(task.get("splits", {}).values()) for task in figures["tasks"])
+        shown = {
+            "phase": "finished" if self.finished else figures["phase"],
+            "records in": f"{read:,}",
+            "records out": f"{sum(figures['sinks'].values()):,}",
+            "late": sum(operator.get("late", 0) for operator in figures["operators"].values()),
+            "state": f"{figures['state']['keys']:,} keys, {figures['state']['bytes']:,} bytes",
+            "latency p99": f"{figures['latency_ms']['p99']} ms",
+            "checkpoints": f"{figures['checkpoints']['completed']}, {figures['checkpoints']['failed']} failed",
+        }
+        rows = "".join(f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in shown.items())
+        return f"<table><caption>{escape(figures['job'])}</caption><tbody>{rows}</tbody></table>"
+
+    @property
+    def plan(self) -> PhysicalPlan:
+        """What runs."""
+        return self._job.plan
+
+    def operators(self) -> list[Any]:
+        """Return the operators of all tasks that run now, to be looked at."""
+        return [operator for task in self._job.tasks for operator in task.operators_of_chain()]
+
+    def ui(self, *, port: int = 0, host: str = "127.0.0.1", allowed_hosts: Collection[str] = (), rows: bool = True) -> Any:
+        """Serve the live page of this run, and return its server: `address` is where it is, `close()` ends it.
+
+        Parameters
+        ----------
+        port : int
+            0: any free one.
+        host : str
+            Address to listen at; everybody who can reach it can read the page.
+        allowed_hosts : collection of str
+            Public names under which browsers reach it.
+        rows : bool
+            Whether the last rows of sinks, and tables, are shown.
+
+        Raises
+        ------
+        ConfigError
+            It cannot listen there, or ``streamdsl[ui]`` is not installed.
+        """
+        return self._open_ui(self, port=port, host=host, allowed_hosts=allowed_hosts, rows=rows)
 
     def metrics(self) -> dict[str, Any]:
         """Return the figures of the run: tasks, operators, checkpoints, latency (ms), sinks."""
@@ -453,6 +504,10 @@ class Run:
                     paused = 0.0
         except BaseException as error:  # noqa: BLE001 - as above
             job.listener.on_failure("", explained(error, (), job.plan))
+
+
+def _no_page(*arguments: Any, **options: Any) -> Any:
+    raise StateError("this run has no page", remedy="start it with topology.start")
 
 
 def _passes(error: BaseException) -> bool:

@@ -20,7 +20,7 @@ from streamdsl.runtime.exposition import exposition
 from streamdsl.runtime.health import STALLED_AFTER_S, Health, Watched
 from streamdsl.runtime.state_pages import Readable, table_page
 
-__all__ = ["MetricsServer", "metrics_server"]
+__all__ = ["MetricsServer", "is_loopback", "may_be_asked", "metrics_server"]
 
 _log = logging.getLogger("streamdsl")
 
@@ -104,8 +104,8 @@ class MetricsServer:
             ) from error
         bound = self._server.server_address
         self.address = f"http://{f'[{bound[0]!s}]' if ':' in str(bound[0]) else bound[0]!s}:{bound[1]}"
-        self._tables = _is_loopback(str(bound[0])) if tables is None else tables
-        if not _is_loopback(str(bound[0])):
+        self._tables = is_loopback(str(bound[0])) if tables is None else tables
+        if not is_loopback(str(bound[0])):
             _log.warning("metrics are served at %s: everybody who can reach it can read them", self.address)
         self._threads = [
             threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, name="streamdsl-metrics", daemon=True),
@@ -142,7 +142,7 @@ class MetricsServer:
 
     def page(self, path: str, host: str | None, query: str = "") -> tuple[int, str, str]:
         """Return status, content type and text of a page, for a client that asks `host` for it."""
-        if not _may_be_asked(host, self._allowed_hosts):
+        if not may_be_asked(host, self._allowed_hosts):
             return 403, "text/plain; charset=utf-8", "this Host is not allowed: see allowed_hosts (--metrics-allow-host)\n"
         if path == "/tables" or path.startswith("/tables/"):
             if not self._tables:
@@ -161,14 +161,14 @@ class MetricsServer:
         return (503 if health.problems else 200), "application/json", json.dumps(health.report()) + "\n"
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False
 
 
-def _may_be_asked(host: str | None, allowed: frozenset[str]) -> bool:
+def may_be_asked(host: str | None, allowed: frozenset[str]) -> bool:
     """Whether a ``Host`` header is one that no page of a stranger can make a browser send."""
     if host is None:
         return True  # HTTP/1.0: no browser

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from html import escape
 from itertools import islice
 from typing import Any
 
@@ -59,6 +60,16 @@ class StateTable:
 
     def __repr__(self) -> str:
         return f"<StateTable {self.name!r} by {', '.join(self.keys) or 'everything'}, as of {self.as_of}>"
+
+    def _repr_html_(self) -> str:
+        """Show the first rows, in a notebook."""
+        rows = list(self.scan(limit=10))
+        columns = list(dict.fromkeys(name for row in rows for name in row)) or list(self.keys)
+        head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+        body = "".join("<tr>" + "".join(f"<td>{escape(str(row.get(name)))}</td>" for name in columns) + "</tr>" for row in rows)
+        return (
+            f"<table><caption>{escape(self.name)}, as of {self.as_of}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
 
     @property
     def key_schema(self) -> Schema:

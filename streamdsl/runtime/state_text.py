@@ -13,7 +13,7 @@ import pyarrow as pa
 from streamdsl.errors import DataError
 from streamdsl.schema import Schema
 
-__all__ = ["json_row", "key_of_texts", "prefix_of_texts"]
+__all__ = ["json_row", "key_of_texts", "plain", "prefix_of_texts"]
 
 
 def key_of_texts(name: str, schema: Schema, texts: Sequence[str]) -> Any:
@@ -57,20 +57,21 @@ def _value(column: str, type_: pa.DataType, text: str) -> Any:
 
 def json_row(row: Any) -> str:
     """Return a row as one line of JSON; what JSON has no word for is text: times in ISO 8601, bytes in Base64, "NaN"."""
-    return json.dumps(_plain(row), ensure_ascii=False)
+    return json.dumps(plain(row), ensure_ascii=False)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: times in ISO 8601, bytes in Base64, what is no finite number as text."""
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if value is None or isinstance(value, (str, int)):
         return value
     if isinstance(value, dict):
-        return {str(name): _plain(item) for name, item in value.items()}
+        return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, (set, frozenset)):
-        return sorted(map(_plain, value), key=str)
+        return sorted(map(plain, value), key=str)
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
     return value.isoformat() if hasattr(value, "isoformat") else str(value)

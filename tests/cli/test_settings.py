@@ -69,6 +69,7 @@ def test_every_setting_of_config_can_be_said_in_the_environment():
         "broker": "a:1",
         "checkpoint_failure_timeout": "3m",
         "checkpoint_interval": "2s",
+        "checkpoint_store": "s3://bucket/job",
         "checkpoint_timeout": "9s",
         "drain": "true",
         "drop_state": "a, b",
@@ -80,6 +81,10 @@ def test_every_setting_of_config_can_be_said_in_the_environment():
         "metrics_host": "::1",
         "metrics_port": "9100",
         "metrics_tables": "no",
+        "ui_allow_host": "c.example",
+        "ui_host": "::1",
+        "ui_port": "8081",
+        "ui_rows": "1",
         "restore_from": "r",
         "state_backend": "memory",
         "state_dir": "s",
@@ -87,11 +92,11 @@ def test_every_setting_of_config_can_be_said_in_the_environment():
         "stop_timeout": "4s",
         "strict_names": "yes",
     }
-    values |= {name: "7" for name in _INTS - {"metrics_port"}}
+    values |= {name: "7" for name in _INTS - {"metrics_port", "ui_port"}}
     assert set(values) == set(OWN_KEYS)
     settings = gather({}, None, {f"STREAMDSL_{name.upper()}": text for name, text in values.items()})
     texts = {name: text for name, text in values.items() if name in {field.name for field in dataclasses.fields(Config)} - _INTS}
-    ints = dict.fromkeys(_INTS - {"metrics_port"}, 7)
+    ints = dict.fromkeys(_INTS - {"metrics_port", "ui_port"}, 7)
     assert settings.config == Config(**{**texts, **ints, "strict_names": True, "drop_state": ["a", "b"], "keep_state": ["c"]})
     assert (settings.loglevel, settings.drain, settings.metrics_port, settings.metrics_host) == ("DEBUG", True, 9100, "::1")
 

@@ -179,6 +179,8 @@ cdef class SinkOperator(Operator):
         table = canonical if self.as_they_are else from_canonical(canonical, self.schema)
         try:
             self.writer.write(table, times)
+            if self.sample is not None:
+                self.sample(table)
         except Exception as error:       # whatever a sink raises
             raise connector_failure(f"the sink {self.name!r} cannot write", error)
 

@@ -50,6 +50,10 @@ cdef class Split:
         batch_release(self.rows)
         free(self.bad)
 
+    def watermark(self):
+        """Return the split's own watermark in ms, None while nothing was read."""
+        return None if self.generator.watermark == INT64_MIN else self.generator.watermark
+
     def snapshot(self, int64_t reached, bint word_of_idleness):
         """Return where reading goes on, and how far time has come.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,9 +15,13 @@ from streamdsl._native.flow.convert import python_rows
 from streamdsl._native.flow.values import NotAValue, named_column
 from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Rejected, Sink, SinkWriter, Source, SplitReader, no_metadata
 from streamdsl.errors import ConnectorError, TopologyError
+from streamdsl.records import values_of
 from streamdsl.schema import Schema
 
 __all__ = ["Memory", "memory"]
+
+
+_INDEX = re.compile(r"__index_level_\d+__")
 
 
 class Store:
@@ -210,8 +214,9 @@ def memory(name: str, schema: Any = None, rows: Any = None, splits: int = 1) -> 
         Name of the source or sink.
     schema : dataclass, pyarrow.Schema or mapping, optional
         Columns of the source; default: of the rows.
-    rows : list of dicts or dataclass instances, pyarrow Table or RecordBatch, optional
-        What a source reads. Without, it reads what was collected under the same object. A null in a column that is never
+    rows : list of records, data frame, pyarrow Table or RecordBatch, optional
+        What a source reads: dicts, or instances of any class that can be a schema; a frame of pandas or Polars, a result of DuckDB,
+        whatever has ``__arrow_c_stream__``. Without, it reads what was collected under the same object. A null in a column that is never
         null is a bad record when it is read: ``errors=`` says what becomes of it.
     splits : int
         The rows are dealt out to so many splits: row i belongs to split i mod splits.
@@ -233,11 +238,37 @@ def memory(name: str, schema: Any = None, rows: Any = None, splits: int = 1) -> 
     declared = None if schema is None else Schema.of(schema)
     if rows is None:
         return Memory(name, declared or Schema(), split_count=splits)
-    if isinstance(rows, pa.Table):
-        rows = _batch(rows)
+    table = _frame(rows)
+    if table is not None:
+        rows = _batch(table)
     if not isinstance(rows, pa.RecordBatch):
         rows, declared = _from_python(name, rows, declared)
     return Memory(name, declared or Schema.of(rows.schema), _typed(name, rows, declared), splits, inferred=schema is None)
+
+
+def _frame(rows: Any) -> pa.Table | None:
+    """Return a data frame of any library, or the result of a query, as a table; None: it is none."""
+    if isinstance(rows, (pa.RecordBatch, list, tuple, dict, str, bytes)):
+        return None
+    if isinstance(rows, pa.Table):
+        return rows
+    if hasattr(rows, "collect_schema") and hasattr(rows, "collect"):  # a lazy frame of Polars
+        rows = rows.collect()
+    if not hasattr(rows, "__arrow_c_stream__") and not hasattr(rows, "__arrow_c_array__"):
+        for name in ("fetch_arrow_table", "to_arrow_table", "to_arrow"):  # of DuckDB, for one
+            if hasattr(rows, name):
+                rows = getattr(rows, name)()
+                break
+        else:
+            return None
+    try:
+        table = pa.table(rows)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise TopologyError(
+            f"memory(): {type(rows).__name__} does not become a table: {error}", remedy="give a frame with named columns"
+        ) from error
+    # What pandas makes of an index without a name; one with a name is a column.
+    return table.drop_columns([name for name in table.column_names if _INDEX.fullmatch(name)])
 
 
 def empty(schema: pa.Schema) -> pa.RecordBatch:
@@ -255,7 +286,7 @@ def _from_python(name: str, rows: Iterable[Any], schema: Schema | None) -> tuple
     if schema is None:
         if not listed:
             raise TopologyError(f"memory({name!r}): no rows to take the columns from", remedy="give schema=")
-        if dataclasses.is_dataclass(listed[0]):
+        if not isinstance(listed[0], Mapping) and values_of(listed[0]) is not None and not hasattr(listed[0], "_fields"):
             schema = Schema.of(listed[0])
     values = [_as_dict(name, number, row, schema) for number, row in enumerate(listed)]
     try:
@@ -274,14 +305,13 @@ def _from_python(name: str, rows: Iterable[Any], schema: Schema | None) -> tuple
 
 
 def _as_dict(name: str, number: int, row: Any, schema: Schema | None) -> Mapping[str, Any]:
-    if dataclasses.is_dataclass(row) and not isinstance(row, type):
-        row = {item.name: getattr(row, item.name) for item in dataclasses.fields(row)}
-    if not isinstance(row, Mapping):
-        raise TopologyError(f"memory({name!r}): row {number} is {row!r}, not a dict or a dataclass instance")
+    values: Mapping[str, Any] | None = row if isinstance(row, Mapping) else values_of(row)
+    if values is None:
+        raise TopologyError(f"memory({name!r}): row {number} is {row!r}, not a dict or an instance of a class of records")
     if schema is not None:
-        for key in row:
+        for key in values:
             schema.index(key)
-    return row
+    return values
 
 
 def _typed(name: str, rows: pa.RecordBatch | None, schema: Schema | None) -> pa.RecordBatch | None:
