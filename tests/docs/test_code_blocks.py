@@ -16,6 +16,7 @@ PAGES = [
     "docs/guide/lookups.md",
     "docs/guide/joins.md",
     "docs/guide/tables.md",
+    "docs/guide/frames.md",
     "docs/guide/from-kafka-streams.md",
     "docs/guide/from-flink.md",
     "docs/guide/from-quix.md",
