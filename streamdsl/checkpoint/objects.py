@@ -32,7 +32,7 @@ _log = logging.getLogger("streamdsl")
 #: How often a request is made again, and how long is waited before, longer and longer.
 _TRIES: Final = 5
 _PAUSE_S: Final = 0.2
-_CHUNK: Final = 4 << 20
+_CHUNK: Final = 8 << 20
 
 T = TypeVar("T")
 
