@@ -31,7 +31,7 @@ def job(query: str, place: Path, parallelism: int, disorder: int) -> None:
     """Run a query from the files of `place`, into a file that is exactly once."""
     topology, result = QUERIES[query].topology(query, disorder)
     (result.to_stream() if isinstance(result, Table) else result).to(files(place / "out.jsonl"), name="out")
-    inputs = place.parent / f"events-{disorder}"
+    inputs = place.parents[1] / f"events-{disorder}"
     bind = {name: files(inputs / f"{name}.parquet", schema=SCHEMAS[name]) for name in topology.sources()}
     topology.run(Config(parallelism=parallelism, state_dir=place / "state", checkpoint_interval="1s"), bind=bind)
 
