@@ -107,6 +107,26 @@ def test_the_end_of_one_partition_lets_the_others_go_on():
 
 
 @pytest.mark.parametrize("parallelism", [1, 3])
+def test_an_input_that_ends_says_nothing_of_one_that_is_idle(parallelism):
+    """Its last watermark lies above all: the rows of the other one would be late when it wakes."""
+    topology = Topology("t")
+    schema = {"k": str, "t": int}
+    a, b = (topology.stream(memory(name, schema=schema), timestamp="t", watermarks="external") for name in ("a", "b"))
+    counts = a.merge(b).key_by("k").window(tumbling(10)).count()
+    counts.to(memory("out"))
+    counts.output("late").to(memory("late"))
+    job = TopologyTestDriver(topology, parallelism=parallelism)
+    job.send("a", {"k": "x", "t": 1})
+    job.idle("a")
+    job.end("b")
+    assert job.read("out") == []
+    job.active("a")
+    job.send("a", {"k": "x", "t": 2})
+    job.end("a")
+    assert ([row["count"] for row in job.read("out")], job.read("late")) == ([2], [])
+
+
+@pytest.mark.parametrize("parallelism", [1, 3])
 def test_lateness_is_remembered_across_a_crash(parallelism):
     job = windowed(watermarks="external", parallelism=parallelism)
     job.send("in", row("a", 0))

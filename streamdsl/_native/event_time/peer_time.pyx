@@ -39,7 +39,7 @@ cdef class PeerTime:
         for i in range(self.size):
             state = atomic_load(&self.states[i])
             watermark = atomic_load(&self.watermarks[i])
-            if i == task or state == PEER_ENDED:
+            if i == task or state == PEER_ENDED or watermark == INT64_MAX:
                 continue
             if state == PEER_IDLE:
                 idle_high = max(idle_high, watermark)

@@ -65,9 +65,12 @@ cdef class WatermarkValve:
     cdef void settle(self) noexcept nogil:
         cdef int i
         cdef int64_t low = INT64_MAX, idle_high = INT64_MIN
-        cdef bint any_aligned = False, any_active = False, any_idle = False
+        cdef bint any_aligned = False, any_active = False, any_idle = False, any_ending = False
         for i in range(self.size):
             if self.ended[i]:
+                continue
+            if self.watermarks[i] == INT64_MAX and not PLANTED("ending-input-counts"):
+                any_ending = True                # its end follows: it says nothing of those that are only idle
                 continue
             if self.idle[i] and not PLANTED("idle-input-holds-watermark"):
                 any_idle = True
@@ -79,9 +82,9 @@ cdef class WatermarkValve:
                 any_aligned = True
                 if self.watermarks[i] < low:
                     low = self.watermarks[i]
-        self.all_ended = not any_active and not any_idle
+        self.all_ended = not any_active and not any_idle and not any_ending
         self.all_idle = any_idle and not any_active
-        if self.all_ended:
+        if not any_active and not any_idle:
             self.watermark = INT64_MAX
         elif any_aligned and low > self.watermark:
             self.watermark = low
