@@ -264,15 +264,15 @@ BANK = (
         "tests/joins/test_interval.py::test_the_library_says_so",
         1,
     ),
-    Planted("join-match-not-restored", "a row that matched before the crash comes out unmatched after it", "simulator", 2000),
-    Planted("join-unmatched-twice", "a row without a partner comes out for each deadline of its key", "simulator", 2000),
+    Planted("join-match-not-restored", "a row that matched before the crash comes out unmatched after it", "simulator", 7500),
+    Planted("join-unmatched-twice", "a row without a partner comes out for each deadline of its key", "simulator", 500),
     Planted(
         "join-unmatched-never", "a row without a partner counts as matched", "tests/joins/test_interval.py::test_the_library_says_so", 1
     ),
-    Planted("join-row-freed-early", "a row is freed a moment before the last one that it may match", "simulator", 2000),
-    Planted("join-passes-time-on", "the watermark passes rows that wait for a partner: they are late behind the join", "simulator", 2000),
-    Planted("join-deadlines-not-restored", "rows that wait for a partner are in the state and never come out", "simulator", 2000),
-    Planted("ties-reversed", "of rows of one time the last to come stands first", "simulator", 2000),
+    Planted("join-row-freed-early", "a row is freed a moment before the last one that it may match", "simulator", 1500),
+    Planted("join-passes-time-on", "the watermark passes rows that wait for a partner: they are late behind the join", "simulator", 1800),
+    Planted("join-deadlines-not-restored", "rows that wait for a partner are in the state and never come out", "simulator", 1400),
+    Planted("ties-reversed", "of rows of one time the last to come stands first", "simulator", 10000),
     Planted(
         "asof-takes-later-row",
         "a row a moment later than the record is its as-of row",
@@ -291,9 +291,9 @@ BANK = (
         "tests/joins/test_enrichment.py::test_as_of_in_any_order_of_arrival",
         1,
     ),
-    Planted("joined-row-not-withdrawn", "a row of two tables stays when one of them has lost its part", "simulator", 2000),
-    Planted("joined-row-added-twice", "a joined row that changes is added, and not replaced", "simulator", 2000),
-    Planted("old-row-not-withdrawn", "a row that changes its group is counted in both", "simulator", 2000),
+    Planted("joined-row-not-withdrawn", "a row of two tables stays when one of them has lost its part", "simulator", 1500),
+    Planted("joined-row-added-twice", "a joined row that changes is added, and not replaced", "simulator", 400),
+    Planted("old-row-not-withdrawn", "a row that changes its group is counted in both", "simulator", 950),
     Planted(
         "tombstone-ignored",
         "a tombstone leaves the row of the table where it is",
@@ -313,7 +313,7 @@ BANK = (
         1,
     ),
     Planted("duplicates-not-restored", "what has been seen is forgotten at a crash", "simulator", 2000),
-    Planted("call-in-flight-lost", "calls under way at a checkpoint are not made again", "simulator", 2000),
+    Planted("call-in-flight-lost", "calls under way at a checkpoint are not made again", "simulator", 5000),
     Planted("ended-call-not-kept", "a call that has ended and waits for an earlier one is not in the checkpoint", "simulator", 2000),
     Planted("watermark-passes-call", "a watermark does not wait for the calls in front of it", "simulator", 2000),
     Planted(
