@@ -57,10 +57,13 @@ def _made(one: TypedAggregate, value: Value | None, over: Over) -> str:
     if kind == "n_unique" and not params.get("approximate"):
         return over(f"COUNT(DISTINCT {value.text})")
     if kind in ("first", "last") and one.by is None and params.get("n", 1) == 1:
+        # Nulls are passed over, here and there.
         return over(f"{kind.upper()}_VALUE({value.text})")
     if kind in ("std", "var") and params.get("ddof") in (0, 1):
         name = ("STDDEV" if kind == "std" else "VAR") + ("_POP" if params["ddof"] == 0 else "_SAMP")
         return over(f"{name}({value.text})")
+    if kind == "to_list" and one.argument is not None and one.argument.nullable:
+        raise Refused("to_list() of values that may be null", "fill_null(...) them, or filter(...) them out")
     if kind == "to_list" and not params.get("limit"):
         return over(f"ARRAY_AGG({value.text})")
     raise Refused(f"the aggregate {one.kind}(){' by another column' if one.by is not None else ''}", _REMEDY)

@@ -19,7 +19,16 @@ from streamdsl.logical.deduplicate import DeduplicateNode
 from streamdsl.logical.explode import ExplodeNode
 from streamdsl.logical.filter import FilterNode
 from streamdsl.logical.frame import FrameNode
-from streamdsl.logical.join import AsOfJoinNode, ForeignKeyJoinNode, IntervalJoinNode, TableJoinNode, TablesJoinNode
+from streamdsl.logical.join import (
+    AsOfJoinNode,
+    BroadcastJoinNode,
+    ConnectNode,
+    ForeignKeyJoinNode,
+    IntervalJoinNode,
+    TableJoinNode,
+    TablesJoinNode,
+    VersionedJoinNode,
+)
 from streamdsl.logical.key_by import KeyByNode
 from streamdsl.logical.merge import MergeNode
 from streamdsl.logical.node import Node
@@ -55,6 +64,9 @@ _TRANSLATIONS: Final[dict[type[Node], Callable[[Translation, Any], Relation]]] =
     IntervalJoinNode: join.interval_join,
     AsOfJoinNode: join.as_of,
     TableJoinNode: join.with_table,
+    VersionedJoinNode: join.with_table,
+    BroadcastJoinNode: join.with_table,
+    ConnectNode: rows.connect,
     TablesJoinNode: join.of_tables,
     ForeignKeyJoinNode: join.of_tables,
     TableNode: table.table,

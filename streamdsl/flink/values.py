@@ -89,8 +89,10 @@ def _literal(value: Any, type_: pa.DataType) -> str:
 
 
 def _whole(value: int) -> str:
-    # The least number has no literal of its own: its digits alone are too great.
-    return str(value) if value > -(2**63) else "CAST('-9223372036854775808' AS BIGINT)"
+    if -(2**63) < value < 2**63:
+        return str(value)
+    # The least number has no literal of its own: its digits alone are too great, and so are those beyond 64 bits.
+    return f"CAST('{value}' AS {'BIGINT' if value < 0 else 'DECIMAL(20, 0)'})"
 
 
 def _float(value: float, type_: str) -> str:
@@ -108,8 +110,8 @@ def _float(value: float, type_: str) -> str:
 def short(value: Value, other: Value) -> str:
     """Return a value as an operand beside `other`: a constant beside what is none takes its type."""
     if value.constant and not other.constant and value.number is not None:
-        if is_integer(value.type) and value.number > -(2**63):
-            return str(value.number) if value.number >= 0 else f"({value.number})"
+        if is_integer(value.type):
+            return _whole(value.number) if value.number >= 0 else f"({_whole(value.number)})"
         if is_string(value.type):
             return text(value.number)
     return value.inner

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from examples.fraud import data
@@ -17,7 +18,17 @@ from tests.flink.compare import written_json
 
 __all__ = ["STREAMS", "TABLES", "fraud", "inputs", "streams", "transactions"]
 
-_ORDERS: Final = {"id": int, "k": str, "v": int, "at": int}
+_ORDERS: Final = pa.schema(
+    [
+        *(
+            pa.field(name, type_, nullable=False)
+            for name, type_ in (("id", pa.int64()), ("k", pa.string()), ("v", pa.int64()), ("at", pa.int64()))
+        ),
+        ("z", pa.int64()),
+        ("y", pa.float64()),
+        ("n", pa.string()),
+    ]
+)
 _PAYMENTS: Final = {"id2": int, "k": str, "w": float, "when": int}
 _START: Final = 1_700_000_000_000
 
@@ -26,6 +37,12 @@ def inputs(directory: Path, count_: int = 300) -> dict[str, Path]:
     """Write two files of rows in the order of their times, and return them by their sources."""
     rnd = random.Random(3)
     orders = [{"id": i, "k": rnd.choice("abcd"), "v": rnd.randrange(100), "at": _START + i * 137} for i in range(count_)]
+    for order in orders:  # half of them are missing
+        order |= {
+            "z": rnd.choice([None, rnd.randrange(9)]),
+            "y": rnd.choice([None, rnd.randrange(9) / 4]),
+            "n": rnd.choice([None, "", "x", "=y"]),
+        }
     payments = [
         {"id2": i, "k": rnd.choice("abcd"), "w": rnd.randrange(1000) / 8, "when": _START + i * 171 + 1} for i in range(count_ * 2 // 3)
     ]
@@ -86,6 +103,37 @@ STREAMS: Final[dict[str, Callable[[Stream, Stream], Stream]]] = {
         u=col("v").n_unique().over(expanding()),
         big=count().filter(col("v") > 50).over(expanding()),
     ),
+    "nulls_in_windows": lambda a, b: (
+        a.key_by("k")
+        .window(tumbling("2s"))
+        .aggregate(
+            c=col("z").count(),
+            s=col("z").sum(),
+            m=col("z").mean(),
+            f=col("z").first(),
+            l=col("n").last(),
+            u=col("z").n_unique(),
+            least=col("y").min(),
+            t=col("y").sum(),
+            e=col("y").mean(),
+            d=col("y").std(),
+            some=col("z").sum().filter(col("z") > 100),
+        )
+    ),
+    "nulls_in_frames": lambda a, b: a.key_by("k").with_columns(
+        c=col("z").count().over(expanding()),
+        s=col("z").sum().over(rolling("1s")),
+        m=col("z").mean().over(rolling("1s")),
+        f=col("n").first().over(expanding()),
+        p=col("n").lag(),
+        q=col("z").lag(2),
+        e=col("y").mean().over(expanding(exclude_current=True)),
+        d=col("y").std(ddof=0).over(expanding(exclude_current=True)),
+        u=col("n").n_unique().over(expanding()),
+        l=col("z").last().over(expanding()),
+    ),
+    "null_keys": lambda a, b: a.key_by("n").window(tumbling("5s")).aggregate(n_rows=count()),
+    "null_keys_join": lambda a, b: a.join(b.select("w", n=col("k")), on="n", how="left", within="1s", name="null_keys_join"),
     "merged": lambda a, b: (
         a.select("k", x=col("v").cast(float))
         .merge(b.select("k", x=col("w")))

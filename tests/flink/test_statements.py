@@ -150,6 +150,15 @@ def test_windows_are_table_functions() -> None:
     assert topology.to_flink().statements[-1].text.startswith("EXECUTE STATEMENT SET\nBEGIN")
 
 
+def test_joins_with_tables_that_are_kept_in_other_ways_are_temporal_joins() -> None:
+    for options in ({}, {"versioned": "1h"}, {"broadcast": True}):
+        topology = Topology("t")
+        source = kafka("people", {"customer": str, "name": str, "since": int}, broker="b:1")
+        people = topology.table(source, key="customer", timestamp="since", name="people", **options)
+        orders(topology).join(people, on="customer", name="both").to(kafka("o", broker="b:1"))
+        assert "FOR SYSTEM_TIME AS OF L.`_time` AS R" in statements(topology)["both"]
+
+
 def test_rows_without_a_key_are_left_out_by_keyed_steps() -> None:
     topology = Topology("t")
     rows = topology.stream(kafka("o", pa.schema([("k", pa.string()), ("n", pa.int64())]), broker="b:1"), name="o")

@@ -45,6 +45,8 @@ def interval_join(made: Translation, node: IntervalJoinNode) -> Relation:
             raise Refused("a join of a stream with the changes of a table", "join the table itself")
     if node.window_ms:
         raise Refused("a join within windows", 'say how far apart the rows may be: within="1h"')
+    if node.window_ms:
+        raise Refused(f"a join within windows of {node.window_ms} ms", "say how far apart the rows may be: within=")
     if node.grace_ms:
         raise Refused("a join with grace", "make disorder= longer by the grace: Flink drops rows behind the watermark")
     on, nan = _equal(node), _nan(node, left, right)

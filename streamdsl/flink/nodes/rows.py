@@ -17,6 +17,7 @@ from streamdsl.logical.counter import CounterNode
 from streamdsl.logical.explode import ExplodeNode
 from streamdsl.logical.expression import Typed
 from streamdsl.logical.filter import FilterNode
+from streamdsl.logical.join import ConnectNode
 from streamdsl.logical.key_by import KeyByNode
 from streamdsl.logical.merge import MergeNode
 from streamdsl.logical.output import OutputNode
@@ -25,7 +26,20 @@ from streamdsl.logical.project import Output, ProjectNode
 from streamdsl.logical.python_function import PythonFunctionNode
 from streamdsl.schema import Field, Schema
 
-__all__ = ["counter", "explode", "filter", "key_by", "merge", "native", "output", "process", "project", "python_function", "reduce"]
+__all__ = [
+    "connect",
+    "counter",
+    "explode",
+    "filter",
+    "key_by",
+    "merge",
+    "native",
+    "output",
+    "process",
+    "project",
+    "python_function",
+    "reduce",
+]
 
 _ELSEWHERE = "say it with expressions, frames and aggregates; or run this part here, and hand its topic to Flink"
 
@@ -141,6 +155,12 @@ def process(made: Translation, node: ProcessNode) -> Relation:
     """A user's processor."""
     owner = node.processor if isinstance(node.processor, type) else type(node.processor)
     raise Refused(f"the Processor {owner.__name__} is Python code, which Flink SQL cannot call", _ELSEWHERE)
+
+
+def connect(made: Translation, node: ConnectNode) -> Relation:
+    """A user's processor of two inputs."""
+    owner = node.processor if isinstance(node.processor, type) else type(node.processor)
+    raise Refused(f"the TwoInputProcessor {owner.__name__} is Python code, which Flink SQL cannot call", _ELSEWHERE)
 
 
 def native(made: Translation, node: NativeNode) -> Relation:

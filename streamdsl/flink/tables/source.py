@@ -102,6 +102,10 @@ def _watermark(node: SourceNode) -> str:
 def _tell(made: Translation, node: SourceNode, timed: bool) -> None:
     if node.most_ahead_ms is not None and timed:
         made.differs(f"max_ahead of {node.name!r} is not kept: a record with a time far ahead makes all others late.")
+    if node.bootstrap:
+        made.differs(
+            f"{node.name!r} is not read before the others: a row meets what Flink knows at its time, once the watermarks have come."
+        )
     if node.max_drift_ms is not None:
         made.differs(f"max_drift of {node.name!r} is not kept; Flink's own is the table option scan.watermark.alignment.max-drift.")
     if node.source.rate is not None:
