@@ -162,6 +162,9 @@ class Source(ABC):
         number of splits, is the split's place in `splits()`. Rows are held to it, and need not change tasks for its key_by.
     changes : bool
         Whether records are changes of a table: `Topology.table` reads them, and `Topology.stream` does not.
+    locates_rows : bool
+        Whether its rows tell where they come from (``_topic``, ``_partition``, ``_offset``) at next to no cost: these columns are then
+        read wherever rows that come too late are left out, and the log of the first one has them.
     """
 
     name: str
@@ -174,6 +177,7 @@ class Source(ABC):
     position_form: str = ""
     partitioned_by: str | None = None
     changes: bool = False
+    locates_rows: bool = False
 
     def of_table(self, keys: Sequence[str], time: str | None) -> Source:
         """Return the source as `Topology.table` reads it: `keys` are the table's columns of the key, `time` is that of the event time.

@@ -52,6 +52,7 @@ class Then(Source):
         self.first, self.second = first, second
         self.name, self.errors = second.name, second.errors
         self.schema = second.schema if second.schema.fields else first.schema
+        self.locates_rows = first.locates_rows and second.locates_rows
         self.position_form = " then ".join(part for part in (first.position_form, second.position_form) if part)
         self.changes = first.changes or second.changes
         self.idle_timeout, self.max_ahead = second.idle_timeout, second.max_ahead

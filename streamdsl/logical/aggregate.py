@@ -103,6 +103,10 @@ class ReduceNode(StatefulNode):
         found = {} if self.window is None else {self.window.late: self.inputs[0].schema}
         return {**found, **letters(self)}
 
+    @property
+    def drops_late(self) -> bool:
+        return self.window is not None
+
     def needs(self, wanted: Columns) -> Columns:
         return frozenset(self.inputs[0].schema.visible().names)
 

@@ -31,6 +31,10 @@ class DeduplicateNode(StatefulNode):
     def tags(self) -> dict[str, Schema]:
         return {} if self.within_ms is None else {"late": self.inputs[0].schema}
 
+    @property
+    def drops_late(self) -> bool:
+        return self.within_ms is not None
+
     def needs(self, wanted: Columns) -> Columns:
         return wanted
 

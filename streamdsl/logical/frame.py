@@ -36,6 +36,10 @@ class FrameNode(StatefulNode):
         return {"late": self.inputs[0].schema, **letters(self)}
 
     @property
+    def drops_late(self) -> bool:
+        return any(one.is_rolling for one in self.aggregates)
+
+    @property
     def refuses(self) -> bool:
         return any(aggregate_may_fail(made) for made in self.aggregates)
 

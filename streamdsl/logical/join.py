@@ -122,6 +122,10 @@ class IntervalJoinNode(JoinNode):
     window_ms: int = 0
     offset_ms: int = 0
 
+    @property
+    def drops_late(self) -> bool:
+        return self.before_ms is not None and self.after_ms is not None
+
     def meaning(self, origins: Origins) -> Meaning:
         bounds: Meaning = {"before (ms)": str(self.before_ms), "after (ms)": str(self.after_ms), "grace (ms)": self.grace_ms}
         if self.window_ms:
@@ -146,6 +150,10 @@ class AsOfJoinNode(JoinNode):
     allow_exact: bool = True
 
     verb: ClassVar[str] = "join_asof"
+
+    @property
+    def drops_late(self) -> bool:
+        return True
 
     def meaning(self, origins: Origins) -> Meaning:
         return {**super().meaning(origins), "tolerance (ms)": str(self.tolerance_ms), "allow_exact": str(self.allow_exact)}

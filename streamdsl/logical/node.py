@@ -108,12 +108,22 @@ class Node:
         return ""
 
 
+def positions_of(rows: Schema) -> Columns:
+    """Return the hidden columns that say where a row came from."""
+    return frozenset(name for name in POSITION_COLUMNS if name in rows and rows.field(name).hidden)
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StatefulNode(Node):
     """A node that keeps state by key. `name` is the identity of that state; `named` tells who chose it."""
 
     name: str
     named: bool = False
+
+    @property
+    def drops_late(self) -> bool:
+        """Whether it leaves rows out because they come too late: the log tells where the first one came from."""
+        return False
 
     @cached_property
     def key_schema(self) -> Schema:

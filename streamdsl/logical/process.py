@@ -41,6 +41,10 @@ class ProcessNode(StatefulNode):
             found[self.window.late] = self.inputs[0].schema
         return {**found, **letters(self)}
 
+    @property
+    def drops_late(self) -> bool:
+        return self.window is not None
+
     def needs(self, wanted: Columns) -> Columns:
         # The rows of a window are state: what they hold does not depend on a policy.
         return self.rows_of_user_code() if self.window is None else frozenset(self.inputs[0].schema.visible().names)

@@ -39,6 +39,10 @@ class WindowAggregateNode(StatefulNode):
         return {self.window.late: self.inputs[0].schema, **letters(self)}
 
     @property
+    def drops_late(self) -> bool:
+        return True
+
+    @property
     def refuses(self) -> bool:
         return any(aggregate_may_fail(made) for made in self.aggregates)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from streamdsl.logical.merge import MergeNode
-from streamdsl.logical.node import Columns, Node
+from streamdsl.logical.node import Columns, Node, StatefulNode, positions_of
 from streamdsl.logical.output import OutputNode
 from streamdsl.logical.plan import LogicalPlan
 from streamdsl.logical.process import NativeNode
@@ -51,6 +51,7 @@ def _without_noop(node: ProjectNode) -> Node:
 def _wanted(plan: LogicalPlan) -> dict[int, Columns]:
     """Return the columns of each node (by its id) that somebody reads."""
     found: dict[int, set[str]] = {id(node): set() for node in plan.nodes}
+    located = any(isinstance(node, SourceNode) and node.source.locates_rows for node in plan.nodes)
     for node in reversed(plan.nodes):
         used = frozenset(found[id(node)])
         if isinstance(node, OutputNode):
@@ -70,4 +71,6 @@ def _wanted(plan: LogicalPlan) -> dict[int, Columns]:
             continue
         for port, source in enumerate(node.inputs):
             found[id(source)] |= node.needs_of(port, used)
+            if located and isinstance(node, StatefulNode) and node.drops_late:
+                found[id(source)] |= positions_of(source.schema)
     return {key: frozenset(value) for key, value in found.items()}

@@ -234,6 +234,7 @@ class PhysicalDeduplicate(PhysicalOperator):
     lookup: int
     key_schema: Schema
     within_ms: int | None
+    input_schema: Schema
 
     @property
     def input_schema(self) -> Schema:

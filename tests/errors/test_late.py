@@ -72,6 +72,39 @@ def test_it_says_where_the_record_stood(verb: Any, tmp_path: Path, caplog: pytes
     assert f"topic {path}" in text and "offset 30" in text, text
 
 
+def reduced(keyed: Any) -> Any:
+    return keyed.window(tumbling("5s")).reduce(lambda one, other: one)
+
+
+def deduplicated(keyed: Any) -> Any:
+    return keyed.deduplicate(within="5s")
+
+
+def joined(keyed: Any) -> Any:
+    return keyed.join(keyed, within="5s")
+
+
+def joined_asof(keyed: Any) -> Any:
+    return keyed.join_asof(keyed)
+
+
+@pytest.mark.parametrize("projected", [False, True], ids=["as it is", "behind a projection"])
+@pytest.mark.parametrize("verb", [*VERBS, reduced, deduplicated, joined, joined_asof])
+def test_it_says_where_the_record_stood_whoever_reads_it(
+    verb: Any, projected: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No policy asks for the position, and no column: it is read for the log alone."""
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    topology = Topology("job")
+    rows = topology.stream(files(path, schema=SCHEMA), timestamp="at", name="in")
+    made = verb((rows.select("k", w=col("v") + 1) if projected else rows).key_by("k"))
+    assert not set(made.schema.names) & {"_topic", "_partition", "_offset"}
+    _run(topology, made)
+    said = [record.getMessage() for record in caplog.records if "too late" in record.getMessage()]
+    assert said and all(f"topic {path}, partition 0, offset 30" in text for text in said), said
+
+
 @pytest.mark.parametrize("verb", [aggregated, processed])
 def test_late_rows_that_somebody_takes_are_no_news(verb: Any, caplog: pytest.LogCaptureFixture) -> None:
     topology, late = Topology("job"), memory("late")

@@ -52,6 +52,7 @@ class Files(Source, Sink):
     bounded = True
     gathers = True
     upserts = False
+    locates_rows = True
     delivery = "exactly_once"
 
     def with_schema(self, schema: Any) -> Files:

@@ -39,6 +39,7 @@ class Kafka(Topic, Source, Sink):
 
     gathers = False
     position_form = "offsets of a Kafka topic"
+    locates_rows = True
 
     @property
     def bounded(self) -> bool:  # type: ignore[override]
