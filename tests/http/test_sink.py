@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -125,6 +128,35 @@ def test_a_receiver_that_is_away_for_longer_than_a_row_is_tried(receiver, tmp_pa
     receiver.answer = lambda body, tries: (200, {})
     run.wait(60)
     assert {body["id"] for body in receiver.bodies()} == set(range(20))
+
+
+WORKER = """
+import sys
+from streamdsl import Config, Topology, http, memory
+
+topology = Topology("hooks")
+rows = memory("rows", schema={"id": int}, rows=[{"id": i} for i in range(20)])
+topology.stream(rows).to(http(sys.argv[1], retry="1h"), name="out")
+topology.run(Config(stop_timeout="1s"))
+print("stopped", flush=True)
+"""
+
+
+def test_a_process_leaves_whatever_the_receiver_asks_for(receiver):
+    """It has asked for an hour of patience; the interpreter does not wait for the threads that have it."""
+    receiver.answer = lambda body, tries: (429, {"Retry-After": "1800"})
+    process = subprocess.Popen([sys.executable, "-c", WORKER, receiver.url], stdout=subprocess.PIPE, text=True)
+    try:
+        until = time.monotonic() + 60
+        while not receiver.tries:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=30)
+        assert "stopped" in out
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_nothing_of_the_url_but_its_place_is_shown(receiver):

@@ -36,8 +36,10 @@ __all__ = ["CHUNK_RECORDS", "Feed", "Records", "Unreadable"]
 
 #: Records that are taken from the client at a time, and decoded at a time.
 CHUNK_RECORDS: Final = 8192
-#: Bytes that are decoded at a time, about.
+#: Bytes of a partition that are decoded at a time, at most and at least. Partitions that wait for one another hold a chunk each: together
+#: these are half as much as may wait undecoded.
 CHUNK_BYTES: Final = 4 << 20
+LEAST_CHUNK: Final = 1 << 16
 #: What a record takes beside its value: the object, its offset, its place in a list.
 RECORD_BYTES: Final = 64
 #: Records that are taken from the client at a time while others wait that are not wanted yet.
@@ -91,10 +93,9 @@ class Records:
             column += more
             self.bytes += _SIZES[name](more)
 
-    @property
-    def in_a_chunk(self) -> int:
-        """How many of them are about `CHUNK_BYTES`: at least one."""
-        return len(self) if self.bytes <= CHUNK_BYTES else max(1, len(self) * CHUNK_BYTES // self.bytes)
+    def within(self, limit: int) -> int:
+        """Return how many of them are about so many bytes: at least one."""
+        return len(self) if self.bytes <= limit else max(1, len(self) * limit // self.bytes)
 
     def cut(self, count: int) -> Records:
         """Take the first `count` records away and return them."""
@@ -172,6 +173,8 @@ class Feed(SplitFeed):
         )
         #: Partitions of which records were taken that their reader has not been able to decode yet.
         self.undecoded: set[int] = set()
+        #: Columns that are the same in every row of all partitions, as long as was needed so far.
+        self.same: dict[str, Any] = {}
         self._names: dict[int, str] = {}
         self._waiting: dict[int, Records] = {}
         self._ready: dict[str, int] = {}  # the splits to be read: with records, or an end that nobody knows yet
@@ -191,6 +194,7 @@ class Feed(SplitFeed):
         watched = described.seen.get("partitions") if described.until is None else None
         self._end_offsets = Ends(self._options, described.topic, self.topic_id, watched, self.where)
         self._known_s = known_for_s(0)
+        self._chunk_bytes = CHUNK_BYTES
         self._look_at = time.monotonic() + self._known_s
         self._open = 0
 
@@ -209,6 +213,7 @@ class Feed(SplitFeed):
     def begin(self) -> None:
         """Begin to fetch."""
         self._known_s = known_for_s(len(self._next))
+        self._chunk_bytes = max(LEAST_CHUNK, min(CHUNK_BYTES, self._room // max(2 * len(self._next), 1)))
         self._consumer.assign([TopicPartition(self.topic, partition, offset) for partition, offset in self._next.items()])
 
     def bounds(self, partition: int) -> tuple[int, int]:
@@ -243,7 +248,7 @@ class Feed(SplitFeed):
         waiting = self._waiting[partition]
         if not waiting:
             self._fetch_for(most)
-        most = min(most, waiting.in_a_chunk)
+        most = min(most, waiting.within(self._chunk_bytes))
         if len(waiting) <= most:
             taken, self._waiting[partition] = waiting, Records(self.extras)
         else:

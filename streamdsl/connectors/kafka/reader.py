@@ -226,10 +226,11 @@ class PartitionReader(SplitReader):
     def _metadata_column(self, asked: pa.Field, count: int, records: Records, of: Sequence[int] | None) -> pa.Array:
         name, type_ = asked.name, asked.type
         if name in ("_topic", "_partition"):
-            column = self._same.get(name)
+            value: str | int = self._topic if name == "_topic" else self._partition
+            same = self._feed.same if name == "_topic" else self._same
+            column = same.get(name)
             if column is None or len(column) < count:
-                value = self._topic if name == "_topic" else self._partition
-                column = self._same[name] = pa.repeat(pa.scalar(value, type_), max(count, LEAST_SAME))
+                column = same[name] = pa.repeat(pa.scalar(value, type_), max(count, LEAST_SAME))
             return column.slice(0, count)
         if name == "_offset" and of is None:
             return pa.Array.from_buffers(type_, count, [None, pa.py_buffer(records.offsets)])
