@@ -40,6 +40,7 @@ class EventOrder:
                 above |= {head.rank} if head.source.bounded else set()
             self._ranks[stage.id] = above
         self._exact = any(len(ranks) > 1 for ranks in self._ranks.values())
+        self._bootstraps = any(source.bootstrap for source in sources)
         self._drift = any(source.max_drift_ms is not None for source in sources)
         self._order = ReadOrder(tasks)
         self._readers: list[OrderedSourceTask] = []
@@ -63,7 +64,7 @@ class EventOrder:
             if not interleaved:
                 return InputGate(inputs, seed)
             timed = TimedGate(inputs, seed)
-            timed.order(ports)
+            timed.order(ports, self._bootstraps)
             return timed
         gate = OrderedGate(inputs, seed)
         ranks = [min(self._ranks[producer], default=-1) for producer, _ in producers]

@@ -12,13 +12,15 @@ from streamdsl._native.flow.channel cimport RECORDS, Channel
 cdef class TimedGate(InputGate):
     """Reads nothing before `order`."""
 
-    def order(self, list ports):
-        """Say which port each input belongs to."""
+    def order(self, list ports, bint bootstraps):
+        """Say which port each input belongs to, and whether sources of tables are read before the others."""
         cdef int i
         self.ports = <int*>calloc(self.size + 1, sizeof(int))
         self.at = <int32_t*>calloc(self.size + 1, sizeof(int32_t))
         self.heads = <StreamElement*>calloc(self.size + 1, sizeof(StreamElement))
-        if self.ports == NULL or self.at == NULL or self.heads == NULL:
+        self.first = <bint*>calloc(self.size + 1, sizeof(bint))
+        self.bootstraps = bootstraps
+        if self.ports == NULL or self.at == NULL or self.heads == NULL or self.first == NULL:
             raise MemoryError("no memory left for an input gate")
         for i in range(self.size):
             self.ports[i] = ports[i]
@@ -30,10 +32,18 @@ cdef class TimedGate(InputGate):
                 batch_release(self.heads[i].batch)
         free(self.heads)
         free(self.at)
+        free(self.first)
         free(self.ports)
 
+    cdef void begin(self) noexcept nogil:
+        # The stream was held until all that a table had at first was taken out of the channels: it waits here, or has been read.
+        cdef int i
+        self.begun = True
+        for i in range(self.size):
+            self.first[i] = self.ports[i] > 0 and self.heads[i].kind == RECORDS
+
     cdef int64_t time_of(self, int input) noexcept nogil:
-        if self.heads[input].kind != RECORDS or self.heads[input].batch.n == 0:
+        if self.first[input] or self.heads[input].kind != RECORDS or self.heads[input].batch.n == 0:
             return INT64_MIN
         return i64(&self.heads[input].batch.sys[SYS_TIME])[self.at[input]]
 
@@ -55,6 +65,8 @@ cdef class TimedGate(InputGate):
                 element[0] = self.heads[i]
                 self.heads[i].kind = 0
                 return i
+            if self.bootstraps and not self.begun and self.ports[i] == 0:
+                self.begin()
         for i in range(self.size):
             if self.blocked[i] or self.heads[i].kind == 0:
                 continue
@@ -80,6 +92,7 @@ cdef class TimedGate(InputGate):
         element[0] = self.heads[input]
         if first + n == batch.n:
             self.heads[input].kind = 0
+            self.first[input] = False
             if first == 0:
                 return 0
         rows = <int32_t*>malloc((n + 1) * sizeof(int32_t))
