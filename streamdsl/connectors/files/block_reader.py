@@ -68,6 +68,14 @@ class BlockReader(SplitReader):
     bad records that stood in front of them. A bad record just in front of row k is not, unless k is the block's end.
     """
 
+    #: What the file is called, where it is read from a copy.
+    label = ""
+
+    @property
+    def shown(self) -> str:
+        """What the file is called."""
+        return self.label or self._path
+
     def __init__(self, path: str, partition: int, columns: Sequence[str], skip: int) -> None:
         self._path = path
         self._partition = partition
@@ -105,7 +113,14 @@ class BlockReader(SplitReader):
             rows=self._with_metadata(block, first, stop),
             position={"start": block.start, "skip": first},
             rejected=tuple(
-                Rejected(bad.before_row - first, bad.raw[:_MAX_RAW], bad.reason, self._path, self._partition, block.record + bad.index)
+                Rejected(
+                    bad.before_row - first,
+                    bad.raw[:_MAX_RAW],
+                    bad.reason,
+                    self.shown,
+                    self._partition,
+                    block.record + bad.index,
+                )
                 for bad in block.bad
                 if first <= bad.before_row < stop or (last and bad.before_row == stop)
             ),
@@ -126,7 +141,7 @@ class BlockReader(SplitReader):
         block, at = chunk.block, chunk.first + row
         index = at if block.kept is None else block.kept[at]
         raw = raw_row(block.rows, at) if block.texts is None else block.texts[index]
-        return Rejected(row, raw[:_MAX_RAW], reason, self._path, self._partition, block.record + index)
+        return Rejected(row, raw[:_MAX_RAW], reason, self.shown, self._partition, block.record + index)
 
     def _take(self, block: Block) -> None:
         """Make `block` the current one, behind what a resumed reader has to skip."""
@@ -150,7 +165,7 @@ class BlockReader(SplitReader):
         count = stop - first
         if name == "_topic":
             if len(self._topics) < count:
-                self._topics = pa.repeat(pa.scalar(self._path, pa.string()), count)
+                self._topics = pa.repeat(pa.scalar(self.shown, pa.string()), count)
             return self._topics.slice(0, count)
         if name == "_partition":
             if len(self._partitions) < count:

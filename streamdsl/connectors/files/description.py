@@ -10,7 +10,7 @@ from typing import Any, Final, Union, cast
 
 from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReader
 from streamdsl.connectors.files.columnar_reader import ArrowReader, ParquetReader
-from streamdsl.connectors.files.listing import CODECS, Format, expanded, format_of, paths_of
+from streamdsl.connectors.files.listing import CODECS, Format, expanded, format_of, is_url, paths_of
 from streamdsl.connectors.files.open_files import unopened
 from streamdsl.connectors.files.part_writer import PartWriter
 from streamdsl.connectors.files.places import Place, listed
@@ -233,7 +233,8 @@ def files(
         As a source each file is a split. A path that exists is taken as it is, also with brackets in it; else it is a pattern. A
         directory stands for the files in it with an ending of the format (not those that begin with a point or an underscore). Text
         that is compressed (.gz, .bz2, .xz, .zst, .lz4) is read as well. As a sink it is, as it is written, one file (CSV, JSON
-        lines) or a directory of part files, one per checkpoint (Parquet, Arrow). ``~`` is the home directory.
+        lines) or a directory of part files, one per checkpoint (Parquet, Arrow). ``~`` is the home directory. URLs (``s3://…``, what
+        fsspec speaks to) are objects: those that are read are copied here first; Parquet and Arrow are written.
     schema : dataclass, pyarrow.Schema or mapping, optional
         Columns of a source; each file has them, but those that may be null or have a default. A sink takes the columns of the stream.
     format : {"csv", "json", "parquet", "arrow", "debezium-json"}, optional
@@ -264,7 +265,12 @@ def files(
     if rate is not None and not rate > 0:
         raise TopologyError(f"files(rate={rate!r}): a rate is above 0; None is as fast as possible")
     changes = format == "debezium-json"
-    return Files(
+    made = Files
+    if is_url(texts[0]):
+        from streamdsl.connectors.files.objects import ObjectFiles
+
+        made = ObjectFiles
+    return made(
         paths=texts,
         schema=Schema() if schema is None else Schema.of(schema),
         format=format_of(texts, "json" if changes else format),

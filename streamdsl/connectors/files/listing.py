@@ -17,7 +17,7 @@ from streamdsl.connectors.files.open_files import unopened
 from streamdsl.connectors.files.part_writer import part_names
 from streamdsl.errors import ConnectorError, TopologyError
 
-__all__ = ["CODECS", "Format", "expanded", "files_of", "format_of", "may_become", "paths_of"]
+__all__ = ["CODECS", "Format", "expanded", "files_of", "format_of", "is_url", "may_become", "paths_of"]
 
 log = logging.getLogger("streamdsl")
 
@@ -57,9 +57,17 @@ def paths_of(given: Any) -> tuple[str, ...]:
     for text in texts:
         if "\0" in text:
             raise TopologyError(f"files({text!r}): a path has no NUL character")
-        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
-            raise TopologyError(f"files({text!r}): a path of this machine, not a URL", remedy="mount it, or copy the files here first")
+    urls = [is_url(text) for text in texts]
+    if any(urls) and not all(urls):
+        raise TopologyError("files(): some are URLs and some are paths", remedy="make a source of each, and merge the streams")
+    if any(re.match("https?://", text) for text in texts):
+        raise TopologyError(f"files({texts[0]!r}): a page of the web is no file", remedy="download it first")
     return texts
+
+
+def is_url(text: str) -> bool:
+    """Whether a path is that of an object store."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) is not None
 
 
 def format_of(paths: Sequence[str], given: str | None) -> Format:

@@ -1,0 +1,253 @@
+"""Files in an object store (``s3://bucket/orders-*.parquet``): whatever fsspec speaks to.
+
+A source brings an object to this machine when it is opened, and reads it there. A sink writes Parquet or Arrow: an object for each
+checkpoint and task, which nothing changes afterwards. What no checkpoint covers is removed at the next start.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar, cast
+
+import pyarrow as pa
+
+from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReader
+from streamdsl.connectors.files.description import Files, size_at
+from streamdsl.connectors.files.listing import Format, suffix_format
+from streamdsl.connectors.files.text_writer import check_described, described
+from streamdsl.errors import ConnectorError, TopologyError
+from streamdsl.schema import Schema
+
+__all__ = ["ObjectFiles"]
+
+_TRIES: Final = 5
+_PAUSE_S: Final = 0.2
+_GROUP_ROWS: Final = 65536
+_PART: Final = re.compile(r"part-(\d+)-(\d+)\.(parquet|arrow)")
+
+T = TypeVar("T")
+
+
+def tried(what: str, request: Callable[[], T]) -> T:
+    """Return what a request returns; one that fails is made again a few times. All of them can be.
+
+    Raises
+    ------
+    ConnectorError
+        It fails for good.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            return request()
+        except FileNotFoundError as error:
+            raise ConnectorError(f"{what}: there is no such object", remedy="check the address") from error
+        except Exception as error:
+            if not left or isinstance(error, PermissionError):
+                raise ConnectorError(
+                    f"{what}: {type(error).__name__}: {error}", remedy="check the address, the rights and the network"
+                ) from error
+            time.sleep(_PAUSE_S * 2 ** (_TRIES - 1 - left))
+    raise AssertionError("the last try returns or raises")
+
+
+def opened(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL, and the path there."""
+    try:
+        from fsspec.core import url_to_fs
+    except ModuleNotFoundError as error:
+        raise ConnectorError(f"{url}: object stores need fsspec", remedy="pip install 'streamdsl[objects]'") from error
+    try:
+        system, path = url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise ConnectorError(f"{url} cannot be used: {error}", remedy="install what fsspec needs for it, s3fs for s3://") from error
+    return system, str(path)
+
+
+class _Copies:
+    """A directory for objects that are read; it goes with this."""
+
+    def __init__(self) -> None:
+        self.path = tempfile.mkdtemp(prefix="streamdsl-objects-")
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def of(self, url: str) -> str:
+        """Return a copy of an object."""
+        system, path = opened(url)
+        # The ending tells the format, and what it is compressed by.
+        target = os.path.join(self.path, f"{len(os.listdir(self.path)):06}-{os.path.basename(path)}")
+        tried(f"{url} cannot be read", lambda: system.get_file(path, target))
+        return target
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectFiles(Files):
+    """`files(...)` whose paths are URLs."""
+
+    copies: _Copies = field(default_factory=_Copies)
+
+    # As a source ------------------------------------------------------------------------------------------------
+
+    def splits(self) -> Sequence[str]:
+        """Return the objects, those of a pattern in sorted order, each once.
+
+        Raises
+        ------
+        ConnectorError
+            Nothing is there, or the store does not answer.
+        """
+        if self.found is None:
+            return self._listed()
+        if not self.found:
+            self.found.append(self._listed())
+        return self.found[0]
+
+    def _listed(self, *, present: bool = True) -> tuple[str, ...]:
+        names: dict[str, None] = {}
+        for url in self.paths:
+            system, path = opened(url)
+            system.invalidate_cache()
+            scheme = url.partition("://")[0]
+            for name in tried(f"{url} cannot be listed", lambda system=system, path=path: _matching(system, path, self.format)):  # type: ignore[misc]
+                names[f"{scheme}://{str(name).lstrip('/') if scheme != 'file' else name}"] = None
+            if not names and present:
+                raise ConnectorError(f"no object matches {url}", remedy="check the address, and the pattern")
+        return tuple(names)
+
+    def would_read(self, file: str) -> bool:
+        """Return whether a path stands for `file`: none of this machine."""
+        return False
+
+    def has_more(self, split: str, position: Json) -> bool:
+        """Return whether an object has grown behind `position`, where it had ended."""
+        system, path = opened(split)
+        system.invalidate_cache()
+        return bool(tried(f"{split} cannot be read", lambda: system.info(path))["size"] != size_at(position))
+
+    def has_new(self, positions: Mapping[str, Json]) -> bool:
+        """Return whether there are other objects. Those that were taken away since are no matter."""
+        return any(name not in positions or self.has_more(name, positions[name]) for name in self._listed(present=False))
+
+    def _open(self, split: str, partition: int, position: Json, columns: Sequence[str], files: int) -> SplitReader:
+        reader = super()._open(self.copies.of(split), partition, position, columns, files)
+        cast(Any, reader).label = split
+        return reader
+
+    # As a sink --------------------------------------------------------------------------------------------------
+
+    def check(self, schema: Schema, keys: Sequence[str]) -> None:
+        """Refuse several places, and text."""
+        if len(self.paths) != 1:
+            raise TopologyError(f"a sink is one place, not {', '.join(self.paths)}")
+        if self.format not in ("parquet", "arrow"):
+            raise TopologyError(
+                f"{self.paths[0]}: an object cannot grow, so that it is no sink of {self.format}",
+                remedy="write Parquet or Arrow: files('s3://bucket/name.parquet') is a place of parts, one for each checkpoint",
+            )
+
+    def overwrites(self, source: Source) -> str:
+        """Return the object of `source` that this sink would write, "" if there is none."""
+        place = self.paths[0].rstrip("/") + "/"
+        return next((path for path in getattr(source, "paths", ()) if f"{path}/".startswith(place)), "")
+
+    def collides(self, other: Sink) -> str:
+        """Return what this sink and `other` would both write, "" if there is nothing."""
+        mine, its = self.paths[0].rstrip("/"), getattr(other, "paths", ("",))[0].rstrip("/")
+        return its if mine == its else ""
+
+    def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
+        """Write parts below the URL; those behind `state` are removed."""
+        self.check(schema, keys)
+        return ObjectPartWriter(self.paths[0], self.format, schema.visible(), task, state)
+
+
+def _matching(system: Any, path: str, format: Format) -> list[str]:
+    if any(letter in path for letter in "*?["):
+        return [name for name in sorted(system.glob(path)) if not system.isdir(name)]
+    if system.isfile(path):
+        return [path]
+    below = sorted(system.find(path)) if system.isdir(path) else []
+    return [name for name in below if suffix_format(name) == format and not os.path.basename(name).startswith((".", "_"))]
+
+
+class ObjectPartWriter(SinkWriter):
+    """Collects rows in a file of this machine, which becomes an object at the snapshot. The state is as that of `PartWriter`."""
+
+    def __init__(self, url: str, format: Format, schema: Schema, task: int, state: Json) -> None:
+        self._url, self._format, self._task = url.rstrip("/"), format, task
+        self._system, self._path = opened(self._url)
+        self._described = described(format, schema)
+        self._schema = schema.to_arrow()
+        at = cast(Mapping[str, Any], state or {"checkpoint": 0, "parts": 0, "last": ""})
+        self._parts, self._last = int(at["parts"]), str(at["last"])
+        if state is not None:
+            check_described(self._url, at, format, schema)
+        self._file: Any = None
+        self._temporary = tempfile.NamedTemporaryFile(prefix="streamdsl-part-", suffix=f".{format}")  # noqa: SIM115 - closed with this
+        self._waiting: list[pa.RecordBatch] = []
+        self._remove_behind(int(at["checkpoint"]))
+
+    def _remove_behind(self, checkpoint: int) -> None:
+        """Remove the parts of checkpoints that never completed."""
+        self._system.invalidate_cache()
+
+        def listed() -> list[str]:
+            try:
+                return [str(name) for name in self._system.ls(self._path, detail=False)]
+            except FileNotFoundError:
+                return []
+
+        for name in tried(f"{self._url} cannot be listed", listed):
+            match = _PART.fullmatch(os.path.basename(name))
+            if match and int(match[1]) > checkpoint:
+                tried(f"{name} cannot be removed", lambda name=name: self._system.rm_file(name))  # type: ignore[misc]
+
+    def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
+        """Take rows."""
+        self._waiting.append(rows)
+        if sum(batch.num_rows for batch in self._waiting) >= _GROUP_ROWS:
+            self._write_group()
+
+    def _write_group(self) -> None:
+        if not self._waiting:
+            return
+        rows = pa.Table.from_batches(self._waiting).cast(self._schema).combine_chunks()
+        self._waiting = []
+        if not rows.num_rows:
+            return
+        if self._file is None:
+            self._temporary.seek(0)
+            self._temporary.truncate()
+            self._file = self._new_file()
+        self._file.write_table(rows)
+
+    def _new_file(self) -> Any:
+        if self._format == "arrow":
+            return pa.ipc.new_file(self._temporary, self._schema)
+        import pyarrow.parquet as parquet  # noqa: PLR0402
+
+        return parquet.ParquetWriter(self._temporary, self._schema)
+
+    def snapshot(self, checkpoint_id: int) -> Json:
+        """Turn what was written since the last checkpoint into an object."""
+        self._write_group()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            self._temporary.flush()
+            self._last = f"part-{checkpoint_id:08}-{self._task:03}.{self._format}"
+            path = f"{self._path}/{self._last}"
+            # The same bytes under the same name, however often: an answer that was lost does no harm.
+            tried(f"{self._url}/{self._last} cannot be written", lambda: self._system.put_file(self._temporary.name, path))
+            self._parts += 1
+        return {"checkpoint": checkpoint_id, "parts": self._parts, "last": self._last, **self._described}
+
+    def close(self) -> None:
+        """Drop what no checkpoint has taken."""
+        self._temporary.close()
