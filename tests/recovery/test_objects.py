@@ -37,7 +37,7 @@ def job(place, rows):
     (place / "in.jsonl").write_text("".join(f'{{"account": "{row["account"]}", "amount": {row["amount"]}}}\n' for row in rows))
     topology = Topology("sums")
     read = topology.stream(files(place / "in.jsonl", {"account": str, "amount": int}), name="in")
-    read.key_by("account").aggregate(sum=col("amount").sum(), name="sums").to(files(place / "out.jsonl"), name="out")
+    read.key_by("account").aggregate(sum=col("amount").sum(), name="sums").to_stream().to(files(place / "out.jsonl"), name="out")
     return topology
 
 
@@ -74,27 +74,30 @@ def test_only_what_is_new_is_sent_and_what_is_old_is_removed(s3, tmp_path):
     assert {name for name in found if name.startswith("files/")} == used
 
 
+def held(place, source):
+    """Sums by key of rows that wait for the test, into a file."""
+    topology = Topology("held")
+    read = topology.stream(source, timestamp="at", name="in")
+    read.key_by("account").aggregate(n=col("amount").sum(), name="sums").to_stream().to(files(place / "out.jsonl"), name="out")
+    return topology
+
+
 def test_a_savepoint_is_written_to_and_begun_with(s3, tmp_path):
     url = f"s3://bucket/{uuid.uuid4().hex}"
     source = Held(ROWS)
-    topology = Topology("held")
-    topology.stream(source, timestamp="at", name="in").key_by("account").aggregate(n=col("amount").sum(), name="sums").to(memory("out"))
-    with topology.start(Config(state_dir=tmp_path / "a")) as run:
+    with held(tmp_path, source).start(Config(state_dir=tmp_path / "a")) as run:
         while run.metrics()["sinks"].get("out") != len(ROWS):
             assert not run.wait(0.02)
         assert run.savepoint(url) == url
         with pytest.raises(StateError, match="exists"):
             run.savepoint(url)
         source.over.set()
-    other = Held(ROWS)
-    topology = Topology("held")
-    moves = topology.stream(other, timestamp="at", name="in")
-    moves.key_by("account").aggregate(n=col("amount").sum(), name="sums").to(files(tmp_path / "out.jsonl"), name="out")
-    other.over.set()
-    run = topology.run(Config(state_dir=tmp_path / "b", restore_from=url, drop_state=["out"]))
+    source.over.set()
+    run = held(tmp_path, source).run(Config(state_dir=tmp_path / "b", restore_from=url))
     assert sum(row["n"] for row in run.table("sums").scan()) == sum(row["amount"] for row in ROWS)
+    assert (tmp_path / "out.jsonl").read_text().count("\n") == len(ROWS)
     with pytest.raises(StateError, match="is not a savepoint"):
-        topology.start(Config(state_dir=tmp_path / "c", restore_from=f"{url}-none"))
+        held(tmp_path, source).start(Config(state_dir=tmp_path / "c", restore_from=f"{url}-none"))
 
 
 class Faulty(MemoryFileSystem):
