@@ -24,6 +24,7 @@ from streamdsl._native.operators.interval_join import IntervalJoinOperator
 from streamdsl._native.operators.key_encode import KeyEncodeOperator
 from streamdsl._native.operators.key_lookup import KeyDecoder, KeyLookup
 from streamdsl._native.operators.map_async import MapAsyncOperator
+from streamdsl._native.operators.pane_window import PaneWindowOperator
 from streamdsl._native.operators.process import ProcessOperator
 from streamdsl._native.operators.project import ProjectOperator
 from streamdsl._native.operators.python_function import PythonFunctionOperator
@@ -34,6 +35,7 @@ from streamdsl._native.operators.tables_join import TablesJoinOperator
 from streamdsl._native.operators.throttled_aggregate import ThrottledAggregateOperator
 from streamdsl._native.operators.versioned_join import VersionedJoinOperator
 from streamdsl._native.operators.window import WindowOperator
+from streamdsl._native.windows.panes import takes_panes
 from streamdsl.errors import InternalError, TopologyError
 from streamdsl.physical import node
 from streamdsl.physical.kinds import kind_of
@@ -82,7 +84,8 @@ def _table(spec: node.PhysicalTable, chain: Chain) -> Operator:
 
 
 def _window_aggregate(spec: node.PhysicalWindowAggregate, chain: Chain) -> Operator:
-    return WindowOperator(spec, chain.built[spec.lookup], Program(spec.arguments))
+    factory = PaneWindowOperator if takes_panes(spec) else WindowOperator
+    return factory(spec, chain.built[spec.lookup], Program(spec.arguments))
 
 
 def _process(spec: node.PhysicalProcess, chain: Chain) -> Operator:

@@ -1,4 +1,4 @@
-"""Sums and moments out of which a value can be taken again, exactly: where rows may be withdrawn.
+"""Sums and moments out of which a value can be taken again, exactly: where rows may be withdrawn, and for panes of windows.
 
 Nothing is rounded and nothing overflows but the result: integers are added up in 128 bits, decimals in 192, floats in as many as
 they need. So what is left after a withdrawal is what there would be if the value had never come.
@@ -14,10 +14,10 @@ from streamdsl._native.aggregates.cell cimport (
     results_null,
 )
 from streamdsl._native.aggregates.exact_sum cimport (
-    SQUARE_DIGITS, SUM_DIGITS, ExactMoments, exact_add, exact_carry, exact_clear, exact_sum, exact_variance, exact_withdraw,
+    SQUARE_DIGITS, SUM_DIGITS, ExactMoments, exact_add, exact_carry, exact_clear, exact_merge, exact_sum, exact_variance, exact_withdraw,
 )
 from streamdsl._native.flow.batch cimport KIND_U64
-from streamdsl._native.includes.decimal cimport dec_load, dec_quotient, dec_store, dec_sub, int128, wide_add, wide_decimal
+from streamdsl._native.includes.decimal cimport dec_load, dec_quotient, dec_store, dec_sub, int128, wide_add, wide_decimal, wide_merge
 from streamdsl._native.includes.int128 cimport i128_as_double, i128_fits
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
@@ -55,6 +55,11 @@ cdef class IntegerTotals(Accumulator):
         dec_store(total.sum, dec_load(total.sum) - self.number(argument))
         total.n -= 1
         return 0
+
+    cdef int merge(self, char* into, char* other) except -1 nogil:
+        (<IntegerTotal*>into).n += (<IntegerTotal*>other).n
+        dec_store((<IntegerTotal*>into).sum, dec_load((<IntegerTotal*>into).sum) + dec_load((<IntegerTotal*>other).sum))
+        return self.clear(other)
 
     cdef int emit(self, char* state) except -1 nogil:
         cdef IntegerTotal* total = <IntegerTotal*>state
@@ -96,6 +101,11 @@ cdef class DecimalTotals(Accumulator):
         wide_add((<WideTotal*>state).sum, negated)
         (<WideTotal*>state).n -= 1
         return 0
+
+    cdef int merge(self, char* into, char* other) except -1 nogil:
+        (<WideTotal*>into).n += (<WideTotal*>other).n
+        wide_merge((<WideTotal*>into).sum, (<WideTotal*>other).sum)
+        return self.clear(other)
 
     cdef int emit(self, char* state) except -1 nogil:
         cdef WideTotal* total = <WideTotal*>state
@@ -141,6 +151,7 @@ cdef class FloatTotals(Accumulator):
     cdef bint squared
     cdef int64_t ddof
     cdef ExactMoments* open                  # scratch: the state at hand, all its digits
+    cdef ExactMoments* other                 # scratch: the one that is merged into it
 
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
@@ -150,14 +161,15 @@ cdef class FloatTotals(Accumulator):
         self.ddof = dict(spec.params).get("ddof", 0)
         self.layout = "float_moments" if self.squared else "float_total"
         self.open = <ExactMoments*>calloc(1, sizeof(ExactMoments))
-        if self.open == NULL:
+        self.other = <ExactMoments*>calloc(1, sizeof(ExactMoments))
+        if self.open == NULL or self.other == NULL:
             raise MemoryError("no memory left for an aggregate")
 
     def __dealloc__(self):
         free(self.open)
+        free(self.other)
 
-    cdef void load(self, const FloatTotal* total) noexcept nogil:
-        cdef ExactMoments* moments = self.open
+    cdef void load(self, const FloatTotal* total, ExactMoments* moments) noexcept nogil:
         exact_clear(moments, self.squared)
         memcpy(moments, total, 4 * sizeof(int64_t))
         moments.sum.low, moments.sum.high = total.low, total.high
@@ -191,14 +203,21 @@ cdef class FloatTotals(Accumulator):
         return 0
 
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
-        self.load(<FloatTotal*>state)
+        self.load(<FloatTotal*>state, self.open)
         exact_add(self.open, as_f64(argument.bits), self.squared)
         return self.store(<FloatTotal*>state)
 
     cdef int withdraw(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
-        self.load(<FloatTotal*>state)
+        self.load(<FloatTotal*>state, self.open)
         exact_withdraw(self.open, as_f64(argument.bits), self.squared)
         return self.store(<FloatTotal*>state)
+
+    cdef int merge(self, char* into, char* other) except -1 nogil:
+        self.load(<FloatTotal*>into, self.open)
+        self.load(<FloatTotal*>other, self.other)
+        exact_merge(self.open, self.other, self.squared)
+        self.store(<FloatTotal*>into)
+        return self.clear(other)
 
     cdef int emit(self, char* state) except -1 nogil:
         cdef FloatTotal* total = <FloatTotal*>state
@@ -206,12 +225,12 @@ cdef class FloatTotals(Accumulator):
         if self.squared:
             if total.n == 0 or total.n <= self.ddof:
                 return results_null(&self.results)
-            self.load(total)
+            self.load(total, self.open)
             value = exact_variance(self.open, self.ddof)
             return results_bits(&self.results, f64_bits(sqrt(value) if self.moment == DEVIATION else value))
         if self.moment == MEAN and total.n == 0:
             return results_null(&self.results)
-        self.load(total)
+        self.load(total, self.open)
         value = exact_sum(self.open)
         return results_bits(&self.results, f64_bits(value / <double>total.n if self.moment == MEAN else value))
 

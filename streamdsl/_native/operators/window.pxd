@@ -19,6 +19,7 @@ cdef class WindowOperator(WindowRecords):
     cdef int reserve_due(self, int64_t n) except -1 nogil
     cdef int look_up_due(self, int64_t n) except -1 nogil                              # keys of the due rows: key_slots
     cdef int find_due(self, int lane, int64_t n) except -1 nogil
+    cdef int put_behind(self, int64_t n, int64_t later) except -1 nogil
     cdef int close_due(self, int lane, int64_t n) except -1 nogil
     cdef int forget_keys(self, int64_t n) except -1 nogil      # of the rows that were due
     cdef int act(self, int lane, int64_t slot, KeyWindows* windows, int64_t i) except -1 nogil

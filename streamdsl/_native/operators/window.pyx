@@ -184,7 +184,12 @@ cdef class WindowOperator(WindowRecords):
                     later = row
             else:
                 self.due[i].row = row
-        if later >= 0:                       # what comes behind it has to wait for it
+        return self.put_behind(n, later)
+
+    cdef int put_behind(self, int64_t n, int64_t later) except -1 nogil:
+        """Let the due rows that come behind the row `later` of the index wait for it; -1: there is none."""
+        cdef int64_t i
+        if later >= 0:
             for i in range(n):
                 if self.due[i].row >= 0 and self.deadlines.order(self.due[i].row, later) > 0:
                     self.deadlines.put_back(self.due[i].row)

@@ -94,6 +94,7 @@ cdef class WindowRecords(KeyedOperator):
     cdef int change_key(self, int64_t slot, KeyWindows* windows) except -1 nogil      # before its windows are changed
     cdef WindowEntry* open_window(self, int64_t slot, KeyWindows* windows, int64_t i, Wanted* wanted, int64_t watermark) except NULL nogil
     cdef int add_record(self, WindowEntry* entry, KeyWindows* windows, Batch* batch, int32_t row) except -1 nogil
+    cdef int add_to(self, Batch* batch, int32_t row, char* state) except -1 nogil
     cdef int after_change(self, int64_t slot, KeyWindows* windows, WindowEntry* entry, int32_t row, int64_t watermark) except -1 nogil
     cdef int add_pending(self) except -1 nogil
     cdef int need_columns(self, Batch* batch) except -1 nogil

@@ -71,7 +71,7 @@ cdef class WindowRecords(KeyedOperator):
         name, spec = self.name, self.spec
         self.clock = context.clock
         if self.code is None:
-            self.contents = AccumulatedContents(name, spec.aggregates, self.lookup.table.arena)
+            self.contents = self.contents_made()
             self.n_results = len(spec.aggregates)
         else:
             self.code.open_code(context)
@@ -85,6 +85,10 @@ cdef class WindowRecords(KeyedOperator):
         self.field = WindowField(name, self.contents, self.windower.inside)
         self.lookup.add_field(self.field)
         self.deadlines = Deadlines(context.tables[0], LANES, ID_BYTES, "windows")
+
+    def contents_made(self):
+        """Return what is in a window of aggregates."""
+        return AccumulatedContents(self.name, self.spec.aggregates, self.lookup.table.arena)
 
     def late_tag(self):
         """Return the tag of late records: beside the outputs that a Processor declares there is only one."""
@@ -308,12 +312,16 @@ cdef class WindowRecords(KeyedOperator):
         if self.by_row:
             entry.n += self.windower.full > 0
             return self.contents.add(contents_of(entry), batch, row)
+        windows.pending = self.batch_number
+        return self.add_to(batch, row, contents_of(entry))
+
+    cdef int add_to(self, Batch* batch, int32_t row, char* state) except -1 nogil:
+        """Have the record added to these contents with the others of its batch."""
         if self.n_pairs == self.capacity:
             self.reserve(self.n_pairs + batch.n)
-        self.states[self.n_pairs] = contents_of(entry)
+        self.states[self.n_pairs] = state
         self.rows[self.n_pairs] = row
         self.n_pairs += 1
-        windows.pending = self.batch_number
         return 0
 
     cdef int after_change(

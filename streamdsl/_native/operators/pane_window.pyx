@@ -1,0 +1,253 @@
+"""See pane_window.pxd.
+
+A record is added to its pane alone. Windows close one after another, so a window is a queue of panes that gives up its first
+ones and gets new ones behind: two stacks. The panes in front are *summed*: each holds what it and the summed ones behind it add
+up to. Those that came later are in the *total*. A window is the first summed pane and the total: two copies, however many panes
+it has. When no summed pane is left, those in the total are summed, each once. So a pane is merged a few times in all.
+
+A key has one row in the index: the next of its windows that holds a record. `KeyWindows.seen` is that window's number.
+"""
+from libc.stdint cimport int32_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, Batch, i64
+from streamdsl._native.operators.process_context cimport KeyReader
+from streamdsl._native.operators.window_records cimport LANE_DUE
+from streamdsl._native.rows.row cimport timestamp_value
+from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, sorted_in
+from streamdsl._native.state.key_table cimport KeyTable
+from streamdsl._native.windows.accumulated cimport AccumulatedContents
+from streamdsl._native.windows.window_list cimport contents_of
+
+from dataclasses import replace
+
+from streamdsl._native.windows.contents cimport Contents
+
+
+#: Of these the exact ones are taken: what windows are does not depend on how panes were put together.
+SUMS = frozenset(["sum", "mean", "var", "std"])
+
+
+cdef class PaneWindowOperator(WindowOperator):
+    """As `WindowOperator`, for windows of which each moment is in many."""
+
+    def __init__(self, spec, lookup not None, arguments=None):
+        WindowOperator.__init__(self, spec, lookup, arguments)
+        self.panes = Panes(spec.window)
+
+    def __dealloc__(self):
+        free(self.made)
+        free(self.copied)
+
+    def contents_made(self):
+        """Return what is in a pane."""
+        aggregates = [replace(one, retracts=one.kind in SUMS) for one in self.spec.aggregates]
+        self.pane_contents = PaneContents(AccumulatedContents(self.name, aggregates, self.lookup.table.arena))
+        self.made = <char*>calloc(1, sizeof(WindowEntry) + self.pane_contents.size)
+        self.copied = <char*>calloc(1, self.pane_contents.size + 8)
+        if self.made == NULL or self.copied == NULL:
+            raise MemoryError("no memory left for windows")
+        return self.pane_contents
+
+    # A record ----------------------------------------------------------------------------------------------------
+
+    cdef bint would_take(self, int64_t slot, int64_t time) noexcept nogil:
+        return self.windower.is_open(self.panes.last_of(self.panes.last_window(time)), self.lookup.lateness_watermark(slot))
+
+    cdef int take_record(self, Batch* batch, int32_t row) except -1 nogil:
+        cdef int64_t slot = i64(&batch.sys[SYS_SLOT])[row], time = i64(&batch.sys[SYS_TIME])[row]
+        cdef KeyWindows* windows = self.windows_of(slot)
+        cdef int64_t watermark = self.lookup.lateness_watermark(slot)
+        cdef int64_t last = self.panes.last_window(time), first = last - self.panes.windows_at(time) + 1, i
+        cdef WindowEntry* entry
+        while first <= last and not self.windower.is_open(self.panes.last_of(first), watermark):
+            self.late_refusals += 1
+            first += 1
+        if first > last:
+            return self.refuse_late(row)
+        self.change_key(slot, windows)
+        self.take_panes(slot, windows, first)
+        entry = self.pane_of(windows, self.panes.pane_at(time))
+        if entry.flags & PANE_SUMMED:        # all in front of it hold it, too
+            for i in range(self.field.place_of(windows, entry.id)):
+                self.add_to(batch, row, contents_of(self.field.at(windows, i)))
+        elif entry.flags & PANE_IN_TOTAL:
+            self.add_to(batch, row, self.total_of(windows))
+        self.add_to(batch, row, contents_of(entry))
+        windows.pending = self.batch_number
+        return 0
+
+    cdef int take_panes(self, int64_t slot, KeyWindows* windows, int64_t window) except -1 nogil:
+        if windows.n > 0 and windows.seen <= window:
+            return 0
+        windows.seen = window
+        self.file_as(slot, LANE_DUE, self.panes.last_of(window), window)
+        return 0
+
+    cdef WindowEntry* pane_of(self, KeyWindows* windows, int64_t pane) except NULL nogil:
+        cdef int64_t i = self.field.place_of(windows, pane)
+        cdef WindowEntry* entry
+        if i < windows.n and self.field.at(windows, i).id == pane:
+            return self.field.at(windows, i)
+        if windows.pending == self.batch_number and not self.field.stays(windows, i):
+            self.add_pending()
+        entry = self.field.insert(windows, i)
+        entry.id = pane
+        if i + 1 < windows.n and self.field.at(windows, i + 1).flags & PANE_SUMMED:
+            entry.flags = PANE_SUMMED
+            if windows.pending == self.batch_number:
+                self.add_pending()
+            self.pane_contents.inner.copy(contents_of(entry), contents_of(self.field.at(windows, i + 1)))
+        return entry
+
+    # Windows -----------------------------------------------------------------------------------------------------
+
+    cdef int add_copy(self, char* into, char* source) except -1 nogil:
+        memset(self.copied, 0, self.pane_contents.half)
+        self.pane_contents.inner.copy(self.copied, source)
+        return self.pane_contents.inner.merge(into, self.copied)
+
+    cdef char* total_of(self, KeyWindows* windows) noexcept nogil:
+        cdef int64_t i
+        for i in range(windows.n - 1, -1, -1):
+            if self.field.at(windows, i).flags & PANE_IN_TOTAL:
+                return contents_of(self.field.at(windows, i)) + self.pane_contents.half
+        return NULL
+
+    cdef int gather(self, KeyWindows* windows, int64_t n) except -1 nogil:
+        cdef int64_t i, half = self.pane_contents.half
+        cdef WindowEntry* entry
+        cdef char* total
+        cdef char* own
+        if not self.field.at(windows, 0).flags & PANE_SUMMED:
+            return self.sum_up(windows, n)
+        total = self.total_of(windows)
+        for i in range(n):
+            entry = self.field.at(windows, i)
+            if entry.flags & (PANE_SUMMED | PANE_IN_TOTAL):
+                continue
+            entry.flags |= PANE_IN_TOTAL
+            own = contents_of(entry) + half
+            if total == NULL:
+                total = own
+            elif self.total_of(windows) == own:          # it is the last one now: the total moves behind it
+                memcpy(own, total, half)
+                memset(total, 0, half)
+                total = own
+            self.add_copy(total, contents_of(entry))
+        return 0
+
+    cdef int sum_up(self, KeyWindows* windows, int64_t n) except -1 nogil:
+        cdef int64_t i
+        cdef WindowEntry* entry
+        for i in range(n - 1, -1, -1):
+            entry = self.field.at(windows, i)
+            if entry.flags & PANE_IN_TOTAL:
+                self.pane_contents.inner.clear(contents_of(entry) + self.pane_contents.half)
+            entry.flags = PANE_SUMMED
+            if i + 1 < n:
+                self.add_copy(contents_of(entry), contents_of(self.field.at(windows, i + 1)))
+        return 0
+
+    cdef int64_t following(self, KeyWindows* windows, int64_t window) noexcept nogil:
+        cdef int64_t i = self.panes.place_in(self.field, windows, window, self.panes.step)
+        if i == windows.n:
+            return window
+        return max(window + 1, self.panes.first_with(self.field.at(windows, i).id))
+
+    cdef int find_due(self, int lane, int64_t n) except -1 nogil:
+        cdef int64_t i, next, row, later = -1
+        cdef KeyWindows* windows
+        self.look_up_due(n)
+        for i in range(n):
+            row = self.deadlines.due[i]
+            windows = self.windows_of(self.key_slots[i])
+            self.due[i].slot = self.key_slots[i]
+            self.due[i].id = sorted_in(self.deadlines.table.header(row).key + DEADLINE_BYTES)
+            self.due[i].row = -1
+            next = windows.seen if windows.n == 0 else self.following(windows, windows.seen)
+            if windows.n == 0 or (self.due[i].id != windows.seen and self.due[i].id != next):
+                self.deadlines.remove(row)
+                continue
+            if self.due[i].id != windows.seen:           # its turn comes when the one before it has been closed
+                self.deadlines.put_back(row)
+                continue
+            self.due[i].row = row
+            if next > windows.seen:
+                row = self.file_as(self.key_slots[i], LANE_DUE, self.panes.last_of(next), next)
+                if later < 0 or self.deadlines.order(row, later) < 0:
+                    later = row
+        self.put_behind(n, later)
+        return 0
+
+    cdef int act(self, int lane, int64_t slot, KeyWindows* windows, int64_t i) except -1 nogil:
+        cdef int64_t window = windows.seen, leaving
+        cdef int64_t next = self.following(windows, window)
+        cdef WindowEntry* entry = self.window_made(window)
+        cdef char* total
+        self.gather(windows, self.panes.place_in(self.field, windows, window, self.panes.count))
+        total = self.total_of(windows)
+        if total == NULL:                    # it is only looked at
+            memcpy(contents_of(entry), contents_of(self.field.at(windows, 0)), self.pane_contents.half)
+            self.show_change(slot, entry, -1)
+        else:
+            self.pane_contents.inner.copy(contents_of(entry), contents_of(self.field.at(windows, 0)))
+            self.add_copy(contents_of(entry), total)
+            self.show_change(slot, entry, -1)
+            self.pane_contents.inner.clear(contents_of(entry))
+        self.closed += 1
+        leaving = self.panes.place_in(self.field, windows, window, self.panes.step)
+        while leaving > 0:
+            self.field.remove(windows, 0)
+            leaving -= 1
+        windows.seen = next if windows.n > 0 else 0
+        return 0
+
+    cdef WindowEntry* window_made(self, int64_t window) noexcept nogil:
+        cdef WindowEntry* entry = <WindowEntry*>self.made
+        memset(self.made, 0, sizeof(WindowEntry) + self.pane_contents.size)
+        entry.id, entry.start, entry.last = window, self.panes.start_of(window), self.panes.last_of(window)
+        return entry
+
+    # For people --------------------------------------------------------------------------------------------------
+
+    def windows_by_key(self):
+        """Return the open windows of each key."""
+        cdef KeyTable table = self.lookup.table
+        cdef int64_t slot = table.first_slot(0), window
+        cdef KeyWindows* windows
+        cdef KeyReader reader = KeyReader(self.lookup, self.spec.key_schema)
+        by_key = {}
+        while slot >= 0:
+            windows = self.windows_of(slot)
+            window = windows.seen
+            while windows.n > 0:
+                bounds = {"window_start": timestamp_value(self.panes.start_of(window)),
+                          "window_end": timestamp_value(self.windower.end_of(self.panes.last_of(window)))}
+                by_key.setdefault(reader.key(slot), []).append({**bounds, **self.values_of(slot, window)})
+                if self.following(windows, window) == window:
+                    break
+                window = self.following(windows, window)
+            slot = table.first_slot(slot + 1)
+        return by_key
+
+    def values_of(self, int64_t slot, int64_t window):
+        """Return the aggregates of a window."""
+        cdef KeyWindows* windows = self.windows_of(slot)
+        cdef WindowEntry* entry = self.window_made(window)
+        cdef WindowEntry* pane
+        cdef Contents inner = self.pane_contents.inner
+        cdef int64_t i
+        cdef bint summed = False
+        for i in range(windows.n):
+            pane = self.field.at(windows, i)
+            if not self.panes.has(window, pane.id):
+                continue
+            if not (pane.flags & PANE_SUMMED and summed):        # the first summed one holds the others
+                self.add_copy(contents_of(entry), contents_of(pane))
+            summed = summed or pane.flags & PANE_SUMMED != 0
+        try:
+            return self.aggregates_of([<size_t>contents_of(entry)])[0]
+        finally:
+            inner.clear(contents_of(entry))

@@ -1,0 +1,3 @@
+from typing import Any
+
+def takes_panes(spec: Any) -> bool: ...

@@ -1,0 +1,105 @@
+"""See panes.pxd."""
+from math import gcd
+
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t
+
+from streamdsl._native.aggregates.cell cimport ByteReader
+from streamdsl._native.flow.batch cimport Column
+from streamdsl._native.includes.decimal cimport dec_high, dec_low, int128
+from streamdsl._native.state.write_stream cimport ByteWriter
+from streamdsl._native.windows.assign cimport floor_mod, since_start, window_number, windows_of
+from streamdsl._native.windows.contents cimport Shown
+from streamdsl._native.windows.window_list cimport KeyWindows, WindowField
+
+cdef enum:
+    FEWEST_WINDOWS = 3         # of a moment: with fewer, to add a record to each of them is cheaper
+
+
+def takes_panes(spec):
+    """Return whether windows like these (`spec`: a PhysicalWindowAggregate) are put together from panes."""
+    window = spec.window
+    if window.kind != "hopping" or window.emit != "close" or window.size_ms < FEWEST_WINDOWS * window.every_ms:
+        return False
+    # A record that is refused must leave no trace in any window, and what a sketch says depends on how it was put together.
+    return spec.errors == "fail" and not any(one.kind == "custom" or dict(one.params).get("approximate") for one in spec.aggregates)
+
+
+cdef class PaneContents(Contents):
+    def __init__(self, Contents inner not None):
+        self.inner = inner
+        self.half = (inner.size + 7) & ~<int64_t>7
+        self.size = 2 * self.half
+        self.layout = f"panes/1|{inner.layout}"
+        self.bulk = inner.bulk
+
+    cdef int add_many(self, char** states, const int32_t* rows, int64_t n) except -1 nogil:
+        return self.inner.add_many(states, rows, n)
+
+    cdef int clear(self, char* state) except -1 nogil:
+        self.inner.clear(state)
+        return self.inner.clear(state + self.half)
+
+    cdef int write(self, char* state, ByteWriter* out) except -1 nogil:
+        self.inner.write(state, out)
+        return self.inner.write(state + self.half, out)
+
+    cdef int read(self, char* state, ByteReader* source) except -1 nogil:
+        self.inner.read(state, source)
+        return self.inner.read(state + self.half, source)
+
+    cdef int open(self, Column* columns, int64_t most, int64_t arrived) except -1 nogil:
+        return self.inner.open(columns, most, arrived)
+
+    cdef int show(self, char* state, const Shown* shown) except -1 nogil:
+        return self.inner.show(state, shown)
+
+    cdef int finish(self, Column* columns) except -1 nogil:
+        return self.inner.finish(columns)
+
+
+cdef inline int64_t clamped(int128 value) noexcept nogil:
+    if dec_high(value) != (-1 if <int64_t>dec_low(value) < 0 else 0):
+        return INT64_MIN if dec_high(value) < 0 else INT64_MAX
+    return <int64_t>dec_low(value)
+
+
+cdef inline int64_t floor_div(int128 value, int64_t divisor) noexcept nogil:
+    return clamped(value // divisor - (value % divisor < 0))
+
+
+cdef class Panes:
+    """`window` is a `WindowSpec` of the physical plan."""
+
+    def __init__(self, window):
+        self.grace_ms = window.grace_ms
+        self.size_ms, self.every_ms, self.offset_ms = window.size_ms, window.every_ms, window.offset_ms
+        self.pane_ms = gcd(self.size_ms, self.every_ms)
+        self.step = self.every_ms // self.pane_ms
+        self.count = self.size_ms // self.pane_ms
+
+    cdef int64_t pane_at(self, int64_t time) noexcept nogil:
+        return clamped(<int128>self.last_window(time) * self.step + since_start(time, self.every_ms, self.offset_ms) // self.pane_ms)
+
+    cdef int64_t last_window(self, int64_t time) noexcept nogil:
+        return window_number(time, self.every_ms, self.offset_ms)
+
+    cdef int64_t windows_at(self, int64_t time) noexcept nogil:
+        return windows_of(time, self.size_ms, self.every_ms, self.offset_ms)
+
+    cdef int64_t start_of(self, int64_t window) noexcept nogil:
+        return clamped(<int128>window * self.every_ms + floor_mod(self.offset_ms, self.every_ms))
+
+    cdef int64_t last_of(self, int64_t window) noexcept nogil:
+        return clamped(<int128>window * self.every_ms + floor_mod(self.offset_ms, self.every_ms) + self.size_ms - 1)
+
+    cdef int64_t first_with(self, int64_t pane) noexcept nogil:
+        return floor_div(<int128>pane - self.count, self.step) + 1
+
+    cdef bint has(self, int64_t window, int64_t pane) noexcept nogil:
+        return <int128>window * self.step <= <int128>pane and <int128>pane < <int128>window * self.step + self.count
+
+    cdef int64_t place_in(self, WindowField field, KeyWindows* windows, int64_t window, int64_t more) noexcept nogil:
+        cdef int128 pane = <int128>window * self.step + more
+        if dec_high(pane) > 0 or (dec_high(pane) == 0 and <int64_t>dec_low(pane) < 0):       # behind the last number
+            return windows.n
+        return field.place_of(windows, clamped(pane))
