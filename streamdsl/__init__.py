@@ -46,6 +46,7 @@ from streamdsl.policies import dead_letter
 from streamdsl.processor import Processor, TwoInputProcessor
 from streamdsl.schema import Field, Schema
 from streamdsl.secret import Secret
+from streamdsl.version import __version__
 from streamdsl.windows import count_window, expanding, hopping, rolling, session, sliding, throttle, tumbling
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ __all__ = [
     "TwoInputProcessor",
     "UserCodeError",
     "WindowedStream",
+    "__version__",
     "arctan2",
     "coalesce",
     "col",

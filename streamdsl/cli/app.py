@@ -12,8 +12,8 @@ import click
 
 from streamdsl.cli.group import Group, app_option, with_app_option
 from streamdsl.cli.printing import echo
-from streamdsl.cli.version import installed_version
 from streamdsl.errors import ConfigError, StreamError, TopologyError
+from streamdsl.version import __version__
 
 __all__ = ["app", "run"]
 
@@ -42,7 +42,7 @@ class _Commands(Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(installed_version(), message="%(prog)s %(version)s")
+@click.version_option(__version__, message="%(prog)s %(version)s")
 @click.pass_context
 def app(ctx: click.Context, target: str | None) -> None:
     """Run and look into streamdsl topologies."""

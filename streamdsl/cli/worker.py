@@ -22,9 +22,9 @@ from streamdsl.cli.printing import echo
 from streamdsl.cli.settings import Settings
 from streamdsl.cli.status import status_of
 from streamdsl.cli.target import load
-from streamdsl.cli.version import installed_version
 from streamdsl.dsl.topology import Topology
 from streamdsl.errors import StreamError
+from streamdsl.version import __version__
 
 __all__ = ["command", "guarded", "run_worker", "start_logging"]
 
@@ -98,7 +98,7 @@ def run_worker(topology: Topology, settings: Settings) -> int:
             ui = run.ui(port=settings.ui_port, host=settings.ui_host, allowed_hosts=settings.ui_allow_host, rows=settings.ui_rows)
             closing.callback(ui.close)
             page = ui.address
-        echo(banner(topology, settings, installed_version(), address, page), err=True)
+        echo(banner(topology, settings, __version__, address, page), err=True)
         if run.already_finished:
             echo(f"the run in {config.state_dir} had finished: nothing to do", err=True)
             return 0

@@ -481,4 +481,7 @@ class Stream(Shown, Reshaping, JoinVerbs, AsyncVerbs):
         """Run the topology for this stream alone and return its first `n` rows."""
         from streamdsl import launch
 
+        if not isinstance(n, int) or isinstance(n, bool) or n < 0:
+            raise TopologyError(f"head: n={n!r} is not a number of rows", remedy="use an int of 0 or more; a stream has no last rows")
+
         return launch.collect(self, config, bind, limit=n)

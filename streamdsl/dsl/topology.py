@@ -497,6 +497,11 @@ def _event_time(source: Source, column: str | None, unit: str | None, format: st
             if value is not None:
                 raise TopologyError(f"{verb}: {name}={value!r} without timestamp=", remedy="name the column of the event time: timestamp=")
         return None
+    if not isinstance(column, str):
+        raise TopologyError(
+            f"{verb}: timestamp={column!r} is not the name of a column",
+            remedy='write timestamp="at", a column of the source',
+        )
     declared = _declared(source, verb)
     try:
         type_ = readable(declared).field(column).type

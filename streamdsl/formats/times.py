@@ -80,18 +80,35 @@ class EventTimes:
     tz: str | None = None
 
     def check(self, column: pa.Array) -> bool:
-        """Refuse integers that are plausible times in another unit than milliseconds; False if there is nothing to judge by.
+        """Refuse integers, also as texts, that are plausible in another unit than milliseconds, or as dates without dashes.
+
+        Returns
+        -------
+        bool
+            False if there is nothing to judge by.
 
         Raises
         ------
         DataError
-            Names the unit.
+            Names the unit or the format.
         """
-        if self.unit is not None or not pa.types.is_integer(self.type):
+        if self.unit is not None or self.format is not None or pa.types.is_timestamp(self.type):
             return True
-        bounds = pc.min_max(column.cast(pa.int64())).as_py()
+        numbers = _whole_numbers(column)
+        if numbers is None:
+            return True
+        bounds = pc.min_max(numbers).as_py()
         if bounds["min"] is None:
             return False
+        if _are_dates(numbers, bounds["min"], bounds["max"]):
+            raise DataError(
+                f"the times in column {self.column!r} look like dates: as milliseconds, {bounds['min']} would be "
+                f"{_in_words(bounds['min'])}",
+                remedy=f'declare the column as str and give the format: timestamp={self.column!r}, format="%Y%m%d" '
+                '(or unit="ms", if it is milliseconds)',
+                operator=self.source,
+                field=self.column,
+            )
         for unit in ("s", "us", "ns"):
             least, most = (second * _PER_SECOND[unit] for second in _PLAUSIBLE)
             if least <= bounds["min"] and bounds["max"] <= most:
@@ -155,6 +172,31 @@ class EventTimes:
 
 
 _NAMES: Final = {"s": "seconds", "us": "microseconds", "ns": "nanoseconds"}
+
+
+def _whole_numbers(column: pa.Array) -> pa.Int64Array | None:
+    """Return a column of integers, or of texts that are all whole numbers, as integers; None: it is something else."""
+    if pa.types.is_integer(column.type):
+        return column.cast(pa.int64())
+    if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
+        return None
+    if pc.all(pc.match_substring_regex(column, _NUMBER)).as_py() is not True:
+        return None
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowInvalid:  # one that does not fit is a bad record
+        return None
+
+
+def _are_dates(numbers: pa.Int64Array, least: int, most: int) -> bool:
+    """Whether all of them are days of the years 1900 to 2100, written without dashes."""
+    if not 1900_01_01 <= least <= most <= 2100_12_31:
+        return False
+    try:
+        pc.strptime(pc.cast(numbers, pa.string()), "%Y%m%d", "s")
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _in_words(ms: int) -> str:

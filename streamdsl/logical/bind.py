@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 import pyarrow as pa
 
 from streamdsl.errors import TopologyError
-from streamdsl.logical import decimals
+from streamdsl.logical import decimals, texts
 from streamdsl.logical.expression import (
     Aggregation,
     Call,
@@ -33,14 +32,12 @@ from streamdsl.logical.types import (
     UINT,
     common_type,
     convert,
-    is_date,
     is_decimal,
     is_float,
     is_integer,
     is_list,
     is_number,
     is_ordered,
-    is_passed_through,
     is_span,
     is_string,
     is_text,
@@ -73,7 +70,6 @@ _SYMBOLS: Final = {
     "gt": ">",
     "ge": ">=",
 }
-_FLOAT_SPEC: Final = re.compile(r".*[feg%]|.*\.\d+", re.ASCII)
 
 
 class Binder:
@@ -199,7 +195,7 @@ class Binder:
         if op == "add" and any(is_text(arg.type) for arg in args):
             if not all(is_text(arg.type) or pa.types.is_null(arg.type) for arg in args):
                 self.wrong(op, args, "two numbers or two texts", 'use format("{}{}", ...) to put numbers into a text')
-            return self._concat(op, args, ())
+            return texts.concat(self, op, args, ())
         if op in ("add", "sub") and any(is_time(arg.type) or is_span(arg.type) for arg in args):
             return shifted(self, op, args)
         if any(is_decimal(arg.type) for arg in args):
@@ -413,71 +409,8 @@ class Binder:
         """Return the first argument of a function of texts, which must be one."""
         return self._taken(op, "text", args[0], args)
 
-    def text(self, arg: Typed) -> Typed:
-        """Return any value as text."""
-        if pa.types.is_null(arg.type):
-            return literal(None, TEXT)
-        if is_text(arg.type) or is_passed_through(arg.type):
-            return retyped(arg, TEXT)
-        if is_decimal(arg.type):
-            return self._strict("dec_to_str", TEXT, [arg], (arg.type.scale,))
-        if is_span(arg.type):
-            raise self.error(f"{arg} ({arg.type}) has no text", "cast(int) and cast(float) give its milliseconds")
-        name = f"timestamp[{arg.type.unit}]" if is_time(arg.type) else "date" if is_date(arg.type) else str(arg.type)
-        return self._strict("cast_str", TEXT, [arg], (name,))
-
-    def _concat(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
-        return self._strict("concat", TEXT, [self.text(arg) for arg in args])
-
-    def _concat_str(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
-        texts, separator = [self.text(arg) for arg in args], literal(params[0], TEXT)
-        if not params[1]:
-            parts = [part for arg in texts for part in (separator, arg)][1:] if params[0] else texts
-            return self._strict("concat", TEXT, parts)
-        # A separator in front of each text there is; the first one is cut off.
-        empty = literal("", TEXT)
-        parts = [
-            Typed(
-                "when",
-                TEXT,
-                (Typed("is_null", BOOL, (arg,), nullable=False), empty, self._strict("concat", TEXT, [separator, arg])),
-                nullable=False,
-            )
-            for arg in texts
-        ]
-        joined = Typed("concat", TEXT, tuple(parts), nullable=False)
-        return Typed("str_slice", TEXT, (joined,), (len(params[0]), None), nullable=False) if params[0] else joined
-
-    def _format(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
-        shown = [self._formatted(arg, spec) for arg, spec in zip(args, params[1], strict=True)]
-        # A decimal is a text of its own by then.
-        specs = tuple("" if is_decimal(arg.type) else spec for arg, spec in zip(args, params[1], strict=True))
-        return Typed(op, TEXT, tuple(shown), (params[0], specs, *params[2:]), nullable=False)
-
-    def _formatted(self, arg: Typed, spec: str) -> Typed:
-        if is_decimal(arg.type):
-            return self.text(decimals.formatted(self, arg, spec))
-        if is_number(arg.type):
-            if _FLOAT_SPEC.fullmatch(spec):
-                return self._float(arg, "format")
-            if spec.endswith(("d", "s")) and (is_float(arg.type) or spec.endswith("s")):
-                raise self.error(f"format: {{:{spec}}} does not fit {arg} ({arg.type})", "use {:.0f}")
-            return arg
-        if spec not in ("", "s"):
-            raise self.error(f"format: {{:{spec}}} needs a number, not {arg} ({arg.type})")
-        return self.text(arg)
-
     def _event_time(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
         return Typed(op, TIMESTAMP, nullable=False)
-
-    def _row(self, op: str, args: list[Typed], _: tuple[Any, ...]) -> Typed:
-        """Bind row(): a struct of all columns that the user sees."""
-        columns = tuple(args) or tuple(self._column(name) for name in self.schema.visible().names)
-        if not columns:
-            raise self.error("row() of rows without columns")
-        fields = [self.schema.field(column.column) for column in columns]
-        struct = pa.struct([pa.field(field.name, field.type, field.nullable) for field in fields])
-        return Typed("row_text", struct, columns, tuple((field.name, _form(field.type)) for field in fields), nullable=False)
 
     def _cast(self, op: str, args: list[Typed], params: tuple[Any, ...]) -> Typed:
         from streamdsl.logical.cast import cast
@@ -491,15 +424,6 @@ class Binder:
         from streamdsl.logical.aggregates import bind_aggregate
 
         return bind_aggregate(self, name, node)
-
-
-def _form(type_: pa.DataType) -> str | int:
-    """Return how a value of the type stands in the text of a struct: decimals by their scale."""
-    if is_decimal(type_):
-        return int(type_.scale)
-    if type_.num_fields:
-        return "json"
-    return "bytes" if pa.types.is_binary(type_) or pa.types.is_large_binary(type_) else "plain"
 
 
 def _shown(op: str) -> str:
@@ -519,8 +443,8 @@ _RULES: Final[dict[str, _Rule]] = {
     "is_in": Binder._is_in,
     "when": Binder._when,
     **dict.fromkeys(("replace", "replace_strict"), Binder._replace),
-    "concat_str": Binder._concat_str,
-    "format": Binder._format,
+    "concat_str": texts.concat_str,
+    "format": texts.format_text,
     "list_get": Binder._list_get,
     "list_contains": Binder._list_contains,
     "struct_field": Binder._struct_field,
@@ -528,6 +452,6 @@ _RULES: Final[dict[str, _Rule]] = {
     **dict.fromkeys(("str_to_datetime", "str_to_date"), Binder._read_time),
     "fill_nan": Binder._fill_nan,
     "time": Binder._event_time,
-    "row": Binder._row,
+    "row": texts.row,
     "cast": Binder._cast,
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from streamdsl.logical.expression import Typed
+from streamdsl.logical.texts import as_text
 from streamdsl.logical.types import (
     BOOL,
     FLOAT,
@@ -63,7 +64,7 @@ def cast(binder: Binder, value: Typed, target: pa.DataType, strict: bool) -> Typ
     if value.op == "literal" and value.params[0] is None:
         return literal(None, target)
     if is_text(target):
-        return retyped(binder.text(value), target)
+        return retyped(as_text(binder, value), target)
     if is_integer(target):
         result = _to_integer(value, target, strict)
     elif is_float(target):

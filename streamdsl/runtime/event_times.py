@@ -26,7 +26,7 @@ def timed(reader: Any, spec: PhysicalSource) -> Any:
 
 
 class TimedReader:
-    """Reads as `reader` does. `as_it_is`: the column needs no conversion, only a look."""
+    """Reads as `reader` does, and looks at the first times. `as_it_is`: the column needs no conversion."""
 
     def __init__(self, reader: Any, times: EventTimes, as_it_is: bool) -> None:
         self._reader, self._times, self._as_it_is = reader, times, as_it_is
@@ -43,8 +43,8 @@ class TimedReader:
         if not isinstance(chunk, Chunk) or chunk.timestamps is not None or not chunk.rows.num_rows:
             return chunk
         column = chunk.rows.column(self._times.column)
+        self._checked = self._checked or self._times.check(column)
         if self._as_it_is:
-            self._checked = self._checked or self._times.check(column)
             return chunk
         return dataclasses.replace(chunk, timestamps=self._times.of(column))
 

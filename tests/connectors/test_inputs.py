@@ -396,3 +396,10 @@ def test_a_file_without_records_gives_none(tmp_path, content):
     assert column(tmp_path / "in.csv") == []
     pq.write_table(pa.table({"a": pa.array([], pa.int64())}), tmp_path / "in.parquet")
     assert column(tmp_path / "in.parquet") == []
+
+
+def test_a_file_of_one_column_is_not_said_to_be_separated_otherwise(tmp_path):
+    (tmp_path / "in.csv").write_text("x\n1\n")
+    with pytest.raises(ConnectorError, match=r"no column 'y'(.|\n)*declare it as optional") as refused:
+        Topology("t").stream(files(tmp_path / "in.csv", {"x": int, "y": int})).collect()
+    assert "separated" not in str(refused.value)

@@ -194,6 +194,18 @@ def test_a_topology_writes_something():
         compile(topology)
 
 
+def test_the_event_time_is_the_name_of_a_column():
+    for given in (col("time"), 3, ["time"]):
+        with refused("timestamp=", "is not the name of a column"):
+            Topology("t").stream(FakeSource("p", {"time": int}), timestamp=given)
+
+
+@pytest.mark.parametrize("n", [-1, 1.5, True, None, "3"])
+def test_head_takes_a_number_of_rows(n):
+    with refused("head: n=", "0 or more"):
+        payments()[1].head(n)
+
+
 def test_a_source_needs_a_schema():
     with refused("does not say which columns"):
         Topology("t").stream(SchemalessSource())

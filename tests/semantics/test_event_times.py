@@ -73,6 +73,29 @@ def test_integers_of_another_unit_are_refused(unit: str) -> None:
     assert len(times(pa.int64(), values[:1], unit="ms") if unit == "s" else [0]) == 1
 
 
+@pytest.mark.parametrize("unit", ["s", "us", "ns"])
+def test_texts_of_another_unit_are_refused(unit: str, tmp_path: Path) -> None:
+    values = [str((SECONDS + n) * {"s": 1, "us": 10**6, "ns": 10**9}[unit]) for n in range(3)]
+    with pytest.raises(DataError, match=f'look like .*seconds.*\\n.*unit="{unit}"'):
+        times(pa.string(), values)
+    (tmp_path / "in.csv").write_text("\n".join(["t", *values]) + "\n")
+    with pytest.raises(DataError, match="look like"):
+        Topology("t").stream(files(tmp_path / "in.csv", schema={"t": str}), timestamp="t").collect()
+    assert times(pa.string(), values, unit=unit)[0] == AT
+
+
+@pytest.mark.parametrize("type_", [pa.int64(), pa.int32(), pa.string()])
+def test_dates_without_dashes_are_refused(type_: pa.DataType) -> None:
+    values = [20240310, 20240311] if type_ != pa.string() else ["20240310", "20240311"]
+    with pytest.raises(DataError, match=r'look like dates.*1970-01-01(.|\n)*format="%Y%m%d"'):
+        times(type_, values)
+    if type_ == pa.string():
+        assert times(type_, values, format="%Y%m%d")[0] == AT.replace(hour=0, minute=0)
+    else:
+        assert times(type_, values, unit="ms")[0].year == 1970
+        assert len(times(type_, [20240310, 20249911])) == 2
+
+
 def test_small_integers_and_plausible_milliseconds_are_taken() -> None:
     for values in ([0, 1, 2_000_000], [SECONDS * 1_000], [-5, 10**8], [0, SECONDS], []):
         assert len(times(pa.int64(), values)) == len(values)

@@ -35,6 +35,7 @@ ALLOWED = {
     "processor": {"errors", "durations", "schema"},
     "policies": {"errors", "connectors.base"},
     "secret": set(),
+    "version": set(),
     "config": {"errors", "durations", "secret", "scalars", "policies"},
     "logical": VALUES | {"connectors.base"},
     # A topology makes the source of its ticks itself.
@@ -75,7 +76,7 @@ ALLOWED = {
         "_native",
         "connectors.ticks",
     },
-    "cli": VALUES | {"dsl", "logical", "compiler", "flink", "launch", "runtime", "checkpoint", "connectors"},
+    "cli": VALUES | {"version", "dsl", "logical", "compiler", "flink", "launch", "runtime", "checkpoint", "connectors"},
     "__main__": {"cli"},
     "_native": {"errors", "durations", "time_format"},
 }
