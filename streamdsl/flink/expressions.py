@@ -15,7 +15,7 @@ from streamdsl.flink.relation import TIME, Relation
 from streamdsl.flink.values import Value, as_type, constant
 from streamdsl.logical.aggregate import CHANGE
 from streamdsl.logical.expression import Typed
-from streamdsl.logical.types import INTEGER_RANGES, is_float
+from streamdsl.logical.types import FLOAT, INTEGER_RANGES, is_float
 from streamdsl.logical.walk import post_order
 from streamdsl.schema import Schema
 
@@ -46,7 +46,7 @@ def _value(node: Typed, args: Sequence[Value], relation: Relation, schema: Schem
     if node.is_column:
         return _column(node.column, relation, schema)
     if node.op == "literal":
-        return constant(node.params[0], node.type)
+        return constant(node.params[0], FLOAT if node.type == pa.float32() else node.type)
     if node.op == "time" and relation.time is None:
         raise Refused("event_time()", "the source has none: give topology.stream(..., timestamp=...)")
     if _asks_for_withdrawn(node) and relation.changes:
@@ -75,6 +75,9 @@ def _asks_for_withdrawn(node: Typed) -> bool:
 def _as_node(value: Value, node: Typed) -> Value:
     """Return the value with the type that the plan says."""
     if pa.types.is_null(node.type):
+        return value
+    if node.type == pa.float32() and is_float(value.type):
+        # Calculations are those of 64 bits; what is stored is rounded.
         return value
     if value.constant and value.number is not None and value.type == node.type:
         return value

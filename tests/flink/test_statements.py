@@ -219,6 +219,13 @@ def test_whole_numbers_that_may_overflow_are_checked() -> None:
     assert "CAST(`b` AS BIGINT) * CAST(`b` AS BIGINT) AS `wide`" in text
 
 
+def test_a_value_that_the_plan_knows_as_a_narrower_one_is_cast() -> None:
+    topology = Topology("t")
+    rows = topology.stream(kafka("n", {"a": int}, broker="b:1"), name="n")
+    rows.select(sign=col("a").sign().cast("int16", strict=False)).to(kafka("o", broker="b:1"))
+    assert "THEN CAST(SIGN(`a`) AS SMALLINT) ELSE" in statements(topology)["project_1"]
+
+
 def test_comparisons_of_what_may_be_nan_know_it() -> None:
     topology = Topology("t")
     orders(topology).filter(col("amount").sqrt() > 3).to(kafka("o", broker="b:1"))

@@ -129,7 +129,7 @@ def _negated(node: Typed, args: Sequence[Value]) -> Value:
 
 
 def _sign(node: Typed, args: Sequence[Value]) -> Value:
-    return Value(f"SIGN({args[0].text})", node.type, nan=args[0].nan)
+    return Value(f"SIGN({args[0].text})", args[0].type, nan=args[0].nan, least=-1, most=1)
 
 
 def _round(node: Typed, args: Sequence[Value]) -> Value:

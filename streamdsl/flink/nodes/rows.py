@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
+import pyarrow as pa
+
 from streamdsl.flink.expressions import written
 from streamdsl.flink.parts import taken_out
 from streamdsl.flink.quoting import quoted
@@ -59,7 +61,8 @@ def project(made: Translation, node: ProjectNode) -> Relation:
         value = written(expression, inner, known)
         if value.nan:
             nan.add(one.name)
-        items.append(_item(one, _once(value.text) if expression.weight >= _HEAVY else value.text))
+        text = f"CAST({value.text} AS FLOAT)" if one.value.type == pa.float32() and not expression.is_column else value.text
+        items.append(_item(one, _once(text) if expression.weight >= _HEAVY else text))
     return made.view(node, select([*items, *source.time_columns()], query_of), like=source, nan=frozenset(nan))
 
 
