@@ -66,9 +66,13 @@ def compile(
 
 def readable_plan(topology: Topology, *, bind: Bindings | None = None) -> LogicalPlan:
     """Return what a topology means, step by step as it was written, with the columns alone that somebody reads."""
-    plan = optimise(topology.plan(bind=bind), (prune_columns,))
+    plan = optimise(topology.plan(bind=bind), (_only_what_is_read,))
     check_columns(plan)
     return plan
+
+
+def _only_what_is_read(plan: LogicalPlan) -> LogicalPlan:
+    return prune_columns(plan, places=False)
 
 
 def drawn(topology: Topology) -> LogicalPlan:

@@ -15,9 +15,12 @@ from streamdsl.logical.source import SourceNode
 __all__ = ["prune_columns"]
 
 
-def prune_columns(plan: LogicalPlan) -> LogicalPlan:
-    """Return the plan in which sources read, and projections make, only columns that are used."""
-    wanted = _wanted(plan)
+def prune_columns(plan: LogicalPlan, *, places: bool = True) -> LogicalPlan:
+    """Return the plan in which sources read, and projections make, only columns that are used.
+
+    `places`: where late rows came from is used, too.
+    """
+    wanted = _wanted(plan, places)
 
     made: dict[int, Node] = {}
     for node in plan.nodes:
@@ -48,10 +51,10 @@ def _without_noop(node: ProjectNode) -> Node:
     return node.inputs[0] if same else node
 
 
-def _wanted(plan: LogicalPlan) -> dict[int, Columns]:
+def _wanted(plan: LogicalPlan, places: bool) -> dict[int, Columns]:
     """Return the columns of each node (by its id) that somebody reads."""
     found: dict[int, set[str]] = {id(node): set() for node in plan.nodes}
-    located = any(isinstance(node, SourceNode) and node.source.locates_rows for node in plan.nodes)
+    located = places and any(isinstance(node, SourceNode) and node.source.locates_rows for node in plan.nodes)
     for node in reversed(plan.nodes):
         used = frozenset(found[id(node)])
         if isinstance(node, OutputNode):

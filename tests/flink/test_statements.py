@@ -291,6 +291,14 @@ def test_files() -> None:
     assert "'path' = '/out/large.jsonl'" in found["large"]
 
 
+def test_files_that_are_read_in_windows_need_no_positions() -> None:
+    topology = Topology("t")
+    rows = topology.stream(files("/data/orders.jsonl", ORDER), timestamp="at", name="orders").key_by("customer")
+    rows.window(tumbling("1m")).count().to(kafka("o", broker="b:1"))
+    rows.with_columns(n=count().over(expanding())).to(kafka("p", broker="b:1"))
+    assert "_offset" not in str(topology.to_flink())
+
+
 def test_hidden_columns_of_a_topic() -> None:
     topology = Topology("t")
     orders(topology).select("id", at=event_time(), place=col("_offset"), key=col("_key")).to(kafka("o", broker="b:1"))

@@ -55,7 +55,7 @@ def source(made: Translation, node: SourceNode, files: Any, skips: bool) -> Decl
 def _path_of(paths: Sequence[str]) -> str:
     if len(paths) != 1:
         raise Refused(f"a source of {len(paths)} paths", "name their directory, or a pattern")
-    return os.path.abspath(paths[0])
+    return paths[0] if "://" in paths[0] else os.path.abspath(paths[0])
 
 
 def _by_pattern(path: str) -> dict[str, str]:
