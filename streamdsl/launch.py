@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -32,7 +34,11 @@ from streamdsl.runtime.run import Run
 
 __all__ = ["Run", "Signals", "collect", "run", "start"]
 
+log = logging.getLogger("streamdsl")
+
 _WAIT_S = 0.2
+#: Address space for the stacks and arenas of the threads of native libraries, which a job takes beside its memory.
+_ROOM_BYTES = 1 << 30
 
 
 def start(topology: Any, config: Config | None = None, bind: Mapping[str, Any] | None = None) -> Run:
@@ -46,6 +52,7 @@ def start(topology: Any, config: Config | None = None, bind: Mapping[str, Any] |
         Sources and sinks by name, in the place of those of the topology.
     """
     config = _checked(config)
+    _warn_of_limit()
     plans = compile(topology, parallelism=config.parallelism, bind=bind, strict_names=config.strict_names, errors=config.errors)
     plan = with_connectors(plans.physical, lambda connector: connector.configured(config, topology.name))
     check_places(plan, config.state_path)
@@ -86,6 +93,22 @@ def _open_ui(plans: Plans, config: Config, run: Run, **options: Any) -> Any:
     from streamdsl.ui import serve_ui
 
     return serve_ui(run, forms(plans), config, **options)
+
+
+def _warn_of_limit() -> None:
+    """Say once a start that native libraries end the process where they get no memory: none of them tells it then."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    statm = Path("/proc/self/statm")
+    if limit == resource.RLIM_INFINITY or not statm.exists():
+        return
+    left = limit - int(statm.read_text().split()[0]) * resource.getpagesize()
+    if left < _ROOM_BYTES:
+        log.warning(
+            "this process may take %d MiB more of address space (ulimit -v): Arrow, RocksDB and Kafka's client abort it where they get "
+            "none. Allow it %d MiB more, or limit the resident memory instead (a cgroup); what was committed stays",
+            left >> 20,
+            _ROOM_BYTES >> 20,
+        )
 
 
 def _checked(config: Config | None) -> Config:

@@ -350,7 +350,7 @@ def _frame(node: FrameNode, rows: Schema, common: _Common) -> physical.PhysicalO
 
 
 def _deduplicate(node: DeduplicateNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
-    return physical.PhysicalDeduplicate(**common, key_schema=node.key_schema, within_ms=node.within_ms, input_schema=rows)
+    return physical.PhysicalDeduplicate(**common, key_schema=node.key_schema, within_ms=node.within_ms)
 
 
 def _aggregate(node: AggregateNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:

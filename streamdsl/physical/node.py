@@ -234,7 +234,6 @@ class PhysicalDeduplicate(PhysicalOperator):
     lookup: int
     key_schema: Schema
     within_ms: int | None
-    input_schema: Schema
 
     @property
     def input_schema(self) -> Schema:

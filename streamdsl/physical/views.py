@@ -82,7 +82,7 @@ def spec_of(name: str, view: Mapping[str, Any]) -> Any:
     if kind == "PhysicalReduce":
         return node.PhysicalReduce(**common, function=_unknown, input_schema=_schema_in(view["input"]))
     if kind == "PhysicalDeduplicate":
-        return node.PhysicalDeduplicate(**common, within_ms=view["within_ms"], input_schema=Schema(()))
+        return node.PhysicalDeduplicate(**common, within_ms=view["within_ms"])
     aggregates = tuple(_aggregate_in(one) for one in view["aggregates"])
     common |= {"arguments": _NOTHING, "aggregates": aggregates, "input_schema": Schema(())}
     if kind == "PhysicalAggregate":

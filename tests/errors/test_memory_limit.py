@@ -40,8 +40,10 @@ def test_what_was_committed_is_there_and_the_rest_is_computed_again(mib: int, tm
     (tmp_path / "in.csv").write_text("k,v,at\n" + "".join(f"key-{i % KEYS:09}-{'x' * 60},{i},{i}\n" for i in range(ROWS)))
     (tmp_path / "job.py").write_text(JOB)
     ended = run(tmp_path, mib << 20)
+    # Whatever comes: a library that aborts for want of memory does not say so.
+    assert ended.returncode == 0 or "(ulimit -v)" in ended.stderr, ended.stderr
     if ended.returncode == 1:
-        said = ended.stderr
+        said = ended.stderr.partition("what was committed stays")[2]  # behind the warning
         assert "memory" in said.lower() or "cannot allocate" in said.lower() or "thread" in said, said
     ended = run(tmp_path, None)
     assert ended.returncode == 0, ended.stderr

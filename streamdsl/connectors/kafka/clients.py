@@ -119,6 +119,10 @@ _NO_MEMORY: Final = (
     "this process has taken nearly all memory that it may (ulimit -v), and a client without memory hears no answers: "
     "allow it more; what was committed stays"
 )
+_NO_RESOURCE: Final = (
+    "the client got no memory or no thread from the system: raise the limits of this process (ulimit -v, ulimit -u, its cgroup); "
+    "what was committed stays"
+)
 _TLS_REMEDY: Final = (
     "check ssl.ca.location (whose certificates are trusted), ssl.certificate.location and ssl.key.* (who we are), the host names in "
     "bootstrap.servers, and whether the port speaks TLS: security.protocol"
@@ -171,6 +175,8 @@ def _translated(found: KafkaError, doing: str, access: Access) -> ConnectorError
             remedy="transaction.timeout.ms is above the brokers' transaction.max.timeout.ms: raise that, take checkpoints more often, "
             'or set options={"transaction.timeout.ms": ...} of the sink',
         )
+    if code == KafkaError._CRIT_SYS_RESOURCE:
+        return ConnectorError(said, remedy=_NO_RESOURCE)
     if code in _PURGED:
         transaction = access.missing("transactional id")
         return ConnectorError(
