@@ -21,6 +21,7 @@ from streamdsl._native.operators.broadcast_join import BroadcastJoinOperator
 from streamdsl._native.operators.discard import Discard
 from streamdsl._native.operators.fork import Fork
 from streamdsl._native.operators.key_lookup import KeyLookup
+from streamdsl._native.operators.map_async import MapAsyncOperator
 from streamdsl._native.operators.merge import MergeOperator
 from streamdsl._native.operators.output import Output
 from streamdsl._native.operators.process import ProcessOperator
@@ -190,6 +191,7 @@ class _TaskBuilder:
         # Tasks that will never send a record: no splits, or all of them read. They must not hold back anybody's watermark
         # until their END happens to be read, or which records are late would depend on the schedule.
         self.silent = silent
+        self.brings_rows = False  # beside those that it reads
         self.plan, self.stage, self.index, self.channels, self.environment = plan, stage, index, channels, environment
         self.id = f"{stage.id}.{index}"
         owned = owned_shards(plan, stage, index)
@@ -245,6 +247,8 @@ class _TaskBuilder:
         for task, state in states:
             if int(task.split(".")[1]) % self.stage.parallelism == self.index:
                 operator.restore(state)
+                # Calls that are made again bring rows, whether the task has anything to read or not.
+                self.brings_rows |= isinstance(operator, MapAsyncOperator)
 
     def _merge(self, spec: node.PhysicalMerge) -> Operator:
         inside = [source.operator >= 0 for source in spec.inputs]
@@ -340,7 +344,7 @@ class _TaskBuilder:
         reader.expect_nothing(ended)
         reader.name_inputs(first.name, names)
         self._restore_inputs(reader, first.name, names)
-        if len(ended) == len(inputs):
+        if len(ended) == len(inputs) and not self.brings_rows:
             self.silent.add(self.id)
         return reader
 
@@ -395,7 +399,7 @@ class _TaskBuilder:
             if name in states and states[name]["ended"]:
                 readers[name].had_ended()
         splits = [Split(name, i, readers[name], spec.disorder_ms, spec.external_watermarks, states.get(name)) for i, name in enumerate(own)]
-        if all(split.ended for split in splits):
+        if all(split.ended for split in splits) and not self.brings_rows:
             self.silent.add(self.id)
         types = [_declared_type(source, name) for name in spec.columns]
         policy = RejectPolicy(spec, self.chain.dead_letters, self.environment.clock)

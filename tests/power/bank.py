@@ -180,21 +180,21 @@ BANK = (
         "BB-11",
     ),
     # Windows, emissions and merges.
-    Planted("window-ends-late", "a tumbling or hopping window is a moment longer than its size", "simulator", 2000),
+    Planted("window-ends-late", "a tumbling or hopping window is a moment longer than its size", "simulator", 50),
     Planted(
         "window-takes-at-its-end",
         "a window whose last moment and grace the watermark has just reached still takes records",
         "tests/windows/test_rules.py::test_a_window_shown_on_time_takes_late_records_within_grace",
         1,
     ),
-    Planted("grace-forgotten-at-close", "windows close in front of their grace", "simulator", 2000),
+    Planted("grace-forgotten-at-close", "windows close in front of their grace", "simulator", 8000),
     Planted(
         "on-time-once-only",
         "a late record within grace is added and not shown",
         "tests/windows/test_rules.py::test_a_window_shown_on_time_takes_late_records_within_grace",
         1,
     ),
-    Planted("throttle-last-row-lost", "what has changed since a throttled window was shown last is never shown", "simulator", 2000),
+    Planted("throttle-last-row-lost", "what has changed since a throttled window was shown last is never shown", "simulator", 600),
     Planted(
         "throttle-merge-forgotten",
         "a session that begins earlier has changed under a start that is gone, and is not shown at its time",
@@ -213,18 +213,18 @@ BANK = (
         "tests/windows/test_rules.py::test_throttled_windows_leave_once_per_period_and_at_the_close",
         1,
     ),
-    Planted("count-window-too-long", "a count window takes a record too many", "simulator", 2000),
-    Planted("seen-not-restored", "count windows that overlap begin elsewhere after a restore", "simulator", 2000),
+    Planted("count-window-too-long", "a count window takes a record too many", "simulator", 1300),
+    Planted("seen-not-restored", "count windows that overlap begin elsewhere after a restore", "simulator", 2100),
     Planted(
         "sliding-window-behind-missing",
         "the sliding window that begins just behind a record is not made if later records are there already",
         "simulator",
-        2000,
+        250,
     ),
     Planted(
         "lists-merged-by-side",
         "the values of two lists come out one list after the other",
-        "tests/aggregates/test_merge.py::test_merged_states_are_those_of_one_pass",
+        "tests/windows/test_rules.py::test_united_sessions_keep_the_order_of_arrival",
         1,
     ),
     Planted(
@@ -312,10 +312,10 @@ BANK = (
         "tests/semantics/test_deduplicate.py::test_a_duplicate_is_known_up_to_the_last_moment",
         1,
     ),
-    Planted("duplicates-not-restored", "what has been seen is forgotten at a crash", "simulator", 2000),
+    Planted("duplicates-not-restored", "what has been seen is forgotten at a crash", "simulator", 5800),
     Planted("call-in-flight-lost", "calls under way at a checkpoint are not made again", "simulator", 5000),
-    Planted("ended-call-not-kept", "a call that has ended and waits for an earlier one is not in the checkpoint", "simulator", 2000),
-    Planted("watermark-passes-call", "a watermark does not wait for the calls in front of it", "simulator", 2000),
+    Planted("ended-call-not-kept", "a call that has ended and waits for an earlier one is not in the checkpoint", "simulator", 6000),
+    Planted("watermark-passes-call", "a watermark does not wait for the calls in front of it", "simulator", 650),
     Planted(
         "ending-input-counts",
         "the last watermark of an input that ends carries time past those that are only idle",
@@ -323,8 +323,8 @@ BANK = (
         1,
         "BB-11",
     ),
-    Planted("rows-pass-closing-windows", "calls give rows to windows that have begun to close", "simulator", 2000),
-    Planted("round-behind-full-channel", "a task waits for a round that another passed over, and it for room", "simulator", 2000),
+    Planted("rows-pass-closing-windows", "calls give rows to windows that have begun to close", "simulator", 1200),
+    Planted("round-behind-full-channel", "a task waits for a round that another passed over, and it for room", "simulator", 15000),
     # Disk.
     Planted("manifest-not-synced", "the manifest is renamed into place before its bytes are synced", "power cut", 2000, "BB-05"),
     Planted(

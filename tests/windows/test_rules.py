@@ -73,6 +73,13 @@ def test_a_late_record_unites_two_open_sessions() -> None:
     assert found(job) == [(0, 30, [0, 20, 10])]
 
 
+def test_united_sessions_keep_the_order_of_arrival() -> None:
+    job = driver(session(10))
+    send(job, 0, 20, 2, 11)
+    job.end()
+    assert found(job) == [(0, 30, [0, 20, 2, 11])]
+
+
 def test_a_session_that_was_closed_takes_nothing_and_unites_with_nothing() -> None:
     job = driver(session(10), tag="late")
     send(job, 0, 25)

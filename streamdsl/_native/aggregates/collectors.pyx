@@ -145,7 +145,9 @@ cdef class ListAccumulator(Accumulator):
             for i in range(2):
                 begin_walk(&cursors[i], &lists[i])
             while cursors[0].arrival < INT64_MAX or cursors[1].arrival < INT64_MAX:
-                first = &cursors[1 if cursors[1].arrival < cursors[0].arrival and not PLANTED("lists-merged-by-side") else 0]
+                first = &cursors[1 if cursors[1].arrival < cursors[0].arrival else 0]
+                if PLANTED("lists-merged-by-side"):
+                    first = &cursors[1 if cursors[0].arrival == INT64_MAX else 0]
                 self.append(&made, first.arrival, first.text, first.size)
                 step(first)
             done = True
