@@ -293,7 +293,8 @@ class _TaskBuilder:
                 targets = self.channels[stage.id, k][self.index]
                 if edge.partition == "forward":
                     targets = [targets[self.index]]
-                output = Output(f"{self.id}>{stage.id}.{k}", targets, edge.partition == "hash", self.plan.shards)
+                placed = self.order.in_rounds(self.stage.id)
+                output = Output(f"{self.id}>{stage.id}.{k}", targets, edge.partition == "hash", self.plan.shards, placed)
                 if edge.partition == "broadcast":
                     output.to_all()
                 self.chain.outputs.append(output)
@@ -398,7 +399,11 @@ class _TaskBuilder:
         for name in own:
             if name in states and states[name]["ended"]:
                 readers[name].had_ended()
-        splits = [Split(name, i, readers[name], spec.disorder_ms, spec.external_watermarks, states.get(name)) for i, name in enumerate(own)]
+        numbers = {name: number for number, name in enumerate(names)}
+        splits = [
+            Split(name, i, numbers[name], readers[name], spec.disorder_ms, spec.external_watermarks, states.get(name))
+            for i, name in enumerate(own)
+        ]
         if all(split.ended for split in splits) and not self.brings_rows:
             self.silent.add(self.id)
         types = [_declared_type(source, name) for name in spec.columns]
@@ -408,7 +413,7 @@ class _TaskBuilder:
         task.open(spec, splits, types, policy, rate, config.batch_rows, chunk_rows)
         self.order.read_by(task, self.stage.id, self.index)
         if spec.partitioned_by >= 0:
-            task.expect_keys_of_splits([names.index(name) for name in own], len(names), self.peers)
+            task.expect_keys_of_splits(len(names), self.peers)
 
     def _title(self) -> str:
         names = [op.name for op in self.stage.operators if not isinstance(op, node.PhysicalKeyEncode | node.PhysicalKeyLookup)]

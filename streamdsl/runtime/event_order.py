@@ -60,20 +60,19 @@ class EventOrder:
         Rows of one of the `ports` come together; `interleaved`: rows of all of them come in event-time order, of bounded sources
         exactly, of live ones among what is waiting.
         """
-        if not self._in_rounds(stage):
+        if not self.in_rounds(stage):
             if not interleaved:
                 return InputGate(inputs, seed)
             timed = TimedGate(inputs, seed)
             timed.order(ports, self._bootstraps)
             return timed
         gate = OrderedGate(inputs, seed)
-        ranks = [min(self._ranks[producer], default=-1) for producer, _ in producers]
-        gate.follow(self._order, [self._number(*producer) for producer in producers], ranks, ports, interleaved)
+        gate.follow(self._order, [self._number(*producer) for producer in producers], ports, interleaved)
         return gate
 
     def joined_by(self, task: Task, stage: int, index: int) -> None:
         """Have a task that reads others pass the rounds on."""
-        if self._in_rounds(stage):
+        if self.in_rounds(stage):
             task.read_in_order(self._order, self._number(stage, index))
         else:
             self._order.passes_by(self._number(stage, index))
@@ -89,12 +88,14 @@ class EventOrder:
             task.take_part(self._order)
 
     def settle(self) -> None:
-        """All tasks are there: a single split has nobody to wait for."""
-        if self._order.n_splits < 2:
+        """All tasks are there: number their splits. A single one has nobody to wait for, unless its rows have to keep their order."""
+        self._order.number_splits()
+        if self._order.n_splits < 2 and not self._exact:
             for reader in self._readers:
                 reader.leave_order()
 
-    def _in_rounds(self, stage: int) -> bool:
+    def in_rounds(self, stage: int) -> bool:
+        """Whether the tasks of the stage pass rounds on, and rows with their places."""
         return self._exact and bool(self._ranks[stage])
 
     def _number(self, stage: int, index: int) -> int:

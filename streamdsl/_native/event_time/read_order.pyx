@@ -42,15 +42,23 @@ cdef class ReadOrder:
         self.n_readers += 1
         return self.n_readers - 1
 
-    def add_split(self, int rank, bint in_rounds):
-        """Add a split of the source that was declared at place `rank`; return its place. Before the job begins."""
+    def add_split(self, int rank, int split, bint in_rounds):
+        """Add split number `split` of the source that was declared at place `rank`; return its slot. Before the job begins."""
         self.offers = <Offer*>realloc(self.offers, (self.n_splits + 1) * sizeof(Offer))
         if self.offers == NULL:
             raise MemoryError("no memory left for the order of sources")
         # Before its first read nobody is known not to be ahead of it.
-        self.offers[self.n_splits] = Offer(OFFER_WANTED, INT64_MIN, INT64_MIN, rank if in_rounds else -1)
+        self.offers[self.n_splits] = Offer(OFFER_WANTED, INT64_MIN, INT64_MIN, rank if in_rounds else -1, split, 0)
         self.n_splits += 1
         return self.n_splits - 1
+
+    def number_splits(self):
+        """Number the splits by source and place in it, whichever task reads them. Once all have been added."""
+        cdef int number, slot
+        in_rounds = [slot for slot in range(self.n_splits) if self.offers[slot].rank >= 0]
+        in_rounds.sort(key=lambda slot: (self.offers[<int>slot].rank, self.offers[<int>slot].split))
+        for number, slot in enumerate(in_rounds):
+            self.offers[slot].number = number
 
     def passes_by(self, int task):
         """Nobody waits for the rounds of this task: it has none."""
@@ -87,10 +95,10 @@ cdef class ReadOrder:
             offer = &self.offers[i]
             if offer.rank < 0 or offer.state != OFFER_MADE:
                 continue
-            if best < 0 or offer.last < self.until or (offer.last == self.until and offer.rank < self.until_rank):
+            if best < 0 or offer.last < self.until or (offer.last == self.until and offer.number < self.until_number):
                 best = i
                 self.until = offer.last
-                self.until_rank = offer.rank
+                self.until_number = offer.number
         if best < 0:
             return False
         atomic_store(&self.round, self.round + 1)
@@ -107,10 +115,17 @@ cdef class ReadOrder:
         PyThread_release_lock(<PyThread_type_lock>self.lock)
         return may
 
-    cdef int64_t until_of(self, int rank) noexcept nogil:
+    cdef bint takes_part(self, int split) noexcept nogil:
+        cdef Offer* offer = &self.offers[split]
+        if PLANTED("sources-not-in-time-order"):
+            return True
+        return offer.first < self.until or (offer.first == self.until and offer.number <= self.until_number)
+
+    cdef int64_t until_of(self, int split) noexcept nogil:
         if PLANTED("sources-not-in-time-order"):
             return INT64_MAX
-        return self.until if rank <= self.until_rank or self.until == INT64_MIN else self.until - 1
+        # What takes part has a row before `until`, or may emit those at it: nothing wraps.
+        return self.until if self.offers[split].number <= self.until_number else self.until - 1
 
     cdef void finish(self, int task, int64_t round) noexcept nogil:
         atomic_store(&self.done[task], round)

@@ -16,6 +16,8 @@ cdef class ChangesJoinOperator(JoinOperator):
     cdef bint[2] keeps                       # by side: its rows are there although the other table has none
     cdef int[2] removed                      # by side: column that says whether a row takes the key's row away, -1: there is none
     cdef bint* others[2]                     # by side and kept column: it is not among the key's
+    cdef Batch* cause                        # the rows that are being taken; borrowed
+    cdef int32_t cause_row                   # the one of them that makes changes now
     cdef Change* changes                     # of the output rows that wait
     cdef ByteWriter bytes                    # the kept rows that they are made of
     cdef int64_t* places                     # of these, two a row; -1: none

@@ -2,7 +2,8 @@
 from libc.stdlib cimport calloc, free
 
 from streamdsl._native.flow.batch cimport (
-    StringBuilder, batch_release, batch_share, column_share, is_valid, strings_append, strings_finish, strings_free, strings_init,
+    KIND_NONE, SYS_ORDINAL, StringBuilder, batch_release, batch_share, column_share, column_take, is_valid, strings_append,
+    strings_finish, strings_free, strings_init,
 )
 from streamdsl._native.operators.join cimport LEFT, PIECE_ROWS, RIGHT
 from streamdsl._native.operators.key_lookup cimport KeyLookup
@@ -53,7 +54,7 @@ cdef class ChangesJoinOperator(JoinOperator):
         self.places[2 * self.n_pairs] = self.keep(left, left_size)
         self.places[2 * self.n_pairs + 1] = self.keep(right, right_size)
         self.pairs[self.n_pairs].time = time
-        self.pairs[self.n_pairs].row = -1
+        self.pairs[self.n_pairs].row = self.cause_row
         self.pairs[self.n_pairs].sizes[LEFT] = <int32_t>left_size
         self.pairs[self.n_pairs].sizes[RIGHT] = <int32_t>right_size
         self.n_pairs += 1
@@ -90,6 +91,8 @@ cdef class ChangesJoinOperator(JoinOperator):
                     strings_append(&words, b"withdraw", 8)
             rows = self.build(LEFT, NULL)
             try:
+                if self.cause.sys[SYS_ORDINAL].kind != KIND_NONE:
+                    column_take(&rows.sys[SYS_ORDINAL], &self.cause.sys[SYS_ORDINAL], self.rows, self.n_pairs)
                 out = batch_share(rows, self.width + 1)
                 for i in range(self.width):
                     column_share(&out.columns[i], &rows.columns[i])

@@ -28,7 +28,9 @@ cdef class ForeignKeyJoinOperator(ChangesJoinOperator):
         cdef int32_t row
         cdef int64_t time
         cdef TimedRows* left
+        self.cause = batch
         for row in range(batch.n):
+            self.cause_row = row
             time = i64(&batch.sys[SYS_TIME])[row]
             self.lookup.table.touch(slots[row])
             left = <TimedRows*>(self.lookup.table.row(slots[row]) + self.field.offset)
@@ -41,7 +43,9 @@ cdef class ForeignKeyJoinOperator(ChangesJoinOperator):
     cdef int take_unkeyed(self, JoinPort port, Batch* batch) except -1 nogil:
         """Rows of the left side that name nothing."""
         cdef int32_t row
+        self.cause = batch
         for row in range(batch.n):
+            self.cause_row = row
             self.serialise_left(batch, row)
             self.note(WITHDRAW if self.removes(LEFT, batch, row) else ADD, self.scratch.data, self.scratch.used, NULL, 0,
                       i64(&batch.sys[SYS_TIME])[row])

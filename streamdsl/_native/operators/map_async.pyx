@@ -9,7 +9,8 @@ from collections import deque
 from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t
 cimport cython
 
-from streamdsl._native.flow.batch cimport SYS_TIME, Batch, batch_release, i64
+from streamdsl._native.event_time.read_order cimport Place, places
+from streamdsl._native.flow.batch cimport KIND_DEC, SYS_ORDINAL, SYS_TIME, Batch, batch_release, column_alloc, i64
 from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
 from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.operators.user_code cimport UserCodeOperator, check_result
@@ -47,6 +48,7 @@ cdef class Waiting:
     """A call, or what must not overtake it: a watermark, a change of idleness."""
     cdef int kind
     cdef int64_t value                       # the row's event time; the watermark; whether it is idle
+    cdef Place place                         # the row's, if its batch has places
     cdef int64_t read_ns                     # when the row was read
     cdef public Row row
     cdef object result
@@ -72,6 +74,8 @@ cdef class MapAsyncOperator(UserCodeOperator):
     cdef int64_t capacity
     cdef int64_t n_calls                     # among the queue
     cdef int64_t read_ns                     # of the oldest of the rows that wait to be emitted
+    cdef bint placed                         # rows have places (event_time/read_order.pxd)
+    cdef list emitting                       # the calls that have made them
     cdef int64_t ended                       # atomic: calls have ended since it was last looked
 
     def __init__(self, spec):
@@ -79,6 +83,7 @@ cdef class MapAsyncOperator(UserCodeOperator):
         self.prepare(spec, False)
         self.queue = deque()
         self.again = []
+        self.emitting = []
         self.ordered = spec.ordered
         self.capacity = spec.capacity
 
@@ -130,11 +135,14 @@ cdef class MapAsyncOperator(UserCodeOperator):
         cdef Waiting call
         cdef list begun = []
         cdef int64_t* times = i64(&batch.sys[SYS_TIME])
+        self.placed = batch.sys[SYS_ORDINAL].kind == KIND_DEC
         for i in range(batch.n):
             call = Waiting.__new__(Waiting)
             call.kind = A_CALL
             call.value = times[i]
             call.read_ns = batch.read_ns
+            if self.placed:
+                call.place = places(&batch.sys[SYS_ORDINAL])[i]
             call.row = row_new(self.input_shape, batch, i)
             begun.append(call)
         self.queue.extend(begun)
@@ -143,7 +151,8 @@ cdef class MapAsyncOperator(UserCodeOperator):
         return 0
 
     cdef int has_room(self) except -1 nogil:
-        return self.n_calls < self.capacity
+        # A round of event time is over once its last row has left: no other is begun before.
+        return self.n_calls == 0 if self.placed else self.n_calls < self.capacity
 
     cdef int64_t next_wakeup(self) noexcept nogil:
         return INT64_MIN + 1 if atomic_load(&self.ended) else INT64_MAX
@@ -249,11 +258,23 @@ cdef class MapAsyncOperator(UserCodeOperator):
             self.emitted += self.main.n
             out = self.main.take(NULL)
             out.read_ns = self.read_ns
+            self.set_places(out)
             self.send(self.next, out)
         self.read_ns = 0
         self.flush(NULL)                     # dead letters
         with nogil:
             self.end_batch()
+        return 0
+
+    cdef int set_places(self, Batch* out) except -1:
+        cdef int i
+        cdef Waiting call
+        if self.placed:
+            column_alloc(&out.sys[SYS_ORDINAL], KIND_DEC, out.n, 0)
+            for i in range(out.n):
+                call = <Waiting>self.emitting[i]
+                places(&out.sys[SYS_ORDINAL])[i] = call.place
+        self.emitting.clear()
         return 0
 
     cdef int emit_result(self, Waiting call) except -1:
@@ -271,6 +292,7 @@ cdef class MapAsyncOperator(UserCodeOperator):
             if result_kind(call.result) == RESULT_ROWS:
                 raise BadRow("the function returned several rows; it returns one (flat_map behind it makes more)")
             self.main.append(call.result, -1, call.value, 0)
+            self.emitting.append(call)
         except Exception as error:           # whatever user code raises
             self.main.truncate(before)
             self.on_error(error, "the call", call.row, None, 0, call.value)

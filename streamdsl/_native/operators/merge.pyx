@@ -6,8 +6,9 @@ calls `settle` when the chain in front of it has returned.
 from libc.stdint cimport INT64_MIN, int32_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 
+from streamdsl._native.event_time.read_order cimport not_after, places
 from streamdsl._native.flow.batch cimport (
-    KIND_NONE, SYS_ORDINAL, batch_concat, batch_release, batch_retain, batch_take, i64,
+    KIND_DEC, KIND_NONE, SYS_ORDINAL, Column, batch_concat, batch_release, batch_retain, batch_take, i64,
 )
 from streamdsl._native.includes.checked cimport PLANTED
 
@@ -51,7 +52,13 @@ cdef class MergePort(Operator):
         return 0
 
 
-cdef void sort_rows(int32_t* rows, int32_t* scratch, const int64_t* ordinals, int32_t n) noexcept nogil:
+cdef inline bint in_order(const Column* ordinals, int32_t left, int32_t right) noexcept nogil:
+    if ordinals.kind == KIND_DEC:
+        return not_after(places(ordinals) + left, places(ordinals) + right)
+    return i64(ordinals)[left] <= i64(ordinals)[right]
+
+
+cdef void sort_rows(int32_t* rows, int32_t* scratch, const Column* ordinals, int32_t n) noexcept nogil:
     # Bottom-up merge sort: stable, and nearly free on runs that already stand in order.
     cdef int32_t width = 1, start, middle, stop, left, right, out
     cdef int32_t* swap
@@ -63,7 +70,7 @@ cdef void sort_rows(int32_t* rows, int32_t* scratch, const int64_t* ordinals, in
             stop = min(start + 2 * width, n)
             left, right, out = start, middle, start
             while left < middle or right < stop:
-                if right >= stop or (left < middle and ordinals[rows[left]] <= ordinals[rows[right]]):
+                if right >= stop or (left < middle and in_order(ordinals, rows[left], rows[right])):
                     scratch[out] = rows[left]
                     left += 1
                 else:
@@ -141,7 +148,7 @@ cdef class MergeOperator(Operator):
                 raise MemoryError("no memory left for a merge")
         for i in range(all_rows.n):
             rows[i] = i
-        sort_rows(rows, rows + all_rows.n, i64(&all_rows.sys[SYS_ORDINAL]), all_rows.n)
+        sort_rows(rows, rows + all_rows.n, &all_rows.sys[SYS_ORDINAL], all_rows.n)
         out = batch_take(all_rows, rows, all_rows.n)
         batch_release(all_rows)
         free(rows)

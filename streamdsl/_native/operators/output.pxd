@@ -15,6 +15,7 @@ cdef class Output(Operator):
     cdef int shards
     cdef int64_t round                       # of event time, of what is sent now; 0: none
     cdef int part                            # of the round
+    cdef readonly bint placed                # rows have places (event_time/read_order.pxd): who gets them merges them by these
     cdef StreamElement* waiting              # what did not fit, in order
     cdef int* waiting_target
     cdef int64_t n_waiting
@@ -27,4 +28,5 @@ cdef class Output(Operator):
     cdef int broadcast(self, int kind, int64_t value) except -1 nogil
     cdef int flush(self) except -1 nogil     # 1: something moved; afterwards n_waiting tells whether all did
     cdef bint drained(self) noexcept nogil   # whether everything that was sent has been taken
+    cdef int emit_batch(self, Batch* batch) except -1 nogil
     cdef int partition(self, Batch* batch) except -1 nogil

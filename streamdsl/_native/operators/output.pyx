@@ -3,11 +3,14 @@
 A chain cannot stop half-way through a batch, so what does not fit into a channel waits here, and the task reads no
 further input until it is gone: that is the back-pressure.
 """
+from libc.stdint cimport INT64_MAX
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memmove, memset
 
+from streamdsl._native.event_time.read_order cimport Place, places
 from streamdsl._native.flow.batch cimport (
-    SYS_KEY, Batch, Column, batch_release, batch_retain, batch_take,
+    KIND_DEC, SYS_KEY, SYS_ORDINAL, SYS_TIME, Batch, Column, batch_release, batch_retain, batch_share, batch_take, column_alloc,
+    column_clear, column_share, i64,
 )
 from streamdsl._native.flow.channel cimport RECORDS, STATUS, WATERMARK, Channel
 from streamdsl._native.includes.atomic cimport atomic_load
@@ -15,16 +18,32 @@ from streamdsl._native.includes.checked cimport CHECK
 from streamdsl._native.state.murmur2 cimport shard_of
 
 
+cdef Batch* with_places(Batch* batch) except NULL nogil:
+    """Return the rows, which no record has made but time, behind all records of their time."""
+    cdef int32_t row
+    cdef Place* place
+    cdef Batch* out = batch_share(batch, batch.width)
+    for row in range(batch.width):
+        column_share(&out.columns[row], &batch.columns[row])
+    column_clear(&out.sys[SYS_ORDINAL])
+    column_alloc(&out.sys[SYS_ORDINAL], KIND_DEC, batch.n, 0)
+    for row in range(batch.n):
+        place = places(&out.sys[SYS_ORDINAL]) + row
+        place.time, place.number = i64(&batch.sys[SYS_TIME])[row], INT64_MAX
+    return out
+
+
 cdef class Output(Operator):
     """Sends rows to `channels`, one for each downstream task."""
 
-    def __init__(self, str name, list channels, bint hashed, int shards):
+    def __init__(self, str name, list channels, bint hashed, int shards, bint placed):
         cdef int i
         self.name = name
         self.channels = channels
         self.targets = len(channels)
         self.hashed = hashed and self.targets > 1
         self.shards = shards
+        self.placed = placed
         self.refs = <void**>calloc(self.targets, sizeof(void*))
         if self.refs == NULL:
             raise MemoryError("no memory left for an output")
@@ -93,9 +112,20 @@ cdef class Output(Operator):
         return 1
 
     cdef int process(self, Batch* batch) except -1 nogil:
+        cdef Batch* placed
+        self.sent += batch.n
+        if not self.placed or batch.sys[SYS_ORDINAL].kind == KIND_DEC:
+            return self.emit_batch(batch)
+        placed = with_places(batch)
+        try:
+            self.emit_batch(placed)
+        finally:
+            batch_release(placed)
+        return 0
+
+    cdef int emit_batch(self, Batch* batch) except -1 nogil:
         cdef int target
         cdef StreamElement element
-        self.sent += batch.n
         if self.hashed:
             return self.partition(batch)
         element.kind = RECORDS

@@ -55,7 +55,9 @@ cdef class TablesJoinOperator(ChangesJoinOperator):
         cdef Cell* held
         cdef Cell cell
         cdef bint before, after
+        self.cause = batch
         for row in range(batch.n):
+            self.cause_row = row
             time = i64(&batch.sys[SYS_TIME])[row]
             held = <Cell*>(self.lookup.table.row(slots[row]) + self.field.offset)
             before = self.there(held, held + 1)

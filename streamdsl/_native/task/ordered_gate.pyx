@@ -5,12 +5,15 @@ a full channel would keep its producer from finishing the round.
 """
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memmove
+from libc.string cimport memmove, memset
 
-from streamdsl._native.flow.batch cimport SYS_TIME, batch_concat, batch_release, batch_take, i64
+from streamdsl._native.event_time.read_order cimport not_after, places
+from streamdsl._native.flow.batch cimport (
+    KIND_DEC, SYS_ORDINAL, batch_concat, batch_release, batch_take, column_alloc, column_clear,
+)
 from streamdsl._native.flow.channel cimport BARRIER, RECORDS, Channel
 from streamdsl._native.includes.atomic cimport atomic_load
-from streamdsl._native.includes.checked cimport PLANTED
+from streamdsl._native.includes.checked cimport CHECK, PLANTED
 
 
 cdef int no_memory() except -1 nogil:
@@ -18,32 +21,77 @@ cdef int no_memory() except -1 nogil:
         raise MemoryError("no memory left for rows that wait for others of their time")
 
 
-cdef bint before(const Run* left, const Run* right) noexcept nogil:
-    """Whether the next row of `left` comes first, where `left` was staged first."""
-    return left.time < right.time or (left.time == right.time and left.rank <= right.rank)
+cdef bint ascends(const Column* column, int32_t n) noexcept nogil:
+    cdef int32_t row
+    for row in range(1, n):
+        if not not_after(places(column) + row - 1, places(column) + row):
+            return False
+    return True
+
+
+cdef void merge_runs(Merge* merge) noexcept nogil:
+    """Sort the rows by place: neighbouring runs become one, until there is one. Of equal places what was staged first comes first."""
+    cdef int32_t left, middle, right, end, out
+    cdef int i, n
+    cdef int32_t* swap
+    while merge.n_runs > 1:
+        n = 0
+        for i in range(0, merge.n_runs, 2):
+            left = out = merge.run_starts[i]
+            right = middle = merge.run_starts[i + 1]
+            end = merge.run_starts[i + 2] if i + 1 < merge.n_runs else middle
+            while left < middle or right < end:
+                if right == end or (left < middle and not_after(merge.places + merge.rows[left], merge.places + merge.rows[right])):
+                    merge.scratch[out] = merge.rows[left]
+                    left += 1
+                else:
+                    merge.scratch[out] = merge.rows[right]
+                    right += 1
+                out += 1
+            merge.run_starts[n] = merge.run_starts[i]
+            n += 1
+        merge.run_starts[n] = merge.n
+        merge.n_runs = n
+        swap = merge.rows
+        merge.rows = merge.scratch
+        merge.scratch = swap
+
+
+cdef Batch* taken_rows(Merge* merge, int port, int32_t* rows, int32_t n) except NULL nogil:
+    """Return rows of one port; each with the place that it has been given."""
+    cdef int32_t i
+    cdef Batch* out
+    cdef Column given
+    memset(&given, 0, sizeof(Column))
+    column_alloc(&given, KIND_DEC, n, 0)
+    for i in range(n):
+        places(&given)[i] = merge.places[rows[i]]
+        rows[i] -= merge.port_starts[port]
+    out = batch_take(merge.ports[port], rows, n)
+    column_clear(&out.sys[SYS_ORDINAL])
+    out.sys[SYS_ORDINAL] = given
+    return out
 
 
 cdef class OrderedGate(InputGate):
     """Reads nothing before `follow`."""
 
-    def follow(self, ReadOrder order not None, list producers, list ranks, list ports, bint interleaved):
-        """Read by the rounds of `order`. By input: the number of the task that writes it, the place of its source, its port.
+    def follow(self, ReadOrder order not None, list producers, list ports, bint interleaved):
+        """Read by the rounds of `order`. By input: the number of the task that writes it, its port.
 
         Rows of one port come as one batch a round. `interleaved`: so do those of several ports, as far as event time allows.
         """
         cdef int i
         self.order = order
         self.interleaved = interleaved
-        self.producers = <int*>calloc(3 * self.size + 3, sizeof(int))
+        self.producers = <int*>calloc(2 * self.size + 2, sizeof(int))
         self.held = <bint*>calloc(self.size + 1, sizeof(bint))
         self.reached = <int64_t*>calloc(self.size + 1, sizeof(int64_t))
         if self.producers == NULL or self.held == NULL or self.reached == NULL:
             raise MemoryError("no memory left for an input gate")
-        self.ranks = self.producers + self.size
-        self.ports = self.ranks + self.size
+        self.ports = self.producers + self.size
         for i in range(self.size):
             self.producers[i] = producers[i]
-            self.ranks[i] = ranks[i]
             self.ports[i] = ports[i]
 
     def __dealloc__(self):
@@ -149,7 +197,7 @@ cdef class OrderedGate(InputGate):
                     no_memory()
             at = self.n_staged
             while at > 0 and self.staged_input[at - 1] > input:
-                # Equal times of one source: by input, not by which came first.
+                # Equal places: by input, not by which came first.
                 self.staged[at], self.staged_input[at] = self.staged[at - 1], self.staged_input[at - 1]
                 self.staged_part[at] = self.staged_part[at - 1]
                 at -= 1
@@ -195,104 +243,98 @@ cdef class OrderedGate(InputGate):
         return self.next_pending(element) if self.busy else -1
 
     cdef int merged(self) except -1 nogil:
-        """Put the staged rows first, by time; of equal times those of the source declared first come first."""
-        cdef int i, best, second, n = 0, n_ports = 0, first = 0, n_batches = self.n_staged
-        cdef int32_t at = 0, total = 0
-        cdef Run* runs
-        cdef int32_t* rows
-        cdef int32_t* row_ports
-        cdef Batch** ports
-        cdef int* inputs
+        """Put the staged rows first, in the order of their places."""
+        cdef int i, n_ports = 0, first = 0, n_batches = self.n_staged
+        cdef Merge merge
         self.n_staged = 0
-        if n_batches == 1:
+        if n_batches == 1 and ascends(&self.staged[0].sys[SYS_ORDINAL], self.staged[0].n):
             return self.put_first(0, self.staged_input[0], self.staged[0])
-        runs = <Run*>malloc(n_batches * sizeof(Run))
-        ports = <Batch**>malloc(n_batches * (sizeof(Batch*) + sizeof(int)))
-        if runs == NULL or ports == NULL:
-            no_memory()
-        inputs = <int*>(ports + n_batches)
-        for i in range(n_batches):
-            total += self.staged[i].n
-        while first < n_batches:
-            i = first
-            while i < n_batches and self.ports[self.staged_input[i]] == self.ports[self.staged_input[first]]:
-                i += 1
-            inputs[n_ports] = self.staged_input[first]
-            ports[n_ports] = self.together(first, i - first)
-            n = self.runs_of(runs, n, first, i, n_ports, ports[n_ports])
-            n_ports += 1
-            first = i
-        rows = <int32_t*>malloc(2 * (total + 1) * sizeof(int32_t))
-        if rows == NULL:
-            no_memory()
-        row_ports = rows + total
-        while at < total:
-            best = second = -1
-            for i in range(n):
-                if runs[i].at == runs[i].end:
-                    continue
-                if best < 0 or not before(&runs[best], &runs[i]):
-                    second = best
-                    best = i
-                elif second < 0 or not before(&runs[second], &runs[i]):
-                    second = i
-            while True:
-                rows[at] = runs[best].at
-                row_ports[at] = runs[best].port
-                at += 1
-                runs[best].at += 1
-                if runs[best].at == runs[best].end:
-                    break
-                runs[best].time = max(runs[best].time, i64(&ports[runs[best].port].sys[SYS_TIME])[runs[best].at])
-                if second >= 0 and not (before(&runs[best], &runs[second]) if best < second else not before(&runs[second], &runs[best])):
-                    break
-        self.put_rows(rows, row_ports, total, ports, inputs, n_ports)
-        for i in range(n_ports):
-            batch_release(ports[i])
-        free(runs)
-        free(ports)
-        free(rows)
+        memset(&merge, 0, sizeof(Merge))
+        try:
+            self.reserve_merge(&merge, n_batches)
+            while first < n_batches:
+                i = first
+                while i < n_batches and self.ports[self.staged_input[i]] == self.ports[self.staged_input[first]]:
+                    i += 1
+                merge.inputs[n_ports] = self.staged_input[first]
+                merge.port_starts[n_ports] = merge.n
+                merge.ports[n_ports] = self.together(first, i - first)
+                n_ports += 1
+                self.add_runs(&merge, first, i, merge.ports[n_ports - 1])
+                first = i
+            merge.port_starts[n_ports] = merge.run_starts[merge.n_runs] = merge.n
+            merge_runs(&merge)
+            self.put_rows(&merge, n_ports)
+        finally:
+            for i in range(n_ports):
+                batch_release(merge.ports[i])
+            free(merge.ports)
+            free(merge.places)
         return 0
 
-    cdef int runs_of(self, Run* runs, int n, int first, int end, int port, const Batch* batch) noexcept nogil:
-        """Note the runs among the staged batches first .. end, which `batch` holds; return how many runs there are then."""
+    cdef int reserve_merge(self, Merge* merge, int n_batches) except -1 nogil:
         cdef int i
-        cdef int32_t at = 0
-        for i in range(first, end):
-            if i == first or self.staged_input[i] != self.staged_input[i - 1] or self.staged_part[i] != self.staged_part[i - 1]:
-                runs[n] = Run(at, at, i64(&batch.sys[SYS_TIME])[at], self.ranks[self.staged_input[i]], port)
-                n += 1
-            at += self.staged_rows[i]
-            runs[n - 1].end = at
-        return n
+        cdef int64_t total = 0
+        for i in range(n_batches):
+            total += self.staged[i].n
+        merge.ports = <Batch**>calloc(n_batches + 1, sizeof(Batch*) + 3 * sizeof(int))
+        merge.places = <Place*>malloc((total + 1) * (sizeof(Place) + 2 * sizeof(int32_t)))
+        if merge.ports == NULL or merge.places == NULL:
+            no_memory()
+        merge.inputs = <int*>(merge.ports + n_batches + 1)
+        merge.port_starts = <int32_t*>(merge.inputs + n_batches + 1)
+        merge.run_starts = merge.port_starts + n_batches + 1
+        merge.rows = <int32_t*>(merge.places + total + 1)
+        merge.scratch = merge.rows + total + 1
+        return 0
 
-    cdef int put_rows(self, int32_t* rows, int32_t* row_ports, int32_t n, Batch** ports, const int* inputs, int n_ports) except -1 nogil:
+    cdef int add_runs(self, Merge* merge, int first, int end, const Batch* batch) except -1 nogil:
+        """Note the runs among the staged batches first .. end, which `batch` holds."""
+        cdef int i
+        cdef int32_t row, at = 0
+        cdef bint new
+        cdef const Place* own = places(&batch.sys[SYS_ORDINAL])
+        CHECK(batch.sys[SYS_ORDINAL].kind == KIND_DEC, "rows that are merged have places")
+        for i in range(first, end):
+            new = i == first or self.staged_input[i] != self.staged_input[i - 1] or self.staged_part[i] != self.staged_part[i - 1]
+            if new:
+                merge.run_starts[merge.n_runs] = merge.n
+                merge.n_runs += 1
+            for row in range(at, at + self.staged_rows[i]):
+                # One that came behind others stays behind them, whatever its own place.
+                if new or not_after(merge.places + merge.n - 1, own + row):
+                    merge.places[merge.n] = own[row]
+                else:
+                    merge.places[merge.n] = merge.places[merge.n - 1]
+                merge.rows[merge.n] = merge.n
+                merge.n += 1
+                new = False
+            at += self.staged_rows[i]
+        return 0
+
+    cdef int put_rows(self, Merge* merge, int n_ports) except -1 nogil:
         """Put them first in this order; where ports are not interleaved, as one batch for each."""
         cdef int port, pieces = 0
-        cdef int32_t at, end, taken
-        cdef int32_t* picked
+        cdef int32_t at = 0, end, taken
         if self.interleaved or n_ports == 1:
-            at = 0
-            while at < n:
+            while at < merge.n:
+                port = 0
+                while merge.rows[at] >= merge.port_starts[port + 1]:
+                    port += 1
                 end = at
-                while end < n and row_ports[end] == row_ports[at]:
+                while end < merge.n and merge.port_starts[port] <= merge.rows[end] < merge.port_starts[port + 1]:
                     end += 1
-                port = row_ports[at]
-                self.put_first(pieces, inputs[port], batch_take(ports[port], rows + at, end - at))
+                self.put_first(pieces, merge.inputs[port], taken_rows(merge, port, merge.rows + at, end - at))
                 pieces += 1
                 at = end
             return 0
-        picked = <int32_t*>malloc((n + 1) * sizeof(int32_t))
-        if picked == NULL:
-            no_memory()
         for port in range(n_ports):
             taken = 0
-            for at in range(n):
-                if row_ports[at] == port:
-                    picked[taken] = rows[at]
+            for at in range(merge.n):
+                if merge.port_starts[port] <= merge.rows[at] < merge.port_starts[port + 1]:
+                    merge.scratch[taken] = merge.rows[at]
                     taken += 1
-            self.put_first(port, inputs[port], batch_take(ports[port], picked, taken))
-        free(picked)
+            self.put_first(port, merge.inputs[port], taken_rows(merge, port, merge.scratch, taken))
         return 0
 
     cdef Batch* together(self, int first, int n) except NULL nogil:

@@ -3,11 +3,11 @@
 Between two rounds every split reads until it has rows, and offers what it can emit: a batch at most, up to which time. Within a
 round it emits the part of its offer that lies in the round. What the rows mean for the watermark follows behind all of them.
 """
-from libc.stdint cimport INT64_MAX
+from libc.stdint cimport INT64_MAX, int32_t
 
-from streamdsl._native.event_time.read_order cimport OFFER_MADE, OFFER_NONE, ReadOrder
+from streamdsl._native.event_time.read_order cimport OFFER_MADE, OFFER_NONE, SPLIT_BITS, Place, ReadOrder, places
 from streamdsl._native.event_time.watermark_generator cimport WatermarkGenerator, generator_scan
-from streamdsl._native.flow.batch cimport SYS_TIME, i64
+from streamdsl._native.flow.batch cimport KIND_DEC, SYS_ORDINAL, SYS_TIME, Batch, column_alloc, i64
 from streamdsl._native.includes.atomic cimport atomic_load
 from streamdsl._native.operators.output cimport Output
 from streamdsl._native.task.task cimport Task
@@ -23,7 +23,6 @@ cdef class OrderedSourceTask(SourceTask):
         """Take part in `order` as task `number`; call it behind `open`. `exact`: rows are put in order where sources meet."""
         self.number = number
         self.in_order = True
-        self.rank = self.spec[0].rank
         self.exact = exact
         self.reader = order.add_reader(number)
         self.take_part(order)
@@ -45,6 +44,8 @@ cdef class OrderedSourceTask(SourceTask):
             self.in_round = True
 
     cdef int64_t round_over(self) noexcept nogil:
+        if self.unsettled():
+            return -1
         return INT64_MAX if self.ended or self.left else self.joined
 
     cdef bint tell_round(self) noexcept nogil:
@@ -115,23 +116,41 @@ cdef class OrderedSourceTask(SourceTask):
         self.order.offer(split.slot, OFFER_MADE, min(self.next_time(split), after.max_seen), after.max_seen)
         return True
 
+    cdef int set_places(self, Split split, Batch* batch, int64_t seen) except -1 nogil:
+        cdef int32_t row
+        cdef Place* place
+        cdef int64_t number = <int64_t>self.order.offers[split.slot].number << SPLIT_BITS
+        if not self.exact or not self.in_round:
+            return 0
+        column_alloc(&batch.sys[SYS_ORDINAL], KIND_DEC, batch.n, 0)
+        for row in range(batch.n):
+            place = places(&batch.sys[SYS_ORDINAL]) + row
+            seen = max(seen, i64(&batch.sys[SYS_TIME])[row])
+            place.time, place.number = seen, number + row
+        return 0
+
     cdef int emit_part(self) except -1 nogil:
         cdef int i
-        cdef int64_t rows, until = self.order.until_of(self.rank)
+        cdef int64_t rows
         cdef void* ref
+        if Task.held_back(self):
+            self.blocked += 1
+            return 0
         if self.exact:
             self.begin_round(self.order.round)
         while self.part_at < self.n_splits:
             ref = self.split_refs[self.part_at]
             self.part_at += 1
             rows = (<Split>ref).offered
-            if rows == 0 or (<Split>ref).rows == NULL or self.order.offers[(<Split>ref).slot].first > until:
+            if rows == 0 or (<Split>ref).rows == NULL or not self.order.takes_part((<Split>ref).slot):
                 continue
             (<Split>ref).offered = 0
             for i in range(self.n_outputs):
                 (<Output>self.outputs[i]).part = self.part_at
-            self.hand_on(<Split>ref, rows, until)
+            self.hand_on(<Split>ref, rows, self.order.until_of((<Split>ref).slot))
             return 1
+        for i in range(self.n_outputs):
+            (<Output>self.outputs[i]).part = 0     # what time makes is in order by itself
         self.in_round = False
         self.offered = False
         self.joined = self.order.round

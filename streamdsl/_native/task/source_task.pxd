@@ -63,6 +63,8 @@ cdef class SourceTask(Task):
     cdef int64_t allowance(self) noexcept nogil
     cdef int refill(self, Split split) except -1 nogil
     cdef int hand_on(self, Split split, int64_t limit, int64_t until) except -1 nogil
+    # Where the rows are put in order with those of other splits: says where each stands. `seen`: the greatest time before them.
+    cdef int set_places(self, Split split, Batch* batch, int64_t seen) except -1 nogil
     cdef Batch* good_rows(self, Split split, int64_t first, int64_t n) except NULL nogil
     cdef int end_split(self, Split split) except -1 nogil
     cdef int handle_rejected(self, Split split, int32_t before) except -1

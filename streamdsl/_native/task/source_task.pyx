@@ -88,15 +88,13 @@ cdef class SourceTask(Task):
         for split in self.splits:
             self.valve.on_status(split.index, split.idle)
 
-    def expect_keys_of_splits(self, list numbers, int partitions, PeerTime peers):
-        """Hold rows to the splits that their hashes name: `numbers` of the task's own, of `partitions` in all.
+    def expect_keys_of_splits(self, int partitions, PeerTime peers):
+        """Hold rows to the splits that their hashes name, of `partitions` in all.
 
         With `peers`, keyed state of the splits is in this task, and that of others in tasks which it goes by while it has nothing to read.
         """
         self.partitioned_by = self.spec[0].partitioned_by
         self.n_partitions = partitions
-        for split, number in zip(self.splits, numbers, strict=True):
-            (<Split>split).number = number
         self.peers = peers
         self.peer = int(self.id.partition(".")[2])
 
@@ -125,7 +123,7 @@ cdef class SourceTask(Task):
         self.order = order
         for split in self.splits:
             if not (<Split>split).ended:
-                (<Split>split).slot = order.add_split(self.spec[0].rank, self.in_order)
+                (<Split>split).slot = order.add_split(self.spec[0].rank, (<Split>split).number, self.in_order)
 
     def begin_behind(self, Bootstrap bootstrap not None, bint first):
         """Read nothing before the sources that are read `first` have come to the end of what there is; this may be one of them."""
@@ -471,7 +469,7 @@ cdef class SourceTask(Task):
         """Send the next rows down the chain, none that is later than `until`; then what they mean for time."""
         cdef Batch* rows = split.rows
         cdef int64_t n = min(limit, <int64_t>(rows.n - split.at), <int64_t>self.batch_rows)
-        cdef int64_t first = split.at
+        cdef int64_t first = split.at, seen = split.generator.max_seen
         cdef const char* bad = NULL if split.bad == NULL else split.bad + first
         cdef int64_t taken = generator_scan(&split.generator, i64(&rows.sys[SYS_TIME]) + first, bad, n, until)
         cdef Batch* batch = batch_slice(rows, <int32_t>first, <int32_t>taken) if bad == NULL else self.good_rows(split, first, taken)
@@ -483,6 +481,7 @@ cdef class SourceTask(Task):
                 self.handle_rejected(split, split.at)
         batch.read_ns = self.clock.now_ns()
         try:
+            self.set_places(split, batch, seen)
             if PLANTED("late-test-after-batch"):
                 self.valve.on_watermark(split.index, split.generator.watermark)
                 self.pass_on_time()
@@ -496,6 +495,9 @@ cdef class SourceTask(Task):
         if split.at == rows.n:
             with gil:
                 self._finish_chunk(split)
+        return 0
+
+    cdef int set_places(self, Split split, Batch* batch, int64_t seen) except -1 nogil:
         return 0
 
     cdef Batch* good_rows(self, Split split, int64_t first, int64_t n) except NULL nogil:

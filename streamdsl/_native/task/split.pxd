@@ -32,7 +32,7 @@ cdef class Split:
     cdef readonly int64_t taken              # rows
     cdef int slot                            # in the order of reading; -1: it takes no part
     cdef int64_t offered                     # rows that it can emit in the next round; 0: not known yet
-    cdef int number                          # among all splits of the source, if it is partitioned by a column
+    cdef int number                          # among all splits of the source
 
     cdef bint stamp(self, int timestamp, int64_t per_ms, int64_t now) except -1
     cdef int fill_times(self, Column* declared) except -1

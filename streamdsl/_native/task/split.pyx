@@ -22,11 +22,12 @@ cdef int64_t or_lowest(object time) except? -1:
 
 
 cdef class Split:
-    """What the task knows of one split. `state` is what `snapshot` returned, or None."""
+    """What the task knows of one split, the `number`th of its source. `state` is what `snapshot` returned, or None."""
 
-    def __init__(self, str name, int index, reader, disorder_ms, bint external, state):
+    def __init__(self, str name, int index, int number, reader, disorder_ms, bint external, state):
         self.name = name
         self.index = index
+        self.number = number
         self.reader = reader
         self.dry_since_ms = -1
         self.slot = -1

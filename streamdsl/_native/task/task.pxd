@@ -82,6 +82,7 @@ cdef class Task:
     cdef int note_pace(self, int64_t rows, int64_t ns) except -1 nogil
     cdef int step(self) except -1 nogil      # 1: progress, 0: nothing to do now
     cdef bint held_back(self) except -1 nogil
+    cdef bint unsettled(self) noexcept nogil             # rows of the round that was read have not left yet
     cdef int advance(self) except -1 nogil
     cdef int read_input(self) except -1 nogil
     cdef int on_records(self, int input, Batch* batch) except -1 nogil

@@ -210,6 +210,13 @@ cdef class Task:
                 return True
         return False
 
+    cdef bint unsettled(self) noexcept nogil:
+        cdef int i
+        for i in range(self.n_holding):
+            if not (<Operator>self.holding[i]).has_room():
+                return True
+        return False
+
     cdef int advance(self) except -1 nogil:
         """What has begun comes before what waits: windows that close, timers that fire, a batch in pieces, then the input."""
         if self.closing:
@@ -345,7 +352,7 @@ cdef class Task:
                 (<Output>self.outputs[i]).round = round
 
     cdef int64_t round_over(self) noexcept nogil:
-        return -1 if self.gate.busy else self.gate.round
+        return -1 if self.gate.busy or self.unsettled() else self.gate.round
 
     cdef bint tell_round(self) noexcept nogil:
         """Tell the tasks behind this one once all rows of a round are in the channels."""
