@@ -183,7 +183,8 @@ class Config:
             _check_path(name, getattr(self, name))
         if not isinstance(self.strict_names, bool):
             raise ConfigError(f"strict_names={self.strict_names!r} is neither True nor False", remedy="use True or False")
-        if self.checkpoint_store is not None and "://" not in str(self.checkpoint_store):
+        store = self.checkpoint_store
+        if store is not None and not (isinstance(store, str) and re.fullmatch(r"[a-z][a-z0-9+.-]*://\S+", store)):
             raise ConfigError(
                 f"checkpoint_store={self.checkpoint_store!r} is no URL", remedy='for instance "s3://bucket/job"; a directory is state_dir'
             )

@@ -19,6 +19,7 @@ WRONG = {
     "stop_timeout": [0, 99, -1, "5", "", "soon", True, None, 1.5, b"5s"],
     "retained_checkpoints": [0, 1.0, "3", True, None],
     "state_dir": ["", " ", 5, b"x", "a\0b", True, [], Path],
+    "checkpoint_store": ["", " ", 5, b"s3://bucket", "bucket", True, [], Path],
     "restore_from": ["", " ", 5, b"x", "a\0b", True, [], Path],
     "state_backend": ["", "sqlite", None, 5],
     "state_memory": [1.5, True, None, "", "much", -1, "1.5XB", b"1GiB", float("inf")],
