@@ -368,7 +368,7 @@ class Sink(ABC):
         Whether its rows become visible by a `Transaction`. Others can be cut back to a checkpoint, or take rows twice.
     upserts : bool
         Whether a row takes the place of one with the same key, and a row of nulls beside its key takes that away. What only grows,
-        such as a file, does not: the rows of a table are refused there.
+        such as a file, does not: a table whose rows may be withdrawn is refused there.
     delivery : "exactly_once" | "at_least_once" | None
         What is found there after a crash, as people are told; None: not said.
     """

@@ -28,11 +28,11 @@ def changes_of_a_table(verb: str, source: Source) -> TopologyError:
     )
 
 
-def check_kind(verb: str, sink: Sink, *, changes: bool) -> None:
-    """Refuse the rows of a table, which change, where a sink only grows."""
-    if changes and not sink.upserts:
+def check_kind(verb: str, sink: Sink, *, withdraws: bool) -> None:
+    """Refuse a table whose rows may go, where nothing can be taken away; rows that are only replaced stand there one behind the other."""
+    if withdraws and not sink.upserts:
         raise TopologyError(
-            f"{verb}: {sink.name!r} only grows, and the rows of a table change",
+            f"{verb}: {sink.name!r} only grows, and rows of the table may be withdrawn",
             remedy="write its changes: table.to_stream().to(...), where the column op says what each does;"
             " or its rows to a sink with upserts: kafka(...), postgres(...), redis(...)",
         )
@@ -59,7 +59,7 @@ def bound_sink(sink: SinkNode, bind: Mapping[str, Any]) -> SinkNode:
     other = bind.get(sink.name)
     if not isinstance(other, Sink):
         return sink
-    check_kind("bind", other, changes=sink.changes)
+    check_kind("bind", other, withdraws=sink.withdraws)
     other.check(sink.inputs[0].schema.visible(), sink.keys)
     return dataclasses.replace(sink, sink=other)
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from streamdsl._native.flow.convert import python_rows
 from streamdsl.errors import StreamError, TopologyError
 from streamdsl.logical.node import Node
 from streamdsl.logical.source import SourceNode
@@ -65,6 +64,9 @@ class Shown:
 
     def _repr_html_(self) -> str:
         """Show the columns and, where the input has an end, the first rows."""
+        # Its modules of the standard library wait: a file of theirs' name may be the topology that `python -m` was started beside.
+        from streamdsl._native.flow.convert import python_rows
+
         columns = [[field.name, str(field.type), "may be null" if field.nullable else ""] for field in self.schema.visible().fields]
         parts = [f"<pre>{escape(repr(self))}</pre>", html_table(["column", "type", ""], columns)]
         endless = self._endless()

@@ -204,6 +204,8 @@ class Table(Shown):
     def to(self, sink: Sink, *, name: str | None = None, errors: ErrorPolicy | None = None) -> None:
         """Write the rows to a sink as upserts by key; of a withdrawn row the key alone is left, all else is null (a tombstone).
 
+        A file only grows: there the last row of a key counts, and a table whose rows may be withdrawn is refused.
+
         Parameters
         ----------
         sink : Sink
@@ -213,8 +215,9 @@ class Table(Shown):
             What becomes of rows that the sink cannot write.
         """
         written = Written("to", arguments(sink, name=name, errors=errors), self._written)
-        node = _with_tombstones(self._node, self.keys) if withdraws(self._node) else self._node
-        self._topology._end(node, sink, name, written, keys=self.keys, changes=True, errors=errors)
+        gone = withdraws(self._node)
+        node = _with_tombstones(self._node, self.keys) if gone else self._node
+        self._topology._end(node, sink, name, written, keys=self.keys, changes=True, withdraws=gone, errors=errors)
 
     def to_stream(self) -> Stream:
         """Return the changes; the column `op` says "add", "replace" or "withdraw"."""

@@ -344,6 +344,7 @@ class Topology:
         *,
         keys: tuple[str, ...] = (),
         changes: bool = False,
+        withdraws: bool = False,
         errors: ErrorPolicy | None = None,
     ) -> None:
         if not isinstance(sink, Sink):
@@ -355,10 +356,12 @@ class Topology:
                     f"two sinks are called {chosen!r} ({other.where} and {here()})",
                     remedy="merge the streams before .to(...), or name one of them: .to(sink, name=...)",
                 )
-        check_kind("to", sink, changes=changes)
+        check_kind("to", sink, withdraws=withdraws)
         sink.check(node.schema.visible(), keys)
         policy = checked_policy(errors, "to")
-        self._sinks.append(SinkNode(inputs=(node,), where=here(), name=chosen, sink=sink, keys=keys, changes=changes, errors=policy))
+        self._sinks.append(
+            SinkNode(inputs=(node,), where=here(), name=chosen, sink=sink, keys=keys, changes=changes, withdraws=withdraws, errors=policy)
+        )
         self._ends.append(written)
 
     # What the compiler asks for --------------------------------------------------------------------------------

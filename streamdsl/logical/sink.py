@@ -17,12 +17,16 @@ __all__ = ["SinkNode"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SinkNode(Node):
-    """Writes the visible columns; with `keys` the rows are changes of a table, written as upserts."""
+    """Writes the visible columns; with `keys` the rows are changes of a table, written as upserts.
+
+    `withdraws`: they may also go.
+    """
 
     name: str
     sink: Sink
     keys: tuple[str, ...] = ()
     changes: bool = False
+    withdraws: bool = False
     errors: ErrorPolicy | None = None
 
     verb: ClassVar[str] = "sink"
