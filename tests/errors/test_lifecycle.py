@@ -446,7 +446,7 @@ def test_a_full_disk_under_a_file_sink_loses_no_row(call: str, first: int, tmp_p
     gate = Gate(3)
     source = GatedSource(files(tmp_path / "in.csv", schema=SCHEMA), gate)
     sink = GatedSink(files(tmp_path / "out.jsonl"), gate)
-    config = Config(state_dir=tmp_path / "state", checkpoint_interval="1ms")
+    config = Config(state_dir=tmp_path / "state", checkpoint_interval="1ms", checkpoint_failure_timeout="1s")
     with monkeypatch.context() as patch:
         disk = FullDisk(patch, call, range(first, first + 1))
         with pytest.raises((ConnectorError, StateError), match="No space left"):

@@ -164,7 +164,8 @@ def test_every_aggregate_of_a_changing_group(
         rows += [{name: plain(value) for name, value in row.items()} for row in driver.read("out")]
         for key, value in some:
             model.set(key, None if value is None else {**value, "id": key})
-    if len({key for key, _ in moves}) > 1 and parallelism > 1:
+    # A restore is at another parallelism.
+    if len({key for key, _ in moves}) > 1 and (parallelism > 1 or crash_at < len(moves)):
         # Rows of different keys reach a group in any order.
         moves = []
     found, wanted = applied(rows, ("city",)), model.result()

@@ -9,6 +9,7 @@ from pathlib import Path
 import jsonschema
 import yaml
 
+from streamdsl import __version__
 from streamdsl.cli.settings import OWN_KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,8 +120,7 @@ def test_manifests_fit_together():
     assert config["data"]["STREAMDSL_STATE_DIR"].startswith(mounted["state"])
     assert set(mounted) == {"tmp", *[claim["metadata"]["name"] for claim in worker["spec"]["volumeClaimTemplates"]]}
     assert str(container["ports"][0]["containerPort"]) == config["data"]["STREAMDSL_METRICS_PORT"]
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert container["image"].endswith(f":{version}")
+    assert container["image"].endswith(f":{__version__}")
 
 
 def test_the_image_runs_as_no_root():
