@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -23,15 +22,13 @@ from typing import Any, Final, TypeVar
 from streamdsl.checkpoint.filesystem import FileSystem
 from streamdsl.checkpoint.manifest import FileEntry, Manifest, StoreEntry, checksum
 from streamdsl.checkpoint.storage import CheckpointStorage, DirectoryStorage
-from streamdsl.errors import ConfigError, StateError
+from streamdsl.errors import StateError
+from streamdsl.object_stores import opened, tried
 
 __all__ = ["MirroredStorage", "ObjectStore", "is_url"]
 
 _log = logging.getLogger("streamdsl")
 
-#: How often a request is made again, and how long is waited before, longer and longer.
-_TRIES: Final = 5
-_PAUSE_S: Final = 0.2
 _CHUNK: Final = 8 << 20
 
 T = TypeVar("T")
@@ -64,7 +61,7 @@ class ObjectStore:
 
     def __init__(self, url: str, filesystem: tuple[Any, str] | None = None) -> None:
         self.url = url.rstrip("/")
-        self._fs, path = filesystem if filesystem is not None else _opened(url)
+        self._fs, path = filesystem if filesystem is not None else opened(url)
         self._root = path.rstrip("/")
         self._there: set[str] = set()  # files that this process has written or seen
 
@@ -222,31 +219,7 @@ class ObjectStore:
         return self._tried(f"{name} cannot be read", get)
 
     def _tried(self, what: str, request: Callable[[], T]) -> T:
-        for left in reversed(range(_TRIES)):
-            try:
-                return request()
-            except StateError:
-                raise
-            except Exception as error:
-                if not left or isinstance(error, PermissionError):
-                    raise StateError(
-                        f"{self.url}/{what}: {type(error).__name__}: {error}", remedy="check the address, the rights and the network"
-                    ) from error
-                _log.debug("%s/%s, is tried again: %s", self.url, what, error)
-                time.sleep(_PAUSE_S * 2 ** (_TRIES - 1 - left))
-        raise AssertionError("the last try returns or raises")
-
-
-def _opened(url: str) -> tuple[Any, str]:
-    try:
-        from fsspec.core import url_to_fs
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{url}: object stores need fsspec", remedy="pip install 'streamdsl[objects]'") from error
-    try:
-        found, path = url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise ConfigError(f"{url} cannot be used: {error}", remedy="install what fsspec needs for it, s3fs for s3://") from error
-    return found, str(path)
+        return tried(f"{self.url}/{what}", request, StateError)
 
 
 def _name(file: FileEntry) -> str:

@@ -10,8 +10,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from streamdsl import Config, ConnectorError, Topology, TopologyError, col, files, memory
-from streamdsl.connectors.files import objects
+from streamdsl import Config, ConnectorError, Topology, TopologyError, col, files, memory, object_stores
 
 SCHEMA = {"k": str, "v": int}
 ROWS = [{"k": f"k{i}", "v": i} for i in range(50)]
@@ -20,7 +19,7 @@ ROWS = [{"k": f"k{i}", "v": i} for i in range(50)]
 @pytest.fixture
 def place(monkeypatch):
     """A URL of an empty place in memory."""
-    monkeypatch.setattr(objects, "_PAUSE_S", 0.001)
+    monkeypatch.setattr(object_stores, "_PAUSE_S", 0.001)
     return f"memory://{uuid.uuid4().hex}"
 
 

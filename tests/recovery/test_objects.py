@@ -8,8 +8,9 @@ import uuid
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from moto.server import ThreadedMotoServer
 
-from streamdsl import Config, ConfigError, StateError, Topology, col, files, memory
+from streamdsl import Config, ConfigError, StateError, Topology, col, files, memory, object_stores
 from streamdsl.checkpoint import objects
 from streamdsl.checkpoint.objects import ObjectStore
 from tests.tables.jobs import ROWS, SCHEMA, Held
@@ -18,8 +19,7 @@ from tests.tables.jobs import ROWS, SCHEMA, Held
 @pytest.fixture(scope="module")
 def s3():
     """The options of a client of an S3 server."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
-    pytest.importorskip("s3fs")
+    server = ThreadedMotoServer(port=0)
     server.start()
     host, port = server.get_host_and_port()
     endpoint = {"endpoint_url": f"http://{host}:{port}", "key": "k", "secret": "s"}
@@ -137,8 +137,8 @@ class Faulty(MemoryFileSystem):
 def faulty(monkeypatch):
     system = Faulty()
     system.store.clear()
-    monkeypatch.setattr(objects, "_opened", lambda url: (system, "/" + url.partition("://")[2]))
-    monkeypatch.setattr(objects, "_PAUSE_S", 0.001)
+    monkeypatch.setattr(objects, "opened", lambda url: (system, "/" + url.partition("://")[2]))
+    monkeypatch.setattr(object_stores, "_PAUSE_S", 0.001)
     return system
 
 

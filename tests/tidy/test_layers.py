@@ -44,10 +44,12 @@ ALLOWED = {
     "physical": VALUES | {"logical", "connectors.base"},
     "flink": VALUES | {"logical", "connectors.base"},
     "compiler": VALUES | {"dsl", "logical", "optimizer", "physical", "connectors.base"},
-    "checkpoint": {"errors", "_native"},
+    "object_stores": {"errors"},
+    "checkpoint": {"errors", "object_stores", "_native"},
     "formats": {"errors", "schema", "_native"},
     "connectors": {
         "errors",
+        "object_stores",
         "durations",
         "records",
         "schema",

@@ -12,8 +12,6 @@ from tests.tables.jobs import ROWS, SCHEMA, Held, bank
 
 from .browser import PROGRAM, Browser
 
-pytest.importorskip("starlette")
-
 
 @pytest.fixture(scope="module")
 def chromium():

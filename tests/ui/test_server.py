@@ -13,8 +13,6 @@ from streamdsl import Config, ConfigError
 from streamdsl.ui.server import MOST_CONNECTIONS, MOST_STREAMS
 from tests.tables.jobs import BALANCES, ROWS, Held, bank
 
-pytest.importorskip("starlette")
-
 
 @pytest.fixture(scope="module")
 def served():

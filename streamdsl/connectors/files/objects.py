@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import tempfile
-import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,12 +22,12 @@ from streamdsl.connectors.files.description import Files, size_at
 from streamdsl.connectors.files.listing import Format, suffix_format
 from streamdsl.connectors.files.text_writer import check_described, described
 from streamdsl.errors import ConnectorError, TopologyError
+from streamdsl.object_stores import opened
+from streamdsl.object_stores import tried as made_again
 from streamdsl.schema import Schema
 
 __all__ = ["ObjectFiles"]
 
-_TRIES: Final = 5
-_PAUSE_S: Final = 0.2
 _GROUP_ROWS: Final = 65536
 _PART: Final = re.compile(r"part-(\d+)-(\d+)\.(parquet|arrow)")
 
@@ -43,31 +42,10 @@ def tried(what: str, request: Callable[[], T]) -> T:
     ConnectorError
         It fails for good.
     """
-    for left in reversed(range(_TRIES)):
-        try:
-            return request()
-        except FileNotFoundError as error:
-            raise ConnectorError(f"{what}: there is no such object", remedy="check the address") from error
-        except Exception as error:
-            if not left or isinstance(error, PermissionError):
-                raise ConnectorError(
-                    f"{what}: {type(error).__name__}: {error}", remedy="check the address, the rights and the network"
-                ) from error
-            time.sleep(_PAUSE_S * 2 ** (_TRIES - 1 - left))
-    raise AssertionError("the last try returns or raises")
-
-
-def opened(url: str) -> tuple[Any, str]:
-    """Return the file system of a URL, and the path there."""
     try:
-        from fsspec.core import url_to_fs
-    except ModuleNotFoundError as error:
-        raise ConnectorError(f"{url}: object stores need fsspec", remedy="pip install 'streamdsl[objects]'") from error
-    try:
-        system, path = url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise ConnectorError(f"{url} cannot be used: {error}", remedy="install what fsspec needs for it, s3fs for s3://") from error
-    return system, str(path)
+        return made_again(what, request, ConnectorError, final=(FileNotFoundError,))
+    except FileNotFoundError as error:
+        raise ConnectorError(f"{what}: there is no such object", remedy="check the address") from error
 
 
 class _Copies:
@@ -79,7 +57,7 @@ class _Copies:
 
     def of(self, url: str) -> str:
         """Return a copy of an object."""
-        system, path = opened(url)
+        system, path = opened(url, ConnectorError)
         # The ending tells the format, and what it is compressed by.
         target = os.path.join(self.path, f"{len(os.listdir(self.path)):06}-{os.path.basename(path)}")
         tried(f"{url} cannot be read", lambda: system.get_file(path, target))
@@ -111,7 +89,7 @@ class ObjectFiles(Files):
     def _listed(self, *, present: bool = True) -> tuple[str, ...]:
         names: dict[str, None] = {}
         for url in self.paths:
-            system, path = opened(url)
+            system, path = opened(url, ConnectorError)
             system.invalidate_cache()
             scheme = url.partition("://")[0]
             for name in tried(f"{url} cannot be listed", lambda system=system, path=path: _matching(system, path, self.format)):  # type: ignore[misc]
@@ -126,7 +104,7 @@ class ObjectFiles(Files):
 
     def has_more(self, split: str, position: Json) -> bool:
         """Return whether an object has grown behind `position`, where it had ended."""
-        system, path = opened(split)
+        system, path = opened(split, ConnectorError)
         system.invalidate_cache()
         return bool(tried(f"{split} cannot be read", lambda: system.info(path))["size"] != size_at(position))
 
@@ -181,7 +159,7 @@ class ObjectPartWriter(SinkWriter):
 
     def __init__(self, url: str, format: Format, schema: Schema, task: int, state: Json) -> None:
         self._url, self._format, self._task = url.rstrip("/"), format, task
-        self._system, self._path = opened(self._url)
+        self._system, self._path = opened(self._url, ConnectorError)
         self._described = described(format, schema)
         self._schema = schema.to_arrow()
         at = cast(Mapping[str, Any], state or {"checkpoint": 0, "parts": 0, "last": ""})
