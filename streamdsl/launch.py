@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
 import os
 import resource
@@ -62,14 +61,13 @@ def start(topology: Any, config: Config | None = None, bind: Mapping[str, Any] |
     if config.restore_path is not None:
         _check_fresh(state_dir)
 
-    starts = itertools.count()
     worker = f"{os.getpid()} on {socket.gethostname()}, {uuid.uuid4().hex[:12]}"
 
-    def make_job() -> Job:
+    def make_job(again: bool) -> Job:
         environment = DirectoryEnvironment(
             state_dir, config.state_backend, config.restore_path, config.checkpoint_store, config.retained_checkpoints
         )
-        return Job(plan, config, environment, worker=worker, again=next(starts) > 0)
+        return Job(plan, config, environment, worker=worker, again=again)
 
     def clean_up() -> None:
         if temporary is not None:

@@ -64,6 +64,11 @@ class Run:
     and its last checkpoint has completed; `stop` and `drain` end it earlier. ``with topology.start(...) as run:`` stops it at the end
     of the block, and abandons it when the block is left by an exception.
 
+    Parameters
+    ----------
+    make_job : callable
+        Makes a job to open. Is told whether the run has begun before: what was asked for its first start has been done then.
+
     Attributes
     ----------
     finished : bool
@@ -74,7 +79,7 @@ class Run:
 
     def __init__(
         self,
-        make_job: Callable[[], Job],
+        make_job: Callable[[bool], Job],
         *,
         restarts: int = 0,
         stop_timeout_s: float = 5.0,
@@ -133,7 +138,7 @@ class Run:
     def _opened(self) -> Job:
         """Return a job that is open; begin again where another worker has committed meanwhile, as it may once before it is fenced."""
         for left in reversed(range(MOST_OPENINGS)):
-            job = self._make_job()
+            job = self._make_job(False)  # one that did not begin is as new
             try:
                 job.open()
             except StreamError as error:
@@ -405,7 +410,7 @@ class Run:
         return now - self._failing_since < self._failure_timeout_s
 
     def _run_again(self) -> BaseException | None:
-        self._job = self._make_job()
+        self._job = self._make_job(True)
         try:
             self._job.open()
         except Exception as error:  # noqa: BLE001 - whatever it was, it may be gone at the next start

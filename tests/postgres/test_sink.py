@@ -27,6 +27,7 @@ from streamdsl import (
     memory,
     postgres,
 )
+from streamdsl.connectors.postgres.transaction import PostgresTransaction
 from tests.postgres.job import topology as sums
 from tests.postgres.server import PASSWORD, Server
 
@@ -251,3 +252,23 @@ def test_a_worker_that_was_replaced_commits_nothing(server, table, tmp_path):
     before = len(found) - N
     assert sorted(found) == sorted([*range(N), *range(before)])
     assert 0 < before < N == len(rows)
+
+
+def test_a_commit_while_a_start_looks_around_does_not_refuse_it(server, table, tmp_path, monkeypatch):
+    rows = written(tmp_path / "in.csv")
+    prepare(server, table)
+    looked: list[str] = []
+
+    def look(transaction, worker, *, again=False):
+        marker = found(transaction, worker, again=again)
+        if not looked:
+            looked.append(worker)
+            # The worker that runs the job meanwhile commits once more.
+            sums(str(tmp_path / "in.csv"), server.dsn, table).run()
+        return marker
+
+    found = PostgresTransaction.look
+    monkeypatch.setattr(PostgresTransaction, "look", look)
+    sums(str(tmp_path / "in.csv"), server.dsn, table).run()
+    assert len(looked) == 1
+    assert sorted(i for (i,) in query(server, f"SELECT id FROM {table}_rows")) == sorted([*range(len(rows))] * 2)
