@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from streamdsl.flink.expressions import written
+from streamdsl.flink.expressions import may_be_null, written
 from streamdsl.flink.refusing import Refused
 from streamdsl.flink.relation import Relation
 from streamdsl.flink.types import flink_type
@@ -13,12 +13,15 @@ from streamdsl.logical.expression import TypedAggregate
 from streamdsl.logical.types import is_decimal, is_float, is_integer, is_span
 from streamdsl.schema import Schema
 
-__all__ = ["Over", "argument", "condition", "grouped", "whole_sum"]
+__all__ = ["Over", "argument", "condition", "grouped", "never_null", "whole_sum"]
 
 #: Writes an aggregate function of a text, with what follows it: FILTER or OVER.
 Over = Callable[[str], str]
 
-_REMEDY = "use count, sum, mean, min, max, first, last, std, var, n_unique or to_list; or compute it here and hand its topic to Flink"
+_REMEDY = (
+    "use count, sum, mean, min, max, first, last, std, var, n_unique, max_by, top_k or to_list; "
+    "or compute it here and hand its topic to Flink"
+)
 
 
 def argument(one: TypedAggregate, relation: Relation, schema: Schema) -> Value | None:
@@ -34,6 +37,15 @@ def argument(one: TypedAggregate, relation: Relation, schema: Schema) -> Value |
 def condition(one: TypedAggregate, relation: Relation, schema: Schema) -> str:
     """Return which rows an aggregate takes, "" if all."""
     return "" if one.where is None else written(one.where, relation, schema).text
+
+
+def never_null(one: TypedAggregate, relation: Relation) -> bool:
+    """Whether the aggregate of a group that has rows has a value."""
+    if not one.nullable:
+        return True
+    known = (one.argument,) if one.by is None else (one.argument, one.by)
+    filled = all(part is not None and not may_be_null(part, relation) for part in known)
+    return filled and one.where is None and one.kind not in ("std", "var", "custom")
 
 
 def grouped(one: TypedAggregate, relation: Relation, schema: Schema) -> str:

@@ -15,11 +15,11 @@ from streamdsl.flink.relation import TIME, Relation
 from streamdsl.flink.values import Value, as_type, constant
 from streamdsl.logical.aggregate import CHANGE
 from streamdsl.logical.expression import Typed
-from streamdsl.logical.types import FLOAT, INTEGER_RANGES, is_float
+from streamdsl.logical.types import FLOAT, INTEGER_RANGES, is_float, is_string, is_text
 from streamdsl.logical.walk import post_order
 from streamdsl.schema import Schema
 
-__all__ = ["written"]
+__all__ = ["may_be_null", "written"]
 
 #: A longer text is refused: parts that several others use are written out for each of them.
 _LONGEST: Final = 200_000
@@ -52,6 +52,8 @@ def _value(node: Typed, args: Sequence[Value], relation: Relation, schema: Schem
     if _asks_for_withdrawn(node) and relation.changes:
         # Flink withdraws rows by itself; no statement sees those that go.
         return Value("FALSE" if node.op == "eq" else "TRUE", pa.bool_())
+    if node.op.startswith("parse_") and not is_text(args[0].type):
+        return args[0]  # an item of a list: it is there as it is
     operation = OPERATIONS.get(node.op)
     if operation is None:
         raise Refused(f"{node.op}()", "Flink has no function with the same answers")
@@ -61,9 +63,14 @@ def _value(node: Typed, args: Sequence[Value], relation: Relation, schema: Schem
 def _column(name: str, relation: Relation, schema: Schema) -> Value:
     if name == CHANGE.name and relation.changes:
         return Value(quoted(CHANGE.name), CHANGE.type)
-    type_ = schema.field(name).type
+    type_ = relation.items.get(name, schema.field(name).type)
     least, most = INTEGER_RANGES.get(str(type_), (-(2**63), 2**63 - 1))
     return Value(quoted(name), type_, nan=is_float(type_) and name in relation.nan, least=least, most=most)
+
+
+def may_be_null(node: Typed, relation: Relation) -> bool:
+    """Whether an expression over the rows of `relation` may be null."""
+    return node.nullable and not (node.is_column and node.column in relation.filled)
 
 
 def _asks_for_withdrawn(node: Typed) -> bool:
@@ -76,6 +83,8 @@ def _as_node(value: Value, node: Typed) -> Value:
     """Return the value with the type that the plan says."""
     if pa.types.is_null(node.type):
         return value
+    if is_string(node.type) and not is_text(value.type):
+        return value  # an item of a list, which the plan reads from text
     if node.type == pa.float32() and is_float(value.type):
         # Calculations are those of 64 bits; what is stored is rounded.
         return value

@@ -7,8 +7,7 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
@@ -91,16 +90,24 @@ class Gateway:
         pages = self._pages(Statement("query", "query", sql))
         return [row["fields"] for page in pages for row in page.get("results", {}).get("data", [])]
 
-    def table(self, sql: str) -> list[dict[str, Any]]:
-        """Run a query to the end of its input, and return the rows that are there then: rows may be withdrawn on the way."""
-        found: Counter[str] = Counter()
+    def table(self, sql: str, keys: Sequence[str]) -> list[dict[str, Any]]:
+        """Run a query to the end of its input, and return its last row of each key.
+
+        Flink may leave out that a row goes where another one of its key comes in its place.
+        """
+        last: dict[str, dict[str, Any]] = {}
         names: list[str] = []
         for page in self._pages(Statement("query", "query", sql)):
             results = page.get("results", {})
             names = [column["name"] for column in results.get("columns", [])] or names
             for row in results.get("data", []):
-                found[json.dumps(row["fields"])] += -1 if row["kind"] in ("DELETE", "UPDATE_BEFORE") else 1
-        return [dict(zip(names, json.loads(fields), strict=True)) for fields in found.elements()]
+                fields = dict(zip(names, row["fields"], strict=True))
+                key = json.dumps([fields[name] for name in keys])
+                if row["kind"] in ("INSERT", "UPDATE_AFTER"):
+                    last[key] = fields
+                elif last.get(key) == fields:
+                    del last[key]
+        return list(last.values())
 
     def state(self, job: str) -> str:
         """Return the state of a job: RUNNING, FINISHED, FAILED, …"""

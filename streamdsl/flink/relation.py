@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal
+
+import pyarrow as pa
 
 from streamdsl.flink.quoting import quoted
 from streamdsl.flink.refusing import Refused
@@ -27,12 +30,18 @@ class Relation:
         Rows may take the place of others: it is a table of the topology.
     nan : frozenset of str
         Columns that may be NaN.
+    filled : frozenset of str
+        Columns that are never null, though their type allows it.
+    items : mapping
+        Columns that are items of a list, with their type: the plan reads them from text.
     """
 
     name: str
     time: Literal["rowtime", "value"] | None = None
     changes: bool = False
     nan: frozenset[str] = frozenset()
+    filled: frozenset[str] = frozenset()
+    items: Mapping[str, pa.DataType] = field(default_factory=dict)
 
     def need_rowtime(self, verb: str) -> None:
         """Refuse what needs watermarks where there are none."""

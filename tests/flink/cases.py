@@ -134,6 +134,21 @@ STREAMS: Final[dict[str, Callable[[Stream, Stream], Stream]]] = {
     ),
     "null_keys": lambda a, b: a.key_by("n").window(tumbling("5s")).aggregate(n_rows=count()),
     "null_keys_join": lambda a, b: a.join(b.select("w", n=col("k")), on="n", how="left", within="1s", name="null_keys_join"),
+    "best_of_a_window": lambda a, b: (
+        a.key_by("k").window(tumbling("5s")).aggregate(most=col("v").max(), who=col("id").max_by("v"), at=col("at").max_by("v"))
+    ),
+    "least_of_a_session": lambda a, b: (
+        a.filter(col("v") < 30).key_by("k").window(session("1s")).aggregate(who=col("id").min_by("v"), least=col("v").min())
+    ),
+    "exploded": lambda a, b: (
+        a.key_by("k")
+        .window(tumbling("10s"))
+        .aggregate(ids=col("id").to_list(), all_v=col("v").to_list())
+        .with_columns(n=col("ids").list.len(), first=col("all_v").list.get(0), third=col("all_v").list.get(2, null_on_oob=True))
+        .with_columns(last=col("all_v").list.last())
+        .explode("ids")
+        .drop("all_v")
+    ),
     "merged": lambda a, b: (
         a.select("k", x=col("v").cast(float))
         .merge(b.select("k", x=col("w")))
@@ -146,6 +161,19 @@ STREAMS: Final[dict[str, Callable[[Stream, Stream], Stream]]] = {
 TABLES: Final[dict[str, Callable[[Stream, Stream], Table]]] = {
     "aggregates": lambda a, b: a.key_by("k").aggregate(
         n=count(), s=col("v").sum(), m=col("v").mean(), f=col("v").first(), l=col("v").last(), u=col("v").n_unique(), least=col("v").min()
+    ),
+    "best": lambda a, b: a.key_by("k").aggregate(who=col("id").max_by("v"), most=col("v").max()),
+    "best_of_nulls": lambda a, b: a.key_by("k").aggregate(
+        n=count(), who=col("id").max_by("z"), some=col("n").min_by("id"), big=col("id").max_by("v").filter(col("v") < 3)
+    ),
+    "top": lambda a, b: a.key_by("k").aggregate(
+        three=col("id").top_k(3, by="v", then_by="id"), most=col("v").top_k(2), words=col("n").top_k(2, by="id"), m=col("v").mean()
+    ),
+    "regrouped_best": lambda a, b: (
+        a.key_by("k", "v")
+        .aggregate(last=col("id").top_k(1, by="at", then_by="id").list.first())
+        .group_by("k")
+        .aggregate(n=count(), total=col("last").sum())
     ),
     "filtered": lambda a, b: a.key_by("k", "v").count().filter(col("count") > 1).with_columns(twice=col("count") * 2),
     "regrouped": lambda a, b: a.key_by("k", "v").count().group_by("k").aggregate(n=count(), s=col("count").sum()),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamdsl import Config, Topology, files, memory
+from streamdsl import Config, Table, Topology, files, memory
 from streamdsl.flink.gateway import Gateway
 from streamdsl.flink.job import FlinkJob, Statement
 
@@ -127,7 +127,7 @@ def rows_of(table: pa.Table) -> list[dict[str, Any]]:
     return table.to_pylist()
 
 
-def tables_here(topology: Topology, sources: Mapping[str, Path], table: Any) -> list[dict[str, Any]]:
+def tables_here(topology: Topology, sources: Mapping[str, Path], table: Table) -> list[dict[str, Any]]:
     """Run a topology here, and return the rows that a table of it has in the end."""
     known = topology.sources()
     inputs = {name: files(str(path), schema=known[name].schema, format="json") for name, path in sources.items()}
@@ -141,8 +141,8 @@ def tables_here(topology: Topology, sources: Mapping[str, Path], table: Any) -> 
     return list(last.values())
 
 
-def tables_on_flink(url: str, topology: Topology, sources: Mapping[str, Path], sink: str) -> list[dict[str, Any]]:
-    """Run what fills a sink on Flink as a query, and return the rows that are there in the end."""
+def tables_on_flink(url: str, topology: Topology, sources: Mapping[str, Path], table: Table) -> list[dict[str, Any]]:
+    """Run what fills the sink of a table on Flink as a query, and return the rows that are there in the end."""
     known = topology.sources()
     inputs = {name: files(str(path), schema=known[name].schema, format="json") for name, path in sources.items()}
     job = topology.to_flink(bind=inputs)
@@ -152,4 +152,4 @@ def tables_on_flink(url: str, topology: Topology, sources: Mapping[str, Path], s
         for statement in job.statements:
             if statement.kind in ("set", "view", "table"):
                 gateway.run(statement)
-        return gateway.table(query)
+        return gateway.table(query, table.keys)

@@ -36,7 +36,7 @@ def test_tables(flink: Cluster, tmp_path: Path, name: str) -> None:
     table = cases.TABLES[name](*cases.streams(topology))
     table.to(kafka("out", broker="127.0.0.1:1"), name="out")
     written = {source: path for source, path in cases.inputs(tmp_path).items() if source in topology.sources()}
-    alike(tables_here(topology, written, table), tables_on_flink(flink.gateway, topology, written, "out"))
+    alike(tables_here(topology, written, table), tables_on_flink(flink.gateway, topology, written, table))
 
 
 def test_the_fraud_example(flink: Cluster, tmp_path: Path) -> None:

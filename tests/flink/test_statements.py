@@ -232,6 +232,32 @@ def test_comparisons_of_what_may_be_nan_know_it() -> None:
     assert "WHEN CAST(SQRT(`amount`) AS STRING) = 'NaN' THEN TRUE" in statements(topology)["filter_1"]
 
 
+def test_the_best_row_of_a_key_is_the_first_of_numbered_ones() -> None:
+    topology = Topology("t")
+    best = orders(topology).key_by("customer").aggregate(dearest=col("id").max_by("amount"), most=col("amount").max())
+    best.to(kafka("o", broker="b:1"), name="out")
+    found = statements(topology)["aggregate_2"]
+    assert "ROW_NUMBER() OVER (PARTITION BY `customer` ORDER BY `amount` DESC) AS `_number`" in found
+    assert "WHERE `_number` <= 1" in found and "JOIN" not in found
+
+
+def test_the_first_row_by_two_columns_is_taken_from_two() -> None:
+    topology = Topology("t")
+    best = orders(topology).key_by("customer").aggregate(last=col("id").top_k(1, by="amount", then_by="id").list.first())
+    best.to(kafka("o", broker="b:1"), name="out")
+    found = statements(topology)["aggregate_2"]
+    assert "ORDER BY `amount` DESC, `id` DESC" in found and "WHERE `_number` <= 2" in found
+    assert "FIRST_VALUE(`_top_k_id_amount`) FILTER (WHERE `_number` = 1)" in found
+
+
+def test_best_rows_stand_beside_other_aggregates() -> None:
+    topology = Topology("t")
+    best = orders(topology).key_by("customer").aggregate(n=count(), dearest=col("id").max_by("amount").filter(col("amount") < 10))
+    best.to(kafka("o", broker="b:1"), name="out")
+    found = statements(topology)["aggregate_2"]
+    assert "COUNT(*) AS `n`" in found and "LEFT JOIN (" in found and "WHERE (`amount` < " in found
+
+
 class Twice(Processor):
     output = {"id": int}
 
@@ -252,6 +278,11 @@ class Twice(Processor):
         (lambda s: s.filter(col("customer").str.contains(r"(?i)a")), "(?i", "classes"),
         (lambda s: s.select(t=col("amount").round(2)), "round(2)", "round where"),
         (lambda s: s.key_by("customer").window(tumbling("1m")).aggregate(best=row().max_by("amount")), "row()", "no function"),
+        (
+            lambda s: s.key_by("customer").window(tumbling("1m")).aggregate(n=count(), best=col("id").max_by("amount")),
+            "max_by in a window beside other aggregates",
+            "a window of its own",
+        ),
         (lambda s: s.key_by("customer").deduplicate(within="1m"), "deduplicate(within 1m)", "table.exec.state.ttl"),
         (lambda s: s.with_columns(n=(col("id") + 1), errors="skip"), "errors=skip", "filter such records"),
         (lambda s: s.key_by("customer").count().to_stream(), "to_stream()", "table.to(sink)"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from streamdsl.flink.functions import choices, decimals, numbers, texts, times
+from streamdsl.flink.functions import choices, decimals, lists, numbers, texts, times
 from streamdsl.flink.functions.kind import Operation
 
 __all__ = ["OPERATIONS"]
@@ -15,5 +15,6 @@ OPERATIONS: Final[dict[str, Operation]] = {
     **numbers.OPERATIONS,
     **decimals.OPERATIONS,
     **texts.OPERATIONS,
+    **lists.OPERATIONS,
     **times.OPERATIONS,
 }

@@ -228,13 +228,10 @@ _UNKNOWN: Final[dict[str, Any]] = {
     "str_to_integer": "str.to_integer()",
     "str_extract_all": "str.extract_all()",
     "str_split": "str.split()",
-    "list_len": "functions of lists",
-    "list_get": "functions of lists",
     "list_contains_text": "functions of lists",
     "list_contains_i64": "functions of lists",
     "list_contains_f64": "functions of lists",
     "list_join": "functions of lists",
-    "struct_field": "struct.field()",
     "row_text": "row()",
 }
 

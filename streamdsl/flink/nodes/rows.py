@@ -8,7 +8,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from streamdsl.flink.expressions import written
+from streamdsl.flink.expressions import may_be_null, written
 from streamdsl.flink.parts import taken_out
 from streamdsl.flink.quoting import quoted
 from streamdsl.flink.refusing import Refused
@@ -56,14 +56,17 @@ def project(made: Translation, node: ProjectNode) -> Relation:
     outputs = [one for one in node.outputs if not _is_change(one, source)]
     values, parts = taken_out([one.value for one in outputs])
     query_of, inner, known = _with_parts(source, schema, parts)
-    items, nan = [], set()
+    items, nan, filled = [], set(), set()
     for one, expression in zip(outputs, values, strict=True):
         value = written(expression, inner, known)
         if value.nan:
             nan.add(one.name)
+        if not may_be_null(expression, inner):
+            filled.add(one.name)
         text = f"CAST({value.text} AS FLOAT)" if one.value.type == pa.float32() and not expression.is_column else value.text
         items.append(_item(one, _once(text) if expression.weight >= _HEAVY else text))
-    return made.view(node, select([*items, *source.time_columns()], query_of), like=source, nan=frozenset(nan))
+    query = select([*items, *source.time_columns()], query_of)
+    return made.view(node, query, like=source, nan=frozenset(nan), filled=frozenset(filled))
 
 
 def _is_change(output: Output, source: Relation) -> bool:
@@ -105,7 +108,8 @@ def filter(made: Translation, node: FilterNode) -> Relation:
     """Rows for which a condition is true."""
     source, schema = made.of(node.inputs[0]), node.inputs[0].schema
     condition = written(node.predicate, source, schema)
-    return made.view(node, select(columns(schema, source), quoted(source.name), condition.text), like=source)
+    query = select(columns(schema, source), quoted(source.name), condition.text)
+    return made.view(node, query, like=source, filled=source.filled, items=source.items)
 
 
 def counter(made: Translation, node: CounterNode) -> Relation:
@@ -131,12 +135,30 @@ def merge(made: Translation, node: MergeNode) -> Relation:
         named = Relation(source.name, time=time)  # type: ignore[arg-type]
         parts.append(select(columns(node.schema, named), quoted(source.name)))
     nan = frozenset().union(*(source.nan for source in sources))
-    return made.view(node, "\nUNION ALL\n".join(parts), like=sources[0], time=time, nan=nan)
+    filled = frozenset.intersection(*(source.filled for source in sources))
+    return made.view(node, "\nUNION ALL\n".join(parts), like=sources[0], time=time, nan=nan, filled=filled)
 
 
 def explode(made: Translation, node: ExplodeNode) -> Relation:
     """A row for each item of a list."""
-    raise Refused("explode(): a list is text inside, whose items only this library reads", "make the rows apart before they are sent")
+    source, schema = made.of(node.inputs[0]), node.inputs[0].schema
+    item = schema.field(node.column).type.value_type
+    if pa.types.is_struct(item):
+        raise Refused("explode() of a list of structs", "make a list of each of their fields")
+    name, table = quoted(node.column), quoted(source.name)
+    null = schema.field(node.column).nullable and node.column not in source.filled
+    items = [f"`_item` AS {name}" if one == name else one for one in columns(schema, source)]
+    if node.empty_as_null or (node.keep_nulls and null):
+        where = "" if node.empty_as_null and node.keep_nulls else f"{name} IS NOT NULL" if node.empty_as_null else _some(name)
+        query = select(items, f"{table} LEFT JOIN UNNEST({name}) AS `_items` (`_item`) ON TRUE", where)
+    else:
+        query = select(items, f"{table} CROSS JOIN UNNEST({name}) AS `_items` (`_item`)")
+    filled = source.filled - {node.column}
+    return made.view(node, query, like=source, filled=filled, items={**source.items, node.column: item})
+
+
+def _some(name: str) -> str:
+    return f"({name} IS NULL OR CARDINALITY({name}) > 0)"
 
 
 def output(made: Translation, node: OutputNode) -> Relation:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from streamdsl.flink.aggregates import grouped
+from streamdsl.flink.aggregates import grouped, never_null
 from streamdsl.flink.quoting import interval, quoted
+from streamdsl.flink.ranked import Ranking, ranked, rankings
 from streamdsl.flink.refusing import Refused
 from streamdsl.flink.relation import TIME, Relation
-from streamdsl.flink.translation import Translation, partition, select, with_key
+from streamdsl.flink.translation import Translation, nested, partition, select, with_key
 from streamdsl.logical.expression import Typed, TypedAggregate, substitute
 from streamdsl.logical.window_aggregate import WindowAggregateNode
 from streamdsl.schema import Schema
@@ -30,6 +31,9 @@ def window_aggregate(made: Translation, node: WindowAggregateNode) -> Relation:
     made.differs("Records that no window takes any more are dropped, and no output has them.")
     keys = [quoted(name) for name in node.key_schema.names]
     rows, aggregates, schema = _rows(made, node, source)
+    found, plain = rankings(aggregates, source, schema)
+    if found:
+        return _best(made, node, source, _table(node, rows), found, plain)
     made_of = [f"{grouped(one, source, schema)} AS {quoted(one.name)}" for one in aggregates]
     bounds = [f"CAST({bound} AS TIMESTAMP_LTZ(3)) AS {quoted(bound)}" for bound in ("window_start", "window_end")]
     table = _table(node, rows)
@@ -37,7 +41,30 @@ def window_aggregate(made: Translation, node: WindowAggregateNode) -> Relation:
     items = [*keys, *bounds, *made_of, f"window_time AS {quoted(TIME)}"]
     if node.window.kind == "session":
         made.differs("Rows of a session have the time of its end less a millisecond: here the end is its last moment.")
-    return made.view(node, select(items, table, rest=group), like=source, time="rowtime", nan=frozenset())
+    return made.view(node, select(items, table, rest=group), like=source, time="rowtime", nan=frozenset(), filled=_filled(node, source))
+
+
+def _filled(node: WindowAggregateNode, source: Relation) -> frozenset[str]:
+    return frozenset(one.name for one in node.aggregates if never_null(one, source))
+
+
+def _best(
+    made: Translation, node: WindowAggregateNode, source: Relation, table: str, found: Sequence[Ranking], plain: Sequence[TypedAggregate]
+) -> Relation:
+    """Return the best rows of each key and window: Flink numbers them when the window closes."""
+    if len(found) > 1 or plain or not found[0].whole or found[0].rows > 1:
+        raise Refused(
+            f"{found[0].picks[0][0].kind} in a window beside other aggregates, of values that may be null, or of more than one row",
+            "fill nulls before, and give each order a window of its own",
+        )
+    made.differs("Of rows that are equally good for max_by, min_by or top_k, Flink takes the first one to arrive at its task.")
+    query = ranked(
+        found[0], node.key_schema.names, table, "", ("window_start", "window_end", "window_time"), ("window_start", "window_end")
+    )
+    bounds = [f"CAST({bound} AS TIMESTAMP_LTZ(3)) AS {quoted(bound)}" for bound in ("window_start", "window_end")]
+    names = [quoted(one.name) for one in node.aggregates]
+    outer = select([*map(quoted, node.key_schema.names), *bounds, *names, f"window_time AS {quoted(TIME)}"], nested(query))
+    return made.view(node, outer, like=source, time="rowtime", nan=frozenset(), filled=_filled(node, source))
 
 
 def _rows(made: Translation, node: WindowAggregateNode, source: Relation) -> tuple[str, Sequence[TypedAggregate], Schema]:
