@@ -36,12 +36,12 @@ class Removals:
     columns are filled with something of their type: whoever looks at such a row looks at its key.
     """
 
-    def __init__(self, fields: Sequence[Field], keys: Sequence[str], time: str | None) -> None:
+    def __init__(self, fields: Sequence[Field], keys: Sequence[str], time: str | None, where: str) -> None:
         self._fields = tuple(fields)
         self._keys = tuple(keys)
         self._time = time
         read = [field if field.name in keys else _nullable(field) for field in fields if field.name in keys or field.name == time]
-        self._lines = JsonLines(read)
+        self._lines = JsonLines(read, where)
         types = [field.type for field in fields if field.name in keys]
         self._text = len(keys) == 1 and all(pa.types.is_string(type_) for type_ in types)
         self._last: pa.Scalar | None = None  # the event time of the last row
@@ -81,12 +81,12 @@ class Removals:
 class ChangeEvents(TextDecoder):
     """Change events in JSON, bare or in the envelope with their schema, one a record. `fields` are those of the rows, and `REMOVED`."""
 
-    def __init__(self, fields: Sequence[Field], keys: Sequence[str], time: str | None) -> None:
+    def __init__(self, fields: Sequence[Field], keys: Sequence[str], time: str | None, where: str) -> None:
         super().__init__(fields)
         self._order = [field.name for field in fields]
         own = [field for field in fields if field.name != REMOVED]
-        self._rows = JsonLines(own)
-        self._removals = Removals(own, keys, time)
+        self._rows = JsonLines(own, where)
+        self._removals = Removals(own, keys, time, where)
 
     def decode_block(self, block: bytes) -> Decoded:
         """Return the good rows and the bad records of `block`."""

@@ -11,9 +11,12 @@ import pyarrow.compute as pc
 
 from streamdsl._native.flow.convert import python_rows, python_value
 from streamdsl.errors import ConnectorError
+from streamdsl.formats.units import FirstNumbers
 from streamdsl.schema import Field, nearest
 
 _UNITS: Final = {"s": "second", "ms": "millisecond", "us": "microsecond", "ns": "nanosecond"}
+_FIRST_DAY: Final = -719_162  # 0001-01-01
+_LAST_DAY: Final = 2_932_896  # 9999-12-31
 _FINENESS: Final = ("s", "ms", "us", "ns")
 
 
@@ -102,7 +105,9 @@ def check_types(path: str, schema: pa.Schema, fields: Sequence[Field]) -> None:
             ) from None
 
 
-def conform(rows: pa.RecordBatch, fields: Sequence[Field]) -> tuple[pa.RecordBatch, list[int] | None, dict[int, str]]:
+def conform(
+    rows: pa.RecordBatch, fields: Sequence[Field], first_numbers: FirstNumbers
+) -> tuple[pa.RecordBatch, list[int] | None, dict[int, str]]:
     """Return `rows` with the declared types.
 
     Returns
@@ -120,6 +125,7 @@ def conform(rows: pa.RecordBatch, fields: Sequence[Field]) -> tuple[pa.RecordBat
         if field.name not in rows.schema.names:
             columns.append(pa.nulls(rows.num_rows, field.type))
             continue
+        first_numbers.look_at_column(field.name, rows.column(field.name))
         column = _cast(rows.column(field.name), field, bad)
         if field.required and column.null_count:
             for row in pc.indices_nonzero(column.is_null()).to_pylist():
@@ -134,17 +140,26 @@ def conform(rows: pa.RecordBatch, fields: Sequence[Field]) -> tuple[pa.RecordBat
 
 def _cast(column: pa.Array, field: Field, bad: dict[int, str]) -> pa.Array:
     try:
-        return floored(column, field.type)
+        return _within(floored(column, field.type))
     except pa.ArrowInvalid:
         pass
     values = []
     for row in range(len(column)):
         try:
-            values.append(floored(column.slice(row, 1), field.type))
+            values.append(_within(floored(column.slice(row, 1), field.type)))
         except pa.ArrowInvalid:
             bad.setdefault(row, f"field {field.name!r}: {python_value(column[row])!r} is not {field.type}")
             values.append(pa.nulls(1, field.type))
     return pa.concat_arrays(values)
+
+
+def _within(column: pa.Array) -> pa.Array:
+    """Return a column; refuse days that no calendar has."""
+    if pa.types.is_date32(column.type):
+        bounds = pc.min_max(column.cast(pa.int32())).as_py()
+        if bounds["min"] is not None and not _FIRST_DAY <= bounds["min"] <= bounds["max"] <= _LAST_DAY:
+            raise pa.ArrowInvalid("not a day of the years 1 to 9999")
+    return column
 
 
 def raw_row(rows: pa.RecordBatch, row: int) -> bytes:

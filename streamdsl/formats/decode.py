@@ -27,6 +27,7 @@ from streamdsl.formats.cutter import split_csv, split_lines
 from streamdsl.formats.flat_json import FlatReader
 from streamdsl.formats.json_values import NOT_FINITE, Digits, value_of
 from streamdsl.formats.times import moments_of, say_naive
+from streamdsl.formats.units import FirstNumbers
 from streamdsl.schema import Field
 
 _SHOWN: Final = 80
@@ -225,7 +226,7 @@ def _typed(column: pa.Array, field: Field, where: str) -> pa.Array:
 class JsonLines(TextDecoder):
     """One JSON object a line; keys that are not asked for are ignored, missing ones are null."""
 
-    def __init__(self, fields: Sequence[Field]) -> None:
+    def __init__(self, fields: Sequence[Field], where: str) -> None:
         super().__init__(fields)
         self._parse = pa_json.ParseOptions(
             explicit_schema=pa.schema([(field.name, _decoding_type(field.type)) for field in fields]),
@@ -233,6 +234,7 @@ class JsonLines(TextDecoder):
         )
         self._flat = FlatReader(self.fields) if FlatReader.can_read(self.fields) else None
         self._checks = [(field, *_json_check(field.type)) for field in self.fields]
+        self._first_numbers = FirstNumbers(self.fields, where)
         # What stands inside a list or struct as text is read by Python: pyarrow would take it for something else.
         self._by_python = any(pa.types.is_nested(field.type) for field in self.fields)
 
@@ -282,7 +284,10 @@ class JsonLines(TextDecoder):
             table = pa_json.read_json(pa.BufferReader(block), read, self._parse)
             if table.num_rows != lines:
                 raise Undecodable("not one JSON object a line")
-            return rows_of([_typed(_one(table, f.name), f, "JSON") for f in self.fields], self.fields, lines)
+            columns = [_one(table, field.name) for field in self.fields]
+            for field, column in zip(self.fields, columns, strict=True):
+                self._first_numbers.look_at_texts(field.name, column)
+            return rows_of([_typed(column, f, "JSON") for f, column in zip(self.fields, columns, strict=True)], self.fields, lines)
         except pa.ArrowInvalid:
             # Numbers where pyarrow wants text: times in their unit, decimals.
             return self._decode_by_python(block, lines)
@@ -306,6 +311,7 @@ class JsonLines(TextDecoder):
             columns = []
             for field in self.fields:
                 values = [record.get(field.name) for record in records]
+                self._first_numbers.look_at_values(field.name, values)
                 columns.append(pa.array([value_of(value, field.type) for value in values], field.type))
             return rows_of(columns, self.fields, lines)
         except (ValueError, RecursionError, OverflowError, pa.ArrowException) as error:
@@ -356,6 +362,7 @@ class Csv(TextDecoder):
     def __init__(self, fields: Sequence[Field], header: Sequence[str], path: str) -> None:
         super().__init__(fields)
         self._header = list(header)
+        self._first_numbers = FirstNumbers(self.fields, path)
         for field in fields:
             if pa.types.is_nested(field.type):
                 raise ConnectorError(
@@ -389,6 +396,8 @@ class Csv(TextDecoder):
     def _column(self, column: pa.Array, field: Field) -> pa.Array:
         if field.required and column.null_count and _is_text(field.type):
             column = column.fill_null("")
+        if pa.types.is_timestamp(field.type):
+            self._first_numbers.look_at_texts(field.name, column)
         return _typed(column, field, "CSV")
 
     def split(self, block: bytes) -> list[bytes]:

@@ -17,17 +17,14 @@ import pyarrow.compute as pc
 
 from streamdsl.errors import DataError
 from streamdsl.formats.conform import floored
+from streamdsl.formats.units import PER_SECOND, WHOLE_NUMBER, other_unit
 
 __all__ = ["EventTimes", "moments_of", "say_naive"]
 
 log = logging.getLogger("streamdsl")
 
-_NUMBER: Final = r"^-?[0-9]{1,19}$"
 _DATE: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _ZONE: Final = r"[T ][0-9]{2}(:?[0-9]{2})?.*(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
-_PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-#: Seconds from the year 2000 to 2100: what a count of other units looks like when it is taken for milliseconds.
-_PLAUSIBLE: Final = (946_684_800, 4_102_444_800)
 _told: set[str] = set()
 
 
@@ -41,7 +38,7 @@ def moments_of(texts: pa.Array, type_: pa.DataType) -> tuple[pa.Array, bool]:
     """
     nothing = pa.scalar(None, pa.string())
     texts = texts.cast(pa.string())
-    numeric = pc.match_substring_regex(texts, _NUMBER)
+    numeric = pc.match_substring_regex(texts, WHOLE_NUMBER)
     counted = None
     if pc.any(numeric).as_py():
         counted = pc.if_else(numeric, texts, nothing).cast(pa.int64()).cast(type_)
@@ -97,29 +94,20 @@ class EventTimes:
         numbers = _whole_numbers(column)
         if numbers is None:
             return True
-        bounds = pc.min_max(numbers).as_py()
-        if bounds["min"] is None:
+        if len(numbers) == numbers.null_count:
             return False
-        if _are_dates(numbers, bounds["min"], bounds["max"]):
+        judged = other_unit(numbers, "ms")
+        if judged is not None:
+            unit, words = judged
             raise DataError(
-                f"the times in column {self.column!r} look like dates: as milliseconds, {bounds['min']} would be "
-                f"{_in_words(bounds['min'])}",
+                f"the times in column {self.column!r} {words}",
                 remedy=f'declare the column as str and give the format: timestamp={self.column!r}, format="%Y%m%d" '
-                '(or unit="ms", if it is milliseconds)',
+                '(or unit="ms", if it is milliseconds)'
+                if unit == "day"
+                else f'give the unit: timestamp={self.column!r}, unit="{unit}" (or unit="ms", if it is milliseconds)',
                 operator=self.source,
                 field=self.column,
             )
-        for unit in ("s", "us", "ns"):
-            least, most = (second * _PER_SECOND[unit] for second in _PLAUSIBLE)
-            if least <= bounds["min"] and bounds["max"] <= most:
-                shown = datetime.datetime.fromtimestamp(bounds["min"] / _PER_SECOND[unit], datetime.UTC)
-                raise DataError(
-                    f"the times in column {self.column!r} look like {_NAMES[unit]}: as milliseconds, {bounds['min']} would be "
-                    f"{_in_words(bounds['min'])}, as {_NAMES[unit]} it is {shown:%Y-%m-%d %H:%M:%S}",
-                    remedy=f'give the unit: timestamp={self.column!r}, unit="{unit}" (or unit="ms", if it is milliseconds)',
-                    operator=self.source,
-                    field=self.column,
-                )
         return True
 
     def of(self, column: pa.Array) -> pa.Int64Array:
@@ -136,7 +124,7 @@ class EventTimes:
 
     def _from_floats(self, column: pa.Array) -> pa.Array:
         # By microseconds: 1710037800.123 s is a little less in binary.
-        scaled = pc.round(pc.multiply(column, 1e6 / _PER_SECOND[self.unit or "ms"]))
+        scaled = pc.round(pc.multiply(column, 1e6 / PER_SECOND[self.unit or "ms"]))
         good = pc.and_(pc.is_finite(column), pc.less(pc.abs(scaled), 9e18))
         return _ms(pc.if_else(good, scaled, pa.scalar(None, pa.float64())).cast(pa.int64()).cast(pa.timestamp("us")))
 
@@ -171,39 +159,18 @@ class EventTimes:
         return pc.coalesce(_ms(pa.array(zoned, pa.timestamp("us", "UTC"))), self._from_clock(pa.array(naive, pa.timestamp("us"))))
 
 
-_NAMES: Final = {"s": "seconds", "us": "microseconds", "ns": "nanoseconds"}
-
-
 def _whole_numbers(column: pa.Array) -> pa.Int64Array | None:
     """Return a column of integers, or of texts that are all whole numbers, as integers; None: it is something else."""
     if pa.types.is_integer(column.type):
         return column.cast(pa.int64())
     if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
         return None
-    if pc.all(pc.match_substring_regex(column, _NUMBER)).as_py() is not True:
+    if pc.all(pc.match_substring_regex(column, WHOLE_NUMBER)).as_py() is not True:
         return None
     try:
         return column.cast(pa.int64())
     except pa.ArrowInvalid:  # one that does not fit is a bad record
         return None
-
-
-def _are_dates(numbers: pa.Int64Array, least: int, most: int) -> bool:
-    """Whether all of them are days of the years 1900 to 2100, written without dashes."""
-    if not 1900_01_01 <= least <= most <= 2100_12_31:
-        return False
-    try:
-        pc.strptime(pc.cast(numbers, pa.string()), "%Y%m%d", "s")
-    except pa.ArrowInvalid:
-        return False
-    return True
-
-
-def _in_words(ms: int) -> str:
-    try:
-        return f"{datetime.datetime.fromtimestamp(ms / 1_000, datetime.UTC):%Y-%m-%d %H:%M:%S}"
-    except (ValueError, OverflowError, OSError):
-        return "far beyond the year 9999"
 
 
 def _ms(moments: pa.Array) -> pa.Int64Array:

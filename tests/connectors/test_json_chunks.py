@@ -28,7 +28,7 @@ OTHER = FLAT.append(pa.field("at", pa.timestamp("ms")))
 
 
 def decoder(schema):
-    return JsonValues(Schema.of(schema).fields, 1 << 20)
+    return JsonValues(Schema.of(schema).fields, 1 << 20, "t")
 
 
 def outcome(found, count):

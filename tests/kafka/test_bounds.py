@@ -37,7 +37,7 @@ def decoded(value: bytes, type_: str = "int64"):
     schema = pa.schema([pa.field("a", type_)])
     good = ipc(pa.RecordBatch.from_pylist([{}], schema=schema))
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-    found = ArrowValues(Schema.of(schema).fields, LIMIT).decode([good, value, good])
+    found = ArrowValues(Schema.of(schema).fields, LIMIT, "t").decode([good, value, good])
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 300 << 10, f"{grown} KiB"
     assert time.monotonic() - began < 5

@@ -17,6 +17,7 @@ from streamdsl.connectors.files.open_files import OPEN_FILES, Parkable, unopened
 from streamdsl.errors import ConnectorError
 from streamdsl.formats.conform import check_columns, check_types, conform, raw_row
 from streamdsl.formats.decode import BadRecord
+from streamdsl.formats.units import FirstNumbers
 from streamdsl.schema import Schema
 
 _ARROW_MAGIC: Final = b"ARROW1"
@@ -31,6 +32,7 @@ class ColumnarReader(BlockReader, Parkable):
         at = cast(Mapping[str, Json], position or {})
         super().__init__(path, partition, columns, cast(int, at.get("skip", 0)))
         self._fields = data_fields(schema, columns)
+        self._first_numbers = FirstNumbers(self._fields, path)
         self._size = os.stat(path).st_size
         start = cast(Mapping[str, Any], at.get("start") or {"unit": 0, "row": 0, "record": 0, "bytes": self._size})
         if start["bytes"] != self._size:
@@ -92,7 +94,7 @@ class ColumnarReader(BlockReader, Parkable):
                 return None
             # What stands in a file is not trusted: lengths and offsets in it may be anything.
             rows.validate(full=True)
-        good, kept, bad = conform(rows, self._fields)
+        good, kept, bad = conform(rows, self._fields, self._first_numbers)
         record = self._record
         self._record += rows.num_rows
         return Block(good, start, self._start(), record, kept, tuple(_bad_records(rows, bad)))

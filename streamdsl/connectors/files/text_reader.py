@@ -84,11 +84,11 @@ class TextReader(BlockReader):
         if changes is not None:
             if REMOVED in columns and REMOVED not in schema:
                 fields.append(Field(REMOVED, METADATA_COLUMNS[REMOVED]))
-            self._cut, self._decoder = cut_lines, ChangeEvents(fields, *changes)
+            self._cut, self._decoder = cut_lines, ChangeEvents(fields, *changes, self._path)
             self._least_bytes = len(b"{}\n")
             return
         if not is_csv:
-            self._cut, self._decoder = cut_lines, JsonLines(fields)
+            self._cut, self._decoder = cut_lines, JsonLines(fields, self._path)
             self._least_bytes = len(b"{}\n")
             return
         header = self._header()

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 
 from streamdsl.connectors.kafka.ipc_bounds import check_expanded, check_stream
 from streamdsl.connectors.kafka.values import Rows, ValueDecoder, without_columns
-from streamdsl.errors import StreamError
 from streamdsl.formats.conform import conform, empty_rows
+from streamdsl.formats.units import FirstNumbers
+from streamdsl.schema import Field
 
 __all__ = ["ArrowValues"]
 
 
 class ArrowValues(ValueDecoder):
     """An IPC stream a value, with any number of rows within the bounds of `ipc_bounds`."""
+
+    def __init__(self, fields: Sequence[Field], limit: int, topic: str) -> None:
+        super().__init__(fields, limit)
+        self._first_numbers = FirstNumbers(fields, f"topic {topic!r}")
 
     def decode_present(self, values: list[bytes]) -> Rows:
         """Read each stream; what it holds is checked before it is used."""
@@ -23,8 +30,8 @@ class ArrowValues(ValueDecoder):
         for index, value in enumerate(values):
             try:
                 rows = self._read(value)
-                found, _, wrong = conform(rows, self.fields)
-            except (pa.ArrowException, StreamError, OSError, ValueError, KeyError, MemoryError) as error:
+                found, _, wrong = conform(rows, self.fields, self._first_numbers)
+            except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
                 bad[index] = f"not an Arrow IPC stream: {error}"
                 continue
             if wrong:

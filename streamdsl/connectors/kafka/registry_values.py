@@ -14,6 +14,7 @@ from streamdsl.connectors.kafka.registry import away, refused, schema_id_of
 from streamdsl.connectors.kafka.values import Rows, ValueDecoder, without_columns
 from streamdsl.errors import ConnectorError
 from streamdsl.formats.conform import arrow_schema, conform
+from streamdsl.formats.units import FirstNumbers
 from streamdsl.schema import Field
 
 __all__ = ["RegistryValues"]
@@ -33,6 +34,7 @@ class RegistryValues(ValueDecoder):
         super().__init__(fields, limit)
         self._deserialize, self._topic, self._bounds = deserialize, topic, bounds
         self._converters = {field.name: converter_of(field.type) for field in fields}
+        self._first_numbers = FirstNumbers(fields, f"topic {topic!r}")
         self._unknown: dict[int, float] = {}  # ids that the registry did not know, since when
 
     def decode_present(self, values: list[bytes]) -> Rows:
@@ -91,6 +93,8 @@ class RegistryValues(ValueDecoder):
     def _as_rows(self, rows: list[dict[str, Any]], kept: list[int], bad: dict[int, str], taken: int, why: str | None) -> Rows:
         if not self.fields:
             return Rows(without_columns(len(rows)), kept, bad, taken, why)
+        for field in self.fields if self._first_numbers else ():
+            self._first_numbers.look_at_values(field.name, [row[field.name] for row in rows])
         good: list[list[Any]] = []
         numbers: list[int] = []
         for row, index in zip(rows, kept, strict=True):
@@ -102,7 +106,7 @@ class RegistryValues(ValueDecoder):
         kept = numbers
         columns = [pa.array([row[place] for row in good], field.type) for place, field in enumerate(self.fields)]
         batch = pa.RecordBatch.from_arrays(columns, schema=arrow_schema(self.fields))
-        found, rest, wrong = conform(batch, self.fields)
+        found, rest, wrong = conform(batch, self.fields, self._first_numbers)
         bad.update({kept[number]: reason for number, reason in wrong.items()})
         return Rows(found, kept if rest is None else [kept[row] for row in rest], bad, taken, why)
 

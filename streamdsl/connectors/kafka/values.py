@@ -74,9 +74,9 @@ class ValueDecoder(ABC):
 class JsonValues(ValueDecoder):
     """A JSON object a value."""
 
-    def __init__(self, fields: Sequence[Field], limit: int) -> None:
+    def __init__(self, fields: Sequence[Field], limit: int, topic: str) -> None:
         super().__init__(fields, limit)
-        self._lines = JsonLines(fields)
+        self._lines = JsonLines(fields, f"topic {topic!r}")
 
     def decode_present(self, values: list[bytes]) -> Rows:
         """Decode the values as records."""
@@ -92,7 +92,7 @@ class TableValues(ValueDecoder):
     def __init__(self, inner: ValueDecoder, described: Topic, fields: Sequence[Field]) -> None:
         super().__init__(fields, inner.limit)
         self._inner = inner
-        self._removals = Removals(inner.fields, described.table_key, described.table_time)
+        self._removals = Removals(inner.fields, described.table_key, described.table_time, described.topic)
         self._order = [field.name for field in fields]
 
     def decode_present(self, values: list[bytes]) -> Rows:
@@ -137,7 +137,7 @@ class EventValues(ValueDecoder):
 
     def __init__(self, fields: Sequence[Field], described: Topic) -> None:
         super().__init__(fields, described.max_record_bytes)
-        self._events = ChangeEvents(fields, described.table_key, described.table_time)
+        self._events = ChangeEvents(fields, described.table_key, described.table_time, described.topic)
 
     def decode_present(self, values: list[bytes]) -> Rows:
         """Return the rows of events without keys."""
@@ -211,13 +211,13 @@ def decoder_of(described: Topic, fields: Sequence[Field]) -> ValueDecoder:
 def _decoder_of(described: Topic, fields: Sequence[Field]) -> ValueDecoder:
     limit = described.max_record_bytes
     if described.format == "json":
-        return JsonValues(fields, limit)
+        return JsonValues(fields, limit, described.topic)
     if described.format == "raw":
         return RawValues(fields, limit)
     if described.format == "arrow":
         from streamdsl.connectors.kafka.arrow_values import ArrowValues
 
-        return ArrowValues(fields, limit)
+        return ArrowValues(fields, limit, described.topic)
     from streamdsl.connectors.kafka.registry import bounds_of, deserializer
     from streamdsl.connectors.kafka.registry_values import RegistryValues
 

@@ -15,6 +15,7 @@ from streamdsl._native.flow.convert import python_rows
 from streamdsl._native.flow.values import NotAValue, named_column
 from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Rejected, Sink, SinkWriter, Source, SplitReader, no_metadata
 from streamdsl.errors import ConnectorError, TopologyError
+from streamdsl.formats.units import FirstNumbers
 from streamdsl.records import values_of
 from streamdsl.schema import Schema
 
@@ -295,6 +296,9 @@ def _from_python(name: str, rows: Iterable[Any], schema: Schema | None) -> tuple
             return batch, Schema.of(batch.schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
         raise TopologyError(f"memory({name!r}): the rows have no common schema: {error}", remedy="give schema=") from error
+    first_numbers = FirstNumbers(schema.fields, f"memory({name!r})")
+    for item in schema.fields:
+        first_numbers.look_at_values(item.name, [row.get(item.name) for row in values])
     try:
         return pa.RecordBatch.from_arrays(
             [named_column(values, field.name, field.type) for field in schema.fields],
@@ -319,10 +323,12 @@ def _typed(name: str, rows: pa.RecordBatch | None, schema: Schema | None) -> pa.
     if rows is None or schema is None:
         return rows
     columns = []
+    first_numbers = FirstNumbers(schema.fields, f"memory({name!r})")
     for item in schema.fields:
         if item.name not in rows.schema.names:
             column = pa.nulls(rows.num_rows, item.type)
         else:
+            first_numbers.look_at_column(item.name, rows.column(item.name))
             try:
                 column = rows.column(item.name).cast(item.type)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
