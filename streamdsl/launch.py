@@ -12,7 +12,7 @@ import socket
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -40,7 +40,13 @@ _WAIT_S = 0.2
 _ROOM_BYTES = 1 << 30
 
 
-def start(topology: Any, config: Config | None = None, bind: Mapping[str, Any] | None = None) -> Run:
+def start(
+    topology: Any,
+    config: Config | None = None,
+    bind: Mapping[str, Any] | None = None,
+    *,
+    on_open: Callable[[Sequence[Any]], None] = lambda operators: None,
+) -> Run:
     """Start a topology and return the `Run`.
 
     Parameters
@@ -49,6 +55,8 @@ def start(topology: Any, config: Config | None = None, bind: Mapping[str, Any] |
     config : Config, optional
     bind : mapping, optional
         Sources and sinks by name, in the place of those of the topology.
+    on_open : callable
+        Sees the operators of each start before a record goes through them.
     """
     config = _checked(config)
     _warn_of_limit()
@@ -81,6 +89,7 @@ def start(topology: Any, config: Config | None = None, bind: Mapping[str, Any] |
             failure_timeout_s=config.checkpoint_failure_timeout_ms / 1000,
             clean_up=clean_up,
             open_ui=functools.partial(_open_ui, plans, config),
+            on_open=on_open,
         )
     except BaseException:
         clean_up()

@@ -41,6 +41,8 @@ TRANSACTIONS: Final = "bank-transactions"
 ALERTS: Final = "fraud-alerts"
 PARTITIONS: Final = 3
 
+THREE: Final = ("VELOCITY", "AMOUNT_ANOMALY", "GEO_IMPOSSIBLE")
+
 #: What `--with` takes.
 PARTS: Final = ("model", "customers", *PLACES)
 
@@ -94,8 +96,17 @@ def build(
     if scorer is not None:
         sure = alerts(accounts.filter(col("score") >= SURE), "MODEL", lit("high"), format("Scored {:.3f}", col("score")))
         found = found.filter(col("score") >= DOUBT).merge(sure)
+    # By rule: in the worker's table, on the live page and in Grafana.
+    for rule in rules_of(rules, scorer is not None, parts):
+        found = found.counter(rule, where=col("rule") == rule)
     route(found, parts).to(kafka(ALERTS, partitions=PARTITIONS, key="account_number", timestamps="arrival"), name="alerts")
     return topology
+
+
+def rules_of(rules: Rules, model: bool, parts: Collection[str]) -> list[str]:
+    """Return the rules that may raise alerts."""
+    more = ("TIME_OF_DAY", "NEW_CATEGORY", "NEW_CHANNEL", "DORMANT", "STRUCTURING") if rules == "all" else ()
+    return [*THREE, *more, *(["OVER_LIMIT"] if "customers" in parts else []), *(["MODEL"] if model else [])]
 
 
 topology = build()

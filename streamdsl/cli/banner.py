@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import platform
+import socket
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
 from typing import Any
 
 from streamdsl.cli.settings import Settings
@@ -30,6 +36,8 @@ def banner(topology: Topology, settings: Settings, version: str, metrics: str | 
     config = settings.config
     place = config.state_dir or "a temporary directory"
     lines = [
+        ("runs as", _who()),
+        ("modules", f"streamdsl {version}, {_modules(topology, settings)}"),
         ("topology", topology.name),
         *[("reads", f"{name}: {_end(source, settings)}") for name, source in topology.sources().items()],
         *[("writes", f"{name}: {_end(sink, settings)}, {guarantee(sink)}") for name, sink in topology.sinks().items()],
@@ -57,6 +65,29 @@ def guarantee(sink: Any) -> str:
     """Return what a sink promises after a crash."""
     promised = getattr(sink, "delivery", None)
     return "as it promises itself" if promised is None else str(promised).replace("_", " ")
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        user = f"user {os.getuid()}"
+    return f"{user} on {socket.gethostname()}, process {os.getpid()}, Python {platform.python_version()}"
+
+
+def _modules(topology: Topology, settings: Settings) -> str:
+    """Return the packages that the topology's work is done by, with their versions."""
+    ends = (*topology.sources().values(), *topology.sinks().values())
+    rocksdb = ("rocksdict",) if settings.config.state_backend == "rocksdb" else ()
+    packages = dict.fromkeys(("pyarrow", *rocksdb, *(package for end in ends for package in getattr(end, "packages", ()))))
+    return ", ".join(_versioned(package) for package in packages)
+
+
+def _versioned(package: str) -> str:
+    try:
+        return f"{package} {version_of(package)}"
+    except PackageNotFoundError:
+        return f"{package} (not installed)"
 
 
 def _options(options: Mapping[str, Any]) -> str:

@@ -1,20 +1,34 @@
-"""What a worker logs for its operators: lines of JSON for machines, and its figures now and then."""
+"""How a worker logs: lines of JSON for machines, lines with colours for a terminal; and its figures in words."""
 
 from __future__ import annotations
 
 import datetime
 import json
 import logging
-import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+import os
+from collections.abc import Mapping
+from typing import Any, Final, TextIO
 
-__all__ = ["Figures", "JsonLines", "rows_in", "totals"]
+__all__ = ["FORMAT", "ColouredLines", "JsonLines", "has_colours", "refused", "rows_in", "totals"]
 
-_log = logging.getLogger("streamdsl")
+FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+#: By level; a record may say another one as its `colour`.
+_COLOURS: Final = {logging.WARNING: "33", logging.ERROR: "31;1", logging.CRITICAL: "31;1"}
 
-#: How often the figures are told.
-EVERY_S: Final = 10.0
+
+def has_colours(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether lines on a stream may have colours: it is a terminal that knows them, and nobody has said NO_COLOR."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
+class ColouredLines(logging.Formatter):
+    """Lines with the colour of their level, or that of the record's `colour`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line = super().format(record)
+        colour = getattr(record, "colour", None) or _COLOURS.get(record.levelno)
+        return line if colour is None else f"\x1b[{colour}m{line}\x1b[0m"
 
 
 class JsonLines(logging.Formatter):
@@ -39,7 +53,8 @@ def rows_in(figures: Mapping[str, Any]) -> int:
     return sum(sum(task.get("splits", {}).values()) for task in figures["tasks"])
 
 
-def _refused(figures: Mapping[str, Any]) -> str:
+def refused(figures: Mapping[str, Any]) -> str:
+    """Return how many records were late or bad, as the end of a sentence."""
     rejected = sum(task.get("rejected", 0) for task in figures["tasks"])
     late = sum(operator.get("late", 0) for operator in figures["operators"].values())
     return "".join(f", {count:,} {what}" for count, what in ((late, "late"), (rejected, "bad")) if count)
@@ -47,36 +62,4 @@ def _refused(figures: Mapping[str, Any]) -> str:
 
 def totals(figures: Mapping[str, Any]) -> str:
     """Return how many records a run has read and written, and how many it refused."""
-    return f"{rows_in(figures):,} records in, {sum(figures['sinks'].values()):,} out{_refused(figures)}"
-
-
-class Figures:
-    """Tells every ten seconds, at INFO, what has come and gone since; `metrics` returns the figures of the run."""
-
-    def __init__(self, metrics: Callable[[], Mapping[str, Any]], every_s: float = EVERY_S) -> None:
-        self._metrics, self._every_s = metrics, every_s
-        self._told_at = time.monotonic()
-        self._before = (0, 0)
-
-    def tell(self) -> None:
-        """Log a line, if it is time for one."""
-        now = time.monotonic()
-        seconds = now - self._told_at
-        if seconds < self._every_s or not _log.isEnabledFor(logging.INFO):
-            return
-        figures = self._metrics()
-        read, written = rows_in(figures), sum(figures["sinks"].values())
-        lags = [lag for task in figures["tasks"] for lag in task.get("lag", {}).values() if lag is not None]
-        checkpoints = figures["checkpoints"]
-        failed = f", {checkpoints['failed']} failed" if checkpoints["failed"] else ""
-        last = "none yet" if checkpoints["last_id"] is None else f"{checkpoints['last_id']} in {checkpoints['last_duration_ms']} ms"
-        _log.info(
-            "%s records/s in, %s/s out%s%s; checkpoint %s%s",
-            f"{(read - self._before[0]) / seconds:,.0f}",
-            f"{(written - self._before[1]) / seconds:,.0f}",
-            f", lag {sum(lags):,}" if lags else "",
-            _refused(figures),
-            last,
-            failed,
-        )
-        self._told_at, self._before = now, (read, written)
+    return f"{rows_in(figures):,} records in, {sum(figures['sinks'].values()):,} out{refused(figures)}"

@@ -48,6 +48,8 @@ state_dir_option = click.option(
 running_options = _all(
     click.option("-l", "--loglevel", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR [default: INFO]."),
     click.option("--log-format", metavar="FORMAT", help="text, or json: an object a line [default: text]."),
+    click.option("--plain", is_flag=True, default=None, help="No colours; nor are there any with NO_COLOR, or outside a terminal."),
+    click.option("--rows/--no-rows", default=None, help="Log some rows of each sink once they are committed [default: with text]."),
     click.option("-c", "--concurrency", type=int, metavar="N", help="Tasks of each stage, and threads [default: 1]."),
     state_dir_option,
     click.option("--state-memory", metavar="BYTES", help="Memory for keyed state, for instance 512MiB [default: 256MiB]."),

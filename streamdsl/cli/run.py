@@ -25,7 +25,7 @@ def command(target: str | None, /, **flags: Any) -> int:
     With a state directory, a run that was stopped goes on where it was. Input without an end is for `worker`.
     """
     settings = settings_of(flags)
-    start_logging(settings.loglevel, settings.log_format)
+    start_logging(settings.loglevel, settings.log_format, plain=settings.plain)
     topology = load(target)
     _check_bounded(topology)
     return guarded(lambda: run_worker(topology, settings))

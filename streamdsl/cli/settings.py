@@ -24,7 +24,7 @@ _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _OF_CONFIG: Final = tuple(field.name for field in dataclasses.fields(Config) if field.name != _KAFKA)
 _OF_WORKER: Final[tuple[str, ...]] = (
-    *("loglevel", "log_format", "drain"),
+    *("loglevel", "log_format", "plain", "rows", "drain"),
     *("metrics_port", "metrics_host", "metrics_allow_host", "metrics_tables"),
     *("ui_port", "ui_host", "ui_allow_host", "ui_rows"),
 )
@@ -42,7 +42,7 @@ _INTS: Final = frozenset(
     }
 )
 _TEXTS: Final = ("state_dir", "restore_from", "checkpoint_store", "state_backend", "broker")
-_ARE_BOOLS: Final = frozenset({"strict_names", "drain", "metrics_tables", "ui_rows"})
+_ARE_BOOLS: Final = frozenset({"strict_names", "drain", "plain", "rows", "metrics_tables", "ui_rows"})
 _BOOLS: Final = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 #: Variables with our prefix that are no settings: what names the topology and the file, and switches of builds and tests.
 _OTHER_VARIABLES: Final = frozenset(
@@ -75,6 +75,10 @@ class Settings:
     loglevel : str
     log_format : str
         "text" or "json".
+    plain : bool
+        Whether lines have no colours, in a terminal too.
+    rows : bool | None
+        Whether rows of sinks are logged once they are committed. None: with "text" only.
     drain : bool
         Whether a signal closes the windows.
     metrics_port : int | None
@@ -95,6 +99,8 @@ class Settings:
     config: Config
     loglevel: str = "INFO"
     log_format: str = "text"
+    plain: bool = False
+    rows: bool | None = None
     drain: bool = False
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"

@@ -16,14 +16,17 @@ import click
 
 from streamdsl.cli.banner import banner
 from streamdsl.cli.door import Door
-from streamdsl.cli.log import Figures, JsonLines, totals
+from streamdsl.cli.log import FORMAT, ColouredLines, JsonLines, has_colours, totals
 from streamdsl.cli.options import connection_options, default_state_dir, running_options, settings_of
 from streamdsl.cli.printing import echo
+from streamdsl.cli.report import Figures, Rows
 from streamdsl.cli.settings import Settings
 from streamdsl.cli.status import status_of
 from streamdsl.cli.target import load
+from streamdsl.connectors.console import Console
 from streamdsl.dsl.topology import Topology
 from streamdsl.errors import StreamError
+from streamdsl.runtime.sink_rows import CommittedRows
 from streamdsl.version import __version__
 
 __all__ = ["command", "guarded", "run_worker", "start_logging"]
@@ -44,7 +47,7 @@ def command(target: str | None, /, **flags: Any) -> int:
     Started again, it goes on where it was. One worker runs a job; another one is refused.
     """
     settings = settings_of(flags)
-    start_logging(settings.loglevel, settings.log_format)
+    start_logging(settings.loglevel, settings.log_format, plain=settings.plain)
     topology = load(target)
     if settings.config.state_dir is None:
         config = dataclasses.replace(settings.config, state_dir=default_state_dir(topology.name))
@@ -64,11 +67,13 @@ def guarded(work: Callable[[], int]) -> int:
         return 1
 
 
-def start_logging(level: str, format: str) -> None:
+def start_logging(level: str, format: str, *, plain: bool = False) -> None:
     """Log to standard error, which leaves standard output to the topology; `format` is "text" or "json"."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(format=FORMAT, stream=sys.stderr, force=True)
     if format == "json":
         logging.getLogger().handlers[0].setFormatter(JsonLines())
+    elif not plain and has_colours(sys.stderr):
+        logging.getLogger().handlers[0].setFormatter(ColouredLines(FORMAT))
     # Other libraries' DEBUG is for their authors: what it shows nobody here has looked at.
     logging.getLogger().setLevel(max(logging.INFO, logging.getLevelName(level)))
     _log.setLevel(level)
@@ -81,7 +86,8 @@ def run_worker(topology: Topology, settings: Settings) -> int:
 
     config = settings.config
     with launch.Signals(drain=settings.drain) as signals, contextlib.ExitStack() as closing:
-        run = signals.run = launch.start(topology, config)
+        rows = _rows(topology, settings)
+        run = signals.run = launch.start(topology, config, on_open=rows.follow if rows else lambda operators: None)
         address = None
         if settings.metrics_port is not None:
             server = metrics_server(
@@ -103,8 +109,9 @@ def run_worker(topology: Topology, settings: Settings) -> int:
             echo(f"the run in {config.state_dir} had finished: nothing to do", err=True)
             return 0
         door = None if config.state_path is None else _door(config.state_path, signals, run)
+        teller = _Teller(signals, Figures(run.metrics, table=settings.log_format == "text"), Rows(rows) if rows else None, door)
         try:
-            signals.follow(_LOOK_S, _Teller(signals, Figures(run.metrics), door))
+            signals.follow(_LOOK_S, teller)
         except SystemExit as left:
             echo("left at once; what was committed stays", err=True)
             return int(left.code or 0)
@@ -112,6 +119,7 @@ def run_worker(topology: Topology, settings: Settings) -> int:
             if door is not None:
                 door.close({"error": "the worker has failed", "remedy": "its log says why"})
             raise
+    teller.end()
     figures = run.metrics()
     where = "" if config.state_dir is None else f"; state in {config.state_dir}"
     last = figures["checkpoints"]["last_id"]
@@ -126,6 +134,13 @@ def run_worker(topology: Topology, settings: Settings) -> int:
         sys.stdout.flush()
         os._exit(0)
     return 0
+
+
+def _rows(topology: Topology, settings: Settings) -> CommittedRows | None:
+    """Return what keeps rows to be logged, if they are; those that are printed anyway are not."""
+    if not (settings.log_format == "text" if settings.rows is None else settings.rows):
+        return None
+    return CommittedRows([name for name, sink in topology.sinks().items() if isinstance(sink, Console)])
 
 
 def _door(state_dir: Path, signals: Any, run: Any) -> Door:
@@ -149,12 +164,14 @@ def _door(state_dir: Path, signals: Any, run: Any) -> Door:
 
 
 class _Teller:
-    """Answers the first signal, and tells the figures; in the loop that waits, because a signal's handler may not print."""
+    """Answers the first signal, tells rows and figures: in the loop that waits, because a signal's handler may not print."""
 
-    def __init__(self, signals: Any, figures: Figures, door: Door | None) -> None:
-        self.signals, self.told, self.figures, self.door = signals, False, figures, door
+    def __init__(self, signals: Any, figures: Figures, rows: Rows | None, door: Door | None) -> None:
+        self.signals, self.told, self.figures, self.rows, self.door = signals, False, figures, rows, door
 
     def __call__(self) -> bool:
+        if self.rows is not None:
+            self.rows.tell()
         self.figures.tell()
         if self.door is not None:
             self.door.look()
@@ -163,3 +180,9 @@ class _Teller:
             doing = "windows close and everything is committed" if self.signals.drain else "a last checkpoint is taken"
             echo(f"stopping: {doing}; once more leaves at once", err=True)
         return False
+
+    def end(self) -> None:
+        """Tell what has come since."""
+        if self.rows is not None:
+            self.rows.tell(last=True)
+        self.figures.tell_now()

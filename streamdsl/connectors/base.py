@@ -165,6 +165,8 @@ class Source(ABC):
     locates_rows : bool
         Whether its rows tell where they come from (``_topic``, ``_partition``, ``_offset``) at next to no cost: these columns are then
         read wherever rows that come too late are left out, and the log of the first one has them.
+    packages : tuple of str
+        Distributions that it works through; the worker tells their versions.
     """
 
     name: str
@@ -178,6 +180,7 @@ class Source(ABC):
     partitioned_by: str | None = None
     changes: bool = False
     locates_rows: bool = False
+    packages: tuple[str, ...] = ()
 
     def of_table(self, keys: Sequence[str], time: str | None) -> Source:
         """Return the source as `Topology.table` reads it: `keys` are the table's columns of the key, `time` is that of the event time.
@@ -371,6 +374,8 @@ class Sink(ABC):
         such as a file, does not: a table whose rows may be withdrawn is refused there.
     delivery : "exactly_once" | "at_least_once" | None
         What is found there after a crash, as people are told; None: not said.
+    packages : tuple of str
+        Distributions that it works through; the worker tells their versions.
     """
 
     name: str
@@ -378,6 +383,7 @@ class Sink(ABC):
     transactional: bool = False
     upserts: bool = True
     delivery: Any = None
+    packages: tuple[str, ...] = ()
 
     def configured(self, config: Any, job: str) -> Self:
         """Return the sink as `job` uses it under a `Config`; called once before a run."""

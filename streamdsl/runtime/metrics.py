@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from streamdsl.physical.node import PhysicalCounter, PhysicalPlan
 
 if TYPE_CHECKING:
     from streamdsl._native.task.task import Task
@@ -88,17 +90,20 @@ def histogram(buckets: dict[int, int]) -> dict[str, Any]:
 
 
 def of_job(job: Job) -> dict[str, Any]:
-    """Return {"job", "tasks", "operators", "checkpoints", "latency_ms", "latency", "sinks", "state", "phase"}.
+    """Return {"job", "tasks", "operators", "counters", "checkpoints", "latency_ms", "latency", "sinks", "state", "phase"}.
 
-    A task's figures are its own; "operators" adds them up over the tasks of a stage.
+    A task's figures are its own, and "latency_ms" is there where it has sinks; "operators" adds them up over the tasks of a stage.
     """
     natives = job.tasks  # asked once: another thread may be deploying them
     tasks = [task.metrics() for task in natives]
     operators: dict[str, dict[str, Any]] = {}
     latency: dict[int, int] = {}
     for native, task in zip(natives, tasks, strict=True):
-        for bucket, rows in native.latency_buckets().items():
+        buckets = native.latency_buckets()
+        for bucket, rows in buckets.items():
             latency[bucket] = latency.get(bucket, 0) + rows
+        if any("written" in figures for figures in task["operators"].values()):
+            task["latency_ms"] = percentiles(buckets)
         for name, figures in task["operators"].items():
             total = operators.setdefault(name, {})
             for figure, value in figures.items():
@@ -107,6 +112,7 @@ def of_job(job: Job) -> dict[str, Any]:
         "job": job.plan.name,
         "tasks": tasks,
         "operators": operators,
+        "counters": _counters(job.plan, operators),
         "checkpoints": {
             **job.checkpoints.as_dict(),
             "interval_ms": job.config.checkpoint_interval_ms,
@@ -118,6 +124,16 @@ def of_job(job: Job) -> dict[str, Any]:
         "state": _state(natives),
         "phase": job.phase.value,
     }
+
+
+def _counters(plan: PhysicalPlan, operators: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Return what each `Stream.counter` has counted since the start, by the name of its metric."""
+    found: dict[str, int] = {}
+    for stage in plan.stages:
+        for operator in stage.operators:
+            if isinstance(operator, PhysicalCounter):
+                found[operator.metric] = found.get(operator.metric, 0) + operators.get(operator.name, {}).get(operator.metric, 0)
+    return found
 
 
 def _state(tasks: Sequence[Task]) -> dict[str, int]:

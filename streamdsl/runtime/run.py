@@ -68,6 +68,8 @@ class Run:
     ----------
     make_job : callable
         Makes a job to open. Is told whether the run has begun before: what was asked for its first start has been done then.
+    on_open : callable
+        Sees the operators of each start before a record goes through them.
 
     Attributes
     ----------
@@ -86,10 +88,12 @@ class Run:
         failure_timeout_s: float = 60.0,
         clean_up: Callable[[], None] = lambda: None,
         open_ui: Callable[..., Any] | None = None,
+        on_open: Callable[[Sequence[Any]], None] = lambda operators: None,
     ) -> None:
         self._make_job = make_job
         self._clean_up = clean_up
         self._open_ui = open_ui or _no_page
+        self._on_open = on_open
         self._restarts = restarts
         self._stop_timeout_s = stop_timeout_s
         self._failure_timeout_s = failure_timeout_s
@@ -146,6 +150,7 @@ class Run:
                     raise
             else:
                 break
+        self._on_open(_operators(job))
         return job
 
     @property
@@ -330,7 +335,7 @@ class Run:
 
     def operators(self) -> list[Any]:
         """Return the operators of all tasks that run now, to be looked at."""
-        return [operator for task in self._job.tasks for operator in task.operators_of_chain()]
+        return _operators(self._job)
 
     def ui(self, *, port: int = 0, host: str = "127.0.0.1", allowed_hosts: Collection[str] = (), rows: bool = True) -> Any:
         """Serve the live page of this run, and return its server: `address` is where it is, `close()` ends it.
@@ -354,7 +359,7 @@ class Run:
         return self._open_ui(self, port=port, host=host, allowed_hosts=allowed_hosts, rows=rows)
 
     def metrics(self) -> dict[str, Any]:
-        """Return the figures of the run: tasks, operators, checkpoints, latency (ms), sinks."""
+        """Return the figures of the run: tasks, operators, counters, checkpoints, latency (ms), sinks."""
         return {**self._job.metrics(), **self._figures_at_end}
 
     # ------------------------------------------------------------------ the control thread
@@ -415,6 +420,7 @@ class Run:
             self._job.open()
         except Exception as error:  # noqa: BLE001 - whatever it was, it may be gone at the next start
             return error
+        self._on_open(_operators(self._job))
         return self._run_once()
 
     def _run_once(self) -> BaseException | None:
@@ -454,7 +460,7 @@ class Run:
             written.set()
             _join([writer])
             figures = job.metrics()
-            self._figures_at_end = {name: figures[name] for name in ("tasks", "operators", "state")}
+            self._figures_at_end = {name: figures[name] for name in ("tasks", "operators", "counters", "state")}
             if self._stop_asked != _ABANDON:
                 _join(self._committing)
             job.take_late_failures()
@@ -509,6 +515,10 @@ class Run:
                     paused = 0.0
         except BaseException as error:  # noqa: BLE001 - as above
             job.listener.on_failure("", explained(error, (), job.plan))
+
+
+def _operators(job: Job) -> list[Any]:
+    return [operator for task in job.tasks for operator in task.operators_of_chain()]
 
 
 def _no_page(*arguments: Any, **options: Any) -> Any:

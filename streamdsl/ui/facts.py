@@ -17,6 +17,7 @@ from streamdsl.logical.drawing import Kind, arranged, path_of
 from streamdsl.physical import node
 from streamdsl.runtime.health import Health
 from streamdsl.runtime.run import Run
+from streamdsl.runtime.sink_rows import Watcher
 from streamdsl.runtime.state_text import plain
 from streamdsl.secret import redacted
 
@@ -56,8 +57,8 @@ class Samples:
     def follow(self, run: Run) -> None:
         """Look at the sinks of the run that is on, which may have been started again."""
         for operator in run.operators():
-            if isinstance(operator, SinkOperator) and operator.sample is None:
-                operator.sample = _Sample(self, operator.name)
+            if isinstance(operator, SinkOperator) and not any(isinstance(other, _Sample) for other in operator.watchers):
+                operator.watchers += (_Sample(self, operator.name),)
 
     def take(self, name: str, table: Any) -> None:
         """Keep the last rows of a table."""
@@ -71,11 +72,12 @@ class Samples:
             return {name: plain(list(reversed(rows))) for name, rows in self._rows.items()}
 
 
-class _Sample:
+class _Sample(Watcher):
     def __init__(self, samples: Samples, name: str) -> None:
         self._samples, self._name, self._next = samples, name, 0.0
 
-    def __call__(self, table: Any) -> None:
+    def on_rows(self, table: Any) -> None:
+        """Keep some rows, now and then."""
         now = time.monotonic()
         if now >= self._next and table.num_rows:
             self._next = now + _SAMPLE_S

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from streamdsl.cli.log import Figures, JsonLines
+from streamdsl.cli.log import JsonLines
 from tests.cli.jobs import environment, write_job
 
 
@@ -90,20 +90,3 @@ def test_a_line_of_json_has_what_was_logged_and_its_error():
     told = json.loads(line)
     assert "\n" not in line and told["level"] == "WARNING" and told["message"] == "it failed\n" and "ValueError" in told["error"]
     assert told["time"].endswith("Z")
-
-
-def test_figures_are_told_now_and_then(caplog):
-    figures = {
-        "tasks": [{"splits": {"t/0": 500}, "lag": {"t/0": 7, "t/1": None}, "rejected": 2}, {"id": "1.0"}],
-        "operators": {"window": {"late": 3}},
-        "sinks": {"out": 40},
-        "checkpoints": {"failed": 1, "last_id": 9, "last_duration_ms": 12},
-    }
-    caplog.set_level(logging.INFO, "streamdsl")
-    teller = Figures(lambda: figures, every_s=3600)
-    teller.tell()
-    assert not caplog.messages
-    teller = Figures(lambda: figures, every_s=0)
-    teller.tell()
-    (said,) = caplog.messages
-    assert "lag 7, 3 late, 2 bad; checkpoint 9 in 12 ms, 1 failed" in said

@@ -77,6 +77,8 @@ def test_every_setting_of_config_can_be_said_in_the_environment():
         "keep_state": "c",
         "loglevel": "debug",
         "log_format": "json",
+        "plain": "on",
+        "rows": "no",
         "metrics_allow_host": "a.example, b.example",
         "metrics_host": "::1",
         "metrics_port": "9100",

@@ -29,7 +29,7 @@ cdef class SinkOperator(Operator):
     cdef int64_t[1024] latency               # rows by time from read to hand-over
     cdef bint full                           # the writer takes no more for now
     cdef bint unflushed                      # the writer has rows that it may not have made visible
-    cdef public object sample                # called with each table that was written, by who looks on; None: nobody does
+    cdef public tuple watchers               # see the rows that are written (`runtime.sink_rows.Watcher`)
 
     cdef int _write_most(self, Batch* rows, canonical, times) except -1      # some of the rows cannot be written
     cdef int hand_over(self) except -1 nogil

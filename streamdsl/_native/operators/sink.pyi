@@ -8,7 +8,7 @@ from streamdsl._native.operators.base import Operator
 from streamdsl._native.operators.refusals import Refusals
 
 class SinkOperator(Operator):
-    sample: Callable[[Any], None] | None
+    watchers: tuple[Any, ...]
     written: int
     def __init__(
         self,

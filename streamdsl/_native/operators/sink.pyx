@@ -58,6 +58,7 @@ cdef class SinkOperator(Operator):
         self.canonical = schema if self.as_they_are else canonical
         self.schema = schema
         self.clock = clock
+        self.watchers = ()
         memset(self.latency, 0, sizeof(self.latency))
 
     def __dealloc__(self):
@@ -179,8 +180,8 @@ cdef class SinkOperator(Operator):
         table = canonical if self.as_they_are else from_canonical(canonical, self.schema)
         try:
             self.writer.write(table, times)
-            if self.sample is not None:
-                self.sample(table)
+            for watcher in self.watchers:
+                watcher.on_rows(table)
         except Exception as error:       # whatever a sink raises
             raise connector_failure(f"the sink {self.name!r} cannot write", error)
 
@@ -230,7 +231,10 @@ cdef class SinkOperator(Operator):
 
     def snapshot(self, checkpoint_id):
         self.hand_over()
-        return self.writer.snapshot(checkpoint_id)
+        state = self.writer.snapshot(checkpoint_id)
+        for watcher in self.watchers:
+            watcher.on_snapshot(checkpoint_id)
+        return state
 
     def commit(self, checkpoint_id):
         """The checkpoint has completed."""
@@ -238,6 +242,8 @@ cdef class SinkOperator(Operator):
             self.writer.commit(checkpoint_id)
         except Exception as error:       # whatever a sink raises
             raise connector_failure(f"the sink {self.name!r} cannot commit checkpoint {checkpoint_id}", error)
+        for watcher in self.watchers:
+            watcher.on_commit(checkpoint_id)
 
     def close(self):
         """Let the writer go; rows of no checkpoint are its business."""

@@ -34,6 +34,7 @@ class Http(Sink):
 
     gathers = False
     delivery = "at_least_once"
+    packages = ("httpx",)
 
     def __repr__(self) -> str:
         return f"Http({self.place!r})"

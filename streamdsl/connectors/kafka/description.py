@@ -40,6 +40,7 @@ class Kafka(Topic, Source, Sink):
     gathers = False
     position_form = "offsets of a Kafka topic"
     locates_rows = True
+    packages = ("confluent-kafka",)
 
     @property
     def bounded(self) -> bool:  # type: ignore[override]

@@ -31,6 +31,7 @@ class Postgres(Source, Sink):
     bounded = True
     gathers = False
     position_form = "keys of a table"
+    packages = ("psycopg",)
 
     def __repr__(self) -> str:
         return f"Postgres(table={self.table!r}{f', key={self.key}' if self.key else ''})"

@@ -30,6 +30,7 @@ class Redis(Sink):
 
     gathers = False
     delivery = "at_least_once"
+    packages = ("redis",)
 
     def __repr__(self) -> str:
         return f"Redis(key={self.key!r}, kind={self.kind!r})"
