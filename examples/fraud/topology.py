@@ -44,7 +44,7 @@ PARTITIONS: Final = 3
 THREE: Final = ("VELOCITY", "AMOUNT_ANOMALY", "GEO_IMPOSSIBLE")
 
 #: What `--with` takes.
-PARTS: Final = ("model", "customers", *PLACES)
+PARTS: Final = ("model", "customers", "statistics", *PLACES)
 
 #: A rule's alert needs this score of the model; a transaction with that one is an alert without a rule.
 DOUBT: Final = 0.1
@@ -67,6 +67,10 @@ def build(
         kafka(TRANSACTIONS, Transaction, partitions=PARTITIONS, rate=rate), timestamp="event_time", disorder="5s", name="transactions"
     ).with_columns(topic=col("_topic"), partition=col("_partition"), offset=col("_offset"))
     accounts = transactions.counter("unknown_city", where=~col("city").is_in(CITIES)).key_by("account_number")
+    if "statistics" in parts:
+        from . import activity
+
+        activity.write(activity.statistics(transactions), parts)
     if scorer is not None:
         from .model.scorer import scored
 
@@ -131,13 +135,16 @@ def arguments(argv: Sequence[str] | None, prog: str | None = None) -> argparse.N
         help="the three rules as verbs or in Python; or all eight, on another sample",
     )
     add("--with", dest="parts", type=parts, default=(), metavar="PART,…", help=f"what needs more than the library: {', '.join(PARTS)}")
+    add("--statistics", metavar="FILE", help="of accounts and cities, as JSON lines; with --with statistics")
     add("--ui", nargs="?", type=int, const=8081, metavar="PORT", help="serve the live page (default port: 8081)")
     add("--quiet", action="store_true", help="the totals only")
     asked = parser.parse_args(argv)
     if "critical" in asked.parts and not asked.broker:
         parser.error("--with critical parts the topic of alerts: it needs --broker")
-    if asked.broker and (asked.input or asked.output):
-        parser.error("--broker reads and writes topics: leave --input and --output out")
+    if asked.broker and (asked.input or asked.output or asked.statistics):
+        parser.error("--broker reads and writes topics: leave --input, --output and --statistics out")
+    if not asked.broker and ("statistics" in asked.parts) != bool(asked.statistics):
+        parser.error("--with statistics needs --broker, or --statistics FILE; and --statistics needs --with statistics")
     return asked
 
 
@@ -224,7 +231,10 @@ def _run_on_files(asked: argparse.Namespace) -> int:
     source = files(sample.transactions if sample else asked.input, schema=Transaction, rate=asked.rate)
     output = files(asked.output, format="json") if asked.output else None
     sink = ScreenSink(output, remember=sample is not None)
-    run = with_parts(asked.rules, asked.parts).start(_config(asked), bind={"transactions": source, "alerts": sink})
+    bind: dict[str, Any] = {"transactions": source, "alerts": sink}
+    if asked.statistics:
+        bind["statistics"] = files(asked.statistics, format="json")
+    run = with_parts(asked.rules, asked.parts).start(_config(asked), bind=bind)
     screen = Screen(run, sink.board, quiet=asked.quiet)
     if run.already_finished:
         print(f"the run in {asked.state_dir} had finished: nothing to do")
