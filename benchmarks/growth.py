@@ -1,4 +1,4 @@
-"""What does each addition to the fraud example cost? Rules, the model, PostgreSQL, Redis, a webhook.
+"""What does each addition to the fraud example cost? Rules, the model, statistics, customers, PostgreSQL, Redis, a webhook.
 
     python benchmarks/growth.py [--transactions N] [--json]
 
@@ -28,7 +28,7 @@ import pyarrow as pa
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.fraud import commit, machine
-from examples.fraud import data, topology
+from examples.fraud import customers, data, topology
 from tests.postgres import server as postgres
 from tests.redis import server as redis
 
@@ -36,6 +36,8 @@ JOBS = {
     "three rules": ["--rules", "declared"],
     "all rules": ["--rules", "all"],
     "all rules, model": ["--rules", "all", "--with", "model"],
+    "all rules, statistics": ["--rules", "all", "--statistics", "{place}/statistics.jsonl", "--with", "statistics"],
+    "all rules, customers": ["--rules", "all", "--customers", "{place}/customers.jsonl", "--with", "customer-changes"],
     "all rules, PostgreSQL": ["--rules", "all", "--with", "postgres"],
     "all rules, Redis": ["--rules", "all", "--with", "redis"],
     "all rules, webhook": ["--rules", "all", "--with", "webhook"],
@@ -87,6 +89,8 @@ def servers(place: Path) -> Iterator[tuple[dict[str, str], list[str]]]:
 
 def job(arguments: list[str], sample: data.Sample, environ: Mapping[str, str]) -> dict[str, float]:
     """Run the example and return its seconds."""
+    place = sample.transactions[0].parent
+    arguments = [argument.format(place=place) for argument in arguments]
     command = [sys.executable, topology.__file__, "--quiet", *arguments, "--input", *map(str, sample.transactions)]
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run(command, env={**os.environ, **environ}, check=True, stdout=subprocess.DEVNULL)
@@ -123,6 +127,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="streamdsl-growth-") as place:
         Path(place).chmod(0o755)
         sample = data.generate(Path(place) / "data", asked.transactions, max(40, asked.transactions // 40), asked.seed, kind="habits")
+        people = customers.customers(max(40, asked.transactions // 40), asked.seed)
+        customers.write_changes((customers.event("r", None, one) for one in people), Path(place) / "data" / "customers.jsonl")
         (Path(place) / "postgres").mkdir()
         with servers(Path(place) / "postgres") as (addresses, found["left_out"]):
             gone = [line.partition(":")[0] for line in found["left_out"]]

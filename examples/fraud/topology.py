@@ -44,7 +44,7 @@ PARTITIONS: Final = 3
 THREE: Final = ("VELOCITY", "AMOUNT_ANOMALY", "GEO_IMPOSSIBLE")
 
 #: What `--with` takes.
-PARTS: Final = ("model", "customers", "statistics", *PLACES)
+PARTS: Final = ("model", "customers", "customer-changes", "statistics", *PLACES)
 
 #: A rule's alert needs this score of the model; a transaction with that one is an alert without a rule.
 DOUBT: Final = 0.1
@@ -93,10 +93,11 @@ def build(
             accounts.process(dormant(), name="dormant"),
             accounts.process(structuring(), name="structuring"),
         )
-    if "customers" in parts:
-        from .customers import looked_up, over_limit
+    if "customers" in parts or "customer-changes" in parts:
+        from .customers import as_of, looked_up, over_limit
 
-        found = found.merge(looked_up(transactions).process(over_limit(), name="over-limit"))
+        known = looked_up(transactions) if "customers" in parts else as_of(transactions)
+        found = found.merge(known.process(over_limit(), name="over-limit"))
     if scorer is not None:
         sure = alerts(accounts.filter(col("score") >= SURE), "MODEL", lit("high"), format("Scored {:.3f}", col("score")))
         found = found.filter(col("score") >= DOUBT).merge(sure)
@@ -110,7 +111,7 @@ def build(
 def rules_of(rules: Rules, model: bool, parts: Collection[str]) -> list[str]:
     """Return the rules that may raise alerts."""
     more = ("TIME_OF_DAY", "NEW_CATEGORY", "NEW_CHANNEL", "DORMANT", "STRUCTURING") if rules == "all" else ()
-    return [*THREE, *more, *(["OVER_LIMIT"] if "customers" in parts else []), *(["MODEL"] if model else [])]
+    return [*THREE, *more, *(["OVER_LIMIT"] if {"customers", "customer-changes"} & set(parts) else []), *(["MODEL"] if model else [])]
 
 
 topology = build()
@@ -135,16 +136,21 @@ def arguments(argv: Sequence[str] | None, prog: str | None = None) -> argparse.N
         help="the three rules as verbs or in Python; or all eight, on another sample",
     )
     add("--with", dest="parts", type=parts, default=(), metavar="PART,…", help=f"what needs more than the library: {', '.join(PARTS)}")
+    add("--customers", metavar="FILE", help="change events, as customers.py --changes makes them; with --with customer-changes")
     add("--statistics", metavar="FILE", help="of accounts and cities, as JSON lines; with --with statistics")
     add("--ui", nargs="?", type=int, const=8081, metavar="PORT", help="serve the live page (default port: 8081)")
     add("--quiet", action="store_true", help="the totals only")
     asked = parser.parse_args(argv)
     if "critical" in asked.parts and not asked.broker:
         parser.error("--with critical parts the topic of alerts: it needs --broker")
-    if asked.broker and (asked.input or asked.output or asked.statistics):
-        parser.error("--broker reads and writes topics: leave --input, --output and --statistics out")
+    if asked.broker and (asked.input or asked.output or asked.statistics or asked.customers):
+        parser.error("--broker reads and writes topics: leave --input, --output, --statistics and --customers out")
     if not asked.broker and ("statistics" in asked.parts) != bool(asked.statistics):
         parser.error("--with statistics needs --broker, or --statistics FILE; and --statistics needs --with statistics")
+    if not asked.broker and ("customer-changes" in asked.parts) != bool(asked.customers):
+        parser.error("--with customer-changes needs --broker, or --customers FILE; and --customers needs --with customer-changes")
+    if {"customers", "customer-changes"} <= set(asked.parts):
+        parser.error("--with customers and --with customer-changes are the same rule in two ways: take one")
     return asked
 
 
@@ -234,6 +240,10 @@ def _run_on_files(asked: argparse.Namespace) -> int:
     bind: dict[str, Any] = {"transactions": source, "alerts": sink}
     if asked.statistics:
         bind["statistics"] = files(asked.statistics, format="json")
+    if asked.customers:
+        from .customers import Customer
+
+        bind["customers"] = files(asked.customers, Customer, format="debezium-json")
     run = with_parts(asked.rules, asked.parts).start(_config(asked), bind=bind)
     screen = Screen(run, sink.board, quiet=asked.quiet)
     if run.already_finished:
