@@ -65,6 +65,7 @@ running_options = _all(
     click.option("--metrics-port", type=int, metavar="PORT", help="Serve /metrics, /health and /tables there."),
     click.option("--metrics-host", metavar="ADDRESS", help="… at this address [default: 127.0.0.1]."),
     click.option("--metrics-allow-host", multiple=True, metavar="NAME", help="A public name under which clients ask for them."),
+    click.option("--otlp-endpoint", metavar="URL", help="Send figures and spans to an OpenTelemetry collector, http://HOST:4318 say."),
     click.option("--ui-port", type=int, metavar="PORT", help="Serve the live page there."),
     click.option("--ui-host", metavar="ADDRESS", help="… at this address [default: 127.0.0.1]."),
     click.option("--ui-allow-host", multiple=True, metavar="NAME", help="A public name under which browsers ask for it."),

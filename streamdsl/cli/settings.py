@@ -25,7 +25,7 @@ _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _OF_CONFIG: Final = tuple(field.name for field in dataclasses.fields(Config) if field.name != _KAFKA)
 _OF_WORKER: Final[tuple[str, ...]] = (
     *("loglevel", "log_format", "plain", "rows", "drain"),
-    *("metrics_port", "metrics_host", "metrics_allow_host", "metrics_tables"),
+    *("metrics_port", "metrics_host", "metrics_allow_host", "metrics_tables", "otlp_endpoint"),
     *("ui_port", "ui_host", "ui_allow_host", "ui_rows"),
 )
 #: Names of our own settings, the same in the file, in the environment (upper case, with the prefix) and, where there are such, as flags.
@@ -41,7 +41,7 @@ _INTS: Final = frozenset(
         "ui_port",
     }
 )
-_TEXTS: Final = ("state_dir", "restore_from", "checkpoint_store", "state_backend", "broker")
+_TEXTS: Final = ("state_dir", "restore_from", "checkpoint_store", "state_backend", "broker", "otlp_endpoint")
 _ARE_BOOLS: Final = frozenset({"strict_names", "drain", "plain", "rows", "metrics_tables", "ui_rows"})
 _BOOLS: Final = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 #: Variables with our prefix that are no settings: what names the topology and the file, and switches of builds and tests.
@@ -88,6 +88,8 @@ class Settings:
         Public names under which clients reach the metrics.
     metrics_tables : bool | None
         Whether the rows of tables are served beside the metrics. None: at a loopback address only.
+    otlp_endpoint : str | None
+        Collector of OpenTelemetry that figures and spans are sent to. None: to none.
     ui_port, ui_host, ui_allow_host :
         The same of the live page.
     ui_rows : bool
@@ -106,6 +108,7 @@ class Settings:
     metrics_host: str = "127.0.0.1"
     metrics_allow_host: tuple[str, ...] = ()
     metrics_tables: bool | None = None
+    otlp_endpoint: str | None = None
     ui_port: int | None = None
     ui_host: str = "127.0.0.1"
     ui_allow_host: tuple[str, ...] = ()

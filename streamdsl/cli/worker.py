@@ -99,6 +99,10 @@ def run_worker(topology: Topology, settings: Settings) -> int:
             )
             closing.callback(server.close)
             address = server.address
+        if settings.otlp_endpoint is not None:
+            from streamdsl.runtime import send_telemetry
+
+            closing.callback(send_telemetry(run, endpoint=settings.otlp_endpoint).close)
         page = None
         if settings.ui_port is not None:
             ui = run.ui(port=settings.ui_port, host=settings.ui_host, allowed_hosts=settings.ui_allow_host, rows=settings.ui_rows)

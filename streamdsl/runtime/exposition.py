@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-__all__ = ["FAMILIES", "exposition"]
+__all__ = ["FAMILIES", "exposition", "families"]
 
 #: {name: (type, what it says)}, in the order in which they are shown.
 FAMILIES: Final[dict[str, tuple[str, str]]] = {
@@ -105,7 +105,14 @@ Sample = tuple[str, Labels, float]
 
 
 def exposition(metrics: Mapping[str, Any], *, healthy: bool, checkpoint_age_s: float, now_ms: float | None = None) -> str:
-    """Return the figures as text.
+    """Return the figures as text; the parameters are those of `families`."""
+    registry = CollectorRegistry()
+    registry.register(_Found(families(metrics, healthy=healthy, checkpoint_age_s=checkpoint_age_s, now_ms=now_ms)))
+    return generate_latest(registry).decode()
+
+
+def families(metrics: Mapping[str, Any], *, healthy: bool, checkpoint_age_s: float, now_ms: float | None = None) -> list[Metric]:
+    """Return the figures that there are, in the order of `FAMILIES`.
 
     Parameters
     ----------
@@ -120,16 +127,14 @@ def exposition(metrics: Mapping[str, Any], *, healthy: bool, checkpoint_age_s: f
     job = {"job": str(metrics["job"])}
     samples = [*_of_tasks(metrics, now_ms), *_of_checkpoints(metrics["checkpoints"], checkpoint_age_s), *_of_the_rest(metrics, healthy)]
     # The client's names of counters end in front of "_total", which it adds.
-    families = {name: Metric(name.removesuffix("_total"), text, kind) for name, (kind, text) in FAMILIES.items()}
+    found = {name: Metric(name.removesuffix("_total"), text, kind) for name, (kind, text) in FAMILIES.items()}
     for name, labels, value in samples:
-        families[name].add_sample(name, {**job, **labels}, value)
+        found[name].add_sample(name, {**job, **labels}, value)
     for name, labels, value in _of_latency(metrics["latency"]):
-        families["streamdsl_latency_seconds"].add_sample(f"streamdsl_latency_seconds_{name}", {**job, **labels}, value)
+        found["streamdsl_latency_seconds"].add_sample(f"streamdsl_latency_seconds_{name}", {**job, **labels}, value)
     for name, value in _of_process():
-        families[name].add_sample(name, {}, value)
-    registry = CollectorRegistry()
-    registry.register(_Found([family for family in families.values() if family.samples]))
-    return generate_latest(registry).decode()
+        found[name].add_sample(name, {}, value)
+    return [family for family in found.values() if family.samples]
 
 
 class _Found(Collector):

@@ -99,6 +99,7 @@ class Job:
         self.finished = False
         self.error: BaseException | None = None
         self.checkpoints = metrics.CheckpointFigures()
+        self.start = metrics.StartFigures()
         self._seed = seed
         self._channel_batches = channel_batches
         self._random = None if seed is None else random.Random(seed)
@@ -125,6 +126,10 @@ class Job:
         ConnectorError
             A source or sink cannot be opened.
         """
+        with self.start.starting():
+            self._open()
+
+    def _open(self) -> None:
         try:
             restored = self._open_environment()
             if restored is not None and restored.finished and not has_new_input(self.plan, restored):
@@ -147,7 +152,7 @@ class Job:
                 shard_watermarks=watermarks(restored, lookups(self.plan)) if restored else {},
                 arrivals=restored.arrivals if restored else 0,
             )
-            with _as_damage(restored):
+            with _as_damage(restored), self.start.restoring(None if restored is None else restored.checkpoint_id):
                 self._deployment = deploy(self.plan, environment)
                 self._load(restored)
                 fault("FP28")

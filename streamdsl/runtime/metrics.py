@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +16,39 @@ if TYPE_CHECKING:
     from streamdsl._native.task.task import Task
     from streamdsl.runtime.job import Job
 
-__all__ = ["LATENCY_BOUNDS_S", "CheckpointFigures", "histogram", "of_job", "percentiles"]
+__all__ = ["LATENCY_BOUNDS_S", "CheckpointFigures", "StartFigures", "histogram", "of_job", "percentiles"]
 
 #: Checkpoints that are remembered.
 HISTORY = 100
 #: Of the histogram that is shown.
 LATENCY_BOUNDS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+@dataclass(slots=True)
+class StartFigures:
+    """How the run began. Times in ms, since 1970 on the wall; durations in ms."""
+
+    at_ms: int = 0
+    duration_ms: float | None = None
+    #: The checkpoint that was restored, when, and how long that took.
+    restored: int | None = None
+    restore_at_ms: int | None = None
+    restore_ms: float | None = None
+
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """Measure the start."""
+        self.at_ms, began = int(time.time() * 1000), time.monotonic()
+        yield
+        self.duration_ms = (time.monotonic() - began) * 1000
+
+    @contextlib.contextmanager
+    def restoring(self, checkpoint_id: int | None) -> Iterator[None]:
+        """Measure what is restored; None: nothing is."""
+        at_ms, began = int(time.time() * 1000), time.monotonic()
+        yield
+        if checkpoint_id is not None:
+            self.restored, self.restore_at_ms, self.restore_ms = checkpoint_id, at_ms, (time.monotonic() - began) * 1000
 
 
 @dataclass(slots=True)
@@ -112,6 +141,7 @@ def of_job(job: Job) -> dict[str, Any]:
         "job": job.plan.name,
         "tasks": tasks,
         "operators": operators,
+        "start": dataclasses.asdict(job.start),
         "counters": _counters(job.plan, operators),
         "checkpoints": {
             **job.checkpoints.as_dict(),
