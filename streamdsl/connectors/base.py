@@ -464,7 +464,10 @@ class Lookup(ABC):
         """Return the row of a key (several columns: a tuple), None if there is none."""
 
     async def get_many(self, keys: Sequence[Any]) -> Sequence[Any]:
-        """Return the rows of several keys, in their order. A look-up that has this is asked for many keys at a time."""
+        """Return the rows of several keys, in their order; an exception among them is that of its key alone.
+
+        A look-up that has this is asked for many keys at a time.
+        """
         return [await self.get(key) for key in keys]
 
     async def close(self) -> None:

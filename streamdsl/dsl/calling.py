@@ -373,7 +373,11 @@ class _Caller:
         else:
             for key, found in zip(keys, answers, strict=True):
                 waiting = self._asked.pop(key)
-                if not waiting.done():
+                if waiting.done():
+                    continue
+                if isinstance(found, Exception):
+                    waiting.set_exception(found)
+                else:
                     waiting.set_result(found)
 
 

@@ -1,13 +1,13 @@
-"""`http(...)`: a webhook, as a sink."""
+"""`http(...)`: a webhook, as a sink, and a service that is asked by key."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from streamdsl.connectors.base import Json, Sink, SinkWriter
+from streamdsl.connectors.base import Json, Lookup, Sink, SinkWriter
 from streamdsl.durations import Duration, parse_duration
 from streamdsl.errors import TopologyError
 from streamdsl.schema import Schema
@@ -31,6 +31,7 @@ class Http(Sink):
     timeout_ms: int
     retry_ms: int
     name: str
+    schema: Schema
 
     gathers = False
     delivery = "at_least_once"
@@ -39,8 +40,29 @@ class Http(Sink):
     def __repr__(self) -> str:
         return f"Http({self.place!r})"
 
+    def lookup(self, keys: Sequence[str]) -> Lookup:
+        """Return what `join_lookup` asks: the columns of the template are those of the stream, by name or by their order."""
+        from streamdsl.connectors.http.lookup import HttpLookup, columns_of
+
+        if not len(self.schema):
+            raise TopologyError(f"{self!r} needs schema=, the columns that are looked up")
+        try:
+            named = columns_of(self.url.reveal())
+        except ValueError:
+            named = ()
+        if not named or not all(name.isidentifier() for name in named):
+            raise TopologyError(f"{self!r}: the url names no column", remedy='write "https://HOST/customers/{customer}"')
+        if set(named) != set(keys) and len(named) != len(keys):
+            raise TopologyError(
+                f"join_lookup: on= names {', '.join(keys)}, and the url of {self!r} {', '.join(named)}",
+                remedy="name as many, in the same order",
+            )
+        return HttpLookup(self, self.schema, tuple(keys) if set(named) == set(keys) else named)
+
     def check(self, schema: Schema, keys: Sequence[str]) -> None:
         """Refuse keys that the rows do not have."""
+        if len(self.schema):
+            raise TopologyError(f"{self!r} has a schema, and is a look-up", remedy="leave schema= out, or use join_lookup")
         for column in self.key:
             schema.field(column)
 
@@ -60,9 +82,10 @@ def http(
     concurrency: int = 8,
     timeout: Duration = "10s",
     retry: Duration = "1m",
+    schema: Any = None,
     name: str | None = None,
 ) -> Http:
-    """Send each row as a request with a JSON body, at least once.
+    """Send each row as a request with a JSON body, at least once, or ask for rows by key (`join_lookup`, with `schema`).
 
     Each request has the header ``Idempotency-Key``, which is the same when a row is sent again. Answers of 2xx count. Answers of
     408, 425, 429 and 5xx and connections that fail are tried again, later and later (``Retry-After`` is kept to). All other
@@ -71,7 +94,8 @@ def http(
     Parameters
     ----------
     url : str or Secret
-        ``"https://HOST/PATH"``; only scheme, host and port are shown.
+        ``"https://HOST/PATH"``; only scheme, host and port are shown. For a look-up it has the key in it, in braces:
+        ``"https://HOST/customers/{customer}"``. It is asked by GET and answers a JSON object; 204, 404 and 410 say that there is none.
     method : "POST" | "PUT" | "PATCH"
     headers : mapping, optional
         Sent with each request; their values are never shown.
@@ -83,6 +107,8 @@ def http(
         Of one request.
     retry : duration
         How long one row is tried before the run starts again from its last checkpoint.
+    schema : schema, optional
+        Columns that are looked up.
     name : str, optional
         Default: the host.
 
@@ -115,4 +141,5 @@ def http(
         parse_duration(timeout, "timeout"),
         parse_duration(retry, "retry"),
         name or parts.hostname,
+        Schema.of({} if schema is None else schema),
     )

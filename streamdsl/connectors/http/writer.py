@@ -13,25 +13,17 @@ import pyarrow as pa
 
 from streamdsl._native.serdes.json_writer import json_lines
 from streamdsl.connectors.base import Json, SinkWriter
+from streamdsl.connectors.http.clients import AGAIN, SHOWN, httpx
 from streamdsl.errors import ConnectorError, DataError
 from streamdsl.schema import Schema
-
-# The one place that imports the client, for the one who has not installed it.
-try:
-    import httpx
-except ImportError as missing:  # pragma: no cover - seen by those who installed the library alone
-    raise ConnectorError("http(...) needs the package httpx", remedy="pip install 'streamdsl[http]'") from missing
 
 if TYPE_CHECKING:
     from streamdsl.connectors.http.description import Http
 
 __all__ = ["HttpWriter"]
 
-_AGAIN: Final = frozenset({408, 425, 429})
 _FIRST_S: Final = 0.1
 _MOST_S: Final = 10.0
-#: Of an answer that refuses a row, so much is shown.
-_SHOWN: Final = 200
 
 
 class _Senders:
@@ -125,9 +117,9 @@ class HttpWriter(SinkWriter):
                 if answer.is_success:
                     return None
                 why, least = f"the answer is {answer.status_code}", _retry_after(answer)
-                if answer.status_code not in _AGAIN and not answer.is_server_error:
+                if answer.status_code not in AGAIN and not answer.is_server_error:
                     return DataError(
-                        f"{self._sink.place} refuses row {row} of its batch: {why} {answer.text[:_SHOWN]!r}",
+                        f"{self._sink.place} refuses row {row} of its batch: {why} {answer.text[:SHOWN]!r}",
                         remedy="mend the row or the receiver; to(..., errors=dead_letter(...)) keeps such rows",
                     )
             wait = max(wait, least)

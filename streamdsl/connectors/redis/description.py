@@ -1,4 +1,4 @@
-"""`redis(...)`: keys of a Redis server, as a sink."""
+"""`redis(...)`: keys of a Redis server, as a sink and as a look-up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from streamdsl.connectors.base import Json, Sink, SinkWriter
+from streamdsl.connectors.base import Json, Lookup, Sink, SinkWriter
 from streamdsl.durations import Duration, parse_duration
 from streamdsl.errors import TopologyError
 from streamdsl.schema import Schema
@@ -27,6 +27,7 @@ class Redis(Sink):
     kind: Literal["hash", "string", "stream"]
     ttl_ms: int | None
     name: str
+    schema: Schema
 
     gathers = False
     delivery = "at_least_once"
@@ -34,6 +35,16 @@ class Redis(Sink):
 
     def __repr__(self) -> str:
         return f"Redis(key={self.key!r}, kind={self.kind!r})"
+
+    def lookup(self, keys: Sequence[str]) -> Lookup:
+        """Return what `join_lookup` asks: the columns of the template are those of the stream, by name or by their order."""
+        from streamdsl.connectors.redis.lookup import RedisLookup
+
+        if not len(self.schema):
+            raise TopologyError(f"redis({self.key!r}) needs schema=, the columns that are looked up")
+        if self.kind == "stream":
+            raise TopologyError("redis(kind='stream') holds no row of a key", remedy="use kind='hash' or 'string'")
+        return RedisLookup(self.url, self.key, self.kind, self.schema, template_order(columns_of(self.key), keys, f"redis({self.key!r})"))
 
     def check(self, schema: Schema, keys: Sequence[str]) -> None:
         """Refuse a key that names a column that is not there."""
@@ -64,15 +75,35 @@ def columns_of(key: str) -> list[str]:
     return [name for _, name, _, _ in string.Formatter().parse(key) if name is not None]
 
 
+def template_order(named: Sequence[str], keys: Sequence[str], what: str) -> tuple[str, ...]:
+    """Return the columns of a template in the order of the columns of a stream.
+
+    Raises
+    ------
+    TopologyError
+        They are others, and not as many.
+    """
+    named = tuple(dict.fromkeys(named))
+    if set(named) == set(keys):
+        return tuple(keys)
+    if len(named) != len(keys):
+        raise TopologyError(
+            f"join_lookup: on= names {', '.join(keys)}, and {what} {', '.join(named) or 'no column'}",
+            remedy="name as many, in the same order",
+        )
+    return named
+
+
 def redis(
     url: str | Secret,
     key: str,
     *,
     kind: Literal["hash", "string", "stream"] = "hash",
+    schema: Any = None,
     ttl: Duration | None = None,
     name: str | None = None,
 ) -> Redis:
-    """Write rows to a Redis server, at least once.
+    """Write rows to a Redis server, at least once, or look them up there (`join_lookup`).
 
     A row that comes again after a crash replaces itself, except in a stream.
 
@@ -84,6 +115,8 @@ def redis(
         Template of the key; columns stand in braces: ``"account:{account}"``.
     kind : "hash" | "string" | "stream"
         What a key holds: the columns of its last row (a null removes a field); its last row as JSON; or each row, as an entry.
+    schema : schema, optional
+        Columns that are looked up: fields of a hash, or of a JSON object.
     ttl : duration, optional
         A key is gone so long after its last row.
     name : str, optional
@@ -108,7 +141,9 @@ def redis(
     ttl_ms = None if ttl is None else parse_duration(ttl, "ttl")
     if ttl_ms == 0:
         raise TopologyError("redis: ttl= must be longer than 0")
-    return Redis(url if isinstance(url, Secret) else Secret(url), key, kind, ttl_ms, name or key)
+    return Redis(
+        url if isinstance(url, Secret) else Secret(url), key, kind, ttl_ms, name or key, Schema.of({} if schema is None else schema)
+    )
 
 
 def described(value: Any) -> str:

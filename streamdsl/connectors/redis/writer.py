@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
 from streamdsl._native.serdes.json_writer import json_lines
 from streamdsl.connectors.base import Json, SinkWriter
+from streamdsl.connectors.redis.clients import RedisError, connected, place_of, translated
 from streamdsl.connectors.redis.description import columns_of, described
-from streamdsl.errors import ConnectorError, DataError
+from streamdsl.errors import DataError
 from streamdsl.schema import Schema
-
-# The one place that imports the client, for the one who has not installed it.
-try:
-    import redis as client
-    from redis import exceptions
-except ImportError as missing:  # pragma: no cover - seen by those who installed the library alone
-    raise ConnectorError("redis(...) needs the package redis", remedy="pip install 'streamdsl[redis]'") from missing
 
 if TYPE_CHECKING:
     from streamdsl.connectors.redis.description import Redis
 
 __all__ = ["RedisWriter"]
 
-_WAIT_S = 10.0
+_COMMANDS: Final = "HSET HDEL SET XADD DEL PEXPIRE"
 
 
 class RedisWriter(SinkWriter):
@@ -36,16 +30,13 @@ class RedisWriter(SinkWriter):
         self._named = columns_of(sink.key)
         self._columns = schema.names
         self._others = [name for name in schema.names if name not in keys] if keys else []
-        self._server: Any = client.Redis.from_url(
-            sink.url.reveal(), socket_timeout=_WAIT_S, socket_connect_timeout=_WAIT_S, decode_responses=False, client_name="streamdsl"
-        )
-        place = self._server.connection_pool.connection_kwargs
-        self._doing = f"writing {sink.key!r} to Redis at {place.get('host', place.get('path', '?'))}:{place.get('port', '')}"
+        self._server: Any = connected(sink.url)
+        self._doing = f"writing {sink.key!r} to Redis at {place_of(self._server)}"
         try:
             self._server.ping()
-        except exceptions.RedisError as error:
+        except RedisError as error:
             self._server.close()
-            raise self._translated(error) from None
+            raise translated(error, self._doing, _COMMANDS) from None
 
     def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
         """Write rows."""
@@ -64,8 +55,8 @@ class RedisWriter(SinkWriter):
                 pipeline.pexpire(key, self._sink.ttl_ms)
         try:
             pipeline.execute()
-        except exceptions.RedisError as error:
-            raise self._translated(error) from None
+        except RedisError as error:
+            raise translated(error, self._doing, _COMMANDS) from None
 
     def _put(self, pipeline: Any, key: str, values: dict[str, Any], text: bytes) -> None:
         if self._sink.kind == "string":
@@ -91,18 +82,6 @@ class RedisWriter(SinkWriter):
                 )
         template = self._sink.key
         return [template.format(**{name: described(values[row]) for name, values in parts.items()}) for row in range(rows.num_rows)]
-
-    def _translated(self, error: Exception) -> ConnectorError:
-        if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError):
-            return ConnectorError(f"{self._doing}: the server refuses the user or the password", remedy="look at the url")
-        if isinstance(error, exceptions.NoPermissionError):
-            return ConnectorError(f"{self._doing}: {error}", remedy="allow the user the commands HSET HDEL SET XADD DEL PEXPIRE PING")
-        if isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError):
-            return ConnectorError(f"{self._doing}: {error}", remedy="it is tried again; what was committed stays", recoverable=True)
-        text = str(error)
-        passing = text.startswith(("OOM", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MISCONF"))
-        remedy = "another program keeps something else under that key" if "WRONGTYPE" in text else None
-        return ConnectorError(f"{self._doing}: {text}", remedy=remedy, recoverable=passing)
 
     def snapshot(self, checkpoint_id: int) -> Json:
         """Everything that was written has been answered."""
