@@ -36,6 +36,15 @@ class Picture:
         for i, line in enumerate(lines):
             self.text(x + width / 2, top + 17 * i, line, style="bold" if i == 0 else "small")
 
+    def bar(self, y: float, name: str, share: float, label: str, *, ours: bool = False) -> None:
+        """Draw one bar of a chart: its name on the left, `share` of the longest one, its figure behind it."""
+        left, most = 250, self.width - 250 - 120
+        self.text(left - 10, y, name, anchor="end", style="bold" if ours else "")
+        self.parts.append(
+            f'<rect x="{left}" y="{y - 10:g}" width="{max(most * share, 2):.1f}" height="20" rx="3" class="{"state" if ours else "box"}"/>'
+        )
+        self.text(left + max(most * share, 2) + 8, y, label, anchor="start", style="bold" if ours else "small")
+
     def line(self, x1: float, y1: float, x2: float, y2: float, *, style: str = "line") -> None:
         """Draw a line."""
         self.parts.append(f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}" class="{style}"/>')
