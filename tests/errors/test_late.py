@@ -51,6 +51,14 @@ def test_the_first_is_logged(verb: Any, caplog: pytest.LogCaptureFixture) -> Non
     assert "1970-01-01T00:00:00.005Z" in text and "the watermark was 1970-01-01T00:00:28.999Z" in text and "'k': 'b'" in text
 
 
+def test_times_before_1970_are_written_as_such(caplog: pytest.LogCaptureFixture) -> None:
+    topology = Topology("job")
+    rows = [{"k": "a", "at": -1_001, "v": 1}, {"k": "b", "at": -7_001, "v": 1}]
+    _run(topology, aggregated(topology.stream(memory("in", SCHEMA, rows), timestamp="at", name="in").key_by("k")))
+    (said,) = [record.getMessage() for record in caplog.records if "too late" in record.getMessage()]
+    assert "1969-12-31T23:59:52.999Z" in said and "the watermark was 1969-12-31T23:59:58.998Z" in said
+
+
 def _run(topology: Topology, stream: Any) -> Any:
     stream.to(memory("out"), name="out")
     return topology.run()

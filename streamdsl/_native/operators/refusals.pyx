@@ -135,7 +135,10 @@ cdef class Refusals:
 
 cdef object in_words(int64_t ms):
     """A time for people: as UTC where that has a name."""
-    return f"{timestamp_value(ms):%Y-%m-%dT%H:%M:%S}.{ms % 1000:03}Z" if EARLIEST_MS <= ms <= LATEST_MS else f"{ms} ms"
+    if not EARLIEST_MS <= ms <= LATEST_MS:
+        return f"{ms} ms"
+    at = timestamp_value(ms)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z"
 
 
 cdef int warn_late(object spec, Batch* batch, int32_t row, int64_t watermark) except -1:
