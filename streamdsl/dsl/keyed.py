@@ -17,6 +17,7 @@ from streamdsl.dsl.written import Written, arguments
 from streamdsl.durations import Duration
 from streamdsl.errors import TopologyError
 from streamdsl.expr import Expr, count
+from streamdsl.logical.aggregate import WINDOW_FIELDS
 from streamdsl.logical.key_by import key_of
 from streamdsl.logical.node import Node
 from streamdsl.policies import ErrorPolicy
@@ -73,6 +74,13 @@ class KeyedStream(Stream):
                 f"window: {window!r} is not a window",
                 remedy="use rolling, expanding, tumbling, hopping, session, sliding or count_window",
             )
+        made = {field.name for field in WINDOW_FIELDS}
+        for name in key_of(self._node).keys:
+            if name in made:
+                raise TopologyError(
+                    f"window({window}): the key has the column {name!r}, which a window makes itself",
+                    remedy=f'give the key another name: key_by(first=col("{name}"))',
+                )
         complete = window.emitting(grace=grace, emit=emit, late=late)
         shown = arguments(grace=grace or None, emit=None if emit == "close" else emit, late=None if late == "late" else late)
         text = ", ".join(part for part in (str(window), shown) if part)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamdsl import Topology, col, memory
+from streamdsl import Topology, TopologyError, col, memory, tumbling
 from streamdsl.testing import TopologyTestDriver
 from tests.windows.jobs import SCHEMA, bounds, examples, happen, steps_of, windows_of
 from tests.windows.model import Hopping, Kind, Model, Record, Session, Sliding
@@ -71,3 +71,11 @@ def test_windows_of_windows(kinds: list[Kind], data: st.DataObject) -> None:
         (out["k"], out["ws"], out["we"], time, sorted(out["starts"]), out["total"]) for time, out in driver.read("out", timestamps=True)
     ]
     assert sorted(found) == sorted(wanted)
+
+
+def test_a_key_with_a_name_that_a_window_makes_is_refused_by_name() -> None:
+    minutes = Topology("t").stream(memory("in", schema=SCHEMA), timestamp="t").key_by("k").window(tumbling("1m")).count()
+    with pytest.raises(TopologyError, match=r"(?s)window\(tumbling.*the key has the column 'window_start'.*key_by\(first="):
+        minutes.key_by("window_start").window(tumbling("1h"))
+    again = minutes.key_by(first=col("window_start")).window(tumbling("1h")).count()
+    assert again.schema.visible().names == ("first", "window_start", "window_end", "count")
