@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import uuid
 
 import fsspec
@@ -111,13 +112,25 @@ class Faulty(MemoryFileSystem):
         super().__init__()
         self.faults = {}
         self.lost = {}
+        self.answers = threading.Event()  # until it is set, nothing that is written is answered
+        self.answers.set()
+        self.old = False  # whether what is listed, or looked for by name, is of the time before all was written
 
     def _fails(self, method):
         if self.faults.get(method, 0) > 0:
             self.faults[method] -= 1
             raise ConnectionError(f"{method} failed")
 
+    def ls(self, path, detail=True, **options):
+        return [] if self.old else super().ls(path, detail, **options)
+
+    def info(self, path, **options):
+        if self.old:
+            raise FileNotFoundError(path)
+        return super().info(path, **options)
+
     def pipe_file(self, path, value, **options):
+        assert self.answers.wait(60)
         self._fails("pipe_file")
         super().pipe_file(path, value, **options)
         if self.lost.get("pipe_file", 0) > 0:  # written, and nobody was told
@@ -163,6 +176,32 @@ def test_a_store_that_is_away_fails_the_checkpoint_and_nothing_is_lost(faulty, t
         assert "cannot be written" in next(one["error"] for one in run.metrics()["checkpoints"]["history"] if one["error"])
         source.over.set()
     assert ObjectStore("mem://away").ids("away")[-1] == run.metrics()["checkpoints"]["last_id"]
+
+
+def test_a_listing_that_is_old_loses_nothing(faulty, tmp_path):
+    faulty.old = True
+    config = Config(state_dir=tmp_path / "one", checkpoint_store="mem://sums", retained_checkpoints=1)
+    job(tmp_path, ROWS[:100]).run(config)
+    job(tmp_path, ROWS[:200]).run(config)
+    shutil.rmtree(tmp_path / "one")
+    run = job(tmp_path, ROWS).run(Config(state_dir=tmp_path / "two", checkpoint_store="mem://sums"))
+    assert sum(row["sum"] for row in run.table("sums").scan()) == sum(row["amount"] for row in ROWS)
+    assert (tmp_path / "out.jsonl").read_text().count("\n") == len(ROWS)
+
+
+def test_an_answer_that_is_slow_holds_up_the_checkpoint_and_no_record(faulty, tmp_path):
+    source = Held(ROWS)
+    topology = Topology("slow")
+    topology.stream(source, timestamp="at", name="in").key_by("account").aggregate(n=col("amount").sum(), name="sums").to(memory("out"))
+    faulty.answers.clear()
+    with topology.start(Config(state_dir=tmp_path / "s", checkpoint_store="mem://slow", checkpoint_interval="10ms")) as run:
+        while run.metrics()["sinks"].get("out") != len(ROWS):
+            assert not run.wait(0.005)
+        assert run.metrics()["checkpoints"]["completed"] == 0
+        faulty.answers.set()
+        source.over.set()
+    assert run.metrics()["checkpoints"]["failed"] == 0
+    assert ObjectStore("mem://slow").ids("slow")[-1] == run.metrics()["checkpoints"]["last_id"]
 
 
 def test_damage_and_other_jobs_are_named(faulty, tmp_path):
