@@ -51,6 +51,7 @@ from streamdsl.windows import count_window, expanding, hopping, rolling, session
 
 if TYPE_CHECKING:
     from streamdsl.connectors.console import console
+    from streamdsl.connectors.delta import delta
     from streamdsl.connectors.files import files
     from streamdsl.connectors.http import http
     from streamdsl.connectors.kafka import kafka
@@ -89,6 +90,7 @@ __all__ = [
     "count",
     "count_window",
     "dead_letter",
+    "delta",
     "event_time",
     "expanding",
     "files",
@@ -115,7 +117,7 @@ __all__ = [
 ]
 
 # Connectors are imported when they are asked for: what is not used costs nothing at import.
-_CONNECTORS = frozenset({"console", "files", "http", "kafka", "memory", "postgres", "redis"})
+_CONNECTORS = frozenset({"console", "delta", "files", "http", "kafka", "memory", "postgres", "redis"})
 
 
 def __getattr__(name: str) -> Any:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import datetime
 import json
 import pathlib
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+from deltalake import write_deltalake
 
 from streamdsl.connectors.base import END, Chunk, Json, Rejected, Sink, Source
+from streamdsl.connectors.delta import delta
 from streamdsl.connectors.files import files
 from streamdsl.connectors.files.part_writer import part_names
 from streamdsl.connectors.memory import memory
@@ -102,6 +105,13 @@ def _memory(directory: pathlib.Path, rows: pa.Table) -> Source:
     return memory("given", SCHEMA, rows)
 
 
+def _delta(directory: pathlib.Path, rows: pa.Table) -> Source:
+    for at in range(0, max(rows.num_rows, 1), 11):
+        write_deltalake(directory / "lake", rows.slice(at, 11), mode="append")
+        time.sleep(0.002)  # files are read in the order of their time
+    return delta(directory / "lake", SCHEMA)
+
+
 SOURCES: dict[str, Callable[[pathlib.Path, pa.Table], Source]] = {
     "csv": _csv,
     "csv with BOM, CRLF, blank lines, all quoted": _crlf_csv,
@@ -111,6 +121,7 @@ SOURCES: dict[str, Callable[[pathlib.Path, pa.Table], Source]] = {
     "arrow file": _arrow_file,
     "arrow stream": _arrow_stream,
     "memory": _memory,
+    "delta": _delta,
 }
 
 SINKS: dict[str, Callable[[pathlib.Path], Sink]] = {
