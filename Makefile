@@ -181,7 +181,6 @@ wheels: $(STAMP)
 
 # The documentation as a site, in build/site; nothing on it is asked of another host.
 docs: $(BUILT)
-	$(BIN)/pip install --disable-pip-version-check -q 'mkdocs-material>=9.5'
 	$(BIN)/python docs/site.py
 
 clean:

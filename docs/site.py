@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import shutil
 import subprocess
@@ -75,7 +76,9 @@ def main() -> None:
             re.sub(r"\[([^\]]*)\]\((?:\.\./)+(?:examples|benchmarks|tests|deploy|streamdsl|compose)[^)]*\)", r"\1", page.read_text())
         )
     (ROOT / "build" / "mkdocs.yml").write_text(CONFIG)
-    subprocess.run([sys.executable, "-m", "mkdocs", "build", "-q", "-f", str(ROOT / "build" / "mkdocs.yml")], check=True)
+    quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # no advertisement among the errors
+    command = [sys.executable, "-m", "mkdocs", "build", "-q", "--strict", "-f", str(ROOT / "build" / "mkdocs.yml")]
+    subprocess.run(command, env=quiet, check=True)
     foreign = strangers()
     if foreign:
         sys.exit("the site asks other hosts: " + ", ".join(sorted(foreign)[:10]))
