@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import platform
 import shutil
@@ -20,6 +21,7 @@ from streamdsl.cli.settings import Settings
 from streamdsl.cli.target import load
 from streamdsl.dsl.topology import Topology
 from streamdsl.errors import StreamError
+from streamdsl.schema import Schema
 
 __all__ = ["command"]
 
@@ -45,6 +47,8 @@ def command(target: str | None, /, **flags: Any) -> int:
         lambda: _state(topology, settings),
         lambda: _broker(topology, settings),
     ]
+    if topology is not None:
+        checks += _of_topology(topology, settings)
     for check in checks:
         for right, text in _found(check):
             wrong += right is False
@@ -73,6 +77,51 @@ def _versions() -> Iterator[Finding]:
                     False if needed else None,
                     f"{package} is not installed: pip install {package if needed else repr('streamdsl[kafka]')}",
                 )
+
+
+def _of_topology(topology: Topology, settings: Settings) -> list[Callable[[], Iterator[Finding]]]:
+    """Return a check of each thing that the topology reads, writes and asks; those in Kafka are the broker's."""
+    sinks = {node.name: node for node in topology.plan().sinks}
+    checks: list[Callable[[], Iterator[Finding]]] = []
+    for name, source in topology.sources().items():
+        for part in source.parts():
+            checks.append(functools.partial(_end, f"reads {name}", part, lambda part=part: _here(part, topology, settings).probe()))  # type: ignore[misc]
+    for name, node in sinks.items():
+        rows = node.inputs[0].schema.visible()
+        probe = functools.partial(_probed, node.sink, topology, settings, rows, node.keys if node.changes else ())
+        checks.append(functools.partial(_end, f"writes {name}", node.sink, probe))
+    for name, lookup in topology.lookups().items():
+        checks.append(functools.partial(_end, f"asks {name}", lookup, lookup.probe))
+    return checks
+
+
+def _here(end: Any, topology: Topology, settings: Settings) -> Any:
+    return end.configured(settings.config, topology.name)
+
+
+def _probed(sink: Any, topology: Topology, settings: Settings, rows: Schema, keys: Sequence[str]) -> Iterator[str]:
+    return _here(sink, topology, settings).probe(rows, keys)  # type: ignore[no-any-return]
+
+
+def _end(what: str, end: Any, probe: Callable[[], Iterator[str]]) -> Iterator[Finding]:
+    missing = [package for package in getattr(end, "packages", ()) if not _installed(package)]
+    if missing:
+        extra = type(end).__module__.split(".")[2]
+        yield False, f"{what}: {', '.join(missing)} is not installed: pip install 'streamdsl[{extra}]'"
+        return
+    try:
+        for text in probe():
+            yield True, f"{what}: {text}"
+    except StreamError as error:
+        yield False, f"{what}: {error}"
+
+
+def _installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _state(topology: Topology | None, settings: Settings) -> Iterator[Finding]:

@@ -6,8 +6,9 @@ they are kept in the checkpoint's manifest.
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, Union
 
@@ -229,6 +230,18 @@ class Source(ABC):
         """Return whether `file`, which need not exist yet, is or would be among what is read."""
         return False
 
+    def probe(self, written: Schema | None = None, keys: Sequence[str] = ()) -> Iterator[str]:
+        """Look whether the place is there and fits, without changing it; yield a line for each thing that is right.
+
+        `written` are the columns of the rows that a sink gets, `keys` those of the table's key; None: it is read.
+
+        Raises
+        ------
+        StreamError
+            Something is wrong, and the error says what.
+        """
+        return iter(())
+
     def has_more(self, split: str, position: Json) -> bool:
         """Return whether a split that had ended at `position` goes on behind it now: a file has grown.
 
@@ -398,6 +411,10 @@ class Sink(ABC):
             A column is missing, or has a type that cannot be written.
         """
 
+    def probe(self, written: Schema | None = None, keys: Sequence[str] = ()) -> Iterator[str]:
+        """Look whether the place is there and takes rows of these columns, without changing it: as `Source.probe`."""
+        return iter(())
+
     def overwrites(self, source: Source) -> str:
         """Return what of `source` this sink would write to, "" if nothing: a topology must not read what it writes."""
         return ""
@@ -438,10 +455,13 @@ class Lookup(ABC):
         For errors and metrics.
     schema : Schema
         Columns of what is found; those of the key may be among them.
+    packages : tuple of str
+        Distributions that it works through.
     """
 
     name: str
     schema: Schema
+    packages: tuple[str, ...] = ()
 
     def with_schema(self, schema: Schema) -> Lookup:
         """Return the same look-up with other columns."""
@@ -450,6 +470,19 @@ class Lookup(ABC):
     def copy(self) -> Lookup:
         """Return what one task uses."""
         return self
+
+    def probe(self) -> Iterator[str]:
+        """Look whether it can be asked, without a key: as `Source.probe`."""
+
+        async def opened() -> None:
+            one = self.copy()
+            try:
+                await one.open()
+            finally:
+                await one.close()
+
+        asyncio.run(opened())
+        yield f"look-up {self.name}: it answers"
 
     async def open(self) -> None:
         """Connect.

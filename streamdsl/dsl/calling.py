@@ -271,6 +271,11 @@ class LookupFunction:
         self._on_miss = on_miss
         self.__name__ = lookup.name
 
+    @property
+    def lookup(self) -> Lookup:
+        """What is asked."""
+        return self._lookup
+
     def __deepcopy__(self, memo: object) -> LookupFunction:
         return self
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Union
 
 import pyarrow as pa
 
-from streamdsl.connectors.base import METADATA_COLUMNS, Sink, Source
+from streamdsl.connectors.base import METADATA_COLUMNS, Lookup, Sink, Source
 from streamdsl.connectors.ticks import Ticks
 from streamdsl.dsl.binding import bound_sink, changes_of_a_table, check_bindings, check_kind, check_partitioned, with_sources
+from streamdsl.dsl.calling import LookupFunction
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.table import Table
 from streamdsl.dsl.unknown import unknown_verb
@@ -21,6 +22,7 @@ from streamdsl.logical.drawing import svg
 from streamdsl.logical.key_by import KeyByNode
 from streamdsl.logical.node import Node
 from streamdsl.logical.plan import LogicalPlan, build
+from streamdsl.logical.python_function import PythonFunctionNode
 from streamdsl.logical.sink import SinkNode
 from streamdsl.logical.source import EventTime, SourceNode, readable
 from streamdsl.logical.table import TableNode
@@ -377,6 +379,12 @@ class Topology:
     def sinks(self) -> dict[str, Sink]:
         """Return the sinks by their names in this topology, those of dead letters included."""
         return {sink.name: sink.sink for sink in build(self.name, self._sinks, errors=self.errors or "fail").sinks}
+
+    def lookups(self) -> dict[str, Lookup]:
+        """Return what `join_lookup` asks, by name."""
+        called = [node.function for node in self.plan().nodes if isinstance(node, PythonFunctionNode)]
+        found = [function.lookup for function in called if isinstance(function, LookupFunction)]
+        return {lookup.name: lookup for lookup in found}
 
     def plan(self, *, bind: Bindings | None = None, strict_names: bool = False, errors: ErrorPolicy = "fail") -> LogicalPlan:
         """Return what the topology means, with `bind` in place of its sources and sinks; `errors` is the policy where none is said.

@@ -20,7 +20,7 @@ try:
 except ImportError as missing:  # pragma: no cover - seen by those who installed the library alone
     raise ConnectorError("delta(...) needs the package deltalake", remedy="pip install 'streamdsl[delta]'") from missing
 
-__all__ = ["append", "asked", "created", "delta_types", "file_system", "opened", "schema_of"]
+__all__ = ["append", "asked", "check_rows", "created", "delta_types", "file_system", "opened", "schema_of"]
 
 T = TypeVar("T")
 
@@ -125,6 +125,30 @@ def delta_types(fields: Sequence[Field], what: str) -> pa.Schema:
             )
         made.append(pa.field(field.name, type_))
     return pa.schema(made)
+
+
+def check_rows(table: Any, rows: pa.Schema, doing: str) -> None:
+    """Refuse a table that does not take rows of these columns.
+
+    Raises
+    ------
+    ConnectorError
+        Names the column.
+    """
+    found = schema_of(table)
+    for field in rows:
+        if field.name not in found.names:
+            raise ConnectorError(f"{doing}: it has no column {field.name!r}", remedy="add it to the table, or leave it out before the sink")
+        if found.field(field.name).type != field.type:
+            raise ConnectorError(
+                f"{doing}: its column {field.name!r} is {found.field(field.name).type}, and the stream's {field.type}",
+                remedy="cast it before the sink",
+            )
+    needed = [field.name for field in found if not field.nullable and field.name not in rows.names]
+    if needed:
+        raise ConnectorError(
+            f"{doing}: its column {needed[0]!r} may not be null, and the stream does not have it", remedy="add it before the sink"
+        )
 
 
 def _plain(type_: pa.DataType) -> pa.DataType:

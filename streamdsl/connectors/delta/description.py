@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReader
-from streamdsl.errors import TopologyError
+from streamdsl.errors import ConnectorError, TopologyError
 from streamdsl.schema import Schema
 from streamdsl.secret import Secret
 
@@ -75,6 +75,24 @@ class Delta(Source, Sink):
                 )
         if self.partition_by and len(self.partition_by) == len(rows):
             raise TopologyError(f"{self!r}: partition_by= names every column", remedy="a file needs one that is not in its place")
+
+    def probe(self, written: Schema | None = None, keys: Sequence[str] = ()) -> Iterator[str]:
+        """Look whether there is a table, and whether its columns fit."""
+        from streamdsl.connectors.delta.clients import check_rows, delta_types, opened, schema_of
+        from streamdsl.formats.conform import check_columns
+
+        doing = f"the table {self.uri}"
+        table = opened(self.uri, self.options, doing, self.version)
+        if table is None:
+            if written is None:
+                raise ConnectorError(f"{doing}: there is none", remedy="check the address and storage_options=")
+            yield f"{doing}: it is not there yet, and will be made"
+        elif written is None:
+            check_columns(self.uri, schema_of(table).names, self.schema.fields)
+            yield f"{doing}: version {table.version()}"
+        else:
+            check_rows(table, delta_types(written.visible().fields, doing), doing)
+            yield f"{doing}: its columns fit"
 
     def overwrites(self, source: Source) -> str:
         """Return the table if `source` reads it."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamdsl.connectors.base import Json, SinkWriter
-from streamdsl.connectors.delta.clients import append, asked, created, delta_types, file_system, opened, schema_of
+from streamdsl.connectors.delta.clients import append, asked, check_rows, created, delta_types, file_system, opened
 from streamdsl.errors import ConnectorError, DataError
 from streamdsl.schema import Schema
 
@@ -60,22 +60,7 @@ class DeltaWriter(SinkWriter):
 
     def _checked(self, described: Delta) -> tuple[str, ...]:
         """Return the columns that the table is partitioned by; refuse one that has others than the stream."""
-        found = schema_of(self._table)
-        for field in self._schema:
-            if field.name not in found.names:
-                raise ConnectorError(
-                    f"{self._doing}: it has no column {field.name!r}", remedy="add it to the table, or leave it out before the sink"
-                )
-            if found.field(field.name).type != field.type:
-                raise ConnectorError(
-                    f"{self._doing}: its column {field.name!r} is {found.field(field.name).type}, and the stream's {field.type}",
-                    remedy="cast it before the sink",
-                )
-        needed = [field.name for field in found if not field.nullable and field.name not in self._schema.names]
-        if needed:
-            raise ConnectorError(
-                f"{self._doing}: its column {needed[0]!r} may not be null, and the stream does not have it", remedy="add it before the sink"
-            )
+        check_rows(self._table, self._schema, self._doing)
         columns = tuple(self._table.metadata().partition_columns)
         if described.partition_by and columns != described.partition_by:
             raise ConnectorError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Union, cast
 
@@ -165,6 +165,22 @@ class Files(Source, Sink):
             raise TopologyError(
                 f"{path}: a sink does not write compressed text", remedy=f"write {plain} and compress it afterwards, or write Parquet"
             )
+
+    def probe(self, written: Schema | None = None, keys: Sequence[str] = ()) -> Iterator[str]:
+        """Look whether there are files to read, or a directory to write to."""
+        if written is None:
+            names = self.splits()
+            yield f"{self.name}: {len(names):,} files to read"
+            return
+        path = os.path.abspath(self.paths[0])
+        above = path
+        while not os.path.exists(above):
+            above = os.path.dirname(above)
+        if not os.path.isdir(os.path.dirname(path)) and self.format not in ("parquet", "arrow"):
+            raise _not_writable(path, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+        if not os.access(above, os.W_OK):
+            raise _not_writable(path, PermissionError(errno.EACCES, f"{above}: {os.strerror(errno.EACCES)}"))
+        yield f"{path} can be written"
 
     def overwrites(self, source: Source) -> str:
         """Return the file of `source` that this sink would write, "" if there is none."""

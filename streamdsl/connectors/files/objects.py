@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
@@ -128,6 +128,15 @@ class ObjectFiles(Files):
                 f"{self.paths[0]}: an object cannot grow, so that it is no sink of {self.format}",
                 remedy="write Parquet or Arrow: files('s3://bucket/name.parquet') is a place of parts, one for each checkpoint",
             )
+
+    def probe(self, written: Schema | None = None, keys: Sequence[str] = ()) -> Iterator[str]:
+        """Look whether there are objects to read, and whether the store answers."""
+        if written is None:
+            yield f"{self.name}: {len(self._listed()):,} objects to read"
+            return
+        system, path = opened(self.paths[0], ConnectorError)
+        tried(f"{self.paths[0]} cannot be listed", lambda: system.exists(path))
+        yield f"{self.paths[0]}: the store answers"
 
     def overwrites(self, source: Source) -> str:
         """Return the object of `source` that this sink would write, "" if there is none."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from streamdsl.connectors.base import Json, Lookup, Sink, SinkWriter
 from streamdsl.durations import Duration, parse_duration
-from streamdsl.errors import TopologyError
+from streamdsl.errors import ConnectorError, TopologyError
 from streamdsl.schema import Schema
 from streamdsl.secret import Secret
 
 __all__ = ["Http", "http"]
 
+#: How long a look whether somebody listens may take.
+_REACH_S: Final = 5.0
 _METHODS: Final = ("POST", "PUT", "PATCH")
 
 
@@ -66,11 +69,36 @@ class Http(Sink):
         for column in self.key:
             schema.field(column)
 
+    def probe(self, written: Schema | None = None, keys: Sequence[str] = ()) -> Iterator[str]:
+        """Look whether somebody listens there; no request is made."""
+        yield from reached(self.url)
+
     def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
         """Open a client; no request is made before there is a row."""
         from streamdsl.connectors.http.writer import HttpWriter
 
         return HttpWriter(self, schema.visible())
+
+
+def reached(url: Secret) -> Iterator[str]:
+    """Connect to the host of a URL, and say that it listens.
+
+    Raises
+    ------
+    ConnectorError
+        It does not.
+    """
+    # The path may have columns in braces, and is of no matter.
+    parts = urlsplit(url.reveal())
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    place = f"{parts.scheme}://{parts.hostname}:{port}"
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=_REACH_S).close()
+    except OSError as error:
+        raise ConnectorError(
+            f"{place} cannot be reached: {error.strerror or error}", remedy="check the address, and whether it runs"
+        ) from None
+    yield f"{place}: somebody listens"
 
 
 def http(

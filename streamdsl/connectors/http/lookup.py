@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from streamdsl.connectors.base import Lookup
 from streamdsl.connectors.http.clients import AGAIN, SHOWN, httpx
+from streamdsl.connectors.http.description import reached
 from streamdsl.errors import ConnectorError, DataError
 from streamdsl.formats.object_row import row_of_json
 from streamdsl.schema import Schema
@@ -35,6 +37,8 @@ def columns_of(url: str) -> tuple[str, ...]:
 class HttpLookup(Lookup):
     """A URL with the key in it, which answers a JSON object; 204, 404 and 410 say that there is none."""
 
+    packages = ("httpx",)
+
     def __init__(self, described: Http, schema: Schema, named: tuple[str, ...]) -> None:
         self.name, self.schema = described.name, schema
         self._described, self._named = described, named
@@ -47,6 +51,10 @@ class HttpLookup(Lookup):
     def with_schema(self, schema: Schema) -> HttpLookup:
         """Return the look-up of these columns."""
         return HttpLookup(self._described, schema, self._named)
+
+    def probe(self) -> Iterator[str]:
+        """Look whether somebody listens there; no request is made."""
+        yield from reached(self._described.url)
 
     async def open(self) -> None:
         """Make a client; no request is made before there is a row."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from streamdsl.connectors.base import Json, Lookup, Sink, SinkWriter, Source, SplitReader, Transaction
-from streamdsl.errors import ConfigError, TopologyError
+from streamdsl.errors import ConfigError, ConnectorError, TopologyError
 from streamdsl.schema import Schema
 from streamdsl.secret import Secret
 
@@ -87,6 +87,24 @@ class Postgres(Source, Sink):
                 f'postgres({self.table!r}, delivery="at_least_once") would write rows twice after a crash',
                 remedy="name the columns that tell rows apart, key=: then a row that comes again replaces itself",
             )
+
+    def probe(self, written: Schema | None = None, keys: Sequence[str] = ()) -> Iterator[str]:
+        """Look whether the server answers, and has a table that fits."""
+        from streamdsl.connectors.postgres.clients import connected, place_of
+        from streamdsl.connectors.postgres.columns import target_of
+
+        doing = f"the table {self.table!r} in {place_of(self.dsn)}"
+        with connected(self.dsn, doing) as connection:
+            yield f"{place_of(self.dsn)}: PostgreSQL answers"
+            try:
+                target = target_of(connection, self.table, doing)
+            except ConnectorError:
+                if written is None or not self.create:
+                    raise
+                yield f"{doing}: it is not there yet, and will be made"
+                return
+            target.check((self.schema if written is None else written).fields, doing)
+            yield f"{doing}: its columns fit"
 
     def overwrites(self, source: Source) -> str:
         """Return the table if `source` reads it."""

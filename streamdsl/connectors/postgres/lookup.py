@@ -27,6 +27,8 @@ _COLUMNS: Final = (
 class PostgresLookup(Lookup):
     """A table by some of its columns. A connection that breaks is opened anew at the next attempt."""
 
+    packages = ("psycopg",)
+
     def __init__(self, dsn: Secret, table: str, schema: Schema, key: tuple[str, ...]) -> None:
         self.name = table
         self.schema = schema

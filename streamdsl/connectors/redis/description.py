@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -58,6 +58,20 @@ class Redis(Sink):
             )
         if keys and self.kind == "stream":
             raise TopologyError("redis(kind='stream') has no last row of a key", remedy="write table.to_stream(), or use kind='hash'")
+
+    def probe(self, written: Schema | None = None, keys: Sequence[str] = ()) -> Iterator[str]:
+        """Look whether the server answers."""
+        from streamdsl.connectors.redis.clients import RedisError, connected, place_of, translated
+
+        server = connected(self.url)
+        doing = f"Redis at {place_of(server)}"
+        try:
+            server.ping()
+        except RedisError as error:
+            raise translated(error, doing, "PING") from None
+        finally:
+            server.close()
+        yield f"{doing}: it answers"
 
     def collides(self, other: Sink) -> str:
         """Refuse two sinks on the same keys."""

@@ -21,6 +21,8 @@ _COMMANDS: Final = "HGETALL GET"
 class RedisLookup(Lookup):
     """What a key holds: the fields of a hash, or a JSON object. `named` are the columns of the template, in the order of the key."""
 
+    packages = ("redis",)
+
     def __init__(self, url: Secret, template: str, kind: str, schema: Schema, named: tuple[str, ...]) -> None:
         self.name, self.schema = template, schema
         self._url, self._kind, self._named = url, kind, named
