@@ -8,6 +8,7 @@ from typing import Any
 
 from streamdsl.dsl.columns import Item, aggregate_items, automatic_name, policy_of, state_name, with_name
 from streamdsl.dsl.operator import NativeOperator, processor_name, processor_outputs
+from streamdsl.dsl.updates import refuse_updates, sees_updates
 from streamdsl.dsl.written import arguments, here, slug
 from streamdsl.errors import TopologyError
 from streamdsl.expr import Expr
@@ -79,6 +80,8 @@ def aggregated(
         check_mergeable(grouping.verb, grouping.window, made)
     if grouping.sign is not None:
         check_withdrawable(grouping.verb, made)
+    elif grouping.window is not None and sees_updates(grouping.node, made):
+        refuse_updates(f"{grouping.verb} over {grouping.window}", grouping.node)
     slot = "" if grouping.window is None else grouping.window.slug
     kind = "aggregate" if grouping.window is None else "window"
     node = _aggregate_node(grouping, made, grouping.state_name(automatic_name(kind, grouping.keys, items, slot)))
@@ -121,6 +124,7 @@ def _aggregate_node(grouping: Grouping, made: tuple[TypedAggregate, ...], name: 
 def reduced(grouping: Grouping, function: Callable[[Any, Any], Any], errors: ErrorPolicy | None) -> Node:
     """Return the node of a reduction."""
     check_function("reduce", function, "a function of two rows that returns a row")
+    refuse_updates("reduce", grouping.node, table=grouping.window is None)
     for name in grouping.keys:
         if name not in grouping.node.schema:
             raise TopologyError(f"reduce: the key column {name!r} is gone", remedy="keep it, or key_by again")
@@ -164,6 +168,8 @@ def processed(grouping: Grouping, operator: Any, errors: ErrorPolicy | None) -> 
         )
     if grouping.window is not None and hasattr(operator.process_window, "__streamdsl_default__"):
         raise TopologyError(f"{processor_name(operator)} has no process_window(key, window, rows, ctx)")
+    if grouping.window is not None:
+        refuse_updates(f"process over {grouping.window}", grouping.node)
     output, outputs = processor_outputs(operator)
     return ProcessNode(
         inputs=(grouping.node,),

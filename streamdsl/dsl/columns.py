@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from streamdsl.dsl.updates import refuse_updates, sees_updates
 from streamdsl.dsl.written import here, slug
 from streamdsl.errors import TopologyError
 from streamdsl.expr import Expr, node_of
@@ -227,6 +228,10 @@ def _framed(place: Place, found: dict[str, Aggregation], outputs: list[str]) -> 
                 )
             aggregate = replace(aggregate, frame=place.frame)
         made.append(binder.bind_aggregate(name, aggregate))
+    if sees_updates(place.node, made):
+        # What a row was before, and what it is now, is a matter of arrival: of rows that are only replaced it is right.
+        by_arrival = all(aggregate.kind in ("lag", "last") for aggregate in made)
+        refuse_updates(f"{place.verb} with aggregates", place.node, withdrawn_only=by_arrival)
     frames = dict.fromkeys("lag" if one.frame is None else one.frame.slug for one in made)
     keys = key_of(place.node).keys
     automatic = slug(["frame", "+".join(keys) or "all", "+".join(outputs), "+".join(frames)])

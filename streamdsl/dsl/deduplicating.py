@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streamdsl.dsl.updates import refuse_updates
 from streamdsl.dsl.written import here, slug
 from streamdsl.durations import Duration, format_duration, parse_duration
 from streamdsl.errors import TopologyError
@@ -18,6 +19,7 @@ def deduplicated(node: Node, keyed: bool, within: Duration | None, name: str | N
         raise TopologyError(
             "deduplicate does not know what makes records equal", remedy='write deduplicate(on="id"), or .key_by(...) before it'
         )
+    refuse_updates("deduplicate", node, withdrawn_only=True, table=True)
     within_ms = None if within is None else parse_duration(within, "within")
     if within_ms is not None and within_ms <= 0:
         raise TopologyError(f"deduplicate: within={within!r} is no time", remedy="give a duration above 0, or leave it out: for ever")

@@ -9,6 +9,7 @@ from typing import Any, Final, Union
 import pyarrow as pa
 
 from streamdsl.dsl.operator import processor_name, processor_outputs
+from streamdsl.dsl.updates import refuse_updates
 from streamdsl.dsl.written import here
 from streamdsl.durations import Duration, parse_duration
 from streamdsl.errors import TopologyError
@@ -266,6 +267,8 @@ def interval_joined(
     """Return the node of a join of two streams."""
     verb = sides.verb
     kind = checked_how(verb, how)
+    for side in (sides.left, sides.right):
+        refuse_updates(verb, side, table=True)
     if isinstance(within, Window):
         return _same_window(sides, kind, within, before, after, grace, suffix, name, scope)
     low, high = bounds_of(verb, within, before, after)
@@ -348,6 +351,8 @@ def asof_joined(
 ) -> AsOfJoinNode:
     """Return the node of a join with the latest row at the time."""
     kind = checked_how(sides.verb, how, ("left", "inner"))
+    for side in (sides.left, sides.right):
+        refuse_updates(sides.verb, side, withdrawn_only=True)
     return AsOfJoinNode(
         inputs=(sides.keyed(0, keeps_null=kind == "left"), sides.keyed(1)),
         where=here(),

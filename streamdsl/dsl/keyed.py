@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, overload
 from streamdsl.dsl.aggregating import Grouping, aggregated, processed, reduced
 from streamdsl.dsl.joining import connected
 from streamdsl.dsl.operator import NativeOperator, is_processor, is_two_input, processor_name
+from streamdsl.dsl.regrouping import GroupedTable
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.table import Table
 from streamdsl.dsl.unknown import unknown_verb
+from streamdsl.dsl.updates import regrouped_updates, regroups
 from streamdsl.dsl.windowed import WindowedStream
 from streamdsl.dsl.written import Written, arguments
 from streamdsl.durations import Duration
@@ -96,6 +98,9 @@ class KeyedStream(Stream):
     ) -> Table:
         """Keep running aggregates for each key: a table with the key's columns and these.
 
+        Of rows that take the place of earlier ones (windows with another emission than "close", changes of a table) the last ones
+        count alone: they are kept, and an earlier one is taken out of the aggregates.
+
         Parameters
         ----------
         *columns : Expr
@@ -120,15 +125,35 @@ class KeyedStream(Stream):
         """
         if isinstance(emit, Expr):
             named, emit = {"emit": emit, **named}, "update"
-        grouping = replace(self._grouping("aggregate", None), emit=table_emission("aggregate", emit))
+        return self._aggregated("aggregate", emit, columns, name, errors, dict(named))
+
+    def _aggregated(
+        self,
+        verb: str,
+        emit: TableEmission,
+        columns: tuple[Expr, ...],
+        name: str | Expr | None,
+        errors: ErrorPolicy | Expr | None,
+        named: dict[str, Any],
+    ) -> Table:
+        grouping = replace(self._grouping(verb, None), emit=table_emission(verb, emit))
         node, shown = aggregated(grouping, columns, name, errors, named)
-        return Table(self._topology, node, self.keys, self._says("aggregate", _with_emit(shown, emit)))
+        if regroups(node):
+            if emit != "update":
+                raise TopologyError(
+                    f"{verb}: emit={emit} does not go with rows that take the place of earlier ones",
+                    remedy='use emit="update", or emit="close" for the windows before',
+                )
+            table, keys = regrouped_updates(verb, self._node)
+            scoped = f"{self._scope}{name}" if isinstance(name, str) else name
+            rows = Table(self._topology, table, keys, self._written)
+            node = GroupedTable(rows, self.keys, {})._grouped(verb, columns, scoped, errors, named)._node
+        return Table(self._topology, node, self.keys, self._says(verb, _with_emit(shown, emit)))
 
     def count(self, *, name: str | None = None, emit: TableEmission = "update") -> Table:
         """Count the records of each key: a table with the column `count`. `emit` as of `aggregate`."""
-        grouping = replace(self._grouping("count", name), emit=table_emission("count", emit))
-        node, _ = aggregated(grouping, (), name, None, {"count": count()})
-        return Table(self._topology, node, self.keys, self._says("count", _with_emit(arguments(name=name), emit)))
+        table = self._aggregated("count", emit, (), name, None, {"count": count()})
+        return Table(self._topology, table._node, self.keys, self._says("count", _with_emit(arguments(name=name), emit)))
 
     def reduce(self, function: Callable[[Any, Any], Any], *, name: str | None = None, errors: ErrorPolicy | None = None) -> Table:
         """Unite the rows of each key two by two: ``function(so_far, row)`` returns a row of the same columns."""

@@ -1,4 +1,4 @@
-"""Verbs of a stream that take lists and structs apart, or drop equal rows."""
+"""Verbs of a stream that take lists and structs apart, drop equal rows, or keep the last ones as a table."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 from streamdsl.dsl.deduplicating import deduplicated
 from streamdsl.dsl.exploding import exploded, unnested
+from streamdsl.dsl.updates import last_rows, table_keys
 from streamdsl.dsl.written import Written, arguments
 from streamdsl.durations import Duration
 from streamdsl.expr import Expr
@@ -15,6 +16,8 @@ from streamdsl.logical.node import Node
 if TYPE_CHECKING:
     from streamdsl.dsl.keyed import KeyedStream
     from streamdsl.dsl.stream import Stream
+    from streamdsl.dsl.table import Table
+    from streamdsl.dsl.topology import Topology
 
 __all__ = ["Reshaping"]
 
@@ -25,6 +28,7 @@ class Reshaping:
     _keyed = False
 
     if TYPE_CHECKING:
+        _topology: Topology
         _node: Node
         _scope: str
 
@@ -95,3 +99,30 @@ class Reshaping:
         node = deduplicated(node, keyed, within, name, self._scope)
         written = self._says("deduplicate", arguments(on=on, within=within, name=name))
         return self._next(node, written) if on is None else self._plain(node, written)
+
+    def to_table(self, *, key: str | Sequence[str] | None = None, name: str | None = None) -> Table:
+        """Keep the last row of each key, by arrival: a table. All that is made of it stays exact when a row takes another's place.
+
+        Parameters
+        ----------
+        key : str or sequence of str, optional
+            Columns of the key. Default: of windows that show their rows early the key's columns and the window's bounds, else the
+            key of the stream.
+        name : str, optional
+            Identity of the state: every key's last row, for ever.
+
+        Examples
+        --------
+        >>> from streamdsl import Topology, col, count, memory, tumbling
+        >>> visits = [{"user": "a", "at": 1}, {"user": "b", "at": 2}, {"user": "a", "at": 3}]
+        >>> stream = Topology("t").stream(memory("visits", {"user": str, "at": int}, visits), timestamp="at")
+        >>> counts = stream.key_by("user").window(tumbling("1s"), emit="update").count()
+        >>> most = counts.to_table().group_by("window_end").aggregate(most=col("count").max(), users=count())
+        >>> most.collect().select(["most", "users", "op"]).to_pylist()[-1]
+        {'most': 2, 'users': 2, 'op': 'replace'}
+        """
+        from streamdsl.dsl.table import Table
+
+        keys = table_keys(self._node, self._keyed, key)
+        node = last_rows(self._node, keys, None if name is None else f"{self._scope}{name}")
+        return Table(self._topology, node, keys, self._says("to_table", arguments(key=key, name=name)))

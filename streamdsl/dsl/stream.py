@@ -15,6 +15,7 @@ from streamdsl.dsl.operator import BoundOperator, NativeOperator, Operator, is_p
 from streamdsl.dsl.reshaping import Reshaping
 from streamdsl.dsl.showing import Shown
 from streamdsl.dsl.unknown import unknown_verb
+from streamdsl.dsl.updates import check_told
 from streamdsl.dsl.written import Written, arguments, here
 from streamdsl.errors import TopologyError
 from streamdsl.expr import Expr, Operand, condition_of, lit
@@ -63,6 +64,7 @@ class Stream(Shown, Reshaping, JoinVerbs, AsyncVerbs):
     _keyed = False
 
     def __init__(self, topology: Topology, node: Node, written: Written, scope: str = "") -> None:
+        check_told(written.verb, node)
         self._topology = topology
         self._node = node
         self._written = written

@@ -8,6 +8,7 @@ from typing import Any
 
 from streamdsl.dsl.changes import rebuilt, retracting, with_removed
 from streamdsl.dsl.joining import Keys, Sides, checked_how, own_keys
+from streamdsl.dsl.updates import refuse_updates
 from streamdsl.dsl.written import here
 from streamdsl.errors import TopologyError
 from streamdsl.logical.join import (
@@ -51,6 +52,7 @@ def table_joined(
 ) -> Node:
     """Return the node of a join of a stream with a table, whose key is `keys`."""
     kind = checked_how("join", how, ("inner", "left"))
+    refuse_updates("join", left, withdrawn_only=True, table=True)
     given = on if right_on is None else right_on
     if given is not None and left_on is None and ((given,) if isinstance(given, str) else tuple(given)) != keys:
         raise TopologyError(

@@ -55,7 +55,7 @@ _CALLED_HERE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("run", "start", "execute_async"), "topology.run()"),
     **dict.fromkeys(("process_function", "processFunction", "stateful_map", "transform_with_state"), "process(Processor)"),
     **dict.fromkeys(("connectWith", "co_process", "coProcess", "zip", "combine_latest"), "key_by(...).connect(other.key_by(...))"),
-    **dict.fromkeys(("toTable", "as_table", "changelog"), "key_by(...).aggregate(...), or topology.table(source, key=...)"),
+    **dict.fromkeys(("as_table", "changelog"), "to_table(), or topology.table(source, key=...)"),
     **dict.fromkeys(("repartition", "rebalance", "shuffle", "rescale", "broadcast"), "key_by(...); topology.table(..., broadcast=True)"),
     **dict.fromkeys(("assignTimestampsAndWatermarks", "with_timestamp", "with_watermark", "withWatermark"), "topology.stream(timestamp=)"),
     **dict.fromkeys(("uid", "set_uid", "named", "set_name"), "name= of the verb"),

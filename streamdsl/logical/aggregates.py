@@ -111,7 +111,7 @@ def check_withdrawable(verb: str, aggregates: Iterable[TypedAggregate]) -> None:
         if made.kind == "custom" and made.custom.withdraw is None:
             raise TopologyError(
                 f"{verb}: {made}: the rows of a table change, and this Aggregate cannot give a value back",
-                remedy="give Aggregate(..., withdraw=...); or aggregate a stream: .to_stream().key_by(...)",
+                remedy="give Aggregate(..., withdraw=...); or aggregate rows that stay, such as those of windows",
             )
 
 

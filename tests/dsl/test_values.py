@@ -145,7 +145,7 @@ def test_streams_and_tables_have_no_other_attributes():
         ("reduceByKey", "reduce(function)"),
         ("uid", "name="),
         ("assignTimestampsAndWatermarks", "timestamp="),
-        ("toTable", "topology.table"),
+        ("toTable", "to_table"),
     ],
 )
 def test_verbs_of_other_libraries(name, word):
