@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from streamdsl import (
     Expr,
-    Processor,
     Stream,
     Table,
     Topology,
@@ -23,6 +21,7 @@ from streamdsl import (
     lit,
     memory,
     rolling,
+    row,
     session,
     tumbling,
     when,
@@ -241,43 +240,14 @@ def q18(streams: Streams) -> Table:
     return streams.bids.key_by("bidder", "auction").aggregate(**last, name="last bids")
 
 
-class Ranked(Processor):
-    """The ten highest bids of a key; each change gives the rows of the ranks from there on."""
-
-    output: ClassVar[Any] = {name: int if name in ("auction", "bidder", "price", "dateTime") else str for name in _BID.split()} | {
-        "rank_number": int
-    }
-
-    def open(self, ctx: Any) -> None:
-        """Declare what is kept: bids, each with what it is ranked by in front."""
-        self.best = ctx.state.value("best", list[tuple[int, int, int, int, str, str, str]])
-
-    def process(self, row: Any, ctx: Any) -> Any:
-        """Put a bid in its place, if it has one."""
-        best = self.best.get([])
-        bid = (-row.price, row.dateTime, row.n, row.bidder, row.channel, row.url, row.extra)
-        if len(best) == 10 and bid > best[-1]:
-            return
-        place = bisect(best, bid)
-        best = [*best[:place], bid, *best[place:9]]
-        self.best.set(best)
-        for rank, (price, time, _, bidder, channel, url, extra) in enumerate(best[place:], place + 1):
-            yield {
-                "auction": row.auction,
-                "bidder": bidder,
-                "price": -price,
-                "channel": channel,
-                "url": url,
-                "dateTime": time,
-                "extra": extra,
-                "rank_number": rank,
-            }
-
-
 @query(f"{_BID} rank_number", keys="auction rank_number")
 def q19(streams: Streams) -> Stream:
     """Rank the ten highest bids of each auction; the last row of a rank counts."""
-    return streams.bids.key_by("auction").process(Ranked, name="highest bids")
+    bid = row().top_k(10, by="price", then_by=[-col("dateTime"), -col("n")])
+    # Every change of a list shows all of its ranks: once for each batch will do.
+    tops = streams.bids.key_by("auction").aggregate(bid=bid, name="highest bids", emit="batch").to_stream()
+    ranked = tops.select("bid").explode("bid", index="rank").unnest("bid")
+    return ranked.select(*_BID.split(), rank_number=col("rank") + 1)
 
 
 # Joins -----------------------------------------------------------------------------------------------------------------
@@ -327,10 +297,11 @@ def q4(streams: Streams) -> Table:
 def q9(streams: Streams) -> Table:
     """Find the bid that wins each auction: the highest, of equal ones the earliest."""
 
-    def better(best: Any, bid: Any) -> Any:
-        return bid if (-bid.price, bid.bdt, bid.bn) < (-best.price, best.bdt, best.bn) else best
-
-    return _valid_bids(streams).drop("n").key_by("id").reduce(better, name="winning bids")
+    columns = QUERIES["q9"].columns
+    of_auction = {name: col(name).first() for name in columns[1:10]}
+    of_bid = {name: col(name).max_by("price", then_by=[-col("bdt"), -col("bn")]) for name in columns[10:]}
+    winners = _valid_bids(streams).key_by("id").aggregate(**of_auction, **of_bid, name="winning bids", emit="batch")
+    return winners.select(*columns)
 
 
 _BID_AND_AUCTION: Final = (

@@ -13,14 +13,14 @@ from streamdsl.logical.cast import item_of
 from streamdsl.logical.explode import ExplodeNode
 from streamdsl.logical.expression import ColumnRef, Typed
 from streamdsl.logical.node import Node
-from streamdsl.logical.project import Output, ProjectNode, passed
+from streamdsl.logical.project import Output, ProjectNode, narrowed, passed
 from streamdsl.logical.structs import field_of, fields_of
 from streamdsl.logical.types import is_list
 
 __all__ = ["exploded", "unnested"]
 
 
-def exploded(node: Node, column: str, *, empty_as_null: bool, keep_nulls: bool) -> Node:
+def exploded(node: Node, column: str, *, empty_as_null: bool, keep_nulls: bool, index: str | None = None) -> Node:
     """Return `node` with a row for each item of the list in `column`."""
     if not isinstance(column, str):
         raise TopologyError(f"explode needs the name of a column, not {column!r}", remedy="write explode() once for each column")
@@ -28,7 +28,10 @@ def exploded(node: Node, column: str, *, empty_as_null: bool, keep_nulls: bool) 
     field = binder.field(column)
     if not is_list(field.type):
         raise TopologyError(f"explode: {column!r} is no list ({field.type})", remedy='make one, such as col("x").str.split(",")')
-    items = ExplodeNode(inputs=(node,), where=here(), column=column, empty_as_null=empty_as_null, keep_nulls=keep_nulls)
+    if index is not None and (not isinstance(index, str) or not index or index in node.schema.visible()):
+        raise TopologyError(f"explode: index={index!r} is no name of a new column", remedy='write index="place"')
+    node = node if index is None else narrowed(node, [name for name in node.schema.names if name != index])
+    items = ExplodeNode(inputs=(node,), where=here(), column=column, empty_as_null=empty_as_null, keep_nulls=keep_nulls, index=index)
     text = Typed("column", pa.string(), params=(column,), nullable=True)
     item = Output(column, item_of(binder, text, field.type), field.hidden)
     outputs = tuple(item if output.name == column else output for output in passed(items.schema))

@@ -37,20 +37,22 @@ class Reshaping:
         def _next(self, node: Node, written: Written) -> Self: ...
         def key_by(self, *columns: str | Expr) -> KeyedStream: ...
 
-    def explode(self, column: str, *, empty_as_null: bool = False, keep_nulls: bool = True) -> Stream:
+    def explode(self, column: str, *, index: str | None = None, empty_as_null: bool = False, keep_nulls: bool = True) -> Stream:
         """Make a row of each item of a list; the rows have no key afterwards.
 
         Parameters
         ----------
         column : str
             Holds the list, and the item afterwards.
+        index : str, optional
+            A new column: the item's place in the list, from 0; null in a row that stands for no item.
         empty_as_null : bool
             A list without items makes a row with null, otherwise none.
         keep_nulls : bool
             A null in place of a list makes a row with null, otherwise none.
         """
-        node = exploded(self._node, column, empty_as_null=empty_as_null, keep_nulls=keep_nulls)
-        return self._plain(node, self._says("explode", arguments(column)))
+        node = exploded(self._node, column, empty_as_null=empty_as_null, keep_nulls=keep_nulls, index=index)
+        return self._plain(node, self._says("explode", arguments(column, index=index)))
 
     def unnest(self, *columns: str) -> Stream:
         """Put the fields of structs in place of the structs, under their own names; the rows have no key afterwards.

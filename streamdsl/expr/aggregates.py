@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 from streamdsl.errors import TopologyError
 from streamdsl.scalars import plain
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AggregateFunctions"]
 
+#: What tells records with equal ordering values apart.
+Ties = Union["Expr", str, Sequence["Expr | str"], None]
 #: What stands for a place between two values.
 Interpolation = Literal["nearest", "lower", "higher", "midpoint", "linear"]
 
@@ -143,24 +146,38 @@ class AggregateFunctions:
         """
         return self._aggregate("n_unique", approximate=True) if _given("n_unique", approximate) else self._aggregate("n_unique")
 
-    def max_by(self, by: Expr | str) -> Expr:
-        """Value of the record whose `by` is greatest."""
-        return self._aggregate("max_by", by=by)
+    def max_by(self, by: Expr | str, *, then_by: Ties = None) -> Expr:
+        """Value of the record whose `by` is greatest.
 
-    def min_by(self, by: Expr | str) -> Expr:
-        """Value of the record whose `by` is least."""
-        return self._aggregate("min_by", by=by)
+        Parameters
+        ----------
+        by : Expr or str
+        then_by : Expr or str, or a sequence of them, optional
+            Tell records with equal `by` apart: the greatest first one counts, null last, then the second one. Without them, and
+            of equal ones, the first to arrive.
 
-    def top_k(self, n: int, *, by: Expr | str | None = None, then_by: Expr | str | None = None) -> Expr:
+        Examples
+        --------
+        >>> from streamdsl import col
+        >>> col("bidder").max_by("price", then_by=[-col("time"), -col("id")])
+        col("bidder").max_by(col("price"), then_by=[-col("time"), -col("id")])
+        """
+        return self._aggregate("max_by", by=by, then_by=then_by)
+
+    def min_by(self, by: Expr | str, *, then_by: Ties = None) -> Expr:
+        """Value of the record whose `by` is least, of equal ones the one whose `then_by` is least; see `max_by`."""
+        return self._aggregate("min_by", by=by, then_by=then_by)
+
+    def top_k(self, n: int, *, by: Expr | str | None = None, then_by: Ties = None) -> Expr:
         """Values of the `n` records whose `by` (default: the value itself) is greatest, as a list.
 
         Parameters
         ----------
         n : int
         by : Expr or str, optional
-        then_by : Expr or str, optional
-            Of records with equal `by` the one whose `then_by` is greatest stands first, null last; without it, and of equal ones,
-            the first to arrive.
+        then_by : Expr or str, or a sequence of them, optional
+            Tell records with equal `by` apart: the greatest first one stands first, null last, then the second one. Without them,
+            and of equal ones, the first to arrive.
 
         Examples
         --------

@@ -26,6 +26,9 @@ from streamdsl.scalars import plain
 from streamdsl.schema import type_of
 from streamdsl.windows import Frame
 
+#: Columns that tell equal records apart, in one aggregate.
+MOST_TIES: Final = 4
+
 if TYPE_CHECKING:
     from streamdsl.expr.lists import ListFunctions
     from streamdsl.expr.structs import StructFunctions
@@ -388,9 +391,12 @@ class Expr(NumberFunctions, AggregateFunctions):
 
     # Aggregates ------------------------------------------------------------------------------------------------
 
-    def _aggregate(self, kind: Text, *, by: Expr | Text | None = None, then_by: Expr | Text | None = None, **params: Any) -> Expr:
-        first, second = (None if rank is None else column_or_expr(rank) for rank in (by, then_by))
-        return Expr(Aggregation(kind, self.node, first, second, params=tuple(params.items())))
+    def _aggregate(self, kind: Text, *, by: Expr | Text | None = None, then_by: Any = None, **params: Any) -> Expr:
+        ties = () if then_by is None else (then_by,) if isinstance(then_by, (Text, Expr)) else tuple(then_by)
+        if len(ties) > MOST_TIES:
+            raise TopologyError(f"{kind}: then_by= names {len(ties)} columns, and {MOST_TIES} at most tell equal ones apart")
+        first = None if by is None else column_or_expr(by)
+        return Expr(Aggregation(kind, self.node, first, tuple(map(column_or_expr, ties)), params=tuple(params.items())))
 
     def count(self) -> Expr:
         """Number of records with a value."""

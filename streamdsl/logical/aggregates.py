@@ -33,7 +33,7 @@ _NEVER_NULL: Final = frozenset({"count", "sum", "product", "n_unique"})
 
 def bind_aggregate(binder: Binder, name: str, node: Aggregation) -> TypedAggregate:
     """Return the aggregate with typed arguments, as the column `name`."""
-    for part in (node.argument, node.by, node.then_by, node.where):
+    for part in (node.argument, node.by, *node.then_by, node.where):
         if part is not None and any(aggregations(part)):
             raise binder.error(
                 f"{text_of(node)} is an aggregate of an aggregate",
@@ -41,9 +41,9 @@ def bind_aggregate(binder: Binder, name: str, node: Aggregation) -> TypedAggrega
             )
     argument = None if node.argument is None else binder.bind_value(node.argument)
     by = None if node.by is None else binder.bind_value(node.by)
-    then_by = None if node.then_by is None else binder.bind_value(node.then_by)
+    then_by = tuple(binder.bind_value(part) for part in node.then_by)
     where = None if node.where is None else binder.bind_bool(node.where)
-    for rank in (by, then_by):
+    for rank in (by, *then_by):
         if rank is not None and not is_ordered(rank.type):
             raise binder.error(f"{node.kind} cannot order by {rank} ({rank.type})")
     _check_rolling(binder, node)
@@ -69,7 +69,7 @@ def _check_rolling(binder: Binder, node: Aggregation) -> None:
         return
     if dict(node.params).get("approximate"):
         raise binder.error(f"{node.kind}(approximate=True) cannot roll: no value leaves a sketch again", "leave approximate= away")
-    if node.then_by is not None:
+    if node.then_by:
         raise binder.error(f"{node.kind}(then_by=) cannot roll", "order by one column, or use expanding() or a window")
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import pyarrow as pa
 
 from streamdsl.logical.node import Columns, Node, joined
-from streamdsl.schema import Schema
+from streamdsl.schema import Field, Schema
 
 __all__ = ["ExplodeNode"]
 
@@ -18,12 +18,14 @@ __all__ = ["ExplodeNode"]
 class ExplodeNode(Node):
     """Makes a row of each item of the list in `column`; the item is there as text, for a projection to read.
 
-    A list without items makes no row unless `empty_as_null`, a null one with null if `keep_nulls`.
+    A list without items makes no row unless `empty_as_null`, a null one with null if `keep_nulls`. `index` is a
+    column with the item's place in its list.
     """
 
     column: str
     empty_as_null: bool
     keep_nulls: bool
+    index: str | None = None
 
     stateless: ClassVar[bool] = True
     verb: ClassVar[str] = "explode"
@@ -31,10 +33,17 @@ class ExplodeNode(Node):
     @cached_property
     def schema(self) -> Schema:
         fields = self.inputs[0].schema.fields
-        return Schema(tuple(replace(f, type=pa.string(), nullable=True) if f.name == self.column else f for f in fields))
+        made = tuple(replace(f, type=pa.string(), nullable=True) if f.name == self.column else f for f in fields)
+        place = () if self.index is None else (Field(self.index, pa.int64()),)
+        return Schema((*made, *place))
 
     def needs(self, wanted: Columns) -> Columns:
-        return wanted | {self.column}
+        return (wanted - {self.index}) | {self.column}
 
     def text(self) -> str:
-        return joined(self.column, "empty_as_null" if self.empty_as_null else "", "" if self.keep_nulls else "without nulls")
+        return joined(
+            self.column,
+            "" if self.index is None else f"index {self.index}",
+            "empty_as_null" if self.empty_as_null else "",
+            "" if self.keep_nulls else "without nulls",
+        )

@@ -8,7 +8,7 @@ event time.
 from __future__ import annotations
 
 import decimal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar, Union
 
@@ -91,17 +91,17 @@ class Aggregation(_Untyped):
     kind: str
     argument: Expression | None = None
     by: Expression | None = None
-    then_by: Expression | None = None
+    then_by: tuple[Expression, ...] = ()
     where: Expression | None = None
     params: tuple[tuple[str, Any], ...] = ()
     frame: Frame | None = None
     custom: Any = None
 
     def parts(self) -> tuple[Expression, ...]:
-        return tuple(part for part in (self.argument, self.by, self.then_by, self.where) if part is not None)
+        return (*(part for part in (self.argument, self.by, self.where) if part is not None), *self.then_by)
 
     def says(self) -> tuple[Any, ...]:
-        given = tuple(part is not None for part in (self.argument, self.by, self.then_by, self.where))
+        given = tuple(part is not None for part in (self.argument, self.by, self.where))
         return (self.kind, given, repr(self.params), self.frame, self.custom)
 
 
@@ -149,9 +149,8 @@ def _with_parts(node: Expression, made: Mapping[int, Expression]) -> Expression:
     if isinstance(node, Named):
         return replace(node, argument=made[id(node.argument)])
     assert isinstance(node, Aggregation)
-    given = (node.argument, node.by, node.then_by, node.where)
-    argument, by, then_by, where = (None if part is None else made[id(part)] for part in given)
-    return replace(node, argument=argument, by=by, then_by=then_by, where=where)
+    argument, by, where = (None if part is None else made[id(part)] for part in (node.argument, node.by, node.where))
+    return replace(node, argument=argument, by=by, then_by=tuple(made[id(part)] for part in node.then_by), where=where)
 
 
 def _outermost(root: Expression, wanted: type[E] | tuple[type[E], ...]) -> list[E]:
@@ -245,7 +244,7 @@ class TypedAggregate:
     nullable: bool
     argument: Typed | None = None
     by: Typed | None = None
-    then_by: Typed | None = None
+    then_by: tuple[Typed, ...] = ()
     where: Typed | None = None
     params: tuple[tuple[str, Any], ...] = ()
     frame: Frame | None = None
@@ -253,7 +252,7 @@ class TypedAggregate:
 
     def expressions(self) -> tuple[Typed, ...]:
         """Return what it reads from a row."""
-        return tuple(part for part in (self.argument, self.by, self.then_by, self.where) if part is not None)
+        return (*(part for part in (self.argument, self.by, self.where) if part is not None), *self.then_by)
 
     @property
     def is_rolling(self) -> bool:
@@ -266,7 +265,7 @@ class TypedAggregate:
             self,
             argument=None if self.argument is None else change(self.argument),
             by=None if self.by is None else change(self.by),
-            then_by=None if self.then_by is None else change(self.then_by),
+            then_by=tuple(change(part) for part in self.then_by),
             where=None if self.where is None else change(self.where),
         )
 
@@ -274,8 +273,8 @@ class TypedAggregate:
         inner = [] if self.argument is None else [str(self.argument)]
         if self.by is not None:
             inner.append(f"by={self.by}")
-        if self.then_by is not None:
-            inner.append(f"then_by={self.then_by}")
+        if self.then_by:
+            inner.append(f"then_by={then_text(map(str, self.then_by))}")
         inner += [f"{name}={value!r}" for name, value in self.params]
         text = f"{self.name} = {self.kind}({', '.join(inner)})"
         if self.where is not None:
@@ -404,9 +403,15 @@ def _is_infix(node: Expression) -> bool:
     return isinstance(node, Call) and node.op in _INFIX
 
 
+def then_text(parts: Iterable[str]) -> str:
+    """Return `then_by=` as it is typed: one expression, or a list of them."""
+    texts = list(parts)
+    return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+
+
 def _aggregation_text(node: Aggregation, texts: Mapping[int, str]) -> str:
     inner = [] if node.by is None else [texts[id(node.by)]]
-    inner += [] if node.then_by is None else [f"then_by={texts[id(node.then_by)]}"]
+    inner += [f"then_by={then_text(texts[id(part)] for part in node.then_by)}"] if node.then_by else []
     inner += [f"{name}={value!r}" for name, value in node.params]
     owner = "" if node.argument is None else f"{texts[id(node.argument)]}."
     text = f"{owner}{node.kind}({', '.join(inner)})"

@@ -109,8 +109,7 @@ class Origins:
         inner = [] if one.argument is None else [f"{self.expression(one.argument, node)} ({one.argument.type})"]
         if one.by is not None:
             inner.append(f"by={self.expression(one.by, node)} ({one.by.type})")
-        if one.then_by is not None:
-            inner.append(f"then_by={self.expression(one.then_by, node)} ({one.then_by.type})")
+        inner += [f"then_by={self.expression(part, node)} ({part.type})" for part in one.then_by]
         inner += [f"{name}={_plain(value)}" for name, value in one.params if kind != "moments"]
         if one.kind == "custom":
             inner.append(f"type={one.type}")

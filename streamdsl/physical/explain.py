@@ -112,7 +112,7 @@ def _aggregates(aggregates: tuple[physical.AggregateSpec, ...]) -> str:
 def _aggregate(one: physical.AggregateSpec) -> str:
     inside = [] if one.argument < 0 else [f"output {one.argument}"]
     inside += [f"by output {one.by}"] if one.by >= 0 else []
-    inside += [f"then by output {one.then_by}"] if one.then_by >= 0 else []
+    inside += [f"then by output {then_by}" for then_by in one.then_by]
     inside += [f"where output {one.where}"] if one.where >= 0 else []
     inside += [f"{name}={value!r}" for name, value in one.params]
     frame = ""

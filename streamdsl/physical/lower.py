@@ -319,7 +319,9 @@ def _counter(node: CounterNode, rows: Schema, common: _Common) -> physical.Physi
 
 def _explode(node: ExplodeNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:
     column = rows.index(node.column)
-    return physical.PhysicalExplode(**common, column=column, empty_as_null=node.empty_as_null, keep_nulls=node.keep_nulls)
+    return physical.PhysicalExplode(
+        **common, column=column, empty_as_null=node.empty_as_null, keep_nulls=node.keep_nulls, index=node.index is not None
+    )
 
 
 def _project(node: ProjectNode, rows: Schema, common: _Common) -> physical.PhysicalOperator:

@@ -60,7 +60,7 @@ class AggregateSpec:
     """One aggregate: `kind` over the column `argument` of the operator's argument program.
 
     kind: count sum min max mean std var first last to_list n_unique max_by min_by top_k lag custom.
-    `by` is the ordering column of max_by, min_by and top_k, `then_by` tells ties of top_k apart.
+    `by` is the ordering column of max_by, min_by and top_k, `then_by` those that tell ties apart.
     `where` is a bool column: only rows where it is true count. `retracts`: rows may be withdrawn, so values must leave again.
     """
 
@@ -72,8 +72,8 @@ class AggregateSpec:
     argument: int = -1
     by: int = -1
     by_kind: Kind | None = None
-    then_by: int = -1
-    then_kind: Kind | None = None
+    then_by: tuple[int, ...] = ()
+    then_kinds: tuple[Kind, ...] = ()
     where: int = -1
     params: tuple[tuple[str, Any], ...] = ()
     frame: FrameSpec | None = None
@@ -149,11 +149,12 @@ class PhysicalFilter(PhysicalOperator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhysicalExplode(PhysicalOperator):
-    """A row for each item of the list in `column`, where the item's text is then."""
+    """A row for each item of the list in `column`, where the item's text is then; with `index` its place is the last column."""
 
     column: int
     empty_as_null: bool
     keep_nulls: bool
+    index: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ READABLE = (
     node.PhysicalWindowAggregate,
     node.PhysicalProcess,
 )
-_PLAIN = ("name", "kind", "input_kind", "output_kind", "argument", "by", "by_kind", "then_by", "then_kind", "where")
+_PLAIN = ("name", "kind", "input_kind", "output_kind", "argument", "by", "by_kind", "then_by", "then_kinds", "where")
 _TYPES = ("output_type", "input_type", "by_type")
 _WINDOW = ("kind", "size_ms", "every_ms", "offset_ms", "grace_ms", "emit", "throttle_ms")
 _NOTHING = node.ProgramSpec((), ())

@@ -106,7 +106,7 @@ def _native(spec: node.PhysicalNative, chain: Chain) -> Operator:
 
 BUILDERS: dict[type, Build] = {
     node.PhysicalFilter: lambda spec, chain: FilterOperator(spec, Program(spec.predicate)),
-    node.PhysicalExplode: lambda spec, chain: ExplodeOperator(spec.name, spec.column, spec.empty_as_null, spec.keep_nulls),
+    node.PhysicalExplode: lambda spec, chain: ExplodeOperator(spec.name, spec.column, spec.empty_as_null, spec.keep_nulls, spec.index),
     node.PhysicalProject: lambda spec, chain: ProjectOperator(spec, _program(spec.program)),
     node.PhysicalPython: lambda spec, chain: PythonFunctionOperator(spec),
     node.PhysicalMapAsync: lambda spec, chain: MapAsyncOperator(spec),

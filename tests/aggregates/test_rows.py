@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamdsl import Topology, expanding, memory, rolling, row, tumbling
+from streamdsl import Topology, col, count, expanding, memory, rolling, row, tumbling
 from streamdsl.errors import TopologyError
 from streamdsl.testing import TopologyTestDriver
 
@@ -92,6 +92,57 @@ def test_rows_are_chosen_by_a_column() -> None:
         "all": ["s0", "s1", "s2", "s3", "s4"],
     }
     assert found["best"] == dict.fromkeys(SCHEMA.names) | {"k": "a", "i": 9, "s": "s1"}
+
+
+OFFER = {"k": str, "price": int | None, "size": float | None, "who": str | None, "n": int}
+offers = st.lists(
+    st.tuples(st.sampled_from([1, 2, None]), st.sampled_from([0.5, math.nan, None]), st.sampled_from(["a", "b", None])), max_size=9
+)
+
+
+def before(sign: int, *cells: Any) -> tuple[Any, ...]:
+    """Return what sorts in the order of the cells: the greatest first (sign -1) or the least, NaN the greatest, null last."""
+    numbers = [0 if cell is None else "ab".index(cell) if isinstance(cell, str) else 2 if cell != cell else cell for cell in cells]
+    return tuple((cell is None, sign * number) for cell, number in zip(cells, numbers, strict=True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=offers, withdrawn=st.booleans())
+def test_several_columns_tell_equal_records_apart(rows, withdrawn) -> None:
+    topology = Topology("t")
+    made = [dict(zip(OFFER, ("a", *cells, n), strict=True)) for n, cells in enumerate(rows)]
+    ties = ["size", "who"]
+    aggregates = {
+        "most": col("n").max_by("price", then_by=ties),
+        "least": col("n").min_by("price", then_by=ties),
+        "top": col("n").top_k(3, by="price", then_by=ties),
+    }
+    if withdrawn:
+        source = topology.table(memory("in", schema=OFFER), key="n").group_by("k")
+    else:
+        source = topology.stream(memory("in", schema=OFFER)).key_by("k")
+    source.aggregate(**aggregates, all=count()).to_stream().to(memory("out"))
+    driver = TopologyTestDriver(topology)
+    driver.send_batch("in", made)
+    driver.checkpoint()
+    driver.crash_and_restore(parallelism=2)
+    driver.end()
+    if not made:
+        return
+    ranked = [row for row in made if row["price"] is not None]
+    best = sorted(ranked, key=lambda row: before(-1, row["price"], row["size"], row["who"]))
+    worst = sorted(ranked, key=lambda row: before(1, row["price"], row["size"], row["who"]))
+    last = driver.read("out")[-1]
+    assert (last["most"], last["least"]) == (best[0]["n"] if best else None, worst[0]["n"] if worst else None)
+    assert (last["top"] or []) == [row["n"] for row in best[:3]]
+
+
+def test_at_most_four_columns_tell_records_apart() -> None:
+    assert repr(row().max_by("i", then_by=["s", -col("i")])) == 'row().max_by(col("i"), then_by=[col("s"), -col("i")])'
+    with pytest.raises(TopologyError, match="then_by= names 5 columns"):
+        row().max_by("i", then_by=["i"] * 5)
+    with pytest.raises(TopologyError, match=r"max_by\(then_by=\) cannot roll"):
+        keyed([]).with_columns(x=col("i").max_by("i", then_by="s").over(rolling("1s")))
 
 
 def test_rows_of_windows_survive_a_crash_and_can_be_exploded() -> None:

@@ -69,7 +69,7 @@ def test_what_was_taken_out_leaves_no_trace(records: list[tuple[dict[str, Any], 
 
 def _equal_ones(one: Any, records: list[dict[str, Any]]) -> bool:
     """Whether two records are the same to the aggregate: which of them leaves is another test."""
-    names = [ARGUMENTS.names[place] for place in (one.argument, one.by, one.then_by) if place >= 0]
+    names = [ARGUMENTS.names[place] for place in (one.argument, one.by, *one.then_by) if place >= 0]
     cells = [repr([bits(record[name]) for name in names]) for record in records]
     return len(set(cells)) < len(cells)
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamdsl import DataError, Topology, col, expanding, memory, rolling, tumbling
+from streamdsl.errors import TopologyError
 from streamdsl.schema import type_of
 from streamdsl.testing import TopologyTestDriver
 from tests.dsl.fakes import refused
@@ -118,6 +119,16 @@ def test_lists_become_rows():
     ]
     assert exploded([{"a": [[1, 2], []], "b": 1}], list[list[int]]) == [{"a": [1, 2], "b": 1}, {"a": [], "b": 1}]
     assert exploded([{"a": [True], "b": 1}], list[bool]) == [{"a": True, "b": 1}]
+
+
+def test_explode_tells_the_place_in_the_list():
+    rows = [{"a": ["x", None], "b": 1}, {"a": [], "b": 2}, {"a": [None], "b": 3}, {"a": ["y"] * 20_000, "b": 4}]
+    found = exploded(rows, list[str], index="at", empty_as_null=True)
+    assert [(row["b"], row["at"]) for row in found[:4]] == [(1, 0), (1, 1), (2, None), (3, 0)]
+    assert [row["at"] for row in found[4:]] == list(range(20_000))
+    for name in ("a", "b", "", 3):
+        with pytest.raises(TopologyError, match="no name of a new column"):
+            exploded([], list[str], index=name)
 
 
 def test_split_and_explode():

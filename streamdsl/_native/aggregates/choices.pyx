@@ -7,12 +7,14 @@ from streamdsl._native.aggregates.cell cimport (
     ByteReader, Cell, canonical, cell_assign, cell_compare, cell_free, cell_order, cell_read, cell_write, read_i64,
     results_append, write_i64,
 )
+from streamdsl._native.aggregates.ties cimport MOST_TIES, Ties
+from streamdsl._native.flow.batch cimport Column
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.write_stream cimport ByteWriter
 
 
 cdef void swap(char* one, char* other, int64_t size) noexcept nogil:
-    cdef char[64] kept
+    cdef char[128] kept                      # of the largest: Best with MOST_TIES cells
     memcpy(kept, one, size)
     memcpy(one, other, size)
     memcpy(other, kept, size)
@@ -102,24 +104,50 @@ cdef class EdgeAccumulator(Accumulator):
 cdef struct Best:
     Cell rank
     Cell value
-    int64_t at                               # the arrival number of the record
+    int64_t at                               # the arrival number of the record; the cells of the ties stand behind it
+
+
+cdef inline Cell* ties_of(Best* held) noexcept nogil:
+    return <Cell*>(<char*>held + sizeof(Best))
 
 
 cdef class ExtremeByAccumulator(Accumulator):
-    """max_by and min_by: of equal ones the first to arrive. Rows where the argument or the ordering value is null do not count."""
+    """max_by and min_by: of equal ones the one that ties say, then the first to arrive.
+
+    Rows where the argument or the ordering value is null do not count.
+    """
     cdef int sign
+    cdef Ties ties
 
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
-        self.size = sizeof(Best)
+        self.ties = Ties(spec, arena)
+        self.layout += self.ties.layout
+        self.size = sizeof(Best) + self.ties.n * <int64_t>sizeof(Cell)
         self.sign = 1 if spec.kind == "max_by" else -1
+
+    cdef int begin(self, Column* arguments, int64_t n_results, int64_t arrived) except -1 nogil:
+        self.ties.begin(arguments)
+        return Accumulator.begin(self, arguments, n_results, arrived)
 
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
         cdef Best* held = <Best*>state
-        if by.tag != 0 and (held.rank.tag == 0 or self.sign * cell_compare(self.by_kind, by, &held.rank) > 0):
-            cell_assign(&held.rank, self.by_kind, by, self.arena)
-            cell_assign(&held.value, self.argument_kind, argument, self.arena)
-            held.at = self.arrived + self.row
+        cdef Cell[MOST_TIES] ties
+        cdef int order = 1
+        if by.tag == 0:
+            return 0
+        if held.rank.tag != 0:
+            order = self.sign * cell_compare(self.by_kind, by, &held.rank)
+            if order < 0 or (order == 0 and self.ties.n == 0):
+                return 0
+        if self.ties.n > 0:
+            self.ties.load(ties, self.row)
+            if order == 0 and self.ties.compare(ties, ties_of(held), self.sign) <= 0:
+                return 0
+            self.ties.assign(ties_of(held), ties)
+        cell_assign(&held.rank, self.by_kind, by, self.arena)
+        cell_assign(&held.value, self.argument_kind, argument, self.arena)
+        held.at = self.arrived + self.row
         return 0
 
     cdef int merge(self, char* into, char* other) except -1 nogil:
@@ -128,27 +156,35 @@ cdef class ExtremeByAccumulator(Accumulator):
         cdef int order
         if more.rank.tag != 0:
             order = 1 if held.rank.tag == 0 else self.sign * cell_compare(self.by_kind, &more.rank, &held.rank)
+            if order == 0:
+                order = self.ties.compare(ties_of(more), ties_of(held), self.sign)
             if order > 0 or (order == 0 and more.at < held.at):
-                swap(into, other, sizeof(Best))
+                swap(into, other, self.size)
         return self.clear(other)
 
     cdef int emit(self, char* state) except -1 nogil:
         return results_append(&self.results, &(<Best*>state).value)
 
     cdef int clear(self, char* state) except -1 nogil:
-        (<Best*>state).at = 0
-        cell_free(&(<Best*>state).rank, self.by_kind, self.arena)
-        return cell_free(&(<Best*>state).value, self.argument_kind, self.arena)
+        cdef Best* held = <Best*>state
+        held.at = 0
+        cell_free(&held.rank, self.by_kind, self.arena)
+        self.ties.free(ties_of(held))
+        return cell_free(&held.value, self.argument_kind, self.arena)
 
     cdef int write(self, char* state, ByteWriter* out) except -1 nogil:
-        write_i64((<Best*>state).at, out)
-        cell_write(&(<Best*>state).rank, self.by_kind, out)
-        return cell_write(&(<Best*>state).value, self.argument_kind, out)
+        cdef Best* held = <Best*>state
+        write_i64(held.at, out)
+        cell_write(&held.rank, self.by_kind, out)
+        self.ties.write(ties_of(held), out)
+        return cell_write(&held.value, self.argument_kind, out)
 
     cdef int read(self, char* state, ByteReader* source) except -1 nogil:
-        (<Best*>state).at = read_i64(source)
-        cell_read(&(<Best*>state).rank, self.by_kind, source, self.arena)
-        return cell_read(&(<Best*>state).value, self.argument_kind, source, self.arena)
+        cdef Best* held = <Best*>state
+        held.at = read_i64(source)
+        cell_read(&held.rank, self.by_kind, source, self.arena)
+        self.ties.read(ties_of(held), source)
+        return cell_read(&held.value, self.argument_kind, source, self.arena)
 
 
 CHOICES = {

@@ -5,11 +5,12 @@ from libc.string cimport memcmp, memcpy, memmove, memset
 from streamdsl._native.flow.batch cimport KIND_DEC, KIND_F64, KIND_STR, Column, strings_end_row, strings_reserve
 from streamdsl._native.aggregates.accumulators cimport Accumulator
 from streamdsl._native.aggregates.cell cimport (
-    ByteReader, Cell, as_f64, cell_assign, cell_compare, cell_decimal, cell_free, cell_load, cell_of_decimal, cell_read,
-    cell_view, cell_write, damaged_state, kind_number, read_bytes, read_i64, results_append, results_bits,
+    ByteReader, Cell, as_f64, cell_assign, cell_compare, cell_decimal, cell_free, cell_of_decimal, cell_read,
+    cell_view, cell_write, damaged_state, read_bytes, read_i64, results_append, results_bits,
     results_null, write_i64,
 )
 from streamdsl._native.aggregates.elements cimport Form, form_of, scale_of, write_element
+from streamdsl._native.aggregates.ties cimport MOST_TIES, Ties
 from streamdsl._native.includes.decimal cimport dec_load, int128
 from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.state.arena cimport Arena
@@ -370,21 +371,23 @@ cdef class UniqueAccumulator(Accumulator):
 
 cdef struct TopEntry:
     Cell rank                                # the ordering value
-    Cell then                                # what tells equal ones apart; null without `then_by`
     Cell value
-    int64_t arrival                          # number of the record
+    int64_t arrival                          # number of the record; the cells of the ties stand behind it
 
 cdef struct TopList:
-    TopEntry* entries                        # best first; of equal ones the first to arrive
+    char* entries                            # best first; of equal ones the first to arrive
     int64_t count
     int64_t capacity
 
 
+cdef inline Cell* ties_of(const TopEntry* entry) noexcept nogil:
+    return <Cell*>(<char*>entry + sizeof(TopEntry))
+
+
 cdef class TopAccumulator(Accumulator):
     """The n arguments with the largest ordering values, best first, of equal ones the first; as the text of a JSON list."""
-    cdef int then_by                         # argument column, -1 = none
-    cdef int then_kind
-    cdef Column* then_column                 # of the batch at hand
+    cdef Ties ties
+    cdef int64_t stride                      # bytes of an entry
     cdef int64_t n
     cdef Form form
     cdef int64_t scale                       # of decimals
@@ -400,78 +403,71 @@ cdef class TopAccumulator(Accumulator):
             raise InternalError(f"top_k({self.n}) keeps at least one value")
         if self.by < 0:
             self.by_kind = self.argument_kind
-        self.then_by = spec.then_by
-        if self.then_by >= 0:
-            self.then_kind = kind_number(spec.then_kind)
-            self.layout += f":{spec.then_kind}"
+        self.ties = Ties(spec, arena)
+        self.layout += self.ties.layout
+        self.stride = sizeof(TopEntry) + self.ties.n * <int64_t>sizeof(Cell)
         bytes_init(&self.scratch, 256)
 
     def __dealloc__(self):
         bytes_free(&self.scratch)
 
     cdef int begin(self, Column* arguments, int64_t n_results, int64_t arrived) except -1 nogil:
-        self.then_column = &arguments[self.then_by] if self.then_by >= 0 and arguments != NULL else NULL
+        self.ties.begin(arguments)
         return Accumulator.begin(self, arguments, n_results, arrived)
+
+    cdef TopEntry* entry(self, const TopList* held, int64_t at) noexcept nogil:
+        return <TopEntry*>(held.entries + at * self.stride)
 
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
         cdef TopList* held = <TopList*>state
         cdef TopEntry* entry
-        cdef TopEntry made
+        cdef Cell[MOST_TIES] ties
+        cdef const Cell* rank = by if self.by >= 0 else argument
         cdef int64_t at
-        made.rank = by[0] if self.by >= 0 else argument[0]
-        if made.rank.tag == 0:
+        if rank.tag == 0:
             return 0
-        made.then.tag = 0
-        if self.then_by >= 0:
-            made.then = cell_load(self.then_column, self.row)
-        made.arrival = self.arrived + self.row
-        at = self.place_of(held, &made)
+        self.ties.load(ties, self.row)
+        at = self.place_of(held, rank, ties, self.arrived + self.row)
         if at == self.n:
             return 0
         entry = self.opened(held, at)
-        cell_assign(&entry.rank, self.by_kind, &made.rank, self.arena)
-        if self.then_by >= 0:
-            cell_assign(&entry.then, self.then_kind, &made.then, self.arena)
-        entry.arrival = made.arrival
+        cell_assign(&entry.rank, self.by_kind, rank, self.arena)
+        self.ties.assign(ties_of(entry), ties)
+        entry.arrival = self.arrived + self.row
         return cell_assign(&entry.value, self.argument_kind, argument, self.arena)
 
-    cdef int64_t place_of(self, const TopList* held, const TopEntry* entry) noexcept nogil:
+    cdef int64_t place_of(self, const TopList* held, const Cell* rank, const Cell* ties, int64_t arrival) noexcept nogil:
         cdef int64_t at = held.count
+        cdef TopEntry* before
         cdef int order
         while at > 0:
-            order = cell_compare(self.by_kind, &entry.rank, &held.entries[at - 1].rank)
-            if order == 0 and self.then_by >= 0:
-                order = self.compare_then(&entry.then, &held.entries[at - 1].then)
-            if order < 0 or (order == 0 and entry.arrival >= held.entries[at - 1].arrival):
+            before = self.entry(held, at - 1)
+            order = cell_compare(self.by_kind, rank, &before.rank)
+            if order == 0:
+                order = self.ties.compare(ties, ties_of(before), 1)
+            if order < 0 or (order == 0 and arrival >= before.arrival):
                 break
             at -= 1
         return at
-
-    cdef int compare_then(self, const Cell* one, const Cell* other) noexcept nogil:
-        if one.tag == 0 or other.tag == 0:   # null comes last
-            return (one.tag != 0) - (other.tag != 0)
-        return cell_compare(self.then_kind, one, other)
 
     cdef TopEntry* opened(self, TopList* held, int64_t at) except NULL nogil:
         """Return an empty entry at that place; the last one leaves if there are n."""
         cdef int64_t capacity
         if held.count == self.n:
             held.count -= 1
-            self.free_entry(&held.entries[held.count])
+            self.free_entry(self.entry(held, held.count))
         elif held.count == held.capacity:
             capacity = min(self.n, 2 * held.capacity if held.capacity else 4)
-            held.entries = <TopEntry*>self.arena.realloc(
-                <char*>held.entries, held.capacity * sizeof(TopEntry), capacity * sizeof(TopEntry))
+            held.entries = self.arena.realloc(held.entries, held.capacity * self.stride, capacity * self.stride)
             held.capacity = capacity
-        memmove(&held.entries[at + 1], &held.entries[at], (held.count - at) * sizeof(TopEntry))
-        memset(&held.entries[at], 0, sizeof(TopEntry))
+        memmove(self.entry(held, at + 1), self.entry(held, at), (held.count - at) * self.stride)
+        memset(self.entry(held, at), 0, self.stride)
         held.count += 1
-        return &held.entries[at]
+        return self.entry(held, at)
 
     cdef int free_entry(self, TopEntry* entry) except -1 nogil:
         cell_free(&entry.rank, self.by_kind, self.arena)
-        if self.then_by >= 0:
-            cell_free(&entry.then, self.then_kind, self.arena)
+        self.ties.free(ties_of(entry))
         return cell_free(&entry.value, self.argument_kind, self.arena)
 
     cdef int merge(self, char* into, char* other) except -1 nogil:
@@ -480,12 +476,12 @@ cdef class TopAccumulator(Accumulator):
         cdef TopEntry* entry
         cdef int64_t i, at
         for i in range(more.count):
-            at = self.place_of(held, &more.entries[i])
+            entry = self.entry(more, i)
+            at = self.place_of(held, &entry.rank, ties_of(entry), entry.arrival)
             if at == self.n:
                 break                        # those behind it are no better
-            entry = self.opened(held, at)
-            entry[0] = more.entries[i]
-            memset(&more.entries[i], 0, sizeof(TopEntry))
+            memcpy(self.opened(held, at), entry, self.stride)
+            memset(entry, 0, self.stride)
         return self.clear(other)
 
     cdef int emit(self, char* state) except -1 nogil:
@@ -497,7 +493,7 @@ cdef class TopAccumulator(Accumulator):
         self.scratch.used = 0
         for i in range(held.count):
             bytes_append(&self.scratch, b"[" if i == 0 else b",", 1)
-            write_element(&held.entries[i].value, self.argument_kind, self.form, self.scale, &self.scratch)
+            write_element(&self.entry(held, i).value, self.argument_kind, self.form, self.scale, &self.scratch)
         bytes_append(&self.scratch, b"]", 1)
         text.tag = 1 + self.scratch.used
         text.bits = <int64_t>self.scratch.data
@@ -507,21 +503,22 @@ cdef class TopAccumulator(Accumulator):
         cdef TopList* held = <TopList*>state
         cdef int64_t i
         for i in range(held.count):
-            self.free_entry(&held.entries[i])
-        self.arena.free(<char*>held.entries, held.capacity * sizeof(TopEntry))
+            self.free_entry(self.entry(held, i))
+        self.arena.free(held.entries, held.capacity * self.stride)
         memset(state, 0, sizeof(TopList))
         return 0
 
     cdef int write(self, char* state, ByteWriter* out) except -1 nogil:
         cdef TopList* held = <TopList*>state
+        cdef TopEntry* entry
         cdef int64_t i
         write_i64(held.count, out)
         for i in range(held.count):
-            write_i64(held.entries[i].arrival, out)
-            cell_write(&held.entries[i].rank, self.by_kind, out)
-            if self.then_by >= 0:
-                cell_write(&held.entries[i].then, self.then_kind, out)
-            cell_write(&held.entries[i].value, self.argument_kind, out)
+            entry = self.entry(held, i)
+            write_i64(entry.arrival, out)
+            cell_write(&entry.rank, self.by_kind, out)
+            self.ties.write(ties_of(entry), out)
+            cell_write(&entry.value, self.argument_kind, out)
         return 0
 
     cdef int read(self, char* state, ByteReader* source) except -1 nogil:
@@ -534,8 +531,7 @@ cdef class TopAccumulator(Accumulator):
             entry = self.opened(held, held.count)
             entry.arrival = read_i64(source)
             cell_read(&entry.rank, self.by_kind, source, self.arena)
-            if self.then_by >= 0:
-                cell_read(&entry.then, self.then_kind, source, self.arena)
+            self.ties.read(ties_of(entry), source)
             cell_read(&entry.value, self.argument_kind, source, self.arena)
         return 0
 

@@ -8,10 +8,11 @@ from libc.string cimport memcmp, memset
 
 from streamdsl._native.aggregates.accumulators cimport Accumulator
 from streamdsl._native.aggregates.cell cimport (
-    ByteReader, Cell, cell_load, cell_view, cell_write, kind_number, read_i64, results_append, results_null, write_i64,
+    ByteReader, Cell, cell_view, cell_write, read_i64, results_append, results_null, write_i64,
 )
 from streamdsl._native.aggregates.elements cimport Form, form_of, scale_of, write_element
 from streamdsl._native.aggregates.sorted_cells cimport MOST_CELLS, CellOrder, Place, SortedCells, number_of
+from streamdsl._native.aggregates.ties cimport Ties
 from streamdsl._native.flow.batch cimport Column
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append, bytes_free, bytes_init
@@ -128,20 +129,29 @@ cdef class KeptEdge(KeptRowsAccumulator):
 
 
 cdef class KeptExtreme(KeptRowsAccumulator):
-    """max_by and min_by: of equal ones the first to arrive."""
+    """max_by and min_by: of equal ones the one that ties say, then the first to arrive."""
+    cdef Ties ties
 
     def ranking(self, spec):
-        """By the ordering value, the best first."""
-        return [self.by_kind], [-1 if spec.kind == "max_by" else 1]
+        """By the ordering value and the ties, the best first."""
+        self.ties = Ties(spec, self.arena)
+        self.layout += self.ties.layout
+        kinds = [self.by_kind, *[self.ties.kinds[i] for i in range(self.ties.n)]]
+        return kinds, [-1 if spec.kind == "max_by" else 1] * len(kinds)
+
+    cdef int begin(self, Column* arguments, int64_t n_results, int64_t arrived) except -1 nogil:
+        self.ties.begin(arguments)
+        return KeptRowsAccumulator.begin(self, arguments, n_results, arrived)
 
     cdef bint cells_of(self, Cell* cells, const Cell* argument, const Cell* by) noexcept nogil:
         cells[0] = by[0]
-        cells[1] = argument[0]
+        self.ties.load(cells + 1, self.row)
+        cells[self.n_cells - 1] = argument[0]
         return by.tag != 0
 
     cdef int emit(self, char* state) except -1 nogil:
         cdef char* entry = self.ranks.entry(&(<Rows*>state).by_rank, self.ranks.first())
-        return results_null(&self.results) if entry == NULL else results_append(&self.results, <Cell*>entry + 1)
+        return results_null(&self.results) if entry == NULL else results_append(&self.results, <Cell*>entry + self.n_cells - 1)
 
 
 cdef class KeptList(KeptRowsAccumulator):
@@ -183,27 +193,23 @@ cdef class KeptList(KeptRowsAccumulator):
 
 
 cdef class KeptTop(KeptList):
-    """top_k: the best first, of equal ones the greater second ordering value, then the first to arrive."""
-    cdef int then_by                         # argument column, -1 = none
-    cdef Column* then_column                 # of the batch at hand
+    """top_k: the best first, of equal ones the one that ties say, then the first to arrive."""
+    cdef Ties ties
 
     def ranking(self, spec):
         """By the ordering value or the value itself, then by what tells equal ones apart."""
-        self.then_by = spec.then_by
-        kinds = [self.by_kind if self.by >= 0 else self.argument_kind]
-        if self.then_by >= 0:
-            kinds.append(kind_number(spec.then_kind))
-            self.layout += f":{spec.then_kind}"
+        self.ties = Ties(spec, self.arena)
+        self.layout += self.ties.layout
+        kinds = [self.by_kind if self.by >= 0 else self.argument_kind, *[self.ties.kinds[i] for i in range(self.ties.n)]]
         return kinds, [-1] * len(kinds)
 
     cdef int begin(self, Column* arguments, int64_t n_results, int64_t arrived) except -1 nogil:
-        self.then_column = &arguments[self.then_by] if self.then_by >= 0 and arguments != NULL else NULL
+        self.ties.begin(arguments)
         return KeptList.begin(self, arguments, n_results, arrived)
 
     cdef bint cells_of(self, Cell* cells, const Cell* argument, const Cell* by) noexcept nogil:
         cells[0] = by[0] if self.by >= 0 else argument[0]
-        if self.then_by >= 0:
-            cells[1] = cell_load(self.then_column, self.row)
+        self.ties.load(cells + 1, self.row)
         cells[self.n_cells - 1] = argument[0]
         return cells[0].tag != 0
 

@@ -9,7 +9,7 @@ from streamdsl._native.aggregates.cell cimport Cell
 from streamdsl._native.state.arena cimport Arena
 
 cdef enum:
-    MOST_CELLS = 3
+    MOST_CELLS = 6                           # an ordering value, MOST_TIES that tell equal ones apart, the value
 
 # An entry is its cells, then an int64_t: how often it is there, or the arrival number of its record.
 cdef struct Block:
