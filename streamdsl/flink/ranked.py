@@ -130,9 +130,7 @@ def _ranking(one: TypedAggregate, relation: Relation, schema: Schema) -> Ranking
         raise Refused(f"top_k of {_count(one)} rows", f"use {_MOST_ROWS} or fewer")
     descending = one.kind != "min_by"
     order = []
-    for expression in (one.by, one.then_by):
-        if expression is None:
-            continue
+    for expression in (one.by, *one.then_by):
         ranked = written(expression, relation, schema)
         if ranked.nan:
             raise Refused(f"{one.kind} by floats that may be NaN", "fill_nan(...) them first")
