@@ -101,5 +101,7 @@ def test_the_code_of_the_page_runs(page, tmp_path, monkeypatch):
 
 def test_no_page_with_code_is_left_out():
     elsewhere = {"docs/guide/testing.md", "docs/guide/native.md"}  # tests/testing/test_guide.py, tests/processor/test_native.py
-    found = {str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] if "```python" in path.read_text()}
+    found = {
+        str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] if "```python" in path.read_text()
+    }
     assert found == {*PAGES, *elsewhere}

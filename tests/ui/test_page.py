@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import threading
 import time
 
 import pytest
 
-from streamdsl import Config, Processor, Topology, col, memory
-from tests.tables.jobs import ROWS, SCHEMA, Held, bank
+from streamdsl import Config, Processor, Topology, col, files, memory, tumbling
+from streamdsl.connectors.base import Source
+from tests.tables.jobs import ROWS, SCHEMA, Held, HeldReader, bank
 
 from .browser import PROGRAM, Browser
 
@@ -152,3 +155,81 @@ def test_rows_are_shown_where_that_was_asked_for(chromium):
         finally:
             source.over.set()
             run.wait()
+
+
+def written(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+class Partitions(Source):
+    """Two live partitions, each a file. Of the second one `waiting` records are known to wait; it begins when the test says so."""
+
+    bounded = False
+    name = "moves"
+    locates_rows = True
+
+    def __init__(self, directory, rows, waiting=0):
+        self.halves = {f"moves-{part}": files(written(directory / f"{part}.jsonl", some), SCHEMA) for part, some in enumerate(rows)}
+        self.schema, self.waiting = self.halves["moves-0"].schema, waiting
+        self.begun, self.over = threading.Event(), threading.Event()
+
+    def splits(self):
+        return list(self.halves)
+
+    def open_split(self, split, position, columns):
+        inner = self.halves[split].open_split(self.halves[split].splits()[0], position, columns)
+        return Second(inner, self) if split == "moves-1" else HeldReader(inner, self.over)
+
+
+class Second(HeldReader):
+    def __init__(self, inner, source):
+        super().__init__(inner, source.over)
+        self.source = source
+
+    def read(self, max_rows):
+        return super().read(max_rows) if self.source.begun.is_set() else None
+
+    def lag(self):
+        return self.source.waiting
+
+    def caught_up(self):
+        return not self.source.waiting
+
+
+def test_which_partition_stands_still_is_named(chromium, tmp_path):
+    source = Partitions(tmp_path, [ROWS[:10]] * 2, waiting=7)
+    topology = Topology("standing")
+    topology.stream(source, timestamp="at", name="moves").select("n").to(memory("out"))
+    run = topology.start(Config())
+    try:
+        with run.ui() as page:
+            chromium.open(page.address)
+            said = chromium.until("document.querySelector('#splits td.bad')?.parentElement.innerText")
+            assert said.startswith("moves-1") and "stands still for" in said and "\t7\t" in said
+            assert chromium.value("document.querySelectorAll('#splits td.bad').length") == 1
+    finally:
+        source.begun.set()
+        source.over.set()
+        run.wait()
+
+
+def test_where_late_rows_come_from_is_told(chromium, tmp_path):
+    late = [{"account": "b", "n": 9, "amount": 1, "at": at} for at in (2_000_000, 5)]
+    source = Partitions(tmp_path, [ROWS, late])
+    topology = Topology("late")
+    moves = topology.stream(source, timestamp="at", name="moves")
+    moves.key_by("account").window(tumbling("1s")).count(name="seconds").to(memory("out"))
+    run = topology.start(Config())
+    try:
+        with run.ui() as page:
+            chromium.open(page.address)
+            chromium.until("document.body.dataset.looks")
+            source.begun.set()
+            told = chromium.until("document.querySelector('#log tbody')?.innerText")
+            assert "seconds: records that come too late" in told and f"topic {tmp_path / '1.jsonl'}, partition 0, offset 1" in told
+            assert "seconds" in chromium.until("document.querySelector('#figures td.warn')?.parentElement.innerText")
+    finally:
+        source.begun.set()
+        source.over.set()
+        run.wait()
