@@ -57,7 +57,7 @@ class Ranking:
 
         Of the first row by two columns Flink 2.2 does not say that it goes when another one takes its place: what reads it counts both.
         """
-        return max(self.rows, len(self.order))
+        return self.rows if len(self.order) == 1 else max(self.rows, 2)
 
     def values(self) -> list[str]:
         """Return the values that are taken, as items of a select list."""

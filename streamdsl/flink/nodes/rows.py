@@ -143,6 +143,8 @@ def explode(made: Translation, node: ExplodeNode) -> Relation:
     """A row for each item of a list."""
     source, schema = made.of(node.inputs[0]), node.inputs[0].schema
     item = schema.field(node.column).type.value_type
+    if node.index is not None:
+        raise Refused("explode(index=): the place of an item", "take items by list.get(n), or leave index= out")
     if pa.types.is_struct(item):
         raise Refused("explode() of a list of structs", "make a list of each of their fields")
     name, table = quoted(node.column), quoted(source.name)
