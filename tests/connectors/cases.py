@@ -129,6 +129,8 @@ SINKS: dict[str, Callable[[pathlib.Path], Sink]] = {
     "json": lambda directory: files(directory / "out.jsonl"),
     "parquet": lambda directory: files(directory / "out.parquet"),
     "arrow": lambda directory: files(directory / "out.arrow"),
+    "parquet by partition": lambda directory: files(directory / "parts.parquet", partition_by=["ok", "day"]),
+    "parquet by time": lambda directory: files(directory / "parts.parquet", partition_time="1h"),
     "memory": lambda directory: memory("collected", SCHEMA),
 }
 
@@ -138,6 +140,11 @@ def written(sink: Any) -> list[dict[str, Any]]:
     if not hasattr(sink, "paths"):
         return sink.rows()
     path = pathlib.Path(sink.paths[0])
+    if sink.partitions:
+        source = sink.with_schema(SCHEMA)
+        names = source.splits() if any(path.rglob("*.parquet")) else ()
+        found = [row for name in names for chunk in read_all(source, split=name)[0] for row in chunk]
+        return sorted(found, key=lambda row: row["id"])
     if path.is_dir():
         read = pq.read_table if path.suffix == ".parquet" else lambda file: pa.ipc.open_file(str(file)).read_all()
         return [row for name in part_names(str(path)) for row in read(path / name).to_pylist()]

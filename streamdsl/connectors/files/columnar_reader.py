@@ -14,6 +14,7 @@ from streamdsl.connectors.base import Json
 from streamdsl.connectors.files.block_reader import Block, BlockReader, data_fields
 from streamdsl.connectors.files.byte_stream import changed, codec_of
 from streamdsl.connectors.files.open_files import OPEN_FILES, Parkable, unopened
+from streamdsl.connectors.files.partitions import values_of, with_values
 from streamdsl.errors import ConnectorError
 from streamdsl.formats.conform import check_columns, check_types, conform, raw_row
 from streamdsl.formats.decode import BadRecord
@@ -28,7 +29,7 @@ _PARQUET_ROWS: Final = 65536
 class ColumnarReader(BlockReader, Parkable):
     """One typed file: a sequence of units (record batches, row groups), each in one or more blocks."""
 
-    def __init__(self, path: str, partition: int, schema: Schema, columns: Sequence[str], position: Json) -> None:
+    def __init__(self, path: str, partition: int, schema: Schema, columns: Sequence[str], position: Json, place: str = "") -> None:
         at = cast(Mapping[str, Json], position or {})
         super().__init__(path, partition, columns, cast(int, at.get("skip", 0)))
         self._fields = data_fields(schema, columns)
@@ -42,10 +43,13 @@ class ColumnarReader(BlockReader, Parkable):
         self._blocks: Iterator[tuple[pa.RecordBatch, tuple[int, int]]] | None = None
         self._wanted: list[str] = []
         self._found: pa.Schema | None = None
+        self._values: dict[str, str | None] = {}
         with self._opened():
             found = self._found
         assert found is not None
-        check_columns(path, found.names, schema.fields)
+        # What the file does not have, the names of its directories may.
+        self._values = {name: value for name, value in values_of(place or path).items() if name not in found.names}
+        check_columns(path, [*found.names, *self._values], schema.fields)
         check_types(path, found, self._fields)
         self._wanted = [field.name for field in self._fields if field.name in found.names]
 
@@ -94,6 +98,8 @@ class ColumnarReader(BlockReader, Parkable):
                 return None
             # What stands in a file is not trusted: lengths and offsets in it may be anything.
             rows.validate(full=True)
+        if self._values:
+            rows = with_values(rows, self._fields, self._values, self._path)
         good, kept, bad = conform(rows, self._fields, self._first_numbers)
         record = self._record
         self._record += rows.num_rows

@@ -6,13 +6,15 @@ import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Union, cast
+from typing import Any, Final, Literal, Union, cast
 
 from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReader
 from streamdsl.connectors.files.columnar_reader import ArrowReader, ParquetReader
 from streamdsl.connectors.files.listing import CODECS, Format, expanded, format_of, is_url, paths_of
 from streamdsl.connectors.files.open_files import unopened
 from streamdsl.connectors.files.part_writer import PartWriter
+from streamdsl.connectors.files.partitioned_writer import LocalPlace, PartitionedWriter
+from streamdsl.connectors.files.partitions import PERIODS, Partitions
 from streamdsl.connectors.files.places import Place, listed
 from streamdsl.connectors.files.text_reader import TextReader
 from streamdsl.connectors.files.text_writer import TextWriter
@@ -45,6 +47,8 @@ class Files(Source, Sink):
     changes: bool = False
     keys: tuple[str, ...] = ()
     time: str | None = None
+    partition_by: tuple[str, ...] = ()
+    partition_time: str | None = None
 
     # The files as they were found at a start, which finds them once.
     found: list[tuple[str, ...]] | None = None
@@ -130,12 +134,12 @@ class Files(Source, Sink):
             raise
         return readers
 
-    def _open(self, split: str, partition: int, position: Json, columns: Sequence[str], files: int) -> SplitReader:
+    def _open(self, split: str, partition: int, position: Json, columns: Sequence[str], files: int, place: str = "") -> SplitReader:
         try:
             if self.format == "arrow":
-                return ArrowReader(split, partition, self.schema, columns, position)
+                return ArrowReader(split, partition, self.schema, columns, position, place)
             if self.format == "parquet":
-                return ParquetReader(split, partition, self.schema, columns, position)
+                return ParquetReader(split, partition, self.schema, columns, position, place)
             most = _BLOCK_BYTES if self.rate is None else _RATED_BLOCK_BYTES
             return TextReader(
                 split,
@@ -159,12 +163,25 @@ class Files(Source, Sink):
             raise TopologyError("files(format='debezium-json') is a sink", remedy="change events are read only: leave format= out")
         if len(self.paths) != 1:
             raise TopologyError(f"a sink is one file, not {', '.join(self.paths)}")
+        self._check_partitions(schema)
         path = self.paths[0]
         if path.lower().endswith(CODECS):
             plain = os.path.splitext(path)[0]
             raise TopologyError(
                 f"{path}: a sink does not write compressed text", remedy=f"write {plain} and compress it afterwards, or write Parquet"
             )
+
+    @property
+    def partitions(self) -> Partitions:
+        """How a sink spreads rows over directories."""
+        return Partitions(self.partition_by, self.partition_time)
+
+    def _check_partitions(self, schema: Schema) -> None:
+        if not self.partitions:
+            return
+        if self.format not in ("parquet", "arrow"):
+            raise TopologyError(f"{self.paths[0]}: partition_by= and partition_time= are for Parquet and Arrow", remedy="write Parquet")
+        self.partitions.check(self.paths[0], schema.visible())
 
     def probe(self, written: Schema | None = None, keys: Sequence[str] = ()) -> Iterator[str]:
         """Look whether there are files to read, or a directory to write to."""
@@ -207,6 +224,9 @@ class Files(Source, Sink):
         self.check(schema, keys)
         path = self.paths[0]
         try:
+            if self.partitions:
+                os.makedirs(path, exist_ok=True)
+                return PartitionedWriter(path, LocalPlace(path), self.format, schema.visible(), self.partitions, task, state)
             if self.format in ("parquet", "arrow"):
                 return PartWriter(path, self.format, schema.visible(), task, state)
             return TextWriter(path, self.format, schema.visible(), state)
@@ -240,6 +260,8 @@ def files(
     errors: Any = None,
     rate: float | None = None,
     max_record_bytes: int = _RECORD_BYTES,
+    partition_by: str | Sequence[str] = (),
+    partition_time: Literal["1d", "1h"] | None = None,
 ) -> Files:
     """Read or write files: CSV, JSON lines, Parquet, Arrow IPC.
 
@@ -264,6 +286,11 @@ def files(
         Records a second, over all files.
     max_record_bytes : int
         A longer CSV or JSON record is a bad record.
+    partition_by : str or sequence of str
+        Columns by whose values a sink of Parquet or Arrow makes directories, ``country=CL/…``. A source finds such directories by
+        itself, and reads their columns from their names.
+    partition_time : "1d" | "1h", optional
+        The same by event time, in UTC: ``date=2024-05-01/…``, and for hours ``hour=13/…`` in it.
 
     Raises
     ------
@@ -280,6 +307,8 @@ def files(
         raise TopologyError(f"files(errors={errors!r}) is unknown", remedy='use "fail", "skip" or dead_letter(sink)')
     if rate is not None and not rate > 0:
         raise TopologyError(f"files(rate={rate!r}): a rate is above 0; None is as fast as possible")
+    if partition_time not in (None, *PERIODS):
+        raise TopologyError(f"files(partition_time={partition_time!r}) is unknown", remedy=f"known: {', '.join(PERIODS)}")
     changes = format == "debezium-json"
     made = Files
     if is_url(texts[0]):
@@ -295,4 +324,6 @@ def files(
         errors=errors,
         rate=rate,
         max_record_bytes=max_record_bytes,
+        partition_by=(partition_by,) if isinstance(partition_by, str) else tuple(partition_by),
+        partition_time=partition_time,
     )

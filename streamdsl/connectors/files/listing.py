@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 from streamdsl.connectors.files.open_files import unopened
 from streamdsl.connectors.files.part_writer import part_names
+from streamdsl.connectors.files.partitions import is_partition
 from streamdsl.errors import ConnectorError, TopologyError
 
 __all__ = ["CODECS", "Format", "expanded", "files_of", "format_of", "is_url", "may_become", "paths_of"]
@@ -168,6 +169,9 @@ def _of_directory(path: str, format: Format, present: bool) -> list[str]:
     # Our own parts stand in the order in which they were written.
     listed = dict.fromkeys([*part_names(path), *_visible(path)])
     names = [name for name in listed if suffix_format(name) == format and not os.path.isdir(os.path.join(path, name))]
+    for name in _visible(path):
+        if is_partition(name) and os.path.isdir(os.path.join(path, name)):
+            names += [os.path.relpath(found, path) for found in _of_directory(os.path.join(path, name), format, False)]
     if names or not present:
         return [os.path.join(path, name) for name in names]
     there = _visible(path)

@@ -20,6 +20,7 @@ import pyarrow as pa
 from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReader
 from streamdsl.connectors.files.description import Files, size_at
 from streamdsl.connectors.files.listing import Format, suffix_format
+from streamdsl.connectors.files.partitioned_writer import PartitionedWriter, Place
 from streamdsl.connectors.files.text_writer import check_described, described
 from streamdsl.errors import ConnectorError, TopologyError
 from streamdsl.object_stores import opened
@@ -112,8 +113,8 @@ class ObjectFiles(Files):
         """Return whether there are other objects. Those that were taken away since are no matter."""
         return any(name not in positions or self.has_more(name, positions[name]) for name in self._listed(present=False))
 
-    def _open(self, split: str, partition: int, position: Json, columns: Sequence[str], files: int) -> SplitReader:
-        reader = super()._open(self.copies.of(split), partition, position, columns, files)
+    def _open(self, split: str, partition: int, position: Json, columns: Sequence[str], files: int, place: str = "") -> SplitReader:
+        reader = super()._open(self.copies.of(split), partition, position, columns, files, split)
         cast(Any, reader).label = split
         return reader
 
@@ -123,6 +124,7 @@ class ObjectFiles(Files):
         """Refuse several places, and text."""
         if len(self.paths) != 1:
             raise TopologyError(f"a sink is one place, not {', '.join(self.paths)}")
+        self._check_partitions(schema)
         if self.format not in ("parquet", "arrow"):
             raise TopologyError(
                 f"{self.paths[0]}: an object cannot grow, so that it is no sink of {self.format}",
@@ -151,6 +153,9 @@ class ObjectFiles(Files):
     def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
         """Write parts below the URL; those behind `state` are removed."""
         self.check(schema, keys)
+        if self.partitions:
+            url = self.paths[0].rstrip("/")
+            return PartitionedWriter(url, ObjectPlace(url), self.format, schema.visible(), self.partitions, task, state)
         return ObjectPartWriter(self.paths[0], self.format, schema.visible(), task, state)
 
 
@@ -161,6 +166,41 @@ def _matching(system: Any, path: str, format: Format) -> list[str]:
         return [path]
     below = sorted(system.find(path)) if system.isdir(path) else []
     return [name for name in below if suffix_format(name) == format and not os.path.basename(name).startswith((".", "_"))]
+
+
+class ObjectPlace(Place):
+    """A folder of an object store."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._system, self._path = opened(url, ConnectorError)
+        self._files = tempfile.TemporaryDirectory(prefix="streamdsl-parts-")
+
+    def parts(self) -> list[str]:
+        """Return all objects below."""
+        self._system.invalidate_cache()
+
+        def listed() -> list[str]:
+            try:
+                return [str(name) for name in self._system.find(self._path)]
+            except FileNotFoundError:
+                return []
+
+        below = self._path.rstrip("/") + "/"
+        return [name[name.index(below) + len(below) :] for name in tried(f"{self._url} cannot be listed", listed) if below in name]
+
+    def remove(self, name: str) -> None:
+        """Remove an object."""
+        tried(f"{self._url}/{name} cannot be removed", lambda: self._system.rm_file(f"{self._path}/{name}"))
+
+    def workshop(self) -> str:
+        """Return a directory of this machine, which goes with this."""
+        return self._files.name
+
+    def publish(self, file: str, name: str) -> None:
+        """Send a file. The same bytes under the same name, however often: an answer that was lost does no harm."""
+        tried(f"{self._url}/{name} cannot be written", lambda: self._system.put_file(file, f"{self._path}/{name}"))
+        os.unlink(file)
 
 
 class ObjectPartWriter(SinkWriter):
