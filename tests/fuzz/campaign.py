@@ -11,9 +11,11 @@ import faulthandler
 import importlib.util
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,10 @@ from tests.fuzz.mutator import LONGEST, SEEDS, Mutator
 
 NAMES = sorted(place.name for place in SEEDS.iterdir())
 FOUND = Path("build/fuzz")
-#: One input; beyond it the process ends with the stack of what hangs.
+#: What one input may take of the processor; beyond it the process ends with the stack of what hangs.
 HANG_S = 20
+#: By the clock, which also runs while others use the machine: so long nobody waits for a lock.
+DEADLOCK_S = 600
 MEMORY_BYTES = 4 << 30
 GUIDED = importlib.util.find_spec("atheris") is not None
 
@@ -37,23 +41,36 @@ def feed(name: str, seconds: float, seed: int, guided: bool) -> None:
 
     target = TARGETS[name]()
     mutator = Mutator(target.stored(), seed)
+    check = watched(name, target.check)
     until, count = time.monotonic() + seconds, 0
-    # What is under way when the process dies, whatever it dies of.
-    with (FOUND / f"{name}-current").open("wb", buffering=0) as current:
-        for value in target.stored():
-            target.check(value)
-        while time.monotonic() < until:
-            value = mutator.next()
-            current.seek(0)
-            current.truncate()
-            current.write(value)
-            if count % 100 == 0:
-                faulthandler.dump_traceback_later(HANG_S, exit=True)
-            target.check(value)
-            count += 1
-    faulthandler.cancel_dump_traceback_later()
+    for value in target.stored():
+        check(value)
+    while time.monotonic() < until:
+        check(mutator.next())
+        count += 1
     print(f"{name}: {count} inputs", flush=True)
     os._exit(0)  # a registry's thread may be answering
+
+
+def watched(name: str, check: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Return `check` with a bound on the CPU time of each input, which is kept in a file meanwhile, whatever the process dies of."""
+    current = (FOUND / f"{name}-current").open("wb", buffering=0)
+    # The stack is printed where the signal comes; then it ends the process, as it does by default.
+    faulthandler.register(signal.SIGPROF, all_threads=True, chain=True)
+    count = 0
+
+    def checked(value: bytes) -> None:
+        nonlocal count
+        current.seek(0)
+        current.truncate()
+        current.write(value)
+        if count % 100 == 0:
+            faulthandler.dump_traceback_later(DEADLOCK_S, exit=True)
+        count += 1
+        signal.setitimer(signal.ITIMER_PROF, HANG_S)
+        check(value)
+
+    return checked
 
 
 def feed_guided(name: str, seconds: float, seed: int) -> None:
@@ -71,14 +88,14 @@ def feed_guided(name: str, seconds: float, seed: int) -> None:
     options = [
         f"-max_total_time={seconds:.0f}",
         f"-seed={seed}",
-        f"-timeout={HANG_S}",
+        f"-timeout={DEADLOCK_S}",
         f"-rss_limit_mb={MEMORY_BYTES >> 21}",
         f"-max_len={LONGEST}",
         f"-artifact_prefix={FOUND}/{name}-",
         "-print_final_stats=1",
         "-verbosity=0",
     ]
-    atheris.Setup([sys.argv[0], *options, str(grown), str(SEEDS / name)], target.check)
+    atheris.Setup([sys.argv[0], *options, str(grown), str(SEEDS / name)], watched(name, target.check))
     atheris.Fuzz()
 
 
@@ -105,7 +122,7 @@ def main() -> int:
         if code:
             broken.append(name)
             kept = FOUND / f"{name}-current"
-            if not guided and kept.exists():
+            if kept.exists():
                 kept.rename(FOUND / f"{name}-broke-{asked.seed}")
             print(f"{name}: it broke (exit code {code}); the input is in {FOUND}", flush=True)
     print(f"broken: {', '.join(broken) or 'none'}")

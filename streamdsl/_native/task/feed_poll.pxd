@@ -10,6 +10,7 @@ cdef class FeedPoll:
     cdef dict split_of                       # {name: Split}
     cdef object feed                         # connectors.base.SplitFeed of all splits that are not `apart`; None: there is none
     cdef int n_apart                         # splits that have not ended and are apart: while there are any, each split is asked
+    cdef bint quiet                          # no split is due, and none holds rows: they need not be looked at
     cdef int64_t poll_at_ns                  # when the feed is asked again
     cdef int64_t rows                        # that have come since it was asked
     cdef int64_t pass_ns                     # how often all splits are asked

@@ -12,7 +12,7 @@ cdef enum:
     PASS_UNTIMED_MS = 1000
     LEAST_PASS_MS = 10
     # A feed that has brought little is not asked again at once: a few rows cost as much as hundreds.
-    POLL_NS = 1500000
+    POLL_NS = 2000000
     MANY_ROWS = 256
 
 
@@ -47,6 +47,7 @@ cdef class FeedPoll:
         if now_ns >= self.pass_at_ns:
             self.pass_at_ns = now_ns + self.pass_ns
             if self.mark_all(now_ns):
+                self.quiet = False
                 return True
         if now_ns < self.poll_at_ns and self.rows < MANY_ROWS:
             return False
@@ -54,6 +55,7 @@ cdef class FeedPoll:
         self.rows = 0
         with gil:
             found = self._poll()
+        self.quiet = self.quiet and not found
         return found
 
     def _poll(self):

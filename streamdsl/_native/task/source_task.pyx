@@ -218,7 +218,9 @@ cdef class SourceTask(Task):
 
     cdef int read_due(self, int64_t limit) except -1 nogil:
         cdef int chosen, _
-        cdef bint all_due = self.polls.asks_all()
+        cdef bint all_due = self.polls.asks_all(), quiet = True
+        if self.polls.quiet and not all_due:
+            return 0
         # Nothing to read is said only once every split whose turn it may be has been asked.
         for _ in range(self.n_splits):
             chosen = self.choose()
@@ -226,8 +228,10 @@ cdef class SourceTask(Task):
                 return 0
             if not all_due and (<Split>self.split_refs[chosen]).rows == NULL and not (<Split>self.split_refs[chosen]).due:
                 continue
+            quiet = False
             if self.read_split(chosen, limit):
                 return 1
+        self.polls.quiet = quiet
         return 0
 
     cdef int pass_on_time(self) except -1 nogil:

@@ -9,10 +9,18 @@ from streamdsl._native.includes.clock cimport sleep_ns
 from streamdsl._native.task.task cimport Task, references
 
 cdef enum:
-    # A quarter of the time for which there has been nothing: so much of it may be added to a record's latency, and no more than the most.
+    # A quarter of the time for which there has been nothing: so much of it may be added to a record's latency, up to a bound.
     IDLE_TO_SLEEP = 4
     SLEEP_LEAST_NS = 40000
-    SLEEP_MOST_NS = 4000000
+    SLEEP_SHORT_NS = 4000000
+    # Behind a longer silence, a fiftieth of it.
+    IDLE_TO_DOZE = 50
+    SLEEP_MOST_NS = 8000000
+
+
+cdef inline int64_t sleep_after(int64_t idle) noexcept nogil:
+    cdef int64_t most = max(<int64_t>SLEEP_SHORT_NS, min(idle // IDLE_TO_DOZE, <int64_t>SLEEP_MOST_NS))
+    return min(max(idle // IDLE_TO_SLEEP, <int64_t>SLEEP_LEAST_NS), most)
 
 
 cdef class WorkerLoop:
@@ -48,7 +56,7 @@ cdef class WorkerLoop:
                 if progress:
                     idle = 0
                 else:
-                    sleep = min(max(idle // IDLE_TO_SLEEP, <int64_t>SLEEP_LEAST_NS), <int64_t>SLEEP_MOST_NS)
+                    sleep = sleep_after(idle)
                     sleep_ns(sleep)
                     idle += sleep
 

@@ -64,6 +64,8 @@ class Ends:
         self._pending: list[tuple[int, Any, Any]] = []  # partition, and what will tell its two ends
         self._collected_at = float("-inf")
         self._ends: dict[int, End] = {}
+        #: How often an end was told; the reader of one thread sees whether there is news.
+        self.answers = 0
         self._described: Any = None  # what will tell whether the topic is there
         self._failed = False  # the end of some partition could not be told
         self._missing = 0  # answers in a row that there is no such topic
@@ -170,6 +172,7 @@ class Ends:
                 known = self._ends.get(partition)
                 highest = int(high.result().offset) if high is not None else end if known is None else known.high
                 self._ends[partition] = End(self._asked_at, end, max(end, highest))
+                self.answers += 1
             except KafkaException as error:
                 self._failed = True
                 log.debug("the end of %s, partition %d, is not known: %s", self._where, partition, error)

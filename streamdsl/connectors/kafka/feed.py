@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from array import array
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from streamdsl._native.serdes.messages import bytes_of, runs
@@ -191,6 +191,7 @@ class Feed(SplitFeed):
         self._to_note: dict[int, int] = {}  # of them: those that the cluster has not been told
         self._note_all_at = time.monotonic() + NOTE_ALL_S
         self._came: dict[int, float] = {}  # when something of a partition came last
+        self._sure, self._sure_until = -1, float("-inf")  # with so many answers, and so long, all were known to be read
         watched = described.seen.get("partitions") if described.until is None else None
         self._end_offsets = Ends(self._options, described.topic, self.topic_id, watched, self.where)
         self._known_s = known_for_s(0)
@@ -316,10 +317,22 @@ class Feed(SplitFeed):
     def unsure(self) -> Collection[str]:
         """Return the splits that may have more than was read: all others stay idle."""
         ends = self._end_offsets.known()
-        if any(self._stale(partition, ends.get(partition), AGAIN * self._known_s) for partition in self._next):
+        now, told = time.monotonic(), self._end_offsets.answers
+        if self._sure == told and now < self._sure_until:
+            return ()  # nothing has come and nothing was answered since all were known to be read
+        again, counts = now - AGAIN * self._known_s, now - self._known_s
+        oldest, behind = now, []
+        for number, came in self._came.items():
+            end = ends.get(number)
+            asked_at = end.asked_at if end is not None and end.asked_at > came else float("-inf")
+            oldest = min(oldest, asked_at)
+            if end is None or asked_at <= counts or number in self.undecoded or end.stable > self.position(number):
+                behind.append(self._names[number])
+        if oldest <= again:
             self._ask()
-        behind = (number for number in self._names if number in self.undecoded or self._unsure(number, ends.get(number)))
-        return [self._names[number] for number in behind]
+        elif not behind:
+            self._sure, self._sure_until = told, oldest + AGAIN * self._known_s
+        return behind
 
     def _ask(self, *wanted: int) -> None:
         """Ask for the ends of partitions: of those that are wanted, and of all that will be."""
@@ -330,42 +343,44 @@ class Feed(SplitFeed):
         if found := found.union(wanted):
             self._end_offsets.ask(found)
 
-    def _look_at_topic(self) -> None:
-        """Find out now and then whether the topic is still the one that it was, with as many partitions."""
-        now = time.monotonic()
-        if now >= self._look_at:
-            self._look_at = now + LOOK_S
-            self._end_offsets.check()
-            self._end_offsets.look(self._known_s)
+    def _look_at_topic(self, now: float) -> None:
+        """Find out whether the topic is still the one that it was, with as many partitions."""
+        self._look_at = now + LOOK_S
+        self._end_offsets.check()
+        self._end_offsets.look(self._known_s)
 
     def _fetch(self, most: int) -> None:
-        self._look_at_topic()
-        self._note_positions()
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at_topic(now)
+        if self._to_note or now >= self._note_all_at:
+            self._note_positions(now)
         # Thousands of messages are made and let go: the collector would go through all objects of the process meanwhile.
         collecting = gc.isenabled()
         gc.disable()
         try:
-            told = self._drain(most)
+            told = self._drain(most, now)
         finally:
             if collecting:
                 gc.enable()
         for error, partition, offset in told:
             self._on_error(error, partition, offset)
         for partition, at in list(self._again_at.items()) if self._again_at else ():
-            if time.monotonic() >= at:
+            if now >= at:
                 self._look_again(partition)
 
-    def _drain(self, most: int) -> list[tuple[KafkaError, int, int]]:
+    def _drain(self, most: int, now: float) -> Sequence[tuple[KafkaError, int, int]]:
         """Take what the client has into the partitions' columns; return what it has to tell."""
         try:
             messages = self._consumer.consume(min(most, CHUNK_RECORDS), 0)
         except KafkaException as error:
             raise translated(error, f"reading {self.where}", self._access) from error
-        # What a fetch has brought of a partition stands together.
-        now = time.monotonic()
         if not messages:
             self._dry_at = now
-            return []
+            return ()
+        now = time.monotonic()  # what a client has may take long to be taken
+        self._sure = -1
+        # What a fetch has brought of a partition stands together.
         found, wrong = runs(messages, Message.partition, Message.offset, Message.value, Message.error)
         for first, partition, offsets, values in found:
             self._came[partition] = now
@@ -413,9 +428,8 @@ class Feed(SplitFeed):
         if self._noted.get(partition) != offset:
             self._noted[partition] = self._to_note[partition] = offset
 
-    def _note_positions(self) -> None:
+    def _note_positions(self, now: float) -> None:
         """Tell the cluster positions that it does not know, all in one request; nobody waits for the answer."""
-        now = time.monotonic()
         if now >= self._note_all_at:
             # Those of a partition in which nothing comes would be forgotten otherwise.
             self._note_all_at = now + NOTE_ALL_S
@@ -456,7 +470,7 @@ class Feed(SplitFeed):
 
     def shut(self) -> None:
         """Close the consumer."""
-        self._note_positions()
+        self._note_positions(time.monotonic())
         self._open = 0
         self._end_offsets.close()
         self._consumer.close()
