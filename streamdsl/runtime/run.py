@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import math
 import os
 import queue
 import signal
@@ -37,6 +38,8 @@ WAIT_AGAIN_S = 1.0
 LEAVE_S = 2.0
 #: So much of the time that a stop may take is for letting go, at most half of it; the last checkpoint has the rest.
 LETTING_GO_S = 1.0
+#: And so much of it is for the end of the process, at most a quarter: an interpreter takes its time to end.
+ENDING_S = 0.5
 #: How often a caller that waits for a savepoint looks whether there is still a run to make it.
 SAVEPOINT_POLL_S = 0.01
 #: How long a task is waited for that is asked for rows.
@@ -98,7 +101,9 @@ class Run:
         self._stop_timeout_s = stop_timeout_s
         self._failure_timeout_s = failure_timeout_s
         self._failing_since: float | None = None  # since when a database is opened anew without a checkpoint between
-        self._leave_by: float | None = None  # when a stop that was asked for is over, whatever hangs
+        # Of a stop that was asked for: when it goes without the last checkpoint, and when it is over, whatever hangs.
+        self._late_at = math.inf
+        self._leave_by: float | None = None
         self._said_late = False
         self._done = threading.Event()
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -173,7 +178,9 @@ class Run:
         in time, the later run computes again what came after the one before.
         """
         if self._leave_by is None:
-            self._leave_by = time.monotonic() + self._stop_timeout_s
+            within = self._stop_timeout_s
+            self._late_at = time.monotonic() + within - min(LETTING_GO_S, within / 2)
+            self._leave_by = time.monotonic() + within - min(ENDING_S, within / 4)
         self._ask("stop")
 
     def drain(self) -> None:
@@ -444,7 +451,7 @@ class Run:
                 thread.start()
             while not job.ended and self._stop_asked != _ABANDON:
                 job.listener.wake.wait(job.pause_s())
-                if self._is_late():
+                if time.monotonic() >= self._late_at:
                     self._leave_without("its last checkpoint has not completed")
                     break
                 if self._stop_asked in ("stop", "drain"):
@@ -466,10 +473,6 @@ class Run:
             job.take_late_failures()
             job.close(commit=self._stop_asked != _ABANDON)
         return job.error
-
-    def _is_late(self) -> bool:
-        letting_go = min(LETTING_GO_S, self._stop_timeout_s / 2)
-        return self._leave_by is not None and time.monotonic() >= self._leave_by - letting_go
 
     def _leave_without(self, why: str) -> None:
         """Abandon a run that was asked to stop and does not, and say so, once."""

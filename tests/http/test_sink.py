@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from streamdsl import Config, DataError, Topology, TopologyError, dead_letter, http, memory
+from tests import silence
 
 
 class Receiver:
@@ -170,3 +171,9 @@ def test_nothing_of_the_url_but_its_place_is_shown(receiver):
 def test_urls_that_are_none(url):
     with pytest.raises(TopologyError):
         http(url)
+
+
+def test_a_stop_does_not_wait_for_a_receiver_that_says_nothing(tmp_path):
+    link = silence.Link()
+    sink = http(f"http://127.0.0.1:{link.port}", timeout="1m", retry="100ms")
+    silence.check_stop(silence.run_of(tmp_path, lambda rows: rows.to(sink, name="out")), link, checkpoints=0)

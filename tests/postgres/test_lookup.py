@@ -5,7 +5,8 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from streamdsl import Config, ConnectorError, Topology, TopologyError, memory, postgres
+from streamdsl import Config, ConnectorError, Topology, TopologyError, files, memory, postgres
+from tests import silence
 
 CUSTOMER = {"customer": int, "segment": str, "limit": float}
 
@@ -84,3 +85,11 @@ def test_an_answer_that_is_refused_is_tried_again(server, customers):
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'streamdsl'")
     run.wait(60)
     assert len(out.rows()) == 3_000 and all(row["segment"] for row in out.rows())
+
+
+def test_a_stop_does_not_wait_for_a_server_that_falls_silent(server, customers, tmp_path):
+    link = silence.Link(server.port)
+    lookup = postgres(server.dsn.replace(str(server.port), str(link.port)), customers, {"limit": float}, key="customer")
+    looked_up = {"on": "v", "timeout": "1m", "cache_size": 0}
+    run = silence.run_of(tmp_path, lambda rows: rows.join_lookup(lookup, **looked_up).to(files(tmp_path / "out.jsonl"), name="out"))
+    silence.check_stop(run, link)

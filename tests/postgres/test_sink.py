@@ -28,6 +28,7 @@ from streamdsl import (
     postgres,
 )
 from streamdsl.connectors.postgres.transaction import PostgresTransaction
+from tests import silence
 from tests.postgres.job import topology as sums
 from tests.postgres.server import PASSWORD, Server
 
@@ -272,3 +273,11 @@ def test_a_commit_while_a_start_looks_around_does_not_refuse_it(server, table, t
     sums(str(tmp_path / "in.csv"), server.dsn, table).run()
     assert len(looked) == 1
     assert sorted(i for (i,) in query(server, f"SELECT id FROM {table}_rows")) == sorted([*range(len(rows))] * 2)
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+def test_a_stop_does_not_wait_for_a_server_that_falls_silent(server, table, tmp_path, delivery):
+    link = silence.Link(server.port)
+    dsn = server.dsn.replace(str(server.port), str(link.port))
+    sink = postgres(dsn, table, key="v", delivery=delivery, create=True)
+    silence.check_stop(silence.run_of(tmp_path, lambda rows: rows.to(sink, name="out")), link)

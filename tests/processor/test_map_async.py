@@ -6,6 +6,7 @@ import asyncio
 import collections
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -306,3 +307,50 @@ def test_a_job_that_was_stopped_goes_on(tmp_path: Any) -> None:
     topology().run(Config(state_dir=tmp_path / "state"))
     ids = [json.loads(line)["id"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert ids == list(range(300)) and 0 < before < 300
+
+
+HANGING = """
+import asyncio, sys, time
+from streamdsl import Config, Topology, memory
+
+async def in_a_thread(row):
+    print("hangs", flush=True)
+    await asyncio.to_thread(time.sleep, 3600)
+
+async def in_the_loop(row):
+    print("hangs", flush=True)
+    time.sleep(3600)
+
+async def deaf(row):
+    print("hangs", flush=True)
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+
+async def found(keys):
+    print("hangs", flush=True)
+    time.sleep(3600)
+
+topology, what = Topology("hanging"), sys.argv[1]
+rows = topology.stream(memory("in", schema={"id": int}, rows=[{"id": n} for n in range(20)]))
+if what == "found":
+    ended = rows.join_lookup(found, on="id", schema={"name": str}, timeout="1h")
+else:
+    ended = rows.map_async(globals()[what], schema={"id": int}, timeout="1h")
+ended.to(memory("out"), name="out")
+topology.run(Config(stop_timeout="1s"))
+"""
+
+
+@pytest.mark.parametrize("what", ["in_a_thread", "in_the_loop", "deaf", "found"])
+def test_a_process_ends_although_a_call_hangs(what: str) -> None:
+    """Also where the function waits in a thread: the interpreter does not join it."""
+    with subprocess.Popen([sys.executable, "-c", HANGING, what], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "hangs\n"
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=30)
+        finally:
+            process.kill()

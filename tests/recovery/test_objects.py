@@ -14,6 +14,7 @@ from moto.server import ThreadedMotoServer
 from streamdsl import Config, ConfigError, StateError, Topology, col, files, memory, object_stores
 from streamdsl.checkpoint import objects
 from streamdsl.checkpoint.objects import ObjectStore
+from tests import silence
 from tests.tables.jobs import ROWS, SCHEMA, Held
 
 
@@ -216,3 +217,16 @@ def test_damage_and_other_jobs_are_named(faulty, tmp_path):
         other.run(Config(state_dir=tmp_path / "three", checkpoint_store="mem://sums"))
     with pytest.raises(ConfigError, match="is no URL"):
         Config(checkpoint_store="/tmp/x")
+
+
+@pytest.mark.parametrize("what", ["store", "sink"])
+def test_a_stop_does_not_wait_for_a_store_that_falls_silent(s3, tmp_path, monkeypatch, what):
+    link = silence.Link(int(s3["endpoint_url"].rpartition(":")[2]))
+    once = {"retries": {"total_max_attempts": 1}, "read_timeout": 5, "connect_timeout": 5}
+    options = {**s3, "endpoint_url": f"http://127.0.0.1:{link.port}", "config_kwargs": once}
+    monkeypatch.setitem(fsspec.config.conf, "s3", options)
+    monkeypatch.setattr(object_stores, "_TRIES", 1)
+    url = f"s3://bucket/{uuid.uuid4().hex}"
+    sink = files(f"{url}.parquet") if what == "sink" else files(tmp_path / "out.jsonl")
+    settings = {"checkpoint_store": url} if what == "store" else {}
+    silence.check_stop(silence.run_of(tmp_path, lambda rows: rows.to(sink, name="out"), **settings), link)

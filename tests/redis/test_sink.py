@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from streamdsl import Config, ConnectorError, DataError, Topology, TopologyError, col, count, dead_letter, memory, redis
+from tests import silence
 from tests.redis.server import PASSWORD, NoServer, Server
 
 SCHEMA = {"k": "str | None", "v": int, "note": "str | None"}
@@ -124,3 +125,9 @@ def test_a_server_that_is_away_for_a_while(server, tmp_path):
     threading.Timer(0.3, server.start).start()
     run.wait(60)
     assert server.client().hget("row:k7", "v") == str(2_957)
+
+
+def test_a_stop_does_not_wait_for_a_server_that_falls_silent(server, tmp_path):
+    link = silence.Link(server.port)
+    sink = redis(server.url.replace(str(server.port), str(link.port)), "k:{k}")
+    silence.check_stop(silence.run_of(tmp_path, lambda rows: rows.to(sink, name="out")), link)

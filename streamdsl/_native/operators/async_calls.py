@@ -9,6 +9,8 @@ import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
+from streamdsl.daemon_threads import DaemonThreads
+
 __all__ = ["NOTHING", "Calls"]
 
 #: What a call returns that gives no row.
@@ -29,7 +31,8 @@ class Call(Protocol):
         """Take what the function returned, or raised last."""
 
 
-def _end(loop: asyncio.AbstractEventLoop) -> None:
+def _end(loop: asyncio.AbstractEventLoop, threads: DaemonThreads) -> None:
+    threads.shutdown()
     with contextlib.suppress(RuntimeError):  # closed already
         loop.call_soon_threadsafe(loop.stop)
 
@@ -61,9 +64,12 @@ class Calls:
         self._retry = retry
         self._told = told
         self._loop = asyncio.new_event_loop()
+        # What the function hands to `asyncio.to_thread` may hang as it may itself.
+        threads = DaemonThreads(capacity, "streamdsl-async-call")
+        self._loop.set_default_executor(threads)
         self._thread = threading.Thread(target=self._loop.run_forever, name="streamdsl-async", daemon=True)
         # Whoever drops a job without a word, a test its driver, leaves no thread behind.
-        weakref.finalize(self, _end, self._loop)
+        weakref.finalize(self, _end, self._loop, threads)
         self._running: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(capacity)
         self._ended = threading.Event()

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import queue
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from concurrent.futures import wait
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
 from streamdsl._native.serdes.json_writer import json_lines
 from streamdsl.connectors.base import Json, SinkWriter
 from streamdsl.connectors.http.clients import AGAIN, SHOWN, httpx
+from streamdsl.daemon_threads import DaemonThreads
 from streamdsl.errors import ConnectorError, DataError
 from streamdsl.schema import Schema
 
@@ -26,46 +26,6 @@ _FIRST_S: Final = 0.1
 _MOST_S: Final = 10.0
 
 
-class _Senders:
-    """Threads that send, which nobody waits for: an interpreter that ends would join those of a `ThreadPoolExecutor`, answer or not."""
-
-    def __init__(self, most: int, send: Callable[..., Any]) -> None:
-        self._most, self._send, self._running = most, send, 0
-        self._orders: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
-        self._results: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-
-    def all(self, orders: list[tuple[Any, ...]]) -> list[Any]:
-        """Return what `send` returned, or raised, for each of the orders."""
-        while self._running < min(self._most, len(orders)):
-            self._running += 1
-            threading.Thread(target=self._work, name="streamdsl-http", daemon=True).start()
-        for number, order in enumerate(orders):
-            self._orders.put((number, *order))
-        results: dict[int, Any] = dict(self._results.get() for _ in orders)
-        failed = next((result for result in results.values() if isinstance(result, _Raised)), None)
-        if failed is not None:
-            raise failed.error
-        return [results[number] for number in range(len(orders))]
-
-    def _work(self) -> None:
-        while (order := self._orders.get()) is not None:
-            number, *arguments = order
-            try:
-                self._results.put((number, self._send(*arguments)))
-            except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-                self._results.put((number, _Raised(error)))
-
-    def close(self) -> None:
-        """Have the threads end when they have sent what they send."""
-        for _ in range(self._running):
-            self._orders.put(None)
-
-
-class _Raised:
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
 class HttpWriter(SinkWriter):
     """A call returns when all of its rows have been taken."""
 
@@ -76,7 +36,7 @@ class HttpWriter(SinkWriter):
         headers |= {name: value.reveal() for name, value in sink.headers.items()}
         limits = httpx.Limits(max_connections=sink.concurrency)
         self._client = httpx.Client(headers=headers, timeout=sink.timeout_ms / 1000, limits=limits, follow_redirects=False)
-        self._senders = _Senders(sink.concurrency, self._send)
+        self._senders = DaemonThreads(sink.concurrency, "streamdsl-http")
         self._closed = threading.Event()
         # What was taken of a call that failed: it comes again in parts.
         self._taken: set[str] = set()
@@ -87,7 +47,9 @@ class HttpWriter(SinkWriter):
             return
         bodies = json_lines(rows.select(self._columns)).split(b"\n")[: rows.num_rows]
         keys = self._keys(rows, bodies, timestamps)
-        failures = self._senders.all(list(zip(bodies, keys, range(rows.num_rows), strict=True)))
+        sent = [self._senders.submit(self._send, body, key, row) for row, (body, key) in enumerate(zip(bodies, keys, strict=True))]
+        wait(sent)
+        failures = [one.result() for one in sent]
         failed = [failure for failure in failures if failure is not None]
         if failed:
             self._taken.update(key for key, failure in zip(keys, failures, strict=True) if failure is None)
@@ -137,7 +99,7 @@ class HttpWriter(SinkWriter):
     def close(self) -> None:
         """Let the connections go; what waits to be sent again comes again."""
         self._closed.set()
-        self._senders.close()
+        self._senders.shutdown()
         self._client.close()
 
 
