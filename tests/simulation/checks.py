@@ -220,6 +220,8 @@ def check_conservation(job: Job) -> None:
     """Every record that left one task arrived at another: nothing is on its way any more."""
     sent: Counter[int] = Counter()
     processed: Counter[int] = Counter()
+    tasks = Counter(int(task.id.split(".")[0]) for task in job.tasks)
+    edges = {(stage.id, k): edge for stage in job.plan.stages for k, edge in enumerate(stage.edges)}
     for task, chain in zip(job.tasks, job._chains, strict=True):
         stage = int(task.id.split(".")[0])
         if isinstance(task, SourceTask):
@@ -233,7 +235,9 @@ def check_conservation(job: Job) -> None:
             figures = output.metrics()
             if figures["waiting"]:
                 raise Violation("conservation", f"{figures['waiting']} batches still wait in the output {output.name}")
-            sent[int(output.name.split(">")[1].split(".")[0])] += figures["sent"]
+            target, edge = map(int, output.name.split(">")[1].split("."))
+            # A broadcast batch is sent once and processed by every task.
+            sent[target] += figures["sent"] * (tasks[target] if edges[target, edge].partition == "broadcast" else 1)
     if sent != processed:
         raise Violation("conservation", f"rows sent to each stage: {dict(sent)}; processed there: {dict(processed)}")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-from streamdsl import Topology, col, count, dead_letter, memory, tumbling
+from streamdsl import Topology, TwoInputProcessor, col, count, dead_letter, memory, tumbling
 from tests.simulation.family import SCHEMA, Expected, Family, Inputs, Out, Record, by_key, null_keys, stream, watermarks
 
 BOTH = ("left", "right")
@@ -134,25 +134,35 @@ def as_of(variant: int) -> Family:
 # Tables ------------------------------------------------------------------------------------------------------------------
 
 
-def table_of(topology: Topology, name: str) -> Any:
+def table_of(topology: Topology, name: str, key: str = "key", **options: Any) -> Any:
     """Return the table of a source: the last row of each key counts."""
-    return topology.table(memory(name, schema=SCHEMA), key="key", timestamp="at", disorder="20ms")
+    return topology.table(memory(name, schema=SCHEMA), key=key, timestamp="at", disorder="20ms", **options)
+
+
+#: How a table is joined: as it is, read first, at every task, as of the record's time.
+TABLES: Sequence[dict[str, Any]] = ({}, {"bootstrap": True}, {"broadcast": True}, {"versioned": "10s"})
 
 
 def enriched(variant: int) -> Family:
     """Return a stream beside a table: how far the table has been read is chance, but never backwards, and no row is lost."""
-    how = ("left", "inner")[variant % 2]
+    how, options = ("left", "inner")[variant % 2], TABLES[variant // 2]
+    versioned = "versioned" in options
 
     def build() -> Topology:
         topology = Topology("enriched")
         left = stream(topology, "left").select("key", "at", "n")
-        left.join(table_of(topology, "right").select(m=col("n")), on="key", how=how).to(memory("out"))
+        right = table_of(topology, "right", **options)
+        if not versioned:
+            left.join(right.select(m=col("n")), on="key", how=how).to(memory("out"))
+        else:
+            left.join(right, on="key", how=how, suffix="_2").select("key", "at", "n", m=col("n_2")).to(memory("out"))
         return topology
 
     def accounts(inputs: Inputs, found: Mapping[str, Sequence[Out]]) -> str | None:
         rows = found["out"]
         left = {row.n: row for row in inputs["left"]}
         there = {row.n: row.key for row in inputs["right"]}
+        times = {row.n: row.at for row in inputs["right"]}
         if Counter(row[2] for _, row in rows) != Counter(left.keys()) and how == "left":
             return f"{len(left)} rows went in, {sorted(row[2] for _, row in rows)} came out"
         latest: dict[str, tuple[int, int]] = {}
@@ -165,6 +175,10 @@ def enriched(variant: int) -> Family:
                 return f"row {n} of {key} stands beside row {m} of {there[m]}"
             if m is None and how == "inner":
                 return f"row {n} has no partner"
+            if versioned:
+                if m is not None and times[m] > own:  # type: ignore[operator]
+                    return f"row {n} of time {own} stands beside row {m} of time {times[m]}"
+                continue
             seen = n, -1 if m is None else m
             if key in latest and (seen[0] <= latest[key][0] or seen[1] < latest[key][1]):
                 return f"{key}: row {n} stands beside row {m}, and came behind {latest[key]}"
@@ -179,7 +193,7 @@ def enriched(variant: int) -> Family:
         same_keys=True,
         sources=BOTH,
         accounts=accounts,
-        features=frozenset(["join", "stream-table"]),
+        features=frozenset(["join", "stream-table", *options]),
     )
 
 
@@ -211,6 +225,87 @@ def tables(variant: int) -> Family:
 
     return Family(
         f"tables {variant}", build, oracle, together=("key",), same_keys=True, sources=BOTH, features=frozenset(["join", "tables"])
+    )
+
+
+def foreign_key(variant: int) -> Family:
+    """Return a table beside another one whose keys it holds; both lose rows again, and rows name others as they change."""
+    how = ("left", "inner")[variant % 2]
+
+    def build() -> Topology:
+        topology = Topology("foreign-key")
+        left = table_of(topology, "left").filter(col("n") % 5 != 0).select("city", "n")
+        right = table_of(topology, "right", key="city").select(m=col("n")).filter(col("m") % 4 != 1)
+        left.join(right, on="city", how=how).to_stream().to(memory("out"))
+        return topology
+
+    def oracle(inputs: Inputs) -> dict[str, Expected]:
+        left = {key: row for key, row in last_rows(inputs["left"]).items() if row.n % 5 != 0}
+        right = {row.city: row for row in inputs["right"]}
+        out: list[Out] = []
+        for key, row in sorted(left.items()):
+            other = right[row.city].n if row.city in right and right[row.city].n % 4 != 1 else None
+            if other is not None or how == "left":
+                out.append((None, (key, row.city, row.n, other)))
+        return {"out": Expected("changes", out, (0,))}
+
+    return Family(f"foreign key {variant}", build, oracle, alone=True, sources=BOTH, features=frozenset(["join", "tables", "foreign key"]))
+
+
+class Numbered(TwoInputProcessor):
+    """Numbers the rows of each side of a key, and counts both."""
+
+    output: ClassVar[Any] = {"key": str, "side": str, "n": int, "own": int, "least": int}
+
+    def open(self, ctx: Any) -> None:
+        """Declare what is kept: how many rows of either side there were."""
+        self.seen = ctx.state.value("seen", list[int])
+
+    def _numbered(self, side: int, row: Any) -> dict[str, Any]:
+        seen = [*self.seen.get([0, 0])]
+        seen[side] += 1
+        self.seen.set(seen)
+        return {"key": row.key, "side": BOTH[side], "n": row.n, "own": seen[side], "least": min(seen)}
+
+    def process_left(self, row: Any, ctx: Any) -> Any:
+        """Number a row of the left side."""
+        yield self._numbered(0, row)
+
+    def process_right(self, row: Any, ctx: Any) -> Any:
+        """Number a row of the right side."""
+        yield self._numbered(1, row)
+
+
+def connected(variant: int) -> Family:
+    """Return two streams seen by one processor: the rows of either side keep their order, and one state counts both."""
+
+    def build() -> Topology:
+        topology = Topology("connected")
+        made = stream(topology, "left").key_by("key").connect(stream(topology, "right").key_by("key")).process(Numbered, name="both")
+        made.select("key", "side", "n", "own").to(memory("out"))
+        made.select("key", "least").to(memory("least"))
+        return topology
+
+    def oracle(inputs: Inputs) -> dict[str, Expected]:
+        out: list[Out] = [(row.at, (row.key, side, row.n, row.seq)) for side in BOTH for row in inputs[side] if row.key is not None]
+        return {"out": Expected("P2", out, (0, 1))}
+
+    def accounts(inputs: Inputs, found: Mapping[str, Sequence[Out]]) -> str | None:
+        for key in {row[0] for _, row in found["least"]}:
+            least = [row[1] for _, row in found["least"] if row[0] == key]
+            if least != sorted(least) or least[-1] != min(sum(row.key == key for row in inputs[side]) for side in BOTH):
+                return f"{key}: one state has counted both sides as {least}"
+        return None
+
+    return Family(
+        f"connected {variant}",
+        build,
+        oracle,
+        together=("key",),
+        same_keys=True,
+        sources=BOTH,
+        accounts=accounts,
+        features=frozenset(["join", "connect"]),
     )
 
 
@@ -326,8 +421,8 @@ FAMILIES: tuple[tuple[Family, ...], ...] = (
     tuple(interval(i) for i in range(32)),
     tuple(window_behind(i) for i in range(4)),
     tuple(as_of(i) for i in range(6)),
-    tuple(enriched(i) for i in range(2)),
-    tuple(tables(i) for i in range(4)),
+    (*(enriched(i) for i in range(8)), *(connected(i) for i in range(1))),
+    (*(tables(i) for i in range(4)), *(foreign_key(i) for i in range(2))),
     tuple(regrouped(i) for i in range(2)),
     tuple(deduplicated(i) for i in range(4)),
     tuple(calls(i) for i in range(4)),

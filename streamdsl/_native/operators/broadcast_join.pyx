@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t
 
 from streamdsl._native.aggregates.cell cimport cell_assign, cell_free
 from streamdsl._native.flow.batch cimport KIND_STR, SYS_KEY, SYS_TIME, Column, i64, is_valid
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.operators.join cimport LEFT, RIGHT, JoinPort
 from streamdsl._native.operators.key_lookup cimport KeyDecoder, KeyLookup
 from streamdsl._native.operators.table cimport says_removed
@@ -108,6 +109,8 @@ cdef class BroadcastJoinOperator(JoinOperator):
         if state["layout"] != self.field.layout:
             raise StateError(f"{self.name}: the checkpoint has a table of other columns",
                              remedy="give the join another name, or drop its state")
+        if PLANTED("broadcast-not-restored"):
+            return
         for key_text, row_text in state["rows"]:
             key, row = base64.b64decode(key_text), base64.b64decode(row_text)
             slot = self.table.find_or_insert(PyBytes_AS_STRING(key), <int32_t>PyBytes_GET_SIZE(key), 0)

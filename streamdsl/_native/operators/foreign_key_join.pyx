@@ -8,6 +8,7 @@ from libc.string cimport memcmp
 
 from streamdsl._native.aggregates.cell cimport Cell, cell_load, cell_write
 from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, i64
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.operators.changes_join cimport ADD, REPLACE, WITHDRAW
 from streamdsl._native.operators.join cimport LEFT, RIGHT, JoinPort, JoinSide
 from streamdsl._native.operators.key_lookup cimport KeyLookup
@@ -77,7 +78,7 @@ cdef class ForeignKeyJoinOperator(ChangesJoinOperator):
         cdef TimedRow held
         cdef int32_t i
         cdef bint removes = self.removes(RIGHT, batch, row), was_there = right.n > 0
-        if removes and not was_there:
+        if (removes and not was_there) or (removes and PLANTED("named-row-not-withdrawn")):
             return 0
         if was_there:
             held = right.rows[right.head]

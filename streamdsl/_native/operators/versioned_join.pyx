@@ -2,6 +2,7 @@
 from libc.stdint cimport INT64_MAX
 
 from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, i64, is_valid
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.operators.join cimport LEFT, RIGHT, JoinPort
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.table cimport says_removed
@@ -38,7 +39,7 @@ cdef class VersionedJoinOperator(JoinOperator):
 
     cdef int look(self, Batch* batch, int32_t row, TimedRows* rows) except -1 nogil:
         cdef int64_t time = i64(&batch.sys[SYS_TIME])[row]
-        cdef int32_t at = rows.n if time == INT64_MAX else rows_below(rows, time + 1)
+        cdef int32_t at = rows.n if time == INT64_MAX else rows_below(rows, time + 1 + 40 * PLANTED("version-of-later"))
         cdef TimedRow* found = NULL if at == 0 else &rows.rows[rows.head + at - 1]
         if at == 0 and rows.n > 0:
             self.expired += 1
