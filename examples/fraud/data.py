@@ -13,6 +13,7 @@ import math
 import os
 import random
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,10 @@ def sample(directory: Path | None = None, kind: Kind = "bursts") -> Sample:
     directory = directory or default_directory()
     found = _named(directory, kind)
     if not all(path.exists() for path in (*found.transactions, found.truth)):
+        began = time.monotonic()
+        print(f"making the sample: {TRANSACTIONS:,} transactions, in {directory} …", file=sys.stderr, flush=True)
         generate(directory, kind=kind)
+        print(f"made in {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
     return found
 
 

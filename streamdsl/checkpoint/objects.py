@@ -21,6 +21,7 @@ from typing import Any, Final, TypeVar
 
 from streamdsl.checkpoint.filesystem import FileSystem
 from streamdsl.checkpoint.manifest import FileEntry, Manifest, StoreEntry, checksum
+from streamdsl.checkpoint.progress import Progress, bytes_of
 from streamdsl.checkpoint.storage import CheckpointStorage, DirectoryStorage
 from streamdsl.errors import StateError
 from streamdsl.object_stores import opened, tried
@@ -86,9 +87,13 @@ class ObjectStore:
                 remedy="one worker runs a job: stop the other one, or name another place",
                 lasting=True,
             )
-        for store in manifest.stores:
-            for file in store.files:
-                self._send(storage, manifest.checkpoint_id, store, file)
+        total = bytes_of(file for file in _files(manifest) if _name(file) not in self._there)
+        with Progress(f"checkpoint {manifest.checkpoint_id} is sent to {self.url}", total) as progress:
+            for store in manifest.stores:
+                for file in store.files:
+                    if _name(file) not in self._there:
+                        self._send(storage, manifest.checkpoint_id, store, file)
+                        progress.add(file.size)
         self._put(f"{manifest.checkpoint_id}/manifest.json", manifest.encode())
         ids = [*(known["ids"] if known else []), manifest.checkpoint_id]
         kept = sorted(set(ids))[-keep:] if keep else sorted(set(ids))
@@ -99,9 +104,7 @@ class ObjectStore:
             self._remove(gone, kept)
 
     def _send(self, storage: CheckpointStorage, checkpoint_id: int, store: StoreEntry, file: FileEntry) -> None:
-        name = f"files/{file.checksum}-{file.size}"
-        if name in self._there:
-            return
+        name = _name(file)
         path = f"{self._root}/{name}"
 
         def send() -> None:
@@ -164,19 +167,23 @@ class ObjectStore:
             raise StateError(f"{self.url} has no checkpoint {checkpoint_id}", remedy="restore from another one")
         target.begin(checkpoint_id)
         try:
-            for store in manifest.stores:
-                place = target.target(checkpoint_id, store.name)
-                assert place is not None
-                try:
-                    for file in store.files:
-                        place.write_file(file.name, self._received(file))
-                    place.seal()
-                finally:
-                    place.close()
+            self._receive_all(manifest, target)
             target.publish(checkpoint_id, manifest.encode())
         except BaseException:
             target.discard(checkpoint_id)
             raise
+
+    def _receive_all(self, manifest: Manifest, target: DirectoryStorage) -> None:
+        with Progress(f"checkpoint {manifest.checkpoint_id} is brought from {self.url}", bytes_of(_files(manifest))) as progress:
+            for store in manifest.stores:
+                place = target.target(manifest.checkpoint_id, store.name)
+                assert place is not None
+                try:
+                    for file in store.files:
+                        place.write_file(file.name, progress.of(self._received(file)))
+                    place.seal()
+                finally:
+                    place.close()
 
     def _received(self, file: FileEntry) -> Iterator[bytes]:
         path, digest, size = f"{self._root}/{_name(file)}", checksum(), 0

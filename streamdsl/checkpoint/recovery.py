@@ -22,6 +22,7 @@ from typing import Any
 from streamdsl.checkpoint.filesystem import FileSystem
 from streamdsl.checkpoint.manifest import FORMAT, Manifest, StoreEntry
 from streamdsl.checkpoint.names import safe_name
+from streamdsl.checkpoint.progress import Progress, bytes_of
 from streamdsl.checkpoint.storage import CheckpointStorage, DirectoryStorage, StoreFiles, cannot_be_read
 from streamdsl.errors import StateError
 
@@ -68,8 +69,11 @@ class Checkpoint:
 
     def verify(self) -> None:
         """Verify every file."""
-        for store in self.manifest.stores:
-            self.files(store)
+        total = sum(bytes_of(store.files) for store in self.manifest.stores)
+        with Progress(f"checkpoint {self.id} is verified", total) as progress:
+            for store in self.manifest.stores:
+                if store.name not in self._verified:
+                    self._verified[store.name] = self._storage.files(self.id, store, progress.add)
 
 
 def find_checkpoint(

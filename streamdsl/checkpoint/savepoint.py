@@ -15,6 +15,7 @@ from streamdsl._native.includes.faults import fault
 from streamdsl.checkpoint.filesystem import FileSystem
 from streamdsl.checkpoint.manifest import Manifest
 from streamdsl.checkpoint.objects import ObjectStore
+from streamdsl.checkpoint.progress import Progress, bytes_of
 from streamdsl.checkpoint.recovery import Checkpoint, find_checkpoint
 from streamdsl.checkpoint.storage import CheckpointStorage, DirectoryStorage
 from streamdsl.errors import StateError
@@ -109,14 +110,16 @@ def write_savepoint(storage: CheckpointStorage, manifest: Manifest, path: Path, 
 def _copy(storage: CheckpointStorage, manifest: Manifest, copies: DirectoryStorage) -> None:
     copies.begin(manifest.checkpoint_id)
     fault("FP33")
-    for store in manifest.stores:
-        target = copies.target(manifest.checkpoint_id, store.name)
-        assert target is not None
-        for file in store.files:
-            chunks = storage.read(manifest.checkpoint_id, store.name, file.name)
-            target.write_file(file.name, _first(chunks, file.size) if file.grows else chunks)
-        target.seal()
-        target.close()
+    total = sum(bytes_of(store.files) for store in manifest.stores)
+    with Progress(f"checkpoint {manifest.checkpoint_id} is copied to {copies.root}", total) as progress:
+        for store in manifest.stores:
+            target = copies.target(manifest.checkpoint_id, store.name)
+            assert target is not None
+            for file in store.files:
+                chunks = storage.read(manifest.checkpoint_id, store.name, file.name)
+                target.write_file(file.name, progress.of(_first(chunks, file.size) if file.grows else chunks))
+            target.seal()
+            target.close()
     copies.publish(manifest.checkpoint_id, manifest.encode())
     # Against the manifest: what was read may not be what was once written.
     for store in manifest.stores:

@@ -12,7 +12,7 @@ import os
 import stat
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -86,8 +86,8 @@ class CheckpointStorage(ABC):
         """Return what errors call a checkpoint or a file of it."""
         return "/".join((f"checkpoint {checkpoint_id}", *parts))
 
-    def files(self, checkpoint_id: int, entry: StoreEntry) -> StoreFiles:
-        """Return a store's files, each one's size and checksum verified.
+    def files(self, checkpoint_id: int, entry: StoreEntry, read: Callable[[int], None] = lambda size: None) -> StoreFiles:
+        """Return a store's files, each one's size and checksum verified; `read` is told of the bytes.
 
         Raises
         ------
@@ -95,10 +95,10 @@ class CheckpointStorage(ABC):
             A file is missing, or is not the one that the manifest names.
         """
         for file in entry.files:
-            self._verify(checkpoint_id, entry.name, file)
+            self._verify(checkpoint_id, entry.name, file, read)
         return StoreFiles(self, checkpoint_id, entry)
 
-    def _verify(self, checkpoint_id: int, store: str, file: FileEntry) -> None:
+    def _verify(self, checkpoint_id: int, store: str, file: FileEntry, read: Callable[[int], None]) -> None:
         where = self.where(checkpoint_id, store, file.name)
         remedy = "restore from another checkpoint, or put the file back from a copy"
         size, digest = 0, checksum()
@@ -110,6 +110,7 @@ class CheckpointStorage(ABC):
                 if size > file.size or not part:
                     break
                 digest.update(part)
+                read(len(part))
         except OSError as error:
             raise cannot_be_read(where, error, remedy) from error
         if size != file.size:

@@ -75,6 +75,8 @@ class Figures:
     every_s : float
     table : bool
         Whether the table follows the line.
+    bounded : bool
+        Whether the input ends: then it is said how much of it has been read, where that is known.
     """
 
     def __init__(
@@ -83,8 +85,9 @@ class Figures:
         every_s: float = EVERY_S,
         *,
         table: bool = True,
+        bounded: bool = False,
     ) -> None:
-        self._metrics, self._every_s, self._table = metrics, every_s, table
+        self._metrics, self._every_s, self._table, self._bounded = metrics, every_s, table, bounded
         self._told_at = time.monotonic()
         self._before = (0, 0)
         self._processed: dict[str, int] = {}
@@ -117,14 +120,21 @@ class Figures:
         failed = f", {checkpoints['failed']} failed" if checkpoints["failed"] else ""
         last = "none yet" if checkpoints["last_id"] is None else f"{checkpoints['last_id']} in {checkpoints['last_duration_ms']} ms"
         _log.info(
-            "%s records/s in, %s/s out%s%s; checkpoint %s%s",
+            "%s records/s in, %s/s out%s%s%s; checkpoint %s%s",
             f"{(read - self._before[0]) / seconds:,.0f}",
             f"{(written - self._before[1]) / seconds:,.0f}",
             f", lag {sum(lags):,}" if lags else "",
+            self._backfill(read, sum(lags), (read - self._before[0]) / seconds) if self._bounded and lags else "",
             refused(figures),
             last,
             failed,
         )
+
+    @staticmethod
+    def _backfill(read: int, waiting: int, rate: float) -> str:
+        """Return how much of an input with a known end has been read, and how long the rest takes."""
+        share = f", {read / max(read + waiting, 1):.0%} read"
+        return share + (f", about {waiting / rate:,.0f} s left" if waiting and rate > 0 else "")
 
     def _lines(self, figures: Mapping[str, Any], seconds: float) -> Iterator[str]:
         yield f"  {'task':<44} {'records':>13} {'records/s':>11} {'p50 ms':>8} {'p95 ms':>8} {'p99 ms':>8} {'watermark lag':>14}"

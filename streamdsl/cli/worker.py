@@ -113,7 +113,9 @@ def run_worker(topology: Topology, settings: Settings) -> int:
             echo(f"the run in {config.state_dir} had finished: nothing to do", err=True)
             return 0
         door = None if config.state_path is None else _door(config.state_path, signals, run)
-        teller = _Teller(signals, Figures(run.metrics, table=settings.log_format == "text"), Rows(rows) if rows else None, door)
+        ends = all(source.bounded for source in topology.sources().values())
+        told = Figures(run.metrics, table=settings.log_format == "text", bounded=ends)
+        teller = _Teller(signals, told, Rows(rows) if rows else None, door)
         try:
             signals.follow(_LOOK_S, teller)
         except SystemExit as left:
