@@ -25,6 +25,9 @@ log = logging.getLogger("streamdsl")
 
 _DATE: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _ZONE: Final = r"[T ][0-9]{2}(:?[0-9]{2})?.*(Z|[+-][0-9]{2}(:?[0-9]{2})?)$"
+#: What a timestamp of nanoseconds reaches, in microseconds.
+_FIRST_US: Final = -9_223_372_036_854_776
+_LAST_US: Final = 9_223_372_036_854_775
 _told: set[str] = set()
 
 
@@ -50,8 +53,27 @@ def moments_of(texts: pa.Array, type_: pa.DataType) -> tuple[pa.Array, bool]:
     naive = pc.any(pc.invert(zoned)).as_py() is True
     if naive:
         texts = pc.if_else(zoned, texts, pc.binary_join_element_wise(texts, "Z", ""))
-    moments = floored(texts.cast(pa.timestamp("ns" if digits == 9 else "us", "UTC")), _utc(type_)).cast(type_)
+    read = _nanoseconds(texts) if digits == 9 else texts.cast(pa.timestamp("us", "UTC"))
+    moments = floored(read, _utc(type_)).cast(type_)
     return moments if counted is None else pc.coalesce(counted, moments), naive
+
+
+def _nanoseconds(texts: pa.Array) -> pa.Array:
+    """Return texts with zones as times of nanoseconds."""
+    try:
+        return texts.cast(pa.timestamp("ns", "UTC"))
+    except pa.ArrowInvalid:
+        # In the first second of the type the whole seconds overflow, although the time does not.
+        whole = pc.replace_substring_regex(texts, r"([.,][0-9]{6})[0-9]+", r"\1")
+        coarse = whole.cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+        if pc.any(pc.or_(pc.less(coarse, _FIRST_US), pc.greater(coarse, _LAST_US))).as_py() is True:
+            raise
+        rest = pc.replace_substring_regex(texts, r"^.*[.,][0-9]{6}([0-9]+).*$", r"\1")
+        rest = pc.if_else(pc.match_substring_regex(rest, r"^[0-9]{1,3}$"), pc.utf8_rpad(rest, 3, "0"), "0").cast(pa.int64())
+        found = pc.add(pc.multiply(coarse, 1_000), rest)  # wraps around, and back
+        if pc.any(pc.not_equal(pc.sign(found), pc.sign(coarse)).filter(pc.greater(pc.abs(coarse), 1))).as_py() is True:
+            raise
+        return found.cast(pa.timestamp("ns", "UTC"))
 
 
 def _utc(type_: pa.DataType) -> pa.DataType:

@@ -69,7 +69,10 @@ class AggregateNode(StatefulNode):
         return (*(part for made in self.aggregates for part in made.expressions()), *signs)
 
     def meaning(self, origins: Origins) -> Meaning:
-        return {**super().meaning(origins), "aggregates": origins.aggregates(self.aggregates, self.inputs[0])}
+        found: Meaning = {**super().meaning(origins), "aggregates": origins.aggregates(self.aggregates, self.inputs[0])}
+        if self.sign is not None:
+            found["sign"] = origins.expression(self.sign, self.inputs[0])
+        return found
 
     def text(self) -> str:
         emit = "" if self.emit == "update" else f" emit {self.emit}"

@@ -10,7 +10,7 @@ from streamdsl.connectors.base import POSITION_COLUMNS
 from streamdsl.durations import format_duration
 from streamdsl.logical.aggregate import CHANGE
 from streamdsl.logical.key_by import KeyByNode, key_of
-from streamdsl.logical.node import Columns, Meaning, StatefulNode, joined, letters, policy_text
+from streamdsl.logical.node import Columns, Meaning, Node, StatefulNode, joined, letters, policy_text
 from streamdsl.policies import ErrorPolicy
 from streamdsl.schema import Field, Schema
 
@@ -103,6 +103,11 @@ class JoinNode(StatefulNode):
         return f"{self.how} on {', '.join(a if a == b else f'{a} = {b}' for a, b in pairs)}"
 
 
+def _removals(origins: Origins, rows: Node, removed: str | None, name: str) -> Meaning:
+    """Return what decides which rows of a table are taken away: its filters among it."""
+    return {} if removed is None else {f"{name} rows taken away": origins.column(rows, removed)}
+
+
 def key_of_input(node: JoinNode, side: int) -> KeyByNode:
     """Return the key_by in front of one side."""
     below = node.inputs[side]
@@ -176,6 +181,9 @@ class TableJoinNode(JoinNode):
         needed = super().needs_of(port, wanted)
         return needed | {self.removed} if port == 1 and self.removed is not None else needed
 
+    def meaning(self, origins: Origins) -> Meaning:
+        return {**super().meaning(origins), **_removals(origins, self.inputs[1], self.removed, "right")}
+
     def text(self) -> str:
         return f"{super().text()} with a table"
 
@@ -230,7 +238,10 @@ class ConnectNode(JoinNode):
 
     def meaning(self, origins: Origins) -> Meaning:
         # The states that it declares are known once it has been opened.
-        return {"operator": self.verb, "keys": " = ".join(origins.key(side) for side in self.sides)}
+        kept: Meaning = {"operator": self.verb, "keys": " = ".join(origins.key(side) for side in self.sides)}
+        for below, name in zip(self.inputs, ("left", "right"), strict=True):
+            kept.update({f"{name} {part}": text for part, text in origins.columns(below).items()})
+        return kept
 
     def text(self) -> str:
         owner = self.processor if isinstance(self.processor, type) else type(self.processor)
@@ -256,6 +267,12 @@ class TablesJoinNode(JoinNode):
     def needs_of(self, port: int, wanted: Columns) -> Columns:
         removed = self.removed[port]
         return super().needs_of(port, wanted) | (frozenset() if removed is None else {removed})
+
+    def meaning(self, origins: Origins) -> Meaning:
+        found = super().meaning(origins)
+        for below, removed, name in zip(self.inputs, self.removed, ("left", "right"), strict=True):
+            found.update(_removals(origins, below, removed, name))
+        return found
 
     def text(self) -> str:
         return f"{super().text()} of two tables"

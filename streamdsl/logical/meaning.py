@@ -1,8 +1,8 @@
 """What decides the meaning of stored state and positions, as plain text: kept in checkpoints, compared when a job goes on.
 
 The text depends on what the topology says, never on positions in the plan, on the optimiser or on the process. A column is
-told by the expression that makes it, down to the source, function or other operator that it comes from. Python functions
-cannot be compared, and are not.
+told by the expression that makes it, through aggregates too, down to the source or function that it comes from. The rows
+that reach an operator are told by the conditions on their way. Python functions cannot be compared, and are not.
 """
 
 from __future__ import annotations
@@ -16,36 +16,42 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from streamdsl.logical.aggregate import AggregateNode
 from streamdsl.logical.counter import CounterNode
 from streamdsl.logical.deduplicate import DeduplicateNode
 from streamdsl.logical.expression import Typed, TypedAggregate, columns_of
 from streamdsl.logical.filter import FilterNode
 from streamdsl.logical.frame import FrameNode
-from streamdsl.logical.key_by import KeyByNode
+from streamdsl.logical.key_by import KeyByNode, key_of
 from streamdsl.logical.merge import MergeNode
 from streamdsl.logical.node import Meaning, Node, StatefulNode
 from streamdsl.logical.plan import LogicalPlan
 from streamdsl.logical.project import ProjectNode
 from streamdsl.logical.python_function import PythonFunctionNode
+from streamdsl.logical.selection import Selections
 from streamdsl.logical.source import SourceNode
+from streamdsl.logical.window_aggregate import WindowAggregateNode
 from streamdsl.schema import Schema
 
 __all__ = ["Origins", "meanings"]
 
 #: A longer text is cut and gets a digest of the whole.
 LONGEST: Final = 200
+_COMPUTING: Final = (FrameNode, AggregateNode, WindowAggregateNode)
 _SHOWN: Final = 120
 
 
 def meanings(plan: LogicalPlan) -> dict[str, Meaning]:
     """Return what each source and each operator with state declares, by name."""
     origins = Origins()
+    selections = Selections(origins)
     found: dict[str, Meaning] = {}
     for node in plan.nodes:
+        selections.add(node)
         if isinstance(node, SourceNode):
             found[node.name] = node.meaning()
         elif isinstance(node, StatefulNode):
-            found[node.name] = node.meaning(origins)
+            found[node.name] = {**node.meaning(origins), **selections.parts(node)}
     return found
 
 
@@ -72,6 +78,8 @@ class Origins:
                 continue
             if isinstance(value, Typed):
                 text = self._render(value, below)
+            elif isinstance(value, TypedAggregate):
+                text = self._computed(value, below)
             else:
                 # Of merged streams: what each of them means by it, in whatever order they are merged.
                 text = " | ".join(sorted({self._texts[id(branch), other] for branch, other in parts})) or value
@@ -101,11 +109,11 @@ class Origins:
 
     def aggregates(self, aggregates: Iterable[TypedAggregate], node: Node) -> str:
         """Return aggregates in order: what the state of each holds, not what its column is called."""
-        return "; ".join(self._aggregate(one, node) for one in aggregates)
+        return "; ".join(self._aggregate(one, node, kept=True) for one in aggregates)
 
-    def _aggregate(self, one: TypedAggregate, node: Node) -> str:
-        # std and var of one column hold the same, whatever ddof is.
-        kind = "moments" if one.kind in ("std", "var") else one.kind
+    def _aggregate(self, one: TypedAggregate, node: Node, *, kept: bool) -> str:
+        # The state of std and var of one column is the same, whatever ddof is.
+        kind = "moments" if kept and one.kind in ("std", "var") else one.kind
         inner = [] if one.argument is None else [f"{self.expression(one.argument, node)} ({one.argument.type})"]
         if one.by is not None:
             inner.append(f"by={self.expression(one.by, node)} ({one.by.type})")
@@ -115,6 +123,17 @@ class Origins:
             inner.append(f"type={one.type}")
         where = "" if one.where is None else f".filter({self.expression(one.where, node)})"
         return f"{kind}({', '.join(inner)}){where}"
+
+    def _computed(self, one: TypedAggregate, node: Node) -> str:
+        """Return what makes a column that `node` computes: all of it, not only what is kept."""
+        made = self._aggregate(one, node.inputs[0], kept=False)
+        if isinstance(node, WindowAggregateNode):
+            return f"{made} in {node.window}"
+        return made if one.frame is None or one.kind == "lag" else f"{made}.over({one.frame})"
+
+    def columns(self, node: Node) -> Meaning:
+        """Return what makes each column that user code sees, a part each: it may be given more of them."""
+        return {f"column {field.name!r}": self.column(node, field.name) for field in node.schema.visible().fields}
 
     def cells(self, aggregates: Iterable[TypedAggregate], node: Node) -> str:
         """Return what a rolling frame keeps of each record: the columns that its aggregates read, each once."""
@@ -144,24 +163,32 @@ class Origins:
         return texts[id(value)]
 
 
-def _made_by(node: Node, column: str) -> tuple[Node, Typed | str]:
-    """Return the node and the expression over its columns that make `column`, or the name under which the column begins."""
+def _made_by(node: Node, column: str) -> tuple[Node, Typed | TypedAggregate | str]:
+    """Return the node and the expression over its columns that make `column`, or the name under which the column begins.
+
+    An aggregate comes with the node that computes it.
+    """
     while True:
         if isinstance(node, ProjectNode):
             value = node.by_name[column]
             if not value.is_column:
                 return node.inputs[0], value
             node, column = node.inputs[0], value.column
+        elif isinstance(node, (AggregateNode, WindowAggregateNode)) and column in node.key_schema:
+            node = key_of(node)  # in between, nobody may need the column
         elif _passes(node, column):
             node = node.inputs[0]
         else:
-            return node, column
+            made = node.aggregates if isinstance(node, _COMPUTING) else ()
+            return node, next((one for one in made if one.name == column), column)
 
 
-def _parts(node: Node, value: Typed | str) -> list[tuple[Node, str]]:
+def _parts(node: Node, value: Typed | TypedAggregate | str) -> list[tuple[Node, str]]:
     """Return the columns that must be known to tell what a column means, each with the node whose output it is."""
     if isinstance(value, Typed):
         return [(node, name) for name in _columns(value)]
+    if isinstance(value, TypedAggregate):
+        return [(node.inputs[0], name) for part in value.expressions() for name in _columns(part)]
     if isinstance(node, MergeNode):
         place = node.schema.index(value)
         return [(branch, branch.schema.names[place]) for branch in node.inputs]

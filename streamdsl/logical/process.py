@@ -53,7 +53,7 @@ class ProcessNode(StatefulNode):
         # The states that it declares are known once it has been opened.
         kept = super().meaning(origins)
         if self.window is None:
-            return kept
+            return {**kept, **origins.columns(self.inputs[0])}
         rows = origins.rows(self.inputs[0], self.inputs[0].schema.visible())
         return {**kept, **window_meaning(self.window), "rows": rows}
 
@@ -87,6 +87,9 @@ class NativeNode(StatefulNode):
     def needs(self, wanted: Columns) -> Columns:
         # Nobody can see into it: it gets its columns where it expects them.
         return frozenset(self.inputs[0].schema.visible().names)
+
+    def meaning(self, origins: Origins) -> Meaning:
+        return {**super().meaning(origins), **origins.columns(self.inputs[0])}
 
     def text(self) -> str:
         return f"{getattr(self.factory, '__name__', 'factory')} -> ({', '.join(self.output.visible().names)})"

@@ -55,4 +55,6 @@ class TableNode(StatefulNode):
 
     def meaning(self, origins: Origins) -> Meaning:
         kept: Meaning = {**super().meaning(origins), "rows": origins.rows(self.inputs[0], self.inputs[0].schema.visible())}
+        if self.removed is not None:
+            kept["rows taken away"] = origins.column(self.inputs[0], self.removed)
         return {**kept, "last": "by event time"} if self.by_time else kept

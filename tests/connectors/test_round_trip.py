@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from streamdsl import Config, Topology, files, memory
@@ -103,6 +103,7 @@ def copied(source: Any, sink: Any) -> None:
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@example(table=pa.table({"c": pa.array([-(2**63), -9_223_372_036_000_000_001], pa.timestamp("ns", "UTC"))}), formats=("csv", "jsonl"))
 @given(table=tables(), formats=st.sampled_from(list(itertools.product(FORMATS, FORMATS))))
 def test_what_goes_in_comes_out(tmp_path_factory: Any, table: pa.Table, formats: tuple[str, str]) -> None:
     is_nested = any(pa.types.is_nested(type_) for type_ in table.schema.types)

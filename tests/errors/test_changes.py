@@ -174,6 +174,11 @@ REFUSED = {
     "order": (running(a=SUM, b=col("w").sum()), running(b=col("w").sum(), a=SUM), "sum(w (int64)); sum(v (int64))"),
     "one more": (running(a=SUM), running(a=SUM, n=count()), "count()"),
     "type": (running(a=SUM), running(a=col("v").cast(float).sum()), "sum"),
+    "another filter before it": (
+        lambda s: s.filter(col("v") > 3).key_by("k").aggregate(n=count(), name="op"),
+        lambda s: s.filter(col("v") > 4).key_by("k").aggregate(n=count(), name="op"),
+        "rows of 'in': gt(v, 3) → gt(v, 4)",
+    ),
     # frames
     "lag": (framed(p=col("v").lag(1)), framed(p=col("v").lag(2)), "lag"),
     "lag of another column": (framed(p=col("v").lag()), framed(p=col("w").lag()), "lag(v"),
@@ -291,7 +296,12 @@ ALLOWED = {
     ),
     "written at once or in two steps": (
         lambda s: s.with_columns(y=col("v") * 2).filter(col("v") >= 0).key_by("k").aggregate(n=(col("y") + 1).sum(), name="op"),
-        lambda s: s.key_by("k").aggregate(n=(col("v") * 2 + 1).sum(), name="op"),
+        lambda s: s.key_by("k").filter(col("v") >= 0).aggregate(n=(col("v") * 2 + 1).sum(), name="op"),
+    ),
+    "conditions in another order": (
+        lambda s: s.filter((col("v") > 1) & (col("w") < 4)).filter(col("b")).key_by("k").aggregate(n=SUM, name="op"),
+        lambda s: s.filter(col("b")).rename(v="y").key_by("k").filter(col("w") < 4).filter(col("y") > 1)
+        .aggregate(n=col("y").sum(), name="op"),
     ),
     "a shorter frame": (framed(n=col("v").sum().over(rolling("10s"))), framed(n=col("v").sum().over(rolling("1s")))),
     "another aggregate over what a frame keeps": (
@@ -305,7 +315,7 @@ ALLOWED = {
     ),
     "another operator beside it": (
         lambda s: s.key_by("k").aggregate(n=SUM, name="op"),
-        lambda s: s.filter(col("v") >= 0).key_by("k").with_columns(p=event_time(), n=count().over(expanding()), name="p")
+        lambda s: s.key_by("k").with_columns(p=event_time(), n=count().over(expanding()), name="p")
         .key_by("k").aggregate(n=SUM, name="op"),
     ),
     "another state": (
