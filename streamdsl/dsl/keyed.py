@@ -13,6 +13,7 @@ from streamdsl.dsl.regrouping import GroupedTable
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.table import Table
 from streamdsl.dsl.unknown import unknown_verb
+from streamdsl.dsl.unrun import Unrun
 from streamdsl.dsl.updates import regrouped_updates, regroups
 from streamdsl.dsl.windowed import WindowedStream
 from streamdsl.dsl.written import Written, arguments
@@ -209,7 +210,7 @@ class KeyedStream(Stream):
         return ConnectedStreams(self, other)
 
 
-class ConnectedStreams:
+class ConnectedStreams(Unrun):
     """Two streams that one processor is to see. Made by `KeyedStream.connect`."""
 
     def __init__(self, left: KeyedStream, right: KeyedStream) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from streamdsl.dsl.aggregating import Grouping, aggregated
 from streamdsl.dsl.changes import free_name, rebuilt, retracting
 from streamdsl.dsl.stream import Stream
+from streamdsl.dsl.unrun import Unrun
 from streamdsl.dsl.written import Written, arguments, here
 from streamdsl.expr import Expr, Operand, count
 from streamdsl.logical.aggregate import CHANGE
@@ -22,13 +23,16 @@ if TYPE_CHECKING:
 __all__ = ["GroupedTable"]
 
 
-class GroupedTable:
+class GroupedTable(Unrun):
     """The rows of a table by other columns than its key. Made by `Table.group_by`."""
 
     def __init__(self, table: Table, columns: tuple[str | Expr, ...], named: dict[str, Operand]) -> None:
         self._table = table
         self._columns = columns
         self._named = named
+
+    def __repr__(self) -> str:
+        return f"<GroupedTable of {self._table!r}>"
 
     def aggregate(self, *columns: Expr, name: str | Expr | None = None, errors: ErrorPolicy | Expr | None = None, **named: Expr) -> Table:
         """Keep aggregates of the rows of each group, exact at all times: a row that changes is taken out, then added again.

@@ -15,6 +15,7 @@ from streamdsl.dsl.operator import BoundOperator, NativeOperator, Operator, is_p
 from streamdsl.dsl.reshaping import Reshaping
 from streamdsl.dsl.showing import Shown
 from streamdsl.dsl.unknown import unknown_verb
+from streamdsl.dsl.unrun import Unrun
 from streamdsl.dsl.updates import check_told
 from streamdsl.dsl.written import Written, arguments, here
 from streamdsl.errors import TopologyError
@@ -55,7 +56,7 @@ _FUNCTIONS: dict[Mode, str] = {
 }
 
 
-class Stream(Shown, Reshaping, JoinVerbs, AsyncVerbs):
+class Stream(Unrun, Shown, Reshaping, JoinVerbs, AsyncVerbs):
     """Rows that flow. Every verb returns a new stream; nothing runs before the topology does.
 
     Made by `Topology.stream` and by the verbs of other streams.

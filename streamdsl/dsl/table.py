@@ -15,6 +15,7 @@ from streamdsl.dsl.showing import Shown
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.table_joining import TableSide, tables_joined
 from streamdsl.dsl.unknown import UnknownVerbError, unknown_verb
+from streamdsl.dsl.unrun import Unrun
 from streamdsl.dsl.written import Written, arguments, here
 from streamdsl.errors import TopologyError
 from streamdsl.expr import Expr, Operand, condition_of
@@ -52,7 +53,7 @@ _OF_STREAMS: Final = frozenset(
 )
 
 
-class Table(Shown):
+class Table(Unrun, Shown):
     """One row for each key. Made by aggregates without a window and by `Topology.table`."""
 
     def __init__(self, topology: Topology, node: Node, keys: tuple[str, ...], written: Written) -> None:
@@ -60,6 +61,8 @@ class Table(Shown):
         self._node = node
         self._written = written
         self.keys = keys
+
+    _own = frozenset({"keys"})
 
     def __repr__(self) -> str:
         return f"<Table of {self._topology.name!r} by {', '.join(self.keys) or 'everything'}: {self.schema}>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zoneinfo
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, Union
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Union
 
 import pyarrow as pa
 
@@ -15,6 +15,7 @@ from streamdsl.dsl.calling import LookupFunction
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.table import Table
 from streamdsl.dsl.unknown import unknown_verb
+from streamdsl.dsl.unrun import Unrun
 from streamdsl.dsl.written import Typed, Written, arguments, here
 from streamdsl.durations import Duration, format_duration, parse_duration
 from streamdsl.errors import TopologyError
@@ -49,7 +50,7 @@ _SCHEMA = 'give it schema=, a dataclass or a mapping: schema={"account": str, "a
 TimeUnit = Literal["s", "ms", "us", "ns"]
 
 
-class Topology:
+class Topology(Unrun):
     """A description of what to read, compute and write. It runs with `run` or `start`.
 
     Parameters
@@ -59,6 +60,8 @@ class Topology:
     errors : "fail" | "skip" | dead_letter(sink), optional
         What becomes of bad records where neither a verb nor its source says so (default: what `Config(errors=)` says).
     """
+
+    _own = frozenset({"name", "errors"})
 
     def __init__(self, name: str, *, errors: ErrorPolicy | None = None) -> None:
         if not isinstance(name, str) or not name:
@@ -73,6 +76,15 @@ class Topology:
 
     def __repr__(self) -> str:
         return f"Topology({self.name!r})"
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __copy__(self) -> NoReturn:
+        self.__reduce__()
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        self.__reduce__()
 
     if not TYPE_CHECKING:
 

@@ -9,6 +9,7 @@ from streamdsl.dsl.aggregating import Grouping, aggregated, processed, reduced
 from streamdsl.dsl.operator import BoundOperator, NativeOperator, Operator, is_processor, processor_name
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.unknown import UnknownVerbError, unknown_verb
+from streamdsl.dsl.unrun import Unrun
 from streamdsl.dsl.written import Written, arguments
 from streamdsl.errors import TopologyError
 from streamdsl.expr import Expr, count
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["WindowedStream"]
 
 
-class WindowedStream:
+class WindowedStream(Unrun):
     """Rows by key and window. Made by `KeyedStream.window` with a tumbling or hopping window.
 
     Result rows carry the key's columns, `window_start` and `window_end`, and have the time of the window's last

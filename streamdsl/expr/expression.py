@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn, Union
 
 from streamdsl.errors import TopologyError
 from streamdsl.expr.aggregates import AggregateFunctions
+from streamdsl.expr.no_value import NoValue, NoValueError
 from streamdsl.expr.numbers import NumberFunctions
 from streamdsl.expr.words import COLUMN_WORDS, unknown_word
 from streamdsl.logical.expression import (
@@ -54,14 +55,46 @@ class Missing:
 
 
 _MISSING: Final = Missing()
+#: What to write in place of what Python cannot do with an expression.
+_INSTEAD: Final[Mapping[str, str]] = {
+    "has no truth value before it runs": "use & for and, | for or, ~ for not (with brackets around comparisons), "
+    "is_between(...) for a < b < c, is_in(...) for in, is_null() for `is None`",
+    "has no value to format before it runs": 'use format("{} of {}", col("a"), col("b")), and .round(2) or .cast(str) inside',
+    "has no length before it runs": "use .str.len_chars() of a text, .list.len() of a list, count() of the rows",
+    "cannot be iterated over": "use .list functions, or .explode(...) on the stream",
+    "cannot be searched by `in`": "use .str.contains(...), .list.contains(...), or .is_in([...]) the other way round",
+    "cannot be taken apart by [...]": 'use .list.get(0), .str.slice(0, 3), .struct.field("name"); for earlier rows .lag(1)',
+    "cannot be changed": "use with_columns(name=...) on the stream, with when(...).then(...).otherwise(...)",
+    "is no Python number before it runs": "use .cast(float) or .cast(int); for the value of a row, a function given to map(...)",
+    "is not rounded by Python": "use .round(2), .floor(), .ceil(), or .cast(int), which truncates",
+    "has no such operator": "use // and % for divmod, (a | b) & ~(a & b) for an exclusive or",
+}
 _LITERALS: Final = (bool, int, float, decimal.Decimal, str, bytes, datetime.datetime, datetime.date, datetime.timedelta, type(None))
 
 
-class Unfinished:
+class Unfinished(NoValue):
     """Base of what is not an expression yet; `remedy` says what is missing."""
 
     __slots__ = ()
     remedy: ClassVar[str] = ""
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def _refuse(self, words: str) -> NoReturn:
+        raise NoValueError(f"{type(self).__name__} is not an expression yet", remedy=self.remedy)
+
+
+if not TYPE_CHECKING:
+
+    def _not_yet(self, *_):
+        self._refuse("")
+
+    for _op in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or"):
+        setattr(Unfinished, f"__{_op}__", _not_yet)
+        setattr(Unfinished, f"__r{_op}__", _not_yet)
+    for _op in ("eq", "ne", "lt", "le", "gt", "ge", "neg", "pos", "abs", "invert"):
+        setattr(Unfinished, f"__{_op}__", _not_yet)
 
 
 def node_of(value: Any) -> Expression:
@@ -133,7 +166,7 @@ def column_or_expr(value: Expr | str) -> Expression:
     return ColumnRef(value) if isinstance(value, str) else node_of(value)
 
 
-class Expr(NumberFunctions, AggregateFunctions):
+class Expr(NoValue, NumberFunctions, AggregateFunctions):
     """One column, computed. Made by `col`, `lit`, `count` and by operators and methods of other expressions.
 
     Examples
@@ -145,6 +178,7 @@ class Expr(NumberFunctions, AggregateFunctions):
 
     __slots__ = ("node",)
     node: Expression
+    instead = _INSTEAD
 
     def __init__(self, node: Expression) -> None:
         object.__setattr__(self, "node", node)
@@ -174,20 +208,13 @@ class Expr(NumberFunctions, AggregateFunctions):
     def __hash__(self) -> int:
         return hash(self.node)
 
-    def __bool__(self) -> NoReturn:
-        raise TopologyError(
-            f"the expression {self!r} has no truth value before it runs",
-            remedy="use & for and, | for or, ~ for not (with brackets around comparisons), is_between(...) for a < b < c, "
-            "is_in(...) for in, is_null() for `is None`",
-        )
+    def _shown(self) -> Text:
+        return f"the expression {self!r}"
 
     if not TYPE_CHECKING:  # a type checker shall find words that are not there
 
         def __getattr__(self, name):
             unknown_word(self, "", name, COLUMN_WORDS)
-
-    def __iter__(self) -> NoReturn:
-        raise TopologyError(f"the expression {self!r} cannot be iterated over")
 
     # Arithmetic ------------------------------------------------------------------------------------------------
 

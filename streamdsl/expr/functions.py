@@ -100,7 +100,7 @@ def _several(op: str, values: tuple[Operand, ...]) -> Expr:
     return call(op, *values)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class When(Unfinished):
     """A condition without its value: go on with `then`."""
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from streamdsl.expr.expression import Expr, Operand, call, whole
+from streamdsl.expr.expression import Expr, Operand, Unfinished, call, whole
 from streamdsl.expr.words import LIST_WORDS, unknown_word
 
 __all__ = ["ListFunctions"]
 
 
-@dataclass(frozen=True, slots=True)
-class ListFunctions:
+@dataclass(frozen=True, slots=True, eq=False)
+class ListFunctions(Unfinished):
     """Functions of lists: ``col("tags").list.len()``; `stream.explode` makes a row of each item."""
 
+    remedy: ClassVar[str] = "go on with one of its functions, such as .list.len()"
     expr: Expr
 
     if not TYPE_CHECKING:  # a type checker shall find words that are not there

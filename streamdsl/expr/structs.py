@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from streamdsl.errors import TopologyError
-from streamdsl.expr.expression import Expr, call
+from streamdsl.expr.expression import Expr, Unfinished, call
 from streamdsl.expr.words import STRUCT_WORDS, unknown_word
 
 __all__ = ["StructFunctions"]
 
 
-@dataclass(frozen=True, slots=True)
-class StructFunctions:
+@dataclass(frozen=True, slots=True, eq=False)
+class StructFunctions(Unfinished):
     """Functions of structs: ``col("address").struct.field("city")``; `stream.unnest` makes a column of each field."""
 
+    remedy: ClassVar[str] = 'go on with one of its functions, such as .struct.field("name")'
     expr: Expr
 
     if not TYPE_CHECKING:  # a type checker shall find words that are not there

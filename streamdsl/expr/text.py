@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import pyarrow as pa
 
 from streamdsl.errors import TopologyError
-from streamdsl.expr.expression import Expr, Operand, call, whole
+from streamdsl.expr.expression import Expr, Operand, Unfinished, call, whole
 from streamdsl.expr.time import Ambiguous
 from streamdsl.expr.words import TEXT_WORDS, unknown_word
 from streamdsl.schema import type_of
@@ -33,13 +33,14 @@ def _is_plain(pattern: str) -> bool:
     return not _MEANS_MORE.intersection(pattern)
 
 
-@dataclass(frozen=True, slots=True)
-class StringFunctions:
+@dataclass(frozen=True, slots=True, eq=False)
+class StringFunctions(Unfinished):
     """Functions of strings: ``col("city").str.to_lowercase()``. Lengths and offsets count characters.
 
     Patterns are regular expressions of Python's `re`, unless ``literal=True``.
     """
 
+    remedy: ClassVar[str] = "go on with one of its functions, such as .str.len_chars()"
     expr: Expr
 
     if not TYPE_CHECKING:  # a type checker shall find words that are not there

@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from streamdsl.durations import Duration, parse_duration
 from streamdsl.errors import TopologyError
-from streamdsl.expr.expression import Expr, call
+from streamdsl.expr.expression import Expr, Unfinished, call
 from streamdsl.expr.words import TIME_WORDS, unknown_word
 from streamdsl.time_format import tokens_of
 
@@ -23,13 +23,14 @@ _MONTHS: Final = {"y": 12, "q": 3, "mo": 1}
 _DAYS: Final = {"w": 7, "d": 1}
 
 
-@dataclass(frozen=True, slots=True)
-class TimeFunctions:
+@dataclass(frozen=True, slots=True, eq=False)
+class TimeFunctions(Unfinished):
     """Functions of time: ``col("event_time").dt.hour()``; integers are milliseconds since 1970.
 
     Parts of a time are what clocks show in the zone of its type: UTC, unless `convert_time_zone` says otherwise.
     """
 
+    remedy: ClassVar[str] = "go on with one of its functions, such as .dt.year()"
     expr: Expr
 
     if not TYPE_CHECKING:  # a type checker shall find words that are not there

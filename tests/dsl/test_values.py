@@ -112,7 +112,7 @@ def test_streams_and_tables_have_no_other_attributes():
     stream = payments()[1]
     keyed = stream.key_by("account")
     for owner in (stream, keyed, keyed.window(expanding()), keyed.window(tumbling("1m")), keyed.count()):
-        for name in ("joined", "where", "nothing", "__len__", "_nothing"):
+        for name in ("joined", "where", "nothing", "__length_hint__", "_nothing"):
             assert not hasattr(owner, name)
             assert getattr(owner, name, 7) == 7
         assert repr(copy.copy(owner)) == repr(owner)

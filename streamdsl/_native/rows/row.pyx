@@ -32,6 +32,8 @@ import_datetime()
 
 cdef object DECIMAL = Decimal
 cdef object loads = json.loads
+#: What changes a dict.
+cdef frozenset CHANGING = frozenset({"update", "pop", "popitem", "setdefault", "clear"})
 #: Attributes of a row that no column hides: dict(row), {**row} and match statements go by them.
 cdef frozenset METHODS = frozenset({"keys", "values", "items", "get", "asdict"})
 cdef object TIMEDELTA = datetimes.timedelta
@@ -106,6 +108,8 @@ cdef class RowShape:
         known = ", ".join(self.visible)
         near = difflib.get_close_matches(str(name), self.names, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else ""
+        if name in CHANGING:
+            return f"a row cannot be changed: no {name}(); dict(row) makes a copy that can"
         return f"no column {name!r}{hint} (known: {known})"
 
 
@@ -213,6 +217,10 @@ cdef object column_value(int code, const Column* column, int64_t row):
     return text_value(code, column.values + start, column.offsets[row + 1] - start)
 
 
+cdef str read_only(object name):
+    return f"a row cannot be changed: return {{**row, {name!r}: ...}} instead"
+
+
 # A row refers to nothing that could refer back to it.
 @cython.final
 @cython.no_gc
@@ -304,6 +312,27 @@ cdef class Row:
         return NotImplemented
 
     __hash__ = None
+
+    def __or__(self, other):
+        return dict_of(self) | dict(other) if isinstance(other, Mapping) else NotImplemented
+
+    def __ror__(self, other):
+        return dict(other) | dict_of(self) if isinstance(other, Mapping) else NotImplemented
+
+    def __reversed__(self):
+        return reversed(self.shape.visible)
+
+    def __setattr__(self, name, value):
+        raise AttributeError(read_only(name))
+
+    def __delattr__(self, name):
+        raise AttributeError(read_only(name))
+
+    def __setitem__(self, name, value):
+        raise TypeError(read_only(name))
+
+    def __delitem__(self, name):
+        raise TypeError(read_only(name))
 
     def __copy__(self):
         return self
