@@ -188,6 +188,20 @@ def test_one_absurd_time_is_handled_as_an_error():
     assert job.read("late") == []
 
 
+def test_an_input_that_is_days_ahead_of_another_is_no_error():
+    """A replay reads partitions at different speeds: only the clock tells what lies in the future."""
+    topology = Topology("job")
+    schema = {"k": str, "t": int}
+    for name in ("slow", "fast"):
+        rows = topology.stream(memory(name, schema=schema), timestamp="t", max_ahead="1h", errors="skip")
+        rows.to(memory(f"{name} out"))
+    job = TopologyTestDriver(topology, start_ms=100 * 86_400_000)
+    job.send("slow", {"k": "a", "t": 0})
+    job.send("fast", {"k": "a", "t": 90 * 86_400_000})
+    job.send("fast", {"k": "a", "t": 101 * 86_400_000})
+    assert [len(job.read(f"{name} out")) for name in ("slow", "fast")] == [1, 1]
+
+
 def test_a_record_without_a_time_is_a_bad_record():
     job = windowed(errors="skip")
     job.send("in", row("a", None))
