@@ -136,3 +136,33 @@ def test_what_cannot_be_is_refused(place):
         Topology("u").stream(files(f"{place}/none-*.csv", SCHEMA)).collect()
     with pytest.raises(ConnectorError, match="cannot be used"):
         Topology("u").stream(files("nothing://a/b.csv", SCHEMA)).collect()
+
+
+@pytest.mark.parametrize(
+    ("read", "written"),
+    [
+        ("in.parquet", "./in.parquet"),
+        ("in//a.parquet", "in"),
+        ("sub/../out.parquet", "out.parquet"),
+        (".", "out.parquet"),
+        ("*/*.parquet", "out"),
+        ("**/*.parquet", "out.parquet"),
+        ("*/part-*.parquet", "out.parquet/"),
+    ],
+)
+def test_a_place_that_is_read_is_not_written(place: str, read: str, written: str) -> None:
+    topology = Topology("t")
+    rows = topology.stream(files(f"{place}/{read}", schema=SCHEMA, format="parquet"), name="in")
+    rows.to(files(f"{place}/{written}", format="parquet"), name="out")
+    with pytest.raises(TopologyError, match="'out' writes what the source 'in' reads"):
+        topology.run(Config())
+
+
+@pytest.mark.parametrize(("one", "other"), [("out", "out/"), ("out", "./out"), ("out", "out/in"), ("a/../out", "out")])
+def test_two_sinks_need_two_places(place: str, one: str, other: str) -> None:
+    topology = Topology("t")
+    read = topology.stream(memory("in", SCHEMA, ROWS), name="in")
+    for number, target in enumerate((one, other)):
+        read.to(files(f"{place}/{target}", format="parquet"), name=f"out{number}")
+    with pytest.raises(TopologyError, match="write to the same place"):
+        topology.run(Config())

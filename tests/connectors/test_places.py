@@ -235,3 +235,15 @@ def test_the_state_may_lie_beside_the_input(tmp_path, source):
     topology = Topology("t")
     topology.stream(files(f"{tmp_path}/{source}", {"a": int}, "json")).to(memory("out"))
     assert topology.run(Config(state_dir=tmp_path / "state")).finished
+
+
+def test_a_url_of_this_machine_is_a_path(tmp_path):
+    (tmp_path / "in.csv").write_text("a\n1\n")
+    for scheme in ("file://", "file://localhost", "local://"):
+        assert files(f"{scheme}{tmp_path}/in.csv", schema={"a": int}).paths == (f"{tmp_path}/in.csv",)
+        topology = Topology("t")
+        topology.stream(files(f"{scheme}{tmp_path}/in.csv", schema={"a": int})).to(files(tmp_path / "in.csv", name="out"))
+        with pytest.raises(TopologyError, match="'out' writes what the source"):
+            topology.run(Config())
+    with pytest.raises(TopologyError, match="begins with a slash"):
+        files("file://in.csv")

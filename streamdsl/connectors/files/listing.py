@@ -50,7 +50,7 @@ def paths_of(given: Any) -> tuple[str, ...]:
     """
     several = (given,) if isinstance(given, (str, bytes, os.PathLike)) else given
     try:
-        texts = tuple(os.path.expanduser(os.fsdecode(path)) for path in several)
+        texts = tuple(_local(os.path.expanduser(os.fsdecode(path))) for path in several)
     except TypeError:
         raise TopologyError(f"files({given!r}): not a path", remedy="give a path, a pattern, or several of them") from None
     if not texts or not all(texts):
@@ -64,6 +64,16 @@ def paths_of(given: Any) -> tuple[str, ...]:
     if any(re.match("https?://", text) for text in texts):
         raise TopologyError(f"files({texts[0]!r}): a page of the web is no file", remedy="download it first")
     return texts
+
+
+def _local(text: str) -> str:
+    """Return a path of this machine for a URL of this machine: by two names, a file would be taken for two."""
+    found = re.match(r"(?:file|local)://(?:localhost)?(.*)", text, re.DOTALL)
+    if found is None:
+        return text
+    if not found[1].startswith("/"):
+        raise TopologyError(f"files({text!r}): the path of a file:// URL begins with a slash", remedy="give file:///... or a plain path")
+    return found[1]
 
 
 def is_url(text: str) -> bool:

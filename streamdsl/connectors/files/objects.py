@@ -7,6 +7,7 @@ checkpoint and task, which nothing changes afterwards. What no checkpoint covers
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import shutil
 import tempfile
@@ -142,13 +143,18 @@ class ObjectFiles(Files):
 
     def overwrites(self, source: Source) -> str:
         """Return the object of `source` that this sink would write, "" if there is none."""
-        place = self.paths[0].rstrip("/") + "/"
-        return next((path for path in getattr(source, "paths", ()) if f"{path}/".startswith(place)), "")
+        if not isinstance(source, ObjectFiles):
+            return ""
+        place = _plain(self.paths[0])
+        part = f"{place}/part-00000001-000.{self.format}"
+        return next((path for path in source.paths if f"{_plain(path)}/".startswith(f"{place}/") or _reads(_plain(path), part)), "")
 
     def collides(self, other: Sink) -> str:
         """Return what this sink and `other` would both write, "" if there is nothing."""
-        mine, its = self.paths[0].rstrip("/"), getattr(other, "paths", ("",))[0].rstrip("/")
-        return its if mine == its else ""
+        if not isinstance(other, ObjectFiles):
+            return ""
+        mine, its = f"{_plain(self.paths[0])}/", f"{_plain(other.paths[0])}/"
+        return other.paths[0] if mine.startswith(its) or its.startswith(mine) else ""
 
     def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
         """Write parts below the URL; those behind `state` are removed."""
@@ -157,6 +163,21 @@ class ObjectFiles(Files):
             url = self.paths[0].rstrip("/")
             return PartitionedWriter(url, ObjectPlace(url), self.format, schema.visible(), self.partitions, task, state)
         return ObjectPartWriter(self.paths[0], self.format, schema.visible(), task, state)
+
+
+def _plain(url: str) -> str:
+    """Return a URL in one spelling: without empty parts, and those that lead back."""
+    scheme, _, path = url.partition("://")
+    return f"{scheme.lower()}://{posixpath.normpath(path)}"
+
+
+def _reads(pattern: str, url: str) -> bool:
+    """Whether an object would be among those that a source names by a pattern, or by what lies above them."""
+    if not any(letter in pattern for letter in "*?["):
+        return url.startswith(f"{pattern}/")
+    from fsspec.utils import glob_translate
+
+    return re.match(glob_translate(pattern), url) is not None
 
 
 def _matching(system: Any, path: str, format: Format) -> list[str]:
