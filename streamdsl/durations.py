@@ -23,18 +23,18 @@ _PART: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([^\W\d_]*)\s*", re.ASCII)
 _MS: Final = datetime.timedelta(milliseconds=1)
 _REMEDY: Final = 'write "100ms", "60s", "5m", "1h" or "2d", a timedelta, or an int of milliseconds'
 _UNCLEAR: Final = {
-    "M": 'a month or a minute? Write "1m" for a minute, "30d" for a month',
-    "MS": 'write "1ms" for a millisecond',
+    "M": 'a month or a minute? Write "{}m" for minutes, "30d" for a month',
+    "MS": 'write "{}ms" for milliseconds',
     "us": "event time is in milliseconds",
     "ns": "event time is in milliseconds",
     **dict.fromkeys(("mo", "month", "months", "q"), 'months are not equally long: write days, "30d"'),
     **dict.fromkeys(("y", "Y", "year", "years"), 'years are not equally long: write days, "365d"'),
-    **dict.fromkeys(("ms.", "msec", "millis", "milliseconds"), 'write "1ms"'),
-    **dict.fromkeys(("sec", "secs", "second", "seconds"), 'write "1s"'),
-    **dict.fromkeys(("min", "mins", "minute", "minutes"), 'write "1m"'),
-    **dict.fromkeys(("hr", "hrs", "hour", "hours"), 'write "1h"'),
-    **dict.fromkeys(("day", "days"), 'write "1d"'),
-    **dict.fromkeys(("week", "weeks"), 'write "1w"'),
+    **dict.fromkeys(("ms.", "msec", "millis", "milliseconds"), 'write "{}ms"'),
+    **dict.fromkeys(("sec", "secs", "second", "seconds"), 'write "{}s"'),
+    **dict.fromkeys(("min", "mins", "minute", "minutes"), 'write "{}m"'),
+    **dict.fromkeys(("hr", "hrs", "hour", "hours"), 'write "{}h"'),
+    **dict.fromkeys(("day", "days"), 'write "{}d"'),
+    **dict.fromkeys(("week", "weeks"), 'write "{}w"'),
 }
 
 
@@ -98,7 +98,7 @@ def _parse_text(text: str, what: str) -> int:
             raise _bad_duration(text, what)
         number, unit = match.groups()
         if unit not in _UNITS:
-            raise _bad_unit(text, unit, what)
+            raise _bad_unit(text, number, unit, what)
         if unit in seen:
             raise TopologyError(f"{what} {text!r} is not a duration: it has the unit {unit!r} twice")
         seen.add(unit)
@@ -111,13 +111,13 @@ def _parse_text(text: str, what: str) -> int:
     return int(total)
 
 
-def _bad_unit(text: str, unit: str, what: str) -> TopologyError:
+def _bad_unit(text: str, number: str, unit: str, what: str) -> TopologyError:
     if not unit:
         return TopologyError(f"{what} {text!r} is not a duration: it has no unit", remedy=_REMEDY)
     hint = _UNCLEAR.get(unit) or _UNCLEAR.get(unit.lower())
     if hint is None and unit.lower() in _UNITS:
-        hint = f'units are small letters: write "1{unit.lower()}"'
-    return TopologyError(f"{what} {text!r} is not a duration: the unit {unit!r} is not known", remedy=hint or _REMEDY)
+        hint = f'units are small letters: write "{{}}{unit.lower()}"'
+    return TopologyError(f"{what} {text!r} is not a duration: the unit {unit!r} is not known", remedy=(hint or _REMEDY).format(number))
 
 
 def _too_fine(value: object, what: str) -> TopologyError:
