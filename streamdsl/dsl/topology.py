@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import zoneinfo
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Union
 
-import pyarrow as pa
-
-from streamdsl.connectors.base import METADATA_COLUMNS, Lookup, Sink, Source
+from streamdsl.connectors.base import Lookup, Sink, Source
 from streamdsl.connectors.ticks import Ticks
 from streamdsl.dsl.binding import bound_sink, changes_of_a_table, check_bindings, check_kind, check_partitioned, with_sources
 from streamdsl.dsl.calling import LookupFunction
+from streamdsl.dsl.reading import declared_schema, event_time_of, kept_for
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.table import Table
 from streamdsl.dsl.unknown import unknown_verb
@@ -27,9 +25,7 @@ from streamdsl.logical.python_function import PythonFunctionNode
 from streamdsl.logical.sink import SinkNode
 from streamdsl.logical.source import EventTime, SourceNode, readable
 from streamdsl.logical.table import TableNode
-from streamdsl.logical.types import is_integer, is_time, require_supported
 from streamdsl.policies import ErrorPolicy, checked_policy
-from streamdsl.schema import Schema
 
 if TYPE_CHECKING:
     from streamdsl.config import Config
@@ -44,7 +40,6 @@ Bindings = Mapping[str, Union[Source, Sink]]
 COLLECT = "_collect"
 #: The column of a source by which its records take rows of a table away.
 REMOVED: Final = "_deleted"
-_SCHEMA = 'give it schema=, a dataclass or a mapping: schema={"account": str, "amount": float}'
 
 #: What numbers of event time count.
 TimeUnit = Literal["s", "ms", "us", "ns"]
@@ -143,7 +138,7 @@ class Topology(Unrun):
         node = self._read(
             "stream",
             source,
-            timestamp=_event_time(source, timestamp, unit, format, tz, "stream"),
+            timestamp=event_time_of(source, timestamp, unit, format, tz, "stream"),
             disorder=disorder,
             idle_timeout=idle_timeout,
             max_ahead=max_ahead,
@@ -216,11 +211,11 @@ class Topology(Unrun):
         >>> orders.join(table, on="currency").collect().to_pylist()
         [{'currency': 'EUR', 'at': 5, 'at_right': 1, 'rate': 1.1}]
         """
-        times = _event_time(source, timestamp, unit, format, tz, "table")
+        times = event_time_of(source, timestamp, unit, format, tz, "table")
         for option, value in (("bootstrap", bootstrap), ("broadcast", broadcast)):
             if not isinstance(value, bool):
                 raise TopologyError(f"table: {option}={value!r} is not True or False")
-        keep_ms = None if versioned is None else _kept_for(versioned)
+        keep_ms = None if versioned is None else kept_for(versioned)
         if broadcast and keep_ms is not None:
             raise TopologyError("table: broadcast= and versioned= do not go together", remedy="leave one of them out")
         node = self._read(
@@ -324,7 +319,7 @@ class Topology(Unrun):
                 f"two sources are called {chosen!r} ({self._sources[chosen].where} and {here()})",
                 remedy="use the first stream twice, or give one of them another name with name=",
             )
-        declared = _declared(source, verb)
+        declared = declared_schema(source, verb)
         if source.changes and keys is None:
             raise changes_of_a_table(verb, source)
         check_partitioned(source, declared, verb)
@@ -485,94 +480,3 @@ class Topology(Unrun):
 
 #: So many places are in front of those of streams, for the sources of tables.
 TABLES: Final = 1_000_000
-
-
-def _kept_for(versioned: Any) -> int:
-    if isinstance(versioned, bool):
-        raise TopologyError(
-            f"table: versioned={versioned!r} does not say how long rows that were replaced are kept",
-            remedy='give a duration: versioned="1d"',
-        )
-    return parse_duration(versioned, "table: versioned")
-
-
-def _declared(source: Source, verb: str) -> Schema:
-    if source.schema is None:
-        raise TopologyError(f"{verb}: the source {source.name!r} does not say which columns it has", remedy=_SCHEMA)
-    declared = Schema.of(source.schema)
-    for field in declared.fields:
-        try:
-            require_supported(field.type)
-        except TopologyError as error:
-            raise TopologyError(f"{verb}: column {field.name!r}: {error.message}", remedy=error.remedy) from None
-    if not declared.fields:
-        raise TopologyError(f"{verb}: the source {source.name!r} has a schema without columns", remedy=_SCHEMA)
-    return declared
-
-
-def _event_time(source: Source, column: str | None, unit: str | None, format: str | None, tz: str | None, verb: str) -> EventTime | None:
-    """Return what `timestamp=` and its companions mean; they must fit the column's type."""
-    if not isinstance(source, Source):
-        raise TopologyError(f"{verb}: {source!r} is not a source", remedy="use kafka(...), files(...) or memory(...)")
-    given = {"unit": unit, "format": format, "tz": tz}
-    if column is None:
-        for name, value in given.items():
-            if value is not None:
-                raise TopologyError(f"{verb}: {name}={value!r} without timestamp=", remedy="name the column of the event time: timestamp=")
-        return None
-    if not isinstance(column, str):
-        raise TopologyError(
-            f"{verb}: timestamp={column!r} is not the name of a column",
-            remedy='write timestamp="at", a column of the source',
-        )
-    declared = _declared(source, verb)
-    try:
-        type_ = readable(declared).field(column).type
-    except TopologyError as error:
-        raise TopologyError(f"{verb}: timestamp={column!r}: {error.message}", remedy=error.remedy) from None
-    if column in METADATA_COLUMNS and column not in declared:
-        raise TopologyError(f"{verb}: timestamp={column!r} is not a time")
-    if unit is not None and unit not in ("s", "ms", "us", "ns"):
-        raise TopologyError(f"{verb}: unit={unit!r} is unknown", remedy='use "s", "ms", "us" or "ns"')
-    _check_zone(tz, verb)
-    number = (is_integer(type_) and type_ != pa.uint64()) or pa.types.is_floating(type_) or pa.types.is_decimal(type_)
-    allowed = (
-        {"tz"}
-        if is_time(type_) and type_.tz is None
-        else set()
-        if is_time(type_)
-        else {"unit"}
-        if number
-        else {"unit", "format", "tz"}
-        if pa.types.is_string(type_) or pa.types.is_large_string(type_)
-        else None
-    )
-    told = f"{verb}: timestamp={column!r} is {type_}"
-    if allowed is None or (unit is None and number and not is_integer(type_)):
-        raise TopologyError(
-            told,
-            remedy="event time is a timestamp, integers (not uint64) of milliseconds since 1970, a text, "
-            'or numbers with unit="s" and the like',
-        )
-    for name, value in given.items():
-        if value is not None and name not in allowed:
-            raise TopologyError(f"{told}, and {name}={value!r} says nothing about it", remedy=_UNUSED[name])
-    if unit is not None and (format is not None or tz is not None):
-        raise TopologyError(f"{verb}: unit= is for numbers, format= and tz= are for texts", remedy="give one of them")
-    return EventTime(column, type_, unit, format, tz)
-
-
-_UNUSED = {
-    "unit": "a timestamp has its unit in its type, such as pa.timestamp('s'); leave unit= out",
-    "format": "declare the column as text (str) to read it with format=",
-    "tz": "tz= is for texts and for timestamps without a zone; leave it out",
-}
-
-
-def _check_zone(tz: str | None, verb: str) -> None:
-    if tz is None:
-        return
-    try:
-        zoneinfo.ZoneInfo(tz)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, TypeError, OSError):
-        raise TopologyError(f"{verb}: tz={tz!r} is no time zone", remedy='use a name such as "Europe/Berlin" or "UTC"') from None
