@@ -81,19 +81,19 @@ class FirstNumbers:
         if name in self._open:
             numbers = texts.filter(pc.fill_null(pc.match_substring_regex(texts, WHOLE_NUMBER), False))
             try:
-                self._look(name, [(name, self._open[name], numbers.cast(pa.int64()))])
+                self._look(name, [(repr(name), self._open[name], numbers.cast(pa.int64()))])
             except pa.ArrowInvalid:
                 pass  # one that does not fit is a bad record
 
     def look_at_column(self, name: str, column: pa.Array) -> None:
         """Judge a column whose type may be of whole numbers where times are wanted."""
         if name in self._open:
-            self._look(name, _counts_in(name, column, self._open[name]))
+            self._look(name, _counts_in(repr(name), column, self._open[name]))
 
     def look_at_values(self, name: str, values: Iterable[Any]) -> None:
         """Judge the Python values of a column."""
         if name in self._open:
-            self._look(name, _counts_of(name, [value for value in values if value is not None], self._open[name]))
+            self._look(name, _counts_of(repr(name), [value for value in values if value is not None], self._open[name]))
 
     def _look(self, name: str, found: Iterable[tuple[str, pa.DataType, pa.Array]]) -> None:
         seen = False
@@ -102,7 +102,7 @@ class FirstNumbers:
             judged = other_unit(numbers, type_.unit)
             if judged is not None:
                 unit, words = judged
-                raise DataError(f"{self._where}: the numbers in column {path!r} {words}", remedy=_remedy(path, type_, unit), field=path)
+                raise DataError(f"{self._where}: the numbers in column {path} {words}", remedy=_remedy(path, type_, unit), field=name)
         if seen:
             del self._open[name]
 
@@ -110,9 +110,9 @@ class FirstNumbers:
 def _remedy(path: str, type_: pa.DataType, unit: str) -> str:
     right = f"if they are {_NAMES[type_.unit]}, declare it as int and cast it in the topology"
     if unit == "day":
-        return f'declare {path!r} as str, and read it by str.to_datetime("%Y%m%d") in the topology; {right}'
+        return f'declare {path} as str, and read it by str.to_datetime("%Y%m%d") in the topology; {right}'
     zone = "" if type_.tz is None else f', "{type_.tz}"'
-    return f'declare {path!r} in that unit: pa.timestamp("{unit}"{zone}); {right}'
+    return f'declare {path} in that unit: pa.timestamp("{unit}"{zone}); {right}'
 
 
 def _has_times(type_: pa.DataType) -> bool:
