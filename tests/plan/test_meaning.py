@@ -145,8 +145,8 @@ def test_what_an_aggregate_computes_counts_for_the_state_behind_it() -> None:
     def build(ddof: int, name: str = "s") -> Callable[[Any], Any]:
         return lambda s: (
             keyed(s)
+            .window(tumbling("1s"))
             .aggregate(**{name: col("v").std(ddof=ddof)}, name="first")
-            .to_stream()
             .key_by("k")
             .aggregate(m=col(name).max(), name="op")
         )
