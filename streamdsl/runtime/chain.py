@@ -27,7 +27,7 @@ class Chain:
     dead_letters: Any = None
 
     def new_table(self, kind: str, name: str, key_layout: str) -> Any:
-        """Return a new key table of the task's store; `kind` is "rows", "windows", "timers" or "changes"."""
+        """Return a new key table of the task's store; `kind` is "rows", "windows", "timers", "changes" or "times"."""
         if self.store is None:
             self.store = self.new_store()
         return self.store.add_table(kind, name, key_layout)

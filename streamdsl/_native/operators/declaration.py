@@ -12,8 +12,8 @@ __all__ = ["Context", "Declaration", "OwnTable"]
 class OwnTable:
     """A table of rows that belongs to one operator; it is kept under the operator's name.
 
-    `kind` is "windows", "timers" or "changes": what a row is. `key` says what its keys are made of, where ``{key}`` stands for the kinds of
-    the user's key; state with other keys is not restored into it.
+    `kind` is "windows", "timers", "changes" or "times": what a row is. `key` says what its keys are made of, where ``{key}`` stands
+    for the kinds of the user's key; state with other keys is not restored into it.
     """
 
     kind: str

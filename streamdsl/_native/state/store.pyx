@@ -54,7 +54,7 @@ cdef class StateStore:
 
         Parameters
         ----------
-        kind : "rows" | "windows" | "timers" | "changes"
+        kind : "rows" | "windows" | "timers" | "changes" | "times"
             What a row is.
         name : str
             The operator or lookup that it belongs to.
