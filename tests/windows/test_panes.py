@@ -7,10 +7,11 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamdsl import Topology, col, count, hopping, memory, tumbling
+from streamdsl import DataError, Topology, col, count, hopping, memory, tumbling
 from streamdsl.testing import TopologyTestDriver
 from tests.windows.jobs import examples
 
@@ -18,6 +19,9 @@ ROW: dict[str, Any] = {"k": str, "t": int, "i": int | None, "f": float | None, "
 MADE: dict[str, Any] = {
     "n": count(),
     "mean": col("i").mean(),
+    "total": col("i").sum(),
+    "cents": col("d").sum(),
+    "cents_mean": col("d").mean(),
     "float_total": col("f").sum(),
     "float_mean": col("f").mean(),
     "spread": col("f").var(ddof=0),
@@ -36,7 +40,7 @@ MADE: dict[str, Any] = {
 
 def said(records: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what a window of these records says, in order of arrival."""
-    whole, floats, texts = ([one[name] for one in records if one[name] is not None] for name in ("i", "f", "s"))
+    whole, floats, texts, money = ([one[name] for one in records if one[name] is not None] for name in ("i", "f", "s", "d"))
     ranked = sorted((one for one in records if one["i"] is not None and one["s"] is not None), key=lambda one: -one["i"])
     exact = [Fraction(value) for value in floats]
     average = sum(exact) / len(exact) if exact else Fraction()
@@ -44,10 +48,13 @@ def said(records: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "n": len(records),
         "mean": sum(whole) / len(whole) if whole else None,
+        "total": sum(whole),
+        "cents": sum(money, Decimal(0)),
+        "cents_mean": sum(money, Decimal(0)) / len(money) if money else None,
         "float_total": math.fsum(floats),
         "float_mean": math.fsum(floats) / len(floats) if floats else None,
         "spread": float(sum((value - average) ** 2 for value in exact) / len(exact)) if exact else None,
-        "money": max((one["d"] for one in records if one["d"] is not None), default=None),
+        "money": max(money, default=None),
         "least": min(whole, default=None),
         "most": max(texts, default=None),
         "first": texts[0] if texts else None,
@@ -159,3 +166,87 @@ def test_tumbling_windows_are_the_last_of_what_panes_say() -> None:
         made = stream.window(window).aggregate(n=count(), most=col("f").max()).collect().to_pylist()
         found.append({row["window_start"]: (row["n"], row["most"]) for row in made})
     assert {start: found[1][start] for start in found[0]} == found[0]
+
+
+LARGE = st.sampled_from([1, -1, 5, 2**31, 2**61, -(2**61), 2**62, -(2**62), 2**63 - 1, -(2**63)])
+#: An integer times this has the place in the range of decimals that it has in its own.
+STRETCH = (10**38 - 1) // 2**63
+
+
+@examples
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 30), LARGE), max_size=12), st.integers(1, 12), st.booleans(), st.booleans())
+def test_the_record_that_makes_a_sum_too_large_is_named(
+    records: list[tuple[str, int, int]], batch: int, decimals: bool, crash: bool
+) -> None:
+    """Sums of panes are exact; the record that fails is the first one with which a window that is still open has too large a sum."""
+    topology = Topology("t")
+    kind: Any = pa.decimal128(38, 0) if decimals else int
+    stream = topology.stream(memory("in", {"k": str, "t": int, "x": kind}), timestamp="t", watermarks="external").key_by("k")
+    stream.window(hopping(12, 2)).aggregate(total=col("x").sum()).to(memory("out"))
+    driver = TopologyTestDriver(topology)
+    sums: dict[tuple[str, int], Any] = {}
+    low, high = (-(10**38) + 1, 10**38 - 1) if decimals else (-(2**63), 2**63 - 1)
+    rows: list[dict[str, Any]] = []
+    failing = None
+    for number, (k, t, x) in enumerate(records):
+        x *= STRETCH if decimals else 1
+        rows.append({"k": k, "t": t, "x": Decimal(x) if decimals else x})
+        for start in range(t // 2 * 2 - 10, t + 1, 2):
+            sums[k, start] = sums.get((k, start), 0) + x
+            if not low <= sums[k, start] <= high and failing is None:
+                failing = number
+    sent = 0
+    try:
+        for sent in range(0, len(rows), batch):
+            driver.send_batch("in", rows[sent : sent + batch])
+            if crash:
+                driver.checkpoint()
+                driver.crash_and_restore()
+        driver.end()
+    except DataError as error:
+        assert failing is not None and sent <= failing < sent + batch
+        assert "overflow" in str(error) and f"t={rows[failing]['t']}, x={rows[failing]['x']!r}" in str(error)
+        return
+    assert failing is None
+    assert {(row["k"], row["window_start"].timestamp() * 1000): int(row["total"]) for row in driver.read("out")} == sums
+
+
+FLOATS = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from(
+    [0.1, -0.1, 1e16, 1e-300, -1e-300, 5e-324, 1.7e308, -1.7e308, 2.0**840, 2.0**900, 0.0, -0.0]
+)
+
+
+@examples
+@given(st.lists(st.tuples(st.integers(0, 30), FLOATS), max_size=14))
+def test_sums_of_floats_are_rounded_once(records: list[tuple[int, float]]) -> None:
+    topology = Topology("t")
+    stream = topology.stream(memory("in", {"k": str, "t": int, "x": float}), timestamp="t", watermarks="external").key_by("k")
+    stream.window(hopping(12, 2)).aggregate(total=col("x").sum(), mean=col("x").mean()).to(memory("out"))
+    driver = TopologyTestDriver(topology)
+    driver.send_batch("in", [{"k": "a", "t": t, "x": x} for t, x in records])
+    driver.end()
+    for row in driver.read("out"):
+        start = row["window_start"].timestamp() * 1000
+        values = [x for t, x in records if start <= t < start + 12]
+        if all(map(math.isfinite, values)):
+            exact = sum(map(Fraction, values), Fraction())
+            try:
+                total = float(exact)
+            except OverflowError:
+                total = math.inf if exact > 0 else -math.inf
+        else:
+            total = sum(value for value in values if not math.isfinite(value))
+        assert repr(row["total"]) == repr(total)
+        assert repr(row["mean"]) == repr(total / len(values))
+
+
+def test_panes_take_a_record_once_whatever_becomes_of_bad_ones() -> None:
+    """A verb that skips records whose expressions fail says the same of the others."""
+    rows = [{"k": "a", "t": at, "x": at % 3} for at in range(40)]
+    found = []
+    for window in (hopping(12, 2), hopping(12, 12)):
+        topology = Topology("t")
+        stream = topology.stream(memory("in", {"k": str, "t": int, "x": int}, rows), timestamp="t", disorder=100).key_by("k")
+        made = stream.window(window).aggregate(n=count(), total=(1.0 / col("x").cast("float64")).sum(), errors="skip")
+        found.append({row["window_start"]: row["n"] for row in made.collect().to_pylist()})
+    assert {start: found[0][start] for start in found[1]} == found[1]

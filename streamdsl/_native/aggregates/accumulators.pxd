@@ -39,6 +39,7 @@ cdef class Accumulator:
     cdef int output_kind
     cdef bint refuses                        # a record may fail in it; the others take whatever comes
     cdef int64_t saved_size                  # bytes that `save` fills
+    cdef bint flat                           # the state has no variable part: a copy of its bytes is a state
     cdef bint keeps_nulls                    # a null argument is a value like any other
     cdef Column* argument_column             # of the batch at hand, NULL = none
     cdef Column* by_column
@@ -47,6 +48,8 @@ cdef class Accumulator:
     cdef int64_t arrived                     # arrival number of row 0 of the batch at hand
     cdef Results results
     cdef const uint8_t* changes              # by row of the batch: bits of Change; NULL: every row is added
+    cdef bint watched                        # see `watch`
+    cdef bint exceeded
 
     # One state. Zeroed memory is an empty state of every accumulator.
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil
@@ -54,6 +57,7 @@ cdef class Accumulator:
     cdef int withdraw(self, char* state, const Cell* argument, const Cell* by) except -1 nogil
     cdef int emit(self, char* state) except -1 nogil                 # append the result to `results`
     cdef int clear(self, char* state) except -1 nogil                # free variable parts; empty afterwards
+    cdef int copy(self, char* into, char* source, ByteWriter* scratch) except -1 nogil       # `into` is empty
     cdef int write(self, char* state, ByteWriter* out) except -1 nogil
     cdef int read(self, char* state, ByteReader* source) except -1 nogil
     # Adds the state `other` of the same key to `into`; `other` is left as `clear` leaves it. The result does not depend on
@@ -66,6 +70,13 @@ cdef class Accumulator:
     cdef int save(self, char* state, char* saved) except -1 nogil
     cdef int restore(self, char* state, char* saved) except -1 nogil
     cdef int forget(self, char* saved) except -1 nogil
+
+    # Sums that are put together from so many parts at most, each a state of this accumulator. True: it no longer fails when a record
+    # is added; `exceeded` becomes true instead when a part grows so large that all together may not fit the result. Who puts
+    # them together asks `fits` of what they make, and has the record fail.
+    cdef bint watch(self, int64_t parts) noexcept nogil
+    cdef bint fits(self, char* state) noexcept nogil
+    cdef int fail_too_large(self) except -1 nogil                    # raises RecordError for `row`
 
     # Many states.
     # `arrived`: see KeyLookup.arrive; 0 where no rows are added.
@@ -100,6 +111,7 @@ cdef class AccumulatorSet:
     cdef char* before                        # scratch of `merge`: what `save` notes of both states
 
     cdef int clear(self, char* state) except -1 nogil
+    cdef int copy(self, char* into, char* source, ByteWriter* scratch) except -1 nogil
     cdef int write(self, char* state, ByteWriter* out) except -1 nogil
     cdef int read(self, char* state, ByteReader* source) except -1 nogil
     cdef int merge(self, char* into, char* other) except -1 nogil    # all of them or, where one fails, none
@@ -109,6 +121,9 @@ cdef class AccumulatorSet:
     cdef int merge_those(self, bint refusing, char* into, char* other) except -1 nogil
     cdef int run_those(self, bint refusing, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil
     cdef int finish(self, Column* targets) except -1 nogil           # targets[0 .. count)
+    cdef bint watch(self, int64_t parts) noexcept nogil              # as in Accumulator; whether there are any such
+    cdef bint exceeded(self) noexcept nogil
+    cdef int change_watched(self, char* state, int64_t row, int sign) except -1 nogil    # add the row, or (-1) withdraw it
     # Those that refuse records, as in Accumulator.
     cdef int save(self, char* state, char* saved) except -1 nogil
     cdef int restore(self, char* state, char* saved) except -1 nogil

@@ -53,6 +53,17 @@ cdef class Accumulator:
         memset(state, 0, self.size)
         return 0
 
+    cdef int copy(self, char* into, char* source, ByteWriter* scratch) except -1 nogil:
+        cdef ByteReader reader
+        if self.flat:
+            memcpy(into, source, self.size)
+            return 0
+        scratch.used = 0
+        self.write(source, scratch)
+        reader.at = scratch.data
+        reader.end = scratch.data + scratch.used
+        return self.read(into, &reader)
+
     cdef int write(self, char* state, ByteWriter* out) except -1 nogil:
         return bytes_append(out, state, self.size)
 
@@ -73,6 +84,15 @@ cdef class Accumulator:
 
     cdef int forget(self, char* saved) except -1 nogil:
         return 0
+
+    cdef bint watch(self, int64_t parts) noexcept nogil:
+        return False
+
+    cdef bint fits(self, char* state) noexcept nogil:
+        return True
+
+    cdef int fail_too_large(self) except -1 nogil:
+        return self.fail("the result is too large")
 
     cdef int begin(self, Column* arguments, int64_t n_results, int64_t arrived) except -1 nogil:
         self.row = -1
@@ -199,10 +219,48 @@ cdef class AccumulatorSet:
         free(self.refs)
         free(self.before)
 
+    cdef bint watch(self, int64_t parts) noexcept nogil:
+        cdef int i
+        cdef bint watched = False
+        self.refuses = False
+        for i in range(self.count):
+            (<Accumulator>self.refs[i]).watched = (<Accumulator>self.refs[i]).watch(parts)
+            watched |= (<Accumulator>self.refs[i]).watched
+            self.refuses |= (<Accumulator>self.refs[i]).refuses
+        return watched
+
+    cdef int change_watched(self, char* state, int64_t row, int sign) except -1 nogil:
+        cdef int i
+        cdef Cell cell
+        for i in range(self.count):
+            if not (<Accumulator>self.refs[i]).watched or not takes(<Accumulator>self.refs[i], row):
+                continue
+            cell = cell_load((<Accumulator>self.refs[i]).argument_column, row)
+            if sign > 0:
+                (<Accumulator>self.refs[i]).add(state + (<Accumulator>self.refs[i]).offset, &cell, NULL)
+            else:
+                (<Accumulator>self.refs[i]).withdraw(state + (<Accumulator>self.refs[i]).offset, &cell, NULL)
+        return 0
+
+    cdef bint exceeded(self) noexcept nogil:
+        cdef int i
+        for i in range(self.count):
+            if (<Accumulator>self.refs[i]).exceeded:
+                return True
+        return False
+
     cdef int clear(self, char* state) except -1 nogil:
         cdef int i
         for i in range(self.count):
             (<Accumulator>self.refs[i]).clear(state + (<Accumulator>self.refs[i]).offset)
+        return 0
+
+    cdef int copy(self, char* into, char* source, ByteWriter* scratch) except -1 nogil:
+        cdef int i
+        cdef int64_t at
+        for i in range(self.count):
+            at = (<Accumulator>self.refs[i]).offset
+            (<Accumulator>self.refs[i]).copy(into + at, source + at, scratch)
         return 0
 
     cdef int write(self, char* state, ByteWriter* out) except -1 nogil:

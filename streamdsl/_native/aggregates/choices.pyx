@@ -8,7 +8,7 @@ from streamdsl._native.aggregates.cell cimport (
     results_append, write_i64,
 )
 from streamdsl._native.aggregates.ties cimport MOST_TIES, Ties
-from streamdsl._native.flow.batch cimport Column
+from streamdsl._native.flow.batch cimport KIND_STR, Column
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.write_stream cimport ByteWriter
 
@@ -27,6 +27,7 @@ cdef class ExtremeAccumulator(Accumulator):
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
         self.size = sizeof(Cell)
+        self.flat = self.argument_kind != KIND_STR
         self.sign = 1 if spec.kind == "max" else -1
 
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
@@ -69,6 +70,7 @@ cdef class EdgeAccumulator(Accumulator):
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
         self.size = sizeof(Arrival)
+        self.flat = self.argument_kind != KIND_STR
         self.last = spec.kind == "last"
 
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:

@@ -25,6 +25,7 @@ cdef class CountAccumulator(Accumulator):
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
         self.size = 8
+        self.flat = True
 
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
         (<int64_t*>state)[0] += 1

@@ -1,28 +1,26 @@
-"""Sums and moments out of which a value can be taken again, exactly: where rows may be withdrawn, and for panes of windows.
+"""Sums out of which a value can be taken again, exactly: where rows may be withdrawn, and for panes of windows.
 
-Nothing is rounded and nothing overflows but the result: integers are added up in 128 bits, decimals in 192, floats in as many as
-they need. So what is left after a withdrawal is what there would be if the value had never come.
+Nothing is rounded and nothing overflows but the result: integers are added up in 128 bits, decimals in 192, floats (a file beside
+this one) in as many as they need. So what is left after a withdrawal is what there would be if the value had never come.
 """
-from libc.math cimport sqrt
-from libc.stdint cimport int32_t, int64_t, uint64_t
-from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint64_t
 
-from streamdsl._native.aggregates.accumulators cimport Accumulator
+from streamdsl._native.aggregates.accumulators cimport ADD, Accumulator, RunMode, takes
 from streamdsl._native.aggregates.cell cimport (
-    ByteReader, Cell, as_f64, cell_decimal, cell_of_decimal, damaged_state, f64_bits, read_bytes, results_append, results_bits,
-    results_null,
+    ByteReader, Cell, cell_decimal, cell_of_decimal, f64_bits, results_append, results_bits, results_null,
 )
-from streamdsl._native.aggregates.exact_sum cimport (
-    SQUARE_DIGITS, SUM_DIGITS, ExactMoments, exact_add, exact_carry, exact_clear, exact_merge, exact_sum, exact_variance, exact_withdraw,
+from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_U64
+from streamdsl._native.includes.decimal cimport (
+    dec_load, dec_quotient, dec_store, dec_sub, int128, ten_to, wide_add, wide_decimal, wide_merge,
 )
-from streamdsl._native.flow.batch cimport KIND_U64
-from streamdsl._native.includes.decimal cimport dec_load, dec_quotient, dec_store, dec_sub, int128, wide_add, wide_decimal, wide_merge
 from streamdsl._native.includes.int128 cimport i128_as_double, i128_fits
 from streamdsl._native.state.arena cimport Arena
-from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
 
 from streamdsl.errors import InternalError
+
+
+cdef enum:
+    MOST_DIGITS = 38
 
 
 cdef struct IntegerTotal:
@@ -33,10 +31,12 @@ cdef struct IntegerTotal:
 cdef class IntegerTotals(Accumulator):
     """sum and mean of integers and bools. A sum that does not fit its column is an error of the record."""
     cdef bint means
+    cdef int128 most                         # see `watch`; 0: not watched
 
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
         self.size = self.saved_size = sizeof(IntegerTotal)
+        self.flat = True
         self.means = spec.kind == "mean"
         self.refuses = not self.means
         self.layout = f"integer_total:{spec.input_kind}"
@@ -48,6 +48,43 @@ cdef class IntegerTotals(Accumulator):
         cdef IntegerTotal* total = <IntegerTotal*>state
         dec_store(total.sum, dec_load(total.sum) + self.number(argument))
         total.n += 1
+        self.exceeded |= self.most != 0 and not -self.most <= dec_load(total.sum) <= self.most
+        return 0
+
+    cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil:
+        cdef int64_t i, row
+        cdef IntegerTotal* total
+        cdef int128 sum, most = self.most
+        cdef int64_t* values
+        cdef bint unsigned = self.argument_kind == KIND_U64, exceeded = False
+        if mode != ADD or self.changes != NULL or self.argument_column == NULL or self.argument_kind == KIND_BOOL:
+            return Accumulator.run(self, states, rows, n, mode)
+        values = <int64_t*>self.argument_column.values
+        for i in range(n):
+            row = rows[i] if rows != NULL else i
+            if not takes(self, row):
+                continue
+            total = <IntegerTotal*>(states[i] + self.offset)
+            sum = dec_load(total.sum) + (<int128><uint64_t>values[row] if unsigned else <int128>values[row])
+            dec_store(total.sum, sum)
+            total.n += 1
+            exceeded |= not -most <= sum <= most
+        self.exceeded |= exceeded and most != 0
+        return 0
+
+    cdef bint watch(self, int64_t parts) noexcept nogil:
+        if self.means:                       # a mean always fits
+            return False
+        self.most = <int128>INT64_MAX // parts
+        self.refuses = False
+        return True
+
+    cdef bint fits(self, char* state) noexcept nogil:
+        return i128_fits((<IntegerTotal*>state).sum, self.argument_kind == KIND_U64)
+
+    cdef int read(self, char* state, ByteReader* source) except -1 nogil:
+        Accumulator.read(self, state, source)
+        self.exceeded |= self.most != 0 and not -self.most <= dec_load((<IntegerTotal*>state).sum) <= self.most
         return 0
 
     cdef int withdraw(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
@@ -64,12 +101,15 @@ cdef class IntegerTotals(Accumulator):
     cdef int emit(self, char* state) except -1 nogil:
         cdef IntegerTotal* total = <IntegerTotal*>state
         if not self.means:
-            if not i128_fits(total.sum, self.argument_kind == KIND_U64):
-                self.fail("integer overflow in sum()")
+            if not self.fits(state):
+                self.fail_too_large()
             return results_bits(&self.results, (<int64_t*>total.sum)[0])
         if total.n == 0:
             return results_null(&self.results)
         return results_bits(&self.results, f64_bits(i128_as_double(total.sum) / <double>total.n))
+
+    cdef int fail_too_large(self) except -1 nogil:
+        return self.fail("integer overflow in sum()")
 
 
 cdef struct WideTotal:
@@ -81,10 +121,12 @@ cdef class DecimalTotals(Accumulator):
     """sum and mean of decimals. A result of more than 38 digits is an error of the record."""
     cdef bint means
     cdef int64_t shift                       # digits that a mean has more than the argument
+    cdef int128 most                         # see `watch`; 0: not watched
 
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
         self.size = self.saved_size = sizeof(WideTotal)
+        self.flat = True
         self.refuses = True
         self.means = spec.kind == "mean"
         self.shift = spec.output_type.scale - spec.input_type.scale
@@ -93,7 +135,29 @@ cdef class DecimalTotals(Accumulator):
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
         wide_add((<WideTotal*>state).sum, cell_decimal(argument))
         (<WideTotal*>state).n += 1
+        return self.look(state)
+
+    cdef inline int look(self, char* state) noexcept nogil:
+        cdef int128 sum = 0
+        if self.most != 0 and not (wide_decimal((<WideTotal*>state).sum, &sum) and -self.most <= sum <= self.most):
+            self.exceeded = True
         return 0
+
+    cdef bint watch(self, int64_t parts) noexcept nogil:
+        self.most = (<int128>ten_to(MOST_DIGITS) - 1) // parts
+        self.refuses = False
+        return True
+
+    cdef bint fits(self, char* state) noexcept nogil:
+        cdef int128 sum = 0
+        return wide_decimal((<WideTotal*>state).sum, &sum)
+
+    cdef int fail_too_large(self) except -1 nogil:
+        return self.fail("decimal overflow: the sum has more than 38 digits")
+
+    cdef int read(self, char* state, ByteReader* source) except -1 nogil:
+        Accumulator.read(self, state, source)
+        return self.look(state)
 
     cdef int withdraw(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
         cdef int128 negated = 0
@@ -114,7 +178,7 @@ cdef class DecimalTotals(Accumulator):
         if self.means and total.n == 0:
             return results_null(&self.results)
         if not wide_decimal(total.sum, &result):
-            self.fail("decimal overflow: the sum has more than 38 digits")
+            self.fail_too_large()
         if self.means and not dec_quotient(result, self.shift, <int128>total.n, &result):
             self.fail("decimal overflow: the mean has more than 38 digits")
         cell = cell_of_decimal(result)
@@ -128,142 +192,15 @@ cdef enum Moment:
     DEVIATION = 3
 
 
-# An ExactMoments without the digits that are zero.
-cdef struct FloatTotal:
-    int64_t n
-    int64_t n_nan
-    int64_t n_positive
-    int64_t n_negative
-    int32_t low                              # of the sum
-    int32_t high
-    int32_t squares_low
-    int32_t squares_high
-    int64_t* digits                          # in the arena: those of the sum, then those of the squares
-
-
-cdef inline int64_t digits_of(const FloatTotal* total) noexcept nogil:
-    return total.high - total.low + total.squares_high - total.squares_low
-
-
-cdef class FloatTotals(Accumulator):
-    """sum, mean, var and std of floats, rounded once: no value that was taken out leaves a trace."""
-    cdef Moment moment
-    cdef bint squared
-    cdef int64_t ddof
-    cdef ExactMoments* open                  # scratch: the state at hand, all its digits
-    cdef ExactMoments* other                 # scratch: the one that is merged into it
-
-    def __init__(self, str operator, spec, Arena arena):
-        Accumulator.__init__(self, operator, spec, arena)
-        self.size = sizeof(FloatTotal)
-        self.moment = {"sum": TOTAL, "mean": MEAN, "var": VARIANCE, "std": DEVIATION}[spec.kind]
-        self.squared = spec.kind in ("var", "std")
-        self.ddof = dict(spec.params).get("ddof", 0)
-        self.layout = "float_moments" if self.squared else "float_total"
-        self.open = <ExactMoments*>calloc(1, sizeof(ExactMoments))
-        self.other = <ExactMoments*>calloc(1, sizeof(ExactMoments))
-        if self.open == NULL or self.other == NULL:
-            raise MemoryError("no memory left for an aggregate")
-
-    def __dealloc__(self):
-        free(self.open)
-        free(self.other)
-
-    cdef void load(self, const FloatTotal* total, ExactMoments* moments) noexcept nogil:
-        exact_clear(moments, self.squared)
-        memcpy(moments, total, 4 * sizeof(int64_t))
-        moments.sum.low, moments.sum.high = total.low, total.high
-        if total.high > total.low:
-            memcpy(moments.sum.digits + total.low, total.digits, (total.high - total.low) * 8)
-        if self.squared:
-            moments.squares.low, moments.squares.high = total.squares_low, total.squares_high
-            if total.squares_high > total.squares_low:
-                memcpy(moments.squares.digits + total.squares_low, total.digits + (total.high - total.low),
-                       (total.squares_high - total.squares_low) * 8)
-
-    cdef int store(self, FloatTotal* total) except -1 nogil:
-        cdef ExactMoments* moments = self.open
-        cdef int64_t before = digits_of(total), after
-        exact_carry(moments, self.squared)
-        memcpy(total, moments, 4 * sizeof(int64_t))
-        total.low, total.high = moments.sum.low, moments.sum.high
-        if self.squared:
-            total.squares_low, total.squares_high = moments.squares.low, moments.squares.high
-        after = digits_of(total)
-        if after == 0:
-            self.arena.free(<char*>total.digits, 8 * before)
-            total.digits = NULL
-            return 0
-        if after != before:
-            total.digits = <int64_t*>self.arena.realloc(<char*>total.digits, 8 * before, 8 * after)
-        memcpy(total.digits, moments.sum.digits + total.low, (total.high - total.low) * 8)
-        if self.squared:
-            memcpy(total.digits + (total.high - total.low), moments.squares.digits + total.squares_low,
-                   (total.squares_high - total.squares_low) * 8)
-        return 0
-
-    cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
-        self.load(<FloatTotal*>state, self.open)
-        exact_add(self.open, as_f64(argument.bits), self.squared)
-        return self.store(<FloatTotal*>state)
-
-    cdef int withdraw(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
-        self.load(<FloatTotal*>state, self.open)
-        exact_withdraw(self.open, as_f64(argument.bits), self.squared)
-        return self.store(<FloatTotal*>state)
-
-    cdef int merge(self, char* into, char* other) except -1 nogil:
-        self.load(<FloatTotal*>into, self.open)
-        self.load(<FloatTotal*>other, self.other)
-        exact_merge(self.open, self.other, self.squared)
-        self.store(<FloatTotal*>into)
-        return self.clear(other)
-
-    cdef int emit(self, char* state) except -1 nogil:
-        cdef FloatTotal* total = <FloatTotal*>state
-        cdef double value
-        if self.squared:
-            if total.n == 0 or total.n <= self.ddof:
-                return results_null(&self.results)
-            self.load(total, self.open)
-            value = exact_variance(self.open, self.ddof)
-            return results_bits(&self.results, f64_bits(sqrt(value) if self.moment == DEVIATION else value))
-        if self.moment == MEAN and total.n == 0:
-            return results_null(&self.results)
-        self.load(total, self.open)
-        value = exact_sum(self.open)
-        return results_bits(&self.results, f64_bits(value / <double>total.n if self.moment == MEAN else value))
-
-    cdef int clear(self, char* state) except -1 nogil:
-        cdef FloatTotal* total = <FloatTotal*>state
-        self.arena.free(<char*>total.digits, 8 * digits_of(total))
-        memset(state, 0, sizeof(FloatTotal))
-        return 0
-
-    cdef int write(self, char* state, ByteWriter* out) except -1 nogil:
-        cdef FloatTotal* total = <FloatTotal*>state
-        bytes_append(out, state, sizeof(FloatTotal) - sizeof(int64_t*))
-        return bytes_append(out, <char*>total.digits, 8 * digits_of(total)) if digits_of(total) > 0 else 0
-
-    cdef int read(self, char* state, ByteReader* source) except -1 nogil:
-        cdef FloatTotal* total = <FloatTotal*>state
-        cdef FloatTotal given
-        cdef const char* digits
-        memset(&given, 0, sizeof(FloatTotal))
-        memcpy(&given, read_bytes(source, sizeof(FloatTotal) - sizeof(int64_t*)), sizeof(FloatTotal) - sizeof(int64_t*))
-        if not (0 <= given.low <= given.high <= SUM_DIGITS and 0 <= given.squares_low <= given.squares_high <= SQUARE_DIGITS):
-            damaged_state()
-        if digits_of(&given) > 0:
-            digits = read_bytes(source, 8 * digits_of(&given))
-            given.digits = <int64_t*>self.arena.alloc(8 * digits_of(&given))
-            memcpy(given.digits, digits, 8 * digits_of(&given))
-        total[0] = given
-        return 0
-
-
 def total_of(str operator, spec, Arena arena):
     """Return the sum or moment for the kind of the argument."""
-    factories = {"i64": IntegerTotals, "bool": IntegerTotals, "u64": IntegerTotals, "dec": DecimalTotals, "f64": FloatTotals}
-    if spec.input_kind not in factories or (spec.kind in ("var", "std") and spec.input_kind != "f64"):
+    from streamdsl._native.aggregates.float_totals import FloatMoments, FloatTotals
+
+    if spec.kind in ("var", "std"):
+        factory = FloatMoments if spec.input_kind == "f64" else None
+    else:
+        factory = {"i64": IntegerTotals, "bool": IntegerTotals, "u64": IntegerTotals, "dec": DecimalTotals,
+                   "f64": FloatTotals}.get(spec.input_kind)
+    if factory is None:
         raise InternalError(f"{spec.kind}() of a column of kind {spec.input_kind!r}")
-    return factories[spec.input_kind](operator, spec, arena)
+    return factory(operator, spec, arena)

@@ -2,8 +2,12 @@
 
 A record is added to its pane alone. Windows close one after another, so a window is a queue of panes that gives up its first
 ones and gets new ones behind: two stacks. The panes in front are *summed*: each holds what it and the summed ones behind it add
-up to. Those that came later are in the *total*. A window is the first summed pane and the total: two copies, however many panes
-it has. When no summed pane is left, those in the total are summed, each once. So a pane is merged a few times in all.
+up to. Those behind them are in the *total*; the last ones, behind these, in neither. A window is the first summed pane and the
+total: two copies, however many panes it has. When no summed pane is left, those in the total are summed, each once. So a pane is
+merged a few times in all.
+
+A pane keeps a sum of integers or decimals in more bits than its column has. Once a pane is so large that the sum of a window may
+not fit, each record is checked: the first one with which a window's sum is too large fails.
 
 A key has one row in the index: the next of its windows that holds a record. `KeyWindows.seen` is that window's number.
 """
@@ -17,13 +21,18 @@ from streamdsl._native.operators.window_records cimport LANE_DUE
 from streamdsl._native.rows.row cimport timestamp_value
 from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, sorted_in
 from streamdsl._native.state.key_table cimport KeyTable
+from streamdsl._native.aggregates.accumulators cimport Accumulator
 from streamdsl._native.windows.accumulated cimport AccumulatedContents
+from streamdsl._native.windows.assign cimport since_start
 from streamdsl._native.windows.window_list cimport contents_of
 
 from dataclasses import replace
 
 from streamdsl._native.windows.contents cimport Contents
 
+
+cdef enum:
+    FAR = 0x3FFFFFFFFFFFFFFF   # ms from the epoch
 
 #: Of these the exact ones are taken: what windows are does not depend on how panes were put together.
 SUMS = frozenset(["sum", "mean", "var", "std"])
@@ -42,8 +51,12 @@ cdef class PaneWindowOperator(WindowOperator):
 
     def contents_made(self):
         """Return what is in a pane."""
+        cdef AccumulatedContents inner
         aggregates = [replace(one, retracts=one.kind in SUMS) for one in self.spec.aggregates]
-        self.pane_contents = PaneContents(AccumulatedContents(self.name, aggregates, self.lookup.table.arena))
+        inner = AccumulatedContents(self.name, aggregates, self.lookup.table.arena)
+        if inner.accumulators.watch(self.panes.count):
+            self.sums = inner.accumulators
+        self.pane_contents = PaneContents(inner)
         self.made = <char*>calloc(1, sizeof(WindowEntry) + self.pane_contents.size)
         self.copied = <char*>calloc(1, self.pane_contents.size + 8)
         if self.made == NULL or self.copied == NULL:
@@ -55,20 +68,36 @@ cdef class PaneWindowOperator(WindowOperator):
     cdef bint would_take(self, int64_t slot, int64_t time) noexcept nogil:
         return self.windower.is_open(self.panes.last_of(self.panes.last_window(time)), self.lookup.lateness_watermark(slot))
 
+    cdef int find_place(self, int64_t time) noexcept nogil:
+        cdef PanePlace* place = &self.place
+        cdef int64_t since = since_start(time, self.panes.every_ms, self.panes.offset_ms) % self.panes.pane_ms
+        place.start, place.end = time - since, time - since + self.panes.pane_ms
+        if not -FAR < time < FAR:            # its bounds need not be times
+            place.start = place.end = time
+        place.pane = self.panes.pane_at(time)
+        place.last = self.panes.last_window(time)
+        place.first = place.last - self.panes.windows_at(time) + 1
+        place.first_ends = self.panes.last_of(place.first)
+        return 0
+
     cdef int take_record(self, Batch* batch, int32_t row) except -1 nogil:
         cdef int64_t slot = i64(&batch.sys[SYS_SLOT])[row], time = i64(&batch.sys[SYS_TIME])[row]
         cdef KeyWindows* windows = self.windows_of(slot)
         cdef int64_t watermark = self.lookup.lateness_watermark(slot)
-        cdef int64_t last = self.panes.last_window(time), first = last - self.panes.windows_at(time) + 1, i
+        cdef int64_t first, i
         cdef WindowEntry* entry
-        while first <= last and not self.windower.is_open(self.panes.last_of(first), watermark):
-            self.late_refusals += 1
-            first += 1
-        if first > last:
+        if not self.place.start <= time < self.place.end:
+            self.find_place(time)
+        first = self.place.first
+        if not self.windower.is_open(self.place.first_ends, watermark):
+            while first <= self.place.last and not self.windower.is_open(self.panes.last_of(first), watermark):
+                self.late_refusals += 1
+                first += 1
+        if first > self.place.last:
             return self.refuse_late(row)
         self.change_key(slot, windows)
         self.take_panes(slot, windows, first)
-        entry = self.pane_of(windows, self.panes.pane_at(time))
+        entry = self.pane_of(windows, self.place.pane)
         if entry.flags & PANE_SUMMED:        # all in front of it hold it, too
             for i in range(self.field.place_of(windows, entry.id)):
                 self.add_to(batch, row, contents_of(self.field.at(windows, i)))
@@ -78,6 +107,55 @@ cdef class PaneWindowOperator(WindowOperator):
         windows.pending = self.batch_number
         return 0
 
+    cdef int add_pending(self) except -1 nogil:
+        cdef int64_t n = self.n_pairs
+        WindowOperator.add_pending(self)
+        if n > 0 and self.sums is not None and (self.watching or self.sums.exceeded()):
+            self.watching = True
+            self.look_for_overflow(n)
+        return 0
+
+    # A sum that does not fit ----------------------------------------------------------------------------------------
+
+    cdef int look_for_overflow(self, int64_t n) except -1 nogil:
+        cdef int64_t i
+        for i in range(n - 1, -1, -1):
+            self.sums.change_watched(self.states[i], self.rows[i], -1)
+        for i in range(n):
+            self.sums.change_watched(self.states[i], self.rows[i], 1)
+            if i + 1 == n or self.rows[i + 1] != self.rows[i]:
+                self.check_windows(self.rows[i])
+        return 0
+
+    cdef int check_windows(self, int32_t row) except -1 nogil:
+        cdef int64_t slot = i64(&self.batch.sys[SYS_SLOT])[row], time = i64(&self.batch.sys[SYS_TIME])[row], window
+        cdef int k
+        cdef KeyWindows* windows = self.windows_of(slot)
+        cdef int64_t watermark = self.lookup.lateness_watermark(slot)
+        if not self.place.start <= time < self.place.end:
+            self.find_place(time)
+        for window in range(self.place.first, self.place.last + 1):
+            if self.windower.is_open(self.panes.last_of(window), watermark):
+                for k in range(self.sums.count):
+                    if (<Accumulator>self.sums.refs[k]).watched:
+                        (<Accumulator>self.sums.refs[k]).row = row
+                        self.check_window(<Accumulator>self.sums.refs[k], windows, window)
+        return 0
+
+    cdef int check_window(self, Accumulator sum, KeyWindows* windows, int64_t window) except -1 nogil:
+        cdef char* total = contents_of(<WindowEntry*>self.made)
+        cdef int64_t i, end = self.panes.place_in(self.field, windows, window, self.panes.count)
+        cdef bint summed = False
+        cdef WindowEntry* pane
+        memset(total, 0, sum.size)
+        for i in range(self.panes.place_in(self.field, windows, window, 0), end):
+            pane = self.field.at(windows, i)
+            if not (pane.flags & PANE_SUMMED and summed):        # the first summed one holds the others
+                memcpy(self.copied, contents_of(pane) + sum.offset, sum.size)
+                sum.merge(total, self.copied)
+            summed = summed or pane.flags & PANE_SUMMED != 0
+        return 0 if sum.fits(total) else sum.fail_too_large()
+
     cdef int take_panes(self, int64_t slot, KeyWindows* windows, int64_t window) except -1 nogil:
         if windows.n > 0 and windows.seen <= window:
             return 0
@@ -86,8 +164,11 @@ cdef class PaneWindowOperator(WindowOperator):
         return 0
 
     cdef WindowEntry* pane_of(self, KeyWindows* windows, int64_t pane) except NULL nogil:
-        cdef int64_t i = self.field.place_of(windows, pane)
+        cdef int64_t i
         cdef WindowEntry* entry
+        if windows.n > 0 and self.field.at(windows, windows.n - 1).id == pane:
+            return self.field.at(windows, windows.n - 1)
+        i = self.field.place_of(windows, pane)
         if i < windows.n and self.field.at(windows, i).id == pane:
             return self.field.at(windows, i)
         if windows.pending == self.batch_number and not self.field.stays(windows, i):
@@ -99,6 +180,8 @@ cdef class PaneWindowOperator(WindowOperator):
             if windows.pending == self.batch_number:
                 self.add_pending()
             self.pane_contents.inner.copy(contents_of(entry), contents_of(self.field.at(windows, i + 1)))
+        elif i + 1 < windows.n:
+            entry.flags = self.field.at(windows, i + 1).flags & PANE_IN_TOTAL        # to which it adds nothing yet
         return entry
 
     # Windows -----------------------------------------------------------------------------------------------------
@@ -116,25 +199,23 @@ cdef class PaneWindowOperator(WindowOperator):
         return NULL
 
     cdef int gather(self, KeyWindows* windows, int64_t n) except -1 nogil:
-        cdef int64_t i, half = self.pane_contents.half
+        cdef int64_t i = n, half = self.pane_contents.half
         cdef WindowEntry* entry
         cdef char* total
         cdef char* own
         if not self.field.at(windows, 0).flags & PANE_SUMMED:
             return self.sum_up(windows, n)
-        total = self.total_of(windows)
-        for i in range(n):
+        while not self.field.at(windows, i - 1).flags & (PANE_SUMMED | PANE_IN_TOTAL):
+            i -= 1
+        total = contents_of(self.field.at(windows, i - 1)) + half if self.field.at(windows, i - 1).flags & PANE_IN_TOTAL else NULL
+        for i in range(i, n):
             entry = self.field.at(windows, i)
-            if entry.flags & (PANE_SUMMED | PANE_IN_TOTAL):
-                continue
             entry.flags |= PANE_IN_TOTAL
             own = contents_of(entry) + half
-            if total == NULL:
-                total = own
-            elif self.total_of(windows) == own:          # it is the last one now: the total moves behind it
+            if total != NULL:                # it moves behind the last one
                 memcpy(own, total, half)
                 memset(total, 0, half)
-                total = own
+            total = own
             self.add_copy(total, contents_of(entry))
         return 0
 

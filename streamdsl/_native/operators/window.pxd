@@ -21,6 +21,7 @@ cdef class WindowOperator(WindowRecords):
     cdef int find_due(self, int lane, int64_t n) except -1 nogil
     cdef int put_behind(self, int64_t n, int64_t later) except -1 nogil
     cdef int close_due(self, int lane, int64_t n) except -1 nogil
+    cdef void fetch_due(self, int64_t i) noexcept nogil
     cdef int forget_keys(self, int64_t n) except -1 nogil      # of the rows that were due
     cdef int act(self, int lane, int64_t slot, KeyWindows* windows, int64_t i) except -1 nogil
     cdef int show_last(self, int64_t slot, WindowEntry* entry) except -1 nogil

@@ -7,7 +7,7 @@ A window that grows is not filed anew in the index each time: its row there name
 comes, the window is filed under the end that it has by then. A row of the index whose window is gone, or is filed elsewhere, is
 dropped when it is due.
 """
-from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 
 from streamdsl._native.flow.batch cimport Column
@@ -20,6 +20,7 @@ from streamdsl._native.operators.state_view cimport StateView, new_view
 from streamdsl._native.operators.window_code cimport RowsContents
 from streamdsl._native.rows.row cimport timestamp_value
 from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, deadline_in, sorted_in
+from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.key_list cimport keys_clear, keys_push
 from streamdsl._native.state.key_table cimport KeyTable
 from streamdsl._native.operators.window_records cimport (
@@ -33,6 +34,7 @@ from streamdsl._native.windows.windower cimport saturated
 from streamdsl._native.operators.declaration import Declaration, OwnTable
 
 cdef enum:
+    AHEAD = 8
     HEAD_BYTES = 17            # of the key of a row of the index, in front of the user's: lane, time, id
 
 ctypedef int (*ShowLast)(WindowOperator operator, int64_t slot, WindowEntry* entry) noexcept nogil
@@ -206,6 +208,8 @@ cdef class WindowOperator(WindowRecords):
         self.most_shown = max(n, <int64_t>1)
         self.contents.open(NULL, self.most_shown, 0)
         for i in range(n):
+            if i + AHEAD < n:
+                self.fetch_due(i + AHEAD)
             if self.due[i].row < 0:
                 continue
             self.deadlines.remove(self.due[i].row)
@@ -219,6 +223,17 @@ cdef class WindowOperator(WindowRecords):
             with gil:
                 self.refusals.send(self.letters_output, NULL)
         return self.end_batch() if i > 0 else 0
+
+    cdef void fetch_due(self, int64_t i) noexcept nogil:
+        """Have in the cache what closing the window touches, while those in front of it are closed."""
+        cdef KeyWindows* windows = self.windows_of(self.due[i].slot)
+        cdef uint64_t at
+        if self.due[i].row >= 0:
+            at = <uint32_t>self.deadlines.table.header(self.due[i].row).hash
+            prefetch(&self.deadlines.table.index.entries[at & self.deadlines.table.index.mask])
+        if windows.block != NULL:
+            prefetch(self.field.at(windows, 0))
+            prefetch(self.field.at(windows, windows.n - 1))
 
     cdef int forget_keys(self, int64_t n) except -1 nogil:
         """Remove the rows of keys of which nothing is left: keys that never come again must not stay."""

@@ -15,12 +15,14 @@ from streamdsl._native.state.cold_deadlines cimport (
 )
 from streamdsl._native.state.cold_scan cimport FILED, ColdScan, open_scan
 from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, big_endian, deadline_in, key_order, put_deadline
+from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.row_table cimport ROW_LIVE, ROW_RECENT
 
 from streamdsl.errors import InternalError, StateError
 
 cdef enum:
     READ_AHEAD = 256           # cold rows that are read at least: to open a scan costs more than a few rows
+    AHEAD = 8                  # rows whose keys are fetched before they are looked at
     READ_FEW = 3               # the same in the checked build
 
 
@@ -294,6 +296,8 @@ cdef class Deadlines(ColdListener):
         if rows == NULL:
             no_memory()
         for i in range(n):
+            if i + AHEAD < n:
+                prefetch(self.table.header(run.at[first + i + AHEAD]).key)
             header = self.table.header(run.at[first + i])
             rows[i].slot = run.at[first + i]
             rows[i].header = header

@@ -44,6 +44,9 @@ cdef class AccumulatedContents(Contents):
     cdef int merge(self, char* into, char* other) except -1 nogil:
         return self.accumulators.merge(into, other)
 
+    cdef int copy(self, char* into, char* source) except -1 nogil:
+        return self.accumulators.copy(into, source, &self.scratch)
+
     cdef int clear(self, char* state) except -1 nogil:
         return self.accumulators.clear(state)
 

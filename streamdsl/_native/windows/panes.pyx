@@ -20,18 +20,18 @@ def takes_panes(spec):
     window = spec.window
     if window.kind != "hopping" or window.emit != "close" or window.size_ms < FEWEST_WINDOWS * window.every_ms:
         return False
-    # A record that is refused must leave no trace in any window.
-    return spec.errors == "fail" and all(_puts_together(one) for one in spec.aggregates)
+    if spec.errors != "fail" and any(_may_refuse(one) for one in spec.aggregates):
+        return False           # a record that is refused must leave no trace in any window
+    return all(_puts_together(one) for one in spec.aggregates)
+
+
+def _may_refuse(aggregate):
+    return (aggregate.kind == "sum" and aggregate.input_kind != "f64") or (aggregate.kind == "mean" and aggregate.input_kind == "dec")
 
 
 def _puts_together(aggregate):
-    """Return whether an aggregate says the same, however it was put together, and fails at a record or never."""
-    # An overflow would show at the close, and nobody could say which record it was.
-    if aggregate.kind in ("sum", "product") and aggregate.output_kind != "f64":
-        return False
-    if aggregate.kind in ("mean", "std", "var") and aggregate.input_kind == "dec":
-        return False
-    return aggregate.kind != "custom" and not dict(aggregate.params).get("approximate")
+    """Return whether an aggregate says the same, however it was put together."""
+    return aggregate.kind not in ("product", "custom") and not dict(aggregate.params).get("approximate")
 
 
 cdef class PaneContents(Contents):
@@ -39,7 +39,7 @@ cdef class PaneContents(Contents):
         self.inner = inner
         self.half = (inner.size + 7) & ~<int64_t>7
         self.size = 2 * self.half
-        self.layout = f"panes/1|{inner.layout}"
+        self.layout = f"panes/2|{inner.layout}"
         self.bulk = inner.bulk
 
     cdef int add_many(self, char** states, const int32_t* rows, int64_t n) except -1 nogil:
@@ -103,6 +103,8 @@ cdef class Panes:
         return clamped(<int128>window * self.every_ms + floor_mod(self.offset_ms, self.every_ms) + self.size_ms - 1)
 
     cdef int64_t first_with(self, int64_t pane) noexcept nogil:
+        if self.step == 1 and pane > INT64_MIN + self.count:
+            return pane - self.count + 1
         return floor_div(<int128>pane - self.count, self.step) + 1
 
     cdef bint has(self, int64_t window, int64_t pane) noexcept nogil:

@@ -48,6 +48,8 @@ cdef class WindowField(RowField):
         cdef int64_t low = 0, high = windows.n, middle
         if high > 0 and self.at(windows, high - 1).id < id:          # most come in order
             return high
+        if high > 0 and self.at(windows, 0).id >= id:                # most close in order
+            return 0
         while low < high:
             middle = (low + high) >> 1
             if self.at(windows, middle).id < id:
