@@ -72,7 +72,7 @@ cdef class PaneWindowOperator(WindowOperator):
         cdef PanePlace* place = &self.place
         cdef int64_t since = since_start(time, self.panes.every_ms, self.panes.offset_ms) % self.panes.pane_ms
         place.start, place.end = time - since, time - since + self.panes.pane_ms
-        if not -FAR < time < FAR:            # its bounds need not be times
+        if not -<int64_t>FAR < time < <int64_t>FAR:          # its bounds need not be times
             place.start = place.end = time
         place.pane = self.panes.pane_at(time)
         place.last = self.panes.last_window(time)

@@ -5,7 +5,8 @@ the same for all. The windows of a key stand in its row behind the lookup; a tab
 """
 from libc.stdint cimport int64_t
 
-from streamdsl._native.operators.window_records cimport DueWindow, WindowRecords
+from streamdsl._native.operators.window_records cimport WindowRecords
+from streamdsl._native.operators.window_rows cimport DueWindow
 from streamdsl._native.windows.window_list cimport KeyWindows, WindowEntry
 
 

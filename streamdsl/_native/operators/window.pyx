@@ -24,8 +24,9 @@ from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.key_list cimport keys_clear, keys_push
 from streamdsl._native.state.key_table cimport KeyTable
 from streamdsl._native.operators.window_records cimport (
-    EMIT_CLOSE, EMIT_ON_TIME, EMIT_THROTTLE, LANE_CHANGED, LANE_DROP, LANE_DUE, DueWindow,
+    EMIT_CLOSE, EMIT_ON_TIME, EMIT_THROTTLE, LANE_CHANGED, LANE_DROP, LANE_DUE,
 )
+from streamdsl._native.operators.window_rows cimport DueWindow
 from streamdsl._native.windows.contents cimport Shown
 from streamdsl._native.state.row_table cimport ROW_LIVE, RowHeader
 from streamdsl._native.windows.window_list cimport WINDOW_CHANGED, WINDOW_CLOSED, WINDOW_DROPS, WINDOW_ON_TIME, contents_of

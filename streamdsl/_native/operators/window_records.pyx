@@ -4,22 +4,20 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from streamdsl._native.expr.program cimport Program
-from streamdsl._native.flow.batch cimport (
-    KIND_I64, SYS_ORDINAL, SYS_SLOT, SYS_TIME, StringBuilder, batch_new, batch_release, column_alloc, column_take, i64,
-    strings_append, strings_finish, strings_free, strings_init,
-)
+from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, i64
 from streamdsl._native.includes.checked cimport CHECK, PLANTED
 from streamdsl._native.operators.base cimport blame
 from streamdsl._native.operators.key_lookup cimport KeyLookup
-from streamdsl._native.operators.keyed cimport OUTPUT_ROWS
+from streamdsl._native.operators.keyed cimport OUTPUT_ROWS, KeyedOperator
 from streamdsl._native.operators.window_code cimport OneRowContents, RowsContents
+from streamdsl._native.operators.window_rows cimport WindowRows
 from streamdsl._native.state.deadline_key cimport put_sorted
 from streamdsl._native.state.key_list cimport keys_free
 from streamdsl._native.state.write_stream cimport bytes_free, bytes_init
 from streamdsl._native.windows.accumulated cimport AccumulatedContents
-from streamdsl._native.windows.contents cimport CHANGE_ADD, CHANGE_NONE, CHANGE_REPLACE, CHANGE_WITHDRAW
+from streamdsl._native.windows.contents cimport CHANGE_WITHDRAW
 from streamdsl._native.windows.window_list cimport (
-    WINDOW_AT_RECORD, WINDOW_CHANGED, WINDOW_CLOSED, WINDOW_DROPS, WINDOW_ON_TIME, WINDOW_SHOWN, WINDOW_TOUCHED, contents_of,
+    WINDOW_AT_RECORD, WINDOW_CHANGED, WINDOW_CLOSED, WINDOW_DROPS, WINDOW_ON_TIME, WINDOW_SHOWN, WindowField, contents_of,
 )
 from streamdsl._native.windows.windower cimport new_windower, saturated
 
@@ -37,7 +35,7 @@ cdef int no_memory() except -1 nogil:
         raise MemoryError("no memory left for windows")
 
 
-cdef class WindowRecords(KeyedOperator):
+cdef class WindowRecords(WindowRows):
     """Base of `WindowOperator`: key columns, window_start, window_end, what is in the window.
 
     Where windows merge and are shown early, the change is the last column.
@@ -98,17 +96,12 @@ cdef class WindowRecords(KeyedOperator):
 
     def __dealloc__(self):
         free(self.late_rows)
-        free(self.shown)
-        free(self.touched)
         free(self.tail)
         free(self.filed)
         keys_free(&self.wanted)
         bytes_free(&self.before)
 
     # A batch -----------------------------------------------------------------------------------------------------
-
-    cdef KeyWindows* windows_of(self, int64_t slot) noexcept nogil:
-        return <KeyWindows*>(self.lookup.table.row(slot) + self.field.offset)
 
     cdef int attempt(self, Batch* batch) except -1 nogil:
         # Without a policy, records that come too late for every window are not looked at if there are no others.
@@ -467,132 +460,3 @@ cdef class WindowRecords(KeyedOperator):
         put_sorted(self.tail, id)
         memcpy(self.tail + ID_BYTES, header.key, header.key_size)
         return size
-
-    # What leaves ---------------------------------------------------------------------------------------------------
-
-    cdef int show_change(self, int64_t slot, WindowEntry* entry, int32_t row) except -1 nogil:
-        cdef Change change = CHANGE_NONE
-        if self.changes:
-            change = CHANGE_REPLACE if entry.flags & WINDOW_SHOWN else CHANGE_ADD
-        self.show(slot, entry, row, change)
-        entry.flags = (entry.flags | WINDOW_SHOWN) & ~<int32_t>WINDOW_CHANGED
-        return 0
-
-    cdef int show(self, int64_t slot, WindowEntry* entry, int32_t row, Change change) except -1 nogil:
-        cdef Shown* shown
-        if self.n_shown >= self.most_shown:
-            self.flush_shown()
-        self.reserve_shown(self.n_shown + 1)
-        shown = &self.shown[self.n_shown]
-        shown.slot, shown.row, shown.change = slot, row, change
-        shown.start, shown.last, shown.end = entry.start, entry.last, self.windower.end_of(entry.last)
-        if self.windower.full > 0 and self.passed < INT64_MAX:
-            shown.last = max(shown.last, self.passed + 1)        # it may have waited long: it is not late at the next stage
-        self.contents.show(contents_of(entry), shown)
-        self.n_shown += 1
-        return 0
-
-    cdef int reserve_shown(self, int64_t n) except -1 nogil:
-        cdef Shown* more
-        if n > self.shown_capacity:
-            more = <Shown*>realloc(self.shown, 2 * n * sizeof(Shown))
-            if more == NULL:
-                no_memory()
-            self.shown = more
-            self.shown_capacity = 2 * n
-        return 0
-
-    cdef int touch_window(self, int64_t slot, WindowEntry* entry) except -1 nogil:
-        cdef DueWindow* more
-        if entry.flags & WINDOW_TOUCHED:
-            return 0
-        entry.flags |= WINDOW_TOUCHED
-        if self.n_touched == self.touched_capacity:
-            more = <DueWindow*>realloc(self.touched, (2 * self.n_touched + 64) * sizeof(DueWindow))
-            if more == NULL:
-                no_memory()
-            self.touched = more
-            self.touched_capacity = 2 * self.n_touched + 64
-        self.touched[self.n_touched].slot, self.touched[self.n_touched].id = slot, entry.id
-        self.n_touched += 1
-        return 0
-
-    cdef int show_batch(self, Batch* batch) except -1 nogil:
-        """Show each window that the batch has changed, with all that is in it so far."""
-        cdef int64_t i
-        cdef WindowEntry* entry
-        for i in range(self.n_touched):
-            entry = self.field.find(self.windows_of(self.touched[i].slot), self.touched[i].id)
-            if entry != NULL and entry.flags & WINDOW_TOUCHED:
-                entry.flags &= ~<int32_t>WINDOW_TOUCHED
-                self.show_change(self.touched[i].slot, entry, -1)
-        self.n_touched = 0
-        return 0
-
-    cdef int flush_shown(self) except -1 nogil:
-        self.send_shown()
-        # A record that fails now can no longer take back what has left: it is shown last, and nothing of it is left to fail.
-        self.shown_before = 0
-        return self.contents.open(self.columns if self.batch != NULL else NULL, self.most_shown, self.arrived)
-
-    cdef int send_shown(self) except -1 nogil:
-        cdef Batch* out
-        if self.n_shown == 0:
-            return 0
-        if self.contents.sends:
-            self.n_shown = 0
-            return self.contents.send(self.batch)
-        out = self.shown_rows()
-        self.n_shown = 0
-        return self.emit(out)
-
-    cdef Batch* shown_rows(self) except NULL nogil:
-        cdef int32_t i, n = <int32_t>self.n_shown
-        cdef int bounds = self.n_keys
-        cdef bint done = False
-        cdef Batch* out = batch_new(n, self.n_keys + 2 + self.n_results + self.changes)
-        try:
-            column_alloc(&out.sys[SYS_SLOT], KIND_I64, n, 0)
-            column_alloc(&out.sys[SYS_TIME], KIND_I64, n, 0)
-            column_alloc(&out.columns[bounds], KIND_I64, n, 0)
-            column_alloc(&out.columns[bounds + 1], KIND_I64, n, 0)
-            for i in range(n):
-                i64(&out.sys[SYS_SLOT])[i] = self.shown[i].slot
-                i64(&out.sys[SYS_TIME])[i] = self.shown[i].last
-                i64(&out.columns[bounds])[i] = self.shown[i].start
-                i64(&out.columns[bounds + 1])[i] = self.shown[i].end
-            if self.batch != NULL:
-                out.read_ns = self.batch.read_ns
-                self.reserve(n)
-                for i in range(n):
-                    self.rows[i] = self.shown[i].row
-                column_take(&out.sys[SYS_ORDINAL], &self.batch.sys[SYS_ORDINAL], self.rows, n)
-            self.lookup.decoder.decode(self.lookup.table, i64(&out.sys[SYS_SLOT]), n, out.columns)
-            self.contents.finish(out.columns + bounds + 2)
-            if self.changes:
-                self.fill_changes(out)
-            done = True
-        finally:
-            if not done:
-                batch_release(out)
-        return out
-
-    cdef int fill_changes(self, Batch* out) except -1 nogil:
-        cdef StringBuilder words
-        cdef int32_t i
-        cdef bint done = False
-        strings_init(&words, out.n, 8 * out.n)
-        try:
-            for i in range(out.n):
-                if self.shown[i].change == CHANGE_ADD:
-                    strings_append(&words, b"add", 3)
-                elif self.shown[i].change == CHANGE_REPLACE:
-                    strings_append(&words, b"replace", 7)
-                else:
-                    strings_append(&words, b"withdraw", 8)
-            strings_finish(&words, &out.columns[out.width - 1])
-            done = True
-        finally:
-            if not done:
-                strings_free(&words)
-        return 0

@@ -15,8 +15,8 @@ from streamdsl._native.state.cold_deadlines cimport (
 )
 from streamdsl._native.state.cold_scan cimport FILED, ColdScan, open_scan
 from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, big_endian, deadline_in, key_order, put_deadline
-from streamdsl._native.state.key_hash cimport prefetch
-from streamdsl._native.state.row_table cimport ROW_LIVE, ROW_RECENT
+from streamdsl._native.state.key_hash cimport hash_bytes, prefetch
+from streamdsl._native.state.row_table cimport ROW_GONE, ROW_LIVE, ROW_RECENT
 
 from streamdsl.errors import InternalError, StateError
 
@@ -111,10 +111,23 @@ cdef class Deadlines(ColdListener):
         return self.table.find_in(self.key_of(lane, time, tail, size), <int32_t>(DEADLINE_BYTES + size), shard)
 
     cdef int64_t add(self, int lane, int64_t time, const char* tail, int64_t size, int32_t shard) except -1 nogil:
-        cdef int64_t slot = self.find(lane, time, tail, size, shard)
+        # What find and insert do one after another, with one look.
+        cdef char* key = self.key_of(lane, time, tail, size)
+        cdef int32_t key_size = <int32_t>(DEADLINE_BYTES + size)
+        cdef uint64_t hash = hash_bytes(key, key_size, self.table.seed)
+        cdef int64_t slot = self.table.find_hashed(key, key_size, hash)
+        if slot < 0 and self.table.may_be_cold(hash):
+            slot = self.table.fetch(key, key_size, shard)
+            if slot >= 0:
+                return slot
         if slot < 0:
-            slot = self.table.insert(self.scratch, <int32_t>(DEADLINE_BYTES + size), shard)
-            self.note(slot)
+            slot = self.table.place(key, key_size, hash, shard, True)
+        elif self.table.header(slot).flags & ROW_GONE:
+            self.table.revive(slot)
+        else:
+            self.table.header(slot).flags |= ROW_RECENT
+            return slot
+        self.note(slot)
         return slot
 
     cdef int note(self, int64_t slot) except -1 nogil:

@@ -125,13 +125,16 @@ cdef class Task:
     def restore_inputs(self, int64_t watermark, behind):
         """Leave the inputs `behind` (their numbers) out of the minimum until they have caught up with `watermark`, as before a restore."""
         cdef int i
-        cdef bint* new = <bint*>calloc(self.gate.size + 1, sizeof(bint))
+        cdef bint* new
+        # The shards know how far they have come, too: one stands in for the other.
+        if PLANTED("shard-watermark-not-restored"):
+            return
+        new = <bint*>calloc(self.gate.size + 1, sizeof(bint))
         if new == NULL:
             raise MemoryError("no memory left for a task")
         for i in range(self.gate.size):
             new[i] = i not in behind
-        # The shards know how far they have come, too: one stands in for the other.
-        self.valve.start_at(INT64_MIN if PLANTED("shard-watermark-not-restored") else watermark, new)
+        self.valve.start_at(watermark, new)
         free(new)
 
     def read_in_order(self, ReadOrder order, int number):
