@@ -28,7 +28,7 @@ READABLE = (
     node.PhysicalWindowAggregate,
     node.PhysicalProcess,
 )
-_PLAIN = ("name", "kind", "input_kind", "output_kind", "argument", "by", "by_kind", "then_by", "then_kinds", "where")
+_PLAIN = ("name", "kind", "input_kind", "output_kind", "argument", "by", "by_kind", "where")
 _TYPES = ("output_type", "input_type", "by_type")
 _WINDOW = ("kind", "size_ms", "every_ms", "offset_ms", "grace_ms", "emit", "throttle_ms")
 _NOTHING = node.ProgramSpec((), ())
@@ -107,6 +107,7 @@ def _aggregate_out(spec: node.AggregateSpec) -> dict[str, Any]:
     return {
         **{name: getattr(spec, name) for name in _PLAIN},
         "types": _arrow_out(types),
+        "then_by": [list(spec.then_by), list(spec.then_kinds)],
         "params": [list(pair) for pair in spec.params],
         "frame": None if frame is None else [frame.kind, frame.size_ms, frame.exclude_current],
     }
@@ -117,6 +118,8 @@ def _aggregate_in(view: Mapping[str, Any]) -> node.AggregateSpec:
     return node.AggregateSpec(
         **{name: view[name] for name in _PLAIN},
         **types,
+        then_by=tuple(view["then_by"][0]),
+        then_kinds=tuple(view["then_by"][1]),
         params=tuple((name, value) for name, value in view["params"]),
         frame=None if view["frame"] is None else node.FrameSpec(*view["frame"]),
     )
