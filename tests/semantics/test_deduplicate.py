@@ -1,5 +1,6 @@
 """deduplicate: of equal records the first by arrival; a time bounds what counts as equal, and how long it is remembered."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,6 +98,22 @@ def test_the_state_is_freed_as_the_watermark_passes(restored: int) -> None:
     for watermark in range(1_001, 1_101, 5):
         driver.advance_watermark("in", watermark)
     assert driver.state("once") == {}
+
+
+@pytest.mark.parametrize("backend", ["memory", "rocksdb"])
+def test_state_that_memory_has_no_room_for_is_freed_too(backend: Any, tmp_path: Path) -> None:
+    """Keys that never come again leave the database when their time is over, whatever has been evicted."""
+    keys = 4_000
+    given = [{"k": f"key-{i}", "n": i, "t": i} for i in range(keys)]
+    given += [{"k": "late", "n": 0, "t": 3 * keys + i} for i in range(3)]
+    topology = Topology("job")
+    out = memory("out")
+    topology.stream(memory("in", schema=SCHEMA, rows=given), timestamp="t").deduplicate(on="k", within=2 * keys).to(out)
+    config = Config(state_backend=backend, state_memory="64KiB", parallelism=1, batch_rows=100, state_dir=tmp_path)
+    state = topology.run(config).metrics()["state"]
+    assert len(out.rows()) == keys + 1
+    assert state["evicted"] > keys
+    assert max(state["keys"], state["cold_keys"]) <= 2, "the last key, and its place in the index"
 
 
 def expected(steps: list[Any], within: int | None) -> tuple[list[int], list[int]]:
