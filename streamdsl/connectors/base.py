@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from streamdsl.errors import TopologyError
 from streamdsl.schema import Schema
+from streamdsl.secret import Secret
 
 Json = Union[None, bool, int, float, str, Sequence["Json"], Mapping[str, "Json"]]
 
@@ -505,3 +506,16 @@ class Lookup(ABC):
 
     async def close(self) -> None:
         """Let go of what was opened."""
+
+
+def check_texts(made: str, remedy: str, **given: Any) -> None:
+    """Refuse what is no text where a name or an address is asked for: a list of rows in the place of the name, say.
+
+    Raises
+    ------
+    TopologyError
+        Names the argument and the type that it has.
+    """
+    for name, value in given.items():
+        if value is not None and not isinstance(value, (str, Secret)):
+            raise TopologyError(f"{made}: {name}= is a text, not a {type(value).__name__}", remedy=remedy)

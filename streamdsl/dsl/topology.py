@@ -313,6 +313,7 @@ class Topology(Unrun):
     ) -> SourceNode:
         if watermarks not in ("bounded", "external"):
             raise TopologyError(f"{verb}: watermarks={watermarks!r} is unknown", remedy='use "bounded" or "external"')
+        _check_name(verb, name)
         chosen = name or source.name
         if chosen in self._sources:
             raise TopologyError(
@@ -358,6 +359,7 @@ class Topology(Unrun):
     ) -> None:
         if not isinstance(sink, Sink):
             raise TopologyError(f"to: {sink!r} is not a sink", remedy="use kafka(...), files(...) or console()")
+        _check_name("to", name)
         chosen = name or sink.name
         for other in self._sinks:
             if other.name == chosen:
@@ -480,3 +482,8 @@ class Topology(Unrun):
 
 #: So many places are in front of those of streams, for the sources of tables.
 TABLES: Final = 1_000_000
+
+
+def _check_name(verb: str, name: Any) -> None:
+    if name is not None and not isinstance(name, str):
+        raise TopologyError(f"{verb}: name={name!r} is no name", remedy='write name="orders"')

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamdsl import Topology, TopologyError, UserCodeError, files, memory
+from streamdsl import Topology, TopologyError, UserCodeError, delta, files, http, kafka, memory, postgres, redis
 from streamdsl.connectors.base import METADATA_COLUMNS
 from streamdsl.testing import TopologyTestDriver
 
@@ -69,3 +69,25 @@ def test_a_column_without_data_is_told():
     rows = Topology("t").stream(memory("m", schema=SCHEMA))
     with pytest.raises(TopologyError, match="has no column '_topic'"):
         rows.collect(bind={"m": memory("other", schema={"a": int}, rows=[{"a": 1}])})
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: memory(ROWS, schema=SCHEMA), "memory: name= is a text, not a list"),
+        (lambda: memory(pa.table({"a": [1]})), "memory: name= is a text, not a Table"),
+        (lambda: kafka(["a", "b"], {"a": int}), r"kafka\(\['a', 'b'\]\) names no topic"),
+        (lambda: postgres({"host": "db"}, "t"), "postgres: dsn= is a text, not a dict"),
+        (lambda: postgres("postgresql://db", 5), "postgres: table= is a text, not a int"),
+        (lambda: redis("redis://cache", b"k"), "redis: key= is a text, not a bytes"),
+        (lambda: http(5), "http: url= is a text, not a int"),
+        (lambda: delta(5, {"a": int}), "delta: uri= is a text, not a int"),
+        (lambda: Topology("t").stream(memory("m", {"a": int}), name=5), "stream: name=5 is no name"),
+        (lambda: Topology("t").table(memory("m", {"a": int}), key="a", name=["x"]), "table: name=.*is no name"),
+        (lambda: Topology("t").stream(memory("m", {"a": int})).to(memory("o"), name=5), "to: name=5 is no name"),
+    ],
+)
+def test_what_is_no_text_is_no_name(make, why):
+    with pytest.raises(TopologyError, match=why) as caught:
+        make()
+    assert caught.value.remedy

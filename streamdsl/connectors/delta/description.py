@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReader
+from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReader, check_texts
 from streamdsl.errors import ConnectorError, TopologyError
 from streamdsl.schema import Schema
 from streamdsl.secret import Secret
@@ -152,6 +152,8 @@ def delta(
     >>> delta("s3://lake/alerts", partition_by="day")
     Delta('s3://lake/alerts')
     """
+    if not isinstance(uri, os.PathLike):
+        check_texts("delta", 'write delta("s3://bucket/table"), or a directory', uri=uri, name=name)
     text = os.fspath(uri)
     if not isinstance(text, str) or not text.strip("/"):
         raise TopologyError(f"delta({uri!r}) names no table", remedy='write delta("s3://bucket/table"), or a directory')

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from streamdsl.connectors.base import Json, Lookup, Sink, SinkWriter
+from streamdsl.connectors.base import Json, Lookup, Sink, SinkWriter, check_texts
 from streamdsl.durations import Duration, parse_duration
 from streamdsl.errors import ConnectorError, TopologyError
 from streamdsl.schema import Schema
@@ -146,6 +146,7 @@ def http(
     >>> http("https://hooks.example.org/alerts?token=abc", headers={"Authorization": "Bearer abc"}, key="alert_id")
     Http('https://hooks.example.org')
     """
+    check_texts("http", 'write http("https://host/path")', url=url, name=name)
     secret = url if isinstance(url, Secret) else Secret(url)
     try:
         parts = urlsplit(secret.reveal())

@@ -296,7 +296,9 @@ def kafka(
 
 def _check(topic: str, format: str, start: Any, until: Any, delivery: str, errors: Any, rate: float | None) -> None:
     if not isinstance(topic, str) or not topic:
-        raise TopologyError("kafka() needs a topic")
+        raise TopologyError(
+            f"kafka({topic!r}) names no topic", remedy='write kafka("orders", ...); one kafka(...) for each topic, then merge'
+        )
     if format not in _FORMATS:
         raise TopologyError(f"kafka(format={format!r}) is unknown", remedy=f"known: {', '.join(_FORMATS)}")
     if until not in (None, "latest"):

@@ -13,7 +13,20 @@ import pyarrow as pa
 
 from streamdsl._native.flow.convert import python_rows
 from streamdsl._native.flow.values import NotAValue, named_column
-from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Rejected, Sink, SinkWriter, Source, SplitReader, no_metadata
+from streamdsl.connectors.base import (
+    END,
+    METADATA_COLUMNS,
+    Chunk,
+    End,
+    Json,
+    Rejected,
+    Sink,
+    SinkWriter,
+    Source,
+    SplitReader,
+    check_texts,
+    no_metadata,
+)
 from streamdsl.errors import ConnectorError, TopologyError
 from streamdsl.formats.units import FirstNumbers
 from streamdsl.records import values_of
@@ -232,8 +245,9 @@ def memory(name: str, schema: Any = None, rows: Any = None, splits: int = 1) -> 
     >>> memory("numbers", {"n": "int64"}, [{"n": 1}, {"n": 2}]).schema.names
     ('n',)
     """
+    check_texts("memory", 'write memory("orders", rows=[...])', name=name)
     if not name:
-        raise TopologyError("memory() needs a name")
+        raise TopologyError("memory() needs a name", remedy='write memory("orders", rows=[...])')
     if splits < 1:
         raise TopologyError(f"memory(splits={splits}): at least 1")
     declared = None if schema is None else Schema.of(schema)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from streamdsl.connectors.base import Json, Lookup, Sink, SinkWriter, Source, SplitReader, Transaction
+from streamdsl.connectors.base import Json, Lookup, Sink, SinkWriter, Source, SplitReader, Transaction, check_texts
 from streamdsl.errors import ConfigError, ConnectorError, TopologyError
 from streamdsl.schema import Schema
 from streamdsl.secret import Secret
@@ -207,6 +207,7 @@ def postgres(
     >>> postgres("postgresql://shop:secret@db/shop", "alerts", key="alert_id")
     Postgres(table='alerts', key=('alert_id',))
     """
+    check_texts("postgres", 'write postgres("postgresql://user@host/database", "table")', dsn=dsn, table=table, name=name)
     if delivery not in ("exactly_once", "at_least_once"):
         raise TopologyError(f"postgres: delivery={delivery!r} is unknown", remedy='"exactly_once" or "at_least_once"')
     if not table or not all(table.split(".")) or table.count(".") > 1:

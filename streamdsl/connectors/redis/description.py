@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from streamdsl.connectors.base import Json, Lookup, Sink, SinkWriter
+from streamdsl.connectors.base import Json, Lookup, Sink, SinkWriter, check_texts
 from streamdsl.durations import Duration, parse_duration
 from streamdsl.errors import TopologyError
 from streamdsl.schema import Schema
@@ -142,6 +142,7 @@ def redis(
     >>> redis("redis://localhost", "fraud:account:{account_number}", ttl="1d")
     Redis(key='fraud:account:{account_number}', kind='hash')
     """
+    check_texts("redis", 'write redis("redis://host", "account:{account}")', url=url, key=key, name=name)
     if kind not in _KINDS:
         raise TopologyError(f"redis: kind={kind!r} is unknown", remedy=f"known: {', '.join(_KINDS)}")
     try:
