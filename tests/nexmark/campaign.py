@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.json as pj
 import pyarrow.parquet as pq
 
@@ -45,7 +46,13 @@ def started(query: str, place: Path, parallelism: int, disorder: int) -> subproc
 
 def found(query: str, place: Path) -> list[tuple[object, ...]]:
     """Return the final rows of what a run has written."""
-    written = pj.read_json(place / "out.jsonl") if (place / "out.jsonl").stat().st_size else None
+    # Texts that look like dates stay texts.
+    texts = pa.schema([(name, pa.string()) for name in ("day", "minute") if name in QUERIES[query].columns])
+    written = (
+        pj.read_json(place / "out.jsonl", parse_options=pj.ParseOptions(explicit_schema=texts))
+        if (place / "out.jsonl").stat().st_size
+        else None
+    )
     return [] if written is None else rows(final_rows(query, written))
 
 

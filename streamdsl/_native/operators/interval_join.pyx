@@ -16,7 +16,12 @@ from streamdsl._native.state.row_table cimport RowHeader
 from streamdsl._native.windows.assign cimport floor_mod, saturating_add, saturating_subtract, since_start
 
 cdef enum:
-    STEPS = 8                # deadlines of one key that share its rows, where these need not come out
+    STEPS = 2                # deadlines of one key that share its rows, where these need not come out: rows stay half as long again
+
+
+cdef inline int64_t stepped(int64_t over, int64_t step) noexcept nogil:
+    # As late as the next step: nothing matches a row that is over.
+    return saturating_add(over, step - 1 - floor_mod(saturating_subtract(over, 1), step))
 
 
 cdef class IntervalJoinOperator(WaitingJoinOperator):
@@ -57,7 +62,8 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
         cdef int64_t watermark, over
         cdef int32_t row
         cdef TimedRows* rows
-        cdef bint matched
+        cdef TimedRow* last
+        cdef bint matched, noted
         for row in range(batch.n):
             watermark = self.lookup.lateness_watermark(slots[row])
             if self.is_late(times[row], watermark):
@@ -71,9 +77,15 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
                 if self.keeps[side] and not matched:
                     self.add_pair(side, batch, row, NULL, 0, times[row])
                 continue
+            # A row whose deadline is the same is there: so is the deadline.
+            noted = False
+            if rows[side].n > 0 and self.bounded and not self.keeps[side]:
+                last = &rows[side].rows[rows[side].head + rows[side].n - 1]
+                noted = stepped(self.over(side, last.time), self.step) == stepped(over, self.step)
             self.serialise(side, batch, row)
             self.field.insert(rows + side, times[row], self.scratch.data, self.scratch.used, matched or PLANTED("join-unmatched-never"))
-            self.note_deadline(side, over, slots[row])
+            if not noted:
+                self.note_deadline(side, over, slots[row])
         return self.flush_pairs(side, batch)
 
     cdef bint match(self, int side, Batch* batch, int32_t row, int64_t time, TimedRows* other) except -1 nogil:
@@ -99,8 +111,7 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
         if not self.keeps[side]:
             if not self.bounded:
                 return 0
-            # As late as the next step: nothing matches a row that is over.
-            over = saturating_add(over, self.step - 1 - floor_mod(saturating_subtract(over, 1), self.step))
+            over = stepped(over, self.step)
         self.note_due(over, slot)
         return 0
 
