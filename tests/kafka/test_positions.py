@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from streamdsl import Config, ConnectorError, Topology, kafka, memory, tumbling
 from streamdsl.runtime.health import Health
-from tests.kafka.topics import create_topic, delete_topic, produce
+from tests.kafka.topics import consume_all, create_topic, delete_topic, produce
 
 SCHEMA = {"id": "int64"}
 
@@ -203,3 +203,22 @@ def test_a_window_that_ends_tomorrow_is_written_today(broker, topic, topic_name,
     [record] = consume_all(broker.bootstrap, sink)
     assert json.loads(record.value)["count"] == 1
     assert now - 1000 <= record.timestamp_ms <= int(time.time() * 1000)
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+def test_a_deleted_topic_of_a_sink_ends_the_run(broker, topic, tmp_path, delivery):
+    """The client would wait for its return, and the commit with it."""
+    sink = create_topic(broker.bootstrap, f"{topic}-out", 1)
+    produce(broker.bootstrap, topic, values(5))
+    topology = Topology(f"job-{topic}")
+    topology.stream(kafka(topic, SCHEMA), name="in").to(kafka(sink, delivery=delivery), name="out")
+    run = topology.start(Config(broker=broker.bootstrap, state_dir=tmp_path / "state", checkpoint_interval="50ms"))
+    try:
+        until(lambda: len(consume_all(broker.bootstrap, sink)) == 5)
+        delete_topic(broker.bootstrap, sink)
+        produce(broker.bootstrap, topic, values(5, 60))
+        with pytest.raises(ConnectorError, match=r"no topic|[Uu]nknown topic"):
+            run.wait(50)
+        assert run._done.is_set()
+    finally:
+        run.abandon()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from streamdsl.connectors.kafka.clients import CLIENT_LOG, Producer, for_good, translated
+from streamdsl.connectors.kafka.clients import CLIENT_LOG, KafkaError, KafkaException, Producer, for_good, translated
 from streamdsl.connectors.kafka.rights import NOTHING, Access
 
-__all__ = ["Deliveries", "Outbox", "Record", "producer_options"]
+__all__ = ["Deliveries", "Outbox", "Presence", "Record", "producer_options"]
 
+#: A cluster that says for so long that there is no such topic has not just forgotten it.
+FORGOTTEN_S: Final = 2.0
 
 #: What a record has on the wire beside key, value and headers, at most.
 _OVERHEAD: Final = 36
@@ -77,6 +80,35 @@ class Deliveries:
             error = translated(self.failed, doing, self._access)
             error.context["recoverable"] = not for_good(self.failed)
             raise error
+
+
+class Presence:
+    """Looks whether topics are still there, while a client has records for them: it would wait for their return."""
+
+    def __init__(self, topics: Collection[str]) -> None:
+        self._topics = topics
+        self._missing_since: float | None = None
+
+    def check(self, producer: Producer) -> None:
+        """Ask the cluster.
+
+        Raises
+        ------
+        KafkaException
+            For a while now it has said that there is no such topic.
+        """
+        try:
+            # All are listed: to ask for one by name may create it.
+            there = producer.list_topics(timeout=1.0).topics
+        except KafkaException:
+            return  # it does not answer
+        missing, now = [topic for topic in self._topics if topic not in there], time.monotonic()
+        if not missing:
+            self._missing_since = None
+        elif self._missing_since is None:
+            self._missing_since = now
+        elif now - self._missing_since >= FORGOTTEN_S:
+            raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, f"there is no topic {missing[0]!r} any more"))
 
 
 class Outbox:

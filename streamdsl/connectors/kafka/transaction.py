@@ -34,7 +34,7 @@ from streamdsl.connectors.kafka.clients import (
     translated,
 )
 from streamdsl.connectors.kafka.markers import claim_of, ensure_markers_topic, last_worker, markers_topic, read_marker, record_of
-from streamdsl.connectors.kafka.outbox import Deliveries, Outbox, Record, producer_options
+from streamdsl.connectors.kafka.outbox import Deliveries, Outbox, Presence, Record, producer_options
 from streamdsl.connectors.kafka.rights import Access
 from streamdsl.connectors.kafka.topic import Topic
 from streamdsl.errors import ConfigError, ConnectorError, InternalError
@@ -143,7 +143,7 @@ class KafkaTransaction(Transaction):
 
     def _end(self, producer: Producer) -> None:
         """Commit. It is waited for in short calls, each of which goes on with the same commit: between them the client is heard."""
-        waiting = Waiting(f"committing {self._doing}", silent_s=CALL_S)
+        waiting, topics = Waiting(f"committing {self._doing}", silent_s=CALL_S), Presence(self._topics)
         while True:
             try:
                 producer.commit_transaction(1.0)
@@ -153,6 +153,7 @@ class KafkaTransaction(Transaction):
                     raise
                 producer.poll(0)
                 waiting.say(cause.str())
+                topics.check(producer)
             else:
                 waiting.over()
                 return

@@ -11,7 +11,7 @@ import pyarrow as pa
 from streamdsl.connectors.base import Json, SinkWriter
 from streamdsl.connectors.kafka.clients import ErrorLog, KafkaException, Producer, translated
 from streamdsl.connectors.kafka.layout import Layout
-from streamdsl.connectors.kafka.outbox import Deliveries, Outbox, producer_options
+from streamdsl.connectors.kafka.outbox import Deliveries, Outbox, Presence, producer_options
 from streamdsl.connectors.kafka.rights import Access
 from streamdsl.connectors.kafka.transaction import KafkaTransaction
 from streamdsl.errors import ConnectorError
@@ -55,6 +55,7 @@ class AtLeastOnceWriter(OutboxWriter):
     def __init__(self, topic: str, options: dict[str, Any], layout: Layout) -> None:
         self._doing = f"writing to the topic {topic!r} at {options['bootstrap.servers']}"
         super().__init__(layout)
+        self._topic = topic
         self._access = Access((topic,), ("WRITE",))
         self._deliveries = Deliveries(self._access)
         self._producer = Producer({**producer_options(options), "on_delivery": self._deliveries, "error_cb": ErrorLog(self._doing)})
@@ -74,9 +75,16 @@ class AtLeastOnceWriter(OutboxWriter):
         while not self._hand_over():
             self._producer.poll(0.1)
             self._check_time(until)
+        topics = Presence([self._topic])
         while self._producer.flush(0.5):
             self._deliveries.check(self._doing)
             self._check_time(until)
+            try:
+                topics.check(self._producer)
+            except KafkaException as error:
+                failed = translated(error, self._doing, self._access)
+                failed.context["lasting"] = True  # the next checkpoint would fail too
+                raise failed from error
         self._deliveries.check(self._doing)
         return {"delivery": "at_least_once"}
 
