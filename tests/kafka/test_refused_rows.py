@@ -57,9 +57,10 @@ def test_what_is_too_large_ends_the_run_without_a_policy_and_is_named(broker, si
 def test_a_row_that_names_a_topic_that_refuses_is_skipped_by_itself(broker, sink, delivery):
     other = create_topic(broker.bootstrap, f"{sink}-other")
     names = [None, other, "no-such-topic-anywhere", "__consumer_offsets", "streamdsl.x.commits", "a b", other, None]
+    names += ["", ".", "..", "x" * 250, "a/b", "ünder", "a\0b", " "]
     figures = write(broker, sink, [row(n, to=name) for n, name in enumerate(names)], topic_from="to", delivery=delivery)
     assert ids(broker, sink) == [0, 7] and ids(broker, other) == [1, 6]
-    assert figures["errors"] == 4
+    assert figures["errors"] == 12
 
 
 def test_batches_of_arrow_are_written_in_pieces_that_fit(broker, sink):

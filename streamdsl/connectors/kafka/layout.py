@@ -83,7 +83,8 @@ class Layout:
         times = self._times(timestamps)
         for row in range(count):
             carried = [(name, _bytes(column[row])) for name, column in zip(columns, headers, strict=True)] or None
-            yield Record((topics[row] if topics else None) or topic, keys[row], values[row], times[row], carried)
+            named = topics[row] if topics else None
+            yield Record(topic if named is None else named, keys[row], values[row], times[row], carried)
 
     def _times(self, timestamps: pa.Int64Array) -> list[int]:
         """Return the records' times in ms: event time, but never one to come, which brokers refuse (KIP-937)."""
@@ -104,8 +105,8 @@ class Layout:
         if column is None:
             return None
         topics: list[str | None] = rows.column(column).to_pylist()
-        for topic in {topic for topic in topics if topic}:
-            refused = why_not_written(topic) or self._refuses(topic)
+        for topic in {topic for topic in topics if topic is not None}:
+            refused = (why_not_written(topic) or self._refuses(topic)) if topic else "a topic has a name"
             if refused is not None:
                 raise DataError(
                     f"the sink {self._described.name!r} cannot write row {topics.index(topic)} of its batch: "
