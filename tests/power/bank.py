@@ -109,7 +109,7 @@ BANK = (
     ),
     Planted(
         "shard-watermark-not-restored",
-        "lateness is judged by the task's watermark alone after a restore",
+        "after a restore a task knows neither how far its shards had come nor which inputs were behind",
         "tests/power/test_time_is_kept.py::test_a_window_that_closed_while_a_partition_was_idle_stays_closed",
         1,
         "BB-08",
