@@ -108,13 +108,6 @@ BANK = (
         "BB-08",
     ),
     Planted(
-        "shard-watermark-not-restored",
-        "after a restore a task knows neither how far its shards had come nor which inputs were behind",
-        "tests/power/test_time_is_kept.py::test_a_window_that_closed_while_a_partition_was_idle_stays_closed",
-        1,
-        "BB-08",
-    ),
-    Planted(
         "session-gap-exclusive",
         "records exactly a gap apart are in two sessions",
         "tests/windows/test_rules.py::test_records_exactly_a_gap_apart_are_in_one_session",

@@ -35,7 +35,7 @@ def test_a_partition_that_says_nothing_more_does_not_hold_back_what_it_let_pass_
 
 @pytest.mark.parametrize("parallelism", [1, 3])
 def test_a_window_that_closed_while_a_partition_was_idle_stays_closed(parallelism):
-    """Idleness is not kept: after the restore the task's watermark stands lower than it did."""
+    """Three places say so after a restore, any of which is enough: the split's idleness, the shards and the task's inputs."""
     job = windowed(parallelism)
     job.send("in", row("a", 0), partition=0)
     job.idle("in", partition=1)

@@ -286,8 +286,6 @@ cdef class KeyLookup(Operator):
         for shard, reached in state.items():
             if not 0 <= int(shard) < self.table.shards:
                 raise InternalError(f"{self.name}: the checkpoint has a watermark of shard {shard}")
-            if PLANTED("shard-watermark-not-restored"):
-                continue
             self.shard_watermarks[<int>int(shard)] = reached
             self.latest_shard = max(self.latest_shard, <int64_t>reached)
 

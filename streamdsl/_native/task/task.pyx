@@ -126,9 +126,6 @@ cdef class Task:
         """Leave the inputs `behind` (their numbers) out of the minimum until they have caught up with `watermark`, as before a restore."""
         cdef int i
         cdef bint* new
-        # The shards know how far they have come, too: one stands in for the other.
-        if PLANTED("shard-watermark-not-restored"):
-            return
         new = <bint*>calloc(self.gate.size + 1, sizeof(bint))
         if new == NULL:
             raise MemoryError("no memory left for a task")
