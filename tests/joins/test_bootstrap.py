@@ -65,7 +65,8 @@ class Reader(SplitReader):
         self.source, self.at, self.columns = source, at, columns
 
     def caught_up(self):
-        return self.source.opened.is_set()
+        # Not as soon as it is open: then its rows are there and not read.
+        return self.source.opened.is_set() and self.at >= len(self.source.rows)
 
     def read(self, max_rows):
         if not self.source.opened.is_set() or self.at >= len(self.source.rows):
