@@ -83,6 +83,7 @@ def test_every_setting_of_config_can_be_said_in_the_environment():
         "metrics_host": "::1",
         "metrics_port": "9100",
         "metrics_tables": "no",
+        "otlp_endpoint": "http://c:4318",
         "ui_allow_host": "c.example",
         "ui_host": "::1",
         "ui_port": "8081",

@@ -154,8 +154,8 @@ def run(place: Path, build: Any, broken: bool, parallelism: int) -> Any:
     source, sink = files(place / "in.csv", schema=SCHEMA), files(place / "out.jsonl")
     stream = topology.stream(GatedSource(source, gate), timestamp="at", name="in")
     build(stream, broken).to(GatedSink(sink, gate), name="out")
-    # The expression that failed has been mended: what was computed before the bad record is right.
-    keep = [] if broken else ["op"]
+    # What failed has been mended, in an operator or in front of it: what was computed before the bad record is right.
+    keep = [] if broken else ["op", "number"]
     return topology.run(Config(parallelism=parallelism, state_dir=place / "state", checkpoint_interval="5ms", keep_state=keep))
 
 
