@@ -329,7 +329,6 @@ class _Caller:
         return result
 
     async def _found(self, key: Any) -> Any:
-        shared = self._shared
         known = self._cache.get(key)
         if known is not None and known[0] > time.monotonic():
             self._cache.move_to_end(key)
@@ -342,12 +341,16 @@ class _Caller:
             if len(self._wanted) == 1:
                 asyncio.get_running_loop().call_soon(self._ask)
         # Others may wait for the same answer: one that gives up must not take it from them.
-        found = await asyncio.shield(asked)
-        if shared._cache_size:
-            self._cache[key] = (time.monotonic() + shared._cache_ttl_s, found)
-            while len(self._cache) > shared._cache_size:
+        return await asyncio.shield(asked)
+
+    def _keep(self, key: Any, found: Any) -> None:
+        """Put an answer into the cache in the turn of the loop in which it comes: whoever asks next would ask once more."""
+        size = self._shared._cache_size
+        if size:
+            self._cache[key] = (time.monotonic() + self._shared._cache_ttl_s, found)
+            self._cache.move_to_end(key)
+            while len(self._cache) > size:
                 self._cache.popitem(last=False)
-        return found
 
     def _ask(self) -> None:
         """Ask for the keys that have come up in this turn of the loop."""
@@ -378,6 +381,8 @@ class _Caller:
         else:
             for key, found in zip(keys, answers, strict=True):
                 waiting = self._asked.pop(key)
+                if not isinstance(found, Exception):
+                    self._keep(key, found)
                 if waiting.done():
                     continue
                 if isinstance(found, Exception):

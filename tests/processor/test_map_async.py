@@ -354,3 +354,26 @@ def test_a_process_ends_although_a_call_hangs(what: str) -> None:
             process.communicate(timeout=30)
         finally:
             process.kill()
+
+
+def test_a_key_that_comes_in_the_turn_of_its_answer_is_not_asked_for_again() -> None:
+    from streamdsl.dsl.calling import LookupFunction, _FunctionLookup
+    from streamdsl.schema import Schema
+
+    asked: list[str] = []
+    later: list[asyncio.Task[Any]] = []
+
+    async def look(key: str) -> Any:
+        asked.append(key)
+        await asyncio.sleep(0)
+        later.append(asyncio.get_running_loop().create_task(caller({"k": key})))
+        return {"x": key}
+
+    schema = Schema.of({"x": str})
+    caller: Any = LookupFunction(_FunctionLookup(look, schema), ("k",), {"x": "x"}, schema, 10, 60.0, "null").per_task()
+
+    async def rows() -> list[Any]:
+        return [await caller({"k": "a"}), await later[0]]
+
+    assert [row["x"] for row in asyncio.run(rows())] == ["a", "a"]
+    assert asked == ["a"]
