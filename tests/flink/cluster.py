@@ -103,7 +103,7 @@ class Cluster:
             "taskmanager.memory.task.off-heap.size": "0m",
             "taskmanager.memory.framework.heap.size": "96m",
             "taskmanager.memory.framework.off-heap.size": "64m",
-            "taskmanager.memory.managed.size": "64m",
+            "taskmanager.memory.managed.size": "160m",
             "taskmanager.memory.network.min": "64m",
             "taskmanager.memory.network.max": "64m",
             "taskmanager.memory.jvm-metaspace.size": "256m",

@@ -287,8 +287,18 @@ BANK = (
     Planted("joined-row-not-withdrawn", "a row of two tables stays when one of them has lost its part", "simulator", 2300),
     Planted("joined-row-added-twice", "a joined row that changes is added, and not replaced", "simulator", 700),
     Planted("named-row-not-withdrawn", "rows that name a row of another table keep it when it goes", "simulator", 4000),
-    Planted("version-of-later", "a version may be a little later than the record that asks for it", "simulator", 4000),
-    Planted("broadcast-not-restored", "a table that every task has is empty after a restore", "simulator", 9000),
+    Planted(
+        "version-of-later",
+        "a version may be a little later than the record that asks for it",
+        "tests/joins/test_versioned.py::test_history_out_of_order_meets_what_was_true",
+        1,
+    ),
+    Planted(
+        "broadcast-not-restored",
+        "a table that every task has is empty after a restore",
+        "tests/joins/test_broadcast.py::test_a_run_goes_on_with_the_table_it_had",
+        1,
+    ),
     Planted("old-row-not-withdrawn", "a row that changes its group is counted in both", "simulator", 950),
     Planted(
         "tombstone-ignored",
