@@ -50,7 +50,8 @@ def said(records: list[dict[str, Any]]) -> dict[str, Any]:
         "mean": sum(whole) / len(whole) if whole else None,
         "total": sum(whole),
         "cents": sum(money, Decimal(0)),
-        "cents_mean": sum(money, Decimal(0)) / len(money) if money else None,
+        # As many digits as the column has, half to even: there is no room for more.
+        "cents_mean": (sum(money, Decimal(0)) / len(money)).quantize(Decimal("1e-9")) if money else None,
         "float_total": math.fsum(floats),
         "float_mean": math.fsum(floats) / len(floats) if floats else None,
         "spread": float(sum((value - average) ** 2 for value in exact) / len(exact)) if exact else None,
