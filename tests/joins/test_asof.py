@@ -96,3 +96,17 @@ def test_the_table_as_it_is_then(how: str, steps: list[Step], parallelism: int, 
                 model.on_record(step.side, one, tombstone=one.number in tombstones)
         found = [Joined(time, out["k"], out["n"], out["m"]) for time, out in driver.read("out", timestamps=True)]
         assert sorted(found, key=repr) == sorted(model.rows[before:], key=repr)
+
+
+def test_a_cold_row_of_an_empty_key_waits_for_its_time() -> None:
+    driver = TopologyTestDriver(asof(), state_memory=4_096)
+    rows = [("", 4), ("a", 1), ("a", 4), ("a", 4), ("b", 4), ("b", 5)]
+    for number, (key, at) in enumerate(rows):
+        driver.send("left", {"k": key, "n": number, "lt": at})
+    driver.advance_watermark("left", 3)
+    driver.advance_watermark("right", 3)
+    assert [row["n"] for row in driver.read("out")] == [1]
+    driver.send("right", {"k": "", "m": 9, "rt": 4})
+    driver.advance_watermark("left", 4)
+    driver.advance_watermark("right", 4)
+    assert [(row["k"], row["m"]) for row in driver.read("out") if row["k"] == ""] == [("", 9)]

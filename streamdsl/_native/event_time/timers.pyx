@@ -192,7 +192,7 @@ cdef class TimerService(ColdListener):
             put_deadline(limit, clock, now + 1)
         self.reading = True
         try:
-            scan.read(most, NULL if now == INT64_MAX else limit, DEADLINE_BYTES)
+            scan.read(most, NULL if now == INT64_MAX else limit, DEADLINE_BYTES, True)
         finally:
             self.reading = False
         if scan.next_key is not None:

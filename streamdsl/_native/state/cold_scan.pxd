@@ -14,8 +14,8 @@ cdef class ColdScan:
     cdef bytes next_value
     cdef readonly bytes last                 # key of the last row read, without shard and table; None: none was read
 
-    # Brings so many rows back at most, and none behind the key `limit` (NULL: no limit); returns how many.
-    cdef int64_t read(self, int64_t most, const char* limit, int64_t limit_size) except -1
+    # Brings so many rows back at most, and none behind the key `limit` (NULL: no limit), nor that one if `exclusive`; returns how many.
+    cdef int64_t read(self, int64_t most, const char* limit, int64_t limit_size, bint exclusive) except -1
     cdef int step(self) except -1
 
 # From the key `start` on, in front of which nothing is cold; None: from the first key. What becomes cold while the scan is open need

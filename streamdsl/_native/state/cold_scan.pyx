@@ -37,7 +37,7 @@ def behind_shard(pair):
 cdef class ColdScan:
     """Made by `open_scan`."""
 
-    cdef int64_t read(self, int64_t most, const char* limit, int64_t limit_size) except -1:
+    cdef int64_t read(self, int64_t most, const char* limit, int64_t limit_size, bint exclusive) except -1:
         cdef const char* key
         cdef int32_t size
         cdef int64_t n = 0
@@ -47,7 +47,7 @@ cdef class ColdScan:
             size = <int32_t>(len(self.next_key) - FILED)
             if limit != NULL:
                 order = memcmp(key, limit, min(<int64_t>size, limit_size))
-                if order > 0 or (order == 0 and size > limit_size):
+                if order > 0 or (order == 0 and (size > limit_size or (exclusive and size == limit_size))):
                     break
             if self.table.find_hashed(key, size, hash_bytes(key, size, self.table.seed)) < 0:
                 self.table.take_back(self.next_key, self.next_value, not self.table.any_cold)

@@ -71,7 +71,7 @@ cdef class Deadlines(ColdListener):
     cdef int gather(self, int lane, int64_t limit, int64_t most) except -1 nogil
     cdef int sort_run(self, SlotRun* run, int64_t first) except -1 nogil
     cdef int read_cold(self, int lane, int64_t limit, int64_t most) except -1 nogil
-    cdef int read_rows(self, int lane, int64_t wanted, const char* bound, int64_t bound_size) except -1
+    cdef int read_rows(self, int lane, int64_t wanted, const char* bound, int64_t bound_size, bint exclusive) except -1
     cdef int64_t merge_runs(self, Lane* lane, int64_t most) except -1 nogil
     cdef void forget(self, SlotRun* run, int64_t slot) noexcept nogil
     cdef int keep(self, SlotRun* run, int64_t slot) except -1 nogil

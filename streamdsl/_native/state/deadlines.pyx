@@ -258,6 +258,7 @@ cdef class Deadlines(ColdListener):
         cdef int64_t wanted = max(most >> 1, <int64_t>(READ_FEW if CHECKED_BUILD else READ_AHEAD))
         cdef const char* bound = NULL
         cdef int64_t bound_size = 0
+        cdef bint exclusive = False
         cdef int64_t before = of.read.n - of.read.first
         memmove(of.read.at, of.read.at + of.read.first, before * sizeof(int64_t))
         of.read.first, of.read.n = 0, before
@@ -265,19 +266,21 @@ cdef class Deadlines(ColdListener):
             last = self.table.header(of.held.at[of.held.first + wanted - 1])
             bound, bound_size = last.key, last.key_size
         elif limit < INT64_MAX:
+            # What an empty key is filed under is its deadline alone, and equals the bound: it is not due.
             put_deadline(end, lane, limit + 1)
             bound, bound_size = end, DEADLINE_BYTES
+            exclusive = True
         with gil:
-            self.read_rows(lane, wanted, bound, bound_size)
+            self.read_rows(lane, wanted, bound, bound_size, exclusive)
         # Those that had been read before may stand behind: others have become cold since.
         return self.sort_run(&of.read, 0) if before > 0 else 0
 
-    cdef int read_rows(self, int lane, int64_t wanted, const char* bound, int64_t bound_size) except -1:
+    cdef int read_rows(self, int lane, int64_t wanted, const char* bound, int64_t bound_size, bint exclusive) except -1:
         cdef Lane* of = &self.lane[lane]
         cdef ColdScan scan = open_scan(self.table, bytes((lane,)), cold_start(&of.cold, lane))
         self.reading = lane
         try:
-            scan.read(wanted, bound, bound_size)
+            scan.read(wanted, bound, bound_size, exclusive)
         finally:
             self.reading = -1
         if scan.next_key is not None:
