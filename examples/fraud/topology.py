@@ -5,14 +5,13 @@ The topology reads and writes Kafka. The script runs it on files, with nothing e
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import signal
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -23,9 +22,10 @@ from streamdsl import Config, StreamError, Topology, col, files, format, kafka, 
 from . import data
 from .alerts_topic import AlertsTopic
 from .cities import CITIES
+from .command_line import Asked, Rules, arguments
 from .more_rules import dormant, new_category, new_channel, structuring, time_of_day
 from .records import Transaction
-from .routing import PLACES, route
+from .routing import route
 from .rules import AmountAnomaly, ImpossibleTravel, Velocity, alerts, amount_anomaly, impossible_travel, velocity
 from .screen import Screen, ScreenSink
 from .thresholds import Thresholds
@@ -35,16 +35,11 @@ if TYPE_CHECKING:
 
     from .model.scorer import Scorer
 
-Rules = Literal["declared", "processors", "all"]
-
 TRANSACTIONS: Final = "bank-transactions"
 ALERTS: Final = "fraud-alerts"
 PARTITIONS: Final = 3
 
 THREE: Final = ("VELOCITY", "AMOUNT_ANOMALY", "GEO_IMPOSSIBLE")
-
-#: What `--with` takes.
-PARTS: Final = ("model", "customers", "customer-changes", "statistics", *PLACES)
 
 #: A rule's alert needs this score of the model; a transaction with that one is an alert without a rule.
 DOUBT: Final = 0.1
@@ -117,66 +112,6 @@ def rules_of(rules: Rules, model: bool, parts: Collection[str]) -> list[str]:
 topology = build()
 
 
-def arguments(argv: Sequence[str] | None, prog: str | None = None) -> argparse.Namespace:
-    """Return what the command line says."""
-    parser = argparse.ArgumentParser(prog=prog, description="Fraud detection on bank transactions.")
-    add = parser.add_argument
-    add("--input", nargs="+", metavar="FILE", help="CSV, JSON lines, Parquet or Arrow (default: sample data)")
-    add("--output", metavar="FILE", help="alerts as JSON lines")
-    add("--rate", type=_rate, default=None, metavar="N|max", help="records read per second, in all (default: max)")
-    add("--broker", metavar="HOST:PORT", help=f"read the Kafka topic {TRANSACTIONS} and write {ALERTS}")
-    add("--parallelism", type=int, default=1, metavar="N")
-    add("--checkpoint-interval", default="5s", metavar="D", help="for instance 500ms (default: 5s)")
-    add("--state-dir", metavar="DIR", help="go on where a run with this directory was (default: a fresh run)")
-    add("--state-memory", default="256MiB", metavar="BYTES")
-    add(
-        "--rules",
-        choices=("declared", "processors", "all"),
-        default="declared",
-        help="the three rules as verbs or in Python; or all eight, on another sample",
-    )
-    add("--with", dest="parts", type=parts, default=(), metavar="PART,…", help=f"what needs more than the library: {', '.join(PARTS)}")
-    add("--customers", metavar="FILE", help="change events, as customers.py --changes makes them; with --with customer-changes")
-    add("--statistics", metavar="FILE", help="of accounts and cities, as JSON lines; with --with statistics")
-    add("--ui", nargs="?", type=int, const=8081, metavar="PORT", help="serve the live page (default port: 8081)")
-    add("--quiet", action="store_true", help="the totals only")
-    asked = parser.parse_args(argv)
-    if "critical" in asked.parts and not asked.broker:
-        parser.error("--with critical parts the topic of alerts: it needs --broker")
-    if asked.broker and (asked.input or asked.output or asked.statistics or asked.customers):
-        parser.error("--broker reads and writes topics: leave --input, --output, --statistics and --customers out")
-    if not asked.broker and ("statistics" in asked.parts) != bool(asked.statistics):
-        parser.error("--with statistics needs --broker, or --statistics FILE; and --statistics needs --with statistics")
-    if not asked.broker and ("customer-changes" in asked.parts) != bool(asked.customers):
-        parser.error("--with customer-changes needs --broker, or --customers FILE; and --customers needs --with customer-changes")
-    if {"customers", "customer-changes"} <= set(asked.parts):
-        parser.error("--with customers and --with customer-changes are the same rule in two ways: take one")
-    return asked
-
-
-def parts(text: str) -> tuple[str, ...]:
-    """Return what a list with commas names.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        There is no such part.
-    """
-    named = tuple(text.split(","))
-    if strange := set(named) - set(PARTS):
-        raise argparse.ArgumentTypeError(f"there is no {', '.join(sorted(strange))}; there are {', '.join(PARTS)}")
-    return named
-
-
-def _rate(text: str) -> float | None:
-    if text == "max":
-        return None
-    rate = float(text)
-    if not rate > 0:
-        raise argparse.ArgumentTypeError("a rate is above 0, or max")
-    return rate
-
-
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     """Run the example; return the exit code."""
     asked = arguments(argv, prog)
@@ -197,11 +132,11 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _run(asked: argparse.Namespace) -> int:
+def _run(asked: Asked) -> int:
     return _run_on_kafka(asked) if asked.broker else _run_on_files(asked)
 
 
-def _config(asked: argparse.Namespace) -> Config:
+def _config(asked: Asked) -> Config:
     return Config(
         parallelism=asked.parallelism,
         checkpoint_interval=asked.checkpoint_interval,
@@ -232,7 +167,7 @@ def _page(run: Run, port: int | None) -> Iterator[None]:
         yield
 
 
-def _run_on_files(asked: argparse.Namespace) -> int:
+def _run_on_files(asked: Asked) -> int:
     sample = None if asked.input else data.sample(kind="habits" if asked.rules == "all" else "bursts")
     source = files(sample.transactions if sample else asked.input, schema=Transaction, rate=asked.rate)
     output = files(asked.output, format="json") if asked.output else None
@@ -257,7 +192,7 @@ def _run_on_files(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _run_on_kafka(asked: argparse.Namespace) -> int:
+def _run_on_kafka(asked: Asked) -> int:
     """Run until somebody stops it. The screen shows the alerts that others see: those that are committed."""
     run = with_parts(asked.rules, asked.parts, asked.rate).start(_config(asked))
     with AlertsTopic(asked.broker, ALERTS) as alerts:

@@ -173,6 +173,27 @@ def test_a_wrong_input_is_one_line(tmp_path, capsys):
     assert "no file matches" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["a.csv"], "files to read stand behind --input"),
+        (["--rate", "nan"], "a rate is a number above 0, or max"),
+        (["--ui", "99999"], "not in the range"),
+        (["--parallelism", "0"], "not in the range"),
+        (["--inptu", "a.csv"], "'--input'"),
+    ],
+)
+def test_a_wrong_option_is_told(options, said, capsys):
+    with pytest.raises(SystemExit) as left:
+        topology.main(options)
+    assert left.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_an_input_takes_several_files():
+    asked = topology.arguments(["--input", "a.csv", "b.csv", "--rate", "max", "--input", "c.csv", "--ui"])
+    assert (sorted(asked.input), asked.rate, asked.ui) == (["a.csv", "b.csv", "c.csv"], None, 8081)
+
+
 def test_the_module_is_importable_by_path_and_by_name():
     code = "import runpy; print(runpy.run_path('examples/fraud/topology.py', run_name='worker')['topology'])"
     for text in (code, "from examples.fraud.topology import topology; print(topology)"):

@@ -6,7 +6,8 @@ import re
 import tomllib
 from pathlib import Path
 
-import jsonschema
+import kubernetes_validate
+import pytest
 import yaml
 
 from streamdsl import __version__
@@ -14,98 +15,44 @@ from streamdsl.cli.settings import OWN_KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
 
-NAME = {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", "maxLength": 63}
-TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
-PROBE = {
-    "type": "object",
-    "properties": {
-        "httpGet": {"type": "object", "required": ["path", "port"]},
-        **{name: {"type": "integer", "minimum": 1} for name in ("periodSeconds", "timeoutSeconds", "failureThreshold")},
-    },
-    "required": ["httpGet"],
-    "additionalProperties": False,
-}
-CONTAINER = {
-    "type": "object",
-    "required": ["name", "image", "securityContext", "resources", "startupProbe", "livenessProbe"],
-    "additionalProperties": False,
-    "properties": {
-        "name": NAME,
-        "image": {"type": "string", "pattern": r"^[^:]+:[0-9]+\.[0-9]+\.[0-9]+$"},
-        "args": {"type": "array", "items": {"type": "string"}},
-        "envFrom": {"type": "array", "items": {"type": "object", "maxProperties": 1}},
-        "ports": {"type": "array", "items": {"type": "object", "required": ["name", "containerPort"]}},
-        "securityContext": {
-            "type": "object",
-            "properties": {"allowPrivilegeEscalation": {"const": False}, "readOnlyRootFilesystem": {"const": True}, "capabilities": {}},
-            "required": ["allowPrivilegeEscalation", "readOnlyRootFilesystem", "capabilities"],
-            "additionalProperties": False,
-        },
-        "startupProbe": PROBE,
-        "livenessProbe": PROBE,
-        "resources": {"type": "object", "required": ["requests", "limits"]},
-        "volumeMounts": {"type": "array", "items": {"type": "object", "required": ["name", "mountPath"]}},
-    },
-}
-#: What of the API of Kubernetes the manifests use, strictly: a field that is not here does not exist, or nobody has thought of it.
-SCHEMAS = {
-    "ServiceAccount": {"properties": {"automountServiceAccountToken": {"const": False}}},
-    "ConfigMap": {"properties": {"data": TEXTS}, "required": ["data"]},
-    "Service": {"properties": {"spec": {"type": "object", "required": ["selector", "ports"]}}, "required": ["spec"]},
-    "StatefulSet": {
-        "required": ["spec"],
-        "properties": {
-            "spec": {
-                "type": "object",
-                "required": ["serviceName", "selector", "template", "replicas", "volumeClaimTemplates"],
-                "additionalProperties": False,
-                "properties": {
-                    "serviceName": NAME,
-                    "replicas": {"const": 1},
-                    "selector": {"type": "object", "required": ["matchLabels"]},
-                    "volumeClaimTemplates": {"type": "array", "items": {"type": "object", "required": ["metadata", "spec"]}},
-                    "template": {
-                        "type": "object",
-                        "required": ["metadata", "spec"],
-                        "properties": {
-                            "metadata": {"type": "object", "properties": {"labels": TEXTS, "annotations": TEXTS}},
-                            "spec": {
-                                "type": "object",
-                                "required": ["containers", "securityContext", "terminationGracePeriodSeconds"],
-                                "additionalProperties": False,
-                                "properties": {
-                                    "serviceAccountName": NAME,
-                                    "automountServiceAccountToken": {"const": False},
-                                    "terminationGracePeriodSeconds": {"type": "integer", "minimum": 10},
-                                    "securityContext": {"type": "object", "properties": {"runAsNonRoot": {"const": True}}},
-                                    "containers": {"type": "array", "minItems": 1, "items": CONTAINER},
-                                    "volumes": {"type": "array", "items": {"type": "object", "required": ["name"]}},
-                                },
-                            },
-                        },
-                    },
-                },
-            }
-        },
-    },
-}
+#: The oldest and the newest Kubernetes that the manifests are held against, by its own schemas.
+KUBERNETES = ("1.25", "1.37")
 
 
 def manifests():
     return list(yaml.safe_load_all((ROOT / "deploy/kubernetes/worker.yml").read_text()))
 
 
-def test_manifests_are_what_kubernetes_takes():
-    kinds = [manifest["kind"] for manifest in manifests()]
-    assert kinds == ["ServiceAccount", "ConfigMap", "Service", "StatefulSet"]
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_manifests_are_what_kubernetes_takes(version):
+    assert [manifest["kind"] for manifest in manifests()] == ["ServiceAccount", "ConfigMap", "Service", "StatefulSet"]
     for manifest in manifests():
-        schema = SCHEMAS[manifest["kind"]]
-        common = {
-            "apiVersion": {"enum": ["v1", "apps/v1"]},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object", "required": ["name"]},
-        }
-        jsonschema.validate(manifest, {**schema, "properties": {**common, **schema["properties"]}, "additionalProperties": False})
+        kubernetes_validate.validate(manifest, version, strict=True)
+    wrong = manifests()[3]
+    wrong["spec"]["template"]["spec"]["containers"][0]["imag"] = "streamdsl"
+    with pytest.raises(kubernetes_validate.ValidationError, match="imag"):
+        kubernetes_validate.validate(wrong, version, strict=True)
+
+
+def test_the_worker_has_no_rights_that_it_does_not_need():
+    account, _, _, worker = manifests()
+    pod = worker["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    assert account["automountServiceAccountToken"] is False and pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert set(container["resources"]) == {"requests", "limits"}
+
+
+def test_one_worker_runs_and_is_given_time_to_stop():
+    worker = manifests()[3]["spec"]
+    assert worker["replicas"] == 1
+    assert worker["template"]["spec"]["terminationGracePeriodSeconds"] >= 10
+    (container,) = worker["template"]["spec"]["containers"]
+    assert {"startupProbe", "livenessProbe"} <= set(container)
+    assert re.fullmatch(r"[^:]+:[0-9]+\.[0-9]+\.[0-9]+", container["image"])
 
 
 def test_manifests_fit_together():
