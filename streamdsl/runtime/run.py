@@ -438,7 +438,7 @@ class Run:
             return job.error
         job.defer = self._commit
         parts = job.tasks_by_thread()
-        loops = [WorkerLoop(tasks) for tasks in parts]
+        loops = [WorkerLoop(tasks, alone=len(parts) == 1) for tasks in parts]
         self._loops = list(zip(loops, parts, strict=True))
         threads = [
             threading.Thread(target=self._work, args=(job, loop, tasks), name=f"streamdsl-worker-{i}", daemon=True)

@@ -85,6 +85,23 @@ def test_splits_that_have_nothing_are_not_asked():
     assert mail.reads - reads <= 4 * SPLITS
 
 
+def test_between_two_questions_to_a_feed_the_worker_sleeps():
+    mail = Mail(3)
+    run, _ = running(mail)
+    until = time.monotonic() + 1.0
+    at = 0
+    while time.monotonic() < until:
+        mail.put(at % 3, at)
+        at += 1
+        time.sleep(0.001)
+    polls = mail.polls
+    steps = sum(task["starved"] for task in run.metrics()["tasks"] if "splits" in task)
+    run.stop()
+    run.wait(30)
+    # Nothing can come of a step before the feed is asked again; without a look at that time there were eight for each question.
+    assert steps < 3 * polls + 20
+
+
 class Sure(Mail):
     """Says of which splits it does not know whether they have been read to their end."""
 

@@ -214,7 +214,12 @@ cdef class SourceTask(Task):
             return 0
         if self.read_due(limit):
             return 1
-        return not self.polls.asks_all() and self.polls.look(self.clock.now_ns()) and self.read_due(limit)
+        if self.polls.asks_all():
+            return 0
+        if self.polls.look(self.clock.now_ns()) and self.read_due(limit):
+            return 1
+        self.next_read_ns = self.polls.poll_at_ns
+        return 0
 
     cdef int read_due(self, int64_t limit) except -1 nogil:
         cdef int chosen, _

@@ -55,6 +55,7 @@ cdef class Task:
     cdef readonly bint idle
     cdef readonly bint ended
     cdef readonly bint failed
+    cdef int64_t next_read_ns                # nothing can be read before, but for what other threads send; 0: not known
     cdef bint quiet
     cdef bint crowded                        # so many rows came at once as only come where they had to wait
     cdef readonly bint closing                        # windows are still to close, or timers to fire, before time goes on

@@ -150,6 +150,7 @@ cdef class Task:
         cdef int i, progress = 0
         cdef bint waking = False             # timers that are due come before all else
         cdef int64_t now, began = self.clock.now_ns()
+        self.next_read_ns = 0
         if atomic_load(&self.committed):
             with gil:
                 self._commit()
@@ -192,6 +193,10 @@ cdef class Task:
             progress = 1
         elif not waking:
             self.starved += not self.ended
+            if self.n_holding > 0:
+                self.next_read_ns = 0        # what is asked of others is answered at any time
+            elif self.gate is not None:
+                self.next_read_ns = INT64_MAX
             if not self.quiet:
                 self.quiet = True
                 self.on_quiet()

@@ -1,7 +1,7 @@
 """Steps tasks in turn without the GIL, and sleeps while none has anything to do."""
 from collections import deque
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport INT64_MAX, int64_t
 from libc.stdlib cimport free
 
 from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
@@ -16,6 +16,8 @@ cdef enum:
     # Behind a longer silence, a fiftieth of it.
     IDLE_TO_DOZE = 50
     SLEEP_MOST_NS = 8000000
+    # Where the tasks know when there may be something to read: barriers and timers wait so long for them.
+    SLEEP_KNOWN_NS = 4000000
 
 
 cdef inline int64_t sleep_after(int64_t idle) noexcept nogil:
@@ -24,7 +26,8 @@ cdef inline int64_t sleep_after(int64_t idle) noexcept nogil:
 
 
 cdef class WorkerLoop:
-    """One thread's tasks."""
+    """One thread's tasks. `alone`: nobody else sends them anything."""
+    cdef bint alone
     cdef list tasks
     cdef void** refs
     cdef int n_tasks
@@ -32,7 +35,8 @@ cdef class WorkerLoop:
     cdef int64_t asked                       # whether there are questions
     cdef object questions                    # functions to be called between two steps
 
-    def __init__(self, list tasks):
+    def __init__(self, list tasks, bint alone=False):
+        self.alone = alone
         self.tasks = tasks
         self.questions = deque()
         self.n_tasks = len(tasks)
@@ -56,9 +60,22 @@ cdef class WorkerLoop:
                 if progress:
                     idle = 0
                 else:
-                    sleep = sleep_after(idle)
+                    sleep = max(sleep_after(idle), self.until_read())
                     sleep_ns(sleep)
                     idle += sleep
+
+    cdef int64_t until_read(self) noexcept nogil:
+        """Return for how many ns no task can have anything to read; 0 where that is not known."""
+        cdef int i
+        cdef int64_t at = INT64_MAX
+        if not self.alone:
+            return 0
+        for i in range(self.n_tasks):
+            if not (<Task>self.refs[i]).ended:
+                at = min(at, (<Task>self.refs[i]).next_read_ns)
+        if at == 0 or at == INT64_MAX:
+            return 0
+        return min(at - (<Task>self.refs[0]).clock.now_ns(), <int64_t>SLEEP_KNOWN_NS)
 
     def ask(self, question):
         """Have `question()` called by the thread of these tasks, between two steps. It must not raise, and it must be short."""
