@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from streamdsl.cli.log import refused, rows_in
@@ -90,6 +90,7 @@ class Figures:
         self._metrics, self._every_s, self._table, self._bounded = metrics, every_s, table, bounded
         self._told_at = time.monotonic()
         self._before = (0, 0)
+        self._bytes_before: int | None = None
         self._processed: dict[str, int] = {}
 
     def tell(self) -> None:
@@ -124,17 +125,23 @@ class Figures:
             f"{(read - self._before[0]) / seconds:,.0f}",
             f"{(written - self._before[1]) / seconds:,.0f}",
             f", lag {sum(lags):,}" if lags else "",
-            self._backfill(read, sum(lags), (read - self._before[0]) / seconds) if self._bounded and lags else "",
+            self._backfill(figures, read, lags, seconds) if self._bounded else "",
             refused(figures),
             last,
             failed,
         )
 
-    @staticmethod
-    def _backfill(read: int, waiting: int, rate: float) -> str:
-        """Return how much of an input with a known end has been read, and how long the rest takes."""
-        share = f", {read / max(read + waiting, 1):.0%} read"
-        return share + (f", about {waiting / rate:,.0f} s left" if waiting and rate > 0 else "")
+    def _backfill(self, figures: Mapping[str, Any], read: int, lags: Sequence[int], seconds: float) -> str:
+        """Return how much of an input with a known end has been read, and how long the rest takes, by bytes or by records."""
+        known = [found for task in figures["tasks"] for found in task.get("bytes", {}).values() if found is not None]
+        done, whole = (sum(column) for column in zip(*known, strict=True)) if known else (0, 0)
+        before, self._bytes_before = self._bytes_before, done
+        # Of one kind alone: records and bytes say nothing of each other.
+        if lags and not known:
+            return _share(read, read + sum(lags), (read - self._before[0]) / seconds)
+        if known and not lags:
+            return _share(done, whole, 0.0 if before is None else (done - before) / seconds)
+        return ""
 
     def _lines(self, figures: Mapping[str, Any], seconds: float) -> Iterator[str]:
         yield f"  {'task':<44} {'records':>13} {'records/s':>11} {'p50 ms':>8} {'p95 ms':>8} {'p99 ms':>8} {'watermark lag':>14}"
@@ -153,6 +160,11 @@ class Figures:
         yield from _partitions(figures)
         yield from _listed("written", figures["sinks"])
         yield from _listed("counted", figures["counters"])
+
+
+def _share(done: int, whole: int, rate: float) -> str:
+    left = f", about {(whole - done) / rate:,.0f} s left" if whole > done and rate > 0 else ""
+    return f", {done / max(whole, 1):.0%} read{left}"
 
 
 def _listed(title: str, counts: Mapping[str, int]) -> Iterator[str]:

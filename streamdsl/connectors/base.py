@@ -132,6 +132,10 @@ class SplitReader(ABC):
         """Return how many records are known to wait in the split; None if that is not known. May be called from any thread."""
         return None
 
+    def bytes_read(self) -> tuple[int, int] | None:
+        """Return about how many bytes of the split have been read, and how many it has; None if that is not known. From any thread."""
+        return None
+
     def uncommitted(self) -> int | None:
         """Return how many records wait for a transaction of their writer to end; None if that is not known. From any thread."""
         return None

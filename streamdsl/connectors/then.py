@@ -161,6 +161,9 @@ class _Wrapped(SplitReader):
     def lag(self) -> int | None:
         return self._inner.lag()
 
+    def bytes_read(self) -> tuple[int, int] | None:
+        return self._inner.bytes_read()
+
     def uncommitted(self) -> int | None:
         return self._inner.uncommitted()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import os
@@ -13,8 +14,9 @@ import time
 
 import pyarrow as pa
 import pytest
+from pyarrow import feather, parquet
 
-from streamdsl import Config, Topology, col, launch, memory
+from streamdsl import Config, Topology, col, files, launch, memory
 from streamdsl._native.event_time.clock import ManualClock
 from streamdsl._native.operators.sink import SinkOperator
 from streamdsl.cli.log import ColouredLines, has_colours
@@ -77,6 +79,47 @@ def test_the_table_has_a_line_for_each_task(caplog):
     assert "8 completed, 1 failed, the longest 1,500 ms" in checkpoints
     assert lag.strip() == "lag by partition: t/0 7" and written.strip() == "written: out 40"
     assert counted.strip() == "counted: VELOCITY 4"
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.csv.gz", "in.jsonl", "in.parquet", "in.arrow"])
+def test_files_tell_how_far_they_have_been_read(name, tmp_path, caplog):
+    rows = pa.table({"k": [f"key-{n % 7}" for n in range(60_000)], "v": list(range(60_000))})
+    if name.endswith(".parquet"):
+        parquet.write_table(rows, tmp_path / name, row_group_size=20_000)
+    elif name.endswith(".arrow"):
+        feather.write_feather(rows, tmp_path / name, chunksize=20_000)
+    else:
+        lines = (f"{k},{v}" if "csv" in name else json.dumps({"k": k, "v": v}) for k, v in zip(*rows.to_pydict().values(), strict=True))
+        text = "\n".join(["k,v", *lines] if "csv" in name else lines).encode()
+        (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+    size = (tmp_path / name).stat().st_size
+    shares = []
+
+    def follow(v: int) -> bool:
+        if v == 50_000:
+            shares.append(run.metrics()["tasks"][0]["bytes"])
+        return False
+
+    topology = Topology("told")
+    topology.stream(files(tmp_path / name, schema={"k": str, "v": int})).filter(lambda row: follow(row["v"])).to(memory("out"))
+    run = topology.start()
+    run.wait()
+    (during,) = shares[0].values()
+    assert during[1] == size and size // 4 <= during[0] <= size
+    caplog.set_level(logging.INFO, "streamdsl")
+    Figures(run.metrics, every_s=0, bounded=True).tell()
+    assert ", 100% read;" in caplog.text
+
+
+def test_how_long_the_rest_of_the_files_takes(caplog):
+    caplog.set_level(logging.INFO, "streamdsl")
+    found = {**FIGURES, "tasks": [{**FIGURES["tasks"][1], "bytes": {"a": (10, 100), "b": None, "c": (0, 100)}}]}
+    figures = Figures(lambda: found, bounded=True)
+    figures.tell_now(10.0)
+    assert ", 5% read, 3 late" in caplog.text
+    found["tasks"][0]["bytes"] = {"a": (100, 100), "b": None, "c": (10, 100)}
+    figures.tell_now(10.0)
+    assert ", 55% read, about 9 s left, 3 late" in caplog.text
 
 
 def test_many_partitions_show_those_with_most_lag(caplog):

@@ -586,6 +586,7 @@ cdef class SourceTask(Task):
         figures["splits"] = {(<Split>split).name: (<Split>split).taken for split in self.splits}
         figures["lag"] = {(<Split>split).name: (<Split>split).reader.lag() for split in self.splits}
         figures["watermarks"] = {(<Split>split).name: (<Split>split).watermark() for split in self.splits}
+        figures["bytes"] = {(<Split>split).name: (<Split>split).reader.bytes_read() for split in self.splits}
         figures["uncommitted"] = {(<Split>split).name: (<Split>split).reader.uncommitted() for split in self.splits}
         return figures
 

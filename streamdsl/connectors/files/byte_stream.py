@@ -103,6 +103,10 @@ class ByteStream(Parkable):
         OPEN_FILES.close(self)
 
     @abstractmethod
+    def taken(self) -> int:
+        """Return how many bytes of the file, as it is on the disk, have been read."""
+
+    @abstractmethod
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes from where the last read ended; none at the end."""
 
@@ -117,6 +121,10 @@ class Plain(ByteStream):
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self._offset = 0
+
+    def taken(self) -> int:
+        """Return how far it has been read."""
+        return self._offset
 
     def read(self, size: int) -> bytes:
         """Return the next bytes."""
@@ -146,6 +154,10 @@ class Compressed(ByteStream):
         self._zstd: Any = None
         if self.codec in ("zstd", "lz4"):
             self._zstd = pa.CompressedInputStream(pa.PythonFile(_Raw(self), mode="r"), self.codec)
+
+    def taken(self) -> int:
+        """Return how much was given to the decompressor."""
+        return self._taken
 
     def read(self, size: int) -> bytes:
         """Return the next bytes, decompressed."""

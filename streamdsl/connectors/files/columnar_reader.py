@@ -71,6 +71,10 @@ class ColumnarReader(BlockReader, Parkable):
             raise changed(self._path, "another file has taken its name while it was read")
         self._found, self._blocks = found, None
 
+    def bytes_read(self) -> tuple[int, int]:
+        """Return how far the file has been read, by its units or rows; how many a stream of Arrow has is not known before its end."""
+        return int(self._size * min(self._share(), 1.0)), self._size
+
     def close(self) -> None:
         """Close the file for good."""
         OPEN_FILES.close(self)
@@ -82,6 +86,10 @@ class ColumnarReader(BlockReader, Parkable):
     @abstractmethod
     def _read_from(self, unit: int, row: int) -> Iterator[tuple[pa.RecordBatch, tuple[int, int]]]:
         """Yield rows from a place on, each with the place behind them."""
+
+    @abstractmethod
+    def _share(self) -> float:
+        """Return which share of the file has been read. The file may be closed."""
 
     def _start(self) -> Json:
         unit, row = self._next
@@ -127,16 +135,22 @@ def _bad_records(rows: pa.RecordBatch, bad: dict[int, str]) -> Iterator[BadRecor
 class ArrowReader(ColumnarReader):
     """Arrow IPC, file or stream format."""
 
+    _batches = 0
+
     def _open_file(self) -> pa.Schema:
         self._map = pa.memory_map(self._path)
         if self._map.read(len(_ARROW_MAGIC)) == _ARROW_MAGIC:
             self._file: Any = pa.ipc.open_file(self._map)
             self._is_stream = False
+            self._batches = self._file.num_record_batches
         else:
             self._map.seek(0)
             self._file = pa.ipc.open_stream(self._map)
             self._is_stream = True
         return self._file.schema
+
+    def _share(self) -> float:
+        return self._next[0] / self._batches if self._batches else 0.0
 
     def _read_from(self, unit: int, row: int) -> Iterator[tuple[pa.RecordBatch, tuple[int, int]]]:
         if self._is_stream:
@@ -165,7 +179,11 @@ class ParquetReader(ColumnarReader):
 
         self._file = pq.ParquetFile(self._path, memory_map=True)
         schema: pa.Schema = self._file.schema_arrow
+        self._rows = self._file.metadata.num_rows
         return schema
+
+    def _share(self) -> float:
+        return self._record / self._rows if self._rows else 0.0
 
     def _read_from(self, unit: int, row: int) -> Iterator[tuple[pa.RecordBatch, tuple[int, int]]]:
         wanted = self._wanted or self._file.schema_arrow.names[:1]

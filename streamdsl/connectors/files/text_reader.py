@@ -265,6 +265,10 @@ class TextReader(BlockReader):
         self._pending = self._pending[size:]
         self._offset += size
 
+    def bytes_read(self) -> tuple[int, int]:
+        """Return how far the file has been read, as it is on the disk."""
+        return min(self._stream.taken(), self._stream.size), self._stream.size
+
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
