@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from streamdsl.cli.printing import echo
-from streamdsl.cli.target import load
+from streamdsl.cli.target import located
 from streamdsl.errors import ConfigError
 from streamdsl.flink.gateway import Gateway, Submitted
 from streamdsl.flink.project import write_project
@@ -20,15 +20,21 @@ __all__ = ["command"]
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Write a project: SQL, compose.yml, README.")
 @click.option("--submit", metavar="URL", help="Run it through a SQL gateway (http://gateway:8083), and wait until it has ended.")
 @click.option("--savepoint", metavar="PATH", help="With --submit: begin with a savepoint of Flink.")
+@click.option("--python-files", metavar="PATH", help="With --submit: where the gateway finds the project's folder python.")
 @click.option("--detach", is_flag=True, help="With --submit: leave once the job runs.")
 @click.pass_obj
-def command(target: str | None, output: Path | None, submit: str | None, savepoint: str | None, detach: bool) -> None:
+def command(
+    target: str | None, output: Path | None, submit: str | None, savepoint: str | None, python_files: str | None, detach: bool
+) -> None:
     """Print the topology as Flink SQL, write it as a project, or run it on a Flink."""
-    if submit is None and (savepoint is not None or detach):
-        raise ConfigError("--savepoint and --detach are of a job that is submitted", remedy="add --submit http://gateway:8083")
-    job = load(target).to_flink()
+    if submit is None and (savepoint is not None or python_files is not None or detach):
+        raise ConfigError(
+            "--savepoint, --python-files and --detach are of a job that is submitted", remedy="add --submit http://gateway:8083"
+        )
+    topology, module, attribute = located(target)
+    job = topology.to_flink()
     if output is not None:
-        for path in write_project(job, output):
+        for path in write_project(job, output, module, attribute):
             echo(str(path))
     if submit is None:
         if output is None:
@@ -37,7 +43,7 @@ def command(target: str | None, output: Path | None, submit: str | None, savepoi
     for said in job.differences:
         echo(f"note: {said}", err=True)
     with Gateway(submit) as gateway:
-        submitted = gateway.submit(job, savepoint=savepoint)
+        submitted = gateway.submit(job, savepoint=savepoint, python_files=python_files)
         echo(f"{submitted.name}: job {submitted.id} is submitted")
         _follow(gateway, submitted, detach)
 

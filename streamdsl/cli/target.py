@@ -15,7 +15,7 @@ from streamdsl.dsl.topology import Topology
 from streamdsl.errors import ConfigError, StreamError
 from streamdsl.schema import nearest
 
-__all__ = ["load", "split_target"]
+__all__ = ["load", "located", "split_target"]
 
 _log = logging.getLogger("streamdsl")
 
@@ -32,6 +32,11 @@ def load(target: str | None) -> Topology:
     ConfigError
         There is no such module, file or attribute, or it is no topology.
     """
+    return located(target)[0]
+
+
+def located(target: str | None) -> tuple[Topology, ModuleType, str]:
+    """Return the topology that `target` names, its module, and its name there. Raises as `load`."""
     if not target:
         raise ConfigError("which topology? -A names it", remedy="streamdsl -A module:topology worker")
     place, attribute = split_target(target)
@@ -48,7 +53,7 @@ def load(target: str | None) -> Topology:
         raise ConfigError(
             f"{place}:{attribute} is not a Topology, it is of type {type(found).__name__}", remedy=_suggestion(module, attribute)
         )
-    return found
+    return found, module, attribute
 
 
 def split_target(target: str) -> tuple[str, str]:

@@ -60,8 +60,16 @@ class Gateway:
         except ConnectorError:
             pass  # a session that nobody uses ends by itself
 
-    def submit(self, job: FlinkJob, *, savepoint: str | None = None) -> Submitted:
+    def submit(self, job: FlinkJob, *, savepoint: str | None = None, python_files: str | None = None) -> Submitted:
         """Run all statements of a job and return what runs.
+
+        Parameters
+        ----------
+        job : FlinkJob
+        savepoint : str, optional
+            Where Flink has the savepoint to begin with.
+        python_files : str, optional
+            Where the gateway finds the modules of Python functions, unless its configuration says so.
 
         Raises
         ------
@@ -71,6 +79,9 @@ class Gateway:
         if savepoint is not None:
             path = savepoint.replace("'", "''")
             self.run(Statement("set", "savepoint", f"SET 'execution.state-recovery.path' = '{path}'"))
+        if python_files is not None:
+            path = python_files.replace("'", "''")
+            self.run(Statement("set", "python.files", f"SET 'python.files' = '{path}'"))
         started = ""
         for statement in job.statements:
             started = self.run(statement) or started

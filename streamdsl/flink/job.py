@@ -6,9 +6,11 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import Literal
 
+from streamdsl.flink.python.function import PythonFunction
+
 __all__ = ["FlinkJob", "Statement"]
 
-Kind = Literal["set", "table", "view", "insert", "query"]
+Kind = Literal["set", "table", "view", "function", "insert", "query"]
 _WIDTH = 100
 
 
@@ -40,12 +42,15 @@ class FlinkJob:
         Where Flink answers otherwise than the topology does here.
     connectors : tuple of str
         Maven coordinates of what Flink needs beside its distribution.
+    functions : tuple of PythonFunction
+        Python functions that the statements call; a project has a module of them.
     """
 
     name: str
     statements: tuple[Statement, ...]
     differences: tuple[str, ...] = ()
     connectors: tuple[str, ...] = field(default=())
+    functions: tuple[PythonFunction, ...] = ()
 
     def __str__(self) -> str:
         head = [f"-- {self.name}, for Apache Flink 2.2."]

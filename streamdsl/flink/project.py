@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 from streamdsl.errors import ConnectorError
 from streamdsl.flink.job import FlinkJob
+from streamdsl.flink.python.function import MODULE
+from streamdsl.flink.python.modules import copy_modules, functions_module
 
 __all__ = ["VERSION", "write_project"]
 
+#: The folder of a project with its Python modules.
+FOLDER: Final = "python"
 #: The Flink for which the statements are made: the last one with a Kafka connector.
 VERSION: Final = "2.2.0"
 
 
-def write_project(job: FlinkJob, directory: Path) -> list[Path]:
+def write_project(job: FlinkJob, directory: Path, module: ModuleType | None = None, attribute: str = "topology") -> list[Path]:
     """Write the files of a project, and return their paths.
+
+    Parameters
+    ----------
+    job : FlinkJob
+    directory : Path
+    module, attribute
+        Where the topology is: a job with Python functions needs the module on Flink.
 
     Raises
     ------
@@ -32,6 +44,11 @@ def write_project(job: FlinkJob, directory: Path) -> list[Path]:
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in made.items():
             (directory / name).write_text(text)
+        if job.functions and module is not None:
+            (directory / FOLDER).mkdir(exist_ok=True)
+            (directory / FOLDER / f"{MODULE}.py").write_text(functions_module(job, module.__name__, attribute))
+            copied = copy_modules(module, directory / FOLDER)
+            made |= {f"{FOLDER}/{name}": "" for name in (f"{MODULE}.py", *copied)}
     except OSError as error:
         raise ConnectorError(f"{directory} cannot be written: {error.strerror or error}", remedy="name another directory") from error
     return [directory / name for name in made]
@@ -39,7 +56,24 @@ def write_project(job: FlinkJob, directory: Path) -> list[Path]:
 
 def _dockerfile(job: FlinkJob) -> str:
     jars = "".join(f"ADD --chown=flink:flink --chmod=644 {_address(one)} /opt/flink/lib/\n" for one in job.connectors)
-    return f"FROM flink:{VERSION}-java17\n{jars}"
+    return f"FROM flink:{VERSION}-java17\n{jars}{_PYTHON_IMAGE if job.functions else ''}"
+
+
+#: Beam, which PyFlink brings, asks for an older pyarrow than the library does; what runs on Flink needs no newer one.
+_PYTHON_IMAGE: Final = f"""\
+COPY --from=ghcr.io/astral-sh/uv:latest /uv /usr/local/bin/uv
+ENV UV_PYTHON_INSTALL_DIR=/opt/uv VIRTUAL_ENV=/opt/venv
+RUN cp /opt/flink/opt/flink-python-{VERSION}.jar /opt/flink/lib/ \\
+    && uv venv --python 3.11 /opt/venv \\
+    && uv pip install apache-flink=={VERSION} click prometheus-client rocksdict \\
+    && uv pip install --no-deps streamdsl
+COPY {FOLDER} /opt/{FOLDER}
+"""
+#: What Flink is told of it.
+_PYTHON_SETTINGS: Final = f"""
+      python.executable: /opt/venv/bin/python
+      python.client.executable: /opt/venv/bin/python
+      python.files: /opt/{FOLDER}"""
 
 
 def _address(artifact: str) -> str:
@@ -61,7 +95,7 @@ x-flink: &flink
       state.backend.type: rocksdb
       execution.checkpointing.interval: 10 s
       execution.checkpointing.dir: file:///checkpoints
-      execution.checkpointing.savepoint-dir: file:///checkpoints/savepoints
+      execution.checkpointing.savepoint-dir: file:///checkpoints/savepoints{_PYTHON_SETTINGS if job.functions else ""}
   volumes: [checkpoints:/checkpoints]
 
 services:
@@ -101,6 +135,7 @@ Run the job, and look at it on http://localhost:8081:
     streamdsl -A module:topology flink --submit http://localhost:8083
     docker compose exec gateway bin/sql-client.sh -f job.sql        # the same, from a copy of job.sql in the container
 
+{_PYTHON_README if job.functions else ""}\
 ## What Flink needs beside its distribution
 
 {jars}
@@ -108,4 +143,19 @@ Run the job, and look at it on http://localhost:8081:
 ## Where Flink answers otherwise
 
 {differences}
+"""
+
+
+_PYTHON_README: Final = f"""\
+## Python
+
+`{FOLDER}/` has the topology's module and `{MODULE}.py`, which makes table functions of PyFlink of its functions. A cluster
+of your own needs, on the gateway and on each TaskManager:
+
+- `opt/flink-python-{VERSION}.jar` of the distribution in `lib/`;
+- a Python with `apache-flink=={VERSION}` and `streamdsl`, named by `python.executable` and `python.client.executable`;
+- what the modules import beside it.
+
+`python.files` names the folder where the gateway finds it: in its configuration, or by `--python-files` of `--submit`.
+
 """

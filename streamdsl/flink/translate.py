@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from streamdsl.flink.job import FlinkJob, Statement
-from streamdsl.flink.nodes import aggregate, deduplicate, frame, join, rows, table, window_aggregate
+from streamdsl.flink.nodes import aggregate, deduplicate, frame, join, python_function, rows, table, window_aggregate
 from streamdsl.flink.quoting import text
 from streamdsl.flink.refusing import Refused, refusal
 from streamdsl.flink.relation import Relation
@@ -53,7 +53,7 @@ _TRANSLATIONS: Final[dict[type[Node], Callable[[Translation, Any], Relation]]] =
     MergeNode: rows.merge,
     ExplodeNode: rows.explode,
     OutputNode: rows.output,
-    PythonFunctionNode: rows.python_function,
+    PythonFunctionNode: python_function.python_function,
     ProcessNode: rows.process,
     NativeNode: rows.native,
     ReduceNode: rows.reduce,
@@ -99,6 +99,7 @@ def translate(plan: LogicalPlan) -> FlinkJob:
         statements=(*_settings(plan.name), *translation.statements, *_inserts(translation)),
         differences=tuple(translation.differences),
         connectors=tuple(translation.connectors),
+        functions=tuple(translation.functions),
     )
 
 
@@ -116,6 +117,8 @@ def _one(translation: Translation, node: Node) -> None:
 def _check_errors(node: Node) -> None:
     """A record that fails ends a job of Flink: it can neither be skipped nor written elsewhere."""
     errors = getattr(node, "errors", None)
+    if isinstance(node, PythonFunctionNode) and errors == "skip":
+        return
     if isinstance(node, (SourceNode, SinkNode)) or errors in (None, "fail") or not node.refuses:
         return
     raise Refused(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from streamdsl.flink.job import Kind, Statement
+from streamdsl.flink.python.function import PythonFunction
 from streamdsl.flink.quoting import quoted
 from streamdsl.flink.refusing import Refused
 from streamdsl.flink.relation import Relation
@@ -28,6 +29,7 @@ class Translation:
         self.plan = plan
         self.statements: list[Statement] = []
         self.inserts: list[Statement] = []
+        self.functions: list[PythonFunction] = []
         self.differences: dict[str, None] = {}
         self.connectors: dict[str, None] = {}
         self.refused: list[Refused] = []

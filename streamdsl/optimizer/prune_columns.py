@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 
+from streamdsl.logical.aggregate import ReduceNode
+from streamdsl.logical.join import ConnectNode
 from streamdsl.logical.merge import MergeNode
 from streamdsl.logical.node import Columns, Node, StatefulNode, positions_of
 from streamdsl.logical.output import OutputNode
 from streamdsl.logical.plan import LogicalPlan
-from streamdsl.logical.process import NativeNode
+from streamdsl.logical.process import NativeNode, ProcessNode
 from streamdsl.logical.project import ProjectNode, narrowed
+from streamdsl.logical.python_function import PythonFunctionNode
 from streamdsl.logical.source import SourceNode
 
 __all__ = ["prune_columns"]
+
+#: Nodes that read hidden columns only to say where a row came from that they refuse.
+_USER_CODE = (PythonFunctionNode, ProcessNode, ReduceNode, ConnectNode)
 
 
 def prune_columns(plan: LogicalPlan, *, places: bool = True) -> LogicalPlan:
     """Return the plan in which sources read, and projections make, only columns that are used.
 
-    `places`: where late rows came from is used, too.
+    `places`: where late rows came from, and those that a Python function refuses, is used, too.
     """
     wanted = _wanted(plan, places)
 
@@ -73,7 +79,10 @@ def _wanted(plan: LogicalPlan, places: bool) -> dict[int, Columns]:
                 found[id(node)] = {node.columns[0]}
             continue
         for port, source in enumerate(node.inputs):
-            found[id(source)] |= node.needs_of(port, used)
+            needed = node.needs_of(port, used)
+            if not places and isinstance(node, _USER_CODE):
+                needed -= positions_of(source.schema) - used
+            found[id(source)] |= needed
             if located and isinstance(node, StatefulNode) and node.drops_late:
                 found[id(source)] |= positions_of(source.schema)
     return {key: frozenset(value) for key, value in found.items()}

@@ -1,15 +1,18 @@
 """The whole comparison: ``python -m tests.flink.campaign [--expressions N] [--seed N] [--only PART …]``.
 
 Parts: nexmark (every query that SQL can say), tables, kafka (the fraud example from topic to topic, exactly once, with a TaskManager
-killed on the way), planted (mistakes of the translation, which must be found), expressions (random ones: equal, or refused by name).
+killed on the way), python (functions, with PyFlink in an environment of its own, made on first use), planted (mistakes of the
+translation, which must be found), expressions (random ones: equal, or refused by name).
 `make test` has a part of most.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import logging
+import os
 import random
 import sys
 import tempfile
@@ -23,20 +26,23 @@ from examples.fraud.records import Transaction
 from examples.nexmark.generator import generate
 from examples.nexmark.queries import QUERIES
 from examples.nexmark.queries import topology as nexmark
-from streamdsl import Expr, Table, Topology, TopologyError, col, kafka, least, memory
+from streamdsl import ConnectorError, Expr, Table, Topology, TopologyError, col, kafka, least, memory
+from streamdsl.cli.target import located
 from streamdsl.flink.functions import OPERATIONS
 from streamdsl.flink.functions.kind import Operation
 from streamdsl.flink.gateway import Gateway
 from streamdsl.flink.job import Statement
+from streamdsl.flink.project import write_project
 from streamdsl.flink.values import Value
 from tests.flink import cases
 from tests.flink.cluster import Cluster
-from tests.flink.compare import alike, run_here, run_on_flink, tables_here, tables_on_flink, written_json
+from tests.flink.compare import alike, read_json, run_here, run_on_flink, tables_here, tables_on_flink, written_json
 from tests.flink.expressions import compare, rows, run_batch
+from tests.flink.pyflink import pyflink
 from tests.kafka.broker import Broker
 from tests.kafka.topics import consume_all, create_topic, produce
 
-PARTS = ("nexmark", "tables", "kafka", "planted", "expressions")
+PARTS = ("nexmark", "tables", "kafka", "python", "planted", "expressions")
 #: What Flink cannot show: the changes of a table as rows of a stream.
 REFUSED = {"q19"}
 BATCH = 100
@@ -127,6 +133,52 @@ def _alerts(broker: Broker) -> list[dict[str, Any]]:
     return [json.loads(record.value) for record in consume_all(broker.bootstrap, "alerts")]
 
 
+def check_python(directory: Path) -> None:
+    """Compare Python functions of all kinds, and see the error of one that fails."""
+    os.environ["STREAMDSL_PYTHON_APP"] = str(directory)
+    given = [{**row, "s": row["s"] and f"{row['s']} ende", "at": row["id"] * 700 - 5_000} for row in rows(random.Random(5))]
+    extra = [{"l": [row["id"], None], "st": {"a": row["i"], "t": row["t"]}} for row in given]
+    columns = ("id", "s", "x", "at", "m", "d", "p", "b", "n")
+    written_json(directory / "rows.jsonl", [{name: row[name] for name in columns} | more for row, more in zip(given, extra, strict=True)])
+    app = importlib.import_module("tests.flink.python_app")
+    here = run_here(app.topology, {f"{directory}/rows.jsonl": directory / "rows.jsonl"}, tuple(app.found))
+    with Cluster(python=pyflink()) as flink, Gateway(flink.gateway) as gateway:
+        gateway.run(Statement("set", "parallelism", "SET 'parallelism.default' = '2'"))
+        job = app.topology.to_flink()
+        write_project(job, directory / "project", app)
+        gateway.wait(gateway.submit(job, python_files=str(directory / "project" / "python")), timeout_s=600)
+        for name in app.found:
+            assert here[name], name
+            alike(here[name], read_json(directory / f"{name}.rows"))
+            print(f"python {name}: {len(here[name])} rows alike", flush=True)
+        check_python_error(flink, directory)
+
+
+FAILING = """
+from streamdsl import Topology, files
+topology = Topology("failing")
+rows = topology.stream(files({source!r}, {{"id": int}}))
+rows.map(lambda row: {{"id": 1 // row.id}}, schema={{"id": int}}).to(files({sink!r}, format="json"))
+"""
+
+
+def check_python_error(flink: Cluster, directory: Path) -> None:
+    """See the error of a function, with its row."""
+    (directory / "failing_app.py").write_text(FAILING.format(source=str(directory / "rows.jsonl"), sink=str(directory / "failed")))
+    topology, module, attribute = located(f"{directory / 'failing_app.py'}:topology")
+    job = topology.to_flink()
+    write_project(job, directory / "failing", module, attribute)
+    try:
+        with Gateway(flink.gateway) as gateway:
+            gateway.wait(gateway.submit(job, python_files=str(directory / "failing" / "python")), timeout_s=600)
+    except ConnectorError as error:
+        wanted = "map.<lambda>: the function failed: ZeroDivisionError: integer division or modulo by zero; row {'id': 0}"
+        assert wanted in error.message, error.message
+        print("python: the error names function and row", flush=True)
+    else:
+        raise AssertionError("a function that fails did not end the job")
+
+
 def check_expressions(flink: Cluster, directory: Path, count: int, seed: int) -> None:
     """Compare so many random expressions."""
     equal = refused = 0
@@ -188,6 +240,8 @@ def main() -> None:
             check_tables(flink, directory)
         if "kafka" in asked.only:
             check_kafka(flink, directory)
+        if "python" in asked.only:
+            check_python(directory)
         if "planted" in asked.only:
             check_planted(flink, directory)
         if "expressions" in asked.only:

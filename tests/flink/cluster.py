@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
+from tests.flink.pyflink import jar_of
 from tests.kafka.distribution import alone, cache
 
 __all__ = ["Cluster", "FlinkFailed", "NoFlink", "classpath"]
@@ -74,10 +75,23 @@ class Cluster:
         Of each TaskManager.
     parallelism : int
         Tasks of a job's stages.
+    python : Path, optional
+        A Python with PyFlink, for functions: `tests.flink.pyflink`.
     """
 
-    def __init__(self, *, task_managers: int = 2, slots: int = 4, parallelism: int = 3, options: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        task_managers: int = 2,
+        slots: int = 4,
+        parallelism: int = 3,
+        options: dict[str, str] | None = None,
+        python: Path | None = None,
+    ) -> None:
         self.java, self.classpath = classpath()
+        if python is not None:
+            self.classpath = os.pathsep.join([self.classpath, str(jar_of(python))])
+            options = {"python.executable": str(python), "python.client.executable": str(python), **(options or {})}
         self.directory = Path(tempfile.mkdtemp(prefix="streamdsl-flink-"))
         self.rpc, self.rest, self.port = _free_ports(3)
         self.task_managers: list[subprocess.Popen[bytes]] = []

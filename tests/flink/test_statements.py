@@ -268,7 +268,6 @@ class Twice(Processor):
 @pytest.mark.parametrize(
     ("build", "name", "remedy"),
     [
-        (lambda s: s.map(lambda row: {"id": 1}, schema={"id": int}), "Python function", "expressions"),
         (lambda s: s.key_by("customer").process(Twice()), "the Processor Twice", "hand its topic to Flink"),
         (lambda s: s.key_by("customer").window(tumbling("1m"), emit="update").count(), "emit=update", 'emit="close"'),
         (lambda s: s.key_by("customer").window(tumbling("1m"), grace="1m").count(), "grace", "disorder="),
@@ -299,7 +298,7 @@ def test_what_has_no_equal_is_refused_by_name(build: Any, name: str, remedy: str
 def test_all_that_is_refused_is_told_at_once() -> None:
     topology = Topology("t")
     rows = orders(topology)
-    rows.map(lambda row: {"id": 1}, schema={"id": int}).to(memory("out"))
+    rows.key_by("customer").process(Twice()).to(memory("out"))
     rows.select(t=col("customer").str.to_titlecase()).to(kafka("o", broker="b:1"))
     text = refused(topology)
     assert "1. " in text and "2. " in text and "3. " in text and "memory(...)" in text

@@ -1,3 +1,9 @@
+from collections.abc import Iterable
+from typing import Any
+
 from streamdsl._native.operators.base import Operator
+
+def judgement(result: Any) -> bool: ...
+def results_of(result: Any) -> Iterable[Any]: ...
 
 class UserCodeOperator(Operator): ...

@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t
 
 from streamdsl._native.flow.batch cimport batch_release
 from streamdsl._native.operators.refusals cimport POLICY_DEAD_LETTER, POLICY_FAIL
-from streamdsl._native.rows.row_results cimport shortened
+from streamdsl._native.rows.row_results cimport RESULT_ROWS, result_kind, shortened
 
 from streamdsl._native.operators.refusals import visible_values
 from streamdsl._native.rows.row_results import BadRow
@@ -27,6 +27,25 @@ cdef bint judged(object result) except -1:
     if kind.__module__ == "numpy" and kind.__name__ in ("bool", "bool_"):
         return bool(result)
     raise BadRow(f"a condition is True or False, not {shortened(result)} of type {kind.__name__}; write bool(...), or a comparison")
+
+
+def judgement(result):
+    """Return what a condition in Python says; raise `BadRow` for what is neither True nor False."""
+    return judged(result)
+
+
+def results_of(result):
+    """Return the rows that a function has returned, which may be none, one, or many.
+
+    Raises
+    ------
+    BadRow
+        It returned what nobody awaits.
+    """
+    check_result(result)
+    if result is None:
+        return ()
+    return result if result_kind(result) == RESULT_ROWS else (result,)
 
 
 cdef class UserCodeOperator(Operator):

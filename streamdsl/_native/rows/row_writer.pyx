@@ -410,6 +410,15 @@ cdef class RowWriter:
         read = None if self.shape.readers is None or value is None else self.shape.readers[i]
         return value if read is None else read(value)
 
+    def checked(self, result):
+        """Return the values of a result, each checked, and as it will be read again; nothing of it stays here."""
+        cdef int i
+        self.append(result, 0, 0, 0)
+        try:
+            return tuple([self.value_at(i, self.n - 1) for i in range(self.shape.width) if not self.columns[i].hidden])
+        finally:
+            self.truncate(self.n - 1)
+
     cdef void truncate(self, int n) noexcept:
         cdef int i
         cdef ColumnBuilder* column

@@ -25,7 +25,6 @@ from streamdsl.logical.merge import MergeNode
 from streamdsl.logical.output import OutputNode
 from streamdsl.logical.process import NativeNode, ProcessNode
 from streamdsl.logical.project import Output, ProjectNode
-from streamdsl.logical.python_function import PythonFunctionNode
 from streamdsl.schema import Field, Schema
 
 __all__ = [
@@ -39,7 +38,6 @@ __all__ = [
     "output",
     "process",
     "project",
-    "python_function",
     "reduce",
 ]
 
@@ -171,11 +169,6 @@ def output(made: Translation, node: OutputNode) -> Relation:
             'give errors="fail", or kafka(..., errors="skip") for records that cannot be decoded',
         )
     raise Refused(f"output({node.tag!r}): Flink SQL drops late rows, and has no output for them", "leave it out, or make disorder= longer")
-
-
-def python_function(made: Translation, node: PythonFunctionNode) -> Relation:
-    """A Python function."""
-    raise Refused(f"{node.name} is a Python function, which Flink SQL cannot call", _ELSEWHERE)
 
 
 def process(made: Translation, node: ProcessNode) -> Relation:

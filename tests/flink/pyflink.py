@@ -1,0 +1,57 @@
+"""A Python with PyFlink, which needs an older pyarrow than the tests do: an environment of its own in the cache of the tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from tests.kafka.distribution import alone, cache
+
+__all__ = ["NoPyFlink", "jar_of", "pyflink"]
+
+VERSION: Final = "2.2.0"
+#: What streamdsl imports beside pyarrow, which comes with PyFlink.
+NEEDED: Final = ("rocksdict", "click", "prometheus-client")
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+class NoPyFlink(RuntimeError):
+    """PyFlink could not be installed; the text says why."""
+
+
+def pyflink() -> Path:
+    """Return a Python with PyFlink and this library, installed if it is not there yet (800 MB)."""
+    folder = f"pyflink-{VERSION}-{sys.version_info.major}.{sys.version_info.minor}"
+    home = cache() / folder
+    python = home / "venv" / "bin" / "python"
+    with alone(home):
+        done = home / "installed"
+        if not done.exists():
+            _run(sys.executable, "-m", "venv", str(home / "venv"))
+            # Some of what it brings is built from source, with a setuptools that still has pkg_resources.
+            _run(str(python), "-m", "pip", "install", "-q", "setuptools<75", "wheel")
+            _run(str(python), "-m", "pip", "install", "-q", f"apache-flink=={VERSION}", *NEEDED)
+            done.touch()
+        # The library of this tree, as it is.
+        (_packages(python) / "streamdsl-tests.pth").write_text(f"{ROOT}\n")
+    return python
+
+
+def jar_of(python: Path) -> Path:
+    """Return what Java needs for functions in Python."""
+    return _packages(python) / "pyflink" / "opt" / f"flink-python-{VERSION}.jar"
+
+
+def _packages(python: Path) -> Path:
+    (found,) = (python.parents[1] / "lib").glob("python3*/site-packages")
+    return found
+
+
+def _run(*command: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise NoPyFlink(f"{' '.join(command)} failed\n{(done.stdout + done.stderr).strip()[-2000:]}")
