@@ -102,6 +102,49 @@ def test_between_two_questions_to_a_feed_the_worker_sleeps():
     assert steps < 3 * polls + 20
 
 
+class Noted(Mail):
+    """Counts how often its splits are told what was committed."""
+
+    def __init__(self) -> None:
+        super().__init__(100)
+        self.told: list[str] = []
+
+    def open_split(self, split, position, columns):
+        return _Noting(self, split)
+
+
+class _Noting(_Reader):
+    at = 0
+
+    def position(self, chunk, rows):
+        self.at += chunk.rows.num_rows
+        return self.at
+
+    def start(self):
+        return self.at
+
+    def committed(self, position):
+        self.mail.told.append(f"{self.split} {position}")
+
+
+def test_only_splits_that_have_moved_are_told_of_a_checkpoint(tmp_path):
+    mail, topology, out = Noted(), Topology("noted"), memory("out")
+    topology.stream(mail, timestamp="at").to(out)
+    run = topology.start(Config(state_dir=tmp_path / "state", checkpoint_interval="20ms"))
+    until = time.monotonic() + 30
+    for place, at in ((3, 1), (3, 2), (5, 3)):
+        mail.put(place, at)
+        while out.rows()[-1:] != [{"at": at}] and time.monotonic() < until:
+            time.sleep(0.01)
+    while "mail/5 1" not in mail.told:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    run.stop()
+    run.wait(30)
+    assert len(mail.told) == len(set(mail.told))
+    assert {"mail/3 2", "mail/5 1"} <= set(mail.told)
+
+
 class Sure(Mail):
     """Says of which splits it does not know whether they have been read to their end."""
 

@@ -550,10 +550,15 @@ cdef class SourceTask(Task):
         return part
 
     def _commit(self):
+        cdef Split split
         checkpoint_id, states = self.snapshotted
         if checkpoint_id == self.committed:
-            for split in self.splits:
-                (<Split>split).reader.committed(states[(<Split>split).name]["position"])
+            for item in self.splits:
+                split = item
+                position = states[split.name]["position"]
+                if position is not split.committed:      # of a thousand splits, few have moved since the last checkpoint
+                    split.committed = position
+                    split.reader.committed(position)
         Task._commit(self)
 
     # What a driver does in the place of a source's own watermarks.

@@ -29,6 +29,7 @@ cdef class Split:
     cdef int64_t dry_since_ms                # monotonic; -1: not dry
     cdef int64_t looked_at_ms                # monotonic; when it was asked last whether it has been read to its end
     cdef object position                     # where the next chunk starts
+    cdef object committed                    # the position of the last checkpoint that its reader was told of
     cdef readonly int64_t taken              # rows
     cdef int slot                            # in the order of reading; -1: it takes no part
     cdef int64_t offered                     # rows that it can emit in the next round; 0: not known yet
