@@ -17,13 +17,19 @@ _log = logging.getLogger("streamdsl")
 _TRIES: Final = 5
 _PAUSE_S: Final = 0.2
 
+#: What another attempt does not mend.
+_REFUSED: Final = (PermissionError, ValueError, TypeError, NotImplementedError)
+
 T = TypeVar("T")
 
 
-def tried(what: str, request: Callable[[], T], failed: type[StreamError], *, final: tuple[type[Exception], ...] = ()) -> T:
+def tried(
+    what: str, request: Callable[[], T], failed: type[StreamError], *, final: tuple[type[Exception], ...] = (), again: bool = False
+) -> T:
     """Return what a request returns; one that fails is made again a few times. All of them can be.
 
-    Errors of this library, and those of `final`, are raised at once. Other ones become a `failed` in the end.
+    Errors of this library, and those of `final`, are raised at once. Other ones become a `failed` in the end, which is
+    ``recoverable`` where `again` says so and the store has not refused.
     """
     at_once: tuple[type[Exception], ...] = (StreamError, *final)
     for left in reversed(range(_TRIES)):
@@ -32,8 +38,12 @@ def tried(what: str, request: Callable[[], T], failed: type[StreamError], *, fin
         except at_once:
             raise
         except Exception as error:
-            if not left or isinstance(error, PermissionError):
-                raise failed(f"{what}: {type(error).__name__}: {error}", remedy="check the address, the rights and the network") from error
+            refused = isinstance(error, _REFUSED)
+            if not left or refused:
+                more = {"recoverable": True} if again and not refused else {}
+                raise failed(
+                    f"{what}: {type(error).__name__}: {error}", remedy="check the address, the rights and the network", **more
+                ) from error
             _log.debug("%s, is tried again: %s", what, error)
             time.sleep(_PAUSE_S * 2 ** (_TRIES - 1 - left))
     raise AssertionError("the last try returns or raises")

@@ -91,13 +91,13 @@ def test_a_sink_writes_a_part_for_each_checkpoint(place, suffix, tmp_path):
 
 def test_what_no_checkpoint_covers_is_removed(place):
     target = f"{place}/out.parquet"
-    put(f"{target}/part-00000007-000.parquet", content("parquet", ROWS))
+    put(f"{target}/part-00000007-000-000.parquet", content("parquet", ROWS))
     put(f"{target}/notes.txt", b"mine")
     topology = Topology("t")
     topology.stream(memory("in", SCHEMA, ROWS), name="in").to(files(target), name="out")
     topology.run()
     names = sorted(name.rpartition("/")[2] for name in fsspec.filesystem("memory").find(target.partition("://")[2]))
-    assert names == ["notes.txt", "part-00000001-000.parquet"]
+    assert names == ["notes.txt", "part-00000001-000-000.parquet"]
 
 
 def test_requests_that_fail_are_made_again(place, monkeypatch):

@@ -62,7 +62,11 @@ class Receiver:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, *args: object) -> None:
+                """A worker that is killed breaks its connections."""
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/alerts"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -83,6 +87,8 @@ class Campaign:
         self.broker, self.postgres, self.redis, self.receiver = Broker(), Postgres(place / "postgres"), Redis(place / "redis"), Receiver()
         self.servers: dict[str, Any] = {"broker": self.broker, "postgres": self.postgres, "redis": self.redis}
         self.killed: Counter[str] = Counter()
+        self.failed: list[str] = []  # workers that ended by themselves, and not well
+        self.late = 0  # kills that found the job at its end
 
     def run(self, kills: int, server_kills: int) -> list[str]:
         """Kill so often, run to the end, and return what is wrong."""
@@ -97,8 +103,8 @@ class Campaign:
             self.rate = 10**7
             process = self._start()
             if process.wait(600):
-                return [f"the last run ended with exit code {process.returncode}\n{self._log()}"]
-            return self.wrong()
+                return [*self.failed, f"the last run ended with exit code {process.returncode}\n{self._log()}"]
+            return [*self.failed, *self.wrong()]
         finally:
             self.receiver.close()
             self.redis.kill()
@@ -114,7 +120,12 @@ class Campaign:
                 time.sleep(self.chance.uniform(*LIFE_S))
                 name, left = left[0], left[1:]
                 self.killed[name] += 1
-                if name == "worker" or process.poll() is not None:
+                if process.poll() is not None:
+                    self.late += 1
+                    if process.returncode:
+                        self.failed.append(f"a worker ended by itself, exit code {process.returncode}\n{self._log()}")
+                    break
+                if name == "worker":
                     break
                 self.servers[name].kill()
                 time.sleep(self.chance.uniform(*AWAY_S))
@@ -221,7 +232,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="growth-") as place:
         campaign = Campaign(Path(place), asked.transactions, seed, asked.rate)
         problems = campaign.run(asked.kills, asked.server_kills)
-    print(f"seed {seed}: {dict(campaign.killed)} killed, {time.monotonic() - began:.0f} s; {len(problems)} violations")
+    late = f" ({campaign.late} of them when the job had ended: lower --rate)" if campaign.late else ""
+    print(f"seed {seed}: {dict(campaign.killed)} killed{late}, {time.monotonic() - began:.0f} s; {len(problems)} violations")
     print(*problems, sep="\n")
     return 1 if problems else 0
 

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from streamdsl import Config, DataError, Topology, TopologyError, dead_letter, http, memory
+from streamdsl import Config, ConnectorError, DataError, Topology, TopologyError, dead_letter, http, memory
 from tests import silence
 
 
@@ -160,8 +160,17 @@ def test_a_process_leaves_whatever_the_receiver_asks_for(receiver):
         process.wait()
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_wrong_token_ends_the_run_whatever_becomes_of_bad_rows(receiver, status):
+    receiver.answer = lambda body, tries: (status, {})
+    letters = memory("letters")
+    with pytest.raises(ConnectorError, match="look at headers="):
+        sending(http(receiver.url), errors=dead_letter(letters)).run()
+    assert not letters.rows()
+
+
 def test_nothing_of_the_url_but_its_place_is_shown(receiver):
-    receiver.answer = lambda body, tries: (403, {})
+    receiver.answer = lambda body, tries: (400, {})
     with pytest.raises(DataError) as caught:
         sending(http(receiver.url, headers={"X-Key": "hunter2secret"}), n=1).run()
     assert "hunter2secret" not in f"{caught.value} {caught.value.__cause__!r} {http(receiver.url)!r}"

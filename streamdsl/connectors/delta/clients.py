@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -24,16 +25,25 @@ __all__ = ["append", "asked", "check_rows", "created", "delta_types", "file_syst
 
 T = TypeVar("T")
 
+#: Of a reason, so much is shown.
+_SHOWN: Final = 600
+_DECORATION: Final = re.compile(r"\x1b\[[0-9;]*m|↳")
+#: What a store says where another attempt is of no use, and where it is.
+_REFUSED: Final = re.compile(r"\b40[0134] |privileges|NoSuchBucket|AccessDenied")
+_PASSING: Final = re.compile(r"error sending request|[Cc]onnection (error|closed|reset|refused)|[Tt]imed? ?out|\b(429|5\d\d) ")
+#: While the library opens or removes a file it holds the interpreter: it may not try for long by itself.
+_SHORT: Final = {"timeout": "10s", "connect_timeout": "5s", "max_retries": "1", "retry_timeout": "5s"}
+
 _UNSIGNED: Final = {pa.uint8(): pa.int16(), pa.uint16(): pa.int32(), pa.uint32(): pa.int64()}
 
 
-def asked(doing: str, request: Callable[[], T], *, passes: bool = False) -> T:
+def asked(doing: str, request: Callable[[], T], *, passes: bool = False, **context: Any) -> T:
     """Return what a request to a table returns; `passes`: once more it may go well, and does no harm.
 
     Raises
     ------
     ConnectorError
-        It fails: the table or its store does not answer, or refuses.
+        It fails: the table or its store does not answer (``context["recoverable"]``), or refuses.
     """
     try:
         return request()
@@ -41,14 +51,20 @@ def asked(doing: str, request: Callable[[], T], *, passes: bool = False) -> T:
         # The library raises bare exceptions for what its parts tell.
         if not isinstance(error, DeltaError | OSError | pa.ArrowException) and type(error) is not Exception:
             raise
-        remedy = "look at the address, storage_options= and the rights"
-        more = {"recoverable": True} if passes else {}
-        raise ConnectorError(f"{doing}: {_first_line(error)}", remedy=remedy, **more) from None
+        reason = _reason(error)
+        if _REFUSED.search(reason):
+            remedy, again = "look at the address, storage_options= and the rights", False
+        else:
+            again = passes or _PASSING.search(reason) is not None
+            remedy = "it is tried again; what was committed stays" if again else "look at the address, storage_options= and the rights"
+        raise ConnectorError(f"{doing}: {reason}", remedy=remedy, **context, **({"recoverable": True} if again else {})) from None
 
 
-def _first_line(error: Exception) -> str:
-    """Return what is wrong, without the stack of another language."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _reason(error: Exception) -> str:
+    """Return what is wrong and why, in one line; nothing of the stack of another language."""
+    lines = [_DECORATION.sub("", line).strip() for line in str(error).split("stack backtrace")[0].splitlines()]
+    told = [line for line in lines if line]
+    return (told[0] + "".join(f": {line}" for line in told[1:]))[:_SHOWN] if told else type(error).__name__
 
 
 def _revealed(options: Mapping[str, Secret]) -> dict[str, str]:
@@ -88,7 +104,7 @@ def file_system(uri: str, options: Mapping[str, Secret]) -> Any:
     """Return the file system whose root is the table."""
     from pyarrow import fs
 
-    return fs.PyFileSystem(DeltaStorageHandler(uri, _revealed(options) or None))
+    return fs.PyFileSystem(DeltaStorageHandler(uri, {**(_SHORT if "://" in uri else {}), **_revealed(options)} or None))
 
 
 def append(table: Any, files: Sequence[Mapping[str, Any]], app: str, version: int) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import datetime
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import pyarrow as pa
@@ -44,6 +44,7 @@ class DeltaWriter(SinkWriter):
         self._files: dict[tuple[str | None, ...], _File] = {}
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
+        self._broken = False
         table = opened(described.uri, described.options, self._doing)
         if table is None:
             if state is not None:
@@ -93,6 +94,7 @@ class DeltaWriter(SinkWriter):
         """Take rows."""
         if not rows.num_rows:
             return
+        self._check_whole()
         try:
             columns = [rows.column(field.name).cast(field.type) for field in self._schema]
         except pa.ArrowInvalid as error:
@@ -119,7 +121,21 @@ class DeltaWriter(SinkWriter):
         rows = pa.Table.from_batches(self._waiting)
         self._waiting, self._waiting_rows = [], 0
         for values, part in self._parted(rows):
-            asked(self._doing, lambda values=values, part=part: self._file_of(values).write(part))  # type: ignore[misc]
+            self._put(lambda values=values, part=part: self._file_of(values).write(part))  # type: ignore[misc]
+
+    def _put(self, work: Callable[[], None]) -> None:
+        """Write to a file. One that fails has lost rows: only a new start has them again."""
+        try:
+            asked(self._doing, work, lasting=True)
+        except ConnectorError:
+            self._broken = True
+            raise
+
+    def _check_whole(self) -> None:
+        if self._broken:
+            raise ConnectorError(
+                f"{self._doing}: rows could not be written before", remedy="the run starts again", lasting=True, recoverable=True
+            )
 
     def _parted(self, rows: pa.Table) -> Iterator[tuple[tuple[str | None, ...], pa.Table]]:
         """Yield rows by the values of the partition columns, which files do not have."""
@@ -152,9 +168,10 @@ class DeltaWriter(SinkWriter):
 
     def snapshot(self, checkpoint_id: int) -> Json:
         """Finish the files of the rows so far; the table does not know them yet."""
+        self._check_whole()
         self._write_group()
         for values in list(self._files):
-            asked(self._doing, lambda values=values: self._finish(values))  # type: ignore[misc]
+            self._put(lambda values=values: self._finish(values))  # type: ignore[misc]
         for file in self._pending:
             file["checkpoint"] = file["checkpoint"] or checkpoint_id
         return {"app": self._app, "checkpoint": checkpoint_id, "pending": [dict(file) for file in self._pending]}

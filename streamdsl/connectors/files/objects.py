@@ -16,13 +16,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
-import pyarrow as pa
-
 from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReader
 from streamdsl.connectors.files.description import Files, size_at
 from streamdsl.connectors.files.listing import Format, suffix_format
 from streamdsl.connectors.files.partitioned_writer import PartitionedWriter, Place
-from streamdsl.connectors.files.text_writer import check_described, described
 from streamdsl.errors import ConnectorError, TopologyError
 from streamdsl.object_stores import opened
 from streamdsl.object_stores import tried as made_again
@@ -45,7 +42,7 @@ def tried(what: str, request: Callable[[], T]) -> T:
         It fails for good.
     """
     try:
-        return made_again(what, request, ConnectorError, final=(FileNotFoundError,))
+        return made_again(what, request, ConnectorError, final=(FileNotFoundError,), again=True)
     except FileNotFoundError as error:
         raise ConnectorError(f"{what}: there is no such object", remedy="check the address") from error
 
@@ -159,10 +156,8 @@ class ObjectFiles(Files):
     def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
         """Write parts below the URL; those behind `state` are removed."""
         self.check(schema, keys)
-        if self.partitions:
-            url = self.paths[0].rstrip("/")
-            return PartitionedWriter(url, ObjectPlace(url), self.format, schema.visible(), self.partitions, task, state)
-        return ObjectPartWriter(self.paths[0], self.format, schema.visible(), task, state)
+        url = self.paths[0].rstrip("/")
+        return PartitionedWriter(url, ObjectPlace(url), self.format, schema.visible(), self.partitions, task, state)
 
 
 def _plain(url: str) -> str:
@@ -222,80 +217,3 @@ class ObjectPlace(Place):
         """Send a file. The same bytes under the same name, however often: an answer that was lost does no harm."""
         tried(f"{self._url}/{name} cannot be written", lambda: self._system.put_file(file, f"{self._path}/{name}"))
         os.unlink(file)
-
-
-class ObjectPartWriter(SinkWriter):
-    """Collects rows in a file of this machine, which becomes an object at the snapshot. The state is as that of `PartWriter`."""
-
-    def __init__(self, url: str, format: Format, schema: Schema, task: int, state: Json) -> None:
-        self._url, self._format, self._task = url.rstrip("/"), format, task
-        self._system, self._path = opened(self._url, ConnectorError)
-        self._described = described(format, schema)
-        self._schema = schema.to_arrow()
-        at = cast(Mapping[str, Any], state or {"checkpoint": 0, "parts": 0, "last": ""})
-        self._parts, self._last = int(at["parts"]), str(at["last"])
-        if state is not None:
-            check_described(self._url, at, format, schema)
-        self._file: Any = None
-        self._temporary = tempfile.NamedTemporaryFile(prefix="streamdsl-part-", suffix=f".{format}")  # noqa: SIM115 - closed with this
-        self._waiting: list[pa.RecordBatch] = []
-        self._remove_behind(int(at["checkpoint"]))
-
-    def _remove_behind(self, checkpoint: int) -> None:
-        """Remove the parts of checkpoints that never completed."""
-        self._system.invalidate_cache()
-
-        def listed() -> list[str]:
-            try:
-                return [str(name) for name in self._system.ls(self._path, detail=False)]
-            except FileNotFoundError:
-                return []
-
-        for name in tried(f"{self._url} cannot be listed", listed):
-            match = _PART.fullmatch(os.path.basename(name))
-            if match and int(match[1]) > checkpoint:
-                tried(f"{name} cannot be removed", lambda name=name: self._system.rm_file(name))  # type: ignore[misc]
-
-    def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
-        """Take rows."""
-        self._waiting.append(rows)
-        if sum(batch.num_rows for batch in self._waiting) >= _GROUP_ROWS:
-            self._write_group()
-
-    def _write_group(self) -> None:
-        if not self._waiting:
-            return
-        rows = pa.Table.from_batches(self._waiting).cast(self._schema).combine_chunks()
-        self._waiting = []
-        if not rows.num_rows:
-            return
-        if self._file is None:
-            self._temporary.seek(0)
-            self._temporary.truncate()
-            self._file = self._new_file()
-        self._file.write_table(rows)
-
-    def _new_file(self) -> Any:
-        if self._format == "arrow":
-            return pa.ipc.new_file(self._temporary, self._schema)
-        import pyarrow.parquet as parquet  # noqa: PLR0402
-
-        return parquet.ParquetWriter(self._temporary, self._schema)
-
-    def snapshot(self, checkpoint_id: int) -> Json:
-        """Turn what was written since the last checkpoint into an object."""
-        self._write_group()
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-            self._temporary.flush()
-            self._last = f"part-{checkpoint_id:08}-{self._task:03}.{self._format}"
-            path = f"{self._path}/{self._last}"
-            # The same bytes under the same name, however often: an answer that was lost does no harm.
-            tried(f"{self._url}/{self._last} cannot be written", lambda: self._system.put_file(self._temporary.name, path))
-            self._parts += 1
-        return {"checkpoint": checkpoint_id, "parts": self._parts, "last": self._last, **self._described}
-
-    def close(self) -> None:
-        """Drop what no checkpoint has taken."""
-        self._temporary.close()

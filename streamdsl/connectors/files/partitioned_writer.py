@@ -1,4 +1,7 @@
-"""Writes Parquet and Arrow by partition exactly once: in each directory a part for each checkpoint that has rows for it."""
+"""Writes Parquet and Arrow by partition exactly once: in each directory a part for each checkpoint that has rows for it.
+
+An object store without partitions is one directory.
+"""
 
 from __future__ import annotations
 
@@ -114,23 +117,35 @@ class PartitionedWriter(SinkWriter):
         self._open: dict[str, _File] = {}
         self._done: list[tuple[str, str]] = []  # (directory, file) of this checkpoint
         self._made = 0
+        self._broken = ""
         if state is not None:
             self._tried(self._remove_behind)
 
     def _tried(self, work: Any) -> None:
+        """Do what may fail for good: of what was half written nobody knows what there is, so only a new start has the rows again."""
+        self._check_whole()
         try:
             work()
         except (OSError, pa.ArrowException) as error:
-            raise ConnectorError(f"{self._shown} cannot be written: {getattr(error, 'strerror', None) or error}", remedy=REMEDY) from error
+            self._broken = getattr(error, "strerror", None) or str(error)
+            raise ConnectorError(
+                f"{self._shown} cannot be written: {self._broken}", remedy=REMEDY, lasting=True, recoverable=True
+            ) from error
+
+    def _check_whole(self) -> None:
+        if self._broken:
+            raise ConnectorError(
+                f"{self._shown} could not be written before: {self._broken}", remedy=REMEDY, lasting=True, recoverable=True
+            )
 
     def _remove_behind(self) -> None:
         """Remove the parts of checkpoints that never completed."""
-        self._cut = True
         for name in self._place.parts():
             match = _PART.fullmatch(os.path.basename(name))
             if match and int(match[1]) > self._restored:
                 self._place.remove(name)
         self._workshop = self._place.workshop()
+        self._cut = True
 
     def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
         """Take rows."""
@@ -167,10 +182,15 @@ class PartitionedWriter(SinkWriter):
                 self._remove_behind()
             for directory in list(self._open):
                 self._finish(directory)
-            for number, (directory, file) in enumerate(self._done):
-                self._place.publish(file, f"{directory}/part-{checkpoint_id:08}-{self._task:03}-{number:03}.{self._format}")
+            number = 0
+            while self._done:
+                # What a store does not take now goes with the next checkpoint; what it has taken does not go twice.
+                directory, file = self._done[0]
+                name = f"part-{checkpoint_id:08}-{self._task:03}-{number:03}.{self._format}"
+                self._place.publish(file, f"{directory}/{name}" if directory else name)
+                del self._done[0]
                 self._parts += 1
-            self._done = []
+                number += 1
 
         self._tried(publish)
         return {"checkpoint": checkpoint_id, "parts": self._parts, **self._described}

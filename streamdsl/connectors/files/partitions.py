@@ -17,6 +17,8 @@ from streamdsl.schema import Field, Schema
 __all__ = ["PERIODS", "Partitions", "is_partition", "values_of", "with_values"]
 
 _NULL: Final = "__HIVE_DEFAULT_PARTITION__"
+#: So long the name of a directory may be, in most file systems.
+_NAME_BYTES: Final = 255
 _SEGMENT: Final = re.compile(r"([^/=]+)=([^/]*)")
 #: What a period is called, and how its directories are made of an event time.
 PERIODS: Final[Mapping[str, Mapping[str, str]]] = {"1d": {"date": "%Y-%m-%d"}, "1h": {"date": "%Y-%m-%d", "hour": "%H"}}
@@ -68,15 +70,15 @@ class Partitions:
         Raises
         ------
         DataError
-            An empty text: a directory cannot tell it from a null.
+            A text that a directory cannot tell from a null, or that is too long for its name.
         """
+        if not self:
+            yield "", rows
+            return
         keys = rows.select(list(self.columns))
         for name in self.columns:
-            if pa.types.is_string(keys.column(name).type) and pc.any(pc.equal(keys.column(name), "")).as_py():
-                raise DataError(
-                    f"{what}: column {name!r} is an empty text, which is no name of a directory",
-                    remedy=f"give it another value before the sink, or do not partition by {name!r}",
-                )
+            if pa.types.is_string(keys.column(name).type):
+                _check_names(what, name, keys.column(name))
         moments = times.cast(pa.timestamp("ms", "UTC"))
         for name, form in PERIODS.get(self.period or "", {}).items():
             keys = keys.append_column(name, pc.strftime(moments, form))
@@ -89,6 +91,20 @@ class Partitions:
                 same = pc.is_null(column) if value is None else pc.fill_null(pc.equal(column, pa.scalar(value, column.type)), False)
                 here = pc.and_(here, same)
             yield "/".join(f"{quote(name, safe='')}={_text(values[name])}" for name in names), kept.filter(here)
+
+
+def _check_names(what: str, name: str, column: pa.ChunkedArray) -> None:
+    for value in pc.unique(column).to_pylist():
+        if value is None:
+            continue
+        wrong = "an empty text" if not value else f"the text {value!r}, which stands for a null" if value == _NULL else ""
+        if len(f"{quote(name, safe='')}={_text(value)}") > _NAME_BYTES:
+            wrong = f"a text of {len(value):,} characters"
+        if wrong:
+            raise DataError(
+                f"{what}: column {name!r} is {wrong}, which is no name of a directory",
+                remedy=f"give it another value before the sink, or do not partition by {name!r}",
+            )
 
 
 def _text(value: Any) -> str:

@@ -13,10 +13,12 @@ try:
 except ImportError as missing:  # pragma: no cover - seen by those who installed the library alone
     raise ConnectorError("http(...) needs the package httpx", remedy="pip install 'streamdsl[http]'") from missing
 
-__all__ = ["AGAIN", "SHOWN", "httpx"]
+__all__ = ["AGAIN", "REFUSED", "SHOWN", "httpx"]
 
 #: Answers that another attempt may mend; so may all of 5xx.
 AGAIN: Final = frozenset({408, 425, 429})
+#: Answers that refuse whoever asks, whatever the row.
+REFUSED: Final = frozenset({401, 403, 407})
 #: Of an answer that refuses a row, so much is shown.
 SHOWN: Final = 200
 

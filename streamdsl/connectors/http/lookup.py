@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from streamdsl.connectors.base import Lookup
-from streamdsl.connectors.http.clients import AGAIN, SHOWN, httpx
+from streamdsl.connectors.http.clients import AGAIN, REFUSED, SHOWN, httpx
 from streamdsl.connectors.http.description import reached
 from streamdsl.errors import ConnectorError, DataError
 from streamdsl.formats.object_row import row_of_json
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["HttpLookup", "columns_of"]
 
 _NOTHING: Final = frozenset({204, 404, 410})
-_REFUSED: Final = frozenset({401, 403, 407})
 
 
 def columns_of(url: str) -> tuple[str, ...]:
@@ -86,7 +85,7 @@ class HttpLookup(Lookup):
             return None
         if not answer.is_success:
             shown = f"{place} answers {answer.status_code} for the key {key!r}: {answer.text[:SHOWN]!r}"
-            if answer.status_code in _REFUSED:
+            if answer.status_code in REFUSED:
                 raise ConnectorError(shown, remedy="look at headers=: the server wants another token, or more rights")
             if answer.status_code in AGAIN or answer.is_server_error:
                 raise ConnectorError(shown, remedy="it is tried again", recoverable=True)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from streamdsl._native.serdes.json_writer import json_lines
 from streamdsl.connectors.base import Json, SinkWriter
-from streamdsl.connectors.http.clients import AGAIN, SHOWN, httpx
+from streamdsl.connectors.http.clients import AGAIN, REFUSED, SHOWN, httpx
 from streamdsl.daemon_threads import DaemonThreads
 from streamdsl.errors import ConnectorError, DataError
 from streamdsl.schema import Schema
@@ -79,6 +79,11 @@ class HttpWriter(SinkWriter):
                 if answer.is_success:
                     return None
                 why, least = f"the answer is {answer.status_code}", _retry_after(answer)
+                if answer.status_code in REFUSED:
+                    return ConnectorError(
+                        f"{self._sink.place} refuses the sender: {why} {answer.text[:SHOWN]!r}",
+                        remedy="look at headers=: the receiver wants another token, or more rights",
+                    )
                 if answer.status_code not in AGAIN and not answer.is_server_error:
                     return DataError(
                         f"{self._sink.place} refuses row {row} of its batch: {why} {answer.text[:SHOWN]!r}",
