@@ -10,7 +10,7 @@ from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.operators.join cimport LEFT, JoinPort
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.rows.timed_rows cimport rows_below
-from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, deadline_in
+from streamdsl._native.state.deadline_key cimport deadline_in
 from streamdsl._native.state.row_table cimport RowHeader
 from streamdsl._native.windows.assign cimport saturating_add, saturating_subtract
 
@@ -82,7 +82,7 @@ cdef class AsOfJoinOperator(WaitingJoinOperator):
         for i in range(n):
             header = self.deadlines.table.header(self.deadlines.due[i])
             deadline = deadline_in(header.key)
-            slot = self.lookup.table.find_in(header.key + DEADLINE_BYTES, header.key_size - DEADLINE_BYTES, header.shard)
+            slot = self.slots[i]
             if slot < 0:
                 continue
             left = <TimedRows*>(self.lookup.table.row(slot) + self.field.offset)

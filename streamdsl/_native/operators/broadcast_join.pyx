@@ -29,7 +29,7 @@ cdef class BroadcastJoinOperator(JoinOperator):
         JoinOperator.__init__(self, spec, KeyLookup(spec.name, self.table, KeyDecoder([])))
         self.keeps = spec.how == "left"
         self.removed = spec.removed
-        self.field = TableField(spec.name, f"1|broadcast|{spec.sides[RIGHT].layout}", self.table.arena)
+        self.field = TableField(spec.name, f"2|broadcast|{spec.sides[RIGHT].layout}", self.table.arena)
         self.table.add_field(self.field)
 
     def keep_state(self, bint keeps):

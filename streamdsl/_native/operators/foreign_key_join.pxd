@@ -10,9 +10,7 @@ cdef class ForeignKeyJoinOperator(ChangesJoinOperator):
     cdef TimedRowsField field                # of a key of the right table: the left rows that name it, by version; its row, if any
     cdef int version                         # column of a left row's version
     cdef int n_keys                          # the first of the kept columns of the left side: those of its key
-    cdef int64_t key_size                    # bytes of these in `scratch`
 
     cdef int take_left(self, Batch* batch, int32_t row, int64_t time, TimedRows* left) except -1 nogil
     cdef int take_right(self, Batch* batch, int32_t row, int64_t time, TimedRows* left) except -1 nogil
-    cdef int serialise_left(self, Batch* batch, int32_t row) except -1 nogil
-    cdef int32_t place(self, const TimedRows* left, int64_t version) noexcept nogil  # of the row in `scratch`; -1: it is not there
+    cdef int32_t place(self, const TimedRows* left, int64_t version) except? -2 nogil  # of the row in `scratch`; -1: it is not there

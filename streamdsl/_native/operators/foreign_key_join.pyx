@@ -4,13 +4,11 @@ Changes of the left table come as rows that are taken out and rows that are put 
 the two halves of one change may meet two tasks, and reach whoever puts the output together in either order. They carry the version
 of the left row, by which the later one counts (`TableOperator.version`).
 """
-from libc.string cimport memcmp
-
-from streamdsl._native.aggregates.cell cimport Cell, cell_load, cell_write
+from streamdsl._native.aggregates.packed_row cimport packed_same
 from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, i64
 from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.operators.changes_join cimport ADD, REPLACE, WITHDRAW
-from streamdsl._native.operators.join cimport LEFT, RIGHT, JoinPort, JoinSide
+from streamdsl._native.operators.join cimport LEFT, RIGHT, JoinPort
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.rows.timed_rows cimport TimedRow, rows_below
 
@@ -47,7 +45,7 @@ cdef class ForeignKeyJoinOperator(ChangesJoinOperator):
         self.cause = batch
         for row in range(batch.n):
             self.cause_row = row
-            self.serialise_left(batch, row)
+            self.serialise(LEFT, batch, row)
             self.note(WITHDRAW if self.removes(LEFT, batch, row) else ADD, self.scratch.data, self.scratch.used, NULL, 0,
                       i64(&batch.sys[SYS_TIME])[row])
         return self.send()
@@ -59,7 +57,7 @@ cdef class ForeignKeyJoinOperator(ChangesJoinOperator):
         cdef bint removes = self.removes(LEFT, batch, row)
         cdef int64_t version = i64(&batch.columns[self.version])[row]
         cdef int32_t at
-        self.serialise_left(batch, row)
+        self.serialise(LEFT, batch, row)
         if removes:
             at = self.place(left, version)
             if at < 0:
@@ -94,25 +92,13 @@ cdef class ForeignKeyJoinOperator(ChangesJoinOperator):
         self.field.drop_first(right, right.n)
         return 0 if removes else self.field.insert(right, 0, self.scratch.data, self.scratch.used, 0)
 
-    cdef int serialise_left(self, Batch* batch, int32_t row) except -1 nogil:
-        cdef int i
-        cdef Cell cell
-        cdef JoinSide* side = &self.sides[LEFT]
-        self.scratch.used = self.key_size = 0
-        for i in range(side.width):
-            cell = cell_load(&batch.columns[side.columns[i]], row)
-            cell_write(&cell, side.kinds[i], &self.scratch)
-            if i < self.n_keys:
-                self.key_size = self.scratch.used
-        return 0
-
-    cdef int32_t place(self, const TimedRows* left, int64_t version) noexcept nogil:
+    cdef int32_t place(self, const TimedRows* left, int64_t version) except? -2 nogil:
         # Tasks number their rows by themselves: two keys may have rows of one version.
         cdef int32_t at = rows_below(left, version)
         cdef const TimedRow* one
         while at < left.n and left.rows[left.head + at].time == version:
             one = &left.rows[left.head + at]
-            if one.size >= self.key_size and memcmp(one.data, self.scratch.data, self.key_size) == 0:
+            if packed_same(&self.sides[LEFT].format, one.data, one.size, self.scratch.data, self.scratch.used, self.n_keys):
                 return at
             at += 1
         return -1

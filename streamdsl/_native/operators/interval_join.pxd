@@ -21,4 +21,4 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
     cdef bint is_late(self, int64_t time, int64_t watermark) noexcept nogil
     cdef int64_t over(self, int side, int64_t time) noexcept nogil           # the watermark at which a row can match no more
     cdef bint match(self, int side, Batch* batch, int32_t row, int64_t time, TimedRows* other) except -1 nogil
-    cdef int note_deadline(self, int side, int64_t over, int64_t slot) except -1 nogil
+    cdef int note_room(self, TimedRows* rows, int64_t over, int64_t slot) except -1 nogil    # `rows`: of both sides

@@ -2,7 +2,7 @@
 
 A row meets what waits of the other side, then waits itself until the watermark says that no row can match it any more. When that
 is stands in an index of deadlines by time and key. Rows that come out unmatched have one to the millisecond, so they come out in
-order of time; others share theirs, which costs less.
+order of time; others share one by key, which costs less.
 """
 from libc.stdint cimport INT64_MAX, INT64_MIN
 
@@ -11,12 +11,15 @@ from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.operators.join cimport LEFT, RIGHT, JoinPort
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.rows.timed_rows cimport TimedRow, rows_below
-from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, deadline_in
+from streamdsl._native.state.deadline_key cimport deadline_in
+from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.row_table cimport RowHeader
 from streamdsl._native.windows.assign cimport floor_mod, saturating_add, saturating_subtract, since_start
 
 cdef enum:
-    STEPS = 2                # deadlines of one key that share its rows, where these need not come out: rows stay half as long again
+    STEPS = 2                # deadlines of a key while one row of it waits, where rows need not come out: they stay half as long again
+    FAR = 16                 # rows ahead of which the key's row is fetched,
+    NEAR = 8                 # and what it points at
 
 
 cdef inline int64_t stepped(int64_t over, int64_t step) noexcept nogil:
@@ -62,9 +65,13 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
         cdef int64_t watermark, over
         cdef int32_t row
         cdef TimedRows* rows
-        cdef TimedRow* last
-        cdef bint matched, noted
+        cdef bint matched
         for row in range(batch.n):
+            if row + FAR < batch.n:
+                prefetch(self.lookup.table.row(slots[row + FAR]) + self.field.offset)
+                rows = <TimedRows*>(self.lookup.table.row(slots[row + NEAR]) + self.field.offset)
+                prefetch(rows[1 - side].rows + rows[1 - side].head)
+                prefetch(rows[side].rows + rows[side].head + rows[side].n)
             watermark = self.lookup.lateness_watermark(slots[row])
             if self.is_late(times[row], watermark):
                 self.note_late(port, batch, row, watermark)
@@ -77,15 +84,12 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
                 if self.keeps[side] and not matched:
                     self.add_pair(side, batch, row, NULL, 0, times[row])
                 continue
-            # A row whose deadline is the same is there: so is the deadline.
-            noted = False
-            if rows[side].n > 0 and self.bounded and not self.keeps[side]:
-                last = &rows[side].rows[rows[side].head + rows[side].n - 1]
-                noted = stepped(self.over(side, last.time), self.step) == stepped(over, self.step)
             self.serialise(side, batch, row)
             self.field.insert(rows + side, times[row], self.scratch.data, self.scratch.used, matched or PLANTED("join-unmatched-never"))
-            if not noted:
-                self.note_deadline(side, over, slots[row])
+            if self.keeps[side]:
+                self.note_due(over, slots[row])
+            elif self.bounded:
+                self.note_room(rows, over, slots[row])
         return self.flush_pairs(side, batch)
 
     cdef bint match(self, int side, Batch* batch, int32_t row, int64_t time, TimedRows* other) except -1 nogil:
@@ -107,13 +111,14 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
             at += 1
         return at > begin
 
-    cdef int note_deadline(self, int side, int64_t over, int64_t slot) except -1 nogil:
-        if not self.keeps[side]:
-            if not self.bounded:
-                return 0
-            over = stepped(over, self.step)
-        self.note_due(over, slot)
-        return 0
+    cdef int note_room(self, TimedRows* rows, int64_t over, int64_t slot) except -1 nogil:
+        """Have rows that need not come out leave: a key has one deadline for them, and notes the next when it has come."""
+        over = stepped(over, self.step)
+        if rows.noted and rows.due <= over:
+            return 0
+        rows.noted = 1
+        rows.due = over
+        return self.note_due(over, slot)
 
     cdef int emit_due(self, int64_t n) except -1 nogil:
         cdef int64_t i, slot, deadline
@@ -127,7 +132,7 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
         for i in range(n):
             header = self.deadlines.table.header(self.deadlines.due[i])
             deadline = deadline_in(header.key)
-            slot = self.lookup.table.find_in(header.key + DEADLINE_BYTES, header.key_size - DEADLINE_BYTES, header.shard)
+            slot = self.slots[i]
             for side in range(2 if slot >= 0 else 0):
                 rows = <TimedRows*>(self.lookup.table.row(slot) + self.field.offset) + side
                 if not self.keeps[side]:
@@ -148,15 +153,20 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
     cdef int release(self, int64_t slot, int64_t deadline) except -1 nogil:
         cdef int side
         cdef int32_t n
+        cdef TimedRows* both = <TimedRows*>(self.lookup.table.row(slot) + self.field.offset)
         cdef TimedRows* rows
+        if both.noted and both.due <= deadline:
+            both.noted = 0
         for side in range(2):
-            rows = <TimedRows*>(self.lookup.table.row(slot) + self.field.offset) + side
+            rows = both + side
             n = 0
             # Rows that come out have deadlines of their own; the others go as soon as they can.
             while (n < rows.n and self.over(side, rows.rows[rows.head + n].time) - PLANTED("join-row-freed-early")
                     <= (deadline if self.keeps[side] else self.watermark)):
                 n += 1
             self.field.drop_first(rows, n)
+            if rows.n > 0 and self.bounded and not self.keeps[side]:
+                self.note_room(both, self.over(side, rows.rows[rows.head].time), slot)
         return 0
 
     cdef int64_t passing(self) noexcept nogil:

@@ -2,6 +2,7 @@
 from libc.stdint cimport int32_t, int64_t
 
 from streamdsl._native.aggregates.cell cimport Cell
+from streamdsl._native.aggregates.packed_row cimport PackedRow
 from streamdsl._native.flow.batch cimport Batch
 from streamdsl._native.operators.base cimport Operator
 from streamdsl._native.operators.key_lookup cimport KeyLookup
@@ -18,6 +19,7 @@ cdef struct JoinSide:
     int width                                # columns that are kept of a row
     int* columns                             # their places in the input
     int* kinds
+    PackedRow format                         # of the kept rows
     Cell* cells                              # scratch: of rows that are read back, width each
 
 
@@ -67,6 +69,7 @@ cdef class JoinOperator(Operator):
     cdef int add_kept(self, const char* left, int32_t left_size, const char* right, int32_t right_size, int64_t time) except -1 nogil
     cdef int flush_pairs(self, int side, Batch* batch) except -1 nogil
     cdef Batch* build(self, int side, Batch* batch) except NULL nogil
+    cdef const Cell* cell_of(self, int pair, int left, int right) noexcept nogil
     cdef int fill(self, Batch* out, int column, int left, int right) except -1 nogil
     cdef int parse(self, int side) except -1 nogil
     cdef int64_t passing(self) noexcept nogil                                # the watermark that may be passed on

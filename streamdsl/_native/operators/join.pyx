@@ -3,26 +3,38 @@
 Both sides are brought together by the hash of their keys and looked up in one table: a row of the table is a key, and holds what
 waits of either side. Each side has a port, so a task reads them as it reads any inputs.
 """
-from libc.stdint cimport INT64_MAX, INT64_MIN
+from libc.stdint cimport INT32_MAX, INT64_MAX, INT64_MIN
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
-from streamdsl._native.aggregates.cell cimport (
-    ByteReader, Results, cell_load, cell_view, cell_write, damaged_state, kind_number, results_append, results_finish, results_free,
-    results_init,
-)
+from streamdsl._native.aggregates.cell cimport cell_decimal, kind_number
+from streamdsl._native.aggregates.packed_row cimport packed_free, packed_init, packed_view, packed_write
 from streamdsl._native.flow.batch cimport (
-    KIND_I64, KIND_NONE, SYS_ORDINAL, SYS_TIME, batch_new, batch_release, column_alloc, column_take, i64,
+    KIND_BOOL, KIND_DEC, KIND_I64, KIND_NONE, KIND_STR, SYS_ORDINAL, SYS_TIME, Column, batch_new, batch_release, column_alloc,
+    column_alloc_valid, column_take, i64,
 )
+from streamdsl._native.includes.decimal cimport dec_store
 from streamdsl._native.operators.refusals cimport warn_late
+from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.write_stream cimport bytes_free, bytes_init
 
 from types import SimpleNamespace
+
+from streamdsl.errors import StateError
+
+cdef enum:
+    AHEAD = 8                # pairs whose kept rows are fetched before they are read
 
 
 cdef int no_memory() except -1 nogil:
     with gil:
         raise MemoryError("no memory left for a join")
+
+
+cdef int too_long(str name) except -1 nogil:
+    with gil:
+        raise StateError(f"{name}: the texts of {PIECE_ROWS} rows of its output are longer than 2 GiB",
+                         remedy="select the columns that are needed before the join")
 
 
 cdef class JoinPort(Operator):
@@ -67,6 +79,7 @@ cdef class JoinOperator(Operator):
             for i in range(self.sides[side].width):
                 self.sides[side].columns[i] = spec.sides[side].columns[i]
                 self.sides[side].kinds[i] = kind_number(spec.sides[side].kinds[i])
+            packed_init(&self.sides[side].format, self.sides[side].kinds, self.sides[side].width)
         self.left = <int*>calloc(self.width + 1, sizeof(int))
         self.right = <int*>calloc(self.width + 1, sizeof(int))
         self.kinds = <int*>calloc(self.width + 1, sizeof(int))
@@ -84,6 +97,7 @@ cdef class JoinOperator(Operator):
             free(self.sides[side].columns)
             free(self.sides[side].kinds)
             free(self.sides[side].cells)
+            packed_free(&self.sides[side].format)
         free(self.left)
         free(self.right)
         free(self.kinds)
@@ -114,14 +128,8 @@ cdef class JoinOperator(Operator):
         return 0
 
     cdef int serialise(self, int side, Batch* batch, int32_t row) except -1 nogil:
-        cdef int i
-        cdef Cell cell
-        cdef JoinSide* one = &self.sides[side]
         self.scratch.used = 0
-        for i in range(one.width):
-            cell = cell_load(&batch.columns[one.columns[i]], row)
-            cell_write(&cell, one.kinds[i], &self.scratch)
-        return 0
+        return packed_write(&self.sides[side].format, batch.columns, self.sides[side].columns, row, &self.scratch)
 
     # Output ------------------------------------------------------------------------------------------------------
 
@@ -186,41 +194,57 @@ cdef class JoinOperator(Operator):
 
     cdef int parse(self, int side) except -1 nogil:
         """Read the kept rows of one side of the pairs back."""
-        cdef int i, k
+        cdef int i
         cdef JoinSide* one = &self.sides[side]
-        cdef ByteReader source
         cdef Cell* cells = one.cells
         for i in range(self.n_pairs):
+            if i + AHEAD < self.n_pairs:
+                prefetch(self.pairs[i + AHEAD].kept[side])
             if self.pairs[i].kept[side] == NULL:
                 memset(cells, 0, one.width * sizeof(Cell))
             else:
-                source.at = self.pairs[i].kept[side]
-                source.end = source.at + self.pairs[i].sizes[side]
-                for k in range(one.width):
-                    cell_view(&cells[k], one.kinds[k], &source)
-                if source.at != source.end:
-                    damaged_state()
+                packed_view(&one.format, self.pairs[i].kept[side], self.pairs[i].sizes[side], cells)
             cells += one.width
         return 0
 
     cdef int fill(self, Batch* out, int column, int left, int right) except -1 nogil:
         """An output column of what the kept rows have: the left one, if there is one, or the right one."""
-        cdef Results results
         cdef int i
-        cdef bint done = False
-        results_init(&results, self.kinds[column], self.n_pairs)
-        try:
+        cdef int64_t n_bytes = 0
+        cdef Column* target = &out.columns[column]
+        cdef const Cell* cell
+        if self.kinds[column] == KIND_STR:
             for i in range(self.n_pairs):
-                if left >= 0 and (right < 0 or self.pairs[i].kept[LEFT] != NULL):
-                    results_append(&results, &self.sides[LEFT].cells[i * self.sides[LEFT].width + left])
-                else:
-                    results_append(&results, &self.sides[RIGHT].cells[i * self.sides[RIGHT].width + right])
-            results_finish(&results, &out.columns[column])
-            done = True
-        finally:
-            if not done:
-                results_free(&results)
+                n_bytes += max(self.cell_of(i, left, right).tag - 1, 0)
+            if n_bytes > INT32_MAX:
+                too_long(self.name)
+            column_alloc(target, KIND_STR, self.n_pairs, n_bytes)
+            target.offsets[0] = 0
+        else:
+            column_alloc(target, self.kinds[column], self.n_pairs, 0)
+        for i in range(self.n_pairs):
+            cell = self.cell_of(i, left, right)
+            if cell.tag == 0:
+                if target.valid == NULL:
+                    column_alloc_valid(target, self.n_pairs)
+                target.valid[i] = 0
+            if target.kind == KIND_STR:
+                target.offsets[i + 1] = target.offsets[i]
+                if cell.tag > 1:
+                    memcpy(target.values + target.offsets[i], <const char*>cell.bits, cell.tag - 1)
+                    target.offsets[i + 1] += <int32_t>(cell.tag - 1)
+            elif target.kind == KIND_BOOL:
+                target.values[i] = <char>cell.bits
+            elif target.kind == KIND_DEC:
+                dec_store(target.values + 16 * i, cell_decimal(cell))
+            elif target.kind != KIND_NONE:
+                i64(target)[i] = cell.bits
         return 0
+
+    cdef inline const Cell* cell_of(self, int pair, int left, int right) noexcept nogil:
+        if left >= 0 and (right < 0 or self.pairs[pair].kept[LEFT] != NULL):
+            return &self.sides[LEFT].cells[pair * self.sides[LEFT].width + left]
+        return &self.sides[RIGHT].cells[pair * self.sides[RIGHT].width + right]
 
     # Time --------------------------------------------------------------------------------------------------------
 

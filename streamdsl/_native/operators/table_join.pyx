@@ -16,7 +16,7 @@ cdef class TableJoinOperator(JoinOperator):
         JoinOperator.__init__(self, spec, lookup)
         self.keeps = spec.how == "left"
         self.removed = spec.removed
-        self.field = TableField(spec.name, f"1|table|{spec.sides[RIGHT].layout}", lookup.table.arena)
+        self.field = TableField(spec.name, f"2|table|{spec.sides[RIGHT].layout}", lookup.table.arena)
 
     def open(self, context):
         self.lookup.add_field(self.field)

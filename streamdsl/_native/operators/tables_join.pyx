@@ -42,7 +42,7 @@ cdef class TwoRowsField(RowField):
 cdef class TablesJoinOperator(ChangesJoinOperator):
     def __init__(self, spec, KeyLookup lookup not None):
         ChangesJoinOperator.__init__(self, spec, lookup)
-        self.field = TwoRowsField(spec.name, f"1|tables|{spec.sides[0].layout}|{spec.sides[1].layout}", lookup.table.arena)
+        self.field = TwoRowsField(spec.name, f"2|tables|{spec.sides[0].layout}|{spec.sides[1].layout}", lookup.table.arena)
 
     def open(self, context):
         self.lookup.add_field(self.field)

@@ -16,7 +16,8 @@ cdef struct TimedRows:                       # zeroed memory is an empty one
     int32_t head
     int32_t n
     int32_t capacity
-    int32_t reserved
+    int32_t noted                            # for whoever keeps the rows: 1: it has noted `due`. Not stored.
+    int64_t due                              # ms
 
 
 cdef class TimedRowsField(RowField):

@@ -37,7 +37,7 @@ cdef class TimedRowsField(RowField):
     """`columns` says in words what a row of each side is made of."""
 
     def __init__(self, str name not None, list columns not None):
-        RowField.__init__(self, name, "1|rows|" + "|".join(columns), len(columns) * sizeof(TimedRows))
+        RowField.__init__(self, name, "2|rows|" + "|".join(columns), len(columns) * sizeof(TimedRows))
         self.sides = len(columns)
 
     cdef int insert(self, TimedRows* side, int64_t time, const char* data, int64_t size, bint marked) except -1 nogil:

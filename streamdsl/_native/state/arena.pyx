@@ -6,6 +6,7 @@ one handed out of its class. What is larger goes to malloc, whose realloc can gr
 from libc.stdlib cimport free as c_free, malloc, realloc as c_realloc
 from libc.string cimport memcpy, memset
 from streamdsl._native.includes.checked cimport CHECK
+from streamdsl._native.state.key_hash cimport prefetch
 
 cdef enum:
     SMALL_LIMIT = 128
@@ -107,6 +108,7 @@ cdef class Arena:
         block = <char*>self.free_lists[index]
         if block != NULL:
             self.free_lists[index] = (<void**>block)[0]
+            prefetch(self.free_lists[index])         # the next one was freed long ago, too
             return block
         if self.limit - self.cursor < rounded:
             self.add_chunk()
