@@ -166,8 +166,14 @@ class Layout:
         try:
             return bytes(self._serialize(row, context))
         except Exception as error:
-            from streamdsl.connectors.kafka.registry import away
+            from streamdsl.connectors.kafka.registry import away, refused
 
+            why = refused(error, writing=True)
+            if why is not None:
+                raise ConnectorError(
+                    f"writing to {self._described.topic!r}: the schema registry refuses: {why}",
+                    remedy="check the user, the password and the rights in registry=, and subject_schema= or message=",
+                ) from error
             found = away(error)
             if found is not None:
                 raise ConnectorError(

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from streamdsl.connectors.kafka.avro_bounds import AvroBounds
 from streamdsl.connectors.kafka.topic import Topic
 from streamdsl.errors import ConnectorError, TopologyError
 from streamdsl.secret import Secret
 
-__all__ = ["Away", "away", "bounds_of", "deserializer", "refused", "schema_id_of", "serializer"]
+__all__ = ["Away", "Deadline", "away", "bounds_of", "deserializer", "refused", "schema_id_of", "serializer"]
+
+T = TypeVar("T")
 
 #: The client's own patience: it is asked again here, between two records, where a stop and a checkpoint find their turn.
 _CLIENT: Final = {"timeout": 2.0, "max.retries": 0}
 _REFUSED: Final = frozenset({401, 403, 407})
-_NOT_FOUND, _TOO_MANY = 404, 429
+#: A schema that is not compatible with those of its subject, or none at all.
+_SCHEMA_REFUSED: Final = frozenset({409, 422})
+#: What a registry itself says of a schema, a subject or a version that it does not have. Others may answer in its place.
+_UNKNOWN_CODES: Final = frozenset({40401, 40402, 40403})
+#: How long a whole answer may take: the client bounds the silence between two bytes of it.
+ANSWER_S: Final = 3.0
+
+
+class NoAnswer(Exception):
+    """What came back is no answer of a schema registry, or has not come in time. `unknown`: of a schema that may be mended."""
+
+    unknown = False
+
+
+class NoSchema(NoAnswer):
+    """The text that the registry has for a schema is none."""
+
+    unknown = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +56,24 @@ def away(error: BaseException) -> Away | None:
     for cause in _causes(error):
         if isinstance(cause, OSError) or _is_of_http_client(cause):
             return Away(f"it cannot be reached: {type(cause).__name__}: {cause}")
+        if isinstance(cause, NoAnswer):
+            return Away(str(cause), cause.unknown)
         if isinstance(cause, SchemaRegistryError):
-            if cause.http_status_code == _NOT_FOUND:
+            if cause.error_code in _UNKNOWN_CODES:
                 return Away(f"it does not know a schema: {cause.error_message}", unknown=True)
-            if cause.http_status_code >= 500 or cause.http_status_code == _TOO_MANY:
-                return Away(f"it has answered with HTTP status {cause.http_status_code}")
+            return Away(f"it has answered with HTTP status {cause.http_status_code}: {cause.error_message}"[:300])
     return None
 
 
-def refused(error: BaseException) -> str | None:
-    """Return what a registry says that does not know us, or does not allow what is asked."""
+def refused(error: BaseException, *, writing: bool = False) -> str | None:
+    """Return what a registry says that does not know us, or does not allow what is asked; `writing`: or does not take the schema."""
     from confluent_kafka.schema_registry.error import OAuthTokenError, SchemaRegistryError
 
     for cause in _causes(error):
         if isinstance(cause, SchemaRegistryError) and cause.http_status_code in _REFUSED:
             return f"HTTP status {cause.http_status_code}"
+        if writing and isinstance(cause, SchemaRegistryError) and cause.http_status_code in _SCHEMA_REFUSED:
+            return f"it does not take the schema: {cause.error_message} (HTTP status {cause.http_status_code})"
         if isinstance(cause, OAuthTokenError):
             return "no token was given out"
     return None
@@ -79,7 +104,87 @@ def _client(described: Topic) -> Any:
         from confluent_kafka.schema_registry import SchemaRegistryClient
     except ImportError as error:
         raise _missing(described) from error
-    return SchemaRegistryClient({**_CLIENT, **{k: v.reveal() if isinstance(v, Secret) else v for k, v in described.registry.items()}})
+    revealed = {name: value.reveal() if isinstance(value, Secret) else value for name, value in described.registry.items()}
+    return _guarded(SchemaRegistryClient({**_CLIENT, **revealed}), described.format.upper())
+
+
+def _guarded(client: Any, kind: str) -> Any:
+    """Have whatever fails in the client's calls be a failure of the registry: a page of a proxy is no schema, and no bad record."""
+    from confluent_kafka.schema_registry.error import OAuthTokenError, SchemaRegistryError
+
+    def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def asked(*given: Any, **named: Any) -> Any:
+            try:
+                return call(*given, **named)
+            except (SchemaRegistryError, OAuthTokenError, NoAnswer, OSError):
+                raise
+            except Exception as error:
+                if _is_of_http_client(error):
+                    raise
+                raise NoAnswer(f"what it answers is no answer of a schema registry: {type(error).__name__}: {error}"[:300]) from error
+
+        return asked
+
+    for name in dir(client):
+        if not name.startswith("_") and name not in ("close", "new_client", "clear_caches", "clear_latest_caches"):
+            call = getattr(client, name)
+            if callable(call):
+                setattr(client, name, guarded(call))
+    get = client.get_schema
+
+    def schema_of(number: int, *given: Any, **named: Any) -> Any:
+        schema = get(number, *given, **named)
+        if not isinstance(schema.schema_str, str) or not schema.schema_str:
+            _forget(client)
+            raise NoAnswer(f"what it answers for the schema {number} is none")
+        if (schema.schema_type or "AVRO") != kind:
+            raise ValueError(f"its schema, {number}, is of type {schema.schema_type}, not {kind}")
+        return schema
+
+    client.get_schema = schema_of
+    return client
+
+
+def _forget(client: Any) -> None:
+    """Have the client ask again for what it has been told."""
+    if hasattr(client, "clear_caches"):
+        client.clear_caches()
+
+
+class Deadline:
+    """Gives calls that may ask the registry `ANSWER_S`; one that takes longer goes on in its thread, and no other begins meanwhile."""
+
+    def __init__(self) -> None:
+        self._late: threading.Thread | None = None
+
+    def call(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns.
+
+        Raises
+        ------
+        NoAnswer
+            It takes longer, or the last one still does.
+        """
+        if self._late is not None and self._late.is_alive():
+            raise NoAnswer("it has not answered the last question yet")
+        found: list[T] = []
+        failed: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                found.append(work())
+            except BaseException as error:  # noqa: BLE001 - raised again by who waits
+                failed.append(error)
+
+        self._late = threading.Thread(target=run, name="streamdsl-registry", daemon=True)
+        self._late.start()
+        self._late.join(ANSWER_S)
+        if failed:
+            raise failed[0]
+        if not found:
+            raise NoAnswer(f"its whole answer has not come within {ANSWER_S:g} s")
+        return found[0]
 
 
 def _missing(described: Topic) -> ConnectorError:
@@ -120,8 +225,15 @@ def bounds_of(described: Topic) -> AvroBounds | None:
 
         named: dict[str, Any] = {}
         schema = client.get_schema(number)
-        for text in (*_references(client, schema), schema.schema_str):
-            found = parse_schema(json.loads(text), named_schemas=named)
+        texts = (*_references(client, schema), schema.schema_str)
+        try:
+            for text in texts:
+                found = parse_schema(json.loads(text), named_schemas=named)
+        except RecursionError:
+            raise  # a schema, but too deep a one
+        except Exception as error:
+            _forget(client)
+            raise NoSchema(f"what it answers for the schema {number} is no Avro schema: {type(error).__name__}: {error}"[:300]) from error
         return found, named
 
     return AvroBounds(parsed, schema_id_of)
@@ -145,10 +257,25 @@ def serializer(described: Topic) -> Any:
 
             if described.subject_schema is None:
                 raise TopologyError(f'kafka({described.topic!r}, format="avro") is written with a schema', remedy="give subject_schema=")
-            return AvroSerializer(client, described.subject_schema)
+            return _asking(AvroSerializer(client, described.subject_schema))
         from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
     except ImportError as error:
         raise _missing(described) from error
     message = _message(described)
     encode = ProtobufSerializer(message, client, {"use.deprecated.format": False})
-    return lambda row, context: encode(message(**{name: value for name, value in row.items() if value is not None}), context)
+    return _asking(lambda row, context: encode(message(**{name: value for name, value in row.items() if value is not None}), context))
+
+
+def _asking(encode: Callable[[Any, Any], bytes]) -> Callable[[Any, Any], bytes]:
+    """Return `encode`, whose first row asks the registry for the number of the schema."""
+    deadline, known = Deadline(), False
+
+    def encoded(row: Any, context: Any) -> bytes:
+        nonlocal known
+        if known:
+            return encode(row, context)
+        found = deadline.call(lambda: encode(row, context))
+        known = True
+        return found
+
+    return encoded

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from streamdsl._native.flow.values import NotAValue, converter_of
 from streamdsl.connectors.kafka.avro_bounds import AvroBounds
-from streamdsl.connectors.kafka.registry import away, refused, schema_id_of
+from streamdsl.connectors.kafka.registry import Deadline, away, refused, schema_id_of
 from streamdsl.connectors.kafka.values import Rows, ValueDecoder, without_columns
 from streamdsl.errors import ConnectorError
 from streamdsl.formats.conform import arrow_schema, conform
@@ -21,6 +21,8 @@ __all__ = ["RegistryValues"]
 
 #: How long an id that the registry does not know is asked for: it may come later than the record.
 UNKNOWN_S: Final = 60.0
+#: Schemas that are remembered as known.
+_MOST_KNOWN: Final = 10_000
 
 
 class RegistryValues(ValueDecoder):
@@ -36,6 +38,8 @@ class RegistryValues(ValueDecoder):
         self._converters = {field.name: converter_of(field.type) for field in fields}
         self._first_numbers = FirstNumbers(fields, f"topic {topic!r}")
         self._unknown: dict[int, float] = {}  # ids that the registry did not know, since when
+        self._known: set[int] = set()  # ids of which a value was read: the registry need not be asked again
+        self._deadline = Deadline()
 
     def decode_present(self, values: list[bytes]) -> Rows:
         """Deserialize values until the registry fails."""
@@ -47,16 +51,41 @@ class RegistryValues(ValueDecoder):
         kept: list[int] = []
         for index, value in enumerate(values):
             try:
-                if self._bounds is not None:
-                    self._bounds.check(value)
-                rows.append(self._row(self._deserialize(value, context)))
+                rows.append(self._read(value, context))
                 kept.append(index)
             except Exception as error:  # noqa: BLE001 - whatever a deserializer raises for a hostile value
                 why = self._left(error, value)
                 if why is not None:
+                    self._expect(values[index:])
                     return self._as_rows(rows, kept, bad, index, why)
                 bad[index] = f"{type(error).__name__}: {error}"
         return self._as_rows(rows, kept, bad, len(values), None)
+
+    def _read(self, value: bytes, context: Any) -> dict[str, Any]:
+        number = schema_id_of(value)
+        if number is None or number in self._known:
+            return self._decoded(value, context)
+        row = self._deadline.call(lambda: self._decoded(value, context))
+        self._note_known(number)
+        self._unknown.pop(number, None)
+        return row
+
+    def _note_known(self, number: int) -> None:
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known.add(number)
+
+    def _decoded(self, value: bytes, context: Any) -> dict[str, Any]:
+        if self._bounds is not None:
+            self._bounds.check(value)
+        return self._row(self._deserialize(value, context))
+
+    def _expect(self, values: list[bytes]) -> None:
+        """Begin to wait for the schemas of all values that are left, not for one behind the other."""
+        now = time.monotonic()
+        for number in {schema_id_of(value) for value in values} if self._unknown else ():
+            if number is not None and number not in self._known:
+                self._unknown.setdefault(number, now)
 
     def _left(self, error: Exception, value: bytes) -> str | None:
         """Return why the value cannot be judged now; None if it is a bad one.
@@ -72,10 +101,11 @@ class RegistryValues(ValueDecoder):
                 f"the schema registry of the topic {self._topic!r} refuses to answer: {why}",
                 remedy="check the user, the password and the rights in registry=",
             ) from error
-        found = away(error)
+        found, number = away(error), schema_id_of(value)
         if found is None:
+            if number is not None:
+                self._note_known(number)
             return None
-        number = schema_id_of(value)
         if not found.unknown or number is None:
             return found.why
         now = time.monotonic()
