@@ -297,7 +297,7 @@ class _Caller:
         self._lookup = shared._lookup.copy()
         self._many = type(self._lookup).get_many is not Lookup.get_many
         self._cache: OrderedDict[Any, tuple[float, Any]] = OrderedDict()
-        self._asked: dict[Any, asyncio.Future[Any]] = {}
+        self._asked: dict[Any, list[asyncio.Future[Any]]] = {}  # who waits for a key's answer
         self._wanted: list[Any] = []
         self._asking: set[asyncio.Task[None]] = set()
 
@@ -314,7 +314,7 @@ class _Caller:
 
     async def __call__(self, row: Any) -> Any:
         shared = self._shared
-        values = tuple(row[key] for key in shared._keys)
+        values = tuple([row[key] for key in shared._keys])
         found = None
         if None not in values:
             found = await self._found(values if len(values) > 1 else values[0])
@@ -333,15 +333,23 @@ class _Caller:
         if known is not None and known[0] > time.monotonic():
             self._cache.move_to_end(key)
             return known[1]
-        asked = self._asked.get(key)
-        if asked is None:
-            asked = self._asked[key] = asyncio.get_running_loop().create_future()
-            asked.add_done_callback(lambda done: done.cancelled() or done.exception())
+        loop = asyncio.get_running_loop()
+        # Others may wait for the same answer: one that gives up must not take it from them.
+        answer: asyncio.Future[Any] = loop.create_future()
+        waiting = self._asked.get(key)
+        if waiting is not None:
+            waiting.append(answer)
+        else:
+            self._asked[key] = [answer]
             self._wanted.append(key)
             if len(self._wanted) == 1:
-                asyncio.get_running_loop().call_soon(self._ask)
-        # Others may wait for the same answer: one that gives up must not take it from them.
-        return await asyncio.shield(asked)
+                loop.call_soon(self._ask)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if not answer.cancelled():
+                answer.exception()  # it came too late: nobody else has it
+            raise
 
     def _keep(self, key: Any, found: Any) -> None:
         """Put an answer into the cache in the turn of the loop in which it comes: whoever asks next would ask once more."""
@@ -373,25 +381,28 @@ class _Caller:
                 raise DataError(f"the look-up {self._lookup.name!r} was asked for {len(keys)} keys and answered {len(answers)}")
         except BaseException as error:
             for key in keys:
-                waiting = self._asked.pop(key)
-                if not waiting.done():
-                    waiting.set_exception(error if isinstance(error, Exception) else TimeoutError("the look-up was given up"))
+                self._tell(key, error if isinstance(error, Exception) else TimeoutError("the look-up was given up"))
             if not isinstance(error, Exception):
                 raise
         else:
             for key, found in zip(keys, answers, strict=True):
-                waiting = self._asked.pop(key)
                 if not isinstance(found, Exception):
                     self._keep(key, found)
-                if waiting.done():
-                    continue
-                if isinstance(found, Exception):
-                    waiting.set_exception(found)
-                else:
-                    waiting.set_result(found)
+                self._tell(key, found)
+
+    def _tell(self, key: Any, found: Any) -> None:
+        for answer in self._asked.pop(key):
+            if answer.done():
+                continue
+            if isinstance(found, Exception):
+                answer.set_exception(found)
+            else:
+                answer.set_result(found)
 
 
 def _picked(found: Any, name: str) -> Any:
+    if type(found) is dict:
+        return found.get(name)
     if hasattr(found, "keys"):
         return found.get(name) if hasattr(found, "get") else found[name]
     return getattr(found, name)

@@ -159,6 +159,43 @@ def test_a_call_that_fails_follows_the_policy() -> None:
     assert [row["error"].partition(":")[0] for row in letters.rows()] == ["ValueError", "TimeoutError"]
 
 
+def test_each_attempt_has_its_own_time() -> None:
+    tries: collections.Counter[int] = collections.Counter()
+    never = asyncio.Event()
+
+    async def hangs_at_first(row: Any) -> dict[str, int]:
+        tries[row.id] += 1
+        if row.id % 3 == 0 and tries[row.id] == 1:
+            await never.wait()
+        if row.id % 3 == 1 and tries[row.id] == 1:
+            try:
+                await never.wait()
+            except asyncio.CancelledError:
+                raise ConnectionError("closed in the middle") from None
+        return {"id": row.id, "twice": tries[row.id]}
+
+    topology, out = called(hangs_at_first, n=30, retry=1, timeout="30ms", capacity=7)
+    topology.run()
+    assert out.rows() == [{"id": i, "twice": 1 if i % 3 == 2 else 2} for i in range(30)]
+
+
+def test_who_waits_for_the_same_key_is_not_given_up_with_another() -> None:
+    asked: list[int] = []
+
+    async def name_of(key: int) -> dict[str, str] | None:
+        asked.append(key)
+        if asked.count(key) == 1 and key == 0:
+            raise ConnectionError("away")
+        return {"name": f"n{key}"}
+
+    topology, out = Topology("calls"), memory("out")
+    stream = topology.stream(memory("in", schema=SCHEMA, rows=[{"id": i % 2, "at": i} for i in range(12)]), timestamp="at")
+    stream.join_lookup(name_of, on="id", schema={"name": str}, capacity=12, on_miss="fail").to(out)
+    topology.run()
+    assert [row["name"] for row in out.rows()] == [f"n{i % 2}" for i in range(12)]
+    assert asked.count(1) == 1 and asked.count(0) == 2
+
+
 @pytest.mark.parametrize("answer", [None, [{"id": 1, "twice": 2}], {"id": "x", "twice": 2}, {"id": 1}])
 def test_answers_that_are_no_row(answer: Any) -> None:
     async def wrong(row: Any) -> Any:

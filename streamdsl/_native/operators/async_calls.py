@@ -71,6 +71,10 @@ class Calls:
         # Whoever drops a job without a word, a test its driver, leaves no thread behind.
         weakref.finalize(self, _end, self._loop, threads)
         self._running: set[asyncio.Task[None]] = set()
+        # By when each attempt has to end. All may take as long, so they are due in the order in which they stand here.
+        self._due: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
+        self._alarm: asyncio.TimerHandle | None = None
         self._slots = asyncio.Semaphore(capacity)
         self._ended = threading.Event()
         self._opened = False
@@ -113,32 +117,69 @@ class Calls:
 
     def _begin(self, calls: Sequence[Call]) -> None:
         for call in calls:
-            task = self._loop.create_task(self._run(call))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._running.add(self._loop.create_task(self._run(call)))
 
     async def _run(self, call: Call) -> None:
-        async with self._slots:
-            try:
-                result = await self._tried(call.row)
-            except Exception as error:  # noqa: BLE001 - whatever user code raises; the operator's policy decides
-                call.finish(None, error)
-            else:
-                call.finish(NOTHING if result is self._nothing else result, None)
-        self._ended.set()
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            async with self._slots:
+                try:
+                    result = await self._tried(call.row, task)
+                except Exception as error:  # noqa: BLE001 - whatever user code raises; the operator's policy decides
+                    call.finish(None, error)
+                else:
+                    call.finish(NOTHING if result is self._nothing else result, None)
+        finally:
+            self._running.discard(task)
+        if not self._ended.is_set():  # to set it takes a lock
+            self._ended.set()
         self._told()
 
-    async def _tried(self, row: Any) -> Any:
+    async def _tried(self, row: Any, task: asyncio.Task[Any]) -> Any:
         pause = _FIRST_PAUSE_S
         for left in range(self._retry, -1, -1):
             try:
-                async with asyncio.timeout(self._timeout_s) as limit:
-                    return await self._function(row)
-            except Exception as error:
+                return await self._attempt(row, task)
+            except Exception:
                 if not left:
-                    if limit.expired():
-                        raise TimeoutError(f"no answer within {self._timeout_s:g} s") from error
                     raise
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         raise AssertionError("the last attempt returns or raises")
+
+    async def _attempt(self, row: Any, task: asyncio.Task[Any]) -> Any:
+        # `asyncio.timeout` has a timer for each attempt, which costs more than all else of a call that is answered from memory.
+        self._due[task] = due = self._loop.time() + self._timeout_s
+        if self._alarm is None:
+            self._alarm = self._loop.call_at(due, self._give_up)
+        late: BaseException | None = None
+        try:
+            return await self._function(row)
+        except asyncio.CancelledError as error:
+            if task not in self._late or task.cancelling() > 1:  # given up by somebody else
+                raise
+            late = error
+        except Exception as error:
+            if task not in self._late:
+                raise
+            late = error
+        finally:
+            self._due.pop(task, None)
+            if task in self._late:
+                self._late.discard(task)
+                task.uncancel()
+        raise TimeoutError(f"no answer within {self._timeout_s:g} s") from late
+
+    def _give_up(self) -> None:
+        """Cancel the attempts that have taken too long."""
+        self._alarm = None
+        now = self._loop.time()
+        while self._due:
+            task, due = next(iter(self._due.items()))
+            if due > now:
+                self._alarm = self._loop.call_at(due, self._give_up)
+                return
+            del self._due[task]
+            self._late.add(task)
+            task.cancel()
