@@ -149,6 +149,32 @@ def test_no_checkpoint_is_taken_amid_a_closing_and_a_crash_there_is_none_to_the_
     assert Counter(row["key"] for row in sink.rows()) == Counter(f"key-{i}" for i in range(keys))
 
 
+FAMILIES = {
+    "short": [f"{i}" for i in range(700)],
+    "alike up to their end": [f"customer-of-the-house-{i:06d}" for i in range(700)],
+    "one begins another": ["a" * n for n in range(1, 701)],
+    "zeros and nothing": ["", "\0", "a", "a\0", "a\0\0", "a\0b", *(f"a\0\0{i}" for i in range(700))],
+    "alike but for a few": [*(f"long-common-beginning-{i}" for i in range(700)), "long", "z"],
+    "numbers": list(range(-350, 350)),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_windows_of_one_end_close_in_the_order_of_their_keys(family: str) -> None:
+    keys = FAMILIES[family]
+    shuffled: list[Any] = list(keys)
+    random.Random(7).shuffle(shuffled)
+    topology = Topology("ordered")
+    sink = memory("out")
+    given = [{"key": key, "at": 1_000 + at} for at in (0, 5_000) for key in shuffled]
+    stream = topology.stream(memory("in", schema={"key": type(keys[0]), "at": int}, rows=given), timestamp="at", name="in")
+    stream.key_by("key").window(tumbling("5s")).aggregate(n=count()).to(sink, name="out")
+    topology.run(Config(state_backend="memory", parallelism=1))
+    # Numbers are ordered as their bytes are, which do not know of a sign.
+    order = (lambda key: key % 2**64) if family == "numbers" else str.encode
+    assert [row["key"] for row in sink.rows()] == 2 * sorted(keys, key=order)
+
+
 class Reminded(Processor):
     """Passes every row on, and for some keys the row comes again at a moment of the wall clock."""
 

@@ -21,6 +21,7 @@ from streamdsl._native.operators.window_records cimport LANE_DUE
 from streamdsl._native.rows.row cimport timestamp_value
 from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, sorted_in
 from streamdsl._native.state.key_table cimport KeyTable
+from streamdsl._native.state.slot_deadlines cimport SlotDeadline
 from streamdsl._native.aggregates.accumulators cimport Accumulator
 from streamdsl._native.windows.accumulated cimport AccumulatedContents
 from streamdsl._native.windows.assign cimport since_start
@@ -44,6 +45,7 @@ cdef class PaneWindowOperator(WindowOperator):
     def __init__(self, spec, lookup not None, arguments=None):
         WindowOperator.__init__(self, spec, lookup, arguments)
         self.panes = Panes(spec.window)
+        self.one_window = True
 
     def __dealloc__(self):
         free(self.made)
@@ -261,6 +263,22 @@ cdef class PaneWindowOperator(WindowOperator):
                     later = row
         self.put_behind(n, later)
         return 0
+
+    cdef bint awaited(self, int lane, SlotDeadline* item) except -1 nogil:
+        cdef KeyWindows* windows = self.windows_of(item.slot)
+        if windows.n > 0 and item.id >= windows.seen:
+            return True
+        self.slots.over(lane, item)
+        return False
+
+    cdef bint is_due(self, int lane, KeyWindows* windows, SlotDeadline* item) except -1 nogil:
+        cdef int64_t next
+        if windows.n == 0 or item.id != windows.seen:
+            return False
+        next = self.following(windows, windows.seen)
+        if next > windows.seen:
+            self.file_as(item.slot, LANE_DUE, self.panes.last_of(next), next)
+        return True
 
     cdef int act(self, int lane, int64_t slot, KeyWindows* windows, int64_t i) except -1 nogil:
         cdef int64_t window = windows.seen, leaving

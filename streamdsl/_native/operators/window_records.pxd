@@ -11,6 +11,7 @@ from streamdsl._native.operators.window_rows cimport WindowRows
 from streamdsl._native.state.deadlines cimport Deadlines
 from streamdsl._native.state.key_list cimport KeyList
 from streamdsl._native.state.row_table cimport RowHeader
+from streamdsl._native.state.slot_deadlines cimport SlotDeadlines
 from streamdsl._native.state.write_stream cimport ByteWriter
 from streamdsl._native.windows.window_list cimport KeyWindows, WindowEntry
 from streamdsl._native.windows.windower cimport Wanted
@@ -31,6 +32,8 @@ cdef enum WindowLane:
 cdef class WindowRecords(WindowRows):
     cdef CodeContents code                   # the same, None: the contents are aggregates
     cdef Deadlines deadlines
+    cdef SlotDeadlines slots                 # those of them that are no rows
+    cdef bint as_rows                        # what is filed now becomes a row
     cdef Clock clock
     cdef Emission emission
     cdef bint by_row                         # a record is added when it is assigned, not with the others of its batch

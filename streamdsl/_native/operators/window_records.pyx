@@ -12,6 +12,7 @@ from streamdsl._native.operators.keyed cimport OUTPUT_ROWS, KeyedOperator
 from streamdsl._native.operators.window_code cimport OneRowContents, RowsContents
 from streamdsl._native.operators.window_rows cimport WindowRows
 from streamdsl._native.state.deadline_key cimport put_sorted
+from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.key_list cimport keys_free
 from streamdsl._native.state.write_stream cimport bytes_free, bytes_init
 from streamdsl._native.windows.accumulated cimport AccumulatedContents
@@ -27,6 +28,7 @@ from streamdsl.errors import InternalError
 cdef enum:
     ID_BYTES = 8               # in the key of a row of the index, behind the deadline
     FEWEST_SHOWN = 64
+    AHEAD = 12                 # records whose keys' rows are fetched before they are taken
 
 EMISSIONS = {"close": EMIT_CLOSE, "update": EMIT_UPDATE, "on_time": EMIT_ON_TIME, "throttle": EMIT_THROTTLE}
 
@@ -83,6 +85,8 @@ cdef class WindowRecords(WindowRows):
         self.field = WindowField(name, self.contents, self.windower.inside)
         self.lookup.add_field(self.field)
         self.deadlines = Deadlines(context.tables[0], LANES, ID_BYTES, "windows")
+        # Where a record may be taken back, or a window closes before its time, what has been filed is looked for again.
+        self.slots = SlotDeadlines(self.deadlines, self.lookup.table, not self.careful and self.windower.full == 0)
 
     def contents_made(self):
         """Return what is in a window of aggregates."""
@@ -131,9 +135,16 @@ cdef class WindowRecords(WindowRows):
     cdef int finish(self, Batch* batch) except -1 nogil:
         cdef int32_t row
         cdef bint done = False
+        cdef const int64_t* slots = i64(&batch.sys[SYS_SLOT])
+        cdef char* ahead
         self.prepare(batch)
         try:
             for row in range(batch.n):
+                if row + AHEAD < batch.n:
+                    ahead = <char*>self.lookup.table.header(slots[row + AHEAD])
+                    prefetch(ahead)
+                    prefetch(ahead + self.field.offset + 64)
+                    prefetch(ahead + self.field.offset + 128)
                 if self.careful:
                     self.take_row(batch, row, 0)
                 else:
@@ -425,9 +436,13 @@ cdef class WindowRecords(WindowRows):
         return self.file_as(slot, lane, entry.last, entry.id)
 
     cdef int64_t file_as(self, int64_t slot, int lane, int64_t time, int64_t id) except -1 nogil:
-        cdef int64_t size = self.tail_of(slot, id)
-        cdef int64_t row = self.deadlines.add(lane, time, self.tail, size, self.lookup.table.header(slot).shard)
+        cdef int64_t size, row
         cdef int64_t* more
+        if self.slots.on and not self.as_rows and lane != LANE_CHANGED:
+            self.slots.add(lane, time, id, slot)
+            return 0
+        size = self.tail_of(slot, id)
+        row = self.deadlines.add(lane, time, self.tail, size, self.lookup.table.header(slot).shard)
         if self.careful:
             if self.n_filed == self.filed_capacity:
                 more = <int64_t*>realloc(self.filed, (2 * self.n_filed + 8) * sizeof(int64_t))

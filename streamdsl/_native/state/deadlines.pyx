@@ -352,10 +352,22 @@ cdef class Deadlines(ColdListener):
         for lane in range(self.lanes):
             self.lane[lane].n = self.lane[lane].held.n = self.lane[lane].held.first = 0
             self.lane[lane].read.n = self.lane[lane].read.first = 0
-        return 0
+        return 0 if self.slots is None else self.slots.on_cleared()
+
+    cdef int on_begin(self) except -1 nogil:
+        return 0 if self.slots is None else self.slots.on_begin()
+
+    cdef int64_t on_drain(self, int64_t most) except -1 nogil:
+        return 0 if self.slots is None else self.slots.on_drain(most)
+
+    cdef bint behind(self) noexcept nogil:
+        return self.slots is not None and self.slots.behind()
+
+    cdef int on_pressure(self) except -1 nogil:
+        return 0 if self.slots is None else self.slots.on_pressure()
 
     cdef int64_t memory(self) noexcept nogil:
-        cdef int64_t size = self.due_capacity * sizeof(int64_t)
+        cdef int64_t size = self.due_capacity * sizeof(int64_t) + (0 if self.slots is None else self.slots.memory())
         cdef int lane
         for lane in range(self.lanes):
             size += (self.lane[lane].capacity * sizeof(HeapEntry) + cold_memory(&self.lane[lane].cold)

@@ -38,6 +38,7 @@ cdef class Evictor:
     cdef Room make_room(self, bint barrier) except <Room>-1 nogil:
         cdef int64_t eighth, wanted, memory, applied, freed = self.freed, asked = self.stream.wanted_bytes
         cdef bint behind_barrier = False
+        cdef int i
         self.take_retired()
         if self.n > 0:
             self.free_applied()
@@ -54,6 +55,9 @@ cdef class Evictor:
         wanted = memory - 5 * eighth
         if wanted <= 0:
             return ROOM_ENOUGH
+        for i in range(self.n_tables):
+            if (<KeyTable>self.tables[i]).listener is not None:
+                (<KeyTable>self.tables[i]).listener.on_pressure()
         self.piece_rows = max(<int64_t>1, self.rows() * eighth // max(memory, <int64_t>1) // 2)
         wanted -= self.leaving_bytes
         # What is on its way needs room in the stream: no more of it than the stream may take.

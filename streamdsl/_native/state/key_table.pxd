@@ -13,11 +13,16 @@ from streamdsl._native.state.write_stream cimport WriteStream
 
 
 cdef class ColdListener:
-    """Hears which rows of a table become cold, and which come back."""
+    """Hears which rows of a table become cold, and which come back; and what else an index of rows has to know."""
     cdef int on_cold(self, const RowHeader* header) except -1 nogil
     cdef int on_hot(self, int64_t slot) except -1 nogil
     cdef int on_cleared(self) except -1 nogil                    # the store is closed: let go of the backend
     cdef int64_t memory(self) noexcept nogil                     # bytes that it keeps beside the rows
+    # Of one that has something to write beside the rows:
+    cdef int on_begin(self) except -1 nogil                      # a barrier
+    cdef int64_t on_drain(self, int64_t most) except -1 nogil    # writes what stood at the barrier, so much at most; returns how much
+    cdef bint behind(self) noexcept nogil                        # whether some of that is still to be written
+    cdef int on_pressure(self) except -1 nogil                   # memory is short: let there be rows that can become cold
 
 
 cdef class KeyTable(RowTable):
@@ -47,6 +52,8 @@ cdef class KeyTable(RowTable):
     cdef int lookup_batch(self, const char* values, const int32_t* offsets, int64_t n, int64_t* slots) except -1 nogil
     # Brings those of so many cold keys back that are there, together; keys as for lookup_batch.
     cdef int warm_up_keys(self, const char* values, const int32_t* offsets, int64_t n) except -1 nogil
+
+    cdef bint drained(self) noexcept nogil                       # nothing of the last barrier is pending
 
     cdef inline int64_t total(self) noexcept nogil:              # keys, hot and cold, as far as is known
         return self.count + self.cold

@@ -38,6 +38,18 @@ cdef class ColdListener:
     cdef int64_t memory(self) noexcept nogil:
         return 0
 
+    cdef int on_begin(self) except -1 nogil:
+        return 0
+
+    cdef int64_t on_drain(self, int64_t most) except -1 nogil:
+        return 0
+
+    cdef bint behind(self) noexcept nogil:
+        return False
+
+    cdef int on_pressure(self) except -1 nogil:
+        return 0
+
 
 @cython.final
 cdef class KeyTable(RowTable):
@@ -167,6 +179,22 @@ cdef class KeyTable(RowTable):
         cdef uint64_t hash = hash_bytes(key, size, self.seed)
         cdef int64_t slot = self.find_hashed(key, size, hash)
         return slot if slot >= 0 else self.place(key, size, hash, shard_of(key, size, self.shards), True)
+
+    # -- barriers
+
+    cdef int begin(self) except -1 nogil:
+        RowTable.begin(self)
+        return 0 if self.listener is None else self.listener.on_begin()
+
+    cdef int64_t drain(self, int64_t max_rows) except -1 nogil:
+        # Deletes of rows first: what is written behind them may have the same keys.
+        cdef int64_t n = RowTable.drain(self, max_rows)
+        if n < max_rows and self.listener is not None:
+            n += self.listener.on_drain(max_rows - n)
+        return n
+
+    cdef bint drained(self) noexcept nogil:
+        return self.pending_at == self.pending.n and (self.listener is None or not self.listener.behind())
 
     # -- cold rows
 

@@ -3,7 +3,7 @@ from libc.stdlib cimport free, malloc, realloc
 
 from libc.string cimport memset
 
-from streamdsl._native.state.key_hash cimport huge_alloc, release_memory
+from streamdsl._native.state.key_hash cimport huge_alloc, prefetch, release_memory
 
 cdef enum:
     SINGLE_PAGES = 32          # allocated one by one before whole blocks are taken
@@ -78,6 +78,9 @@ cdef int64_t pages_take(Pages* pages, int64_t stride) noexcept nogil:
     if page.first > 0:
         row = page.first - 1
         page.first = <int32_t>(<int64_t*>(pages.at[pages.lowest] + row * stride))[0]
+        if page.first > 0:                   # likely the next one to be taken
+            prefetch(pages.at[pages.lowest] + (page.first - 1) * stride)
+            prefetch(pages.at[pages.lowest] + (page.first - 1) * stride + 64)
     else:
         row = page.blank
         page.blank += 1

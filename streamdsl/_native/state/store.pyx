@@ -104,7 +104,7 @@ cdef class StateStore:
             return 1
         for i in range(self.n_tables):
             max_rows -= (<KeyTable>self.table_refs[i]).drain(max_rows)
-            if (<KeyTable>self.table_refs[i]).pending_at < (<KeyTable>self.table_refs[i]).pending.n:
+            if not (<KeyTable>self.table_refs[i]).drained():
                 return 0
         if not PLANTED("mark-before-rows"):
             self.stream.mark(self.barrier)

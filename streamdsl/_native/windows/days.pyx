@@ -22,7 +22,7 @@ cdef class DaysWindower(Windower):
         Windower.__init__(self, window)
         self.size_ms, self.offset_ms = window.size_ms, window.offset_ms
         self.half_open = True
-        self.inside = 2
+        self.inside = 1
         self.n_offsets = len(window.transitions)
         self.moments = <int64_t*>malloc(max(self.n_offsets, 1) * sizeof(int64_t))
         self.offsets = <int64_t*>malloc(max(self.n_offsets, 1) * sizeof(int64_t))

@@ -8,7 +8,7 @@ from streamdsl._native.windows.window_list cimport KeyWindows, WindowField
 from streamdsl._native.windows.windower cimport Windower, saturated
 
 cdef enum:
-    MOST_INSIDE = 2            # tumbling: the one that fills, and the one that waits for the watermark
+    FAR = 0x3FFFFFFFFFFFFFFF   # ms from the epoch: the bounds of windows that are nearer are times
 
 
 @cython.final
@@ -21,11 +21,16 @@ cdef class FixedWindower(Windower):
         Windower.__init__(self, window)
         self.size_ms, self.every_ms, self.offset_ms = window.size_ms, window.every_ms, window.offset_ms
         self.half_open = True
-        self.inside = MOST_INSIDE if self.every_ms >= self.size_ms else 0
+        self.inside = 1 if self.every_ms >= self.size_ms else 0
 
     cdef int assign(self, WindowField field, KeyWindows* windows, int64_t time) except -1 nogil:
-        cdef int64_t since = since_start(time, self.every_ms, self.offset_ms), before
-        cdef int64_t k, number = window_number(time, self.every_ms, self.offset_ms)
+        cdef int64_t since, before, k, number
+        # Most records are in the window of the one before them.
+        if (self.inside > 0 and self.n == 1 and self.wanted[0].start <= time <= self.wanted[0].last
+                and -<int64_t>FAR < self.wanted[0].start and self.wanted[0].last < <int64_t>FAR):
+            return 0
+        since = since_start(time, self.every_ms, self.offset_ms)
+        number = window_number(time, self.every_ms, self.offset_ms)
         self.n = 0
         for k in range(windows_of(time, self.size_ms, self.every_ms, self.offset_ms) - 1, -1, -1):
             before = since + k * self.every_ms

@@ -41,7 +41,7 @@ cdef class WindowField(RowField):
             memmove(windows.block, self.at(windows, 0), windows.n * self.stride)
             windows.first = 0
             return 0
-        capacity = 2 * windows.n + 2
+        capacity = max(2 * windows.n, 2)
         block = self.table.arena.alloc(capacity * self.stride)
         memcpy(block, self.at(windows, 0), windows.n * self.stride)
         if windows.block != NULL:

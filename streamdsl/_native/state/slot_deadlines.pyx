@@ -1,0 +1,540 @@
+"""See slot_deadlines.pxd.
+
+Times fall into buckets of equal width, which is doubled when there are too many. A bucket all of which is due is taken as it is. Of one
+that is due in part a heap is made. What is taken is sorted; so the order is that of `Deadlines`.
+
+A checkpoint holds rows of them all: they are written into the stream a few at a time, as changed rows are. What has been written is
+deleted when it is over, behind the next barrier.
+"""
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, uint8_t, uint16_t, uint64_t
+from libc.stdlib cimport free, qsort, realloc
+from libc.string cimport memcmp, memcpy, memmove, memset
+
+from streamdsl._native.includes.checked cimport CHECKED_BUILD, PLANTED
+from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, big_endian, key_order, put_sorted
+from streamdsl._native.state.key_hash cimport prefetch
+from streamdsl._native.state.row_table cimport ROW_LIVE, ROW_STORED, RowHeader
+from streamdsl._native.state.write_stream cimport (
+    ENTRY_DELETE, ENTRY_PUT, bytes_free, bytes_init, bytes_reserve, entry_close, entry_open,
+)
+
+cdef enum:
+    MOST_BUCKETS = 1024
+    FEW_BUCKETS = 4            # in the checked build
+    AHEAD = 16                 # items whose rows are fetched before they are looked at
+    DRAIN_BYTES = 16384        # of rows for one append to the stream
+    ID_BYTES = 8
+    ROW_BYTES = 48             # what a row takes beside its key and itself, about
+    FEW_SORTED = 256           # are sorted by comparing
+    FEW_COMMON = 8             # bytes that keys begin with alike: so many may be looked at
+    DIGITS = 32                # bytes of an item that it is sorted by
+
+
+cdef int no_memory() except -1 nogil:
+    with gil:
+        raise MemoryError("no memory left for deadlines")
+
+
+cdef int append(SlotDeadlineList* items, const SlotDeadline* item) except -1 nogil:
+    cdef SlotDeadline* more
+    if items.n == items.capacity:
+        more = <SlotDeadline*>realloc(items.at, (2 * items.n + 16) * sizeof(SlotDeadline))
+        if more == NULL:
+            no_memory()
+        items.at = more
+        items.capacity = 2 * items.n + 16
+    items.at[items.n] = item[0]
+    items.n += 1
+    return 0
+
+
+cdef int push(SlotDeadlineList* heap, const SlotDeadline* item) except -1 nogil:
+    cdef int64_t at = heap.n
+    append(heap, item)
+    while at > 0 and heap.at[(at - 1) >> 1].time > item.time:
+        heap.at[at] = heap.at[(at - 1) >> 1]
+        at = (at - 1) >> 1
+    heap.at[at] = item[0]
+    return 0
+
+
+cdef void pop(SlotDeadlineList* heap) noexcept nogil:
+    cdef int64_t at = 0, child = 1
+    cdef SlotDeadline last
+    heap.n -= 1
+    last = heap.at[heap.n]
+    while child < heap.n:
+        if child + 1 < heap.n and heap.at[child + 1].time < heap.at[child].time:
+            child += 1
+        if last.time <= heap.at[child].time:
+            break
+        heap.at[at] = heap.at[child]
+        at = child
+        child = 2 * at + 1
+    heap.at[at] = last
+
+
+cdef inline uint64_t part_at(const RowHeader* header, int64_t offset) noexcept nogil:
+    cdef char[8] padded
+    cdef int64_t left = header.key_size - offset
+    if left >= 8:
+        return big_endian(header.key + offset)
+    (<uint64_t*>padded)[0] = 0
+    if left > 0:
+        memcpy(padded, header.key + offset, left)
+    return big_endian(padded)
+
+
+cdef int by_parts(const void* left, const void* right) noexcept nogil:
+    cdef const SortedItem* a = <const SortedItem*>left
+    cdef const SortedItem* b = <const SortedItem*>right
+    cdef int i
+    for i in range(3, -1, -1):
+        if a.parts[i] != b.parts[i]:
+            return -1 if a.parts[i] < b.parts[i] else 1
+    return key_order(a.header.key, a.header.key_size, b.header.key, b.header.key_size)
+
+
+cdef SortedItem* by_digits(SortedItem* items, SortedItem* other, int64_t n, uint64_t* looked_at) noexcept nogil:
+    """Sort by some bytes of the parts, the last of them first (a radix sort), and return where the result is.
+
+    These are so many of the first ones in which items differ that few items are equal in all of them; `looked_at` masks them.
+    """
+    cdef int64_t[DIGITS][256] counts
+    cdef int64_t i, at, next, values
+    cdef double kinds = 1
+    cdef int digit, value, last = 0
+    cdef SortedItem* swapped
+    cdef uint8_t* bytes
+    memset(counts, 0, sizeof(counts))
+    for i in range(n):
+        bytes = <uint8_t*>items[i].parts
+        for digit in range(DIGITS):
+            counts[digit][bytes[digit]] += 1
+    for digit in range(DIGITS - 1, -1, -1):  # numbers are little-endian: their first byte stands last
+        if kinds > 16.0 * n:
+            last = digit + 1
+            break
+        values = 0
+        for value in range(256):
+            values += counts[digit][value] > 0
+        kinds *= values
+        (<uint8_t*>looked_at)[digit] = 255
+    for digit in range(last, DIGITS):
+        if counts[digit][(<uint8_t*>items[0].parts)[digit]] == n:
+            continue
+        at = 0
+        for value in range(256):
+            next = at + counts[digit][value]
+            counts[digit][value] = at
+            at = next
+        for i in range(n):
+            value = (<uint8_t*>items[i].parts)[digit]
+            other[counts[digit][value]] = items[i]
+            counts[digit][value] += 1
+        swapped = items
+        items = other
+        other = swapped
+    return items
+
+
+cdef inline bint same_digits(const SortedItem* a, const SortedItem* b, const uint64_t* looked_at) noexcept nogil:
+    cdef int i
+    for i in range(4):
+        if (a.parts[i] ^ b.parts[i]) & looked_at[i]:
+            return False
+    return True
+
+
+cdef class SlotDeadlines(ColdListener):
+    """`allowed`: whether there may be any at all. They are filed in `deadlines` otherwise."""
+
+    def __init__(self, Deadlines deadlines not None, KeyTable keys not None, bint allowed):
+        cdef int lane
+        self.deadlines, self.keys = deadlines, keys
+        self.allowed = self.on = allowed
+        deadlines.slots = self
+        bytes_init(&self.gone, 0)
+        bytes_init(&self.tail, 0)
+        for lane in range(MOST_LANES):
+            self.lane[lane].near_number = INT64_MIN
+            self.lane[lane].covered = INT64_MIN
+
+    def __dealloc__(self):
+        self.clear()
+        free(self.sorted_at)
+        bytes_free(&self.gone)
+        bytes_free(&self.tail)
+
+    cdef void clear(self) noexcept nogil:
+        cdef int lane
+        cdef int64_t i
+        for lane in range(MOST_LANES):
+            for i in range(self.lane[lane].n_buckets):
+                free(self.lane[lane].buckets[i].items.at)
+            free(self.lane[lane].buckets)
+            free(self.lane[lane].near.at)
+            free(self.lane[lane].ready.at)
+            memset(&self.lane[lane], 0, sizeof(SlotLane))
+            self.lane[lane].near_number = INT64_MIN
+            self.lane[lane].covered = INT64_MIN
+        self.gone.used = self.n_gone = 0
+        self.settling = False
+
+    # What is due ------------------------------------------------------------------------------------------------
+
+    cdef int add(self, int lane, int64_t time, int64_t id, int64_t slot) except -1 nogil:
+        cdef SlotLane* of = &self.lane[lane]
+        cdef TimeBucket* bucket
+        cdef SlotDeadline item
+        item.time, item.id, item.slot, item.stored = time, id, <uint32_t>slot, 0
+        of.count += 1
+        if (time >> of.shift) <= of.near_number or (of.ready.first < of.ready.n and time <= of.covered):
+            return push(&of.near, &item)
+        bucket = self.bucket_of(of, time >> of.shift)
+        bucket.earliest = min(bucket.earliest, time)
+        return append(&bucket.items, &item)
+
+    cdef TimeBucket* bucket_of(self, SlotLane* lane, int64_t number) except NULL nogil:
+        cdef int64_t low = 0, high = lane.n_buckets, middle, time = number << lane.shift
+        cdef TimeBucket* more
+        if lane.last < lane.n_buckets and lane.buckets[lane.last].number == number:
+            return &lane.buckets[lane.last]
+        while low < high:
+            middle = (low + high) >> 1
+            if lane.buckets[middle].number < number:
+                low = middle + 1
+            else:
+                high = middle
+        lane.last = low
+        if low < lane.n_buckets and lane.buckets[low].number == number:
+            return &lane.buckets[low]
+        if lane.n_buckets >= (FEW_BUCKETS if CHECKED_BUILD else MOST_BUCKETS):
+            self.widen(lane)
+            return self.bucket_of(lane, time >> lane.shift)
+        if lane.n_buckets == lane.capacity:
+            more = <TimeBucket*>realloc(lane.buckets, (2 * lane.n_buckets + 8) * sizeof(TimeBucket))
+            if more == NULL:
+                no_memory()
+            lane.buckets = more
+            lane.capacity = 2 * lane.n_buckets + 8
+        if self.settling:                    # places of buckets are noted
+            self.settle(INT64_MAX)
+        memmove(lane.buckets + low + 1, lane.buckets + low, (lane.n_buckets - low) * sizeof(TimeBucket))
+        memset(&lane.buckets[low], 0, sizeof(TimeBucket))
+        lane.buckets[low].number = number
+        lane.buckets[low].earliest = INT64_MAX
+        lane.n_buckets += 1
+        return &lane.buckets[low]
+
+    cdef int widen(self, SlotLane* lane) except -1 nogil:
+        """Unite neighbours until half of the places are free."""
+        cdef int64_t i, k, n = lane.n_buckets
+        cdef TimeBucket* into
+        if self.settling:
+            self.settle(INT64_MAX)
+        while 2 * n > (FEW_BUCKETS if CHECKED_BUILD else MOST_BUCKETS):
+            lane.shift += 1
+            lane.near_number >>= 1
+            n = 0
+            for i in range(lane.n_buckets):
+                lane.buckets[i].number >>= 1
+                if n == 0 or lane.buckets[n - 1].number != lane.buckets[i].number:
+                    lane.buckets[n] = lane.buckets[i]
+                    n += 1
+                    continue
+                into = &lane.buckets[n - 1]
+                into.earliest = min(into.earliest, lane.buckets[i].earliest)
+                if into.written == into.items.n:         # else some are written twice
+                    into.written += lane.buckets[i].written
+                for k in range(lane.buckets[i].items.n):
+                    append(&into.items, &lane.buckets[i].items.at[k])
+                free(lane.buckets[i].items.at)
+            lane.n_buckets = n
+        while lane.n_buckets > 0 and lane.buckets[0].number <= lane.near_number:
+            self.pour(lane)
+        lane.last = 0
+        return 0
+
+    cdef int pour(self, SlotLane* lane) except -1 nogil:
+        """Make the first bucket part of the heap."""
+        cdef SlotDeadlineList items = lane.buckets[0].items
+        cdef int64_t i
+        lane.near_number = max(lane.near_number, lane.buckets[0].number)
+        lane.n_buckets -= 1
+        memmove(lane.buckets, lane.buckets + 1, lane.n_buckets * sizeof(TimeBucket))
+        for i in range(items.n):
+            push(&lane.near, &items.at[i])
+        free(items.at)
+        return 0
+
+    cdef int64_t first(self, int lane) noexcept nogil:
+        cdef SlotLane* of = &self.lane[lane]
+        cdef int64_t time = INT64_MAX
+        if of.ready.first < of.ready.n:
+            time = of.ready.at[of.ready.first].time
+        if of.near.n > 0:
+            return min(time, of.near.at[0].time)
+        return min(time, of.buckets[0].earliest) if of.n_buckets > 0 else time
+
+    cdef int64_t gather(self, int lane, int64_t limit, int64_t most) except -1 nogil:
+        cdef SlotLane* of = &self.lane[lane]
+        cdef int64_t fresh, time, i
+        cdef TimeBucket bucket
+        if self.settling:
+            self.settle(INT64_MAX)
+        if of.ready.first == of.ready.n:
+            of.ready.first = of.ready.n = 0
+            of.covered = INT64_MIN
+        fresh = of.ready.n
+        while of.near.n > 0 or of.n_buckets > 0:
+            time = of.near.at[0].time if of.near.n > 0 else of.buckets[0].earliest
+            if time > limit or (of.ready.n - of.ready.first >= most and time > of.ready.at[of.ready.first].time):
+                break
+            of.unsorted = True
+            if of.near.n > 0:
+                append(&of.ready, &of.near.at[0])
+                pop(&of.near)
+                of.covered = max(of.covered, time)
+                continue
+            if of.shift > 0 and of.buckets[0].number >= limit >> of.shift and limit < INT64_MAX:
+                self.pour(of)
+                continue
+            bucket = of.buckets[0]
+            of.n_buckets -= 1
+            memmove(of.buckets, of.buckets + 1, of.n_buckets * sizeof(TimeBucket))
+            of.covered = max(of.covered, min(limit, (bucket.number << of.shift) + ((<int64_t>1 << of.shift) - 1)))
+            if of.ready.n == 0:
+                free(of.ready.at)
+                of.ready = bucket.items
+                continue
+            for i in range(bucket.items.n):
+                append(&of.ready, &bucket.items.at[i])
+            free(bucket.items.at)
+        return fresh
+
+    cdef int64_t piece(self, int lane, int64_t most, bint one_window) noexcept nogil:
+        cdef SlotLane* of = &self.lane[lane]
+        cdef SlotDeadline* items = of.ready.at + of.ready.first
+        cdef int64_t n = min(most, of.ready.n - of.ready.first), i
+        for i in range(n):
+            if (of.near.n > 0 and items[i].time >= of.near.at[0].time) or (
+                    one_window and (items[i].time != items[0].time or items[i].id != items[0].id)):
+                return i
+        return n
+
+    cdef int over(self, int lane, const SlotDeadline* item) except -1 nogil:
+        cdef const RowHeader* header = self.keys.header(item.slot)
+        cdef const char* key
+        cdef int64_t size
+        self.lane[lane].count -= 1
+        if item.stored and header.key != NULL and not PLANTED("delete-missing"):
+            size = self.tail_of(item, header)
+            key = self.deadlines.key_of(lane, item.time, self.tail.data, size)
+            entry_open(&self.gone, ENTRY_DELETE, header.shard, <uint16_t>self.deadlines.table.id, key, <int32_t>(DEADLINE_BYTES + size))
+            self.n_gone += 1
+        return 0
+
+    cdef int sort(self, int lane) except -1 nogil:
+        cdef SlotLane* of = &self.lane[lane]
+        cdef SlotDeadline* items = of.ready.at + of.ready.first
+        cdef int64_t n = of.ready.n - of.ready.first, i, alike
+        cdef SortedItem* rows
+        cdef const RowHeader* header
+        if not of.unsorted or n < 2:
+            of.unsorted = False
+            return 0
+        if PLANTED("deadlines-unsorted"):
+            return 0
+        if 2 * n > self.sorted_capacity:
+            rows = <SortedItem*>realloc(self.sorted_at, 2 * n * sizeof(SortedItem))
+            if rows == NULL:
+                no_memory()
+            self.sorted_at = rows
+            self.sorted_capacity = 2 * n
+        rows = <SortedItem*>self.sorted_at
+        alike = self.common(items, n)
+        for i in range(n):
+            if i + 2 * AHEAD < n:
+                prefetch(self.keys.header(items[i + 2 * AHEAD].slot))
+            if i + AHEAD < n:
+                prefetch(self.keys.header(items[i + AHEAD].slot).key)
+            header = self.keys.header(items[i].slot)
+            rows[i].slot, rows[i].stored = items[i].slot, items[i].stored
+            rows[i].parts[3] = <uint64_t>items[i].time ^ (<uint64_t>1 << 63)
+            rows[i].parts[2] = <uint64_t>items[i].id ^ (<uint64_t>1 << 63)
+            rows[i].parts[1] = part_at(header, alike)
+            rows[i].parts[0] = part_at(header, alike + 8)
+            rows[i].header = header
+        rows = self.sorted_items(rows, n)
+        for i in range(n):
+            items[i].time = <int64_t>(rows[i].parts[3] ^ (<uint64_t>1 << 63))
+            items[i].id = <int64_t>(rows[i].parts[2] ^ (<uint64_t>1 << 63))
+            items[i].slot, items[i].stored = rows[i].slot, rows[i].stored
+        of.unsorted = False
+        return 0
+
+    cdef SortedItem* sorted_items(self, SortedItem* rows, int64_t n) noexcept nogil:
+        cdef uint64_t[4] looked_at
+        cdef int64_t i = 0, end
+        memset(looked_at, 0, sizeof(looked_at))
+        if n > FEW_SORTED:
+            rows = by_digits(rows, rows + n, n, looked_at)
+        while i < n:                         # what is equal in what has been looked at
+            end = i + 1
+            while end < n and same_digits(&rows[i], &rows[end], looked_at):
+                end += 1
+            if end - i > 1:
+                qsort(rows + i, end - i, sizeof(SortedItem), by_parts)
+            i = end
+        return rows
+
+    cdef int64_t common(self, const SlotDeadline* items, int64_t n) noexcept nogil:
+        """Return how many bytes all keys begin with alike, 0 if there are few."""
+        cdef const RowHeader* first = self.keys.header(items[0].slot)
+        cdef const RowHeader* header
+        cdef int64_t size = first.key_size, i
+        for i in range(1, n):
+            if size <= FEW_COMMON:
+                return 0
+            if i + AHEAD < n:
+                prefetch(self.keys.header(items[i + AHEAD].slot).key)
+            header = self.keys.header(items[i].slot)
+            size = min(size, <int64_t>header.key_size)
+            while memcmp(first.key, header.key, size) != 0:
+                size -= 1
+        return size
+
+    # Rows of them -----------------------------------------------------------------------------------------------
+
+    cdef int64_t tail_of(self, const SlotDeadline* item, const RowHeader* header) except -1 nogil:
+        cdef char* tail = bytes_reserve(&self.tail, ID_BYTES + header.key_size)
+        put_sorted(tail, item.id)
+        memcpy(tail + ID_BYTES, header.key, header.key_size)
+        return ID_BYTES + header.key_size
+
+    cdef int spill(self, int lane, const SlotDeadline* item) except -1 nogil:
+        cdef const RowHeader* header = self.keys.header(item.slot)
+        cdef int64_t row
+        self.lane[lane].count -= 1
+        if not header.flags & ROW_LIVE:      # nothing is left of the key
+            return 0
+        row = self.deadlines.add(lane, item.time, self.tail.data, self.tail_of(item, header), header.shard)
+        if item.stored:
+            self.deadlines.table.header(row).flags |= ROW_STORED
+        return 0
+
+    cdef int spill_ready(self, int lane) except -1 nogil:
+        cdef SlotDeadlineList* ready = &self.lane[lane].ready
+        while ready.first < ready.n:
+            ready.first += 1
+            self.spill(lane, &ready.at[ready.first - 1])
+        return 0
+
+    cdef int spill_due(self, int lane, int64_t limit) except -1 nogil:
+        self.gather(lane, limit, INT64_MAX)
+        return self.spill_ready(lane)
+
+    cdef int spill_all(self) except -1 nogil:
+        cdef int lane
+        for lane in range(MOST_LANES):
+            if self.lane[lane].count > 0:
+                self.spill_due(lane, INT64_MAX)
+        return 0
+
+    cdef int write(self, int lane, SlotDeadline* item) except -1 nogil:
+        """Put the row into the stream's scratch."""
+        cdef const RowHeader* header = self.keys.header(item.slot)
+        cdef ByteWriter* out = &self.deadlines.table.scratch
+        cdef const char* key
+        cdef int64_t size
+        if not header.flags & ROW_LIVE:
+            return 0
+        size = self.tail_of(item, header)
+        key = self.deadlines.key_of(lane, item.time, self.tail.data, size)
+        entry_close(out, entry_open(out, ENTRY_PUT, header.shard, <uint16_t>self.deadlines.table.id, key, <int32_t>(DEADLINE_BYTES + size)))
+        self.deadlines.table.scratch_rows += 1
+        item.stored = 1
+        return self.deadlines.table.flush_scratch() if out.used >= DRAIN_BYTES else 0
+
+    cdef int write_list(self, int lane, SlotDeadlineList* items, int64_t first, int64_t end) except -1 nogil:
+        cdef int64_t i
+        for i in range(first, end):
+            if i + 2 * AHEAD < end:
+                prefetch(self.keys.header(items.at[i + 2 * AHEAD].slot))
+            if i + AHEAD < end:
+                prefetch(self.keys.header(items.at[i + AHEAD].slot).key)
+            self.write(lane, &items.at[i])
+        return 0
+
+    cdef int on_begin(self) except -1 nogil:
+        cdef int lane
+        cdef int64_t i
+        if self.n_gone > 0:
+            self.deadlines.table.stream.append(self.gone.data, self.gone.used, self.n_gone)
+            self.gone.used = self.n_gone = 0
+        for lane in range(MOST_LANES):
+            self.write_list(lane, &self.lane[lane].ready, self.lane[lane].ready.first, self.lane[lane].ready.n)
+            self.write_list(lane, &self.lane[lane].near, 0, self.lane[lane].near.n)
+            for i in range(self.lane[lane].n_buckets):
+                self.lane[lane].buckets[i].begun = self.lane[lane].buckets[i].items.n
+        self.deadlines.table.flush_scratch()
+        self.settling = True
+        self.settling_lane = 0
+        self.settling_bucket = 0
+        self.on = self.allowed and not self.pressed and self.deadlines.table.cold == 0
+        self.pressed = False
+        return 0
+
+    cdef int64_t settle(self, int64_t most) except -1 nogil:
+        """Write the next ones of those that were there when the checkpoint began; return how many."""
+        cdef int64_t n = 0, end
+        cdef SlotLane* of
+        cdef TimeBucket* bucket
+        while self.settling and n < most:
+            if self.settling_lane == MOST_LANES:
+                self.settling = False
+                break
+            of = &self.lane[self.settling_lane]
+            if self.settling_bucket == of.n_buckets:
+                self.settling_lane += 1
+                self.settling_bucket = 0
+                continue
+            bucket = &of.buckets[self.settling_bucket]
+            end = min(bucket.begun, bucket.written + most - n)
+            if bucket.written < end:
+                self.write_list(self.settling_lane, &bucket.items, bucket.written, end)
+                n += end - bucket.written
+                bucket.written = end
+            if bucket.written >= bucket.begun:
+                self.settling_bucket += 1
+        self.deadlines.table.flush_scratch()
+        return n
+
+    cdef int64_t on_drain(self, int64_t most) except -1 nogil:
+        return self.settle(most)
+
+    cdef bint behind(self) noexcept nogil:
+        return self.settling
+
+    cdef int on_pressure(self) except -1 nogil:
+        self.pressed = True
+        if self.on:
+            self.on = False
+            self.spill_all()
+        return 0
+
+    cdef int on_cleared(self) except -1 nogil:
+        self.clear()
+        return 0
+
+    cdef int64_t memory(self) noexcept nogil:
+        cdef int64_t size = self.gone.capacity + self.tail.capacity + self.sorted_capacity * sizeof(SortedItem), i
+        cdef int lane
+        for lane in range(MOST_LANES):
+            size += (self.lane[lane].near.capacity + self.lane[lane].ready.capacity) * sizeof(SlotDeadline)
+            size += self.lane[lane].capacity * sizeof(TimeBucket)
+            for i in range(self.lane[lane].n_buckets):
+                size += self.lane[lane].buckets[i].items.capacity * sizeof(SlotDeadline)
+            size += self.lane[lane].count * (ROW_BYTES + self.deadlines.table.stride)      # there is to be room for rows of them
+        return size
