@@ -8,7 +8,7 @@ LOCK := requirements/dev.lock
 NATIVE := $(shell find streamdsl/_native -name '*.pyx' -o -name '*.pxd')
 BUILT := $(VENV)/.built
 
-.PHONY: demo demo-crash train test property nexmark flink lint crash crash-kafka hostile-kafka rescale corrupt simulate checked asan faults faults-kafka power fuzz soak bench lock wheel check-wheel clean crash-all wheels docs
+.PHONY: demo demo-crash train test property nexmark flink lint crash crash-kafka hostile-kafka rescale corrupt simulate checked asan faults faults-kafka power fuzz soak bench sessions lock wheel check-wheel clean crash-all wheels docs
 
 # Test processes at a time; each that needs one has a Kafka broker of its own.
 WORKERS ?= 2
@@ -143,6 +143,10 @@ asan: $(SANITIZED)/.built
 
 bench: $(BUILT)
 	$(BIN)/python benchmarks/fraud.py
+
+# A million sessions that are open at once, in 64 MiB: each row is checked, and ten rounds need no more than one.
+sessions: $(BUILT)
+	$(BIN)/python benchmarks/sessions.py
 
 wheel: $(STAMP)
 	rm -rf dist

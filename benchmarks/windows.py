@@ -155,7 +155,7 @@ def beside_flink(work: str, ours: dict[str, Any], asked: argparse.Namespace, con
                 for start in range(0, asked.records, BATCH):
                     out.write(key_numbers(start, min(BATCH, asked.records - start), asked.keys).buffers()[1])
             arguments = [work, file, asked.keys, SIZE_MS, backend, config.state_memory_bytes, config.checkpoint_interval_ms]
-            theirs = flink.run("WindowJob", [*map(str, arguments), directory], asked.flink_heap)
+            theirs = flink.run("WindowJob", [*map(str, arguments), directory], asked.flink_heap, asked.flink_timeout)
         found |= {f"flink_{backend}_{name}": value for name, value in theirs.items()}
         found |= {f"ratio_{backend}_{name}": round(ours[name] / theirs[name], 2) for name in theirs if "_per_" in name}
     return found
@@ -172,6 +172,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--state", choices=("rocksdb", "memory"), default="rocksdb")
     parser.add_argument("--flink", action="store_true")
     parser.add_argument("--flink-heap", default="3g", metavar="SIZE")
+    parser.add_argument("--flink-timeout", type=float, default=900.0, metavar="SECONDS", help="of one job")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 
