@@ -1,7 +1,9 @@
-"""Rates of the same topologies here and on Flink, side by side: ``python benchmarks/on_flink.py [--records N] [--cores 1 2]``.
+"""Rates of the same topologies here and on Flink, side by side: ``python benchmarks/on_flink.py [--records N] [--cores 1 2] [--python]``.
 
 Files to files. Of Flink it is the CPU time of the TaskManagers, and the wall time of the job from its start to its end; here it is that
 of a process of its own. Rates per CPU second are what a loaded machine can be judged by.
+
+``--python`` adds a Python function, which Flink calls in PyFlink (800 MB, installed on first use): the CPU time of its workers is in.
 """
 
 from __future__ import annotations
@@ -16,20 +18,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import flink_function
 from examples.nexmark.generator import generate
 from examples.nexmark.queries import topology as nexmark
 from streamdsl import Config, Topology, files
 from streamdsl.flink.gateway import Gateway
 from streamdsl.flink.job import Statement
+from streamdsl.flink.project import write_project
 from tests.flink import cases
 from tests.flink.cluster import Cluster
 from tests.flink.compare import on_flink, written_json
+from tests.flink.pyflink import pyflink
 
 TICKS = os.sysconf("SC_CLK_TCK")
 QUERIES = ("q1", "q12", "q16")
@@ -40,6 +45,8 @@ def topology_of(name: str) -> tuple[Topology, str]:
     """Return a topology, and the name of its sink."""
     if name == "fraud":
         return cases.fraud(), "alerts"
+    if name == "python":
+        return flink_function.topology, "out"
     topology, result = nexmark(name)
     result.to(files("out.jsonl", format="json"), name="out")
     return topology, "out"
@@ -48,7 +55,8 @@ def topology_of(name: str) -> tuple[Topology, str]:
 def sources_of(directory: Path, records: int) -> dict[str, dict[str, Path]]:
     """Write the inputs, and return them by topology and source."""
     events = {name: written_json(directory / f"{name}.jsonl", table.to_pylist()) for name, table in generate(records)}
-    return {"fraud": {"transactions": cases.transactions(directory, records)}, **{name: {"bid": events["bid"]} for name in QUERIES}}
+    queries = {name: {"bid": events["bid"]} for name in (*QUERIES, "python")}
+    return {"fraud": {"transactions": cases.transactions(directory, records)}, **queries}
 
 
 def run_here(name: str, sources: dict[str, Path], cores: int, output: Path) -> tuple[float, float]:
@@ -84,9 +92,16 @@ def held_to(flink: Cluster, cores: int) -> Iterator[None]:
 
 
 def cpu_of(flink: Cluster) -> float:
-    """Return the CPU seconds of the TaskManagers."""
-    fields = [Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split() for process in flink.task_managers]
-    return sum(int(one[11]) + int(one[12]) for one in fields) / TICKS
+    """Return the CPU seconds of the TaskManagers, and of the Python workers that they have started."""
+    stats: dict[int, list[str]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            stats[int(path.parent.name)] = path.read_text().rpartition(")")[2].split()
+    family = {process.pid for process in flink.task_managers}
+    while more := {pid for pid, one in stats.items() if int(one[1]) in family} - family:
+        family |= more
+    # Of those that have ended, their parents know.
+    return sum(sum(map(int, stats[pid][11:15])) for pid in family) / TICKS
 
 
 def there(flink: Cluster, name: str, sources: dict[str, Path], cores: int, output: Path) -> tuple[float, float]:
@@ -95,15 +110,24 @@ def there(flink: Cluster, name: str, sources: dict[str, Path], cores: int, outpu
     with held_to(flink, cores), Gateway(flink.gateway) as gateway:
         gateway.run(Statement("set", "parallelism", f"SET 'parallelism.default' = '{cores}'"))
         before, began = cpu_of(flink), time.monotonic()
-        gateway.wait(gateway.submit(on_flink(topology, sources, {sink: output})))
+        python_files = _project(topology, output) if name == "python" else None
+        gateway.wait(gateway.submit(on_flink(topology, sources, {sink: output}), python_files=python_files))
         return time.monotonic() - began, cpu_of(flink) - before
+
+
+def _project(topology: Topology, output: Path) -> str:
+    """Write the modules of the function, and return where they are."""
+    directory = output.with_suffix(".project")
+    write_project(topology.to_flink(), directory, flink_function)
+    return str(directory / "python")
 
 
 def main() -> None:
     """Print a line for each topology and number of cores."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=200_000)
-    parser.add_argument("--cores", type=int, nargs="+", default=[1])
+    parser.add_argument("--cores", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--python", action="store_true")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.run:
@@ -115,9 +139,11 @@ def main() -> None:
     ).stdout.strip()
     print(f"{platform.machine()}, {os.cpu_count()} cores, commit {commit}, {asked.records} records, JSON files to JSON files")
     print(f"{'':8}{'cores':>6}{'here rec/s':>14}{'per CPU s':>12}{'Flink rec/s':>14}{'per CPU s':>12}")
-    with tempfile.TemporaryDirectory() as temporary, Cluster() as flink:
+    with tempfile.TemporaryDirectory() as temporary, Cluster(python=pyflink() if asked.python else None) as flink:
         directory = Path(temporary)
         for name, sources in sources_of(directory, asked.records).items():
+            if name == "python" and not asked.python:
+                continue
             count = sum(1 for path in sources.values() for _ in path.open("rb"))
             for cores in asked.cores:
                 there(flink, name, sources, cores, directory / f"{name}.{cores}.warm")  # Java compiles on the way

@@ -433,13 +433,15 @@ class Topology(Unrun):
 
         return explain(compile(self, parallelism=parallelism, bind=bind))
 
-    def to_flink(self, *, bind: Bindings | None = None) -> FlinkJob:
+    def to_flink(self, *, bind: Bindings | None = None, offsets: Mapping[str, Mapping[int, int]] | None = None) -> FlinkJob:
         """Return the topology as a job of Apache Flink: statements of its SQL, which print as a script.
 
         Parameters
         ----------
         bind : mapping, optional
             Sources and sinks to use in place of those of the same names.
+        offsets : mapping, optional
+            Where sources of topics begin, instead of at their `start`: ``{"orders": {0: 4210, 1: 3977}}``.
 
         Raises
         ------
@@ -458,7 +460,7 @@ class Topology(Unrun):
         from streamdsl.compiler import readable_plan
         from streamdsl.flink.translate import translate
 
-        return translate(readable_plan(self, bind=bind))
+        return translate(readable_plan(self, bind=bind), offsets)
 
     def run(self, config: Config | None = None, *, bind: Bindings | None = None) -> Run:
         """Run until the input ends or Ctrl-C.

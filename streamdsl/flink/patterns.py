@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from streamdsl.flink.refusing import Refused
 
 __all__ = ["java_pattern", "matches_empty"]
 
-#: Behind a backslash these are the same in both, once Java looks at all of Unicode.
+#: Letters, numbers of all kinds and the underscore: with its flag U, Java takes accents and joiners in, and some numbers out.
+_WORD: Final = r"\p{L}\p{N}_"
+_SPACE: Final = r"\p{IsWhite_Space}\x1c-\x1f"
+#: What Java says for the same characters, inside of a class. \v is one character to Python, several to Java.
+_IN_CLASS: Final = {"w": _WORD, "d": r"\p{Nd}", "D": r"\P{Nd}", "s": _SPACE, "v": r"\x0B"}
+_OUTSIDE: Final = {
+    **_IN_CLASS,
+    "w": f"[{_WORD}]",
+    "W": f"[^{_WORD}]",
+    "s": f"[{_SPACE}]",
+    "S": f"[^{_SPACE}]",
+    "b": f"(?:(?<=[{_WORD}])(?![{_WORD}])|(?<![{_WORD}])(?=[{_WORD}]))",
+    "B": f"(?:(?<=[{_WORD}])(?=[{_WORD}])|(?<![{_WORD}])(?![{_WORD}]))",
+}
+#: Behind a backslash these are the same in both, or have a way to be said.
 _ESCAPES: Final = frozenset("dDwWsSbBntrfv.^$*+?{}[]\\|()-/")
 #: Characters of a class and outside it that mean themselves.
 _ODD: Final = frozenset("&~#")
 
 
 def java_pattern(pattern: str) -> str:
-    """Return the pattern for Java, which by itself knows more ends of lines and fewer letters.
+    """Return the pattern for Java, which by itself knows more ends of lines and other letters.
 
     Raises
     ------
@@ -25,11 +40,24 @@ def java_pattern(pattern: str) -> str:
     """
     re.compile(pattern)
     _check(pattern)
-    # d: a line ends with \n alone. U: \w, \d, \s and \b are those of Unicode.
-    flags = "(?d)" if not re.search(r"\\[dDwWsSbB]", pattern) else "(?dU)"
-    needed = flags if re.search(r"[.^$]|\\[dDwWsSbB]", pattern) else ""
-    # \v is one character to Python, several to Java.
-    return needed + pattern.replace("\\v", "\\x0B")
+    # d: a line ends with \n alone.
+    needed = "(?d)" if re.search(r"[.^$]", pattern) else ""
+    return needed + "".join(_pieces(pattern))
+
+
+def _pieces(pattern: str) -> Iterator[str]:
+    """Yield the parts of a pattern, those written otherwise that Java would take for more or fewer characters."""
+    in_class, position = False, 0
+    while position < len(pattern):
+        letter = pattern[position]
+        if letter == "\\":
+            escaped = pattern[position + 1]
+            yield (_IN_CLASS if in_class else _OUTSIDE).get(escaped, f"\\{escaped}")
+            position += 2
+            continue
+        in_class = letter == "[" or (in_class and letter != "]")
+        yield letter
+        position += 1
 
 
 def _check(pattern: str) -> None:
@@ -38,8 +66,8 @@ def _check(pattern: str) -> None:
         letter = pattern[position]
         if letter == "\\":
             escaped = pattern[position + 1 : position + 2]
-            if escaped not in _ESCAPES:
-                raise _unlike(pattern, f"\\{escaped}")
+            if escaped not in _ESCAPES or (in_class and escaped in "WSbB"):
+                raise _unlike(pattern, f"\\{escaped}{' in a class' if in_class else ''}")
             position += 2
             continue
         if in_class:

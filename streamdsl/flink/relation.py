@@ -11,10 +11,12 @@ import pyarrow as pa
 from streamdsl.flink.quoting import quoted
 from streamdsl.flink.refusing import Refused
 
-__all__ = ["TIME", "Relation"]
+__all__ = ["FORGOTTEN", "TIME", "Relation"]
 
 #: The column of the event time, which every view carries along.
 TIME: Final = "_time"
+#: What Flink does with rows of a time before its clocks begin.
+FORGOTTEN: Final = "Frames and joins by time lose rows of times up to 1970-01-01: Flink takes them for late ones."
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from streamdsl.errors import TopologyError
 from streamdsl.flink.job import FlinkJob, Statement
 from streamdsl.flink.nodes import aggregate, deduplicate, frame, join, python_function, rows, table, window_aggregate
 from streamdsl.flink.quoting import text
@@ -73,15 +74,22 @@ _TRANSLATIONS: Final[dict[type[Node], Callable[[Translation, Any], Relation]]] =
 }
 
 
-def translate(plan: LogicalPlan) -> FlinkJob:
+def translate(plan: LogicalPlan, offsets: Mapping[str, Mapping[int, int]] | None = None) -> FlinkJob:
     """Return a plan as statements of Flink SQL.
+
+    Parameters
+    ----------
+    plan : LogicalPlan
+    offsets : mapping, optional
+        Where sources of topics begin: by name of the source and number of the partition, the next offset.
 
     Raises
     ------
     TopologyError
         Something in it has no equal in Flink SQL: the error names all such things, and what to do.
     """
-    translation = Translation(plan)
+    _check_offsets(plan, offsets or {})
+    translation = Translation(plan, offsets)
     for node in plan.nodes:
         try:
             _one(translation, node)
@@ -96,7 +104,7 @@ def translate(plan: LogicalPlan) -> FlinkJob:
         raise refusal(plan.name, translation.refused)
     return FlinkJob(
         name=plan.name,
-        statements=(*_settings(plan.name), *translation.statements, *_inserts(translation)),
+        statements=(*_settings(plan.name, translation.settings), *translation.statements, *_inserts(translation)),
         differences=tuple(translation.differences),
         connectors=tuple(translation.connectors),
         functions=tuple(translation.functions),
@@ -127,13 +135,22 @@ def _check_errors(node: Node) -> None:
     )
 
 
-def _settings(name: str) -> tuple[Statement, ...]:
+def _check_offsets(plan: LogicalPlan, offsets: Mapping[str, Mapping[int, int]]) -> None:
+    topics = {node.name for node in plan.nodes if isinstance(node, SourceNode) and type(node.source).__name__ == "Kafka"}
+    for name in offsets:
+        if name not in topics:
+            known = ", ".join(map(repr, sorted(topics))) or "none"
+            raise TopologyError(f"to_flink(offsets=): {name!r} is no source of a topic", remedy=f"those are {known}")
+
+
+def _settings(name: str, more: Mapping[str, str]) -> tuple[Statement, ...]:
     given = {
         "pipeline.name": name,
         "execution.runtime-mode": "streaming",
         # Clocks of UTC: what a time shows is then the same as here.
         "table.local-time-zone": "UTC",
         "table.exec.sink.not-null-enforcer": "ERROR",
+        **more,
     }
     return tuple(Statement("set", key, f"SET {text(key)} = {text(value)}") for key, value in given.items())
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from streamdsl.flink.grace import waits_of
 from streamdsl.flink.job import Kind, Statement
 from streamdsl.flink.python.function import PythonFunction
 from streamdsl.flink.quoting import quoted
@@ -25,8 +26,12 @@ _LONGEST: Final = 300
 class Translation:
     """Collects what the translations of the nodes say. Used by one call of `translate`."""
 
-    def __init__(self, plan: LogicalPlan) -> None:
+    def __init__(self, plan: LogicalPlan, offsets: Mapping[str, Mapping[int, int]] | None = None) -> None:
         self.plan = plan
+        #: Where sources begin, by their names.
+        self.offsets = offsets or {}
+        self.settings: dict[str, str] = {}
+        self.waits = waits_of(plan)
         self.statements: list[Statement] = []
         self.inserts: list[Statement] = []
         self.functions: list[PythonFunction] = []
@@ -43,6 +48,10 @@ class Translation:
     def differs(self, said: str) -> None:
         """Tell where Flink answers otherwise."""
         self.differences[said] = None
+
+    def set(self, option: str, value: str) -> None:
+        """Set an option of Flink."""
+        self.settings[option] = value
 
     def needs(self, *artifacts: str) -> None:
         """Name a connector or format that the job needs."""

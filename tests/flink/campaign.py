@@ -1,8 +1,9 @@
 """The whole comparison: ``python -m tests.flink.campaign [--expressions N] [--seed N] [--only PART …]``.
 
-Parts: nexmark (every query that SQL can say), tables, kafka (the fraud example from topic to topic, exactly once, with a TaskManager
-killed on the way), python (functions, with PyFlink in an environment of its own, made on first use), planted (mistakes of the
-translation, which must be found), expressions (random ones: equal, or refused by name).
+Parts: nexmark (every query that SQL can say), tables, odd (rows before 1970, of many scripts, none at all), kafka (the fraud example
+from topic to topic, exactly once, with a TaskManager killed on the way; a job that moves there and back; change events), python
+(functions, with PyFlink in an environment of its own, made on first use), planted (mistakes of the translation, which must be
+found), expressions (random ones: equal, or refused by name).
 `make test` has a part of most.
 """
 
@@ -34,15 +35,16 @@ from streamdsl.flink.gateway import Gateway
 from streamdsl.flink.job import Statement
 from streamdsl.flink.project import write_project
 from streamdsl.flink.values import Value
-from tests.flink import cases
+from tests.flink import cases, odd_cases
 from tests.flink.cluster import Cluster
 from tests.flink.compare import alike, read_json, run_here, run_on_flink, tables_here, tables_on_flink, written_json
 from tests.flink.expressions import compare, rows, run_batch
 from tests.flink.pyflink import pyflink
+from tests.flink.topics import check_changes, check_moved
 from tests.kafka.broker import Broker
 from tests.kafka.topics import consume_all, create_topic, produce
 
-PARTS = ("nexmark", "tables", "kafka", "python", "planted", "expressions")
+PARTS = ("nexmark", "tables", "odd", "kafka", "python", "planted", "expressions")
 #: What Flink cannot show: the changes of a table as rows of a stream.
 REFUSED = {"q19"}
 BATCH = 100
@@ -86,6 +88,24 @@ def check_tables(flink: Cluster, directory: Path) -> None:
         print(f"table {name}: {len(found)} rows alike", flush=True)
 
 
+def check_odd(flink: Cluster, directory: Path) -> None:
+    """Compare pipelines over awkward rows, and over none."""
+    odd, later = odd_cases.ODD, odd_cases.LATER
+    for name, builds, count, start in (("odd", odd, 240, 0), ("later", later, 240, 1_700_000_000_000), ("empty", {**odd, **later}, 0, 0)):
+        (directory / name).mkdir()
+        written = odd_cases.inputs(directory / name, count, start)
+        topology = Topology(name)
+        sides = odd_cases.streams(topology)
+        for case, build in builds.items():
+            build(*sides).to(memory(case))
+        here = run_here(topology, written, tuple(builds))
+        there = run_on_flink(flink.gateway, topology, written, tuple(builds), directory / name)
+        for case in builds:
+            assert here[case] or not count, case
+            alike(here[case], there[case])
+            print(f"{name} {case}: {len(here[case])} rows alike", flush=True)
+
+
 def check_kafka(flink: Cluster, directory: Path, most: int = 60_000) -> None:
     """Compare the fraud example from topic to topic, while a TaskManager dies."""
     written = cases.transactions(directory, most)
@@ -112,6 +132,9 @@ def check_kafka(flink: Cluster, directory: Path, most: int = 60_000) -> None:
             gateway.run(Statement("set", "stop", f"STOP JOB '{job.id}'"))
     alike(here, [row for row in found if row["account_number"] != "end"])
     print(f"kafka: {len(here)} alerts alike, exactly once, with a TaskManager killed", flush=True)
+    with Broker() as broker:
+        print(f"kafka: {check_moved(flink.gateway, broker, directory)} rows of a job that moved there and back", flush=True)
+        print(f"kafka: {check_changes(flink.gateway, broker)} rows of change events alike", flush=True)
 
 
 def _ends(end: dict[str, Any]) -> list[tuple[bytes, bytes]]:
@@ -185,7 +208,7 @@ def check_expressions(flink: Cluster, directory: Path, count: int, seed: int) ->
     for batch in range(seed, seed + -(-count // BATCH)):
         try:
             more, other = run_batch(flink.gateway, batch, BATCH, directory)
-        except AssertionError as error:
+        except (AssertionError, ConnectorError) as error:
             sys.exit(f"expressions, seed {batch}: {error}")
         equal, refused = equal + more, refused + other
         print(f"expressions: seed {batch}: {equal} equal, {refused} refused by name", flush=True)
@@ -238,6 +261,8 @@ def main() -> None:
             check_nexmark(flink, directory)
         if "tables" in asked.only:
             check_tables(flink, directory)
+        if "odd" in asked.only:
+            check_odd(flink, directory)
         if "kafka" in asked.only:
             check_kafka(flink, directory)
         if "python" in asked.only:

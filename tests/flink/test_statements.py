@@ -29,9 +29,12 @@ from streamdsl import (
     tumbling,
     when,
 )
+from streamdsl.checkpoint.manifest import Manifest
+from streamdsl.checkpoint.storage import DirectoryStorage
 from streamdsl.cli.app import run
 from streamdsl.flink.expressions import written
 from streamdsl.flink.functions import OPERATIONS
+from streamdsl.flink.patterns import java_pattern
 from streamdsl.flink.refusing import Refused
 from streamdsl.flink.relation import Relation
 from streamdsl.logical.expression import Typed
@@ -270,7 +273,11 @@ class Twice(Processor):
     [
         (lambda s: s.key_by("customer").process(Twice()), "the Processor Twice", "hand its topic to Flink"),
         (lambda s: s.key_by("customer").window(tumbling("1m"), emit="update").count(), "emit=update", 'emit="close"'),
-        (lambda s: s.key_by("customer").window(tumbling("1m"), grace="1m").count(), "grace", "disorder="),
+        (
+            lambda s: s.key_by("customer").window(hopping("2m", "1m")).aggregate(a=col("id").first()),
+            "first() in hopping",
+            "min_by(event_time())",
+        ),
         (lambda s: s.key_by("customer").window(tumbling("1m", offset="1s")).count(), 'offset="1s"', "leave offset= out"),
         (lambda s: s.key_by("customer").window(tumbling("1d", tz="America/Lima")).count(), "time zone", "UTC"),
         (lambda s: s.select(t=col("customer").str.to_titlecase()), "str.to_titlecase()", "no function"),
@@ -386,3 +393,131 @@ def test_the_command_prints_it_or_writes_a_project(tmp_path: Path, capsys: pytes
 def test_options_of_a_job_that_is_not_submitted_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["-A", "x:y", "flink", "--savepoint", "/s"]) == 2
     assert "--submit" in capsys.readouterr().err
+
+
+def test_grace_is_a_later_watermark_of_what_the_window_reads() -> None:
+    topology = Topology("t")
+    rows = orders(topology)
+    first = rows.key_by("customer").window(tumbling("1m"), grace="30s").aggregate(n=count())
+    first.key_by("n").window(tumbling("1h"), grace="10s").aggregate(m=count()).to(kafka("o", broker="b:1"))
+    other = topology.stream(kafka("others", ORDER, broker="b:1"), timestamp="at", name="others")
+    other.filter(col("id") > 1).to(kafka("p", broker="b:1"))
+    found = statements(topology)
+    assert "`_time` - INTERVAL '0 00:00:45.001' DAY TO SECOND(3)" in found["orders"]
+    assert "`_time` - INTERVAL '0 00:00:00.001' DAY TO SECOND(3)" in found["others"]
+    assert any("grace= is a watermark of 'orders'" in said and "40000 ms" in said for said in topology.to_flink().differences)
+
+
+def test_rows_of_one_window_are_joined() -> None:
+    topology = Topology("t")
+    rows = orders(topology)
+    other = topology.stream(kafka("others", ORDER, broker="b:1"), timestamp="at", name="others")
+    joined = rows.join(other.rename(id="other", at="then"), on="customer", within=tumbling("1m", offset="5s"), grace="3s", name="both")
+    joined.select("id", "other").to(kafka("o", broker="b:1"))
+    text = statements(topology)["both"]
+    assert "BETWEEN L.`_time` - INTERVAL '0 00:00:59.999' DAY TO SECOND(3) AND L.`_time` + " in text
+    assert text.count("- MOD(MOD(") == 2 and "- 5000)" in text
+    assert "'0 00:00:08.001'" in statements(topology)["orders"]
+
+
+def test_change_events_are_a_table_with_a_key() -> None:
+    topology = Topology("t")
+    customers = topology.table(kafka("customers", {"id": int, "city": str}, format="debezium-json", broker="b:1"), key="id", name="all")
+    customers.group_by("city").count().to(kafka("cities", broker="b:1"))
+    job = topology.to_flink()
+    table = next(one.text for one in job.statements if one.kind == "table")
+    assert "PRIMARY KEY (`id`) NOT ENFORCED" in table and "'value.format' = 'debezium-json'" in table
+    assert "SET 'table.exec.source.cdc-events-duplicate' = 'true';" in str(job)
+    assert "_deleted" not in str(job).replace("+ _deleted", "")
+    assert any("REPLICA IDENTITY FULL" in said for said in job.differences)
+
+
+def test_a_source_begins_at_the_offsets_that_are_given() -> None:
+    topology = Topology("t")
+    orders(topology).to(kafka("o", broker="b:1"))
+    text = str(topology.to_flink(offsets={"orders": {1: 7, 0: 4210}}))
+    assert "'scan.startup.mode' = 'specific-offsets'" in text
+    assert "'scan.startup.specific-offsets' = 'partition:0,offset:4210;partition:1,offset:7'" in text
+    with pytest.raises(TopologyError, match=r"'order' is no source of a topic"):
+        topology.to_flink(offsets={"order": {0: 1}})
+
+
+def test_a_session_of_several_key_columns_is_of_one() -> None:
+    topology = Topology("t")
+    visits = orders(topology).key_by("customer", "id").window(session("30s")).aggregate(n=count(), name="visits")
+    visits.to(kafka("o", broker="b:1"))
+    found = statements(topology)
+    assert "PARTITION BY `_key_of_session`, DESCRIPTOR" in found["visits"] and "GROUP BY `_key_of_session`, window_start" in found["visits"]
+    assert "`_key_of_session`.`customer` AS `customer`" in found["visits"]
+
+
+def test_operators_between_words_of_a_function_have_brackets() -> None:
+    topology = Topology("t")
+    padded = col("customer").str.pad_end(4)
+    orders(topology).select(
+        a=col("customer").str.contains(padded, literal=True),
+        b=padded.str.contains("x", literal=True),
+        c=padded.str.slice(1, 2),
+        d=padded.str.replace("a", padded, literal=True),
+    ).to(kafka("o", broker="b:1"))
+    text = statements(topology)["select_1" if "select_1" in statements(topology) else "project_1"]
+    for word in (
+        " IN `customer` ||",
+        "POSITION(`customer` ||",
+        "SUBSTRING(`customer` ||",
+        "OVERLAY(`customer` ||",
+        "PLACING `customer` ||",
+    ):
+        assert word not in text
+
+
+def test_the_command_begins_where_a_checkpoint_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "moving_to_flink.py").write_text(APP)
+    state = tmp_path / "state"
+    (state / "checkpoints").mkdir(parents=True)
+    (state / "job.json").write_text('{"job": "large-orders"}')
+    position = {"topic": "id-of-the-topic", "until": None}
+    splits = {f"orders/{number}": {"position": {**position, "offset": 40 + number}} for number in (1, 0)}
+    splits["orders/2"] = {"position": {**position, "offset": "beginning"}}
+    _write_manifest(state, {"orders": splits, "others": {"a.jsonl": {"position": 7}}})
+    target = f"{tmp_path / 'moving_to_flink.py'}:topology"
+    assert run(["-A", target, "flink", "--from", str(state)]) == 0
+    assert "'scan.startup.specific-offsets' = 'partition:0,offset:40;partition:1,offset:41'" in capsys.readouterr().out
+    splits["orders/0"]["position"]["skip"] = 3
+    _write_manifest(state, {"orders": splits})
+    assert run(["-A", target, "flink", "--from", str(state)]) != 0
+    assert "orders/0 stands in the middle of the record at offset 40" in capsys.readouterr().err
+    (state / "job.json").write_text('{"job": "other"}')
+    assert run(["-A", target, "flink", "--from", str(state)]) == 2
+    assert "is the state directory of 'other', not of 'large-orders'" in capsys.readouterr().err
+
+
+def _write_manifest(state: Path, sources: dict[str, Any]) -> None:
+    storage = DirectoryStorage(state / "checkpoints")
+    storage.remove(1)
+    storage.begin(1)
+    storage.publish(1, Manifest(job="large-orders", checkpoint_id=1, finished=False, shards=128, sources=sources).encode())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "java"),
+    [
+        (r"a+", "a+"),
+        (r"^a.$", "(?d)^a.$"),
+        (r"\w+", r"[\p{L}\p{N}_]+"),
+        (r"[^\w-]", r"(?d)[^\p{L}\p{N}_-]"),
+        (r"\W", r"[^\p{L}\p{N}_]"),
+        (r"\d\.\s", r"(?d)\p{Nd}\.[\p{IsWhite_Space}\x1c-\x1f]"),
+        (r"[\s\\]", r"[\p{IsWhite_Space}\x1c-\x1f\\]"),
+        (r"\[\w]", r"\[[\p{L}\p{N}_]]"),
+        (r"\bx", r"(?:(?<=[\p{L}\p{N}_])(?![\p{L}\p{N}_])|(?<![\p{L}\p{N}_])(?=[\p{L}\p{N}_]))x"),
+    ],
+)
+def test_patterns_mean_the_same_letters_to_java(pattern: str, java: str) -> None:
+    assert java_pattern(pattern) == java
+
+
+@pytest.mark.parametrize("pattern", [r"[\W]", r"[\S]", r"(?i)a", r"a(?<=b)", r"[a&b]", r"x{,2}"])
+def test_patterns_that_java_reads_otherwise_are_refused(pattern: str) -> None:
+    with pytest.raises(Refused, match="is read otherwise by Java"):
+        java_pattern(pattern)

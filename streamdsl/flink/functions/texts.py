@@ -40,13 +40,18 @@ def _text_of(value: Value) -> str:
     return value.text
 
 
+def _operand(value: Value) -> str:
+    """Return a text between the words of a function, where an operator of its own needs brackets."""
+    return _text_of(value) if value.constant else value.inner
+
+
 def _length(node: Typed, args: Sequence[Value]) -> Value:
     return Value(f"CHAR_LENGTH({args[0].text})", pa.int32(), least=0, most=2**31)
 
 
 def _contains(node: Typed, args: Sequence[Value]) -> Value:
     value, part = args
-    return Value(f"POSITION({_text_of(part)} IN {value.text}) > 0", BOOL, atom=False)
+    return Value(f"LOCATE({_text_of(part)}, {value.text}) > 0", BOOL, atom=False)
 
 
 def _starts(node: Typed, args: Sequence[Value]) -> Value:
@@ -64,8 +69,8 @@ def _slice(node: Typed, args: Sequence[Value]) -> Value:
             raise Refused(f"str.slice({offset}, {length})", "take tail(...) first, then head(...)")
         return Value(f"RIGHT({value.text}, {-offset})", TEXT)
     if length is None:
-        return Value(f"SUBSTRING({value.text} FROM {offset + 1})", TEXT)
-    return Value(f"SUBSTRING({value.text} FROM {offset + 1} FOR {length})", TEXT)
+        return Value(f"SUBSTRING({value.inner} FROM {offset + 1})", TEXT)
+    return Value(f"SUBSTRING({value.inner} FROM {offset + 1} FOR {length})", TEXT)
 
 
 def _end(node: Typed, args: Sequence[Value]) -> Value:
@@ -132,8 +137,8 @@ def _replace(node: Typed, args: Sequence[Value]) -> Value:
         return Value(call("REPLACE", value.text, _text_of(old), _text_of(new)), TEXT)
     if n != 1:
         raise Refused(f"str.replace(n={n})", "replace one, or all with replace_all")
-    at = f"POSITION({_text_of(old)} IN {value.text})"
-    replaced = f"OVERLAY({value.text} PLACING {_text_of(new)} FROM {at} FOR {len(old.number)})"
+    at = f"LOCATE({_text_of(old)}, {value.text})"
+    replaced = f"OVERLAY({value.inner} PLACING {_operand(new)} FROM {at} FOR {len(old.number)})"
     known = f" AND {_text_of(new)} IS NOT NULL"
     return Value(f"CASE WHEN {at} > 0{known} THEN {replaced} WHEN {at} = 0{known} THEN {value.text} END", TEXT)
 

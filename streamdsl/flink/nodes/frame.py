@@ -9,7 +9,7 @@ from typing import Final
 from streamdsl.flink.aggregates import argument, condition, whole_sum
 from streamdsl.flink.quoting import interval, quoted
 from streamdsl.flink.refusing import Refused
-from streamdsl.flink.relation import TIME, Relation
+from streamdsl.flink.relation import FORGOTTEN, TIME, Relation
 from streamdsl.flink.translation import Translation, columns, nested, partition, select, with_key
 from streamdsl.flink.types import flink_type
 from streamdsl.flink.values import Value
@@ -51,6 +51,7 @@ def _tell(made: Translation, node: FrameNode) -> None:
         "before it. Rows of a key that arrive in the order of their times see the same."
     )
     made.differs("Late rows, at or below the watermark, are dropped by all frames, expanding() and lag() too; nothing counts them.")
+    made.differs(FORGOTTEN)
     if any(one.is_rolling for one in node.aggregates):
         made.differs("rolling(): rows of a key with the very same time see one another, whichever came first.")
 

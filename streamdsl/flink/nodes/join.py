@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from streamdsl.flink.nodes.table import last_rows
 from streamdsl.flink.quoting import interval, quoted
 from streamdsl.flink.refusing import Refused
-from streamdsl.flink.relation import TIME, Relation
+from streamdsl.flink.relation import FORGOTTEN, TIME, Relation
 from streamdsl.flink.translation import Translation, conditions
+from streamdsl.flink.values import Value, as_type
 from streamdsl.logical.join import AsOfJoinNode, IntervalJoinNode, JoinNode, TableJoinNode, TablesJoinNode
 from streamdsl.logical.node import Node
+from streamdsl.logical.types import INT, TIMESTAMP
 
 __all__ = ["as_of", "interval_join", "of_tables", "with_table"]
 
@@ -43,12 +45,6 @@ def interval_join(made: Translation, node: IntervalJoinNode) -> Relation:
     for source in (left, right):
         if source.changes:
             raise Refused("a join of a stream with the changes of a table", "join the table itself")
-    if node.window_ms:
-        raise Refused("a join within windows", 'say how far apart the rows may be: within="1h"')
-    if node.window_ms:
-        raise Refused(f"a join within windows of {node.window_ms} ms", "say how far apart the rows may be: within=")
-    if node.grace_ms:
-        raise Refused("a join with grace", "make disorder= longer by the grace: Flink drops rows behind the watermark")
     on, nan = _equal(node), _nan(node, left, right)
     items, before, after = _columns(node), node.before_ms, node.after_ms
     if before is None or after is None:
@@ -58,10 +54,13 @@ def interval_join(made: Translation, node: IntervalJoinNode) -> Relation:
         made.differs("A join whatever the time keeps all rows of both sides in Flink's state, as here.")
         query = _joined([*items, *latest], f"{quoted(left.name)} AS L", "JOIN", f"{quoted(right.name)} AS R", on)
         return made.view(node, query, like=left, time="value" if latest else None, nan=nan)
+    made.differs(FORGOTTEN)
     left.need_rowtime("a join by time")
     right.need_rowtime("a join by time")
     low, high = _moved("L", -before), _moved("L", after)
     on = [*on, f"R.{quoted(TIME)} BETWEEN {low} AND {high}"]
+    if node.window_ms:
+        on.append(f"{_window_of('L', node)} = {_window_of('R', node)}")
     # The time of a pair is the greater one; where that is always one side's, its watermarks go on.
     inner = node.how == "inner"
     if inner and before <= 0:
@@ -79,6 +78,14 @@ def interval_join(made: Translation, node: IntervalJoinNode) -> Relation:
 def _moved(side: str, ms: int) -> str:
     time = f"{side}.{quoted(TIME)}"
     return time if ms == 0 else f"{time} {'+' if ms > 0 else '-'} {interval(abs(ms))}"
+
+
+def _window_of(side: str, node: IntervalJoinNode) -> str:
+    """Return where the window of a row begins; before 1970 the rest of a division is negative."""
+    time = as_type(Value(f"{side}.{quoted(TIME)}", TIMESTAMP), INT).inner
+    moved = f"({time} - {node.offset_ms})" if node.offset_ms else time
+    size = node.window_ms
+    return f"{moved} - MOD(MOD({moved}, {size}) + {size}, {size})"
 
 
 def _latest(left: Relation, right: Relation) -> list[str]:

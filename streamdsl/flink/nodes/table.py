@@ -8,7 +8,9 @@ from streamdsl.flink.quoting import quoted
 from streamdsl.flink.refusing import Refused
 from streamdsl.flink.relation import TIME, Relation
 from streamdsl.flink.translation import Translation, columns, partition, select, with_key
+from streamdsl.logical.key_by import KeyByNode
 from streamdsl.logical.node import Node
+from streamdsl.logical.source import SourceNode
 from streamdsl.logical.table import VERSION, TableNode
 from streamdsl.schema import Schema
 
@@ -22,11 +24,16 @@ def table(made: Translation, node: TableNode) -> Relation:
     schema = keyed.schema.visible()
     if source.changes:
         # Which rows go, the column says that the topology has made for it; Flink withdraws them by itself.
-        kept = f"NOT {quoted(node.removed)}" if node.removed is not None else ""
+        kept = f"NOT {quoted(node.removed)}" if node.removed is not None and not _of_source(keyed) else ""
         return made.view(node, select([*columns(schema, source), *_version(node)], quoted(source.name), kept), like=source)
     if node.version is not None and not node.by_time:
         raise Refused(f"a table ordered by the column {node.version!r}", "Flink keeps the row of the latest event time")
     return last_rows(made, node, source, schema, node.key_schema.names, _version(node))
+
+
+def _of_source(node: Node) -> bool:
+    """Whether rows come from change events, which Flink has applied."""
+    return isinstance(node, SourceNode) or (isinstance(node, KeyByNode) and isinstance(node.inputs[0], SourceNode))
 
 
 def _version(node: TableNode) -> list[str]:

@@ -12,6 +12,7 @@ from streamdsl.flink.ranked import Ranking, ranked, rankings
 from streamdsl.flink.refusing import Refused
 from streamdsl.flink.relation import TIME, Relation
 from streamdsl.flink.translation import Translation, nested, partition, select, with_key
+from streamdsl.flink.types import flink_type
 from streamdsl.logical.expression import Typed, TypedAggregate, substitute
 from streamdsl.logical.window_aggregate import WindowAggregateNode
 from streamdsl.schema import Schema
@@ -19,6 +20,9 @@ from streamdsl.windows import Window
 
 __all__ = ["window_aggregate"]
 
+#: The column that has all columns of a session's key.
+_KEY_NAME: Final = "_key_of_session"
+_KEY: Final = quoted(_KEY_NAME)
 #: Columns that a window's table function adds.
 _ADDED: Final = ("window_start", "window_end", "window_time")
 
@@ -29,9 +33,10 @@ def window_aggregate(made: Translation, node: WindowAggregateNode) -> Relation:
     source.need_rowtime(str(node.window))
     _check(node.window)
     made.differs("Records that no window takes any more are dropped, and no output has them.")
-    keys = [quoted(name) for name in node.key_schema.names]
+    _check_merging(node)
     rows, aggregates, schema = _rows(made, node, source)
     found, plain = rankings(aggregates, source, schema)
+    keys = [_KEY] if _key_as_row(node) else [quoted(name) for name in node.key_schema.names]
     if found:
         return _best(made, node, source, _table(node, rows), found, plain)
     made_of = [f"{grouped(one, source, schema)} AS {quoted(one.name)}" for one in aggregates]
@@ -41,7 +46,11 @@ def window_aggregate(made: Translation, node: WindowAggregateNode) -> Relation:
     items = [*keys, *bounds, *made_of, f"window_time AS {quoted(TIME)}"]
     if node.window.kind == "session":
         made.differs("Rows of a session have the time of its end less a millisecond: here the end is its last moment.")
-    return made.view(node, select(items, table, rest=group), like=source, time="rowtime", nan=frozenset(), filled=_filled(node, source))
+    query = select(items, table, rest=group)
+    if _key_as_row(node):
+        names = [quoted(name) for name in (*node.schema.names[len(node.key_schema.names) :], TIME)]
+        query = select([*(f"{_KEY}.{quoted(name)} AS {quoted(name)}" for name in node.key_schema.names), *names], nested(query))
+    return made.view(node, query, like=source, time="rowtime", nan=frozenset(), filled=_filled(node, source))
 
 
 def _filled(node: WindowAggregateNode, source: Relation) -> frozenset[str]:
@@ -52,6 +61,8 @@ def _best(
     made: Translation, node: WindowAggregateNode, source: Relation, table: str, found: Sequence[Ranking], plain: Sequence[TypedAggregate]
 ) -> Relation:
     """Return the best rows of each key and window: Flink numbers them when the window closes."""
+    if _key_as_row(node):
+        raise Refused(f"{found[0].picks[0][0].kind} in a session of several key columns", "make one column of the key: concat_str(...)")
     if len(found) > 1 or plain or not found[0].whole or found[0].rows > 1:
         raise Refused(
             f"{found[0].picks[0][0].kind} in a window beside other aggregates, of values that may be null, or of more than one row",
@@ -71,9 +82,13 @@ def _rows(made: Translation, node: WindowAggregateNode, source: Relation) -> tup
     """Return the table of the rows that have a key, in which no column is called like those that a window adds."""
     schema, missing = node.inputs[0].schema, with_key(node)
     taken = {name: f"_{name}" for name in schema.names if name in _ADDED}
-    if not missing and not taken:
+    if not missing and not taken and not _key_as_row(node):
         return source.name, node.aggregates, schema
     items = [f"{quoted(name)} AS {quoted(taken[name])}" if name in taken else quoted(name) for name in schema.names]
+    if _key_as_row(node):
+        fields = node.key_schema.fields
+        typed = ", ".join(f"{quoted(field.name)} {flink_type(field.type)}" for field in fields)
+        items.append(f"CAST(ROW({', '.join(quoted(field.name) for field in fields)}) AS ROW<{typed}>) AS {_KEY}")
     query = select([*items, quoted(TIME)], quoted(source.name), missing)
     rows = made.view(node, query, like=source, name=f"window_aggregate_{made.plan.numbers[id(node)]}_rows").name
     renamed = Schema(tuple(replace(field, name=taken.get(field.name, field.name)) for field in schema.fields))
@@ -84,8 +99,6 @@ def _rows(made: Translation, node: WindowAggregateNode, source: Relation) -> tup
 def _check(window: Window) -> None:
     if window.emit != "close":
         raise Refused(f"{window} with emit={window.emit}", 'emit="close": windows of Flink SQL emit when they close')
-    if window.grace_ms:
-        raise Refused(f"{window} with grace", "make disorder= longer by the grace: Flink SQL has no allowed lateness")
     if window.kind not in ("tumbling", "hopping", "session"):
         raise Refused(f"{window}", "use tumbling, hopping or session windows")
     if window.offset_ms:
@@ -96,11 +109,26 @@ def _check(window: Window) -> None:
         raise Refused(f"{window}: Flink's hopping windows are a multiple of their step", "choose a size that is a multiple of every")
 
 
+def _check_merging(node: WindowAggregateNode) -> None:
+    """Flink puts sessions and hopping windows together from parts, and its FIRST_VALUE and LAST_VALUE cannot be."""
+    for one in node.aggregates:
+        if one.kind in ("first", "last") and node.window.kind != "tumbling":
+            raise Refused(
+                f"{one.kind}() in {node.window}: Flink cannot unite two of them",
+                f"tumbling windows; or {'min' if one.kind == 'first' else 'max'}_by(event_time()) in a window of its own",
+            )
+
+
+def _key_as_row(node: WindowAggregateNode) -> bool:
+    """Whether the key's columns have to be one: Flink 2.2 forgets the brackets around those of a session in a view."""
+    return node.window.kind == "session" and len(node.key_schema.names) > 1
+
+
 def _table(node: WindowAggregateNode, rows: str) -> str:
     window = node.window
     time = f"DESCRIPTOR({quoted(TIME)})"
     if window.kind == "session":
-        keyed = f" {partition(node.key_schema.names).strip()}" if node.key_schema.names else ""
+        keyed = f" {partition([_KEY_NAME] if _key_as_row(node) else node.key_schema.names).strip()}" if node.key_schema.names else ""
         return f"TABLE(SESSION(TABLE {quoted(rows)}{keyed}, {time}, {interval(window.size_ms)}))"
     if window.kind == "hopping":
         return f"TABLE(HOP(TABLE {quoted(rows)}, {time}, {interval(window.every_ms)}, {interval(window.size_ms)}))"

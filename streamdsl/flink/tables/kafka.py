@@ -42,7 +42,7 @@ def source(made: Translation, node: SourceNode, topic: Any, skips: bool) -> Decl
     given = {"connector": "kafka", "topic": topic.topic, **_clients(made, topic)}
     given["properties.group.id"] = f"{made.plan.name}-flink"
     given["properties.isolation.level"] = "read_committed"
-    given |= _start(topic)
+    given |= _start(topic, made.offsets.get(node.name))
     if topic.until is not None:
         given["scan.bounded.mode"] = "latest-offset"
     given |= _value_format(made, topic, "value.", skips)
@@ -60,7 +60,10 @@ def _clients(made: Translation, topic: Any) -> dict[str, str]:
     return {"properties.bootstrap.servers": broker}
 
 
-def _start(topic: Any) -> dict[str, str]:
+def _start(topic: Any, offsets: Mapping[int, int] | None) -> dict[str, str]:
+    if offsets is not None:
+        places = ";".join(f"partition:{number},offset:{offset}" for number, offset in sorted(offsets.items()))
+        return {"scan.startup.mode": "specific-offsets", "scan.startup.specific-offsets": places}
     if isinstance(topic.start, int):
         return {"scan.startup.mode": "timestamp", "scan.startup.timestamp-millis": str(topic.start)}
     return {"scan.startup.mode": f"{topic.start}-offset"}
@@ -71,6 +74,9 @@ def _value_format(made: Translation, topic: Any, prefix: str, skips: bool = Fals
     if kind == "json":
         found = {f"{prefix}format": "json", f"{prefix}json.timestamp-format.standard": "ISO-8601"}
         return found | ({f"{prefix}json.ignore-parse-errors": "true"} if skips else {})
+    if kind == "debezium-json":
+        found = {f"{prefix}format": kind, f"{prefix}{kind}.timestamp-format.standard": "ISO-8601"}
+        return found | ({f"{prefix}{kind}.ignore-parse-errors": "true"} if skips else {})
     if kind == "raw":
         return {f"{prefix}format": "raw"}
     if skips:

@@ -26,8 +26,6 @@ def write_source(made: Translation, node: SourceNode) -> Relation:
     source = node.source
     if len(source.parts()) != 1:
         raise Refused(f"{node.name!r} reads one source after another", "bind one of them: topology.to_flink(bind={...})")
-    if source.changes:
-        raise Refused("change events of Debezium", "write the table's rows to a topic, and read that")
     if isinstance(source.errors, DeadLetter) or isinstance(node.errors, DeadLetter):
         raise Refused("dead letters of records that cannot be decoded", 'errors="fail", or errors="skip"')
     skips = "skip" in (source.errors, node.errors)
@@ -39,7 +37,10 @@ def write_source(made: Translation, node: SourceNode) -> Relation:
     lines += [declared.metadata[name] for name in asked]
     time = _event_time(node, declared)
     if time is not None:
-        lines += [time, _watermark(node)]
+        lines += [time, _watermark(made, node)]
+    if source.changes:
+        lines.append(f"PRIMARY KEY ({', '.join(map(quoted, node.table_keys or ()))}) NOT ENFORCED")
+        _tell_changes(made, node)
     given = dict(declared.options)
     if node.idle_after_ms and time is not None:
         given["scan.watermark.idle-timeout"] = f"{node.idle_after_ms} ms"
@@ -47,7 +48,7 @@ def write_source(made: Translation, node: SourceNode) -> Relation:
     name = made.name_of(node, node.name)
     body = ",\n".join(f"  {line}" for line in lines)
     made.table(name, f"CREATE TEMPORARY TABLE {quoted(name)} (\n{body}\n) {options(given)}", comment(node))
-    relation = Relation(name, time="rowtime" if time is not None else None)
+    relation = Relation(name, time="rowtime" if time is not None else None, changes=source.changes)
     if declared.as_text is None:
         return relation
     typed = [declared.as_text(field) for field in node.schema.fields if field.name != "_deleted" or field.name in node.declared]
@@ -92,11 +93,30 @@ def _computed(node: SourceNode, time: EventTime, declared: Declared) -> str:
     )
 
 
-def _watermark(node: SourceNode) -> str:
+def _watermark(made: Translation, node: SourceNode) -> str:
     if node.external_watermarks:
         raise Refused('watermarks="external"', "Flink makes them from the event time: give disorder=")
     # A watermark of t is "nothing at or below t follows": a millisecond less than the latest time that may still come.
-    return f"WATERMARK FOR {quoted(TIME)} AS {quoted(TIME)} - {interval(node.disorder_ms + 1)}"
+    wait = made.waits[id(node)]
+    if wait:
+        made.differs(
+            f"grace= is a watermark of {node.name!r} that comes {wait} ms later: all that reads it waits as long, and takes rows that are "
+            "late here."
+        )
+    return f"WATERMARK FOR {quoted(TIME)} AS {quoted(TIME)} - {interval(node.disorder_ms + wait + 1)}"
+
+
+def _tell_changes(made: Translation, node: SourceNode) -> None:
+    # An event that comes again changes nothing here.
+    made.set("table.exec.source.cdc-events-duplicate", "true")
+    made.differs(
+        f"Change events of {node.name!r} are bare, as Debezium writes them with schemas.enable=false; in an envelope with their schema "
+        "Flink reads them with 'value.debezium-json.schema-include' = 'true'."
+    )
+    made.differs(
+        f"Change events of {node.name!r} name the row before: PostgreSQL writes it for tables with REPLICA IDENTITY FULL; without it "
+        "Flink fails, where the key is enough here."
+    )
 
 
 def _tell(made: Translation, node: SourceNode, timed: bool) -> None:
