@@ -137,6 +137,14 @@ STREAMS: Final[dict[str, Callable[[Stream, Stream], Stream]]] = {
     "best_of_a_window": lambda a, b: (
         a.key_by("k").window(tumbling("5s")).aggregate(most=col("v").max(), who=col("id").max_by("v"), at=col("at").max_by("v"))
     ),
+    "best_beside_others": lambda a, b: (
+        a.key_by("k")
+        .window(tumbling("5s"))
+        .aggregate(n=count(), who=col("id").max_by("v"), some=col("n").min_by("id"), three=col("id").top_k(3, by="v", then_by="id"))
+    ),
+    "best_of_hops": lambda a, b: (
+        a.key_by("k").window(hopping("4s", "2s")).aggregate(who=col("id").max_by("v"), least=col("id").min_by("v"), m=col("v").mean())
+    ),
     "least_of_a_session": lambda a, b: (
         a.filter(col("v") < 30).key_by("k").window(session("1s")).aggregate(who=col("id").min_by("v"), least=col("v").min())
     ),

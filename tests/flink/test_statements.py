@@ -285,8 +285,8 @@ class Twice(Processor):
         (lambda s: s.select(t=col("amount").round(2)), "round(2)", "round where"),
         (lambda s: s.key_by("customer").window(tumbling("1m")).aggregate(best=row().max_by("amount")), "row()", "no function"),
         (
-            lambda s: s.key_by("customer").window(tumbling("1m")).aggregate(n=count(), best=col("id").max_by("amount")),
-            "max_by in a window beside other aggregates",
+            lambda s: s.key_by("customer").window(session("1m")).aggregate(n=count(), best=col("id").max_by("amount")),
+            "max_by in a session beside other aggregates",
             "a window of its own",
         ),
         (lambda s: s.key_by("customer").deduplicate(within="1m"), "deduplicate(within 1m)", "table.exec.state.ttl"),
@@ -521,3 +521,12 @@ def test_patterns_mean_the_same_letters_to_java(pattern: str, java: str) -> None
 def test_patterns_that_java_reads_otherwise_are_refused(pattern: str) -> None:
     with pytest.raises(Refused, match="is read otherwise by Java"):
         java_pattern(pattern)
+
+
+def test_the_best_rows_of_a_window_stand_beside_its_other_aggregates() -> None:
+    topology = Topology("t")
+    best = orders(topology).key_by("customer").window(tumbling("1m"))
+    best.aggregate(n=count(), who=col("id").max_by("amount"), name="best").to(kafka("o", broker="b:1"))
+    text = statements(topology)["best"]
+    assert "COUNT(*) AS `n`" in text and "ORDER BY `amount` DESC) AS `_number`" in text
+    assert "ON `t0`.window_start = `t1`.window_start AND `t0`.window_end = `t1`.window_end AND `t0`.`customer` = `t1`.`customer`" in text

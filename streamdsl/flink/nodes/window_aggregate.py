@@ -38,7 +38,7 @@ def window_aggregate(made: Translation, node: WindowAggregateNode) -> Relation:
     found, plain = rankings(aggregates, source, schema)
     keys = [_KEY] if _key_as_row(node) else [quoted(name) for name in node.key_schema.names]
     if found:
-        return _best(made, node, source, _table(node, rows), found, plain)
+        return _best(made, node, source, _table(node, rows), found, plain, schema)
     made_of = [f"{grouped(one, source, schema)} AS {quoted(one.name)}" for one in aggregates]
     bounds = [f"CAST({bound} AS TIMESTAMP_LTZ(3)) AS {quoted(bound)}" for bound in ("window_start", "window_end")]
     table = _table(node, rows)
@@ -58,24 +58,55 @@ def _filled(node: WindowAggregateNode, source: Relation) -> frozenset[str]:
 
 
 def _best(
-    made: Translation, node: WindowAggregateNode, source: Relation, table: str, found: Sequence[Ranking], plain: Sequence[TypedAggregate]
+    made: Translation,
+    node: WindowAggregateNode,
+    source: Relation,
+    table: str,
+    found: Sequence[Ranking],
+    plain: Sequence[TypedAggregate],
+    schema: Schema,
 ) -> Relation:
     """Return the best rows of each key and window: Flink numbers them when the window closes."""
     if _key_as_row(node):
         raise Refused(f"{found[0].picks[0][0].kind} in a session of several key columns", "make one column of the key: concat_str(...)")
-    if len(found) > 1 or plain or not found[0].whole or found[0].rows > 1:
+    alone = len(found) == 1 and not plain and found[0].whole and found[0].rows == 1
+    if not alone and node.window.kind == "session":
         raise Refused(
-            f"{found[0].picks[0][0].kind} in a window beside other aggregates, of values that may be null, or of more than one row",
+            f"{found[0].picks[0][0].kind} in a session beside other aggregates, of values that may be null, or of more than one row",
             "fill nulls before, and give each order a window of its own",
         )
     made.differs("Of rows that are equally good for max_by, min_by or top_k, Flink takes the first one to arrive at its task.")
-    query = ranked(
-        found[0], node.key_schema.names, table, "", ("window_start", "window_end", "window_time"), ("window_start", "window_end")
-    )
+    best = [ranked(one, node.key_schema.names, table, "", _ADDED, _ADDED[:2]) for one in found]
+    query = best[0] if alone else _beside(node, source, table, best, found, plain, schema)
     bounds = [f"CAST({bound} AS TIMESTAMP_LTZ(3)) AS {quoted(bound)}" for bound in ("window_start", "window_end")]
     names = [quoted(one.name) for one in node.aggregates]
     outer = select([*map(quoted, node.key_schema.names), *bounds, *names, f"window_time AS {quoted(TIME)}"], nested(query))
     return made.view(node, outer, like=source, time="rowtime", nan=frozenset(), filled=_filled(node, source))
+
+
+def _beside(
+    node: WindowAggregateNode,
+    source: Relation,
+    table: str,
+    best: Sequence[str],
+    found: Sequence[Ranking],
+    plain: Sequence[TypedAggregate],
+    schema: Schema,
+) -> str:
+    """Return the best rows of each key and window beside its other aggregates: queries of the same windows, joined."""
+    keys = [quoted(name) for name in node.key_schema.names]
+    groups = [*keys, *_ADDED]
+    items = [*groups, *(f"{grouped(one, source, schema)} AS {quoted(one.name)}" for one in plain)]
+    # A key has a row even where none of its rows counts; a query of nothing but groups would be no window's.
+    items += [] if plain else ["COUNT(*) AS `_rows`"]
+    every = select(items, table, rest=f"\nGROUP BY {', '.join(groups)}")
+    tables = [f"{nested(every)} AS `t0`"]
+    for number, query in enumerate(best, 1):
+        same = " AND ".join(f"`t0`.{name} = `t{number}`.{name}" for name in (*_ADDED[:2], *keys))
+        tables.append(f"LEFT JOIN {nested(query)} AS `t{number}` ON {same}")
+    place = {one.name: number for number, ranking in enumerate(found, 1) for one, _ in ranking.picks}
+    names = [f"`t{place.get(one.name, 0)}`.{quoted(one.name)}" for one in node.aggregates]
+    return select([*(f"`t0`.{name}" for name in groups), *names], "\n".join(tables))
 
 
 def _rows(made: Translation, node: WindowAggregateNode, source: Relation) -> tuple[str, Sequence[TypedAggregate], Schema]:
