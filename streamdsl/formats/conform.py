@@ -97,6 +97,8 @@ def check_types(path: str, schema: pa.Schema, fields: Sequence[Field]) -> None:
             continue
         type_ = schema.field(field.name).type
         try:
+            if pa.types.is_boolean(field.type) and not pa.types.is_boolean(type_) and not pa.types.is_string(type_):
+                raise pa.ArrowInvalid("all numbers but 0 would be true")
             pa.array([], type_).cast(field.type)
         except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
             raise ConnectorError(

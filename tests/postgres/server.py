@@ -90,16 +90,15 @@ class Server:
     def kill(self) -> None:
         """End it without warning; its children notice that they are alone."""
         assert self._process is not None
+        found = subprocess.run(["pgrep", "-P", str(self._process.pid)], check=False, capture_output=True, text=True)
+        children = [Path("/proc", pid) for pid in found.stdout.split()]
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
-        lock = self._data / "postmaster.pid"
         until = time.monotonic() + 30
         # The children hold the shared memory until they have noticed.
-        while (
-            time.monotonic() < until and subprocess.run(["pgrep", "-f", str(self._data)], check=False, capture_output=True).returncode == 0
-        ):
-            time.sleep(0.05)
-        lock.unlink(missing_ok=True)
+        while time.monotonic() < until and any(child.exists() for child in children):
+            time.sleep(0.02)
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End it at once."""

@@ -1,6 +1,6 @@
 """Train the model on generated transactions: ``make train``, or ``python examples/fraud/model/train.py --help``.
 
-Needs `pip install 'streamdsl[train]'`. The same seeds give the same model. The model is judged on data of another seed, beside the rules.
+Needs `pip install 'streamdsl[train]'`; `--judge-only` needs `streamdsl[ml]`. The same seeds give the same model. The model is judged on data of another seed, beside the rules.
 """
 
 from __future__ import annotations
@@ -18,9 +18,6 @@ if not __package__:
     __package__ = "examples.fraud.model"
 
 import numpy as np
-from skl2onnx import to_onnx
-from skl2onnx.common.data_types import FloatTensorType
-from sklearn.ensemble import GradientBoostingClassifier
 
 from streamdsl import Topology, files
 
@@ -56,6 +53,8 @@ def seen(made: data.Sample) -> Sample:
 
 def trained(samples: Sequence[Sample]) -> Any:
     """Return a classifier."""
+    from sklearn.ensemble import GradientBoostingClassifier
+
     features = np.concatenate([sample.features for sample in samples])
     fraud = np.concatenate([[number in sample.truth for number in sample.ids] for sample in samples])
     # Nearly all is honest: a part of it says as much, and counts for the rest.
@@ -68,6 +67,9 @@ def trained(samples: Sequence[Sample]) -> Any:
 
 def save(model: Any, seeds: Sequence[int], path: Path) -> None:
     """Write the model as ONNX; it names its columns and the seeds of its data."""
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType
+
     inputs = [("features", FloatTensorType([None, len(FEATURES)]))]
     converted = to_onnx(model, initial_types=inputs, options={id(model): {"zipmap": False}}, target_opset=17)
     for name, value in ((COLUMNS, FEATURES), (SEEDS, seeds)):

@@ -42,7 +42,7 @@ def place_of(dsn: Secret) -> str:
 
 
 def connect_options() -> dict[str, Any]:
-    """Return what every connection is opened with: bounds for a server that does not answer, times in UTC."""
+    """Return what every connection is opened with: bounds for a server that does not answer, and values as texts that lose nothing."""
     return {
         "connect_timeout": _CONNECT_S,
         "tcp_user_timeout": _SILENT_MS,
@@ -50,7 +50,8 @@ def connect_options() -> dict[str, Any]:
         "keepalives_interval": 2,
         "keepalives_count": 3,
         "application_name": "streamdsl",
-        "options": f"-c statement_timeout={_STATEMENT_MS} -c timezone=UTC -c client_encoding=UTF8",
+        "options": f"-c statement_timeout={_STATEMENT_MS} -c timezone=UTC -c client_encoding=UTF8 -c datestyle=ISO "
+        "-c extra_float_digits=1 -c bytea_output=hex",
     }
 
 
@@ -72,10 +73,13 @@ def translated(error: PostgresError, doing: str) -> StreamError:
     """Return what to raise: a bad row, a server that is away, or something that somebody has to mend."""
     state = error.sqlstate or ""
     text = " ".join(str(error).split())
-    if isinstance(error, psycopg.DataError | psycopg.IntegrityError):
-        context = error.diag.context
+    # Two rows of one statement may have keys that are the same to the table alone: in smaller parts they follow one another.
+    if isinstance(error, psycopg.DataError | psycopg.IntegrityError | psycopg.errors.CardinalityViolation):
+        lines = (error.diag.context or "").splitlines()
+        # The one that names the column, where there is one.
+        told = next((line for line in lines if line.startswith("COPY")), lines[0] if lines else "")
         return DataError(
-            f"{doing}: {error.diag.message_primary or text}{f' ({context.splitlines()[0]})' if context else ''}",
+            f"{doing}: {error.diag.message_primary or text}{f' ({told})' if told else ''}",
             remedy="make the rows fit the table: its types, sizes and constraints",
         )
     if state.startswith("28") or (not state and any(word in text for word in _REFUSED)):
@@ -84,6 +88,6 @@ def translated(error: PostgresError, doing: str) -> StreamError:
         return ConnectorError(f"{doing}: {text}", remedy="grant the user SELECT, INSERT, UPDATE and DELETE on the tables it uses")
     if state.startswith("42") or state.startswith("3F"):
         return ConnectorError(f"{doing}: {text}", remedy="make the table what the topology needs, or name another one")
-    if not state or state.startswith(_PASSING):
+    if (not state and isinstance(error, psycopg.OperationalError)) or (state and state.startswith(_PASSING)):
         return ConnectorError(f"{doing}: {text}", remedy="it is tried again; what was committed stays", recoverable=True)
     return ConnectorError(f"{doing}: {text}")

@@ -103,7 +103,9 @@ class Postgres(Source, Sink):
                     raise
                 yield f"{doing}: it is not there yet, and will be made"
                 return
-            target.check((self.schema if written is None else written).fields, doing)
+            target.check((self.schema if written is None else written).fields, doing, read=written is None)
+            if written is not None:
+                target.check_key(tuple(keys) or self.key, doing)
             yield f"{doing}: its columns fit"
 
     def overwrites(self, source: Source) -> str:
@@ -150,12 +152,14 @@ class Postgres(Source, Sink):
         try:
             if self.create:
                 created(connection, self.table, fields, key, doing)
-            target_of(connection, self.table, doing).check(fields, doing)
+            target = target_of(connection, self.table, doing)
+            target.check(fields, doing)
+            target.check_key(key, doing)
             connection.rollback()
         except BaseException:
             connection.close()
             raise
-        return connection, Statements(self.table, schema.visible().names, key, withdraws=bool(keys)), doing
+        return connection, Statements(target, schema.visible().names, key, withdraws=bool(keys), doing=doing), doing
 
 
 def postgres(

@@ -10,8 +10,9 @@ import psycopg
 
 from streamdsl.connectors.base import Lookup
 from streamdsl.connectors.postgres.clients import PostgresError, connect_options, place_of, sql, translated
-from streamdsl.connectors.postgres.columns import identifier, sql_type
-from streamdsl.errors import ConnectorError
+from streamdsl.connectors.postgres.columns import Column, Target, columns_query, escaped, identifier, selected
+from streamdsl.connectors.postgres.values import read_column
+from streamdsl.errors import ConnectorError, DataError
 from streamdsl.schema import Schema
 from streamdsl.secret import Secret
 
@@ -19,9 +20,6 @@ __all__ = ["PostgresLookup"]
 
 #: Statements at a time in one task.
 _CONNECTIONS: Final = 4
-_COLUMNS: Final = (
-    "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
-)
 
 
 class PostgresLookup(Lookup):
@@ -39,19 +37,15 @@ class PostgresLookup(Lookup):
         self._idle: asyncio.Queue[psycopg.AsyncConnection[Any] | None] | None = None
         self._query: sql.Composed | None = None
 
-    def _statement(self, types: Mapping[str, str]) -> sql.Composed:
+    def _statement(self, columns_there: Mapping[str, Column]) -> sql.Composed:
         # One array a key column: the statement is the same for any number of keys.
         columns = [field for field in self.schema.fields if field.name not in self._key]
-        wanted = [
-            sql.SQL("t.{}::{}").format(sql.Identifier(field.name), sql.SQL(sql_type(field.type).partition("(")[0])) for field in columns
-        ]
-        names = sql.SQL(", ").join(sql.Identifier(f"k{i}") for i in range(len(self._key)))
-        arrays = sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.SQL(types[column])) for column in self._key)
-        same = sql.SQL(" AND ").join(
-            sql.SQL("t.{} = w.{}").format(sql.Identifier(column), sql.Identifier(f"k{i}")) for i, column in enumerate(self._key)
-        )
+        wanted = [selected(field, escaped("t", field.name)) for field in columns]
+        names = sql.SQL(", ").join(escaped(f"k{i}") for i in range(len(self._key)))
+        arrays = sql.SQL(", ").join(sql.SQL("%s::{}[]").format(sql.SQL(columns_there[column].cast)) for column in self._key)
+        same = sql.SQL(" AND ").join(sql.SQL("t.{} = w.{}").format(escaped(column), escaped(f"k{i}")) for i, column in enumerate(self._key))
         return sql.SQL("SELECT w.place, {} FROM unnest({}) WITH ORDINALITY AS w({}, place) JOIN {} AS t ON {}").format(
-            sql.SQL(", ").join(wanted) if wanted else sql.SQL("TRUE"), arrays, names, identifier(self._table), same
+            sql.SQL(", ").join(wanted) if wanted else sql.SQL("TRUE"), arrays, names, escaped(*self._table.split(".")), same
         )
 
     def copy(self) -> PostgresLookup:
@@ -67,19 +61,29 @@ class PostgresLookup(Lookup):
         self._idle = asyncio.Queue()
         try:
             connection = await psycopg.AsyncConnection.connect(self._dsn.reveal(), autocommit=True, **connect_options())
-            cursor = await connection.execute(_COLUMNS, (identifier(self._table).as_string(connection),))
-            types = dict(await cursor.fetchall())
+            named = identifier(self._table).as_string(connection)
+            cursor = await connection.execute(columns_query("to_regclass(%s)"), (named,))
+            found = {name: Column(*rest) for name, *rest in await cursor.fetchall()}
         except PostgresError as error:
             raise translated(error, self._doing) from None
-        for needed in (*self._key, *self.schema.names):
-            if needed not in types:
-                await connection.close()
-                what = f"the table has no column {needed!r}" if types else f"there is no table {self._table!r}"
-                raise ConnectorError(f"{self._doing}: {what}", remedy="make the table what the topology needs, or name another one")
-        self._query = self._statement(types)
+        try:
+            self._check(found)
+        except BaseException:
+            await connection.close()
+            raise
+        self._query = self._statement(found)
         self._idle.put_nowait(connection)
         for _ in range(_CONNECTIONS - 1):
             self._idle.put_nowait(None)
+
+    def _check(self, found: Mapping[str, Column]) -> None:
+        if not found:
+            raise ConnectorError(f"{self._doing}: there is no table {self._table!r}", remedy="create it, or name another one")
+        target = Target(self._table, found, (), ())
+        target.check([field for field in self.schema.fields if field.name not in self._key], self._doing, read=True)
+        for name in self._key:
+            if name not in found:
+                raise ConnectorError(f"{self._doing}: the table has no column {name!r}", remedy="name its columns: postgres(..., key=...)")
 
     async def get(self, key: Any) -> Any:
         """Return one row."""
@@ -110,16 +114,18 @@ class PostgresLookup(Lookup):
             self._idle.put_nowait(connection)
         return self._rows(found, len(keys))
 
-    def _rows(self, found: list[tuple[Any, ...]], count: int) -> list[dict[str, Any] | None]:
-        names = [field.name for field in self.schema.fields if field.name not in self._key]
-        rows: list[dict[str, Any] | None] = [None] * count
+    def _rows(self, found: list[tuple[Any, ...]], count: int) -> list[dict[str, Any] | DataError | None]:
+        fields = [field for field in self.schema.fields if field.name not in self._key]
+        rows: list[dict[str, Any] | DataError | None] = [None] * count
         for place, *values in found:
             if rows[place - 1] is not None:
                 raise ConnectorError(
                     f"{self._doing}: a key has more than one row; {', '.join(self._key)} must be unique",
                     remedy="name columns that are: postgres(..., key=...)",
                 )
-            rows[place - 1] = dict(zip(names, values, strict=False))
+            bad: dict[int, str] = {}
+            row = {field.name: read_column([value], field, bad)[0].as_py() for field, value in zip(fields, values, strict=False)}
+            rows[place - 1] = DataError(f"{self._doing}: {bad[0]}", remedy="mend it, or make the schema fit") if bad else row
         return rows
 
     async def close(self) -> None:
