@@ -17,6 +17,8 @@ from streamdsl.schema import Field, nearest
 _UNITS: Final = {"s": "second", "ms": "millisecond", "us": "microsecond", "ns": "nanosecond"}
 _FIRST_DAY: Final = -719_162  # 0001-01-01
 _LAST_DAY: Final = 2_932_896  # 9999-12-31
+#: An exponent of four digits or more, in a text.
+_FAR: Final = "[eE][-+]?0*[1-9][0-9]{3,}"
 _FINENESS: Final = ("s", "ms", "us", "ns")
 
 
@@ -30,7 +32,25 @@ def floored(column: pa.Array, type_: pa.DataType) -> pa.Array:
         and _FINENESS.index(column.type.unit) > _FINENESS.index(type_.unit)
     ):
         column = pc.floor_temporal(column, unit=_UNITS[type_.unit])
+    if "decimal" in str(type_) and _is_far(column):
+        raise pa.ArrowInvalid(f"a text is not {type_}")
     return column.cast(type_)
+
+
+def _is_far(column: pa.Array) -> bool:
+    """Whether a text has an exponent that no decimal has: pyarrow reads beyond its tables for some, and the process ends."""
+    type_ = column.type
+    if pa.types.is_string(type_) or pa.types.is_large_string(type_) or type_ == pa.string_view():
+        return bool(pc.any(pc.match_substring_regex(column.cast(pa.string()), pattern=_FAR)).as_py())
+    if pa.types.is_dictionary(type_):
+        return _is_far(column.dictionary)
+    if pa.types.is_struct(type_):
+        return any(map(_is_far, column.flatten()))
+    if pa.types.is_map(type_):
+        return _is_far(column.keys) or _is_far(column.items)
+    if pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_):
+        return _is_far(column.flatten())
+    return False
 
 
 def bounds_of(type_: pa.DataType) -> tuple[int, int]:

@@ -220,7 +220,7 @@ def _typed(column: pa.Array, field: Field, where: str) -> pa.Array:
         except ValueError as error:
             raise pa.ArrowInvalid(f"not base64: {error}") from None
         return pa.array(decoded, field.type)
-    return column.cast(field.type)
+    return floored(column, field.type)
 
 
 class JsonLines(TextDecoder):
@@ -333,7 +333,7 @@ class JsonLines(TextDecoder):
             return dict(pairs)
 
         try:
-            value = json.loads(text, object_pairs_hook=one_object)
+            value = json.loads(text, parse_float=Digits, object_pairs_hook=one_object)
         except json.JSONDecodeError as error:
             # pyarrow takes more of these than Python does, and stops at a NUL.
             return f"not valid JSON: {error}", not any(word in text for word in ("Inf", "NaN", "\0"))
@@ -450,7 +450,7 @@ def _json_check(type_: pa.DataType) -> tuple[Callable[[Any], bool], bool]:
         least, most = bounds_of(type_)
         return lambda value: type(value) is int and least <= value <= most, True
     if pa.types.is_floating(type_):
-        return lambda value: type(value) in (int, float) or (type(value) is str and value in NOT_FINITE), True
+        return lambda value: type(value) in (int, float, Digits) or (type(value) is str and value in NOT_FINITE), True
     if _is_by_text(type_) or pa.types.is_nested(type_):
         return lambda value: _is_value(value, type_), True
     if _is_text(type_):

@@ -51,7 +51,9 @@ def value_of(value: Any, type_: pa.DataType) -> Any:
         found = _checked(value, dict, type_)
         return {field.name: value_of(found.get(field.name), field.type) for field in type_}
     if kind.is_map(type_):
-        pairs = list(value.items()) if isinstance(value, dict) else [tuple(pair) for pair in _checked(value, list, type_)]
+        pairs = list(value.items()) if isinstance(value, dict) else _checked(value, list, type_)
+        if any(not isinstance(pair, list | tuple) or len(pair) != 2 or pair[0] is None for pair in pairs):
+            raise ValueError(f"{value!r} is not {type_}")
         return [(value_of(key, type_.key_type), value_of(item, type_.item_type)) for key, item in pairs]
     if kind.is_list(type_) or kind.is_large_list(type_) or kind.is_fixed_size_list(type_):
         return [value_of(item, type_.value_type) for item in _checked(value, list, type_)]
@@ -104,7 +106,8 @@ def _decimal(value: Any, type_: pa.DataType) -> decimal.Decimal:
         number = decimal.Decimal(text)
     except decimal.InvalidOperation:
         raise ValueError(f"{value!r} is not {type_}") from None
-    if not number.is_finite():
+    # pyarrow reads beyond its tables for some exponents that no decimal has, and the process ends.
+    if not number.is_finite() or abs(int(number.as_tuple().exponent)) > _MOST_EXPONENT:
         raise ValueError(f"{value!r} is not {type_}")
     return number
 

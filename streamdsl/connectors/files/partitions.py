@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamdsl.errors import ConnectorError, DataError, TopologyError
+from streamdsl.formats.conform import floored
 from streamdsl.schema import Field, Schema
 
 __all__ = ["PERIODS", "Partitions", "is_partition", "values_of", "with_values"]
@@ -143,7 +144,7 @@ def with_values(rows: pa.RecordBatch, fields: Sequence[Field], values: Mapping[s
         if field.name in names or field.name not in values:
             continue
         try:
-            value = pa.scalar(values[field.name], pa.string()).cast(field.type)
+            value = floored(pa.array([values[field.name]], pa.string()), field.type)[0]
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             raise ConnectorError(
                 f"{path}: the directory says {field.name}={values[field.name]}, which is no {field.type}", remedy="declare another type"
