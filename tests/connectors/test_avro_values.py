@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from streamdsl import kafka
 from streamdsl._native.flow.convert import python_rows
 from streamdsl.connectors.kafka.layout import Layout
+from streamdsl.connectors.kafka.limits import Limits
 from streamdsl.connectors.kafka.values import decoder_of
 from streamdsl.errors import DataError
 from streamdsl.schema import Schema
@@ -90,7 +91,7 @@ def topic(registry: Registry, schema: Any, avro: dict[str, Any], name: str) -> A
 
 def written(described: Any, schema: Any, rows: list[dict[str, Any]]) -> list[bytes]:
     batch = pa.RecordBatch.from_pylist(rows, schema=schema)
-    records = Layout(described, Schema.of(schema), (), 1 << 20).records(batch, pa.array([0] * len(rows), pa.int64()))
+    records = Layout(described, Schema.of(schema), (), Limits(1 << 20)).records(batch, pa.array([0] * len(rows), pa.int64()))
     return [record.value for record in records if record.value is not None]
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
+
 import pyarrow as pa
 import pytest
 from confluent_kafka import KafkaException, Producer
 
 from streamdsl import DataError, kafka
 from streamdsl.connectors.kafka.layout import Layout
+from streamdsl.connectors.kafka.limits import Limits
 from streamdsl.connectors.kafka.outbox import Record
 from streamdsl.schema import Schema
 
@@ -15,9 +18,8 @@ MOST = 2_000
 
 
 def layout(**options):
-    return Layout(
-        kafka("t", {"v": bytes}, format="raw", broker="localhost:9092", options={"message.max.bytes": MOST}, **options), SCHEMA, (), MOST
-    )
+    described = kafka("t", {"v": bytes}, format="raw", broker="localhost:9092", options={"message.max.bytes": MOST}, **options)
+    return Layout(described, SCHEMA, (), Limits(MOST))
 
 
 SCHEMA = Schema.of({"v": bytes})
@@ -39,3 +41,19 @@ def test_a_record_that_is_too_large_is_a_bad_record():
     with pytest.raises(DataError, match="to the topic 't': its record takes"):
         layout().records(rows, pa.array([0, 0]))
     assert len(layout().records(rows.slice(0, 1), pa.array([0]))) == 1
+
+
+def test_a_time_that_kafka_has_not_is_the_first_that_it_has():
+    """0 is what a client takes for its clock: a record of 1970 would be one of today, and all that follow it late."""
+    rows = pa.record_batch({"v": pa.array([b"a", b"b", b"c", b"d", b"e"])})
+    times = pa.array([-(10**15), -1, 0, 1, 1_700_000_000_000], pa.int64())
+    assert [record.timestamp for record in layout().records(rows, times)] == [1, 1, 1, 1, 1_700_000_000_000]
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
+def test_what_compresses_well_may_be_larger_than_the_topic_takes(compression):
+    limits = Limits(1_000_000, 2_000, compression)
+    assert limits.over(Record("t", b"k", b"x" * 1_900, 0, [("n", b"v")])) is None
+    assert (limits.over(Record("t", b"k", b"x" * 10_000, 0, None)) is None) is (compression != "none")
+    over = limits.over(Record("t", b"k", random.Random(7).randbytes(2_100), 0, None))
+    assert over is not None and over[0] > 2_000 and over[1] == 2_000

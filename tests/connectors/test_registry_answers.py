@@ -15,6 +15,7 @@ from streamdsl import Config, ConnectorError, kafka
 from streamdsl.connectors.kafka import registry as registry_client
 from streamdsl.connectors.kafka import registry_values
 from streamdsl.connectors.kafka.layout import Layout
+from streamdsl.connectors.kafka.limits import Limits
 from streamdsl.connectors.kafka.values import decoder_of
 from streamdsl.errors import DataError
 from streamdsl.schema import Schema
@@ -175,7 +176,7 @@ def test_schemas_that_never_come_are_waited_for_together(answers, decoder, monke
 )
 def test_a_registry_that_fails_makes_no_row_a_bad_one(answers, status, body, said, recoverable):
     answers.status, answers.body = status, body
-    layout = Layout(described(answers, subject_schema=AVRO), SCHEMA, (), 1 << 20)
+    layout = Layout(described(answers, subject_schema=AVRO), SCHEMA, (), Limits(1 << 20))
     rows = pa.record_batch({"id": pa.array([5], pa.int64())})
     with pytest.raises(ConnectorError, match=said) as told:
         layout.records(rows, pa.array([0], pa.int64()))

@@ -125,6 +125,13 @@ def test_keys_headers_and_topics(broker, topic):
     assert second.headers == [("trace", None)]
 
 
+def test_headers_of_any_type(broker, topic):
+    schema = {"id": "int64", "ok": "bool", "ratio": "float64", "tags": list[str]}
+    write(broker, kafka(topic, headers=["ok", "ratio", "tags"]), [{"id": 1, "ok": True, "ratio": 0.5, "tags": ["a", "b"]}], schema)
+    (record,) = consume_all(broker.bootstrap, topic)
+    assert record.headers == [("ok", b"true"), ("ratio", b"0.5"), ("tags", b'["a","b"]')]
+
+
 INTERNAL = ["streamdsl.other.commits", "__consumer_offsets", "__transaction_state", "a b", "..", "é"]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
+import time
 
 import pytest
 
 from streamdsl import Config, DataError, StreamError, Topology, dead_letter, kafka, memory
-from tests.kafka.topics import consume_all, create_topic, produce
+from tests.kafka.topics import consume_all, create_topic, delete_topic, produce
 
 SCHEMA = {"id": int, "pad": str, "to": str | None}
 
@@ -43,6 +45,43 @@ def test_a_row_that_is_too_large_is_skipped_by_itself(broker, topic_name, delive
     figures = write(broker, sink, [row(n, size if n in (3, 7) else 10) for n in range(10)], delivery=delivery)
     assert ids(broker, sink) == [0, 1, 2, 4, 5, 6, 8, 9]
     assert figures["errors"] == 2 and figures["written"] == 8
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_rows_that_fit_one_by_one_are_not_refused_together(broker, topic_name, delivery, compression):
+    """Up to the last byte that the topic takes; the client would send them in one batch, which the topic refuses for good."""
+    sink = create_topic(broker.bootstrap, topic_name, 1, max_message_bytes="2000")
+    sizes = [*range(200, 1_700, 100), *range(1_800, 2_000)]
+    pads = random.Random(7)
+    rows = [{"id": size, "pad": "".join(pads.choices("0123456789abcdef", k=size)), "to": None} for size in sizes]
+    figures = write(broker, sink, rows, delivery=delivery, options={"compression.type": compression})
+    written = ids(broker, sink)
+    assert written == sizes[: len(written)] and figures["errors"] == len(sizes) - len(written)
+    # Beside the pad: the batch and the record, 70, and what JSON adds, 30.
+    assert max(written) == (2_000 - 100 if compression == "none" else sizes[-1])
+
+
+def test_a_topic_that_rows_name_may_go(broker, sink, topic_name, tmp_path):
+    other = create_topic(broker.bootstrap, f"{sink}-other", 1)
+    source = create_topic(broker.bootstrap, f"{sink}-in", 1)
+    topology = Topology(f"job-{sink}")
+    topology.stream(kafka(source, SCHEMA), name="in").to(kafka(sink, topic_from="to"), name="out", errors="skip")
+    run = topology.start(Config(broker=broker.bootstrap, state_dir=tmp_path / "state", checkpoint_interval="50ms"))
+    try:
+        until = time.monotonic() + 60
+        produce(broker.bootstrap, source, [json.dumps(row(n, to=other)) for n in range(5)])
+        while ids(broker, other) != list(range(5)):
+            assert time.monotonic() < until
+        delete_topic(broker.bootstrap, other)
+        produce(broker.bootstrap, source, [json.dumps(row(n, to=other if n % 2 else None)) for n in range(5, 10)])
+        while ids(broker, sink) != [6, 8]:
+            assert time.monotonic() < until and not run._done.is_set()
+            time.sleep(0.1)
+        run.stop()
+        assert run.wait(30)
+    finally:
+        run.abandon()
 
 
 def test_what_is_too_large_ends_the_run_without_a_policy_and_is_named(broker, sink):

@@ -79,6 +79,38 @@ def test_where_reading_begins(broker, topic):
     assert found(99_000) == []
 
 
+@pytest.mark.parametrize("ms", [-(10**12), -2, -1])
+def test_a_time_before_1970_is_the_beginning(broker, topic, ms):
+    """A cluster takes -1 for the end of a partition and -2 for its beginning, and refuses others."""
+    produce(broker.bootstrap, topic, [{"key": b"k", "value": f'{{"id": {n}}}', "timestamp": n} for n in range(1, 5)])
+    start = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(milliseconds=ms)
+    assert sorted(row["id"] for row in read(broker, topic, start=start)) == [1, 2, 3, 4]
+
+
+def test_where_a_part_of_a_millisecond_begins(broker, topic):
+    produce(broker.bootstrap, topic, [{"key": b"k", "value": f'{{"id": {n}}}', "timestamp": n} for n in range(1, 5)])
+    start = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(microseconds=2001)
+    assert sorted(row["id"] for row in read(broker, topic, start=start)) == [3, 4]
+
+
+def test_a_start_that_is_no_time_is_refused():
+    for start in (-1, 2**63, True, 1.5, "now"):
+        with pytest.raises(TopologyError, match="is unknown"):
+            kafka("t", SCHEMA, start=start)
+
+
+def test_a_record_without_a_time_is_a_bad_one(broker, topic):
+    """Kafka writes -1 for none: taken for a time of 1969, it would be late in silence."""
+    times = [-1, 10**12, -1, 10**12 + 1]
+    produce(broker.bootstrap, topic, [{"key": b"k", "value": f'{{"id": {n}}}', "timestamp": at} for n, at in enumerate(times)])
+    topology, out = Topology("times"), memory("out")
+    topology.stream(kafka(topic, SCHEMA, until="latest", errors="skip"), name="in").key_by().window(tumbling("1h")).count().to(out)
+    run = topology.start(Config(broker=broker.bootstrap))
+    assert run.wait(60)
+    assert [row["count"] for row in out.rows()] == [2]
+    assert sum(task.get("rejected", 0) for task in run.metrics()["tasks"]) == 2
+
+
 def test_latest_is_remembered(broker, topic, tmp_path):
     produce(broker.bootstrap, topic, numbers(5))
     out = memory("out")

@@ -38,8 +38,8 @@ __all__ = [
     "first_and_end",
     "for_good",
     "id_of",
-    "largest_record",
     "list_topics",
+    "made",
     "partitions_of",
     "patiently",
     "topic_id_of",
@@ -62,8 +62,6 @@ PATIENCE_S: Final = 60.0
 CALL_S: Final = 5.0
 #: How long one of several calls in a row may take: between them a signal is heard.
 SHORT_CALL_S: Final = 1.0
-#: What a client takes as one record unless told otherwise, as librdkafka does.
-DEFAULT_MESSAGE_BYTES: Final = 1_000_000
 #: How often it is said again what is waited for.
 SAY_S: Final = 30.0
 
@@ -409,7 +407,28 @@ def list_topics(client: AdminClient, told: LastError, topic: str | None = None, 
 def admin_client(options: Mapping[str, Any]) -> tuple[AdminClient, LastError]:
     """Return an admin client and what it says of its connections."""
     told = LastError()
-    return AdminClient({**options, "logger": CLIENT_LOG, "error_cb": told}), told
+    return made(
+        AdminClient, {**options, "logger": CLIENT_LOG, "error_cb": told}, f"asking the cluster at {options['bootstrap.servers']}"
+    ), told
+
+
+def made(kind: Callable[[dict[str, Any]], T], options: dict[str, Any], doing: str) -> T:
+    """Return a client of that kind.
+
+    Raises
+    ------
+    ConnectorError
+        It does not take an option.
+    """
+    try:
+        return kind(options)
+    except (KafkaException, TypeError, ValueError) as error:
+        cause = error.args[0] if error.args else error
+        said = cause.str() if isinstance(cause, KafkaError) else str(cause)
+        raise ConnectorError(
+            f"{doing}: the client does not take an option: {said.strip()}",
+            remedy="mend options= of this source or sink, or the options for Kafka in the Config or the environment",
+        ) from error
 
 
 def partitions_of(options: Mapping[str, Any], topic: str) -> int:
@@ -451,23 +470,6 @@ def topic_id_of(options: Mapping[str, Any], topic: str) -> str | None:
 
     access = Access((topic,), ("DESCRIBE",))
     return patiently(f"looking for the topic {topic!r} at {options['bootstrap.servers']}", look, exists=True, access=access)
-
-
-def largest_record(options: Mapping[str, Any], topic: str) -> int:
-    """Return how many bytes a record of a topic may have: what the client takes, and what the topic does if that can be read."""
-    from confluent_kafka.admin import ConfigResource, ResourceType
-
-    most = int(options.get("message.max.bytes", DEFAULT_MESSAGE_BYTES))
-    if options.get("compression.type", options.get("compression.codec", "none")) != "none":
-        return most  # the topic's limit is that of what has been compressed
-    client, _ = admin_client(options)
-    resource = ConfigResource(ResourceType.TOPIC, topic)
-    try:
-        found = client.describe_configs([resource], request_timeout=CALL_S)[resource].result(CALL_S + 1)
-        return min(most, int(found["max.message.bytes"].value))
-    except (KafkaException, KeyError, TypeError, ValueError, TimeoutError) as error:
-        log.debug("the limit of the topic %r cannot be read: %s", topic, error)
-        return most
 
 
 def ensure_topic(options: Mapping[str, Any], topic: str, partitions: int | None, replication: int) -> int:

@@ -18,6 +18,8 @@ from streamdsl.secret import wrapped
 
 __all__ = ["Kafka", "kafka"]
 
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MS: Final = datetime.timedelta(milliseconds=1)
 _FORMATS: Final = ("json", "raw", "arrow", "avro", "protobuf", "debezium-json")
 
 #: What the library decides, and what goes wrong if somebody else does.
@@ -118,13 +120,14 @@ class Kafka(Topic, Source, Sink):
 
     def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
         """Write at least once."""
-        from streamdsl.connectors.kafka.clients import ensure_topic, largest_record
+        from streamdsl.connectors.kafka.clients import ensure_topic
         from streamdsl.connectors.kafka.layout import Layout
+        from streamdsl.connectors.kafka.limits import limits_of
         from streamdsl.connectors.kafka.writer import AtLeastOnceWriter
 
         ensure_topic(self.client_options(), self.topic, self.partitions, self.replication)
-        limit = largest_record(self.client_options(), self.topic)
-        return AtLeastOnceWriter(self.topic, self.client_options(), Layout(self, schema, tuple(keys), limit))
+        limits = limits_of(self.client_options(), self.topic)
+        return AtLeastOnceWriter(self.topic, self.client_options(), Layout(self, schema, tuple(keys), limits))
 
     def new_transaction(self, job: str, sinks: Sequence[Sink]) -> Transaction:
         """Return the transaction of the job in this cluster."""
@@ -140,13 +143,13 @@ class Kafka(Topic, Source, Sink):
 
     def open_in(self, transaction: Transaction, schema: Schema, keys: Sequence[str], task: int) -> SinkWriter:
         """Write within the job's transaction."""
-        from streamdsl.connectors.kafka.clients import largest_record
         from streamdsl.connectors.kafka.layout import Layout
+        from streamdsl.connectors.kafka.limits import limits_of
         from streamdsl.connectors.kafka.transaction import KafkaTransaction
         from streamdsl.connectors.kafka.writer import TransactionalWriter
 
         assert isinstance(transaction, KafkaTransaction)
-        return TransactionalWriter(transaction, Layout(self, schema, tuple(keys), largest_record(self.client_options(), self.topic)))
+        return TransactionalWriter(transaction, Layout(self, schema, tuple(keys), limits_of(self.client_options(), self.topic)))
 
 
 def kafka(
@@ -205,7 +208,7 @@ def kafka(
     key : str or sequence of str, optional
         Columns that make a sink's record key: one of text or bytes as it is, others as JSON. A table is keyed by its own key.
     headers : sequence of str
-        Columns that a sink writes as headers, and not in the value.
+        Columns that a sink writes as headers, and not in the value: text, bytes and numbers as they are, others as JSON.
     topic_from : str, optional
         Column that names the topic of each record (null: `topic`); not in the value. Those topics must exist. A name that begins
         with ``__`` or ``streamdsl.`` is an error of the record: such topics are the cluster's and the jobs' own.
@@ -331,7 +334,9 @@ def _start(topic: str, start: Any) -> str | int:
     if isinstance(start, datetime.datetime):
         if start.tzinfo is None:
             raise TopologyError(f"kafka({topic!r}): start={start} has no time zone", remedy="use datetime(..., tzinfo=timezone.utc)")
-        return int(start.timestamp() * 1000)
-    if start in ("earliest", "latest") or (isinstance(start, int) and not isinstance(start, bool) and start >= 0):
+        ms = -((_EPOCH - start) // _MS)  # not older than it: a part of a ms counts
+        # A cluster takes times before 1970 for something else: -1 is the end of a partition.
+        return ms if ms >= 0 else "earliest"
+    if start in ("earliest", "latest") or (isinstance(start, int) and not isinstance(start, bool) and 0 <= start < 1 << 63):
         return cast("str | int", start)
     raise TopologyError(f"kafka(start={start!r}) is unknown", remedy='use "earliest", "latest", a datetime or ms since 1970')

@@ -23,6 +23,7 @@ from streamdsl.connectors.kafka.clients import (
     away,
     first_and_end,
     log,
+    made,
     patiently,
     topic_id_of,
     translated,
@@ -57,6 +58,8 @@ DRY_S: Final = 0.0005
 NOTE_ALL_S: Final = 3600.0
 #: A partition of which something came so lately is not asked for with others: more may follow.
 LATELY_S: Final = 1.0
+#: The time of a record that has none.
+_NO_TIME: Final = -1
 #: How often it is looked whether the topic itself has been.
 LOOK_S: Final = 1.0
 
@@ -121,9 +124,15 @@ def _text(value: bytes | str) -> str:
     return value if isinstance(value, str) else value.decode("utf-8", "backslashreplace")
 
 
+def _timestamp(message: Any) -> int | None:
+    """Return the time of a record in ms; None where it has none, which Kafka writes as -1."""
+    at: int = message.timestamp()[1]
+    return None if at == _NO_TIME else at
+
+
 _READ: Final[Mapping[str, Any]] = {
     "_key": Message.key,
-    "_timestamp": lambda message: message.timestamp()[1],
+    "_timestamp": _timestamp,
     "_headers": _headers,
 }
 
@@ -151,7 +160,8 @@ class Feed(SplitFeed):
         self.topic_id = topic_id_of(self._options, described.topic)
         self._room = self._share(described)
         client_bytes = self._room // CLIENT_SHARE
-        self._consumer = Consumer(
+        self._consumer = made(
+            Consumer,
             {
                 "logger": CLIENT_LOG,
                 "queued.max.messages.kbytes": max(client_bytes >> 10, 1),
@@ -169,7 +179,8 @@ class Feed(SplitFeed):
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
                 "error_cb": ErrorLog(self.where),
-            }
+            },
+            f"reading {self.where}",
         )
         #: Partitions of which records were taken that their reader has not been able to decode yet.
         self.undecoded: set[int] = set()

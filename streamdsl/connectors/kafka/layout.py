@@ -6,13 +6,14 @@ import decimal
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pyarrow as pa
 
 from streamdsl._native.flow.convert import python_rows, python_values
 from streamdsl._native.serdes.json_writer import json_lines
+from streamdsl.connectors.kafka.limits import Limits, limits_of
 from streamdsl.connectors.kafka.outbox import Record
 from streamdsl.connectors.kafka.topic import Topic, why_not_written
 from streamdsl.errors import ConnectorError, DataError
@@ -28,12 +29,21 @@ _EXACT: Final = decimal.Context(prec=100)
 _CUT_BYTES: Final = 100
 
 
-class Layout:
-    """How rows become records. `limit`: what the client and the topic take as one record, in bytes."""
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A topic that data has named: when it was looked at, why it refuses, and what it takes."""
 
-    def __init__(self, described: Topic, schema: Schema, keys: tuple[str, ...], limit: int) -> None:
-        self._limit = limit
-        self._known: dict[str, tuple[float, str | None]] = {}  # topics that data named: when looked at, why they refuse
+    looked_at: float
+    refused: str | None
+    limits: Limits
+
+
+class Layout:
+    """How rows become records. `limits`: what the client and the topic take as one record."""
+
+    def __init__(self, described: Topic, schema: Schema, keys: tuple[str, ...], limits: Limits) -> None:
+        self.limits = limits
+        self._known: dict[str, _Named] = {}  # topics that data named
         visible = schema.visible()
         self._described = described
         self._dead = visible.names == DEAD_LETTER_SCHEMA.names
@@ -59,19 +69,24 @@ class Layout:
         if not rows.num_rows:
             return []
         if self._dead:
-            return list(self._dead_letters(rows, timestamps))
-        if self._described.format == "arrow":
+            records = list(self._dead_letters(rows, timestamps))
+        elif self._described.format == "arrow":
             records = [Record(self._described.topic, None, self._stream(rows), 0, None)]
         else:
             records = list(self._each(rows, timestamps))
         for row, record in enumerate(records):
-            if record.wire_size > self._limit:
+            over = self._limits_of(record).over(record)
+            if over is not None:
                 raise DataError(
                     f"the sink {self._described.name!r} cannot write row {row} of its batch to the topic {record.topic!r}: "
-                    f"its record takes {record.wire_size} bytes, {self._limit} are allowed",
+                    f"its record takes {over[0]} bytes, {over[1]} are allowed",
                     remedy="write smaller rows, or raise message.max.bytes here and max.message.bytes of the topic",
                 )
         return records
+
+    def _limits_of(self, record: Record) -> Limits:
+        named = self._known.get(record.topic)
+        return self.limits if named is None else named.limits
 
     def _each(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> Iterator[Record]:
         topic, columns = self._described.topic, self._described.headers
@@ -82,16 +97,19 @@ class Layout:
         values = self._values_of(rows)
         times = self._times(timestamps)
         for row in range(count):
-            carried = [(name, _bytes(column[row])) for name, column in zip(columns, headers, strict=True)] or None
+            carried = [(name, _header(column[row])) for name, column in zip(columns, headers, strict=True)] or None
             named = topics[row] if topics else None
             yield Record(topic if named is None else named, keys[row], values[row], times[row], carried)
 
     def _times(self, timestamps: pa.Int64Array) -> list[int]:
-        """Return the records' times in ms: event time, but never one to come, which brokers refuse (KIP-937)."""
+        """Return the records' times in ms: event time, but never one to come, which brokers refuse (KIP-937).
+
+        Kafka has no times before 1970, and 0 is the clock's: who reads what was written at one of these would take it for new.
+        """
         if self._described.timestamps != "event":
             return [0] * len(timestamps)
         now = int(time.time() * 1000)
-        return [min(max(at or 0, 0), now) for at in timestamps.to_pylist()]
+        return [0 if at is None else min(max(at, 1), now) for at in timestamps.to_pylist()]
 
     def _topics_of(self, rows: pa.RecordBatch) -> list[str | None] | None:
         """Return the topic of each row.
@@ -121,17 +139,20 @@ class Layout:
 
         now = time.monotonic()
         known = self._known.get(topic)
-        if known is not None and now - known[0] < _KNOWN_S:
-            return known[1]
+        if known is not None and now - known.looked_at < _KNOWN_S:
+            return known.refused
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
+        options, limits = self._described.client_options(), self.limits
         try:
-            refused = None if partitions_of(self._described.client_options(), topic) else "there is no such topic"
+            refused = None if partitions_of(options, topic) else "there is no such topic"
+            if refused is None and topic != self._described.topic:
+                limits = limits_of(options, topic)
         except ConnectorError as error:
             if error.context.get("recoverable"):
                 raise
             refused = error.message
-        self._known[topic] = (now, refused)
+        self._known[topic] = _Named(now, refused, limits)
         return refused
 
     def _keys_of(self, rows: pa.RecordBatch) -> list[bytes | None]:
@@ -201,9 +222,9 @@ class Layout:
                 (f"streamdsl.{name}", str(value).encode("utf-8", "backslashreplace")) for name, value in facts.items() if value is not None
             ]
             record = Record(self._described.topic, None, row["value"], 0, headers)  # type: ignore[arg-type]
-            over = record.wire_size - self._limit
-            if over > 0 and record.value:
-                cut = record.value[: max(0, len(record.value) - over - _CUT_BYTES)]
+            over = self.limits.over(record)
+            if over is not None and record.value:
+                cut = record.value[: max(0, len(record.value) - (record.batch_size - over[1]) - _CUT_BYTES)]
                 record = replace(record, value=cut, headers=[*headers, ("streamdsl.bytes", str(len(record.value)).encode())])
             yield record
 
@@ -212,6 +233,10 @@ def _bytes(value: Any) -> bytes | None:
     if value is None or isinstance(value, bytes):
         return value
     return str(value).encode("utf-8", "backslashreplace")
+
+
+def _header(value: Any) -> bytes | None:
+    return _json(value) if isinstance(value, bool | list | dict) else _bytes(value)
 
 
 def _with_short_decimals(rows: pa.RecordBatch) -> list[dict[str, Any]]:

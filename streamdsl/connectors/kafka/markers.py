@@ -30,6 +30,7 @@ from streamdsl.connectors.kafka.clients import (
     away,
     create_topic,
     first_and_end,
+    made,
     partitions_of,
     translated,
 )
@@ -124,7 +125,8 @@ def _back(options: Mapping[str, Any], job: str, patience: float, settled: bool =
     """Yield the last few commits, then more of them, in the end all."""
     topic = markers_topic(job)
     doing = f"reading the commits of {job!r} in the topic {topic!r}"
-    consumer = Consumer(
+    consumer = made(
+        Consumer,
         {
             **options,
             "logger": CLIENT_LOG,
@@ -136,7 +138,8 @@ def _back(options: Mapping[str, Any], job: str, patience: float, settled: bool =
             # The end is told by an answer that is empty, for which the broker would wait half a second.
             "fetch.wait.max.ms": 10,
             "error_cb": ErrorLog(doing),
-        }
+        },
+        doing,
     )
     try:
         at = TopicPartition(topic, 0)

@@ -8,16 +8,21 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from streamdsl.connectors.kafka.clients import CLIENT_LOG, KafkaError, KafkaException, Producer, for_good, translated
+from streamdsl.connectors.kafka.clients import CLIENT_LOG, KafkaError, KafkaException, Producer, for_good, translated, unknown_topic
 from streamdsl.connectors.kafka.rights import NOTHING, Access
+from streamdsl.errors import ConnectorError
 
-__all__ = ["Deliveries", "Outbox", "Presence", "Record", "producer_options"]
+__all__ = ["BATCH_OVERHEAD", "Deliveries", "Outbox", "Presence", "Record", "named_topic_gone", "producer_options"]
 
 #: A cluster that says for so long that there is no such topic has not just forgotten it.
 FORGOTTEN_S: Final = 2.0
 
-#: What a record has on the wire beside key, value and headers, at most.
+#: What the client reckons that a record has on the wire beside key, value and headers.
 _OVERHEAD: Final = 36
+#: What a batch begins with, and what a record has beside lengths, key, value and headers: attributes and the two deltas of the first one.
+BATCH_OVERHEAD, _RECORD = 61, 3
+#: What the client puts into a batch unless told otherwise.
+_BATCH_BYTES: Final = 1_000_000
 
 
 def _sized(length: int) -> int:
@@ -43,12 +48,25 @@ class Record:
     @property
     def wire_size(self) -> int:
         """Bytes that the client reckons with when it compares a record with ``message.max.bytes``."""
-        carried = sum(_sized(len(name.encode())) + _sized(len(value or b"")) for name, value in self.headers or ())
-        return _OVERHEAD + len(self.key or b"") + len(self.value or b"") + carried
+        return _OVERHEAD + len(self.key or b"") + len(self.value or b"") + self._carried
+
+    @property
+    def batch_size(self) -> int:
+        """Bytes of a batch that holds nothing else: what a broker compares with ``max.message.bytes`` of the topic."""
+        parts = _sized(len(self.key or b"")) + _sized(len(self.value or b"")) + _sized(len(self.headers or ())) - len(self.headers or ())
+        return BATCH_OVERHEAD + _sized(_RECORD + parts + self._carried)
+
+    @property
+    def _carried(self) -> int:
+        return sum(_sized(len(name.encode())) + _sized(len(value or b"")) for name, value in self.headers or ())
 
 
-def producer_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Return what our producers have in common; the partitioner is that of Java clients."""
+def producer_options(options: dict[str, Any], limits: Iterable[int | None]) -> dict[str, Any]:
+    """Return what our producers have in common; the partitioner is that of Java clients.
+
+    `limits`: the ``max.message.bytes`` of the topics. No batch is larger: records that fit one by one would be refused together.
+    """
+    largest = min((limit for limit in limits if limit is not None), default=_BATCH_BYTES)
     return {
         "linger.ms": 1,
         "logger": CLIENT_LOG,
@@ -57,36 +75,55 @@ def producer_options(options: dict[str, Any]) -> dict[str, Any]:
         # What replicas may take: less than the silence of a broker, behind which the client hangs up.
         "request.timeout.ms": 15_000,
         **options,
+        "batch.size": min(int(options.get("batch.size", _BATCH_BYTES)), largest),
         "enable.idempotence": True,
         "delivery.report.only.error": True,
     }
 
 
+def named_topic_gone(doing: str, topic: str | None) -> ConnectorError:
+    """Return the error for a topic that rows have named, and that is gone since: the next start refuses rows that name it."""
+    return ConnectorError(
+        f"{doing}: the topic {topic!r}, which rows have named (topic_from), is gone"
+        if topic
+        else f"{doing}: a topic that rows have named (topic_from) is gone",
+        remedy="it is tried again from the last checkpoint: rows that name it are a matter of errors= of the sink then",
+        recoverable=True,
+        lasting=True,
+    )
+
+
 class Deliveries:
     """Takes the delivery reports: of records that could not be written."""
 
-    def __init__(self, access: Access = NOTHING) -> None:
+    def __init__(self, access: Access = NOTHING, own: Collection[str] = ()) -> None:
         self.failed: Any = None
-        self._access = access
+        self._topic: str | None = None
+        self._access, self._own = access, own
 
     def __call__(self, error: Any, message: Any) -> None:
         """Take one report; only errors are reported."""
         if error is not None and self.failed is None:
-            self.failed = error
+            self.failed, self._topic = error, None if message is None else message.topic()
 
     def check(self, doing: str) -> None:
         """Raise what has failed: those rows are lost to this run, and come again when it starts from its last checkpoint, if that helps."""
         if self.failed is not None:
+            if unknown_topic(self.failed) and self._topic not in self._own:
+                raise named_topic_gone(doing, self._topic)
             error = translated(self.failed, doing, self._access)
             error.context["recoverable"] = not for_good(self.failed)
             raise error
 
 
 class Presence:
-    """Looks whether topics are still there, while a client has records for them: it would wait for their return."""
+    """Looks whether topics are still there, while a client has records for them: it would wait for their return.
 
-    def __init__(self, topics: Collection[str]) -> None:
-        self._topics = topics
+    `own`: the topics of sinks. Of the others the names come from data.
+    """
+
+    def __init__(self, own: Collection[str], topics: Collection[str]) -> None:
+        self._own, self._topics = own, sorted({*own, *topics})
         self._missing_since: float | None = None
 
     def check(self, producer: Producer) -> None:
@@ -95,7 +132,9 @@ class Presence:
         Raises
         ------
         KafkaException
-            For a while now it has said that there is no such topic.
+            For a while now it has said that there is no such topic of a sink.
+        ConnectorError
+            The same of a topic that data has named: it is tried again, and rows that name it are refused then.
         """
         try:
             # All are listed: to ask for one by name may create it.
@@ -108,6 +147,9 @@ class Presence:
         elif self._missing_since is None:
             self._missing_since = now
         elif now - self._missing_since >= FORGOTTEN_S:
+            if not any(topic in self._own for topic in missing):
+                raise named_topic_gone("writing", missing[0])
+            missing = [topic for topic in missing if topic in self._own]
             raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, f"there is no topic {missing[0]!r} any more"))
 
 
@@ -117,6 +159,8 @@ class Outbox:
     def __init__(self) -> None:
         self._records: deque[Record] = deque()
         self.bytes = 0
+        #: Topics of records that were added; whoever hands them over empties it.
+        self.topics: set[str] = set()
 
     def __bool__(self) -> bool:
         return bool(self._records)
@@ -126,6 +170,7 @@ class Outbox:
         for record in records:
             self._records.append(record)
             self.bytes += record.size
+            self.topics.add(record.topic)
 
     def empty_into(self, producer: Producer) -> bool:
         """Hand over as much as the client takes; return whether that was all."""

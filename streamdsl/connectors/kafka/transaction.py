@@ -30,11 +30,14 @@ from streamdsl.connectors.kafka.clients import (
     Waiting,
     ensure_topic,
     for_good,
+    made,
     patiently,
     translated,
+    unknown_topic,
 )
+from streamdsl.connectors.kafka.limits import limits_of
 from streamdsl.connectors.kafka.markers import claim_of, ensure_markers_topic, last_worker, markers_topic, read_marker, record_of
-from streamdsl.connectors.kafka.outbox import Deliveries, Outbox, Presence, Record, producer_options
+from streamdsl.connectors.kafka.outbox import Deliveries, Outbox, Presence, Record, named_topic_gone, producer_options
 from streamdsl.connectors.kafka.rights import Access
 from streamdsl.connectors.kafka.topic import Topic
 from streamdsl.errors import ConfigError, ConnectorError, InternalError
@@ -49,6 +52,8 @@ COMMIT_S: Final = 60.0
 LEAVE_S: Final = 1.0
 #: The cluster aborts a transaction that has been open for so long; brokers allow 15 min unless told otherwise.
 LEAST_TIMEOUT_MS, MOST_TIMEOUT_MS = 60_000, 900_000
+#: What the client takes.
+_LEAST_MS, _MOST_MS = 1_000, 2_147_483_647
 #: What a record is told when the transaction has failed: not why. Whoever would begin another transaction is.
 UNTOLD: Final = frozenset({KafkaError._STATE, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 
@@ -66,11 +71,12 @@ class KafkaTransaction(Transaction):
     def __init__(self, job: str, sinks: Sequence[Topic]) -> None:
         self._sinks, self._topics = sinks, sorted({sink.topic for sink in sinks})
         self._job, self._id = job, f"streamdsl.{job}"
+        self._own = frozenset((*self._topics, markers_topic(job)))
         self._options = {name: value for name, value in sinks[0].client_options().items() if name != "transaction.timeout.ms"}
         self._doing = f"the transaction of {job!r} at {self._options['bootstrap.servers']}"
         self._timeout_ms = _timeout(sinks[0].options.get("transaction.timeout.ms"), sinks[0].config)
         self._access = Access((*self._topics, markers_topic(job)), ("WRITE",), transactional_id=self._id)
-        self._deliveries = Deliveries(self._access)
+        self._deliveries = Deliveries(self._access, self._own)
         self._producer: Producer | None = None
         self._last: Marker | None = None
         self._settled = 0
@@ -78,6 +84,7 @@ class KafkaTransaction(Transaction):
         self._worker = ""
         self._fenced: ConnectorError | None = None
         self._looking = threading.Lock()
+        self._written: set[str] = set()  # topics of this transaction's records
 
     def look(self, worker: str, *, again: bool = False) -> Marker | None:
         """Return the marker that can be read now; a commit that is under way may follow it."""
@@ -90,15 +97,18 @@ class KafkaTransaction(Transaction):
         self._worker = worker
         self._ensure_topics()
         self._check_replaced(worker, again)
-        self._producer = Producer(
+        limits = [limits_of(sink.client_options(), sink.topic).topic for sink in self._sinks]
+        self._producer = made(
+            Producer,
             {
-                **producer_options(self._options),
+                **producer_options(self._options, limits),
                 "transactional.id": self._id,
                 "transaction.timeout.ms": self._timeout_ms,
                 "socket.timeout.ms": min(int(self._options["socket.timeout.ms"]), self._timeout_ms),
                 "on_delivery": self._deliveries,
                 "error_cb": ErrorLog(self._doing),
-            }
+            },
+            f"beginning {self._doing}",
         )
         patiently(f"beginning {self._doing}", self._take_over, access=self._access)
         self._step("beginning", lambda producer: producer.begin_transaction())
@@ -140,10 +150,11 @@ class KafkaTransaction(Transaction):
         self._unknown = True
         self._step("committing", self._end)
         self._unknown = False
+        self._written.clear()
 
     def _end(self, producer: Producer) -> None:
         """Commit. It is waited for in short calls, each of which goes on with the same commit: between them the client is heard."""
-        waiting, topics = Waiting(f"committing {self._doing}", silent_s=CALL_S), Presence(self._topics)
+        waiting, topics = Waiting(f"committing {self._doing}", silent_s=CALL_S), Presence(self._own, self._written)
         while True:
             try:
                 producer.commit_transaction(1.0)
@@ -195,7 +206,10 @@ class KafkaTransaction(Transaction):
         if producer is None:
             raise InternalError("a transaction that is not open was written to")
         try:
+            self._written |= outbox.topics
             everything = outbox.empty_into(producer)
+            if everything:
+                outbox.topics.clear()
             producer.poll(0)
         except KafkaException as error:
             cause = _cause(producer, error.args[0])
@@ -233,6 +247,8 @@ class KafkaTransaction(Transaction):
 
     def _failed(self, cause: KafkaError, doing: str) -> ConnectorError:
         """Return what to raise. Of a fence it is looked up who set it: the first thread that asks does, the others wait for it."""
+        if unknown_topic(cause) and not self._written <= self._own:
+            return named_topic_gone(doing, None)
         if cause.code() not in FENCED:
             return translated(cause, doing, self._access)
         with self._looking:
@@ -300,6 +316,11 @@ def _timeout(asked: Any, config: Any) -> int:
     """
     needed: int = config.checkpoint_interval_ms + config.checkpoint_timeout_ms
     if asked is not None:
+        if isinstance(asked, bool) or not str(asked).isdecimal() or not _LEAST_MS <= int(asked) <= _MOST_MS:
+            raise ConfigError(
+                f"transaction.timeout.ms={asked!r} is no whole number of ms from {_LEAST_MS} to {_MOST_MS}",
+                remedy='mend options={"transaction.timeout.ms": ...} of the sink',
+            )
         if int(asked) < config.checkpoint_interval_ms * 2:
             raise ConfigError(
                 f"transaction.timeout.ms={asked} is too short for a checkpoint every {config.checkpoint_interval_ms} ms: "

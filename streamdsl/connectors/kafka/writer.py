@@ -9,7 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from streamdsl.connectors.base import Json, SinkWriter
-from streamdsl.connectors.kafka.clients import ErrorLog, KafkaException, Producer, translated
+from streamdsl.connectors.kafka.clients import ErrorLog, KafkaException, Producer, made, translated
 from streamdsl.connectors.kafka.layout import Layout
 from streamdsl.connectors.kafka.outbox import Deliveries, Outbox, Presence, producer_options
 from streamdsl.connectors.kafka.rights import Access
@@ -56,13 +56,18 @@ class AtLeastOnceWriter(OutboxWriter):
         self._doing = f"writing to the topic {topic!r} at {options['bootstrap.servers']}"
         super().__init__(layout)
         self._topic = topic
+        self._written: set[str] = set()  # topics of records that the cluster may not have taken yet
         self._access = Access((topic,), ("WRITE",))
-        self._deliveries = Deliveries(self._access)
-        self._producer = Producer({**producer_options(options), "on_delivery": self._deliveries, "error_cb": ErrorLog(self._doing)})
+        self._deliveries = Deliveries(self._access, [topic])
+        given = {"on_delivery": self._deliveries, "error_cb": ErrorLog(self._doing)}
+        self._producer = made(Producer, {**producer_options(options, [layout.limits.topic]), **given}, self._doing)
 
     def _hand_over(self) -> bool:
         try:
+            self._written |= self._outbox.topics
             everything = self._outbox.empty_into(self._producer)
+            if everything:
+                self._outbox.topics.clear()
             self._producer.poll(0)
         except KafkaException as error:
             raise translated(error, self._doing, self._access) from error
@@ -75,7 +80,7 @@ class AtLeastOnceWriter(OutboxWriter):
         while not self._hand_over():
             self._producer.poll(0.1)
             self._check_time(until)
-        topics = Presence([self._topic])
+        topics = Presence([self._topic], self._written)
         while self._producer.flush(0.5):
             self._deliveries.check(self._doing)
             self._check_time(until)
@@ -86,6 +91,7 @@ class AtLeastOnceWriter(OutboxWriter):
                 failed.context["lasting"] = True  # the next checkpoint would fail too
                 raise failed from error
         self._deliveries.check(self._doing)
+        self._written.clear()
         return {"delivery": "at_least_once"}
 
     def _check_time(self, until: float) -> None:
