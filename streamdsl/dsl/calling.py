@@ -182,6 +182,8 @@ def async_calls(
         raise TopologyError(f"{verb}: capacity={capacity!r} is not a number from 1 to 100,000")
     if not isinstance(retry, int) or isinstance(retry, bool) or retry < 0:
         raise TopologyError(f"{verb}: retry={retry!r} is not a number of attempts", remedy="0 is one attempt and no other")
+    if not isinstance(ordered, bool):
+        raise TopologyError(f"{verb}: ordered={ordered!r} is neither True nor False")
     timeout_ms = parse_duration(timeout, "timeout")
     if timeout_ms == 0:
         raise TopologyError(f"{verb}: timeout must be longer than 0")
@@ -193,7 +195,7 @@ def async_calls(
         function=function,
         output=Schema.of(schema),
         errors=checked_policy(errors, verb),
-        calls=AsyncCalls(called, capacity, timeout_ms, retry, bool(ordered)),
+        calls=AsyncCalls(called, capacity, timeout_ms, retry, ordered),
     )
 
 
@@ -217,6 +219,8 @@ def looked_up(
         rows.field(key)
     if on_miss not in ("null", "drop", "fail"):
         raise TopologyError(f"join_lookup: on_miss={on_miss!r} is unknown", remedy='"null", "drop" or "fail"')
+    if not isinstance(cache_size, int) or isinstance(cache_size, bool) or cache_size < 0:
+        raise TopologyError(f"join_lookup: cache_size={cache_size!r} is not a number of keys", remedy="0 keeps none")
     given = lookup.lookup(keys) if hasattr(lookup, "lookup") else lookup
     if not isinstance(given, Lookup):
         check_async_function("join_lookup", given)
@@ -265,6 +269,7 @@ class LookupFunction:
         self._lookup = lookup
         self._keys = keys
         self._names = names
+        self._needed = [field.name for field in lookup.schema.visible().fields if field.name in names and not field.nullable]
         self._kept = [field.name for field in schema.fields if field.name not in names.values()]
         self._cache_size = cache_size
         self._cache_ttl_s = cache_ttl_s
@@ -323,6 +328,13 @@ class _Caller:
                 return self.nothing
             if shared._on_miss == "fail":
                 raise DataError(f"the look-up {shared._lookup.name!r} has nothing for the key {values!r}")
+        else:
+            for name in shared._needed:
+                if not _has(found, name):
+                    raise DataError(
+                        f"the look-up {shared._lookup.name!r} answered with a {type(found).__name__} without {name!r}, which is not "
+                        f"declared as {name}: ... | None, for the key {values!r}"
+                    )
         result = {name: row[name] for name in shared._kept}
         for name, called in shared._names.items():
             result[called] = None if found is None else _picked(found, name)
@@ -375,20 +387,22 @@ class _Caller:
             task.exception()  # whoever waits has it
 
     async def _answer(self, keys: list[Any]) -> None:
+        left = dict.fromkeys(keys)
         try:
             answers = await self._lookup.get_many(keys) if self._many else [await self._lookup.get(keys[0])]
             if len(answers) != len(keys):
                 raise DataError(f"the look-up {self._lookup.name!r} was asked for {len(keys)} keys and answered {len(answers)}")
-        except BaseException as error:
-            for key in keys:
-                self._tell(key, error if isinstance(error, Exception) else TimeoutError("the look-up was given up"))
-            if not isinstance(error, Exception):
-                raise
-        else:
             for key, found in zip(keys, answers, strict=True):
                 if not isinstance(found, Exception):
                     self._keep(key, found)
+                del left[key]
                 self._tell(key, found)
+        except BaseException as error:
+            # Whatever fails, nobody waits for ever.
+            for key in left:
+                self._tell(key, error if isinstance(error, Exception) else TimeoutError("the look-up was given up"))
+            if isinstance(error, asyncio.CancelledError):
+                raise
 
     def _tell(self, key: Any, found: Any) -> None:
         for answer in self._asked.pop(key):
@@ -398,6 +412,12 @@ class _Caller:
                 answer.set_exception(found)
             else:
                 answer.set_result(found)
+
+
+def _has(found: Any, name: str) -> bool:
+    if type(found) is dict:
+        return name in found
+    return name in found.keys() if hasattr(found, "keys") else hasattr(found, name)  # noqa: SIM118 - a row of a driver
 
 
 def _picked(found: Any, name: str) -> Any:

@@ -414,3 +414,46 @@ def test_a_key_that_comes_in_the_turn_of_its_answer_is_not_asked_for_again() -> 
 
     assert [row["x"] for row in asyncio.run(rows())] == ["a", "a"]
     assert asked == ["a"]
+
+
+class Odd(BaseException):
+    """Nothing that a function should raise."""
+
+
+@pytest.mark.parametrize("raised", [asyncio.CancelledError(), SystemExit(3), Odd("odd"), KeyboardInterrupt()])
+def test_what_ends_other_programs_is_a_call_that_fails(raised: BaseException) -> None:
+    async def function(row: Any) -> dict[str, int]:
+        if row.id == 3:
+            raise raised
+        return {"id": row.id, "twice": 0}
+
+    letters = memory("letters")
+    topology, out = called(function, n=8, retry=1, capacity=3, errors=dead_letter(letters))
+    topology.run()
+    assert [row["id"] for row in out.rows()] == [0, 1, 2, 4, 5, 6, 7]
+    (letter,) = letters.rows()
+    assert ("was cancelled" if isinstance(raised, asyncio.CancelledError) else type(raised).__name__) in letter["error"]
+
+
+def looked_up(answer: Any, **options: Any) -> list[dict[str, Any]]:
+    async def lookup(key: int) -> Any:
+        return answer
+
+    topology, out = Topology("calls"), memory("out")
+    stream = topology.stream(memory("in", schema=SCHEMA, rows=rows(2)), timestamp="at")
+    stream.join_lookup(lookup, on="id", **{"schema": {"name": str, "born": "int | None"}, **options}).to(out)
+    topology.run()
+    return out.rows()
+
+
+@pytest.mark.parametrize("answer", [{"born": 3}, {}, 5, [{"name": "x"}], "text"])
+def test_an_answer_without_a_column_that_is_needed_is_no_row_of_nulls(answer: Any) -> None:
+    with pytest.raises(UserCodeError, match="without 'name'"):
+        looked_up(answer)
+    assert [row["born"] for row in looked_up({"name": "x"})] == [None, None]
+
+
+@pytest.mark.parametrize("options", [{"cache_size": -1}, {"cache_size": "x"}, {"cache_size": True}, {"ordered": "no"}])
+def test_settings_of_a_look_up_that_mean_nothing_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(TopologyError, match=next(iter(options))):
+        looked_up({"name": "x"}, cache_ttl="1s", **options)

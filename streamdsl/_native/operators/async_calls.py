@@ -156,13 +156,16 @@ class Calls:
         late: BaseException | None = None
         try:
             return await self._function(row)
-        except asyncio.CancelledError as error:
-            if task not in self._late or task.cancelling() > 1:  # given up by somebody else
+        except BaseException as error:
+            cancelled = isinstance(error, asyncio.CancelledError)
+            if cancelled and task.cancelling() > (task in self._late):  # the job ends
                 raise
-            late = error
-        except Exception as error:
             if task not in self._late:
-                raise
+                if isinstance(error, Exception):
+                    raise
+                # It is no cancellation of this call, and nobody may end the loop, or the task without a word.
+                what = "what it waited for was cancelled" if cancelled else f"it raised {type(error).__name__}"
+                raise RuntimeError(f"{what}: {error}" if str(error) else what) from error
             late = error
         finally:
             self._due.pop(task, None)
