@@ -114,6 +114,11 @@ class Window:
         """Whether rows say what they are, in the column `op`: windows that have been shown may become one, with other bounds."""
         return self.kind == "session" and self.emit != "close"
 
+    @property
+    def refuses(self) -> bool:
+        """Whether a record may be refused: one of the first moments there are, before which windows of it would begin."""
+        return self.kind == "sliding" or (self.kind == "hopping" and self.every_ms == 1)
+
     def __str__(self) -> str:
         if self.kind == "count":
             every = f", every={self.every_ms}" if self.every_ms != self.size_ms else ""

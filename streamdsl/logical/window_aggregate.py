@@ -44,7 +44,7 @@ class WindowAggregateNode(StatefulNode):
 
     @property
     def refuses(self) -> bool:
-        return any(aggregate_may_fail(made) for made in self.aggregates)
+        return self.window.refuses or any(aggregate_may_fail(made) for made in self.aggregates)
 
     def needs(self, wanted: Columns) -> Columns:
         return columns_of(*(part for made in self.aggregates for part in made.expressions())) | self.refused_rows()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from streamdsl import Topology, col, count, hopping, memory, sliding
+from streamdsl.testing import TopologyTestDriver
 from tests.windows.jobs import Job, Step, check, expected, found
 from tests.windows.model import HIGH, LOW, Counted, Hopping, Kind, Record, Session, Sliding
 
@@ -37,3 +41,35 @@ def test_a_row_that_was_reduced_may_be_of_any_time(kind: Kind, emit: str) -> Non
     for time in (2**62, -(2**62)):
         job = Job(kind, emit=emit if not isinstance(kind, Counted) else "close", content="reduce")
         check(job, [*steps([time, time + 3]), Step("checkpoint"), Step("crash"), *steps([time + 4], first=2)])
+
+
+EARLY = {"hopping": (hopping(10, 1), 9), "sliding": (sliding(10), 10)}
+
+
+@pytest.mark.parametrize("content", [*CONTENTS, "count"])
+@pytest.mark.parametrize("window", EARLY)
+def test_a_record_is_refused_of_which_windows_would_begin_before_time_does(window: str, content: str) -> None:
+    windows, reach = EARLY[window]
+
+    def driver(**policy: Any) -> TopologyTestDriver:
+        topology = Topology("early")
+        windowed = (
+            topology.stream(memory("in", schema={"k": str, "t": int}), timestamp="t", watermarks="external").key_by("k").window(windows)
+        )
+        made = {
+            "list": lambda: windowed.aggregate(of=col("t").max(), ts=col("t").to_list(), **policy),
+            "reduce": lambda: windowed.reduce(lambda a, b: b, **policy),
+            "count": lambda: windowed.aggregate(of=col("t").max(), n=count(), **policy),
+        }[content]()
+        made.select(of=col("of" if content != "reduce" else "t")).to(memory("out"))
+        return TopologyTestDriver(topology)
+
+    job = driver()
+    job.send("in", {"k": "a", "t": LOW + reach})
+    with pytest.raises(Exception, match="would begin before the first moment there is"):
+        job.send("in", {"k": "a", "t": LOW + reach - 1})
+    job = driver(errors="skip")
+    for t in (LOW, LOW + reach, LOW + 1, LOW + reach - 1):
+        job.send("in", {"k": "b", "t": t})
+    job.end()
+    assert {row["of"] for row in job.read("out")} == {LOW + reach}

@@ -88,6 +88,8 @@ cdef class PaneWindowOperator(WindowOperator):
         cdef int64_t watermark = self.lookup.lateness_watermark(slot)
         cdef int64_t first, i
         cdef WindowEntry* entry
+        if time < self.windower.lowest:
+            return self.refuse_early(batch, row, watermark)
         if not self.place.start <= time < self.place.end:
             self.find_place(time)
         first = self.place.first

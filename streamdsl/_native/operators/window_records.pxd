@@ -33,6 +33,7 @@ cdef class WindowRecords(WindowRows):
     cdef CodeContents code                   # the same, None: the contents are aggregates
     cdef Deadlines deadlines
     cdef SlotDeadlines slots                 # those of them that are no rows
+    cdef bint letters                        # records of the batch at hand have been refused
     cdef bint as_rows                        # what is filed now becomes a row
     cdef Clock clock
     cdef Emission emission
@@ -68,6 +69,8 @@ cdef class WindowRecords(WindowRows):
         self, int64_t slot, KeyWindows* windows, WindowEntry* into, int64_t start, int64_t last, int64_t watermark
     ) except -1 nogil
     cdef int refuse_late(self, int32_t row) except -1 nogil
+    # One whose windows would begin before time does.
+    cdef int refuse_early(self, Batch* batch, int32_t row, int64_t watermark) except -1 nogil
     cdef int change_key(self, int64_t slot, KeyWindows* windows) except -1 nogil      # before its windows are changed
     cdef WindowEntry* open_window(self, int64_t slot, KeyWindows* windows, int64_t i, Wanted* wanted, int64_t watermark) except NULL nogil
     cdef int add_record(self, WindowEntry* entry, KeyWindows* windows, Batch* batch, int32_t row) except -1 nogil

@@ -11,6 +11,7 @@ from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.keyed cimport OUTPUT_ROWS, KeyedOperator
 from streamdsl._native.operators.window_code cimport OneRowContents, RowsContents
 from streamdsl._native.operators.window_rows cimport WindowRows
+from streamdsl._native.rows.row cimport row_new
 from streamdsl._native.state.deadline_key cimport put_sorted
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.key_list cimport keys_free
@@ -23,7 +24,7 @@ from streamdsl._native.windows.window_list cimport (
 from streamdsl._native.windows.windower cimport new_windower, saturated
 
 from streamdsl._native.operators.refusals import DEAD_LETTER
-from streamdsl.errors import InternalError
+from streamdsl.errors import InternalError, RecordError
 
 cdef enum:
     ID_BYTES = 8               # in the key of a row of the index, behind the deadline
@@ -124,6 +125,8 @@ cdef class WindowRecords(WindowRows):
         cdef KeyWindows* windows = self.windows_of(slot)
         cdef int64_t watermark = self.lookup.lateness_watermark(slot)
         cdef int64_t i, first, behind
+        if time < self.windower.lowest:
+            return self.windower.is_open(saturated(time, self.windower.reach), watermark)
         self.windower.assign(self.field, windows, time)
         if self.windower.merges and self.near(windows, time, self.windower.wanted[0].last, watermark, &first, &behind):
             return True
@@ -162,7 +165,8 @@ cdef class WindowRecords(WindowRows):
         self.send_shown()
         self.release_columns()
         self.batch = NULL
-        if self.careful:
+        if self.careful or self.letters:
+            self.letters = False
             with gil:
                 self.refusals.send(self.letters_output, batch)
         return 0
@@ -228,6 +232,8 @@ cdef class WindowRecords(WindowRows):
         cdef int64_t i, n
         cdef Wanted* behind
         cdef bint taken = False
+        if i64(&batch.sys[SYS_TIME])[row] < self.windower.lowest:
+            return self.refuse_early(batch, row, watermark)
         self.windower.assign(self.field, windows, i64(&batch.sys[SYS_TIME])[row])
         if self.windower.merges:
             return self.take_session(batch, row, slot, windows, watermark)
@@ -258,6 +264,19 @@ cdef class WindowRecords(WindowRows):
     cdef int refuse_late(self, int32_t row) except -1 nogil:
         self.late_rows[self.n_late] = row
         self.n_late += 1
+        return 0
+
+    cdef int refuse_early(self, Batch* batch, int32_t row, int64_t watermark) except -1 nogil:
+        cdef int64_t time = i64(&batch.sys[SYS_TIME])[row]
+        if not self.windower.is_open(saturated(time, self.windower.reach), watermark):
+            self.late_refusals += 1
+            return self.refuse_late(row)
+        with gil:
+            reason = f"windows of the event time {time} ms would begin before the first moment there is, {INT64_MIN} ms"
+            if self.refusals is None or self.careful:
+                raise RecordError(row, reason, operator=self.name)
+            self.letters = True
+            self.refusals.take(reason, row_new(self.refusals.shape, batch, row), None, i64(&batch.sys[SYS_SLOT])[row], time)
         return 0
 
     cdef int change_key(self, int64_t slot, KeyWindows* windows) except -1 nogil:

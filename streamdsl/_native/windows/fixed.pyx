@@ -1,9 +1,9 @@
 """Tumbling and hopping windows: [start, start + size), one beginning every so often, whatever the records are."""
 cimport cython
-from libc.stdint cimport int64_t
+from libc.stdint cimport INT64_MIN, int64_t
 
 from streamdsl._native.includes.checked cimport PLANTED
-from streamdsl._native.windows.assign cimport saturating_subtract, since_start, window_number, windows_of
+from streamdsl._native.windows.assign cimport saturating_add, saturating_subtract, since_start, window_number, windows_of
 from streamdsl._native.windows.window_list cimport KeyWindows, WindowField
 from streamdsl._native.windows.windower cimport Windower, saturated
 
@@ -21,6 +21,9 @@ cdef class FixedWindower(Windower):
         Windower.__init__(self, window)
         self.size_ms, self.every_ms, self.offset_ms = window.size_ms, window.every_ms, window.offset_ms
         self.half_open = True
+        if self.every_ms == 1:               # the number of a window is its start
+            self.reach = self.size_ms - 1
+            self.lowest = saturating_add(INT64_MIN, self.reach)
         self.inside = 1 if self.every_ms >= self.size_ms else 0
 
     cdef int assign(self, WindowField field, KeyWindows* windows, int64_t time) except -1 nogil:

@@ -7,10 +7,10 @@ behind it, a record that they have and it has not one that ends at it; both woul
 is why closed windows are kept a while.
 """
 cimport cython
-from libc.stdint cimport int64_t
+from libc.stdint cimport INT64_MIN, int64_t
 
 from streamdsl._native.includes.checked cimport PLANTED
-from streamdsl._native.windows.assign cimport saturating_subtract
+from streamdsl._native.windows.assign cimport saturating_add, saturating_subtract
 from streamdsl._native.windows.window_list cimport WINDOW_AT_RECORD, KeyWindows, WindowEntry, WindowField
 from streamdsl._native.windows.windower cimport Wanted, Windower, saturated
 
@@ -23,6 +23,8 @@ cdef class SlidingWindower(Windower):
         Windower.__init__(self, window)
         self.size_ms = window.size_ms
         self.kept_ms = saturated(self.size_ms, 1)
+        self.reach = self.size_ms            # the id of a window is its start
+        self.lowest = saturating_add(INT64_MIN, self.size_ms)
         self.inside = 0
 
     cdef int assign(self, WindowField field, KeyWindows* windows, int64_t time) except -1 nogil:

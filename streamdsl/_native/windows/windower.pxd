@@ -22,6 +22,8 @@ cdef class Windower:
     cdef readonly int64_t full               # records after which a window closes; 0: time closes it
     cdef readonly bint merges                # windows that touch one another become one
     cdef readonly bint half_open             # the end is the moment behind the last one
+    cdef readonly int64_t lowest             # ms: of a record before it some windows begin so early that they have no id
+    cdef readonly int64_t reach              # ms from such a record to the last moment of its last window
     cdef readonly int inside                 # windows of a key that are kept in its row
     cdef Wanted* wanted                      # by id; wanted[0 .. n) is what `assign` has found
     cdef int64_t n

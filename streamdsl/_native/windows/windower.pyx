@@ -1,4 +1,5 @@
 """See windower.pxd. Each kind of window has a file of its own beside this one."""
+from libc.stdint cimport INT64_MIN
 from libc.stdlib cimport free, realloc
 
 from streamdsl.errors import InternalError
@@ -10,6 +11,7 @@ cdef class Windower:
     def __init__(self, window):
         self.grace_ms = window.grace_ms
         self.inside = 1
+        self.lowest = INT64_MIN
 
     def __dealloc__(self):
         free(self.wanted)
