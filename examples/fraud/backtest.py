@@ -3,6 +3,7 @@
     python examples/fraud/backtest.py --against '{"sigmas": 3.5, "velocity": 4}'
 
 Prints, by rule, the alerts of either, those that are gained and lost, and, where the truth is known, how many of them are fraud.
+`--plot FILE.svg` draws them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if not __package__:
 
 from streamdsl import Config, StreamError, files, memory
 
-from . import data
+from . import chart, data
 from .records import Planted, Transaction
 from .thresholds import Thresholds
 from .topology import Rules, build
@@ -79,9 +80,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--input", nargs="+", metavar="FILE", help="Parquet, CSV, JSON lines or Arrow (default: sample data, whose truth is known)")
     add("--before", default="{}", metavar="JSON|FILE", help="thresholds (default: those of the example)")
     add("--against", required=True, metavar="JSON|FILE", help='for instance {"sigmas": 3.5}')
+    add("--plot", type=Path, metavar="FILE", help="the alerts by rule as a picture, SVG")
     add("--rules", choices=("declared", "all"), default="declared")
     add("--parallelism", type=int, default=1, metavar="N")
     asked = parser.parse_args(argv)
+    if asked.plot and (asked.plot.suffix.lower() != ".svg" or not asked.plot.parent.is_dir()):
+        parser.error(f"--plot {asked.plot}: name a file that ends in .svg, in a directory that exists")
     try:
         sample = None if asked.input else data.sample(kind="habits" if asked.rules == "all" else "bursts")
         inputs = sample.transactions if sample else asked.input
@@ -90,6 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(*compared(before, after, data.read_truth(sample.truth) if sample else None), "", *plot(before, after), sep="\n")
+    if asked.plot:
+        asked.plot.write_text(chart.svg(before, after), encoding="utf-8")
+        print(f"\n{asked.plot}")
     return 0
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from xml.etree import ElementTree
 
 import pytest
 
-from examples.fraud import backtest
+from examples.fraud import backtest, chart
 from examples.fraud.records import Planted
 from examples.fraud.thresholds import Thresholds
 from streamdsl import ConfigError
@@ -31,14 +32,36 @@ def test_the_table_says_what_is_gained_and_lost():
     assert backtest.plot(before, set())[0].split() == ["VELOCITY", "█" * 40, "2"]
 
 
+def test_the_picture_has_bars_as_long_as_the_alerts_are_many():
+    before = {(i, "VELOCITY") for i in range(8)} | {(1, "A<B")}
+    after = {(i, "VELOCITY") for i in range(4, 10)}
+    root = ElementTree.fromstring(chart.svg(before, after))
+    bars = {}
+    for bar in root.iter("{http://www.w3.org/2000/svg}rect"):
+        bars.setdefault(bar.get("class"), []).append(float(bar.get("width")))
+    one = bars["VELOCITY before"][0] / 4
+    assert bars["VELOCITY before"] == pytest.approx([4 * one, 4 * one])
+    assert bars["VELOCITY after"] == pytest.approx([4 * one, 2 * one])
+    assert bars["A<B before"] == pytest.approx([one]) and "A<B after" not in bars
+    texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"VELOCITY", "A<B", "8", "6", "1", "0"} <= set(texts)
+    assert ElementTree.fromstring(chart.svg(set(), set())) is not None
+
+
 def test_the_command(tmp_path, capsys, small):
     (tmp_path / "after.json").write_text(json.dumps({"kmh": 2_000}))
     asked = ["--input", *map(str, small.transactions), "--against", str(tmp_path / "after.json")]
     assert backtest.main(asked) == 0
     shown = capsys.readouterr().out
     assert "GEO_IMPOSSIBLE" in shown and "fraud" not in shown
+    assert backtest.main([*asked, "--plot", str(tmp_path / "alerts.svg")]) == 0
+    assert "GEO_IMPOSSIBLE" in (tmp_path / "alerts.svg").read_text() and "alerts.svg" in capsys.readouterr().out
     assert backtest.main([*asked[:-1], "{bad"]) == 1
     assert "error" in capsys.readouterr().err
+    for wrong in ("alerts.png", "absent/alerts.svg"):
+        with pytest.raises(SystemExit):
+            backtest.main([*asked, "--plot", str(tmp_path / wrong)])
+        assert "ends in .svg" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("values", [{"sigma": 3}, {"sigmas": "3"}, {"velocity": 2.5}, {"velocity": True}, {"kmh": 0}])

@@ -1,6 +1,7 @@
 """Train the model on generated transactions: ``make train``, or ``python examples/fraud/model/train.py --help``.
 
-Needs `pip install 'streamdsl[train]'`; `--judge-only` needs `streamdsl[ml]`. The same seeds give the same model. The model is judged on data of another seed, beside the rules.
+Needs `pip install 'streamdsl[train]'`; `--judge-only` needs `streamdsl[ml]`. The same seeds give the same model. It is judged on data
+of another seed, beside the rules.
 """
 
 from __future__ import annotations
