@@ -76,6 +76,11 @@ class Gateway:
         ConnectorError
             The gateway cannot be reached, or Flink refuses a statement: the error names it.
         """
+        if job.processes:
+            raise ConfigError(
+                f"{job.name} has Processors, which a SQL gateway does not run",
+                remedy="write a project with --output DIR, and run its program: flink run --python DIR/python/job.py",
+            )
         if savepoint is not None:
             path = savepoint.replace("'", "''")
             self.run(Statement("set", "savepoint", f"SET 'execution.state-recovery.path' = '{path}'"))

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from streamdsl.flink.python.function import PythonFunction
+from streamdsl.flink.python.process import PythonProcess
 
 __all__ = ["FlinkJob", "Statement"]
 
-Kind = Literal["set", "table", "view", "function", "insert", "query"]
+Kind = Literal["set", "table", "view", "function", "process", "insert", "query"]
 _WIDTH = 100
 
 
@@ -25,7 +26,7 @@ class Statement:
 
     def __str__(self) -> str:
         said = "".join(f"-- {line}\n" for line in textwrap.wrap(self.comment, _WIDTH)) if self.comment else ""
-        return f"{said}{self.text};"
+        return f"{said}{self.text};" if self.text else said.rstrip("\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,10 @@ class FlinkJob:
         Maven coordinates of what Flink needs beside its distribution.
     functions : tuple of PythonFunction
         Python functions that the statements call; a project has a module of them.
+    processes : tuple of PythonProcess
+        Processors between the statements: such a job is a program of PyFlink.
+    inserts : tuple of Statement
+        What fills the sinks, one by one.
     """
 
     name: str
@@ -51,6 +56,13 @@ class FlinkJob:
     differences: tuple[str, ...] = ()
     connectors: tuple[str, ...] = field(default=())
     functions: tuple[PythonFunction, ...] = ()
+    processes: tuple[PythonProcess, ...] = ()
+    inserts: tuple[Statement, ...] = ()
+
+    @property
+    def python(self) -> bool:
+        """Whether the job has code in Python."""
+        return bool(self.functions or self.processes)
 
     def __str__(self) -> str:
         head = [f"-- {self.name}, for Apache Flink 2.2."]

@@ -9,7 +9,7 @@ from typing import Final
 from streamdsl.errors import ConnectorError
 from streamdsl.flink.job import FlinkJob
 from streamdsl.flink.python.function import MODULE
-from streamdsl.flink.python.modules import copy_modules, functions_module
+from streamdsl.flink.python.modules import PROGRAM, copy_modules, functions_module, program
 
 __all__ = ["VERSION", "write_project"]
 
@@ -44,9 +44,12 @@ def write_project(job: FlinkJob, directory: Path, module: ModuleType | None = No
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in made.items():
             (directory / name).write_text(text)
-        if job.functions and module is not None:
+        if job.python and module is not None:
             (directory / FOLDER).mkdir(exist_ok=True)
             (directory / FOLDER / f"{MODULE}.py").write_text(functions_module(job, module.__name__, attribute))
+            if job.processes:
+                (directory / FOLDER / PROGRAM).write_text(program(job, module.__name__, attribute))
+                made[f"{FOLDER}/{PROGRAM}"] = ""
             copied = copy_modules(module, directory / FOLDER)
             made |= {f"{FOLDER}/{name}": "" for name in (f"{MODULE}.py", *copied)}
     except OSError as error:
@@ -56,7 +59,7 @@ def write_project(job: FlinkJob, directory: Path, module: ModuleType | None = No
 
 def _dockerfile(job: FlinkJob) -> str:
     jars = "".join(f"ADD --chown=flink:flink --chmod=644 {_address(one)} /opt/flink/lib/\n" for one in job.connectors)
-    return f"FROM flink:{VERSION}-java17\n{jars}{_PYTHON_IMAGE if job.functions else ''}"
+    return f"FROM flink:{VERSION}-java17\n{jars}{_PYTHON_IMAGE if job.python else ''}"
 
 
 #: Beam, which PyFlink brings, asks for an older pyarrow than the library does; what runs on Flink needs no newer one.
@@ -95,7 +98,7 @@ x-flink: &flink
       state.backend.type: rocksdb
       execution.checkpointing.interval: 10 s
       execution.checkpointing.dir: file:///checkpoints
-      execution.checkpointing.savepoint-dir: file:///checkpoints/savepoints{_PYTHON_SETTINGS if job.functions else ""}
+      execution.checkpointing.savepoint-dir: file:///checkpoints/savepoints{_PYTHON_SETTINGS if job.python else ""}
   volumes: [checkpoints:/checkpoints]
 
 services:
@@ -135,7 +138,7 @@ Run the job, and look at it on http://localhost:8081:
     streamdsl -A module:topology flink --submit http://localhost:8083
     docker compose exec gateway bin/sql-client.sh -f job.sql        # the same, from a copy of job.sql in the container
 
-{_PYTHON_README if job.functions else ""}\
+{_PYTHON_README if job.python else ""}{_PROGRAM_README if job.processes else ""}\
 ## What Flink needs beside its distribution
 
 {jars}
@@ -157,5 +160,13 @@ of your own needs, on the gateway and on each TaskManager:
 - what the modules import beside it.
 
 `python.files` names the folder where the gateway finds it: in its configuration, or by `--python-files` of `--submit`.
+
+"""
+
+_PROGRAM_README: Final = f"""\
+The topology has Processors, which SQL does not know: `{FOLDER}/{PROGRAM}` runs `job.sql` with a keyed process function for
+each. It takes the place of `--submit`:
+
+    docker compose exec jobmanager flink run --python /opt/{FOLDER}/{PROGRAM} --pyFiles /opt/{FOLDER}
 
 """

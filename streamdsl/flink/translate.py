@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from streamdsl.errors import TopologyError
 from streamdsl.flink.job import FlinkJob, Statement
-from streamdsl.flink.nodes import aggregate, deduplicate, frame, join, python_function, rows, table, window_aggregate
+from streamdsl.flink.nodes import aggregate, deduplicate, frame, join, process, python_function, rows, table, window_aggregate
 from streamdsl.flink.quoting import text
 from streamdsl.flink.refusing import Refused, refusal
 from streamdsl.flink.relation import Relation
@@ -55,7 +55,7 @@ _TRANSLATIONS: Final[dict[type[Node], Callable[[Translation, Any], Relation]]] =
     ExplodeNode: rows.explode,
     OutputNode: rows.output,
     PythonFunctionNode: python_function.python_function,
-    ProcessNode: rows.process,
+    ProcessNode: process.process,
     NativeNode: rows.native,
     ReduceNode: rows.reduce,
     FrameNode: frame.frame,
@@ -108,6 +108,8 @@ def translate(plan: LogicalPlan, offsets: Mapping[str, Mapping[int, int]] | None
         differences=tuple(translation.differences),
         connectors=tuple(translation.connectors),
         functions=tuple(translation.functions),
+        processes=tuple(translation.processes),
+        inserts=tuple(translation.inserts),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from streamdsl.flink.grace import waits_of
 from streamdsl.flink.job import Kind, Statement
 from streamdsl.flink.python.function import PythonFunction
+from streamdsl.flink.python.process import PythonProcess
 from streamdsl.flink.quoting import quoted
 from streamdsl.flink.refusing import Refused
 from streamdsl.flink.relation import Relation
@@ -35,6 +36,7 @@ class Translation:
         self.statements: list[Statement] = []
         self.inserts: list[Statement] = []
         self.functions: list[PythonFunction] = []
+        self.processes: list[PythonProcess] = []
         self.differences: dict[str, None] = {}
         self.connectors: dict[str, None] = {}
         self.refused: list[Refused] = []

@@ -39,7 +39,7 @@ from tests.flink import cases, odd_cases
 from tests.flink.cluster import Cluster
 from tests.flink.compare import alike, read_json, run_here, run_on_flink, tables_here, tables_on_flink, written_json
 from tests.flink.expressions import compare, rows, run_batch
-from tests.flink.pyflink import pyflink
+from tests.flink.pyflink import pyflink, run_program
 from tests.flink.topics import check_changes, check_moved
 from tests.kafka.broker import Broker
 from tests.kafka.topics import consume_all, create_topic, produce
@@ -175,6 +175,20 @@ def check_python(directory: Path) -> None:
             alike(here[name], read_json(directory / f"{name}.rows"))
             print(f"python {name}: {len(here[name])} rows alike", flush=True)
         check_python_error(flink, directory)
+        check_processor(flink, directory)
+
+
+def check_processor(flink: Cluster, directory: Path) -> None:
+    """Compare a processor with state, timers and a second output, in a program of PyFlink."""
+    app = importlib.import_module("tests.flink.processor_app")
+    path = written_json(directory / "moves.jsonl", app.rows(random.Random(4), 400))
+    here = run_here(app.topology, {str(path): path}, ("made", "big", "later"))
+    write_project(app.topology.to_flink(), directory / "program", app)
+    run_program(directory / "program" / "python" / "job.py", flink, directory)
+    for name, found in here.items():
+        assert found, name
+        alike(found, read_json(directory / f"{name}.rows"))
+        print(f"python processor {name}: {len(found)} rows alike", flush=True)
 
 
 FAILING = """

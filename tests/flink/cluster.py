@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from tests.flink.pyflink import jar_of
+from tests.flink.pyflink import OPENS, jar_of
 from tests.kafka.distribution import alone, cache
 
 __all__ = ["Cluster", "FlinkFailed", "NoFlink", "classpath"]
@@ -27,8 +27,6 @@ __all__ = ["Cluster", "FlinkFailed", "NoFlink", "classpath"]
 HOST: Final = "127.0.0.1"
 POM: Final = Path(__file__).resolve().parent / "pom.xml"
 START_TIMEOUT_S: Final = 120.0
-#: What Flink's own scripts open to reflection under Java 17.
-OPENS: Final = ("lang", "net", "io", "nio", "util", "util.concurrent", "util.concurrent.atomic", "util.concurrent.locks", "text", "time")
 #: C1 alone and one collector thread: processes of tests live for a minute.
 QUICKLY_THERE: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 

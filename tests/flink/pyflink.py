@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tests.kafka.distribution import alone, cache
 
-__all__ = ["NoPyFlink", "jar_of", "pyflink"]
+if TYPE_CHECKING:
+    from tests.flink.cluster import Cluster
+
+__all__ = ["NoPyFlink", "jar_of", "pyflink", "run_program"]
+
+#: What Flink's own scripts open to reflection under Java 17.
+OPENS: Final = ("lang", "net", "io", "nio", "util", "util.concurrent", "util.concurrent.atomic", "util.concurrent.locks", "text", "time")
 
 VERSION: Final = "2.2.0"
 #: What streamdsl imports beside pyarrow, which comes with PyFlink.
@@ -43,6 +50,21 @@ def pyflink() -> Path:
 def jar_of(python: Path) -> Path:
     """Return what Java needs for functions in Python."""
     return _packages(python) / "pyflink" / "opt" / f"flink-python-{VERSION}.jar"
+
+
+def run_program(program: Path, flink: Cluster, directory: Path) -> None:
+    """Run a program on a cluster, row by row, and wait for its end."""
+    conf = directory / "conf"
+    conf.mkdir()
+    exact = {"python.fn-execution.bundle.size": "1", "pipeline.auto-watermark-interval": "0 ms"}
+    options = {**flink.options, **exact, "execution.target": "remote", "python.files": str(program.parent)}
+    (conf / "config.yaml").write_text("".join(f"{name}: {json.dumps(value)}\n" for name, value in options.items()))
+    opens = " ".join(f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in OPENS)
+    places = {"FLINK_CONF_DIR": str(conf), "PYTHONPATH": str(program.parent), "JAVA_TOOL_OPTIONS": opens}
+    done = subprocess.run(
+        [flink.options["python.executable"], str(program)], capture_output=True, text=True, check=False, env={**os.environ, **places}
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def _packages(python: Path) -> Path:

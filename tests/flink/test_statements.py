@@ -268,10 +268,26 @@ class Twice(Processor):
         return {"id": row.id * 2}
 
 
+class Batches(Processor):
+    output = {"id": int}
+
+    def process_batch(self, batch: pa.RecordBatch, ctx: Any) -> Any:
+        return None
+
+
+class Windows(Processor):
+    output = {"id": int}
+
+    def process_window(self, key: Any, window: Any, rows: Any, ctx: Any) -> Any:
+        return None
+
+
 @pytest.mark.parametrize(
     ("build", "name", "remedy"),
     [
-        (lambda s: s.key_by("customer").process(Twice()), "the Processor Twice", "hand its topic to Flink"),
+        (lambda s: s.key_by("customer").process(Batches()), "Batches.process_batch", "write process(row, ctx)"),
+        (lambda s: s.key_by("customer").window(tumbling("1m")).process(Windows()), "Windows.process_window", "hand its topic to Flink"),
+        (lambda s: s.key_by("customer").process(Twice(), errors="skip"), "errors=skip", 'errors="fail"'),
         (lambda s: s.key_by("customer").window(tumbling("1m"), emit="update").count(), "emit=update", 'emit="close"'),
         (
             lambda s: s.key_by("customer").window(hopping("2m", "1m")).aggregate(a=col("id").first()),
@@ -305,7 +321,7 @@ def test_what_has_no_equal_is_refused_by_name(build: Any, name: str, remedy: str
 def test_all_that_is_refused_is_told_at_once() -> None:
     topology = Topology("t")
     rows = orders(topology)
-    rows.key_by("customer").process(Twice()).to(memory("out"))
+    rows.key_by("customer").window(tumbling("1m", offset="1s")).count().to(memory("out"))
     rows.select(t=col("customer").str.to_titlecase()).to(kafka("o", broker="b:1"))
     text = refused(topology)
     assert "1. " in text and "2. " in text and "3. " in text and "memory(...)" in text

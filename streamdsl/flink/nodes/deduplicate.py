@@ -16,7 +16,7 @@ def deduplicate(made: Translation, node: DeduplicateNode) -> Relation:
     if node.within_ms is not None:
         raise Refused(
             f"deduplicate({node.text()})",
-            "leave within= out and bound Flink's state with table.exec.state.ttl, or use a session window's first()",
+            "leave within= out and bound Flink's state with table.exec.state.ttl, or take first() in tumbling windows",
         )
     source, schema = made.of(node.inputs[0]), node.inputs[0].schema
     names = columns(schema, source)

@@ -9,6 +9,7 @@ from typing import Final
 import pyarrow as pa
 
 from streamdsl.flink.expressions import may_be_null, written
+from streamdsl.flink.nodes.process import output_of
 from streamdsl.flink.parts import taken_out
 from streamdsl.flink.quoting import quoted
 from streamdsl.flink.refusing import Refused
@@ -36,7 +37,6 @@ __all__ = [
     "merge",
     "native",
     "output",
-    "process",
     "project",
     "reduce",
 ]
@@ -162,19 +162,17 @@ def _some(name: str) -> str:
 
 
 def output(made: Translation, node: OutputNode) -> Relation:
-    """Rows that leave by a tag: Flink has no other outputs."""
+    """Rows that leave by a tag: those of a processor; Flink SQL has no other outputs."""
+    below = node.inputs[0]
+    found = output_of(made, node, below, node.tag) if isinstance(below, ProcessNode) else None
+    if found is not None:
+        return found
     if node.tag == "dead_letter":
         raise Refused(
             "dead letters: a record that Flink cannot decode or compute ends the job, or is dropped",
             'give errors="fail", or kafka(..., errors="skip") for records that cannot be decoded',
         )
     raise Refused(f"output({node.tag!r}): Flink SQL drops late rows, and has no output for them", "leave it out, or make disorder= longer")
-
-
-def process(made: Translation, node: ProcessNode) -> Relation:
-    """A user's processor."""
-    owner = node.processor if isinstance(node.processor, type) else type(node.processor)
-    raise Refused(f"the Processor {owner.__name__} is Python code, which Flink SQL cannot call", _ELSEWHERE)
 
 
 def connect(made: Translation, node: ConnectNode) -> Relation:

@@ -9,12 +9,16 @@ from types import ModuleType
 
 from streamdsl.flink.job import FlinkJob
 
-__all__ = ["copy_modules", "functions_module"]
+__all__ = ["PROGRAM", "copy_modules", "functions_module", "program"]
+
+#: The program of a job with processors.
+PROGRAM = "job.py"
 
 
 def functions_module(job: FlinkJob, module: str, attribute: str) -> str:
     """Return the text of the module that Flink imports."""
-    steps = "".join(f"#   {one.name}: {one.step}\n" for one in job.functions)
+    names = {one.name: one.step for one in job.functions} | {one.name: one.step for one in job.processes}
+    steps = "".join(f"#   {name}: {step}\n" for name, step in names.items())
     return f'''\
 """The Python functions of {job.name}, as PyFlink calls them. Written by `streamdsl -A … flink --output`."""
 
@@ -23,6 +27,18 @@ from streamdsl.flink.python.udf import functions_of
 
 {steps}\
 globals().update(functions_of({module}.{attribute}.to_flink()))
+'''
+
+
+def program(job: FlinkJob, module: str, attribute: str) -> str:
+    """Return the text of the program."""
+    return f'''\
+"""{job.name}, as a program of PyFlink. Written by `streamdsl -A … flink --output`."""
+
+import {module}
+from streamdsl.flink.python.program import run
+
+run({module}.{attribute}.to_flink())
 '''
 
 

@@ -1,4 +1,4 @@
-"""Table functions of PyFlink. The one module of the package, beside `program`, that imports it: Flink's Python runs them."""
+"""Table functions of PyFlink. With `program` the one module of the package that imports it: Flink's Python runs them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ __all__ = ["data_type", "functions_of"]
 
 
 def functions_of(job: FlinkJob) -> dict[str, Any]:
-    """Return the functions of a job by their names, and under ``_made`` what they are made of."""
-    return {"_made": {one.name: one for one in job.functions}, **{one.name: _table_function(one) for one in job.functions}}
+    """Return the functions of a job by their names, under ``_made`` what they are made of, under ``_processes`` its processors."""
+    made: dict[str, Any] = {one.name: _table_function(one) for one in job.functions}
+    made |= {"_made": {one.name: one for one in job.functions}, "_processes": {one.name: one for one in job.processes}}
+    return made
 
 
 class _Called(TableFunction):  # type: ignore[misc]
