@@ -37,7 +37,7 @@ def tables(draw: st.DrawFn) -> pa.Table:
     return pa.table(columns)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(tables(), tables(), st.booleans())
 def test_rows_come_back_as_they_were(left: pa.Table, right: pa.Table, restored: bool) -> None:
     right = right.rename_columns(["k", "at_r", *(f"r_{name}" for name in right.column_names[2:])])

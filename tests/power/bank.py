@@ -263,6 +263,18 @@ BANK = (
         "join-unmatched-never", "a row without a partner counts as matched", "tests/joins/test_interval.py::test_the_library_says_so", 1
     ),
     Planted("join-row-freed-early", "a row is freed a moment before the last one that it may match", "simulator", 1500),
+    Planted(
+        "join-room-noted-once",
+        "rows that need not come out stay for ever behind the first deadline of their key",
+        "tests/joins/test_kept_rows.py::test_a_key_without_pause_keeps_few_rows_and_one_deadline",
+        1,
+    ),
+    Planted(
+        "bootstrap-not-awaited",
+        "a stream begins before the table that it is joined with has been read",
+        "tests/joins/test_bootstrap.py::test_a_live_stream_waits_for_a_live_table",
+        1,
+    ),
     Planted("join-passes-time-on", "the watermark passes rows that wait for a partner: they are late behind the join", "simulator", 1800),
     Planted("join-deadlines-not-restored", "rows that wait for a partner are in the state and never come out", "simulator", 1400),
     Planted("ties-reversed", "of rows of one time the last to come stands first", "simulator", 10000),

@@ -71,7 +71,7 @@ def standing(rows: list[dict[str, Any]], *keys: str) -> dict[Any, Any]:
 visits = st.lists(st.builds(dict, user=st.sampled_from("ab"), at=st.integers(0, 40), v=st.integers(-3, 3)), max_size=12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(rows=visits, window=st.sampled_from(WINDOWS), emit=st.sampled_from(EARLY))
 def test_aggregates_of_windows_shown_early_equal_those_of_windows_shown_once(rows, window, emit) -> None:
     topology = Topology("t")

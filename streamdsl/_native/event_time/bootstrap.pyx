@@ -1,5 +1,6 @@
 """See bootstrap.pxd."""
 from streamdsl._native.includes.atomic cimport atomic_add, atomic_load
+from streamdsl._native.includes.checked cimport PLANTED
 
 
 cdef class Bootstrap:
@@ -10,7 +11,7 @@ cdef class Bootstrap:
         self.behind += 1
 
     cdef bint over(self) noexcept nogil:
-        return atomic_load(&self.behind) <= 0
+        return atomic_load(&self.behind) <= 0 or PLANTED("bootstrap-not-awaited")
 
     cdef void read(self) noexcept nogil:
         atomic_add(&self.behind, -1)

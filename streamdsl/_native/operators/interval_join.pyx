@@ -165,7 +165,7 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
                     <= (deadline if self.keeps[side] else self.watermark)):
                 n += 1
             self.field.drop_first(rows, n)
-            if rows.n > 0 and self.bounded and not self.keeps[side]:
+            if rows.n > 0 and self.bounded and not self.keeps[side] and not PLANTED("join-room-noted-once"):
                 self.note_room(both, self.over(side, rows.rows[rows.head].time), slot)
         return 0
 
