@@ -62,6 +62,20 @@ def test_rows_that_fit_one_by_one_are_not_refused_together(broker, topic_name, d
     assert max(written) == (2_000 - 100 if compression == "none" else sizes[-1])
 
 
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_topic_that_rows_name_has_limits_of_its_own(broker, sink, tmp_path, delivery):
+    other = create_topic(broker.bootstrap, f"{sink}-other", 1, max_message_bytes="500")
+    source = create_topic(broker.bootstrap, f"{sink}-in", 1)
+    rows = [row(n, 1_000 if n == 50 else 100, to=other if n % 2 == 0 else None) for n in range(200)]
+    produce(broker.bootstrap, source, map(json.dumps, rows))
+    topology = Topology(f"job-{sink}")
+    target = kafka(sink, topic_from="to", delivery=delivery)
+    topology.stream(kafka(source, SCHEMA, until="latest"), name="in").to(target, name="out", errors="skip")
+    run = topology.start(Config(broker=broker.bootstrap, state_dir=tmp_path / "state", checkpoint_interval="50ms"))
+    assert run.wait(60)
+    assert ids(broker, other) == [n for n in range(0, 200, 2) if n != 50] and ids(broker, sink) == list(range(1, 200, 2))
+
+
 def test_a_topic_that_rows_name_may_go(broker, sink, topic_name, tmp_path):
     other = create_topic(broker.bootstrap, f"{sink}-other", 1)
     source = create_topic(broker.bootstrap, f"{sink}-in", 1)

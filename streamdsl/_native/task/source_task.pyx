@@ -214,11 +214,10 @@ cdef class SourceTask(Task):
             return 0
         if self.read_due(limit):
             return 1
-        if self.polls.asks_all():
-            return 0
-        if self.polls.look(self.clock.now_ns()) and self.read_due(limit):
-            return 1
-        self.next_read_ns = self.polls.poll_at_ns
+        if not self.polls.asks_all():
+            if self.polls.look(self.clock.now_ns()) and self.read_due(limit):
+                return 1
+            self.next_read_ns = self.polls.poll_at_ns
         return 0
 
     cdef int read_due(self, int64_t limit) except -1 nogil:
@@ -550,15 +549,10 @@ cdef class SourceTask(Task):
         return part
 
     def _commit(self):
-        cdef Split split
         checkpoint_id, states = self.snapshotted
         if checkpoint_id == self.committed:
-            for item in self.splits:
-                split = item
-                position = states[split.name]["position"]
-                if position is not split.committed:      # of a thousand splits, few have moved since the last checkpoint
-                    split.committed = position
-                    split.reader.committed(position)
+            for split in self.splits:
+                (<Split>split).on_committed(states[(<Split>split).name]["position"])
         Task._commit(self)
 
     # What a driver does in the place of a source's own watermarks.

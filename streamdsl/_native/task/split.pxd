@@ -35,6 +35,7 @@ cdef class Split:
     cdef int64_t offered                     # rows that it can emit in the next round; 0: not known yet
     cdef int number                          # among all splits of the source
 
+    cdef int on_committed(self, object position) except -1
     cdef bint stamp(self, int timestamp, int64_t per_ms, int64_t now) except -1
     cdef int fill_times(self, Column* declared) except -1
     cdef int declared_times(self, int timestamp, int64_t per_ms, Column* out) except -1   # in ms; the caller clears `out`

@@ -72,6 +72,13 @@ cdef class Split:
             "idle": self.idle and word_of_idleness,
         }
 
+    cdef int on_committed(self, object position) except -1:
+        """Tell the reader, if the split has moved since the last checkpoint: of a thousand, few have."""
+        if position is not self.committed:
+            self.committed = position
+            self.reader.committed(position)
+        return 0
+
     cdef bint stamp(self, int timestamp, int64_t per_ms, int64_t now) except -1:
         """Find the event time of the chunk's rows: the records' own, else the declared column, else the clock; whether they have one."""
         cdef int64_t row

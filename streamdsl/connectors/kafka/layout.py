@@ -14,8 +14,8 @@ import pyarrow as pa
 from streamdsl._native.flow.convert import python_rows, python_values
 from streamdsl._native.serdes.json_writer import json_lines
 from streamdsl.connectors.kafka.limits import Limits, limits_of
-from streamdsl.connectors.kafka.outbox import Record
-from streamdsl.connectors.kafka.topic import Topic, why_not_written
+from streamdsl.connectors.kafka.outbox import BATCH_BYTES, Record
+from streamdsl.connectors.kafka.topic import LARGEST_BATCH, Topic, why_not_written
 from streamdsl.errors import ConnectorError, DataError
 from streamdsl.schema import DEAD_LETTER_SCHEMA, Schema
 
@@ -43,6 +43,8 @@ class Layout:
 
     def __init__(self, described: Topic, schema: Schema, keys: tuple[str, ...], limits: Limits) -> None:
         self.limits = limits
+        #: The smallest limit of a topic that rows have named, as far as is known.
+        self.largest_batch = described.seen.get(LARGEST_BATCH)
         self._known: dict[str, _Named] = {}  # topics that data named
         visible = schema.visible()
         self._described = described
@@ -153,7 +155,27 @@ class Layout:
                 raise
             refused = error.message
         self._known[topic] = _Named(now, refused, limits)
+        self._expect_batches_of(limits)
         return refused
+
+    def _expect_batches_of(self, limits: Limits) -> None:
+        """See that the client makes no batch that a topic refuses: it is told of a smaller one where it is made.
+
+        Raises
+        ------
+        ConnectorError
+            This client was made for larger ones.
+        """
+        largest = min(limit for limit in (self.limits.topic, self._described.seen.get(LARGEST_BATCH), BATCH_BYTES) if limit is not None)
+        if limits.topic is not None and limits.topic < largest:
+            self._described.seen[LARGEST_BATCH] = limits.topic
+            raise ConnectorError(
+                f"writing to {self._described.topic!r}: a topic that rows have named (topic_from) takes batches of {limits.topic} bytes, "
+                f"and the client makes larger ones",
+                remedy="it is made anew, for smaller ones, and goes on from the last checkpoint",
+                recoverable=True,
+                lasting=True,
+            )
 
     def _keys_of(self, rows: pa.RecordBatch) -> list[bytes | None]:
         columns = [rows.column(name) for name in self._keys]

@@ -12,7 +12,7 @@ from streamdsl.connectors.kafka.clients import CLIENT_LOG, KafkaError, KafkaExce
 from streamdsl.connectors.kafka.rights import NOTHING, Access
 from streamdsl.errors import ConnectorError
 
-__all__ = ["BATCH_OVERHEAD", "Deliveries", "Outbox", "Presence", "Record", "named_topic_gone", "producer_options"]
+__all__ = ["BATCH_BYTES", "BATCH_OVERHEAD", "Deliveries", "Outbox", "Presence", "Record", "named_topic_gone", "producer_options"]
 
 #: A cluster that says for so long that there is no such topic has not just forgotten it.
 FORGOTTEN_S: Final = 2.0
@@ -22,7 +22,7 @@ _OVERHEAD: Final = 36
 #: What a batch begins with, and what a record has beside lengths, key, value and headers: attributes and the two deltas of the first one.
 BATCH_OVERHEAD, _RECORD = 61, 3
 #: What the client puts into a batch unless told otherwise.
-_BATCH_BYTES: Final = 1_000_000
+BATCH_BYTES: Final = 1_000_000
 
 
 def _sized(length: int) -> int:
@@ -66,7 +66,7 @@ def producer_options(options: dict[str, Any], limits: Iterable[int | None]) -> d
 
     `limits`: the ``max.message.bytes`` of the topics. No batch is larger: records that fit one by one would be refused together.
     """
-    largest = min((limit for limit in limits if limit is not None), default=_BATCH_BYTES)
+    largest = min((limit for limit in limits if limit is not None), default=BATCH_BYTES)
     return {
         "linger.ms": 1,
         "logger": CLIENT_LOG,
@@ -75,7 +75,7 @@ def producer_options(options: dict[str, Any], limits: Iterable[int | None]) -> d
         # What replicas may take: less than the silence of a broker, behind which the client hangs up.
         "request.timeout.ms": 15_000,
         **options,
-        "batch.size": min(int(options.get("batch.size", _BATCH_BYTES)), largest),
+        "batch.size": min(int(options.get("batch.size", BATCH_BYTES)), largest),
         "enable.idempotence": True,
         "delivery.report.only.error": True,
     }

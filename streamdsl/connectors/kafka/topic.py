@@ -11,7 +11,10 @@ from streamdsl.durations import Duration
 from streamdsl.schema import Schema
 from streamdsl.secret import Secret, redacted
 
-__all__ = ["Delivery", "Format", "Timestamps", "Topic", "why_not_written"]
+__all__ = ["LARGEST_BATCH", "Delivery", "Format", "Timestamps", "Topic", "why_not_written"]
+
+#: Of what was seen: the smallest limit of a topic that rows have named.
+LARGEST_BATCH: Final = "largest batch"
 
 Format = Literal["json", "raw", "arrow", "avro", "protobuf", "debezium-json"]
 Delivery = Literal["exactly_once", "at_least_once"]
@@ -68,7 +71,7 @@ class Topic:
     table_key: tuple[str, ...] = ()
     table_time: str | None = None
     changes: bool = False
-    #: How many partitions were there when somebody looked last.
+    #: How many partitions were there when somebody looked last, and `LARGEST_BATCH`.
     seen: dict[str, int] = field(default_factory=dict, repr=False)
     job: str = ""
     config: Any = field(default=None, repr=False)

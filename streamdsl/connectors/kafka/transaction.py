@@ -39,7 +39,7 @@ from streamdsl.connectors.kafka.limits import limits_of
 from streamdsl.connectors.kafka.markers import claim_of, ensure_markers_topic, last_worker, markers_topic, read_marker, record_of
 from streamdsl.connectors.kafka.outbox import Deliveries, Outbox, Presence, Record, named_topic_gone, producer_options
 from streamdsl.connectors.kafka.rights import Access
-from streamdsl.connectors.kafka.topic import Topic
+from streamdsl.connectors.kafka.topic import LARGEST_BATCH, Topic
 from streamdsl.errors import ConfigError, ConnectorError, InternalError
 
 __all__ = ["KafkaTransaction"]
@@ -98,6 +98,7 @@ class KafkaTransaction(Transaction):
         self._ensure_topics()
         self._check_replaced(worker, again)
         limits = [limits_of(sink.client_options(), sink.topic).topic for sink in self._sinks]
+        limits += [sink.seen.get(LARGEST_BATCH) for sink in self._sinks]
         self._producer = made(
             Producer,
             {

@@ -60,7 +60,7 @@ class AtLeastOnceWriter(OutboxWriter):
         self._access = Access((topic,), ("WRITE",))
         self._deliveries = Deliveries(self._access, [topic])
         given = {"on_delivery": self._deliveries, "error_cb": ErrorLog(self._doing)}
-        self._producer = made(Producer, {**producer_options(options, [layout.limits.topic]), **given}, self._doing)
+        self._producer = made(Producer, {**producer_options(options, [layout.limits.topic, layout.largest_batch]), **given}, self._doing)
 
     def _hand_over(self) -> bool:
         try:
