@@ -48,6 +48,8 @@ PARTS = ("nexmark", "tables", "odd", "kafka", "python", "planted", "expressions"
 #: What Flink cannot show: the changes of a table as rows of a stream.
 REFUSED = {"q19"}
 BATCH = 100
+#: What ends a job by name: such values are known when they come.
+REFUSED_THERE = "too large to be written with all its digits"
 
 
 def check_nexmark(flink: Cluster, directory: Path) -> None:
@@ -223,6 +225,9 @@ def check_expressions(flink: Cluster, directory: Path, count: int, seed: int) ->
         try:
             more, other = run_batch(flink.gateway, batch, BATCH, directory)
         except (AssertionError, ConnectorError) as error:
+            if REFUSED_THERE in str(error):
+                refused += BATCH
+                continue
             sys.exit(f"expressions, seed {batch}: {error}")
         equal, refused = equal + more, refused + other
         print(f"expressions: seed {batch}: {equal} equal, {refused} refused by name", flush=True)
