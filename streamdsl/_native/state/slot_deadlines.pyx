@@ -279,7 +279,7 @@ cdef class SlotDeadlines(ColdListener):
 
     cdef int64_t gather(self, int lane, int64_t limit, int64_t most) except -1 nogil:
         cdef SlotLane* of = &self.lane[lane]
-        cdef int64_t fresh, time, i
+        cdef int64_t fresh, time, last, i
         cdef TimeBucket bucket
         if self.settling:
             self.settle(INT64_MAX)
@@ -303,7 +303,8 @@ cdef class SlotDeadlines(ColdListener):
             bucket = of.buckets[0]
             of.n_buckets -= 1
             memmove(of.buckets, of.buckets + 1, of.n_buckets * sizeof(TimeBucket))
-            of.covered = max(of.covered, min(limit, (bucket.number << of.shift) + ((<int64_t>1 << of.shift) - 1)))
+            last = <int64_t>((<uint64_t>bucket.number << of.shift) | ((<uint64_t>1 << of.shift) - 1))
+            of.covered = max(of.covered, min(limit, last))
             if of.ready.n == 0:
                 free(of.ready.at)
                 of.ready = bucket.items
