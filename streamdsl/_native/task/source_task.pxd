@@ -6,12 +6,14 @@ from streamdsl._native.event_time.peer_time cimport PeerTime
 from streamdsl._native.flow.batch cimport Batch
 from streamdsl._native.flow.pace cimport Pace
 from streamdsl._native.task.feed_poll cimport FeedPoll
+from streamdsl._native.task.intake cimport Intake
 from streamdsl._native.task.split cimport Split
 from streamdsl._native.task.task cimport Task
 
 
 cdef class SourceTask(Task):
-    cdef object spec
+    cdef object spec                         # PhysicalSource
+    cdef Intake intake
     cdef list splits
     cdef void** split_refs
     cdef int n_splits
@@ -24,12 +26,7 @@ cdef class SourceTask(Task):
     cdef int64_t max_drift_ms                # -1: no limit
     cdef int batch_rows
     cdef int chunk_rows
-    cdef object schema                       # pa.Schema of rows that were found to be canonical: those of a reader are all alike
-    cdef tuple never_null                    # columns, by number
-    cdef int timestamp                       # column of the event time, -1: the records' own
-    cdef int64_t time_per_ms                 # units of that column in a millisecond; 0: it holds whole seconds
     cdef int64_t idle_timeout_ms             # -1: never
-    cdef int64_t max_ahead_ms                # -1: no limit
     cdef double rate                         # rows a second of this task; 0: no limit
     cdef int64_t rate_began_ns
     cdef double rate_taken
@@ -42,8 +39,6 @@ cdef class SourceTask(Task):
     cdef int64_t paused                      # atomic
     cdef int64_t draining                    # atomic
     cdef readonly int64_t rejected
-    cdef int partitioned_by                  # column whose hash modulo n_partitions is a row's split; -1: none
-    cdef int n_partitions
     cdef PeerTime peers                      # None: time needs nobody else's
     cdef int peer                            # this task there
 

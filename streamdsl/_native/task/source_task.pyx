@@ -19,15 +19,12 @@ from streamdsl._native.includes.checked cimport FAULT, PLANTED
 from streamdsl._native.operators.base cimport Operator
 from streamdsl._native.operators.output cimport Output
 from streamdsl._native.task.feed_poll cimport FeedPoll
-from streamdsl._native.task.placement cimport first_misplaced
+from streamdsl._native.task.intake cimport Intake
 from streamdsl._native.task.split cimport IDLE_LOOK_MS, Split
 from streamdsl._native.task.task cimport CROWD_ROWS, references
 
-from streamdsl._native.flow.convert import to_canonical
-from streamdsl._native.task.placement import misplaced_error
-from streamdsl._native.task.rejected import nulls_in
 from streamdsl._native.task.task import close_all
-from streamdsl.errors import DataError, connector_failure
+from streamdsl.errors import connector_failure
 
 cdef enum:
     # How often it is looked whether a split that gives nothing has been read.
@@ -38,18 +35,13 @@ cdef inline Py_ssize_t len_of(tuple items) noexcept nogil:
     return Py_SIZE(<PyObject*>items)
 
 
-def time_per_ms(type_):
-    """Return how many units of a type of times are a millisecond, 0 for whole seconds."""
-    return {"s": 0, "us": 1_000, "ns": 1_000_000}.get(getattr(type_, "unit", "ms"), 1)
-
-
 cdef class SourceTask(Task):
     """`spec` is the PhysicalSource, `splits` a list of Split; `policy` deals with rejected records."""
 
     def open(self, spec, list splits, types, policy, double rate, int batch_rows, int chunk_rows):
         """Give the task what it reads. `types`: the declared pyarrow types of the columns."""
-        self.spec = (spec, types)
-        self.never_null = tuple(i for i, field in enumerate(spec.schema.fields) if not field.nullable)
+        self.spec = spec
+        self.intake = Intake(spec, types)
         self.splits = splits
         self.snapshotted = (0, {})
         self.split_refs = references(splits)
@@ -57,11 +49,7 @@ cdef class SourceTask(Task):
         self.max_drift_ms = -1 if spec.max_drift_ms is None else spec.max_drift_ms
         self.batch_rows = batch_rows
         self.chunk_rows = chunk_rows
-        self.timestamp = spec.timestamp
-        self.time_per_ms = 1 if spec.timestamp < 0 else time_per_ms(types[spec.timestamp])
-        self.partitioned_by = -1
         self.idle_timeout_ms = -1 if spec.idle_timeout_ms is None else spec.idle_timeout_ms
-        self.max_ahead_ms = -1 if spec.max_ahead_ms is None else spec.max_ahead_ms
         self.rate = rate
         self.policy = policy
         self.valve = WatermarkValve(self.n_splits)
@@ -93,8 +81,7 @@ cdef class SourceTask(Task):
 
         With `peers`, keyed state of the splits is in this task, and that of others in tasks which it goes by while it has nothing to read.
         """
-        self.partitioned_by = self.spec[0].partitioned_by
-        self.n_partitions = partitions
+        self.intake.hold_to_splits(partitions)
         self.peers = peers
         self.peer = int(self.id.partition(".")[2])
 
@@ -123,7 +110,7 @@ cdef class SourceTask(Task):
         self.order = order
         for split in self.splits:
             if not (<Split>split).ended:
-                (<Split>split).slot = order.add_split(self.spec[0].rank, (<Split>split).number, self.in_order)
+                (<Split>split).slot = order.add_split(self.spec.rank, (<Split>split).number, self.in_order)
 
     def begin_behind(self, Bootstrap bootstrap not None, bint first):
         """Read nothing before the sources that are read `first` have come to the end of what there is; this may be one of them."""
@@ -328,7 +315,7 @@ cdef class SourceTask(Task):
         try:
             chunk = split.reader.read(self.chunk_rows)
         except Exception as error:       # whatever a source raises
-            raise connector_failure(f"the source {self.spec[0].name!r} cannot read {split.name}", error)
+            raise connector_failure(f"the source {self.spec.name!r} cannot read {split.name}", error)
         if chunk is None:
             return self._dry(split)
         if not hasattr(chunk, "rows"):
@@ -338,39 +325,16 @@ cdef class SourceTask(Task):
         split.chunk = chunk
         split.at = 0
         split.n_rejected = 0
-        try:
-            split.rows = batch_from_arrow(self._canonical(chunk.rows))
-        except DataError as error:
-            error.context.update(operator=self.spec[0].name, topic=split.name)
-            raise
-        except Exception as error:       # whatever a source hands over
-            raise connector_failure(f"the source {self.spec[0].name!r} gives rows of {split.name} that are not of its schema", error)
+        if not self.intake.take(split, self.clock.now_ms()):
+            self.without_times()
         self.crowded = split.rows.n >= CROWD_ROWS
         self.polls.rows += split.rows.n
-        self._set_times(split)
-        self._check_places(split)
         # A watermark, or another word of idleness, does not wake a split.
         if split.rows.n > 0 or chunk.rejected or chunk.idle is False:
             self._set_idle(split, False)
         if split.rows.n == 0:
             self._finish_chunk(split)
         return 1
-
-    def _canonical(self, rows):
-        schema = rows.schema
-        if self.schema is not None and schema.equals(self.schema):
-            return rows
-        found = to_canonical(rows, self.spec[1])
-        if found is rows:
-            self.schema = schema
-        return found
-
-    def _nulls(self, Split split):
-        """Return the rows that are null where none is, each with the reason."""
-        for place in self.never_null:
-            if split.rows.columns[<int>place].valid != NULL:
-                return nulls_in(split.chunk.rows, self.never_null)
-        return {}
 
     def _finish_chunk(self, Split split):
         """All rows of the chunk have gone down the chain: what stood behind them, then its position is passed."""
@@ -379,7 +343,7 @@ cdef class SourceTask(Task):
         try:
             split.position = split.reader.position(chunk, split.rows.n)
         except Exception as error:       # whatever a source raises
-            raise connector_failure(f"the source {self.spec[0].name!r} does not know its position in {split.name}", error)
+            raise connector_failure(f"the source {self.spec.name!r} does not know its position in {split.name}", error)
         split.chunk = None
         split.due = split.slot >= 0          # others may wait for it: that nothing more has come is to be said at once
         batch_release(split.rows)
@@ -422,7 +386,7 @@ cdef class SourceTask(Task):
         try:
             return split.reader.caught_up()
         except Exception as error:       # whatever a source raises
-            raise connector_failure(f"the source {self.spec[0].name!r} does not know whether {split.name} has been read", error)
+            raise connector_failure(f"the source {self.spec.name!r} does not know whether {split.name} has been read", error)
 
     def _set_idle(self, Split split, bint idle):
         if split.idle != idle and not split.ended:
@@ -431,27 +395,6 @@ cdef class SourceTask(Task):
                 self.order.offer(split.slot, OFFER_NONE, 0, 0)
             self.valve.on_status(split.index, idle)
             self.pass_on_time()
-
-    def _set_times(self, Split split):
-        cdef int64_t limit = INT64_MAX, now = self.clock.now_ms()
-        if not split.stamp(self.timestamp, self.time_per_ms, now) and split.rows.n > 0:
-            self.without_times()
-        if self.max_ahead_ms >= 0 and now < INT64_MAX - self.max_ahead_ms:
-            limit = now + self.max_ahead_ms
-        nulls = self._nulls(split)
-        if nulls or split.rows.sys[SYS_TIME].valid != NULL or self.max_ahead_ms >= 0:
-            split.reject_rows(self.spec[0], limit, nulls)
-
-    def _check_places(self, Split split):
-        """Refuse rows that lie in another split than their key says: their key's state is elsewhere, or will be."""
-        cdef int64_t row
-        if self.partitioned_by < 0 or self.n_partitions == 1:
-            return
-        with nogil:
-            row = first_misplaced(&split.rows.columns[self.partitioned_by], split.bad, split.rows.n, self.n_partitions, split.number)
-        if row < 0:
-            return
-        raise misplaced_error(self.spec[0], split.reader, split.name, split.number, split.chunk, row, self.n_partitions)
 
     cdef int handle_rejected(self, Split split, int32_t before) except -1:
         """Deal with the chunk's rejected records that stood in front of row `before`."""
@@ -544,8 +487,8 @@ cdef class SourceTask(Task):
         # The end is no watermark: a later run may go on from it.
         reached = INT64_MIN if self.watermark == INT64_MAX else self.watermark
         word = self.idle_timeout_ms < 0
-        part["sources"] = {self.spec[0].name: {(<Split>split).name: split.snapshot(reached, word) for split in self.splits}}
-        self.snapshotted = (checkpoint_id, part["sources"][self.spec[0].name])
+        part["sources"] = {self.spec.name: {(<Split>split).name: split.snapshot(reached, word) for split in self.splits}}
+        self.snapshotted = (checkpoint_id, part["sources"][self.spec.name])
         return part
 
     def _commit(self):
@@ -594,6 +537,6 @@ cdef class SourceTask(Task):
         try:
             close_all([(<Split>split).reader for split in self.splits or ()])
         except Exception as error:       # whatever a source raises
-            raise connector_failure(f"the source {self.spec[0].name!r} cannot be closed", error)
+            raise connector_failure(f"the source {self.spec.name!r} cannot be closed", error)
         finally:
             Task.close(self)
