@@ -20,7 +20,8 @@ class Link:
         self._refuses = False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def cut(self) -> None:
         """Break all connections, as the death of the client does."""
@@ -50,6 +51,9 @@ class Link:
 
     def close(self) -> None:
         """End it."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # who waits for a connection is told
+        self._accepting.join()
         self._listener.close()
         self.cut()
 

@@ -184,13 +184,18 @@ def test_who_waits_for_the_same_key_is_not_given_up_with_another() -> None:
 
     async def name_of(key: int) -> dict[str, str] | None:
         asked.append(key)
-        if asked.count(key) == 1 and key == 0:
-            raise ConnectionError("away")
+        if asked.count(key) == 1:
+            while len(read) < 12:  # until all wait
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.2)
+            if key == 0:
+                raise ConnectionError("away")
         return {"name": f"n{key}"}
 
+    read: list[Any] = []
     topology, out = Topology("calls"), memory("out")
     stream = topology.stream(memory("in", schema=SCHEMA, rows=[{"id": i % 2, "at": i} for i in range(12)]), timestamp="at")
-    stream.join_lookup(name_of, on="id", schema={"name": str}, capacity=12, on_miss="fail").to(out)
+    stream.peek(read.append).join_lookup(name_of, on="id", schema={"name": str}, capacity=12, on_miss="fail").to(out)
     topology.run()
     assert [row["name"] for row in out.rows()] == [f"n{i % 2}" for i in range(12)]
     assert asked.count(1) == 1 and asked.count(0) == 2

@@ -11,7 +11,7 @@ DOC = (ROOT / "docs" / "architecture.md").read_text()
 #: (station, what its body must say to lead on). The stations stand in the document in this order.
 RECORD = [
     ("SourceTask.refill", "_refill"),
-    ("SourceTask._set_times", "SYS_TIME"),
+    ("Intake.take", "batch_from_arrow(", ".stamp("),
     ("SourceTask.hand_on", "generator_scan(", "on_records("),
     ("Task.on_records", ".process(batch)"),
     ("FilterOperator.finish", "self.emit("),

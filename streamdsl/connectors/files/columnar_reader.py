@@ -49,8 +49,12 @@ class ColumnarReader(BlockReader, Parkable):
         assert found is not None
         # What the file does not have, the names of its directories may.
         self._values = {name: value for name, value in values_of(place or path).items() if name not in found.names}
-        check_columns(path, [*found.names, *self._values], schema.fields)
-        check_types(path, found, self._fields)
+        try:
+            check_columns(path, [*found.names, *self._values], schema.fields)
+            check_types(path, found, self._fields)
+        except BaseException:
+            self.close()
+            raise
         self._wanted = [field.name for field in self._fields if field.name in found.names]
 
     @contextlib.contextmanager
