@@ -260,6 +260,10 @@ def _elsewhere(person: _Account, chance: random.Random, but: str | None = None) 
     return chance.choice([city for city in cities if city != (but or person.home)])
 
 
+#: Transactions and accounts of the smallest sample.
+_LEAST: Final = (100, 10)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Make a sample and say where it is."""
     parser = argparse.ArgumentParser(description="Make bank transactions with planted fraud, and the truth about them.")
@@ -273,7 +277,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = {name: getattr(asked, name) for name in ("seed", "transactions", "accounts") if getattr(asked, name) is not None}
     if chosen and asked.directory is None:
         parser.error(f"--{next(iter(chosen))} makes another sample: say where to put it (DIR)")
-    made = generate(asked.directory, kind=asked.kind, **chosen) if chosen else sample(asked.directory, asked.kind)
+    if chosen.get("transactions", _LEAST[0]) < _LEAST[0] or chosen.get("accounts", _LEAST[1]) < _LEAST[1]:
+        parser.error(f"a sample has at least {_LEAST[0]} transactions of {_LEAST[1]} accounts")
+    try:
+        made = generate(asked.directory, kind=asked.kind, **chosen) if chosen else sample(asked.directory, asked.kind)
+    except ValueError as error:
+        parser.error(str(error))
     print(*made.transactions, made.truth, sep="\n")
     return 0
 

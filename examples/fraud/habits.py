@@ -56,6 +56,8 @@ _INCIDENTS: Final = {
 }
 #: A kind that needs an account with a history, or one that sleeps.
 _WITH_HISTORY: Final = {"TIME_OF_DAY": 22, "NEW_CATEGORY": 22, "AMOUNT_ANOMALY": 8, "NEW_CHANNEL": 6}
+#: So often a place for an incident is drawn before there is none.
+_TRIES: Final = 20_000
 _ASLEEP: Final = ("DORMANT", "two after a pause")
 _TRAVELS: Final = ("GEO_IMPOSSIBLE", "NEW_CHANNEL", "flight")
 
@@ -192,9 +194,15 @@ class _Hosts:
         self._taken: set[tuple[int, int]] = set()
 
     def draw(self, kind: str) -> tuple[int, int]:
-        """Return an account and a position in its times."""
+        """Return an account and a position in its times.
+
+        Raises
+        ------
+        ValueError
+            There is no place left.
+        """
         chance, among = self._chance, self._asleep if kind in _ASLEEP else self._awake
-        while True:
+        for _ in range(_TRIES if among else 0):
             account = chance.choice(among)
             n = len(self._people[account].times)
             # A few come before anybody can know the habits.
@@ -208,6 +216,7 @@ class _Hosts:
                 if not {(account, day + d) for d in (-1, 0, 1)} & self._taken:
                     self._taken.add((account, day))
                     return account, position
+        raise ValueError(f"{len(self._people):,} accounts with so few transactions have no room for all incidents: take more of either")
 
     @staticmethod
     def _fits(person: _Person, position: int, kind: str) -> bool:

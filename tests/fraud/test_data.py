@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 
 import oracle
+import pytest
 
 from examples.fraud import data
 from examples.fraud.cities import CITIES
@@ -56,3 +57,17 @@ def test_the_sample_is_made_once(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "generate", generate)
     assert data.sample(tmp_path) == data.sample(tmp_path)
     assert calls == [tmp_path]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--transactions", "5"], "at least 100 transactions"),
+        (["--accounts", "0"], "of 10 accounts"),
+        (["--kind", "habits", "--transactions", "300", "--accounts", "10", "--seed", "3"], "take more of either"),
+    ],
+)
+def test_a_sample_that_is_too_small_is_refused(options, said, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        data.main([str(tmp_path), *options])
+    assert said in capsys.readouterr().err
