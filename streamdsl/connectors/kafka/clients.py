@@ -56,6 +56,13 @@ CLIENT_LOG: Final = logging.getLogger("streamdsl.kafka")
 NEARLY: Final = 0.9
 T = TypeVar("T")
 
+#: Options whose values may be told. Any other may hold a secret.
+_SAYABLE: Final = frozenset(
+    {
+        *("acks", "bootstrap.servers", "client.id", "group.id", "transactional.id", "security.protocol", "sasl.mechanism"),
+        *("sasl.mechanisms", "auto.offset.reset", "isolation.level", "compression.type", "compression.codec", "partitioner"),
+    }
+)
 #: How long a start waits for a broker that cannot be reached; a run that has been on waits without end (it starts again).
 PATIENCE_S: Final = 60.0
 #: How long one call may take.
@@ -426,9 +433,17 @@ def made(kind: Callable[[dict[str, Any]], T], options: dict[str, Any], doing: st
         cause = error.args[0] if error.args else error
         said = cause.str() if isinstance(cause, KafkaError) else str(cause)
         raise ConnectorError(
-            f"{doing}: the client does not take an option: {said.strip()}",
+            f"{doing}: the client does not take an option: {_without_secrets(said.strip(), options)}",
             remedy="mend options= of this source or sink, or the options for Kafka in the Config or the environment",
-        ) from error
+        ) from None
+
+
+def _without_secrets(said: str, options: Mapping[str, Any]) -> str:
+    """Return what the client says, without values that nobody else may know: it repeats some of what it does not take."""
+    for name, value in options.items():
+        if isinstance(value, str) and value and name not in _SAYABLE and not name.endswith(".location"):
+            said = said.replace(value, "…")
+    return said
 
 
 def partitions_of(options: Mapping[str, Any], topic: str) -> int:
