@@ -354,6 +354,10 @@ cdef class Deadlines(ColdListener):
             self.lane[lane].read.n = self.lane[lane].read.first = 0
         return 0 if self.slots is None else self.slots.on_cleared()
 
+    def beside(self):
+        """Return how many deadlines are no rows."""
+        return 0 if self.slots is None else self.slots.beside()
+
     cdef int on_begin(self) except -1 nogil:
         return 0 if self.slots is None else self.slots.on_begin()
 

@@ -50,6 +50,10 @@ cdef class ColdListener:
     cdef int on_pressure(self) except -1 nogil:
         return 0
 
+    def beside(self):
+        """Return how many rows it keeps in another form, beside the table's."""
+        return 0
+
 
 @cython.final
 cdef class KeyTable(RowTable):

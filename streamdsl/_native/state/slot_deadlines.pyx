@@ -518,6 +518,10 @@ cdef class SlotDeadlines(ColdListener):
     cdef bint behind(self) noexcept nogil:
         return self.settling
 
+    def beside(self):
+        """Return how many there are."""
+        return sum([self.lane[lane].count for lane in range(MOST_LANES)])
+
     cdef int on_pressure(self) except -1 nogil:
         self.pressed = True
         if self.on:

@@ -176,8 +176,9 @@ cdef class StateStore:
     def figures(self):
         """Return {"bytes", "keys", "cold_keys", "evicted", "reads"}."""
         cdef KeyTable table
+        beside = [(<KeyTable>table).listener.beside() for table in self.tables if (<KeyTable>table).listener is not None]
         return {
-            "bytes": self.memory(), "keys": sum([(<KeyTable>table).total() for table in self.tables]),
+            "bytes": self.memory(), "keys": sum([(<KeyTable>table).total() for table in self.tables]) + sum(beside),
             "cold_keys": sum([(<KeyTable>table).cold for table in self.tables]), "evicted": self.evictor.evicted,
             "reads": sum([(<KeyTable>table).reads for table in self.tables]),
         }
