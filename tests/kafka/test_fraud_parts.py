@@ -9,8 +9,9 @@ import pytest
 
 from examples.fraud import activity, customers, data, topology
 from streamdsl import Config, files, kafka, memory
+from streamdsl.connectors.kafka.markers import markers_topic
 from tests.kafka.crash import fill
-from tests.kafka.topics import consume_all, create_topic
+from tests.kafka.topics import consume_all, create_topic, forget_topics
 
 ACCOUNTS, SEED = 60, 5
 
@@ -53,8 +54,10 @@ def test_rows_are_those_of_the_embedded_job(broker, sample, tmp_path):
     job.run(Config(), bind=embedded)
 
     at = broker.bootstrap
+    made = (topology.ALERTS, activity.STATISTICS, customers.CHANGES)
+    forget_topics(at, topology.TRANSACTIONS, *made, markers_topic(job.name))
     fill(at, sample, topology.TRANSACTIONS)
-    for name in (topology.ALERTS, activity.STATISTICS, customers.CHANGES):
+    for name in made:
         create_topic(at, name, topology.PARTITIONS)
     customers.send_changes(events, at)
     bounded = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import subprocess
@@ -11,14 +10,13 @@ import time
 import urllib.request
 
 import pytest
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
 from examples.fraud import data, producer, topology
 from streamdsl._native.state.murmur2 import shard_of_key
+from streamdsl.connectors.kafka.markers import markers_topic
 from tests.cli.jobs import ROOT, command, environment, worker
 from tests.fraud import oracle
-from tests.kafka.topics import consume_all
+from tests.kafka.topics import consume_all, forget_topics
 
 
 @pytest.fixture
@@ -39,18 +37,8 @@ def until(what, timeout_s=90.0):
         time.sleep(0.1)
 
 
-def forget_topics(bootstrap: str) -> None:
-    """The topics are the example's own: what another test has left there would count."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    ours = {topology.TRANSACTIONS, topology.ALERTS}
-    for deleted in admin.delete_topics(sorted(ours)).values():
-        with contextlib.suppress(KafkaException):  # there was none
-            deleted.result(30)
-    until(lambda: not ours & set(admin.list_topics(timeout=10).topics))
-
-
 def test_a_worker_and_a_producer_give_the_alerts_of_the_oracle(broker, tmp_path, sample):
-    forget_topics(broker.bootstrap)
+    forget_topics(broker.bootstrap, topology.TRANSACTIONS, topology.ALERTS, markers_topic("fraud-detection"))
     here = {"place": tmp_path, "cwd": ROOT}
     target = ("-A", "examples.fraud.topology:topology")
     asked = command(*target, "topics", "--broker", broker.bootstrap, **here)

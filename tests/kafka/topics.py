@@ -62,6 +62,14 @@ def delete_topic(bootstrap: str, name: str) -> None:
         time.sleep(0.05)
 
 
+def forget_topics(bootstrap: str, *names: str) -> None:
+    """Delete those of the topics that are there: of an example, whose names are fixed, other tests may have left some."""
+    there = AdminClient(_client(bootstrap)).list_topics(timeout=_TIMEOUT_S).topics
+    for name in names:
+        if name in there:
+            delete_topic(bootstrap, name)
+
+
 def produce(bootstrap: str, topic: str, records: Iterable[Any], **options: Any) -> None:
     """Write records, in this order and once, and wait until the broker has them.
 
