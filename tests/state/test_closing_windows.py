@@ -149,6 +149,18 @@ def test_no_checkpoint_is_taken_amid_a_closing_and_a_crash_there_is_none_to_the_
     assert Counter(row["key"] for row in sink.rows()) == Counter(f"key-{i}" for i in range(keys))
 
 
+@pytest.mark.parametrize("batch_rows", [500, 4_096])
+def test_windows_close_while_a_checkpoint_has_still_to_write_their_deadlines(batch_rows: int) -> None:
+    keys = 30_000
+    topology, sink = many_windows("aggregate", keys)
+    clock = ManualClock()
+    config = Config(state_backend="memory", parallelism=1, checkpoint_interval="10ms", batch_rows=batch_rows)
+    job = Stepped(topology, MemoryEnvironment(), config, clock)
+    while job.step():
+        clock.ms += 1
+    assert [row["key"] for row in sink.rows()] == sorted(f"key-{i}" for i in range(keys))
+
+
 FAMILIES = {
     "short": [f"{i}" for i in range(700)],
     "alike up to their end": [f"customer-of-the-house-{i:06d}" for i in range(700)],

@@ -502,7 +502,7 @@ cdef class SlotDeadlines(ColdListener):
                 self.settling_bucket = 0
                 continue
             bucket = &of.buckets[self.settling_bucket]
-            end = min(bucket.begun, bucket.written + most - n)
+            end = bucket.written + min(most - n, bucket.begun - bucket.written)
             if bucket.written < end:
                 self.write_list(self.settling_lane, &bucket.items, bucket.written, end)
                 n += end - bucket.written
