@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,21 +16,7 @@ import s3fs
 from tests.contract import places
 from tests.contract.store import Store
 from tests.postgres.conftest import _server as database  # noqa: F401 - a fixture
-from tests.redis.server import NoServer
-from tests.redis.server import Server as Redis
-
-
-@pytest.fixture(scope="session")
-def keys() -> Iterator[Redis]:
-    try:
-        server = Redis()
-    except NoServer as missing:
-        if os.environ.get("CI", "") not in ("", "0", "false"):
-            pytest.fail(f"Redis is required here: {missing}")
-        pytest.skip(str(missing))
-    server.start()
-    yield server
-    server.kill()
+from tests.redis.conftest import shared as keys  # noqa: F401 - a fixture
 
 
 class Receiver:
@@ -72,6 +57,13 @@ def receiver() -> Iterator[Receiver]:
             row = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             status, body = kept.take(self.path, self.headers["Idempotency-Key"], row)
             self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            body = json.dumps({"name": f"name of {self.path.rpartition('/')[2]}"}).encode()
+            self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

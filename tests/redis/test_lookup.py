@@ -8,7 +8,6 @@ import decimal
 import pytest
 
 from streamdsl import Config, ConnectorError, StreamError, Topology, TopologyError, dead_letter, memory, redis
-from tests.redis.test_sink import server, shared  # noqa: F401 - fixtures
 
 KEYS = [{"n": i, "customer": f"c{i % 6}", "country": "CL"} for i in range(200)]
 CUSTOMER = {"segment": "str | None", "limit": float}
@@ -37,7 +36,7 @@ def joined(lookup, on="customer", rows=KEYS, **options):
 
 
 @pytest.fixture
-def customers(server):  # noqa: F811
+def customers(server):
     client = server.client()
     for i in range(4):
         client.hset(f"customer:c{i}", mapping={"segment": f"s{i}", "limit": i * 1.5, "other": "x"})
@@ -45,13 +44,13 @@ def customers(server):  # noqa: F811
 
 
 @pytest.mark.parametrize("options", [{}, {"cache_ttl": "1h"}, {"ordered": False}, {"capacity": 1}])
-def test_fields_of_a_hash_are_added(server, customers, options):  # noqa: F811
+def test_fields_of_a_hash_are_added(server, customers, options):
     for row in joined(redis(server.url, "customer:{customer}", schema=CUSTOMER), **options):
         number = row["n"] % 6
         assert (row["segment"], row["limit"]) == ((f"s{number}", number * 1.5) if number < 4 else (None, None))
 
 
-def test_json_of_several_columns_under_other_names(server):  # noqa: F811
+def test_json_of_several_columns_under_other_names(server):
     server.client().set("x:CL/c1", '{"segment": "a", "limit": 7, "more": [1]}')
     found = joined(redis(server.url, "x:{country}/{customer}", kind="string", schema=CUSTOMER), on=["customer", "country"], on_miss="drop")
     assert {(row["customer"], row["segment"], row["limit"]) for row in found} == {("c1", "a", 7.0)}
@@ -59,7 +58,7 @@ def test_json_of_several_columns_under_other_names(server):  # noqa: F811
     assert renamed == found
 
 
-def test_what_the_sink_has_written_is_found_as_it_was(server):  # noqa: F811
+def test_what_the_sink_has_written_is_found_as_it_was(server):
     values = {
         "t": "ñ",
         "i": -(2**60),
@@ -89,7 +88,7 @@ def test_what_the_sink_has_written_is_found_as_it_was(server):  # noqa: F811
         ("text", "[1]", "no JSON"),
     ],
 )
-def test_what_is_no_row_is_a_matter_of_errors(server, customers, key, value, words):  # noqa: F811
+def test_what_is_no_row_is_a_matter_of_errors(server, customers, key, value, words):
     if key == "hash":
         customers.delete("customer:c1")
         customers.hset("customer:c1", mapping=value)
@@ -104,13 +103,13 @@ def test_what_is_no_row_is_a_matter_of_errors(server, customers, key, value, wor
     assert len(bad.rows()) == sum(row["customer"] == "c1" for row in KEYS) and len(good) + len(bad.rows()) == len(KEYS)
 
 
-def test_another_kind_under_the_key_is_said(server, customers):  # noqa: F811
+def test_another_kind_under_the_key_is_said(server, customers):
     customers.set("customer:c1", "text")
     with pytest.raises(StreamError, match="WRONGTYPE"):
         joined(redis(server.url, "customer:{customer}", schema=CUSTOMER), retry=0)
 
 
-def test_a_wrong_password_ends_the_start(server):  # noqa: F811
+def test_a_wrong_password_ends_the_start(server):
     with pytest.raises(ConnectorError, match="password") as failed:
         joined(redis(server.url.replace("//:", "//:wrong"), "c:{customer}", schema=CUSTOMER))
     assert server.url not in str(failed.value)

@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from streamdsl import Config, ConnectorError, DataError, Topology, TopologyError, col, count, dead_letter, memory, redis
 from tests import silence
-from tests.redis.server import PASSWORD, NoServer, Server
+from tests.redis.server import PASSWORD
 
 SCHEMA = {"k": "str | None", "v": int, "note": "str | None"}
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Server]:
-    try:
-        server = Server()
-    except NoServer as missing:
-        if os.environ.get("CI", "") not in ("", "0", "false"):
-            pytest.fail(f"Redis is required here: {missing}")
-        pytest.skip(str(missing))
-    server.start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def server(shared: Server) -> Server:
-    shared.client().flushall()
-    return shared
 
 
 def writing(sink, rows, errors=None, table=False):

@@ -3,8 +3,9 @@
 A row of `Deadlines` costs a look into a hash table when it is added and another when it is due, and its own copy of the key.
 Most deadlines are over before any key has had to leave memory. These stand in lists by time, and become rows when memory is short.
 """
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 
+from streamdsl._native.state.deadline_sort cimport SortedItem
 from streamdsl._native.state.deadlines cimport MOST_LANES, Deadlines
 from streamdsl._native.state.key_table cimport ColdListener, KeyTable
 from streamdsl._native.state.row_table cimport RowHeader
@@ -16,14 +17,6 @@ cdef struct SlotDeadline:
     int64_t id                 # what stands behind the time in the key of a row
     uint32_t slot              # of the key: it is in memory as long as this is here
     uint32_t stored            # the stream has a row of it: to be deleted when it is over
-
-
-# The same, as it is sorted.
-cdef struct SortedItem:
-    uint64_t[4] parts          # the last ones first: 16 bytes of the key, the id, the time; as numbers without a sign
-    uint32_t slot
-    uint32_t stored
-    const RowHeader* header
 
 
 cdef struct SlotDeadlineList:
@@ -84,7 +77,6 @@ cdef class SlotDeadlines(ColdListener):
     cdef int spill_all(self) except -1 nogil
 
     cdef void clear(self) noexcept nogil
-    cdef SortedItem* sorted_items(self, SortedItem* rows, int64_t n) noexcept nogil
     cdef int64_t common(self, const SlotDeadline* items, int64_t n) noexcept nogil
     cdef int64_t tail_of(self, const SlotDeadline* item, const RowHeader* header) except -1 nogil    # fills `tail`
     cdef int spill_ready(self, int lane) except -1 nogil

@@ -6,12 +6,13 @@ that is due in part a heap is made. What is taken is sorted; so the order is tha
 A checkpoint holds rows of them all: they are written into the stream a few at a time, as changed rows are. What has been written is
 deleted when it is over, behind the next barrier.
 """
-from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, uint8_t, uint16_t, uint64_t
-from libc.stdlib cimport free, qsort, realloc
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, uint16_t, uint64_t
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 from streamdsl._native.includes.checked cimport CHECKED_BUILD, PLANTED
-from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, big_endian, key_order, put_sorted
+from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, put_sorted
+from streamdsl._native.state.deadline_sort cimport SortedItem, part_at, sorted_items
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.row_table cimport ROW_LIVE, ROW_STORED, RowHeader
 from streamdsl._native.state.write_stream cimport (
@@ -25,9 +26,7 @@ cdef enum:
     DRAIN_BYTES = 16384        # of rows for one append to the stream
     ID_BYTES = 8
     ROW_BYTES = 48             # what a row takes beside its key and itself, about
-    FEW_SORTED = 256           # are sorted by comparing
     FEW_COMMON = 8             # bytes that keys begin with alike: so many may be looked at
-    DIGITS = 32                # bytes of an item that it is sorted by
 
 
 cdef int no_memory() except -1 nogil:
@@ -72,78 +71,6 @@ cdef void pop(SlotDeadlineList* heap) noexcept nogil:
         at = child
         child = 2 * at + 1
     heap.at[at] = last
-
-
-cdef inline uint64_t part_at(const RowHeader* header, int64_t offset) noexcept nogil:
-    cdef char[8] padded
-    cdef int64_t left = header.key_size - offset
-    if left >= 8:
-        return big_endian(header.key + offset)
-    (<uint64_t*>padded)[0] = 0
-    if left > 0:
-        memcpy(padded, header.key + offset, left)
-    return big_endian(padded)
-
-
-cdef int by_parts(const void* left, const void* right) noexcept nogil:
-    cdef const SortedItem* a = <const SortedItem*>left
-    cdef const SortedItem* b = <const SortedItem*>right
-    cdef int i
-    for i in range(3, -1, -1):
-        if a.parts[i] != b.parts[i]:
-            return -1 if a.parts[i] < b.parts[i] else 1
-    return key_order(a.header.key, a.header.key_size, b.header.key, b.header.key_size)
-
-
-cdef SortedItem* by_digits(SortedItem* items, SortedItem* other, int64_t n, uint64_t* looked_at) noexcept nogil:
-    """Sort by some bytes of the parts, the last of them first (a radix sort), and return where the result is.
-
-    These are so many of the first ones in which items differ that few items are equal in all of them; `looked_at` masks them.
-    """
-    cdef int64_t[DIGITS][256] counts
-    cdef int64_t i, at, next, values
-    cdef double kinds = 1
-    cdef int digit, value, last = 0
-    cdef SortedItem* swapped
-    cdef uint8_t* bytes
-    memset(counts, 0, sizeof(counts))
-    for i in range(n):
-        bytes = <uint8_t*>items[i].parts
-        for digit in range(DIGITS):
-            counts[digit][bytes[digit]] += 1
-    for digit in range(DIGITS - 1, -1, -1):  # numbers are little-endian: their first byte stands last
-        if kinds > 16.0 * n:
-            last = digit + 1
-            break
-        values = 0
-        for value in range(256):
-            values += counts[digit][value] > 0
-        kinds *= values
-        (<uint8_t*>looked_at)[digit] = 255
-    for digit in range(last, DIGITS):
-        if counts[digit][(<uint8_t*>items[0].parts)[digit]] == n:
-            continue
-        at = 0
-        for value in range(256):
-            next = at + counts[digit][value]
-            counts[digit][value] = at
-            at = next
-        for i in range(n):
-            value = (<uint8_t*>items[i].parts)[digit]
-            other[counts[digit][value]] = items[i]
-            counts[digit][value] += 1
-        swapped = items
-        items = other
-        other = swapped
-    return items
-
-
-cdef inline bint same_digits(const SortedItem* a, const SortedItem* b, const uint64_t* looked_at) noexcept nogil:
-    cdef int i
-    for i in range(4):
-        if (a.parts[i] ^ b.parts[i]) & looked_at[i]:
-            return False
-    return True
 
 
 cdef class SlotDeadlines(ColdListener):
@@ -367,28 +294,13 @@ cdef class SlotDeadlines(ColdListener):
             rows[i].parts[1] = part_at(header, alike)
             rows[i].parts[0] = part_at(header, alike + 8)
             rows[i].header = header
-        rows = self.sorted_items(rows, n)
+        rows = sorted_items(rows, n)
         for i in range(n):
             items[i].time = <int64_t>(rows[i].parts[3] ^ (<uint64_t>1 << 63))
             items[i].id = <int64_t>(rows[i].parts[2] ^ (<uint64_t>1 << 63))
             items[i].slot, items[i].stored = rows[i].slot, rows[i].stored
         of.unsorted = False
         return 0
-
-    cdef SortedItem* sorted_items(self, SortedItem* rows, int64_t n) noexcept nogil:
-        cdef uint64_t[4] looked_at
-        cdef int64_t i = 0, end
-        memset(looked_at, 0, sizeof(looked_at))
-        if n > FEW_SORTED:
-            rows = by_digits(rows, rows + n, n, looked_at)
-        while i < n:                         # what is equal in what has been looked at
-            end = i + 1
-            while end < n and same_digits(&rows[i], &rows[end], looked_at):
-                end += 1
-            if end - i > 1:
-                qsort(rows + i, end - i, sizeof(SortedItem), by_parts)
-            i = end
-        return rows
 
     cdef int64_t common(self, const SlotDeadline* items, int64_t n) noexcept nogil:
         """Return how many bytes all keys begin with alike, 0 if there are few."""
