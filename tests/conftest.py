@@ -14,6 +14,9 @@ from hypothesis import settings
 settings.register_profile("streamdsl", deadline=None)
 settings.load_profile("streamdsl")
 
+# The servers that tests of several folders use.
+pytest_plugins = ["tests.servers"]
+
 #: So long a thread that has been told to end may take.
 LEAVE_S = 10.0
 

@@ -10,9 +10,6 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from tests.postgres.conftest import _server, server  # noqa: F401 - fixtures
-from tests.redis.test_sink import shared as redis_server  # noqa: F401 - a fixture
-
 JOB = """
     import os
     from streamdsl import Topology, delta, files, http, memory, postgres, redis
@@ -61,17 +58,17 @@ POSTGRES = (
 )
 
 
-def test_a_database_and_its_tables(doctor, server):  # noqa: F811
+def test_a_database_and_its_tables(doctor, database):
     verbs = POSTGRES
-    with psycopg.connect(server.dsn, autocommit=True) as connection:
+    with psycopg.connect(database.dsn, autocommit=True) as connection:
         connection.execute("drop table if exists seen")
-        code, lines = doctor(verbs, DSN=server.dsn)
+        code, lines = doctor(verbs, DSN=database.dsn)
         assert code == 1 and "there is no table 'seen'" in lines["writes out"] and "there is no table" in lines["asks seen"]
         connection.execute("create table seen (id bigint primary key)")
-        code, lines = doctor(verbs, DSN=server.dsn)
+        code, lines = doctor(verbs, DSN=database.dsn)
         assert code == 1 and "no column 'name'" in lines["writes out"]
         connection.execute("alter table seen add column name text")
-        code, lines = doctor(verbs, DSN=server.dsn)
+        code, lines = doctor(verbs, DSN=database.dsn)
         assert code == 0 and lines["writes out"].startswith("ok") and lines["asks seen"].startswith("ok")
         assert connection.execute("select count(*) from seen").fetchone() == (0,)
         connection.execute("drop table seen")
@@ -79,7 +76,7 @@ def test_a_database_and_its_tables(doctor, server):  # noqa: F811
     assert lines["writes out"].startswith("NO") and "hunter2" not in str(lines)
 
 
-def test_redis_and_a_web_server(doctor, redis_server):  # noqa: F811
+def test_redis_and_a_web_server(doctor, redis_server):
     verbs = 'rows.to(redis(at["R"], "k:{id}"), name="cache"); rows.to(http(at["H"]), name="hook")'
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))

@@ -15,8 +15,6 @@ import s3fs
 
 from tests.contract import places
 from tests.contract.store import Store
-from tests.postgres.conftest import _server as database  # noqa: F401 - a fixture
-from tests.redis.conftest import shared as keys  # noqa: F401 - a fixture
 
 
 class Receiver:
@@ -119,7 +117,7 @@ def _place(request: pytest.FixtureRequest, tmp_path: Path) -> places.Place:
             return kind(request.getfixturevalue("database"))
         case "redis":
             kind_of = places.Texts if "texts" in name else places.Keys
-            return kind_of(request.getfixturevalue("keys"))
+            return kind_of(request.getfixturevalue("redis_server"))
         case "http":
             return places.Hook(request.getfixturevalue("receiver"))
     store = request.getfixturevalue("store") if "S3" in name else None

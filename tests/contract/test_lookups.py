@@ -21,7 +21,7 @@ NAME = {"name": str}
 def asked(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Link]]:
     """A look-up of names by id, and the link to its server."""
     place = f"t_{uuid.uuid4().hex[:12]}"
-    server = request.getfixturevalue({"postgres": "database", "redis": "keys", "http": "receiver"}[request.param])
+    server = request.getfixturevalue({"postgres": "database", "redis": "redis_server", "http": "receiver"}[request.param])
     link = Link(server.port)
     here, there = f":{server.port}", f":{link.port}"
     if request.param == "postgres":

@@ -13,7 +13,6 @@ import pytest
 
 from examples.fraud import activity, data, topology
 from streamdsl import Config, files, memory
-from tests.postgres.conftest import _server, server  # noqa: F401 - fixtures
 
 HOUR_MS, GAP_MS = 3_600_000, 1_800_000
 
@@ -80,16 +79,16 @@ def test_statistics_are_the_oracles(sample):
     check(found_in(out.rows()), wanted)
 
 
-def test_the_command_writes_them_to_a_file_and_to_postgresql(sample, tmp_path, server, monkeypatch):  # noqa: F811
-    monkeypatch.setenv("FRAUD_POSTGRES", server.dsn)
-    with psycopg.connect(server.dsn) as connection:
+def test_the_command_writes_them_to_a_file_and_to_postgresql(sample, tmp_path, database, monkeypatch):
+    monkeypatch.setenv("FRAUD_POSTGRES", database.dsn)
+    with psycopg.connect(database.dsn) as connection:
         connection.execute("drop table if exists fraud_statistics, fraud_alerts")
     output = tmp_path / "statistics.jsonl"
     asked = ["--with", "statistics,postgres", "--statistics", str(output), "--quiet", "--input", *map(str, sample.transactions)]
     assert topology.main(asked) == 0
     wanted = expected(sample.transactions)
     check(found_in(map(json.loads, output.read_text().splitlines())), wanted)
-    with psycopg.connect(server.dsn) as connection:
+    with psycopg.connect(database.dsn) as connection:
         columns = "subject, name, period, window_start, window_end, transactions, total, mean, largest"
         rows = connection.execute(f"select {columns} from fraud_statistics").fetchall()
     check(found_in(dict(zip(columns.split(", "), row, strict=True)) for row in rows), wanted)

@@ -10,7 +10,6 @@ import pytest
 
 from examples.fraud import customers, data, topology
 from streamdsl import Config, ConnectorError, files, memory
-from tests.postgres.conftest import _server, server  # noqa: F401 - fixtures
 
 ACCOUNTS, SEED = 120, 5
 
@@ -21,8 +20,8 @@ def sample(tmp_path_factory):
 
 
 @pytest.fixture
-def known(server, monkeypatch):  # noqa: F811
-    monkeypatch.setenv("FRAUD_POSTGRES", server.dsn)
+def known(database, monkeypatch):
+    monkeypatch.setenv("FRAUD_POSTGRES", database.dsn)
     made = customers.customers(ACCOUNTS, SEED)
     customers.load(made)
     return {customer.account_number: customer for customer in made}
@@ -110,14 +109,14 @@ def test_where_customers_come_from_is_asked_for(asked, capsys):
     assert "customer" in capsys.readouterr().err
 
 
-def test_unknown_customers_have_no_limit(sample, known, server):  # noqa: F811
-    with psycopg.connect(server.dsn) as connection:
+def test_unknown_customers_have_no_limit(sample, known, database):
+    with psycopg.connect(database.dsn) as connection:
         connection.execute("delete from customers")
     assert over_limit(sample) == []
 
 
-def test_a_missing_table_is_named(sample, known, server):  # noqa: F811
-    with psycopg.connect(server.dsn) as connection:
+def test_a_missing_table_is_named(sample, known, database):
+    with psycopg.connect(database.dsn) as connection:
         connection.execute("drop table customers")
     with pytest.raises(ConnectorError, match="customers"):
         over_limit(sample)

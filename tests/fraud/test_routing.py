@@ -14,22 +14,19 @@ import pytest
 
 from examples.fraud import topology
 from streamdsl import ConfigError
-from tests.http.test_sink import receiver  # noqa: F401 - a fixture
-from tests.postgres.conftest import _server, server  # noqa: F401 - fixtures
-from tests.redis.test_sink import shared as redis_server  # noqa: F401 - a fixture
 
 ALL = "postgres,redis,webhook"
 
 
 @pytest.fixture
-def environ(server, redis_server, receiver):  # noqa: F811
+def environ(database, redis_server, receiver):
     redis_server.client().flushall()
-    with psycopg.connect(server.dsn) as connection:
+    with psycopg.connect(database.dsn) as connection:
         connection.execute("drop table if exists fraud_alerts")
-    return {**os.environ, "FRAUD_POSTGRES": server.dsn, "FRAUD_REDIS": redis_server.url, "FRAUD_WEBHOOK": receiver.url}
+    return {**os.environ, "FRAUD_POSTGRES": database.dsn, "FRAUD_REDIS": redis_server.url, "FRAUD_WEBHOOK": receiver.url}
 
 
-def test_an_alert_is_everywhere_once_under_kills(tmp_path, small, expected, environ, server, redis_server, receiver):  # noqa: F811
+def test_an_alert_is_everywhere_once_under_kills(tmp_path, small, expected, environ, database, redis_server, receiver):
     output = tmp_path / "alerts.jsonl"
     asked = ["--with", ALL, "--quiet", "--output", str(output), "--state-dir", str(tmp_path / "state"), "--checkpoint-interval", "50ms"]
     command = [sys.executable, topology.__file__, *asked, "--rate", "4000", "--input", *map(str, small.transactions)]
@@ -46,7 +43,7 @@ def test_an_alert_is_everywhere_once_under_kills(tmp_path, small, expected, envi
     assert oracle.difference(expected, oracle.found(output)) == ""
 
     wanted = {(one.transaction_id, one.rule): one for one in expected}
-    with psycopg.connect(server.dsn) as connection:
+    with psycopg.connect(database.dsn) as connection:
         rows = connection.execute("select transaction_id, rule, account_number, severity from fraud_alerts").fetchall()
     assert sorted((number, rule) for number, rule, _, _ in rows) == sorted(wanted)
     assert all(wanted[number, rule].severity == severity for number, rule, _, severity in rows)
