@@ -174,8 +174,8 @@ $(BUILT): $(STAMP) setup.py $(NATIVE)
 # Both distributions build, and install where nothing else is.
 check-wheel: wheel
 	rm -rf build/clean && $(PYTHON) -m venv build/clean/wheel && $(PYTHON) -m venv build/clean/sdist
-	build/clean/wheel/bin/pip install --disable-pip-version-check -q dist/*.whl
-	build/clean/sdist/bin/pip install --disable-pip-version-check -q dist/*.tar.gz
+	build/clean/wheel/bin/pip install --disable-pip-version-check -q dist/*.whl pytest
+	build/clean/sdist/bin/pip install --disable-pip-version-check -q dist/*.tar.gz pytest
 	for kind in wheel sdist; do (cd build/clean && $$kind/bin/python ../../tests/packaging/smoke.py) || exit 1; done
 
 # The wheels of this machine, for each Python of pyenv from 3.11 on: built, repaired for all of manylinux, and run where nothing else is.

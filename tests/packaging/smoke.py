@@ -1,10 +1,13 @@
-"""Run by `make check-wheel` in an environment that holds the installed distribution and nothing else."""
+"""Run by `make check-wheel` in an environment that holds the installed distribution, pytest, and nothing else."""
 
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
+import time
+
+import quickstart
 
 import streamdsl
 from streamdsl import Config, Topology, col, count, files, rolling
@@ -40,5 +43,11 @@ with tempfile.TemporaryDirectory() as directory:
         [command, "-A", "streamdsl._examples.fraud.topology", "explain"], cwd=directory, check=True, capture_output=True, text=True
     )
     assert explained.stdout.startswith("== as typed =="), explained.stdout
+
+with tempfile.TemporaryDirectory() as directory:
+    os.environ["PATH"] = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
+    began = time.monotonic()
+    quickstart.follow(pathlib.Path(directory))
+    assert time.monotonic() - began < 60, "the quickstart takes more than a minute"
 
 print("the installed distribution works:", streamdsl.__file__)

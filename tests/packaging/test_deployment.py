@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -17,6 +20,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: The oldest and the newest Kubernetes that the manifests are held against, by its own schemas.
 KUBERNETES = ("1.25", "1.37")
+
+
+#: What a worker of systemd needs: time for its last checkpoint, a new start after a failure, and few rights.
+SERVICE = {
+    "Restart": "on-failure",
+    "TimeoutStopSec": "15",
+    "DynamicUser": "yes",
+    "StateDirectory": "streamdsl/%i",
+    "ProtectSystem": "strict",
+    "NoNewPrivileges": "yes",
+}
 
 
 def manifests():
@@ -94,3 +108,19 @@ def test_the_workflow_is_well_formed():
     assert any(step.get("run") == ".ci/run" for step in steps)
     built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]
     assert "cp311-*" in built["build"] and (ROOT / "tests/packaging/smoke.py").exists() and "smoke.py" in built["test-command"]
+
+
+def test_the_service_is_what_systemd_takes(tmp_path):
+    text = (ROOT / "deploy/systemd/streamdsl@.service").read_text()
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str
+    unit.read_string(text)
+    assert SERVICE.items() <= dict(unit["Service"]).items()
+    given = re.findall(r"(STREAMDSL_\w+)=", unit["Service"]["Environment"])
+    assert given == ["STREAMDSL_CONFIG", "STREAMDSL_STATE_DIR"]
+    if analyze := shutil.which("systemd-analyze"):
+        (tmp_path / "streamdsl@.service").write_text(text.replace("/opt/%i/.venv/bin/streamdsl", "/bin/true"))
+        checked = subprocess.run(
+            [analyze, "verify", "--man=no", tmp_path / "streamdsl@.service"], capture_output=True, text=True, check=False
+        )
+        assert checked.returncode == 0 and not checked.stderr, checked.stderr

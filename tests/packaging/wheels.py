@@ -1,7 +1,7 @@
 """Build, repair and try the wheels of this machine: `make wheels`. One for each Python that pyenv has, from 3.11 on.
 
-A wheel is built in an environment of that Python, made fit for other Linuxes by auditwheel, installed into an environment that holds
-nothing else, and run there by smoke.py.
+A wheel is built in an environment of that Python, made fit for other Linuxes by auditwheel, installed into a clean environment,
+and tried there by smoke.py.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def check(python: Path, name: str, wheel: Path) -> None:
     assert "manylinux" in wheel.name, wheel.name
     clean = PLACE / name / "clean"
     run(python, "-m", "venv", clean)
-    run(clean / "bin" / "pip", "install", "--disable-pip-version-check", "-q", wheel)
+    run(clean / "bin" / "pip", "install", "--disable-pip-version-check", "-q", wheel, "pytest")
     run(clean / "bin" / "python", ROOT / "tests" / "packaging" / "smoke.py", cwd=PLACE / name)
 
 
