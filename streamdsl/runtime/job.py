@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import logging
 import random
 import weakref
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from streamdsl._native.event_time.clock import Clock
@@ -28,6 +27,7 @@ from streamdsl.runtime.environment import JobEnvironment
 from streamdsl.runtime.failures import explained
 from streamdsl.runtime.listener import Listener
 from streamdsl.runtime.new_input import has_new_input
+from streamdsl.runtime.restoring import as_damage, changed_meanings, say_where
 from streamdsl.runtime.sharding import with_shards
 
 log = logging.getLogger("streamdsl")
@@ -45,32 +45,6 @@ class Phase(enum.Enum):
     STOPPING = "stopping"  # a last checkpoint is on its way; windows stay open
     FINISHING = "finishing"  # all input has ended; the checkpoint that says so is on its way
     ENDED = "ended"
-
-
-@contextlib.contextmanager
-def _as_damage(restored: Manifest | None) -> Iterator[None]:
-    """Name the checkpoint in what operators and connectors raise when it holds something else than they write."""
-    try:
-        yield
-    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
-        if restored is None:
-            raise
-        raise StateError(
-            f"checkpoint {restored.checkpoint_id} cannot be restored: {type(error).__name__}: {error}",
-            remedy="restore from another checkpoint, or start with another state directory",
-        ) from error
-
-
-def _say_where(name: str, restored: Manifest | None) -> None:
-    """Log where a job begins; the positions only for who looks for a fault: there may be thousands."""
-    if restored is None:
-        log.info("%s begins: there is no checkpoint", name)
-        return
-    splits = sum(len(states) for states in restored.sources.values())
-    log.info("%s goes on from checkpoint %d, with %d splits", name, restored.checkpoint_id, splits)
-    for source, states in restored.sources.items():
-        for split, state in states.items() if log.isEnabledFor(logging.DEBUG) else ():
-            log.debug("%s goes on in %s of %s at %s", name, split, source, state["position"])
 
 
 class Job:
@@ -136,7 +110,7 @@ class Job:
                 self.finished = True
                 self.phase = Phase.ENDED
                 return
-            changed = self._check(restored)
+            changed = changed_meanings(self.plan, self.config, restored)
             self.plan = with_shards(self.plan, restored)
             environment = Environment(
                 config=self.config,
@@ -152,7 +126,7 @@ class Job:
                 shard_watermarks=watermarks(restored, lookups(self.plan)) if restored else {},
                 arrivals=restored.arrivals if restored else 0,
             )
-            with _as_damage(restored), self.start.restoring(None if restored is None else restored.checkpoint_id):
+            with as_damage(restored), self.start.restoring(None if restored is None else restored.checkpoint_id):
                 self._deployment = deploy(self.plan, environment)
                 self._load(restored)
                 fault("FP28")
@@ -176,7 +150,7 @@ class Job:
                 fault("FP29")
                 self.commit_point.begin(self._restored)
             self._deployment.open_sinks()
-            _say_where(self.plan.name, restored)
+            say_where(self.plan.name, restored)
         except BaseException as error:
             self.error = error
             self.close()
@@ -207,23 +181,6 @@ class Job:
             # Until a transaction has committed a checkpoint, the one before it is what a restart needs.
             retained=config.retained_checkpoints if self.commit_point is None else max(2, config.retained_checkpoints),
         )
-
-    def _check(self, restored: Manifest | None) -> frozenset[str]:
-        """Refuse a checkpoint with sources or sinks that the topology no longer has, or whose state means something else now.
-
-        Returns what has changed and may begin anew.
-        """
-        if restored is None:
-            return frozenset()
-        present = {operator.name for stage in self.plan.stages for operator in stage.operators}
-        known = set(restored.sources) | set(restored.operators)
-        gone = sorted(known - present - set(self.config.drop_state))
-        if gone:
-            raise StateError(
-                f"checkpoint {restored.checkpoint_id} knows {', '.join(map(repr, gone))}, which the topology does not have",
-                remedy=f"give them their names back, or let their positions go: Config(drop_state={gone!r})",
-            )
-        return check_meanings(restored, self.plan.meanings, self.config.drop_state, self.config.keep_state)
 
     def _load(self, restored: Manifest | None) -> None:
         assert self._deployment is not None

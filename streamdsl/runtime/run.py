@@ -27,8 +27,10 @@ from streamdsl.physical.node import PhysicalPlan
 from streamdsl.runtime.failures import explained
 from streamdsl.runtime.job import Job
 from streamdsl.runtime.listener import Wake
+from streamdsl.runtime.restarts import Restarts
 from streamdsl.runtime.state_reading import StateReading
 from streamdsl.runtime.state_table import StateTable
+from streamdsl.runtime.state_writer import write_state
 
 log = logging.getLogger("streamdsl")
 
@@ -44,17 +46,9 @@ ENDING_S = 0.5
 SAVEPOINT_POLL_S = 0.01
 #: How long a task is waited for that is asked for rows.
 ANSWER_S = 10.0
-#: How long the writer of state looks away when there is nothing to write: longer and longer.
-LEAST_PAUSE_S, MOST_PAUSE_S = 0.0005, 0.004
-#: The same once there has been nothing for a while: a checkpoint wakes it.
-DOZE_S, DOZE_AFTER_S = 0.02, 0.1
-#: The same while there are tasks that may have to wait for it.
-SHORT_PAUSES_S = 0.00005, 0.001
 _ABANDON = "abandon"
 #: How often a start may find that another worker has committed meanwhile.
 MOST_OPENINGS = 5
-#: Back-off between restarts.
-FIRST_RESTART_S, MOST_RESTART_S = 0.5, 30.0
 #: While a run is on, Python threads take turns more often than by default (5 ms): a sink that waits for the interpreter is
 #: latency that users see.
 SWITCH_INTERVAL_S = 0.0005
@@ -97,10 +91,8 @@ class Run:
         self._clean_up = clean_up
         self._open_ui = open_ui or _no_page
         self._on_open = on_open
-        self._restarts = restarts
+        self._restarts = Restarts(restarts, failure_timeout_s)
         self._stop_timeout_s = stop_timeout_s
-        self._failure_timeout_s = failure_timeout_s
-        self._failing_since: float | None = None  # since when a database is opened anew without a checkpoint between
         # Of a stop that was asked for: when it goes without the last checkpoint, and when it is over, whatever hangs.
         self._late_at = math.inf
         self._leave_by: float | None = None
@@ -391,35 +383,15 @@ class Run:
                 atexit.unregister(self._leave)
 
     def _run_with_restarts(self) -> BaseException | None:
-        pause = FIRST_RESTART_S
         error = self._run_once()
-        while error is not None and not self._stop_asked and not _replaced(error):
-            if not _passes(error) and not self._mends(error):
-                if self._restarts <= 0:
-                    break
-                self._restarts -= 1
-            if self._job.checkpoints.completed:
-                pause = FIRST_RESTART_S
+        while error is not None and not self._stop_asked and self._restarts.allows(error, completed=bool(self._job.checkpoints.completed)):
+            pause = self._restarts.pause_s()
             log.warning("the run failed and is started again in %.1f s: %s", pause, error)
             self._asked.wait(pause)
             if self._stop_asked:
                 break
-            pause = min(2 * pause, MOST_RESTART_S)
             error = self._run_again()
         return error
-
-    def _mends(self, error: BaseException) -> bool:
-        """Whether a database that could not write is to be opened anew, as long as failed checkpoints are tolerated."""
-        now = time.monotonic()
-        if self._job.checkpoints.completed:
-            self._failing_since = None
-        reopen = isinstance(error, StateError) and bool(error.context.get("reopen"))
-        # What a start raises meanwhile is of the same disk.
-        if not reopen and (self._failing_since is None or not isinstance(error, StateError | OSError)):
-            return False
-        if self._failing_since is None:
-            self._failing_since = now
-        return now - self._failing_since < self._failure_timeout_s
 
     def _run_again(self) -> BaseException | None:
         self._job = self._make_job(True)
@@ -445,7 +417,7 @@ class Run:
             for i, (loop, tasks) in enumerate(zip(loops, parts, strict=True))
         ]
         written = threading.Event()
-        writer = threading.Thread(target=self._write, args=(job, written), name="streamdsl-state", daemon=True)
+        writer = threading.Thread(target=write_state, args=(job, written), name="streamdsl-state", daemon=True)
         try:
             for thread in (*threads, writer):
                 thread.start()
@@ -501,24 +473,6 @@ class Run:
             # Here, where these tasks stand still and no others are asked: two threads may fail at the same time.
             job.listener.on_failure("", explained(error, tasks, job.plan))
 
-    @staticmethod
-    def _write(job: Job, stop: threading.Event) -> None:
-        try:
-            pause, paused = 0.0, 0.0
-            while not stop.is_set():
-                if job.write_step():
-                    pause = paused = 0.0
-                    continue
-                least, most = SHORT_PAUSES_S if job.evicts else (LEAST_PAUSE_S, MOST_PAUSE_S)
-                pause = min(max(2 * pause, least), most)
-                if paused < DOZE_AFTER_S or job.evicts:
-                    time.sleep(pause)
-                    paused += pause
-                elif job.listener.marked.wait(DOZE_S):
-                    paused = 0.0
-        except BaseException as error:  # noqa: BLE001 - as above
-            job.listener.on_failure("", explained(error, (), job.plan))
-
 
 def _operators(job: Job) -> list[Any]:
     return [operator for task in job.tasks for operator in task.operators_of_chain()]
@@ -526,16 +480,6 @@ def _operators(job: Job) -> list[Any]:
 
 def _no_page(*arguments: Any, **options: Any) -> Any:
     raise StateError("this run has no page", remedy="start it with topology.start")
-
-
-def _passes(error: BaseException) -> bool:
-    """Whether it is the outside world's, and passes: a broker that is away, a commit whose outcome the next start finds out."""
-    return isinstance(error, StreamError) and bool(error.context.get("recoverable"))
-
-
-def _replaced(error: BaseException) -> bool:
-    """Whether another worker runs the job now: starting again would take it back."""
-    return isinstance(error, StreamError) and bool(error.context.get("replaced"))
 
 
 def _ignore_signals() -> None:

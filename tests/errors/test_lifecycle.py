@@ -19,7 +19,7 @@ from streamdsl.checkpoint.history import DirectoryHistory
 from streamdsl.checkpoint.storage import DirectoryStorage
 from streamdsl.connectors.base import Chunk, End, Json, Sink, SinkWriter, Source, SplitReader
 from streamdsl.errors import ConnectorError, StateError, StreamError
-from streamdsl.runtime import run as run_module
+from streamdsl.runtime import restarts
 
 from .jobs import ROWS, SCHEMA, Gate, GatedSink, GatedSource, Numbering, check_numbered, read_jsonl, streamdsl_threads, windows, write_csv
 
@@ -31,7 +31,7 @@ def nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """No thread, no descriptor, no temporary directory outlives a run, however it ended."""
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    monkeypatch.setattr(run_module, "FIRST_RESTART_S", 0.001)
+    monkeypatch.setattr(restarts, "FIRST_RESTART_S", 0.001)
     write_csv(tmp_path / "in.csv")
     before = len(os.listdir("/proc/self/fd"))
     yield
@@ -293,7 +293,7 @@ def test_restarts_end(tmp_path: Path) -> None:
 def test_a_stop_does_not_wait_for_the_next_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(run_module, "FIRST_RESTART_S", 3600.0)
+    monkeypatch.setattr(restarts, "FIRST_RESTART_S", 3600.0)
     run = failing_job(tmp_path, Failing("read", ERRORS["any"], times=10**6)).start(Config(restarts=3))
     while not any("started again" in record.getMessage() for record in caplog.records):
         assert not run._done.wait(0.001)
