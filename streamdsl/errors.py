@@ -31,6 +31,11 @@ __all__ = [
 ]
 
 
+def in_one_line(text: str) -> str:
+    """Return text that holds values of records, or what others say: nothing of it may steer a terminal or forge a line."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class StreamError(Exception):
     """Base of every error that streamdsl raises on purpose.
 
@@ -65,8 +70,7 @@ class StreamError(Exception):
         facts = self.facts()
         if facts:
             text = f"{text} ({facts})"
-        # Values of records and texts of foreign errors are in there: nothing of it may steer a terminal or forge a line.
-        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+        text = in_one_line(text)
         if self.remedy:
             text = f"{text}\n  {self.remedy}"
         return text

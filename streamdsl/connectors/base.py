@@ -38,10 +38,13 @@ METADATA_COLUMNS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record that is refused. If it could not be decoded, it stood in front of the row `before_row` of its chunk; else it is that row."""
+    """A record that is refused. If it could not be decoded, it stood in front of the row `before_row` of its chunk; else it is that row.
+
+    `raw` is None where the record has no value (a tombstone of Kafka), which is something else than an empty one.
+    """
 
     before_row: int
-    raw: bytes
+    raw: bytes | None
     reason: str
     topic: str
     partition: int

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from streamdsl._native.event_time.clock import Clock
 from streamdsl._native.includes.faults import fault
-from streamdsl.errors import DataError
+from streamdsl.errors import DataError, in_one_line
 from streamdsl.physical.node import PhysicalSource
 
 log = logging.getLogger("streamdsl")
@@ -21,8 +21,10 @@ _FIELD = re.compile(r"field '([^']+)'")
 SHOWN_BYTES = 200
 
 
-def shown(raw: bytes) -> str:
+def shown(raw: bytes | None) -> str:
     """Return the beginning of a record in one printable line."""
+    if raw is None:
+        return "null"
     text = raw[:SHOWN_BYTES].decode("utf-8", "backslashreplace")
     return ascii(text) + ("…" if len(raw) > SHOWN_BYTES else "")
 
@@ -45,7 +47,7 @@ class RejectPolicy:
                 log.warning(
                     "%s: bad records are skipped (counted as rejected); the first: %s at %s, record %s: %s",
                     self.spec.name,
-                    rejected.reason,
+                    in_one_line(rejected.reason),
                     rejected.topic,
                     rejected.offset,
                     shown(rejected.raw),

@@ -18,7 +18,7 @@ class Rejected(NamedTuple):
     """The same fields as `connectors.base.Rejected`, which this layer does not import."""
 
     before_row: int
-    raw: bytes
+    raw: bytes | None
     reason: str
     topic: str
     partition: int | None

@@ -199,19 +199,20 @@ class PartitionReader(SplitReader):
             else:
                 while row < rows and of[row] < index:
                     row += 1
-            found.append(self._refused(row, records.values[index] or b"", bad[index], records.offsets[index]))
+            found.append(self._refused(row, records.values[index], bad[index], records.offsets[index]))
         return tuple(found)
 
     def rejected(self, chunk: Chunk, row: int, reason: str) -> Rejected:
         """Return the record that gave a row."""
         assert isinstance(chunk, KafkaChunk)
         index = row if chunk.of is None else chunk.of[row]
-        return self._refused(row, chunk.values[index] or b"", reason, chunk.offsets[index])
+        return self._refused(row, chunk.values[index], reason, chunk.offsets[index])
 
-    def _refused(self, row: int, raw: bytes, reason: str, offset: int) -> Rejected:
-        if len(raw) > _MAX_RAW:
+    def _refused(self, row: int, raw: bytes | None, reason: str, offset: int) -> Rejected:
+        if raw is not None and len(raw) > _MAX_RAW:
             reason += f"; the first {_MAX_RAW} of its {len(raw)} bytes are kept"
-        return Rejected(row, raw[:_MAX_RAW], reason, self._topic, self._partition, offset)
+            raw = raw[:_MAX_RAW]
+        return Rejected(row, raw, reason, self._topic, self._partition, offset)
 
     @staticmethod
     def _times(records: Records, of: Sequence[int] | None) -> pa.Int64Array:
