@@ -177,12 +177,26 @@ def _of_values(value: Any, values: Iterable[Any]) -> pa.DataType:
 
 
 def _as_read(type_: pa.DataType) -> pa.DataType:
-    """Return the type of the values where a type says only how they lie in memory: a dictionary of texts is text."""
+    """Return the type of the values where a type says only how they lie in memory: a dictionary of texts is text; also inside others."""
     if pa.types.is_dictionary(type_):
         return _as_read(type_.value_type)
+    if pa.types.is_struct(type_):
+        return pa.struct([_inner_as_read(type_.field(i)) for i in range(type_.num_fields)])
+    if pa.types.is_map(type_):
+        return pa.map_(_inner_as_read(type_.key_field), _inner_as_read(type_.item_field), type_.keys_sorted)
+    if pa.types.is_fixed_size_list(type_):
+        return pa.list_(_inner_as_read(type_.value_field), type_.list_size)
+    if pa.types.is_list(type_):
+        return pa.list_(_inner_as_read(type_.value_field))
+    if pa.types.is_large_list(type_):
+        return pa.large_list(_inner_as_read(type_.value_field))
     if pa.types.is_fixed_size_binary(type_) and not pa.types.is_decimal(type_):
         return pa.binary()
     return _AS_READ.get(type_, type_)
+
+
+def _inner_as_read(field: pa.Field) -> pa.Field:
+    return field.with_type(_as_read(field.type))
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -202,6 +202,8 @@ def _is_by_text(type_: pa.DataType) -> bool:
 
 def _decoding_type(type_: pa.DataType) -> pa.DataType:
     """Return the type that pyarrow decodes a column as."""
+    if pa.types.is_duration(type_):
+        return pa.int64()  # a whole number of its unit
     return pa.string() if _is_by_text(type_) else type_
 
 
@@ -449,6 +451,8 @@ def _json_check(type_: pa.DataType) -> tuple[Callable[[Any], bool], bool]:
     if pa.types.is_integer(type_):
         least, most = bounds_of(type_)
         return lambda value: type(value) is int and least <= value <= most, True
+    if pa.types.is_duration(type_):
+        return lambda value: _is_value(value, type_), True
     if pa.types.is_floating(type_):
         return lambda value: type(value) in (int, float, Digits) or (type(value) is str and value in NOT_FINITE), True
     if _is_by_text(type_) or pa.types.is_nested(type_):
@@ -471,6 +475,8 @@ def _text_fits(value: str, type_: pa.DataType) -> bool:
         if pa.types.is_integer(type_):
             least, most = bounds_of(type_)
             return least <= int(value) <= most
+        if pa.types.is_duration(type_):
+            return _text_fits(value, pa.int64())
         if pa.types.is_floating(type_):
             float(value)
         elif pa.types.is_boolean(type_):

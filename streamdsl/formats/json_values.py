@@ -86,7 +86,7 @@ def _of_text(value: Any, type_: pa.DataType) -> Any:
             return value
         return moments_of(pa.array([_checked(value, str, type_)]), type_)[0].cast(pa.int64())[0].as_py()
     if kind.is_duration(type_):
-        return _checked(value, int, type_)
+        return value_of(value, pa.int64())
     text = _checked(value, str, type_)
     if kind.is_date(type_):
         return datetime.date.fromisoformat(text)

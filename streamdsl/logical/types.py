@@ -141,7 +141,15 @@ def is_passed_through(type_: pa.DataType) -> bool:
 
 
 def require_supported(type_: pa.DataType) -> None:
-    """Raise `TopologyError` if columns cannot have the type."""
+    """Raise `TopologyError` if columns cannot have the type, or one inside it."""
+    for inner in (type_.field(i).type for i in range(type_.num_fields)):
+        if pa.types.is_null(inner):
+            continue  # of a list that is always empty, say
+        try:
+            require_supported(inner)
+        except TopologyError as error:
+            error.message += f", inside {type_}"
+            raise
     plain = pa.types.is_boolean(type_) or pa.types.is_integer(type_) or type_ in (pa.float32(), pa.float64())
     if is_decimal(type_) and type_.scale < 0:
         raise TopologyError(f"type {type_} is not supported", remedy="a decimal has a scale of 0 at least")
