@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from streamdsl.formats.cutter import split_lines
 from streamdsl.formats.decode import BadRecord, Decoded, JsonLines, TextDecoder
 from streamdsl.schema import Field
 
-__all__ = ["REMOVED", "ChangeEvents", "Removals", "key_row"]
+__all__ = ["REMOVED", "ChangeEvents", "Removals", "key_row", "row_of_key"]
 
 #: The column that says whether a record takes its key's row away.
 REMOVED: Final = "_deleted"
@@ -49,6 +50,10 @@ class Removals:
     def key_row(self, key: bytes | None) -> bytes | str:
         """Return the key of a tombstone as an object; a text says why it is none."""
         return key_row(key, self._keys, text_column=self._text)
+
+    def row_of(self, key: Any) -> bytes | str:
+        """Return the key of a tombstone that was read already as an object; a text says why it is none."""
+        return row_of_key(key, self._keys)
 
     def decode(self, texts: list[bytes]) -> Decoded:
         """Return the rows of objects, one each."""
@@ -203,22 +208,44 @@ def key_row(key: bytes | None, names: Sequence[str], *, text_column: bool = Fals
         text = key.decode("utf-8")
     except UnicodeDecodeError:
         return "the key of the tombstone is not UTF-8"
+    if text.startswith("\0"):
+        # As a text it would be the key of no row, and the tombstone would take nothing away.
+        return "the key of the tombstone begins with a zero byte: it is neither JSON nor text; keys of a schema registry need registry="
     try:
         value = json.loads(payload_of(key) if text.startswith("{") else text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = text
     if text_column and not (isinstance(value, dict) and (names[0] in value or len(value) == 1)):
         value = text
+    return row_of_key(value, names)
+
+
+def row_of_key(value: Any, names: Sequence[str]) -> bytes | str:
+    """Return what a key holds as a JSON object of the columns `names`; a text says why it is none."""
     if isinstance(value, dict):
         missing = [name for name in names if name not in value]
         if not missing:
-            return json.dumps({name: value[name] for name in names}).encode()
+            return _json({name: value[name] for name in names})
         if len(names) == len(value) == 1:
-            return json.dumps({names[0]: next(iter(value.values()))}).encode()
+            return _json({names[0]: next(iter(value.values()))})
         return f"the key of the tombstone has no {', '.join(missing)}"
     if len(names) != 1:
         return f"the key of the tombstone is not an object with {', '.join(names)}"
-    return json.dumps({names[0]: value}).encode()
+    return _json({names[0]: value})
+
+
+def _json(row: Mapping[str, Any]) -> bytes | str:
+    try:
+        return json.dumps(row, default=_text_of).encode()
+    except RecursionError:
+        return "the key of the tombstone nests too deep"
+
+
+def _text_of(value: Any) -> str:
+    """Return what JSON has no word for as the JSON reader takes it."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def _nullable(field: Field) -> Field:

@@ -173,6 +173,10 @@ def test_tombstones_of_a_compacted_topic_take_the_row_of_their_key_away():
         (b"\xff", ("id",), "not UTF-8"),
         (b'{"a": 1, "c": 2}', ("a", "b"), "has no b"),
         (b"7", ("a", "b"), "is not an object with a, b"),
+        (b"\0\0\0\0\7\6abc", ("id",), "begins with a zero byte"),
+        (b"[" * 100_000, ("a", "b"), "is not an object with a, b"),
+        (b'{"id":' * 100_000, ("a", "b"), "is not an object with a, b"),
+        (b"1" * 10_000, ("a", "b"), "is not an object with a, b"),
     ],
 )
 def test_keys_of_tombstones(key, names, expected):

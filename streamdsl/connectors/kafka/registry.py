@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -14,7 +14,7 @@ from streamdsl.connectors.kafka.topic import Topic
 from streamdsl.errors import ConnectorError, TopologyError
 from streamdsl.secret import Secret
 
-__all__ = ["Away", "Deadline", "away", "bounds_of", "deserializer", "refused", "schema_id_of", "serializer"]
+__all__ = ["Away", "Deadline", "away", "bounds_of", "deserializer", "key_reader", "refused", "schema_id_of", "serializer"]
 
 T = TypeVar("T")
 
@@ -97,7 +97,8 @@ def schema_id_of(value: bytes) -> int | None:
     return int.from_bytes(value[1:5], "big") if len(value) >= 5 and value[0] == 0 else None
 
 
-def _client(described: Topic) -> Any:
+def _client(described: Topic, *kinds: str) -> Any:
+    """Return a client that gives schemas of `kinds` alone."""
     if described.registry is None:
         raise TopologyError(f"kafka({described.topic!r}, format={described.format!r}) needs a schema registry", remedy="give registry=")
     try:
@@ -105,10 +106,10 @@ def _client(described: Topic) -> Any:
     except ImportError as error:
         raise _missing(described) from error
     revealed = {name: value.reveal() if isinstance(value, Secret) else value for name, value in described.registry.items()}
-    return _guarded(SchemaRegistryClient({**_CLIENT, **revealed}), described.format.upper())
+    return _guarded(SchemaRegistryClient({**_CLIENT, **revealed}), kinds)
 
 
-def _guarded(client: Any, kind: str) -> Any:
+def _guarded(client: Any, kinds: Sequence[str]) -> Any:
     """Have whatever fails in the client's calls be a failure of the registry: a page of a proxy is no schema, and no bad record."""
     from confluent_kafka.schema_registry.error import OAuthTokenError, SchemaRegistryError
 
@@ -138,8 +139,8 @@ def _guarded(client: Any, kind: str) -> Any:
         if not isinstance(schema.schema_str, str) or not schema.schema_str:
             _forget(client)
             raise NoAnswer(f"what it answers for the schema {number} is none")
-        if (schema.schema_type or "AVRO") != kind:
-            raise ValueError(f"its schema, {number}, is of type {schema.schema_type}, not {kind}")
+        if (schema.schema_type or "AVRO") not in kinds:
+            raise ValueError(f"its schema, {number}, is of type {schema.schema_type or 'AVRO'}, not {' or '.join(kinds)}")
         return schema
 
     client.get_schema = schema_of
@@ -188,9 +189,10 @@ class Deadline:
 
 
 def _missing(described: Topic) -> ConnectorError:
+    more = "protobuf" if described.format == "protobuf" else "avro"
     return ConnectorError(
-        f"kafka(format={described.format!r}) needs more of confluent-kafka",
-        remedy=f"pip install 'confluent-kafka[schemaregistry,{described.format}]'",
+        f"kafka({described.topic!r}, registry=...) needs more of confluent-kafka",
+        remedy=f"pip install 'confluent-kafka[schemaregistry,{more}]'",
     )
 
 
@@ -202,7 +204,7 @@ def _message(described: Topic) -> Any:
 
 def deserializer(described: Topic) -> Any:
     """Return what makes a dictionary (Avro) or a message (Protobuf) of a value."""
-    client = _client(described)
+    client = _client(described, described.format.upper())
     try:
         if described.format == "avro":
             from confluent_kafka.schema_registry.avro import AvroDeserializer
@@ -218,8 +220,10 @@ def bounds_of(described: Topic) -> AvroBounds | None:
     """Return what looks at Avro values before they are decoded."""
     if described.format != "avro":
         return None
-    client = _client(described)
+    return _bounds(_client(described, "AVRO"))
 
+
+def _bounds(client: Any) -> AvroBounds:
     def parsed(number: int) -> tuple[Any, dict[str, Any]]:
         from fastavro.schema import parse_schema
 
@@ -239,6 +243,29 @@ def bounds_of(described: Topic) -> AvroBounds | None:
     return AvroBounds(parsed, schema_id_of)
 
 
+def key_reader(described: Topic) -> Callable[[bytes], Any]:
+    """Return what makes a plain value of a record's key that begins with the number of its schema: of Avro, or JSON Schema."""
+    client = _client(described, "AVRO", "JSON")
+    try:
+        from confluent_kafka.schema_registry.avro import AvroDeserializer
+        from confluent_kafka.serialization import MessageField, SerializationContext
+    except ImportError as error:
+        raise _missing(described) from error
+    bounds, deserialize = _bounds(client), AvroDeserializer(client)
+    context = SerializationContext(described.topic, MessageField.KEY)
+
+    def read(key: bytes) -> Any:
+        number = schema_id_of(key)
+        if number is None:
+            raise ValueError("it begins with a zero byte, and holds no number of a schema")
+        if (client.get_schema(number).schema_type or "AVRO") == "JSON":
+            return json.loads(key[5:])
+        bounds.check(key)
+        return deserialize(key, context)
+
+    return read
+
+
 def _references(client: Any, schema: Any) -> list[str]:
     """Return the texts of the schemas that one refers to, each behind those that it needs."""
     found: list[str] = []
@@ -250,7 +277,7 @@ def _references(client: Any, schema: Any) -> list[str]:
 
 def serializer(described: Topic) -> Any:
     """Return what makes a value of a dictionary."""
-    client = _client(described)
+    client = _client(described, described.format.upper())
     try:
         if described.format == "avro":
             from confluent_kafka.schema_registry.avro import AvroSerializer

@@ -1,10 +1,10 @@
-"""Values that a schema registry describes: Avro and Protobuf."""
+"""Values, and keys of tombstones, that a schema registry describes."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Generic, TypeVar
 
 import pyarrow as pa
 
@@ -17,7 +17,9 @@ from streamdsl.formats.conform import arrow_schema, conform
 from streamdsl.formats.units import FirstNumbers
 from streamdsl.schema import Field
 
-__all__ = ["RegistryValues"]
+__all__ = ["Asking", "RegistryKeys", "RegistryValues"]
+
+T = TypeVar("T")
 
 #: How long an id that the registry does not know is asked for: it may come later than the record.
 UNKNOWN_S: Final = 60.0
@@ -25,69 +27,38 @@ UNKNOWN_S: Final = 60.0
 _MOST_KNOWN: Final = 10_000
 
 
-class RegistryValues(ValueDecoder):
-    """What a deserializer of confluent-kafka makes of each value: dictionaries (Avro) or messages (Protobuf).
+class Asking(Generic[T]):
+    """Reads bytes that begin with the number of a schema, which the registry is asked for once: values of a topic, or its keys."""
 
-    Only what is wrong with a value makes it a bad one. While the registry does not answer, or does not know a schema yet, the
-    values from there on are left: `Rows.away` says why, and they are asked for again.
-    """
-
-    def __init__(self, fields: Sequence[Field], limit: int, deserialize: Any, topic: str, bounds: AvroBounds | None) -> None:
-        super().__init__(fields, limit)
-        self._deserialize, self._topic, self._bounds = deserialize, topic, bounds
-        self._converters = {field.name: converter_of(field.type) for field in fields}
-        self._first_numbers = FirstNumbers(fields, f"topic {topic!r}")
+    def __init__(self, topic: str, read: Callable[[bytes], T]) -> None:
+        self._topic, self._read = topic, read
         self._unknown: dict[int, float] = {}  # ids that the registry did not know, since when
         self._known: set[int] = set()  # ids of which a value was read: the registry need not be asked again
         self._deadline = Deadline()
 
-    def decode_present(self, values: list[bytes]) -> Rows:
-        """Deserialize values until the registry fails."""
-        from confluent_kafka.serialization import MessageField, SerializationContext
-
-        context = SerializationContext(self._topic, MessageField.VALUE)
-        bad: dict[int, str] = {}
-        rows: list[dict[str, Any]] = []
-        kept: list[int] = []
-        for index, value in enumerate(values):
-            try:
-                rows.append(self._read(value, context))
-                kept.append(index)
-            except Exception as error:  # noqa: BLE001 - whatever a deserializer raises for a hostile value
-                why = self._left(error, value)
-                if why is not None:
-                    self._expect(values[index:])
-                    return self._as_rows(rows, kept, bad, index, why)
-                bad[index] = f"{type(error).__name__}: {error}"
-        return self._as_rows(rows, kept, bad, len(values), None)
-
-    def _read(self, value: bytes, context: Any) -> dict[str, Any]:
+    def read(self, value: bytes) -> T:
+        """Return what a value is; the registry has a few seconds where it is to be asked."""
         number = schema_id_of(value)
         if number is None or number in self._known:
-            return self._decoded(value, context)
-        row = self._deadline.call(lambda: self._decoded(value, context))
+            return self._read(value)
+        found = self._deadline.call(lambda: self._read(value))
         self._note_known(number)
         self._unknown.pop(number, None)
-        return row
+        return found
 
     def _note_known(self, number: int) -> None:
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         self._known.add(number)
 
-    def _decoded(self, value: bytes, context: Any) -> dict[str, Any]:
-        if self._bounds is not None:
-            self._bounds.check(value)
-        return self._row(self._deserialize(value, context))
-
-    def _expect(self, values: list[bytes]) -> None:
+    def expect(self, values: Sequence[bytes]) -> None:
         """Begin to wait for the schemas of all values that are left, not for one behind the other."""
         now = time.monotonic()
         for number in {schema_id_of(value) for value in values} if self._unknown else ():
             if number is not None and number not in self._known:
                 self._unknown.setdefault(number, now)
 
-    def _left(self, error: Exception, value: bytes) -> str | None:
+    def left(self, error: Exception, value: bytes) -> str | None:
         """Return why the value cannot be judged now; None if it is a bad one.
 
         Raises
@@ -111,6 +82,61 @@ class RegistryValues(ValueDecoder):
         now = time.monotonic()
         since = self._unknown.setdefault(number, now)
         return found.why if now - since < UNKNOWN_S else None
+
+
+class RegistryKeys:
+    """Keys of tombstones. Those that do not begin with the number of a schema are not looked at."""
+
+    def __init__(self, topic: str, read: Callable[[bytes], Any]) -> None:
+        self._asking = Asking(topic, read)
+
+    def read(self, key: bytes) -> tuple[Any, str | None, str | None]:
+        """Return what a key is, why it is a bad one, and why it cannot be judged now."""
+        try:
+            return self._asking.read(key), None, None
+        except Exception as error:  # noqa: BLE001 - whatever a deserializer raises for a hostile key
+            why = self._asking.left(error, key)
+            return None, f"the key of the tombstone: {type(error).__name__}: {error}", why
+
+
+class RegistryValues(ValueDecoder):
+    """What a deserializer of confluent-kafka makes of each value: dictionaries (Avro) or messages (Protobuf).
+
+    Only what is wrong with a value makes it a bad one. While the registry does not answer, or does not know a schema yet, the
+    values from there on are left: `Rows.away` says why, and they are asked for again.
+    """
+
+    def __init__(self, fields: Sequence[Field], limit: int, deserialize: Any, topic: str, bounds: AvroBounds | None) -> None:
+        super().__init__(fields, limit)
+        from confluent_kafka.serialization import MessageField, SerializationContext
+
+        self._deserialize, self._bounds = deserialize, bounds
+        self._context = SerializationContext(topic, MessageField.VALUE)
+        self._converters = {field.name: converter_of(field.type) for field in fields}
+        self._first_numbers = FirstNumbers(fields, f"topic {topic!r}")
+        self._asking = Asking(topic, self._decoded)
+
+    def decode_present(self, values: list[bytes]) -> Rows:
+        """Deserialize values until the registry fails."""
+        bad: dict[int, str] = {}
+        rows: list[dict[str, Any]] = []
+        kept: list[int] = []
+        for index, value in enumerate(values):
+            try:
+                rows.append(self._asking.read(value))
+                kept.append(index)
+            except Exception as error:  # noqa: BLE001 - whatever a deserializer raises for a hostile value
+                why = self._asking.left(error, value)
+                if why is not None:
+                    self._asking.expect(values[index:])
+                    return self._as_rows(rows, kept, bad, index, why)
+                bad[index] = f"{type(error).__name__}: {error}"
+        return self._as_rows(rows, kept, bad, len(values), None)
+
+    def _decoded(self, value: bytes) -> dict[str, Any]:
+        if self._bounds is not None:
+            self._bounds.check(value)
+        return self._row(self._deserialize(value, self._context))
 
     def _row(self, value: Any) -> dict[str, Any]:
         if isinstance(value, dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -94,27 +94,41 @@ class TableValues(ValueDecoder):
         self._inner = inner
         self._removals = Removals(inner.fields, described.table_key, described.table_time, described.topic)
         self._order = [field.name for field in fields]
+        self._keys = _registry_keys(described)
 
     def decode_present(self, values: list[bytes]) -> Rows:
         """Return the rows of values without keys."""
         return self.decode_keyed(list(values), [None] * len(values))
 
+    def _key_row(self, key: bytes | None) -> tuple[bytes | str, str | None]:
+        """Return the row of a tombstone's key, or why it is a bad one; and why it cannot be judged now."""
+        if self._keys is None or key is None or not key.startswith(b"\0"):
+            return self._removals.key_row(key), None
+        found, bad, left = self._keys.read(key)
+        return self._removals.row_of(found) if bad is None else bad, left
+
     def decode_keyed(self, values: list[bytes | None], keys: Sequence[bytes | None]) -> Rows:
         """Return the rows of values, and removals."""
         bad: dict[int, str] = {}
         removals: dict[int, bytes] = {}
+        why = None
         for index, value in enumerate(values):
-            if value is None:
-                key = self._removals.key_row(keys[index])
-                if isinstance(key, str):
-                    bad[index] = key
-                else:
-                    removals[index] = key
+            if value is not None:
+                continue
+            key, why = self._key_row(keys[index])
+            if why is not None:
+                values = values[:index]
+                break
+            if isinstance(key, str):
+                bad[index] = key
+            else:
+                removals[index] = key
         present = [index for index, value in enumerate(values) if value is not None]
         found = self._inner.decode([values[index] for index in present])
         bad.update({present[index]: reason for index, reason in found.bad.items()})
         numbers = [present[index] for index in (range(len(present)) if found.of is None else found.of)]
-        if not removals and not bad and found.of is None and found.away is None:
+        away = why if found.away is None else found.away
+        if not removals and not bad and found.of is None and away is None:
             rest = found.rows.append_column(REMOVED, pa.nulls(found.rows.num_rows, pa.bool_()))
             return Rows(rest.select(self._order), None, {})
         parts, gone = [found.rows], [False] * len(numbers)
@@ -129,7 +143,17 @@ class TableValues(ValueDecoder):
             gone += [True] * len(kept)
         rows = ordered([b""] * len(values), parts, numbers, gone, {}, self._removals, self._order, rest=None)
         bad = {index: reason for index, reason in bad.items() if index < taken}
-        return Rows(rows.rows, rows.kept, bad, found.taken if found.away is None else taken, found.away)
+        return Rows(rows.rows, rows.kept, bad, -1 if away is None else taken, away)
+
+
+def _registry_keys(described: Topic) -> Any:
+    """Return what reads keys that a schema registry describes (`RegistryKeys`), None without a registry."""
+    if described.registry is None:
+        return None
+    from streamdsl.connectors.kafka.registry import key_reader
+    from streamdsl.connectors.kafka.registry_values import RegistryKeys
+
+    return RegistryKeys(described.topic, key_reader(described))
 
 
 class EventValues(ValueDecoder):
