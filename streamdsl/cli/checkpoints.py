@@ -15,7 +15,7 @@ from streamdsl.checkpoint.manifest import Manifest
 from streamdsl.checkpoint.recovery import Checkpoint, find_checkpoint, published
 from streamdsl.checkpoint.storage import DirectoryStorage
 from streamdsl.cli.group import Group
-from streamdsl.cli.printing import echo
+from streamdsl.cli.printing import echo, one_line
 from streamdsl.cli.state_place import of_state_dir, state_dir_of_job
 from streamdsl.cli.target import load
 from streamdsl.compiler import compile
@@ -39,14 +39,14 @@ def list_(target: str | None, state_dir: str | None) -> int:
     root, job = of_state_dir(target, state_dir)
     storage = _storage(root)
     ids = published(storage)
-    echo(f"{job}: {len(ids)} checkpoint{'' if len(ids) == 1 else 's'} in {root}")
+    echo(one_line(f"{job}: {len(ids)} checkpoint{'' if len(ids) == 1 else 's'} in {root}"))
     damaged = 0
     for checkpoint_id in ids:
         try:
             manifest = _manifest(storage, checkpoint_id)
         except StateError as error:
             damaged += 1
-            echo(f"{checkpoint_id:>10}  damaged: {error.message}")
+            echo(one_line(f"{checkpoint_id:>10}  damaged: {error.message}"))
             continue
         if manifest is not None:
             taken = datetime.datetime.fromtimestamp(Path(storage.where(checkpoint_id, "manifest.json")).stat().st_mtime).astimezone()
@@ -70,7 +70,7 @@ def show(target: str | None, state_dir: str | None, checkpoint_id: int | None) -
         asked = "no complete checkpoint" if checkpoint_id is None else f"no checkpoint {checkpoint_id}"
         raise StateError(f"{root} holds {asked}", remedy=f"complete ones: {', '.join(map(str, ids)) or 'none'}")
     for line in _described(manifest):
-        echo(line.replace("\n", "\\n"))
+        echo(one_line(line))
 
 
 @command.command("verify")
@@ -96,7 +96,7 @@ def verify(target: str | None, state_dir: str | None, checkpoint_ids: tuple[int,
             if not checkpoint_ids and checkpoint_id not in published(storage):
                 continue  # the worker has removed it meanwhile: it was too old
             damaged += 1
-            echo(f"{checkpoint_id:>10}  {error.message}")
+            echo(one_line(f"{checkpoint_id:>10}  {error.message}"))
     return 1 if damaged else 0
 
 
@@ -133,7 +133,7 @@ def read(
         names = tables_of_checkpoint(found.manifest, plan) if found is not None else ()
         raise ConfigError("which table?", remedy=f"say --table NAME; this checkpoint has: {', '.join(names) or 'none'}")
     table = table_of_checkpoint(root, job, name, checkpoint_id=checkpoint_id, plan=plan)
-    echo(f"{table.name} as of {table.as_of}", err=True)
+    echo(one_line(f"{table.name} as of {table.as_of}"), err=True)
     rows: Iterable[dict[str, Any]]
     if keys:
         row = table.get(key_of_texts(table.name, table.key_schema, keys))

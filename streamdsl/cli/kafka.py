@@ -46,7 +46,7 @@ class Topic:
 
 def topics_of(topology: Topology, config: Config) -> list[Topic]:
     """Return the topics of the topology's sources and sinks, dead letters included."""
-    ends: list[tuple[str, object]] = [(f"source {name!r}", source) for name, source in topology.sources().items()]
+    ends: list[tuple[str, object]] = [(f"source {name!r}", part) for name, source in topology.sources().items() for part in source.parts()]
     ends += [(f"sink {name!r}", sink) for name, sink in topology.sinks().items()]
     found = []
     for used_as, end in ends:

@@ -6,12 +6,17 @@ import datetime
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, Final, TextIO
 
-__all__ = ["FORMAT", "ColouredLines", "JsonLines", "has_colours", "refused", "rows_in", "totals"]
+from streamdsl.cli.printing import printable
+
+__all__ = ["FORMAT", "ColouredLines", "JsonLines", "Lines", "has_colours", "refused", "rows_in", "totals"]
 
 FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+#: Where a line that is not the first begins at the margin.
+_AT_MARGIN: Final = re.compile(r"\n(?=[^\s])")
 #: By level; a record may say another one as its `colour`.
 _COLOURS: Final = {logging.WARNING: "33", logging.ERROR: "31;1", logging.CRITICAL: "31;1"}
 
@@ -21,7 +26,18 @@ def has_colours(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool
     return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
-class ColouredLines(logging.Formatter):
+class Lines(logging.Formatter):
+    """Lines of text. What brokers, registries and records say in them steers no terminal, and looks like no line of its own."""
+
+    def __init__(self, form: str = FORMAT) -> None:
+        super().__init__(form)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; what follows it is indented."""
+        return printable(_AT_MARGIN.sub("\n  ", super().format(record)))
+
+
+class ColouredLines(Lines):
     """Lines with the colour of their level, or that of the record's `colour`."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -45,7 +61,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             told["error"] = self.formatException(record.exc_info)
-        return json.dumps(told, ensure_ascii=False)
+        return printable(json.dumps(told, ensure_ascii=False))
 
 
 def rows_in(figures: Mapping[str, Any]) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from streamdsl.cli.log import refused, rows_in
-from streamdsl.cli.printing import printable
+from streamdsl.cli.printing import one_line
 from streamdsl.runtime.sink_rows import CommittedRows
 
 __all__ = ["Figures", "Rows"]
@@ -49,13 +49,13 @@ class Rows:
             for row in shown:
                 _log.info("%s", _line(name, row), extra={"colour": _COLOURS.get(str(row.get("severity")).lower())})
             if count > len(shown):
-                _log.info("%s  … and %s more committed", printable(name), f"{count - len(shown):,}")
+                _log.info("%s  … and %s more committed", one_line(name), f"{count - len(shown):,}")
 
 
 def _line(name: str, row: Mapping[str, Any]) -> str:
     """Return a row as a line: what is null is left out."""
     text = " ".join(f"{column}={_value(value)}" for column, value in row.items() if value is not None)
-    line = printable(f"{name}  {text}").replace("\n", "\\n")
+    line = one_line(f"{name}  {text}")
     return line if len(line) <= _WIDTH else line[: _WIDTH - 1] + "…"
 
 
@@ -110,7 +110,7 @@ class Figures:
         self._tell_whole(figures, seconds)
         if self._table:
             for line in self._lines(figures, seconds):
-                _log.info("%s", printable(line))
+                _log.info("%s", one_line(line))
         self._processed = {task["id"]: task["processed"] for task in figures["tasks"] if "processed" in task}
         self._told_at, self._before = now, (rows_in(figures), sum(figures["sinks"].values()))
 

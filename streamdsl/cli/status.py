@@ -16,7 +16,7 @@ from streamdsl.checkpoint.recovery import published
 from streamdsl.checkpoint.storage import DirectoryStorage
 from streamdsl.cli.door import ask, owner_of
 from streamdsl.cli.log import rows_in
-from streamdsl.cli.printing import echo
+from streamdsl.cli.printing import echo, one_line
 from streamdsl.cli.state_place import of_state_dir, state_dir_of_job
 
 __all__ = ["command", "status_of"]
@@ -38,7 +38,7 @@ def command(target: str | None, state_dir: str | None, as_json: bool, timeout: f
         echo(json.dumps(said))
     else:
         for name, value in said.items():
-            echo(f"{name.replace('_', ' '):<18}{_shown(value)}")
+            echo(one_line(f"{name.replace('_', ' '):<18}{_shown(value)}"))
     return 0 if said["running"] else 1
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import click
 
 from streamdsl.cli.options import connection_options, settings_of
-from streamdsl.cli.printing import echo
+from streamdsl.cli.printing import echo, one_line
 from streamdsl.cli.topic_clients import options_of, read
 
 __all__ = ["command"]
@@ -25,10 +26,24 @@ def command(topic: str, last: int, everything: bool, follow: bool, limit: int | 
     """Show the last records of TOPIC that are committed, a line each. Nobody's position changes."""
 
     def show(message: Any) -> None:
-        value = "" if message.value() is None else message.value().decode("utf-8", "backslashreplace")
-        key = "–" if message.key() is None else message.key().decode("utf-8", "backslashreplace")
+        value = "" if message.value() is None else _line(message.value())
+        key = "–" if message.key() is None else one_line(message.key().decode("utf-8", "backslashreplace"))
         echo(f"{message.partition()}:{message.offset()}\t{key}\t{value}" if keys else value)
 
     options = options_of(topic, settings_of(flags).config)
     read(topic, options, last=None if everything else last, follow=follow, show=show, limit=limit)
     return 0
+
+
+def _line(value: bytes) -> str:
+    """Return a value in one line; JSON stays JSON."""
+    text = value.decode("utf-8", "backslashreplace")
+    if "\n" in text and text.lstrip().startswith(("{", "[")):
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            return text.replace("\n", " ")  # between tokens: no text of JSON has a line end
+    # A tab ends a column where keys are shown.
+    return one_line(text)

@@ -14,6 +14,8 @@ __all__ = ["Line", "options_of", "read", "write"]
 
 _PATIENCE_S: Final = 30.0
 _POLL_S: Final = 0.2
+#: Of `tail`: nothing is committed to it.
+_GROUP: Final = "streamdsl-tail"
 
 Line = tuple[bytes | None, bytes]
 
@@ -53,18 +55,21 @@ def write(topic: str, options: Mapping[str, Any], lines: Iterable[Line]) -> int:
     """
     from confluent_kafka import Producer
 
-    from streamdsl.connectors.kafka.clients import CLIENT_LOG, partitions_of
+    from streamdsl.connectors.kafka.clients import CLIENT_LOG, made, partitions_of, translated
+    from streamdsl.connectors.kafka.rights import Access
 
     if not partitions_of(options, topic):
         raise ConnectorError(f"there is no topic {topic!r}", remedy="streamdsl -A … topics --create makes those of a topology")
-    refused: list[str] = []
+    refused: list[Any] = []
 
     def told(error: Any, message: Any) -> None:
         if error is not None:
-            refused.append(error.str())
+            refused.append(error)
 
     # The partitioner of the Java client and of streamdsl: the same key, the same partition.
-    producer = Producer({**options, "partitioner": "murmur2_random", "enable.idempotence": True, "logger": CLIENT_LOG})
+    given = {**options, "partitioner": "murmur2_random", "enable.idempotence": True, "logger": CLIENT_LOG}
+    doing = f"writing to {topic!r}"
+    producer = made(Producer, given, doing)
     count = 0
     for key, value in lines:
         while True:
@@ -76,10 +81,13 @@ def write(topic: str, options: Mapping[str, Any], lines: Iterable[Line]) -> int:
         producer.poll(0)
         count += 1
     left = producer.flush(_PATIENCE_S)
-    if refused or left:
-        why = refused[0] if refused else f"the cluster has not answered for {_PATIENCE_S:g} s"
+    if refused:
+        error = translated(refused[0], doing, Access((topic,), ("WRITE",)))
+        raise ConnectorError(f"{len(refused) + left} of {count} records were not written: {error.message}", remedy=error.remedy)
+    if left:
         raise ConnectorError(
-            f"{len(refused) + left} of {count} records were not written to {topic!r}: {why}", remedy="the others are there"
+            f"{left} of {count} records were not written to {topic!r}: the cluster has not answered for {_PATIENCE_S:g} s",
+            remedy="the others are there",
         )
     return count
 
@@ -90,18 +98,18 @@ def read(
     """Show the records of a topic: the `last` ones of each partition (None: all), then, with `follow`, what comes. Return how many."""
     from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-    from streamdsl.connectors.kafka.clients import CLIENT_LOG, first_and_end, partitions_of, translated
-    from streamdsl.connectors.kafka.rights import NOTHING
+    from streamdsl.connectors.kafka.clients import CLIENT_LOG, first_and_end, made, partitions_of, translated
+    from streamdsl.connectors.kafka.rights import Access
 
     partitions = partitions_of(options, topic)
     if not partitions:
         raise ConnectorError(f"there is no topic {topic!r}", remedy="check its name")
-    consumer = Consumer(
-        {**options, "group.id": "streamdsl-tail", "enable.auto.commit": False, "isolation.level": "read_committed", "logger": CLIENT_LOG}
-    )
+    given = {"group.id": _GROUP, "enable.auto.commit": False, "isolation.level": "read_committed", "logger": CLIENT_LOG}
+    consumer = made(Consumer, {**options, **given}, f"reading {topic!r}")
+    access = Access((topic,), ("READ",), group=_GROUP)
     try:
         bounds = {
-            partition: first_and_end(consumer, TopicPartition(topic, partition), f"asking for the end of {topic!r}", NOTHING)
+            partition: first_and_end(consumer, TopicPartition(topic, partition), f"asking for the end of {topic!r}", access)
             for partition in range(partitions)
         }
         starts = {partition: low if last is None else max(low, high - last) for partition, (low, high) in bounds.items()}
@@ -122,7 +130,7 @@ def read(
             if message.error() is not None:
                 if message.error().code() == KafkaError._PARTITION_EOF:
                     continue
-                raise translated(message.error(), f"reading {topic!r}")
+                raise translated(message.error(), f"reading {topic!r}", access)
             show(message)
             shown += 1
             if message.offset() + 1 >= ends.get(message.partition(), 1 << 62):

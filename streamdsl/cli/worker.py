@@ -16,7 +16,7 @@ import click
 
 from streamdsl.cli.banner import banner
 from streamdsl.cli.door import Door
-from streamdsl.cli.log import FORMAT, ColouredLines, JsonLines, has_colours, totals
+from streamdsl.cli.log import ColouredLines, JsonLines, Lines, has_colours, totals
 from streamdsl.cli.options import connection_options, default_state_dir, running_options, settings_of
 from streamdsl.cli.printing import echo
 from streamdsl.cli.report import Figures, Rows
@@ -69,11 +69,9 @@ def guarded(work: Callable[[], int]) -> int:
 
 def start_logging(level: str, format: str, *, plain: bool = False) -> None:
     """Log to standard error, which leaves standard output to the topology; `format` is "text" or "json"."""
-    logging.basicConfig(format=FORMAT, stream=sys.stderr, force=True)
-    if format == "json":
-        logging.getLogger().handlers[0].setFormatter(JsonLines())
-    elif not plain and has_colours(sys.stderr):
-        logging.getLogger().handlers[0].setFormatter(ColouredLines(FORMAT))
+    logging.basicConfig(stream=sys.stderr, force=True)
+    coloured = not plain and has_colours(sys.stderr)
+    logging.getLogger().handlers[0].setFormatter(JsonLines() if format == "json" else ColouredLines() if coloured else Lines())
     # Other libraries' DEBUG is for their authors: what it shows nobody here has looked at.
     logging.getLogger().setLevel(max(logging.INFO, logging.getLevelName(level)))
     _log.setLevel(level)

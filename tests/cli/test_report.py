@@ -19,7 +19,8 @@ from pyarrow import feather, parquet
 from streamdsl import Config, Topology, col, files, launch, memory
 from streamdsl._native.event_time.clock import ManualClock
 from streamdsl._native.operators.sink import SinkOperator
-from streamdsl.cli.log import ColouredLines, has_colours
+from streamdsl.cli.log import ColouredLines, JsonLines, Lines, has_colours
+from streamdsl.cli.printing import printable
 from streamdsl.cli.report import Figures, Rows
 from streamdsl.runtime.sink_rows import CommittedRows
 
@@ -244,6 +245,28 @@ def test_lines_have_the_colour_of_their_level_or_their_own():
     alert = logging.LogRecord("x", logging.INFO, "", 0, "m", (), None)
     alert.colour = "31;1"
     assert lines.format(alert) == "\x1b[31;1mm\x1b[0m"
+
+
+#: Clears the screen (of seven and of eight bits), turns the line, hides, ends the paragraph, is half of a pair, is a tag.
+HOSTILE = "\x1b[2J\x9b2J\r\u202e\u200b\u2028\u061c\ud800\U000e0041\x7f"
+
+
+@pytest.mark.parametrize("lines", [Lines(), ColouredLines(), JsonLines()], ids=lambda one: type(one).__name__)
+def test_what_others_say_steers_no_terminal_and_forges_no_line(lines):
+    said = f"the broker says {HOSTILE}\n2026-01-01 00:00:00,000 INFO streamdsl: all is well\n  remedy"
+    line = lines.format(logging.LogRecord("x", logging.INFO, "", 0, "%s", (said,), None))
+    assert not set(HOSTILE[0] + HOSTILE[4] + HOSTILE[7:]) & set(line)
+    line.encode()
+    assert not any(one.startswith("2026-01-01 ") for one in line.splitlines()[1:])
+    if isinstance(lines, JsonLines):
+        assert json.loads(line)["message"] == said
+
+
+@pytest.mark.parametrize("text", [HOSTILE[1:], '{"a": "\x85\u2028"}', "é 日本 👩\u200d🚀\tx"])
+def test_json_that_is_printed_stays_json(text):
+    shown = printable(json.dumps(text, ensure_ascii=False))
+    assert json.loads(shown) == text
+    assert "\u200d" not in text or shown == json.dumps(text, ensure_ascii=False)
 
 
 @pytest.fixture
