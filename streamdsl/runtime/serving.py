@@ -20,7 +20,7 @@ from streamdsl.runtime.exposition import exposition
 from streamdsl.runtime.health import STALLED_AFTER_S, Health, Watched
 from streamdsl.runtime.state_pages import Readable, table_page
 
-__all__ = ["MetricsServer", "is_loopback", "may_be_asked", "metrics_server"]
+__all__ = ["MetricsServer", "is_loopback", "may_be_asked", "metrics_server", "public_names"]
 
 _log = logging.getLogger("streamdsl")
 
@@ -32,8 +32,8 @@ _DEADLINE_S: Final = 5.0
 _AT_A_TIME: Final = 8
 #: What follows the last dot of a name that only a private network resolves.
 _PRIVATE_DOMAINS: Final = frozenset({"localhost", "local", "internal", "lan", "home", "arpa", "test"})
-#: An IPv6 address in a ``Host`` header, its port behind it.
-_BRACKETED: Final = re.compile(r"\[([0-9a-f:.]+)\](?::\d+)?")
+#: What a ``Host`` header has: an IPv6 address in brackets, where it may have a zone, or a name or another address; then a port.
+_HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)(?:%[0-9a-z._~%-]+)?\]|([^\s:\[\]@/\\?#]+))(?::\d{1,5})?")
 
 
 def metrics_server(
@@ -74,9 +74,7 @@ def metrics_server(
     ConfigError
         It cannot listen there.
     """
-    if isinstance(allowed_hosts, str):
-        raise ConfigError("allowed_hosts is a collection of names", remedy=f"write [{allowed_hosts!r}]")
-    names = frozenset(name.lower() for name in (*allowed_hosts, host))
+    names = public_names(allowed_hosts, host)
     return MetricsServer(host, port, Health(run, stalled_after_s=stalled_after_s), names, run, tables)
 
 
@@ -172,16 +170,42 @@ def may_be_asked(host: str | None, allowed: frozenset[str]) -> bool:
     """Whether a ``Host`` header is one that no page of a stranger can make a browser send."""
     if host is None:
         return True  # HTTP/1.0: no browser
-    name = host.strip().lower()
-    bracketed = _BRACKETED.fullmatch(name)
-    if bracketed is None and "[" in name:
+    name = _name_in(host)
+    if name is None:
         return False
-    name = bracketed[1] if bracketed else name.partition(":")[0].removesuffix(".")
     try:
         ipaddress.ip_address(name)
     except ValueError:
         return name in allowed or "." not in name or name.rpartition(".")[2] in _PRIVATE_DOMAINS
     return True
+
+
+def public_names(allowed: Collection[str], host: str) -> frozenset[str]:
+    """Return the names under which clients may reach what listens at `host`, as `may_be_asked` takes them.
+
+    Raises
+    ------
+    ConfigError
+        One of them is no name of a host.
+    """
+    if isinstance(allowed, str):
+        raise ConfigError("allowed_hosts is a collection of names", remedy=f"write [{allowed!r}]")
+    found = {host.lower()}
+    for given in allowed:
+        name = _name_in(given)
+        if name is None:
+            raise ConfigError(
+                f"allowed_hosts: {given!r} is no name of a host",
+                remedy='write what stands in the address behind http://: "metrics.example.com"',
+            )
+        found.add(name)
+    return frozenset(found)
+
+
+def _name_in(host: str) -> str | None:
+    """Return the name or address in a ``Host`` header, None where it is none."""
+    found = _HOST.fullmatch(host.strip().lower())
+    return None if found is None else found[1] or found[2].removesuffix(".") or None
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -244,7 +268,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, *, body: bool) -> None:
         path, _, query = self.path.partition("?")
-        status, kind, text = self.server.metrics.page(path, self.headers.get("Host"), query)
+        hosts = self.headers.get_all("Host", [])
+        if len(hosts) > 1:
+            return self.send_error(400, "two Host headers")
+        status, kind, text = self.server.metrics.page(path, hosts[0] if hosts else None, query)
         data = text.encode()
         self.send_response(status)
         self.send_header("Content-Type", kind)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from streamdsl.config import Config
 from streamdsl.errors import ConfigError
 from streamdsl.runtime.run import Run
-from streamdsl.runtime.serving import is_loopback, may_be_asked
+from streamdsl.runtime.serving import is_loopback, may_be_asked, public_names
 from streamdsl.runtime.state_pages import table_page
 from streamdsl.ui.facts import Facts
 
@@ -85,10 +85,7 @@ def serve_ui(
     ConfigError
         It cannot listen there, or the extra is not installed.
     """
-    if isinstance(allowed_hosts, str):
-        raise ConfigError("allowed_hosts is a collection of names", remedy=f"write [{allowed_hosts!r}]")
-    names = frozenset(name.lower() for name in (*allowed_hosts, host))
-    return UiServer(Facts(run, plans, config, rows=rows), host, port, names)
+    return UiServer(Facts(run, plans, config, rows=rows), host, port, public_names(allowed_hosts, host))
 
 
 class UiServer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import http.client
 import json
@@ -427,14 +428,21 @@ def asked_as(server: MetricsServer, host: str) -> int:
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1:9100", "localhost", "LOCALHOST:1", "[::1]:9100", "10.2.3.4", "worker:9100", "worker.ns.svc.local", "a.internal."],
+    [
+        *("127.0.0.1:9100", "localhost", "LOCALHOST:1", "[::1]:9100", "10.2.3.4", "worker:9100", "worker.ns.svc.local", "a.internal."),
+        *("[fe80::1%25eth0]:9100", "[::ffff:10.0.0.1]", "my_worker"),
+    ],
 )
 def test_who_asks_for_an_address_or_a_private_name_is_answered(server, host):
     assert asked_as(server, host) == 200
 
 
 @pytest.mark.parametrize(
-    "host", ["rebound.example.com", "evil.example:9100", "127.0.0.1.evil.example", "localhost.evil.example", "[::1].evil.example"]
+    "host",
+    [
+        *("rebound.example.com", "evil.example:9100", "127.0.0.1.evil.example", "localhost.evil.example", "[::1].evil.example"),
+        *("localhost:80.evil.example", "localhost@evil.example", "evil.example\\.local", "::1", ":80", "[::1", "localhost:80:80", "."),
+    ],
 )
 def test_a_page_whose_name_was_bound_anew_is_refused(server, host):
     assert asked_as(server, host) in (403, 400)
@@ -444,8 +452,45 @@ def test_a_public_name_can_be_allowed():
     with metrics_server(Watched(), allowed_hosts=["Metrics.Example.com"]) as server:
         assert asked_as(server, "metrics.example.com:9100") == 200
         assert asked_as(server, "other.example.com") == 403
+    with metrics_server(Watched(), allowed_hosts=["metrics.example.com.:9100"]) as server:
+        assert asked_as(server, "metrics.example.com") == 200
     with pytest.raises(ConfigError, match="collection of names"):
         metrics_server(Watched(), allowed_hosts="metrics.example.com")
+    with pytest.raises(ConfigError, match="is no name of a host"):
+        metrics_server(Watched(), allowed_hosts=["http://metrics.example.com/"])
+
+
+REQUESTS = {
+    b"GET /health HTTP/1.0\r\n\r\n": 200,
+    b"GET /health HTTP/1.0\r\nHost: evil.example\r\n\r\n": 403,
+    b"GET /health HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n": 400,
+    b"GET /health HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n": 200,
+    b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 70_000 + b"\r\n\r\n": 431,
+    b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * 200 + b"\r\n": 431,
+    b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n": 414,
+    b"GET /health HTTP/1.1\r\nHost\r\n\r\n": 200,
+}
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=range(len(REQUESTS)))
+def test_odd_requests_are_answered_or_refused_and_end(server, request_):
+    """Whoever asks in an old way, at length or for a connection that stays: one answer, and the connection is closed."""
+    with connected(server) as connection:
+        connection.sendall(request_)
+        answer = connection.makefile("rb").read()
+    assert int(answer.split()[1]) == REQUESTS[request_], answer[:200]
+
+
+def test_who_stays_without_asking_again_holds_nobody_up(server):
+    idle = [connected(server) for _ in range(30)]
+    for connection in idle:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n")
+    for connection in idle:
+        with contextlib.suppress(OSError):
+            connection.makefile("rb").read()
+    assert get(server, "/health")[0] == 200 and threading.active_count() < 30
+    for connection in idle:
+        connection.close()
 
 
 def test_what_is_no_address_is_an_error_of_the_settings():
