@@ -172,3 +172,32 @@ def test_a_policy_is_needed_to_go_on(broker, sink):
     topology.stream(kafka(sink, {"id": int}, until="latest"), name="in").select("id", "_headers").to(memory("out"))
     with pytest.raises(StreamError, match="name of a header is not UTF-8"):
         topology.run(Config(broker=broker.bootstrap))
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_a_row_that_is_too_old_or_has_no_key_is_skipped_by_itself(broker, topic_name, delivery):
+    """The broker would refuse its batch, and each after a new start."""
+    old = create_topic(broker.bootstrap, f"{topic_name}-old", 1, message_timestamp_before_max_ms="3600000")
+    compacted = create_topic(broker.bootstrap, f"{topic_name}-compacted", 1, cleanup_policy="compact")
+    now = int(time.time() * 1000)
+    # Behind by so many seconds: none is close to the hour, and the key is null of every third.
+    rows = [{"id": n, "at": now - 1000 * back, "key": "k" if n % 3 else None} for n, back in enumerate((0, 60, 7_200, 1_800, 86_400, 5))]
+    topology = Topology(f"job-{topic_name}")
+    stream = topology.stream(memory("in", {"id": int, "at": int, "key": str | None}, rows), timestamp="at", name="in")
+    stream.to(kafka(old, delivery=delivery), name="old", errors="skip")
+    stream.to(kafka(compacted, key="key", delivery=delivery), name="compacted", errors="skip")
+    assert topology.run(Config(broker=broker.bootstrap)).finished
+    assert ids(broker, old) == [0, 1, 3, 5] and ids(broker, compacted) == [1, 2, 4, 5]
+
+
+@pytest.mark.parametrize("policy", ["compact", "compact,delete"])
+def test_dead_letters_for_a_compacted_topic_end_the_run_and_say_why(broker, topic_name, policy):
+    source = create_topic(broker.bootstrap, topic_name, 1)
+    letters = create_topic(broker.bootstrap, f"{topic_name}-dead", 1, cleanup_policy=policy)
+    produce(broker.bootstrap, source, ["bad"])
+    topology = Topology(f"job-{topic_name}")
+    described = kafka(source, {"id": int}, until="latest", errors=dead_letter(kafka(letters)))
+    topology.stream(described, name="in").to(memory("out"), name="out")
+    with pytest.raises(DataError, match="the topic is compacted, and the record has no key") as told:
+        topology.run(Config(broker=broker.bootstrap))
+    assert "cleanup.policy=delete" in str(told.value)

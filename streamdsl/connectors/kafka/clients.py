@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
 
 from streamdsl.connectors.kafka.rights import NOTHING, Access
-from streamdsl.errors import ConnectorError
+from streamdsl.errors import ConnectorError, in_one_line
 
 # The one place that imports the client, for the one who has not installed it.
 try:
@@ -116,7 +116,20 @@ _NOT_ALLOWED: Final = {
 _PURGED: Final = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 _UNKNOWN_TOPIC: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 _SECURITY: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED})
-_FOR_GOOD: Final = FENCED | _NOT_ALLOWED.keys() | _SECURITY | _UNKNOWN_TOPIC | {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD}
+#: What the cluster has against a record, and would have against it again.
+_REFUSED: Final = {
+    KafkaError.MSG_SIZE_TOO_LARGE: "raise message.max.bytes here and max.message.bytes of the topic, or write smaller rows",
+    KafkaError.RECORD_LIST_TOO_LARGE: "raise segment.bytes of the topic, or set a smaller batch.size in options=",
+    KafkaError.INVALID_TIMESTAMP: 'give the records the time of writing, kafka(..., timestamps="arrival"), or mend '
+    "message.timestamp.before.max.ms and message.timestamp.after.max.ms of the topic, or the clock of this machine or the broker",
+    KafkaError.INVALID_RECORD: "a compacted topic takes no record without a key: say key=, or set cleanup.policy=delete of the topic, "
+    "as for dead letters, which have none",
+    KafkaError.INVALID_REQUIRED_ACKS: "take acks out of options=",
+    KafkaError.UNSUPPORTED_COMPRESSION_TYPE: "choose another compression.type in options=",
+    KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT: "raise message.format.version of the topic: headers and transactions need 2 at least",
+    KafkaError.POLICY_VIOLATION: "the cluster has a rule of its own against it: ask who runs it",
+}
+_FOR_GOOD: Final = FENCED | _NOT_ALLOWED.keys() | _SECURITY | _UNKNOWN_TOPIC | _REFUSED.keys()
 
 
 _NO_ANSWER: Final = "check that its brokers run, their address and the security options; what was committed stays"
@@ -196,8 +209,8 @@ def _translated(found: KafkaError, doing: str, access: Access) -> ConnectorError
         return ConnectorError(said, remedy=_SASL_REMEDY)
     if code in _UNKNOWN_TOPIC:
         return ConnectorError(said, remedy="create the topic (streamdsl -A ... topics --create), or mend its name")
-    if code == KafkaError.MSG_SIZE_TOO_LARGE:
-        return ConnectorError(said, remedy="raise message.max.bytes here and max.message.bytes of the topic, or write smaller rows")
+    if code in _REFUSED:
+        return ConnectorError(said, remedy=_REFUSED[code])
     if away(found) or found.txn_requires_abort():
         return ConnectorError(said, remedy="it is tried again when the cluster answers; what was committed stays", recoverable=True)
     return ConnectorError(said, remedy="see the cause above; what was committed stays")
@@ -297,7 +310,7 @@ class Waiting:
         now = time.monotonic()
         if now >= self._next:
             self._next, self._said = now + SAY_S, True
-            log.warning("%s: %s does not answer yet (%s), trying again", self._doing, self._who, why)
+            log.warning("%s: %s does not answer yet (%s), trying again", self._doing, self._who, in_one_line(why))
 
     def over(self) -> None:
         """Say that it has answered, to whoever has been told that it did not."""
@@ -343,7 +356,7 @@ class ErrorLog:
 
     def __call__(self, error: KafkaError) -> None:
         """Take an error of the client; those that matter come through its calls as well."""
-        code, text, now = error.code(), _TIMES.sub("", error.str()), time.monotonic()
+        code, text, now = error.code(), in_one_line(_TIMES.sub("", error.str())), time.monotonic()
         if code == KafkaError._ALL_BROKERS_DOWN:
             return  # each of them has said so for itself
         found = _ADDRESS.search(text)
@@ -488,16 +501,18 @@ def topic_id_of(options: Mapping[str, Any], topic: str) -> str | None:
 
 
 def ensure_topic(options: Mapping[str, Any], topic: str, partitions: int | None, replication: int) -> int:
-    """Return how many partitions a topic has; make it if it is missing and `partitions` are declared.
+    """Return how many partitions a topic has; make it if it is missing and `partitions` are declared. It may have got more since.
 
     Raises
     ------
     ConnectorError
-        It does not exist and nobody said how many partitions it is to have, or it has another number.
+        It does not exist and nobody said how many partitions it is to have, or it has fewer.
     """
     found = partitions_of(options, topic)
     if found:
-        if partitions is not None and partitions != found:
+        if partitions is not None and partitions < found:
+            log.warning("the topic %r has %d partitions, %d are declared: it has grown since it was made", topic, found, partitions)
+        if partitions is not None and partitions > found:
             raise ConnectorError(
                 f"the topic {topic!r} has {found} partitions, kafka(partitions={partitions}) is declared",
                 remedy="declare what it has, or leave partitions= out",

@@ -76,13 +76,13 @@ class Layout:
             records = [Record(self._described.topic, None, self._stream(rows), 0, None)]
         else:
             records = list(self._each(rows, timestamps))
+        now = int(time.time() * 1000)
         for row, record in enumerate(records):
-            over = self._limits_of(record).over(record)
-            if over is not None:
+            refused = self._limits_of(record).why_not(record, now)
+            if refused is not None:
                 raise DataError(
-                    f"the sink {self._described.name!r} cannot write row {row} of its batch to the topic {record.topic!r}: "
-                    f"its record takes {over[0]} bytes, {over[1]} are allowed",
-                    remedy="write smaller rows, or raise message.max.bytes here and max.message.bytes of the topic",
+                    f"the sink {self._described.name!r} cannot write row {row} of its batch to the topic {record.topic!r}: {refused[0]}",
+                    remedy=refused[1],
                 )
         return records
 

@@ -1,4 +1,4 @@
-"""How large a record may be."""
+"""What a topic takes: how large a record may be, how old, and whether it needs a key."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ __all__ = ["Limits", "limits_of"]
 DEFAULT_MESSAGE_BYTES: Final = 1_000_000
 #: By so much the client's compression may give more bytes than ours does.
 _COMPRESSION_SLACK: Final = 64
+#: How long a record may be on its way.
+_ON_ITS_WAY_MS: Final = 60_000
+#: What a topic says that takes records of any age.
+_ANY_MS: Final = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes of a record.
+    """What a record may be.
 
     Attributes
     ----------
@@ -32,11 +36,40 @@ class Limits:
         Its ``max.message.bytes``, which is that of a batch as it is sent; None: it cannot be read.
     compression : str
         That of the client.
+    oldest_ms : int, optional
+        How far the time of a record may lie back (``message.timestamp.before.max.ms``); None: any, or it cannot be read.
+    compacted : bool
+        Whether each record needs a key.
     """
 
     client: int
     topic: int | None = None
     compression: str = "none"
+    oldest_ms: int | None = None
+    compacted: bool = False
+
+    def why_not(self, record: Record, now_ms: int) -> tuple[str, str] | None:
+        """Return why the topic would refuse a record, and what to do; None if it takes it."""
+        over = self.over(record)
+        if over is not None:
+            return (
+                f"its record takes {over[0]} bytes, {over[1]} are allowed",
+                "write smaller rows, or raise message.max.bytes here and max.message.bytes of the topic",
+            )
+        if self.compacted and record.key is None:
+            return (
+                "the topic is compacted, and the record has no key",
+                "say key=, of columns that are never null; dead letters have no key: their topic needs cleanup.policy=delete",
+            )
+        back_ms = now_ms - record.timestamp
+        # What is nearly too old might be so when it gets there.
+        if self.oldest_ms is not None and record.timestamp and back_ms > self.oldest_ms - min(self.oldest_ms // 10, _ON_ITS_WAY_MS):
+            return (
+                f"its event time lies {back_ms / 1000:,.0f} s back, the topic takes {self.oldest_ms / 1000:,.0f} s",
+                'give the records the time of writing, kafka(..., timestamps="arrival"), or raise '
+                "message.timestamp.before.max.ms of the topic",
+            )
+        return None
 
     def over(self, record: Record) -> tuple[int, int] | None:
         """Return how many bytes a record has and how many are allowed, if it has too many."""
@@ -61,7 +94,17 @@ def limits_of(options: Mapping[str, Any], topic: str) -> Limits:
     resource = ConfigResource(ResourceType.TOPIC, topic)
     try:
         found = client.describe_configs([resource], request_timeout=CALL_S)[resource].result(CALL_S + 1)
-        return Limits(most, int(found["max.message.bytes"].value), compression)
+        compacted = "cleanup.policy" in found and "compact" in str(found["cleanup.policy"].value)
+        return Limits(most, int(found["max.message.bytes"].value), compression, _oldest_of(found), compacted)
     except (KafkaException, KeyError, TypeError, ValueError, TimeoutError) as error:
         log.debug("the limit of the topic %r cannot be read: %s", topic, error)
         return Limits(most)
+
+
+def _oldest_of(found: Mapping[str, Any]) -> int | None:
+    if "message.timestamp.type" in found and found["message.timestamp.type"].value == "LogAppendTime":
+        return None  # the broker gives records its own time
+    # The second name is that of brokers before Kafka 3.6.
+    known = [int(found[name].value) for name in ("message.timestamp.before.max.ms", "message.timestamp.difference.max.ms") if name in found]
+    least = min(known, default=_ANY_MS)
+    return None if least == _ANY_MS else least

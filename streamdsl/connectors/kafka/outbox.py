@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from streamdsl.connectors.kafka.clients import CLIENT_LOG, KafkaError, KafkaException, Producer, for_good, translated, unknown_topic
@@ -101,6 +101,11 @@ class Deliveries:
         self._topic: str | None = None
         self._access, self._own = access, own
 
+    @property
+    def access(self) -> Access:
+        """What was asked of the cluster: where one record has failed, of its topic."""
+        return self._access if self._topic is None else replace(self._access, topics=(self._topic,))
+
     def __call__(self, error: Any, message: Any) -> None:
         """Take one report; only errors are reported."""
         if error is not None and self.failed is None:
@@ -111,7 +116,7 @@ class Deliveries:
         if self.failed is not None:
             if unknown_topic(self.failed) and self._topic not in self._own:
                 raise named_topic_gone(doing, self._topic)
-            error = translated(self.failed, doing, self._access)
+            error = translated(self.failed, doing, self.access)
             error.context["recoverable"] = not for_good(self.failed)
             raise error
 

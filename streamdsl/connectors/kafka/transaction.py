@@ -16,6 +16,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from streamdsl._native.includes.faults import fault, planted
@@ -248,14 +249,32 @@ class KafkaTransaction(Transaction):
 
     def _failed(self, cause: KafkaError, doing: str) -> ConnectorError:
         """Return what to raise. Of a fence it is looked up who set it: the first thread that asks does, the others wait for it."""
-        if unknown_topic(cause) and not self._written <= self._own:
-            return named_topic_gone(doing, None)
+        if unknown_topic(cause):
+            missing = self._missing()
+            if missing and not self._own & set(missing):
+                return named_topic_gone(doing, missing[0])
+            if not missing and not self._written <= self._own:
+                return named_topic_gone(doing, None)
+            if missing:
+                cause = KafkaError(cause.code(), f"there is no topic {', '.join(map(repr, missing))} any more")
         if cause.code() not in FENCED:
-            return translated(cause, doing, self._access)
+            return translated(cause, doing, self._asked())
         with self._looking:
             if self._fenced is None:
                 self._fenced = self._fence(doing)
             return self._fenced
+
+    def _missing(self) -> list[str]:
+        """Return the topics of this transaction that the cluster does not have now: the client does not say which it means."""
+        try:
+            there = set() if self._producer is None else set(self._producer.list_topics(timeout=LEAVE_S).topics)
+        except KafkaException:
+            return []  # it does not answer
+        return sorted((self._own | self._written) - there) if there else []
+
+    def _asked(self) -> Access:
+        """Return what this transaction has asked of the cluster, topics that rows have named among it."""
+        return replace(self._access, topics=tuple(sorted(self._own | self._written)))
 
     def _fence(self, doing: str) -> ConnectorError:
         found = "no other worker has replaced it"
