@@ -1,4 +1,4 @@
-"""A Python function over the bids of Nexmark, for `on_flink.py`: what Python costs here, and in PyFlink."""
+"""A Python function over the bids of Nexmark, for `flink.py`: what Python costs here, and in PyFlink."""
 
 from typing import Any
 

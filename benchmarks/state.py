@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.flink import run as flink
+from benchmarks.flink_jobs import run as flink
 from benchmarks.fraud import commit, machine
 from streamdsl import Config, Schema, Topology, col, count
 from streamdsl.connectors.base import Chunk, End, Json, Sink, SinkWriter, Source, SplitReader

@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.flink import run as flink
+from benchmarks.flink_jobs import run as flink
 from benchmarks.fraud import commit, machine
 from benchmarks.state import MIX, SCHEMA, Dropped, resident_mb, state_bytes
 from streamdsl import Config, Schema, Topology, col, count, count_window, hopping, session, sliding, tumbling

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from benchmarks.flink.run import OPENS, tool
+from benchmarks.flink_jobs.run import OPENS, tool
 from benchmarks.flink_sql.queries import QUERIES
 
 HERE = Path(__file__).resolve().parent

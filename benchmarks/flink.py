@@ -1,4 +1,4 @@
-"""Rates of the same topologies here and on Flink, side by side: ``python benchmarks/on_flink.py [--records N] [--cores 1 2] [--python]``.
+"""Rates of the same topologies here and on Flink, side by side: ``python benchmarks/flink.py [--records N] [--cores 1 2] [--python]``.
 
 Files to files. Of Flink it is the CPU time of the TaskManagers, and the wall time of the job from its start to its end; here it is that
 of a process of its own. Rates per CPU second are what a loaded machine can be judged by.
