@@ -6,6 +6,7 @@ import json
 import re
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -156,12 +157,16 @@ class Gateway:
         """Return why a job failed, as the JobManager tells it."""
         properties = self._ask("GET", f"/v1/sessions/{self._session}")["properties"]
         host, port = properties.get("rest.address", "localhost"), properties.get("rest.port", "8081")
-        try:
-            with urllib.request.urlopen(f"http://{host}:{port}/jobs/{job}/exceptions", timeout=_TIMEOUT_S) as answer:
-                entries = json.load(answer)["exceptionHistory"]["entries"]
-        except (OSError, ValueError, KeyError):
-            return f"the reason stands on Flink's web page, http://{host}:{port}"
-        return told(entries[0]["stacktrace"]) if entries else "no reason is known"
+        # The gateway's name for the JobManager may be one of containers alone, whose ports are open on the gateway's own host.
+        pages = [f"http://{one}:{port}" for one in dict.fromkeys((host, urllib.parse.urlsplit(self.url).hostname))]
+        for page in pages:
+            try:
+                with urllib.request.urlopen(f"{page}/jobs/{job}/exceptions", timeout=_TIMEOUT_S) as answer:
+                    entries = json.load(answer)["exceptionHistory"]["entries"]
+            except (OSError, ValueError, KeyError):
+                continue
+            return told(entries[0]["stacktrace"]) if entries else "no reason is known"
+        return f"the reason stands on Flink's web page, {pages[0]}"
 
     def _pages(self, statement: Statement) -> Iterator[dict[str, Any]]:
         base = f"/v1/sessions/{self._session}"

@@ -59,7 +59,11 @@ def write_project(job: FlinkJob, directory: Path, module: ModuleType | None = No
 
 def _dockerfile(job: FlinkJob) -> str:
     jars = "".join(f"ADD --chown=flink:flink --chmod=644 {_address(one)} /opt/flink/lib/\n" for one in job.connectors)
-    return f"FROM flink:{VERSION}-java17\n{jars}{_PYTHON_IMAGE if job.python else ''}"
+    return f"FROM flink:{VERSION}-java17\n{_PLACES}{jars}{_PYTHON_IMAGE if job.python else ''}"
+
+
+#: A volume takes its owner from the image: Flink writes checkpoints as a user of its own.
+_PLACES: Final = "RUN mkdir /checkpoints && chown flink:flink /checkpoints\n"
 
 
 #: Beam, which PyFlink brings, asks for an older pyarrow than the library does; what runs on Flink needs no newer one.
@@ -100,6 +104,7 @@ x-flink: &flink
       execution.checkpointing.dir: file:///checkpoints
       execution.checkpointing.savepoint-dir: file:///checkpoints/savepoints{_PYTHON_SETTINGS if job.python else ""}
   volumes: [checkpoints:/checkpoints]
+  extra_hosts: ["host.docker.internal:host-gateway"]
 
 services:
   jobmanager:
@@ -115,6 +120,7 @@ services:
     command: bin/sql-gateway.sh start-foreground -Dsql-gateway.endpoint.rest.address=0.0.0.0
     ports: ["8083:8083"]
     depends_on: [jobmanager]
+    volumes: [checkpoints:/checkpoints, ./job.sql:/opt/flink/job.sql:ro]
 
 volumes:
   checkpoints:
@@ -133,12 +139,11 @@ Start a cluster, with a JobManager, TaskManagers and the SQL gateway:
 
     docker compose up --build --detach --scale taskmanager=3
 
-Run the job, and look at it on http://localhost:8081:
+{_run_readme(job)}\
+The job runs inside of containers. A broker on this machine is `host.docker.internal:9092` there, and `localhost` is the
+container itself; files have to be in a volume of every container.
 
-    streamdsl -A module:topology flink --submit http://localhost:8083
-    docker compose exec gateway bin/sql-client.sh -f job.sql        # the same, from a copy of job.sql in the container
-
-{_PYTHON_README if job.python else ""}{_PROGRAM_README if job.processes else ""}\
+{_PYTHON_README if job.python else ""}\
 ## What Flink needs beside its distribution
 
 {jars}
@@ -146,6 +151,27 @@ Run the job, and look at it on http://localhost:8081:
 ## Where Flink answers otherwise
 
 {differences}
+"""
+
+
+def _run_readme(job: FlinkJob) -> str:
+    if job.processes:
+        return f"""\
+Run the job, and look at it on http://localhost:8081:
+
+    docker compose exec jobmanager flink run --python /opt/{FOLDER}/{PROGRAM} --pyFiles /opt/{FOLDER}
+
+The topology has Processors, which SQL does not know: `{FOLDER}/{PROGRAM}` runs the statements of `job.sql` with a keyed
+process function for each.
+
+"""
+    return """\
+Run the job, and look at it on http://localhost:8081. The first command shows what becomes of the job; the second one runs
+the statements as they stand here:
+
+    streamdsl -A module:topology flink --submit http://localhost:8083
+    docker compose exec gateway bin/sql-client.sh -f job.sql
+
 """
 
 
@@ -160,13 +186,5 @@ of your own needs, on the gateway and on each TaskManager:
 - what the modules import beside it.
 
 `python.files` names the folder where the gateway finds it: in its configuration, or by `--python-files` of `--submit`.
-
-"""
-
-_PROGRAM_README: Final = f"""\
-The topology has Processors, which SQL does not know: `{FOLDER}/{PROGRAM}` runs `job.sql` with a keyed process function for
-each. It takes the place of `--submit`:
-
-    docker compose exec jobmanager flink run --python /opt/{FOLDER}/{PROGRAM} --pyFiles /opt/{FOLDER}
 
 """
