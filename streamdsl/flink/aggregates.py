@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from streamdsl.flink.expressions import may_be_null, written
+from streamdsl.flink.functions.decimals import mean
 from streamdsl.flink.refusing import Refused
 from streamdsl.flink.relation import Relation
 from streamdsl.flink.types import flink_type
@@ -89,7 +90,7 @@ def _total(one: TypedAggregate, value: Value, over: Over) -> str:
         return f"COALESCE({over(f'SUM({value.text})')}, CAST(0 AS {flink_type(value.type)}))"
     if is_decimal(value.type):
         if one.kind == "mean":
-            raise Refused("the mean of decimals", "Flink rounds it otherwise: take sum() and count()")
+            return mean(over(f"SUM({value.text})"), over(f"COUNT({value.text})"), value.type, one.type)
         return f"COALESCE({over(f'SUM({value.text})')}, CAST(0 AS {flink_type(one.type)}))"
     if not (is_integer(value.type) or is_span(value.type)):
         raise Refused(f"{one.kind} of {value.type}", _REMEDY)

@@ -56,7 +56,7 @@ def _value(node: Typed, args: Sequence[Value], relation: Relation, schema: Schem
         return args[0]  # an item of a list: it is there as it is
     operation = OPERATIONS.get(node.op)
     if operation is None:
-        raise Refused(f"{node.op}()", "Flink has no function with the same answers")
+        raise Refused(f"the function {node.op}()", "Flink has no function with the same answers")
     return operation(node, args)
 
 

@@ -34,12 +34,12 @@ def taken_out(roots: Sequence[Typed]) -> tuple[list[Typed], dict[str, Typed]]:
 
 
 def _largest(roots: Sequence[Typed]) -> Typed | None:
-    """Return the largest part that stands in more than one place, or is a float that becomes text."""
+    """Return the largest part that stands in more than one place, or is a float that becomes text, or is rounded."""
     used: Counter[Typed] = Counter(roots)
     asked: set[Typed] = set()
     for node in post_order(roots, Typed.parts):
         used.update(node.args)
-        if node.op == "format":
+        if node.op in ("format", "round"):
             asked |= {arg for arg in node.args if is_float(arg.type) and arg.op not in ("column", "literal")}
     several = {node for node, count in used.items() if count > 1 and node.weight >= _LEAST_WEIGHT and node.op != "literal"}
     # What may fail must not be computed for rows for which a choice leaves it out.

@@ -11,6 +11,8 @@ from streamdsl.flink.refusing import Refused
 __all__ = ["interval", "options", "quoted", "text"]
 
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+#: Where Python ends a line.
+_BREAKS: Final = re.compile(r"[\n-\r\x1c-\x1e\x85\u2028\u2029]")
 _UNITS: Final = ((86_400_000, "DAY"), (3_600_000, "HOUR"), (60_000, "MINUTE"), (1_000, "SECOND"))
 
 
@@ -29,7 +31,12 @@ def text(value: str | bytes) -> str:
     """
     if isinstance(value, bytes):
         raise Refused("bytes among texts", "decode them before: Flink keeps the two apart")
-    return "'" + value.replace("'", "''") + "'"
+    quoted = value.replace("'", "''")
+    if not _BREAKS.search(quoted):
+        return f"'{quoted}'"
+    # A statement is indented line by line: a text has to stay on one.
+    plain = quoted.replace("\\", "\\\\")
+    return f"U&'{_BREAKS.sub(lambda found: f'{chr(92)}{ord(found[0]):04X}', plain)}'"
 
 
 def interval(ms: int) -> str:

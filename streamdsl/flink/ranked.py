@@ -15,12 +15,13 @@ from streamdsl.flink.translation import conditions, nested, select
 from streamdsl.logical.expression import Typed, TypedAggregate
 from streamdsl.schema import Schema
 
-__all__ = ["Ranking", "ranked", "rankings"]
+__all__ = ["PICKS", "Ranking", "ranked", "rankings"]
 
 #: The column with a row's number among those of its group.
 NUMBER: Final = "`_number`"
 _MOST_ROWS: Final = 100
-_PICKS: Final = ("max_by", "min_by", "top_k")
+#: Aggregates that take a value from the best rows.
+PICKS: Final = ("max_by", "min_by", "top_k")
 
 
 @dataclass(slots=True)
@@ -114,11 +115,11 @@ def rankings(aggregates: Sequence[TypedAggregate], relation: Relation, schema: S
     """Return the orders of a group's rows that aggregates take values from, and the aggregates that do not."""
     found: dict[tuple[tuple[str, ...], str], Ranking] = {}
     for one in aggregates:
-        if one.kind in _PICKS:
+        if one.kind in PICKS:
             made = _ranking(one, relation, schema)
             ranking = found.setdefault((made.order, made.where), made)
             ranking.picks += made.picks if ranking is not made else []
-    rest = [one for one in aggregates if one.kind not in _PICKS]
+    rest = [one for one in aggregates if one.kind not in PICKS]
     return list(found.values()), [one for one in rest if not _among(one, found.values(), relation, schema)]
 
 

@@ -14,7 +14,7 @@ from streamdsl.flink.refusing import Refused
 from streamdsl.flink.types import flink_type
 from streamdsl.logical.types import is_date, is_decimal, is_float, is_integer, is_span, is_string, is_time
 
-__all__ = ["TIMES", "Value", "as_type", "constant", "failing", "short"]
+__all__ = ["TIMES", "Value", "as_type", "constant", "failing", "rest_of", "short"]
 
 
 #: Flink's timestamps are of the years 0 to 9999: their milliseconds lie between these.
@@ -115,6 +115,13 @@ def short(value: Value, other: Value) -> str:
         if is_string(value.type):
             return text(value.number)
     return value.inner
+
+
+def rest_of(whole: str, step: int) -> str:
+    """Return how much of a whole number is above the next multiple of a step below it; `MOD` of a negative one is negative."""
+    # MOD has the type of its second argument, whose double may need more than 32 bits.
+    shift = str(step) if step < 2**30 else f"CAST({step} AS BIGINT)"
+    return f"MOD(MOD({whole}, {step}) + {shift}, {step})"
 
 
 def failing(message: str, value: str, type_: str) -> str:

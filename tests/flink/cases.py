@@ -188,6 +188,21 @@ TABLES: Final[dict[str, Callable[[Stream, Stream], Table]]] = {
     "by_foreign_key": lambda a, b: (
         a.key_by("id").aggregate(k=col("k").last(), v=col("v").last()).join(b.key_by("k").aggregate(m=count()), on="k", how="left")
     ),
+    "moving": lambda a, b: (
+        a.key_by("v")
+        .aggregate(k=col("k").last(), n=count())
+        .group_by("k")
+        .aggregate(rows=count(), most=col("n").max(), least=col("v").min(), u=col("n").n_unique(), m=col("n").mean())
+    ),
+    "best_of_a_table": lambda a, b: (
+        a.key_by("k", "v").count().group_by("k").aggregate(two=col("v").top_k(2, by="count", then_by="v"), most=col("v").max_by("v"))
+    ),
+    "filtered_join": lambda a, b: (
+        a.key_by("id")
+        .aggregate(k=col("k").last(), v=col("v").last())
+        .filter(col("v") > 40)
+        .join(b.key_by("k").aggregate(m=count()).filter(col("m") < 55), on="k")
+    ),
     "joined": lambda a, b: a.key_by("k").aggregate(n=count()).join(b.key_by("k").aggregate(m=count()), how="outer"),
 }
 

@@ -85,7 +85,9 @@ class Cluster:
         parallelism: int = 3,
         options: dict[str, str] | None = None,
         python: Path | None = None,
+        brief: bool = True,
     ) -> None:
+        self._brief = brief
         self.java, self.classpath = classpath()
         if python is not None:
             self.classpath = os.pathsep.join([self.classpath, str(jar_of(python))])
@@ -212,7 +214,17 @@ class Cluster:
     def _run(self, name: str, heap: str, main: str, *arguments: str) -> subprocess.Popen[bytes]:
         opens = [f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in OPENS]
         logging = ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
-        command = [self.java, f"-Xmx{heap}", *QUICKLY_THERE, *opens, *logging, "-cp", self.classpath, main, *arguments]
+        command = [
+            self.java,
+            f"-Xmx{heap}",
+            *(QUICKLY_THERE if self._brief else QUICKLY_THERE[:1]),
+            *opens,
+            *logging,
+            "-cp",
+            self.classpath,
+            main,
+            *arguments,
+        ]
         environment = {**os.environ, "FLINK_CONF_DIR": str(self.directory / "conf")}
         with (self.directory / f"{name}.log").open("wb") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)

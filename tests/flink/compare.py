@@ -61,7 +61,7 @@ def read_json(directory: Path) -> list[dict[str, Any]]:
     found = []
     for path in sorted(directory.rglob("*")) if directory.exists() else []:
         if path.is_file() and not path.name.startswith((".", "_")):
-            found += [json.loads(line) for line in path.read_text().splitlines()]
+            found += [json.loads(line) for line in path.read_text().split("\n") if line]
     return found
 
 

@@ -41,6 +41,9 @@ _LEFT: Final = pa.schema(
         ("m", pa.timestamp("ms", tz="UTC")),
         ("d", pa.date32()),
         ("n", pa.int32()),
+        ("l", pa.list_(pa.int64())),
+        ("st", pa.struct([("a", pa.int64()), ("t", pa.string())])),
+        ("sl", pa.list_(pa.struct([("a", pa.int64()), ("t", pa.string())]))),
     ]
 )
 _RIGHT: Final = pa.schema(
@@ -60,6 +63,9 @@ def inputs(directory: Path, count_: int = 240, start: int = 0) -> dict[str, Path
     def some(value: Any) -> Any:
         return None if rnd.randrange(6) == 0 else value
 
+    def struct() -> dict[str, Any]:
+        return {"a": some(rnd.randrange(9)), "t": rnd.choice(_TEXTS)}
+
     left = [
         {
             "id": i,
@@ -71,6 +77,9 @@ def inputs(directory: Path, count_: int = 240, start: int = 0) -> dict[str, Path
             "m": some(rnd.choice(["1969-12-31T23:59:59.999Z", "0999-02-28T00:00:00.001Z", "2024-02-29T12:00:00.500Z"])),
             "d": some(rnd.choice(["1582-10-10", "1970-01-01", "9999-12-31", "1900-02-28"])),
             "n": some(rnd.randrange(-(2**31), 2**31)),
+            "l": some([some(rnd.randrange(-9, 9)) for _ in range(rnd.randrange(4))]),
+            "st": some(struct()),
+            "sl": some([some(struct()) for _ in range(rnd.randrange(3))]),
         }
         for i in range(count_)
     ]
@@ -144,6 +153,44 @@ ODD: Final[dict[str, Callable[[Stream, Stream], Stream]]] = {
         same=col("p") == col("p"),
         f=col("p").cast(float),
     ),
+    "odd_offsets": lambda a, b: (
+        a.key_by("k")
+        .window(tumbling("3s", offset="700ms"))
+        .aggregate(c=count(), f=col("t").first(), l=col("n").last(), m=col("p").mean(), s=col("p").sum())
+    ),
+    "odd_days_of_a_zone": lambda a, b: a.key_by().window(tumbling("1d", offset="5h30m")).aggregate(c=count(), u=col("k").n_unique()),
+    "odd_uneven_hops": lambda a, b: a.key_by("k").window(hopping("5s", "2s", offset="1s")).aggregate(c=count(), m=col("n").max()),
+    "odd_first_of_hops": lambda a, b: (
+        a.key_by("k").window(hopping("4s", "2s")).aggregate(c=count(), f=col("id").first(), l=col("t").last(), m=col("p").mean())
+    ),
+    "odd_best_at_an_offset": lambda a, b: (
+        a.key_by("k").window(tumbling("4s", offset="1s")).aggregate(c=count(), who=col("id").max_by("n"), two=col("id").top_k(2, by="id"))
+    ),
+    "odd_windows_of_offsets": lambda a, b: (
+        a.key_by("k")
+        .window(tumbling("2s", offset="1s"))
+        .aggregate(c=count())
+        .key_by("k")
+        .window(tumbling("6s", offset="3s"))
+        .aggregate(most=col("c").max(), n=count())
+    ),
+    "odd_items": lambda a, b: a.select("id", "l").explode("l", index="place").with_columns(twice=col("l").cast(int, strict=False) * 2),
+    "odd_items_alone": lambda a, b: a.select("id", "l").explode("l", empty_as_null=False, keep_nulls=False),
+    "odd_structs": lambda a, b: a.select("id", "sl").explode("sl", index="place").select("id", "place", a=col("sl").struct.field("a")),
+    "odd_unnested": lambda a, b: a.select("id", "st").unnest("st"),
+    "odd_fields": lambda a, b: a.select(
+        "id", "st", "l", a=col("st").struct.field("a"), long=col("st").struct.field("t").str.len_chars(), has=col("l").list.contains(3)
+    ),
+    "odd_quotients": lambda a, b: a.select(
+        "id",
+        third=col("p") / 3,
+        other=col("p") / col("n"),
+        near=col("p").round(1),
+        down=col("p").floor(),
+        up=col("p").ceil(),
+        x=col("x").round(2),
+    ),
+    "odd_session_means": lambda a, b: a.key_by("k").window(session("1s")).aggregate(c=count(), m=col("p").mean(), u=col("n").n_unique()),
     "odd_branches": lambda a, b: (
         a.branch(pos=col("p") > 0, neg=col("p") < 0)["other"].merge(a.filter(col("k").is_null())).select("id", "k", "p")
     ),
@@ -158,6 +205,14 @@ LATER: Final[dict[str, Callable[[Stream, Stream], Stream]]] = {
         earlier=col("x").lag(2),
         e=col("x").mean().over(expanding(exclude_current=True)),
         d=col("d").min().over(rolling("2s")),
+    ),
+    "odd_frames_of_others": lambda a, b: a.key_by("k").with_columns(
+        c=count().over(rolling("5s", exclude_current=True)),
+        s=col("p").sum().over(rolling("5s", exclude_current=True)),
+        m=col("p").mean().over(rolling("5s", exclude_current=True)),
+        n_sum=col("n").sum().over(rolling("3s", exclude_current=True)),
+        n_mean=col("n").mean().over(rolling("3s", exclude_current=True)),
+        all_mean=col("p").mean().over(expanding()),
     ),
     "odd_join": lambda a, b: a.join(b, on="k", how="left", before="1s", after="500ms", name="odd_join").select("id", "id2", "k", "w"),
     "odd_join_in_windows": lambda a, b: a.join(b, on="k", within=tumbling("2s", offset="300ms"), name="odd_win").select("id", "id2"),

@@ -1,20 +1,24 @@
-"""Topics that this library and Flink both read: change events of Debezium, and a job that moves there and back."""
+"""Topics that this library and Flink both read: change events of Debezium, a job that moves there and back, one with a savepoint."""
 
 from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from streamdsl import Config, Stream, Table, Topology, col, count, kafka
+from streamdsl import Config, Stream, Table, Topology, col, count, kafka, lit, when
 from streamdsl.cli.flink_offsets import offsets_of
 from streamdsl.flink.gateway import Gateway
 from tests.flink.compare import alike
 from tests.kafka.broker import Broker
 from tests.kafka.topics import consume_all, create_topic, produce
 
-__all__ = ["check_changes", "check_moved"]
+__all__ = ["check_changes", "check_metadata", "check_moved", "check_savepoint"]
 
 _CUSTOMER = {"id": int, "city": str, "n": int | None}
 _START = 1_700_000_000_000
@@ -117,3 +121,89 @@ def _wanted(most: int) -> list[dict[str, Any]]:
 
 def _moved(broker: Broker) -> list[dict[str, Any]]:
     return [json.loads(record.value or b"") for record in consume_all(broker.bootstrap, "moving-out")]
+
+
+def check_metadata(gateway_url: str, broker: Broker) -> int:
+    """Write records with headers, to topics that rows name, here and on Flink; return how many."""
+    create_topic(broker.bootstrap, "apart-in", 1)
+    rows = [{"i": i, "k": None if i % 5 == 0 else f"schlüssel {i}", "b": i % 2} for i in range(60)]
+    produce(broker.bootstrap, "apart-in", [{"value": json.dumps(row), "timestamp": _START + row["i"]} for row in rows])
+    found = []
+    for side in ("here", "there"):
+        for name in ("odd", "even", "none"):
+            create_topic(broker.bootstrap, f"{side}-{name}", 2)
+        topology = Topology(f"apart-{side}")
+        source = kafka("apart-in", {"i": int, "k": str | None, "b": int}, broker=broker.bootstrap, until="latest", idle_timeout=None)
+        place = when(col("i") == 7).then(None).when(col("b") == 1).then(lit(f"{side}-odd")).otherwise(lit(f"{side}-even"))
+        sink = kafka(f"{side}-none", broker=broker.bootstrap, headers=("k", "b"), topic_from="place", key="i", timestamps="arrival")
+        topology.stream(source, name="rows").select("i", "k", "b", place=place).to(sink, name="out")
+        if side == "here":
+            topology.run(Config(broker=broker.bootstrap, state_backend="memory"))
+        else:
+            with Gateway(gateway_url) as gateway:
+                gateway.wait(gateway.submit(topology.to_flink()), timeout_s=180)
+        found.append(
+            [
+                {
+                    "topic": name,
+                    "key": record.key,
+                    "value": json.loads(record.value or b""),
+                    # Flink leaves out those without a value.
+                    "headers": {header: value for header, value in record.headers if value is not None},
+                }
+                for name in ("odd", "even", "none")
+                for record in consume_all(broker.bootstrap, f"{side}-{name}")
+            ]
+        )
+    alike(*found)
+    assert len(found[0]) == len(rows)
+    return len(rows)
+
+
+APP = """
+from streamdsl import Topology, kafka
+topology = Topology("first-ones")
+rows = topology.stream(kafka("seen-in", {{"k": str, "i": int}}, broker={broker!r}, idle_timeout=None), name="rows")
+rows.key_by("k").deduplicate().select("k").to(kafka("seen-out", broker={broker!r}, timestamps="arrival"), name="out")
+"""
+
+
+def check_savepoint(gateway_url: str, broker: Broker, directory: Path, most: int = 100) -> int:
+    """Stop a job with a savepoint, and go on from it by the command: it knows the keys that it has seen, and where it was."""
+    for topic in ("seen-in", "seen-out"):
+        create_topic(broker.bootstrap, topic, 3)
+    module = directory / "first_ones.py"
+    module.write_text(APP.format(broker=broker.bootstrap))
+
+    def more(count: int) -> None:
+        values = ({"k": f"k{i}", "i": i} for i in range(count))
+        produce(broker.bootstrap, "seen-in", [{"key": value["k"], "value": json.dumps(value), "timestamp": _START} for value in values])
+
+    def submitted(*more: str) -> str:
+        command = [sys.executable, "-m", "streamdsl", "-A", f"{module}:topology", "flink", "--submit", gateway_url, "--detach", *more]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.partition(": job ")[2].partition(" ")[0]
+
+    more(most // 2)
+    job = submitted()
+    _until(lambda: len(_seen(broker)) == most // 2)
+    with Gateway(gateway_url) as gateway:
+        ((savepoint,),) = gateway.rows(f"STOP JOB '{job}' WITH SAVEPOINT")
+        more(most)
+        job = submitted("--savepoint", savepoint)
+        _until(lambda: len(_seen(broker)) >= most)
+        gateway.rows(f"STOP JOB '{job}'")
+    alike([{"k": f"k{i}"} for i in range(most)], _seen(broker))
+    return most
+
+
+def _seen(broker: Broker) -> list[dict[str, Any]]:
+    return [json.loads(record.value or b"") for record in consume_all(broker.bootstrap, "seen-out")]
+
+
+def _until(there: Callable[[], bool], timeout_s: float = 120) -> None:
+    end = time.monotonic() + timeout_s
+    while not there():
+        assert time.monotonic() < end, "the rows do not come"
+        time.sleep(1)

@@ -12,8 +12,9 @@ from typing import Final
 import pyarrow as pa
 
 from streamdsl.flink.functions.kind import Operation, call, is_nan
+from streamdsl.flink.functions.rounding import MOST_DIGITS, rounded
 from streamdsl.flink.refusing import Refused
-from streamdsl.flink.values import Value, short
+from streamdsl.flink.values import Value, rest_of, short
 from streamdsl.logical.expression import Typed
 from streamdsl.logical.types import BOOL, FLOAT, INT, UINT, is_float, is_span, is_time
 
@@ -21,6 +22,8 @@ __all__ = ["OPERATIONS"]
 
 _WIDE: Final = "DECIMAL(38, 0)"
 _INFIX: Final = {"add": "+", "sub": "-", "mul": "*"}
+#: 2^52: from here on all floats are whole.
+_WHOLE_FROM: Final = "4.503599627370496E15"
 _INT64: Final = (-(2**63), 2**63 - 1)
 
 
@@ -109,7 +112,7 @@ def _mod(node: Typed, args: Sequence[Value]) -> Value:
         a, b = left.inner, str(right.number)
         if left.least >= 0:
             return Value(call("MOD", a, b), INT, least=0, most=right.number)
-        return Value(f"MOD(MOD({a}, {b}) + {b}, {b})", INT, least=0, most=right.number)
+        return Value(rest_of(a, right.number), INT, least=0, most=right.number)
     a, b = f"CAST({left.text} AS BIGINT)", f"NULLIF({right.text}, 0)"
     return Value(f"CASE WHEN MOD({a}, {b}) <> 0 AND (MOD({a}, {b}) < 0) <> ({b} < 0) THEN MOD({a}, {b}) + {b} ELSE MOD({a}, {b}) END", INT)
 
@@ -136,13 +139,20 @@ def _round(node: Typed, args: Sequence[Value]) -> Value:
     (value,), digits = args, node.params[0]
     if not is_float(node.type):
         raise Refused(f"round({digits}) of whole numbers", "divide, floor and multiply")
-    if value.nan or value.inf:
-        raise Refused("round of floats that may be infinite or NaN", "fill_nan(...) and clip(...) them first")
+    if not 0 <= digits <= MOST_DIGITS:
+        raise Refused(f"round({digits}) of floats", f"round to 0 to {MOST_DIGITS} digits")
+    x = f"ABS({value.text})"
     if digits == 0:
-        down, off = f"FLOOR({value.text})", f"({value.inner} - FLOOR({value.text}))"
+        down, off = f"FLOOR({x})", f"({x} - FLOOR({x}))"
         odd = f"{down} / 2 <> FLOOR({down} / 2)"
-        return Value(f"CASE WHEN {off} > 0.5E0 OR ({off} = 0.5E0 AND {odd}) THEN {down} + 1 ELSE {down} END", FLOAT)
-    raise Refused(f"round({digits}) of floats", "Flink rounds the decimal text, not the number: round where the result is shown")
+        near = f"CASE WHEN {off} > 0.5E0 OR ({off} = 0.5E0 AND {odd}) THEN {down} + 1 ELSE {down} END"
+    else:
+        near = f"CAST({rounded(x, digits)} AS DOUBLE)"
+    # A zero has a sign, too.
+    found = f"CASE WHEN CAST({value.text} AS STRING) LIKE '-%' THEN - ({near}) ELSE {near} END"
+    # Larger floats have no digits behind the point; NaN is not below anything.
+    shown = f"CASE WHEN ABS({value.text}) < {_WHOLE_FROM} THEN {found} ELSE {value.text} END"
+    return Value(shown, FLOAT, nan=value.nan, inf=value.inf)
 
 
 def _whole(node: Typed, args: Sequence[Value]) -> Value:
@@ -180,7 +190,7 @@ def _of_float(node: Typed, args: Sequence[Value]) -> Value:
 
 
 def _unknown(node: Typed, args: Sequence[Value]) -> Value:
-    raise Refused(f"{node.op}()", "Flink has no such function, or one that answers otherwise")
+    raise Refused(f"the function {node.op}()", "Flink has no such function, or one that answers otherwise")
 
 
 def _power(node: Typed, args: Sequence[Value]) -> Value:

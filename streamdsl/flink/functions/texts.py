@@ -138,7 +138,8 @@ def _replace(node: Typed, args: Sequence[Value]) -> Value:
     if n != 1:
         raise Refused(f"str.replace(n={n})", "replace one, or all with replace_all")
     at = f"LOCATE({_text_of(old)}, {value.text})"
-    replaced = f"OVERLAY({value.inner} PLACING {_operand(new)} FROM {at} FOR {len(old.number)})"
+    # OVERLAY counts halves of rare characters, the others do not.
+    replaced = f"LEFT({value.text}, {at} - 1) || {_operand(new)} || SUBSTRING({value.inner} FROM {at} + {len(old.number)})"
     known = f" AND {_text_of(new)} IS NOT NULL"
     return Value(f"CASE WHEN {at} > 0{known} THEN {replaced} WHEN {at} = 0{known} THEN {value.text} END", TEXT)
 
@@ -232,11 +233,6 @@ _UNKNOWN: Final[dict[str, Any]] = {
     "str_zfill": "str.zfill()",
     "str_to_integer": "str.to_integer()",
     "str_extract_all": "str.extract_all()",
-    "str_split": "str.split()",
-    "list_contains_text": "functions of lists",
-    "list_contains_i64": "functions of lists",
-    "list_contains_f64": "functions of lists",
-    "list_join": "functions of lists",
     "row_text": "row()",
 }
 
@@ -263,7 +259,10 @@ _WRITTEN: Final[dict[str, Operation]] = {
     "parse_i64": _parsed(_WHOLE, "BIGINT", INT, "no whole number of 64 bits"),
     "parse_f64": _parsed(_FLOAT, "DOUBLE", FLOAT, "no number"),
     "parse_bool": _parsed_bool,
-    **{op: _refused(what, "Flink has no function with the same answers: compute it before, or after") for op, what in _UNKNOWN.items()},
+    **{
+        op: _refused(f"the function {what}", "Flink has no function with the same answers: compute it before, or after")
+        for op, what in _UNKNOWN.items()
+    },
 }
 
 

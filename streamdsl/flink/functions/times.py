@@ -12,9 +12,9 @@ from streamdsl.flink.functions.kind import Operation
 from streamdsl.flink.quoting import quoted, text
 from streamdsl.flink.refusing import Refused
 from streamdsl.flink.relation import TIME
-from streamdsl.flink.values import Value, as_type
+from streamdsl.flink.values import Value, as_type, rest_of
 from streamdsl.logical.expression import Typed
-from streamdsl.logical.types import INT, TEXT, TIMESTAMP, is_date
+from streamdsl.logical.types import BOOL, INT, TEXT, TIMESTAMP, is_date
 
 __all__ = ["OPERATIONS", "java_format"]
 
@@ -33,6 +33,7 @@ _DIRECTIVES: Final = {
     "R": "HH:mm",
     ".3f": ".SSS",
 }
+_DAY: Final = 86_400_000
 _DIRECTIVE: Final = re.compile(r"%(\.3f|[.:\-]?[36]?[A-Za-z]|%)")
 
 
@@ -88,9 +89,9 @@ def _of_day(unit: str) -> Operation:
 
 def _of_clock(per: int, count: int) -> Operation:
     def write(node: Typed, args: Sequence[Value]) -> Value:
-        ms = args[0] if pa.types.is_integer(args[0].type) else as_type(args[0], INT)
+        ms = _ms(args[0])
         round_ = per * count
-        within = f"MOD(MOD({ms.inner}, {round_}) + {round_}, {round_})"
+        within = rest_of(ms.inner, round_)
         return Value(within if per == 1 else f"{within} / {per}", INT, per == 1, least=0, most=count)
 
     return write
@@ -106,24 +107,94 @@ def _date(node: Typed, args: Sequence[Value]) -> Value:
 
 def _truncate(node: Typed, args: Sequence[Value]) -> Value:
     (step,) = node.params
-    ms = as_type(args[0], INT) if not pa.types.is_integer(args[0].type) else args[0]
-    below = f"MOD(MOD({ms.inner}, {step}) + {step}, {step})"
-    return Value(f"{ms.inner} - {below}", INT, atom=False)
+    ms = _ms(args[0])
+    return Value(f"{ms.inner} - {rest_of(ms.inner, step)}", INT, atom=False)
 
 
 def _strftime(node: Typed, args: Sequence[Value]) -> Value:
     form, zone, per_ms = node.params
-    if zone != "UTC" or per_ms != 1:
-        raise Refused(f"strftime in the zone {zone}", "the job runs in UTC: convert the text where it is shown")
+    _only_utc("strftime", zone)
+    if per_ms != 1:
+        raise Refused("strftime of times finer than milliseconds", "cast the column to pa.timestamp('ms', tz='UTC')")
     return Value(f"DATE_FORMAT({_moment(args[0])}, {text(java_format(form))})", TEXT)
 
 
 def _offset(node: Typed, args: Sequence[Value]) -> Value:
     months, days, rest, zone = node.params
-    if months or zone != "UTC":
-        raise Refused("dt.offset_by of months, or in another zone than UTC", "add a fixed time: col(...) + timedelta(days=30)")
-    ms = args[0] if pa.types.is_integer(args[0].type) else as_type(args[0], INT)
-    return Value(f"{ms.inner} + {days * 86_400_000 + rest}", INT, atom=False)
+    _only_utc("dt.offset_by()", zone)
+    ms = _ms(args[0])
+    if not months:
+        return Value(f"{ms.inner} + {days * _DAY + rest}", INT, atom=False)
+    # A day that the month does not have becomes its last one, as here.
+    moved = f"CAST(TIMESTAMPADD(MONTH, {months}, {_day(args[0])}) AS DATE)"
+    return Value(f"{_midnight(moved)} + {_of_its_day(ms)} + {days * _DAY + rest}", INT, atom=False)
+
+
+def _truncate_in(node: Typed, args: Sequence[Value]) -> Value:
+    step, unit, zone = node.params
+    _only_utc("dt.truncate()", zone)
+    if unit == "weeks":
+        # Weeks begin on Monday: 1970-01-05 was one.
+        ms, week = _ms(args[0]).inner, 7 * step * _DAY
+        return Value(f"{ms} - {rest_of(f'{ms} - {4 * _DAY}', week)}", INT, atom=False)
+    if unit != "months":
+        raise Refused(f"dt.truncate() to steps of {unit}", "use days, weeks, months, quarters or years")
+    day = _day(args[0])
+    first = f"TIMESTAMPADD(DAY, CAST(1 - EXTRACT(DAY FROM {day}) AS INT), {day})"
+    number = f"((EXTRACT(YEAR FROM {day}) - 1970) * 12 + EXTRACT(MONTH FROM {day}) - 1)"
+    back = f"CAST({rest_of(number, step)} AS INT)"
+    begin = first if step == 1 else f"TIMESTAMPADD(MONTH, - {back}, {first})"
+    return Value(_midnight(f"CAST({begin} AS DATE)"), INT)
+
+
+def _ms(value: Value) -> Value:
+    return value if pa.types.is_integer(value.type) else as_type(value, INT)
+
+
+def _midnight(day: str) -> str:
+    """Return when a date begins."""
+    return f"{as_type(Value(day, pa.date32()), INT).inner} * {_DAY}"
+
+
+def _of_its_day(ms: Value) -> str:
+    return rest_of(ms.inner, _DAY)
+
+
+def _only_utc(what: str, zone: str) -> None:
+    if zone != "UTC":
+        raise Refused(f"{what} in the zone {zone}", "the job runs in UTC: convert where the time is shown")
+
+
+def _leap(node: Typed, args: Sequence[Value]) -> Value:
+    return Value(_is_leap(_day(args[0])), BOOL, atom=False)
+
+
+def _is_leap(day: str) -> str:
+    year = f"EXTRACT(YEAR FROM {day})"
+    return f"(MOD({year}, 4) = 0 AND MOD({year}, 100) <> 0) OR MOD({year}, 400) = 0"
+
+
+def _days_of_month(value: Value) -> str:
+    month = f"EXTRACT(MONTH FROM {_day(value)})"
+    february = f"CASE WHEN {_is_leap(_day(value))} THEN 29 ELSE 28 END"
+    return f"CASE WHEN {month} = 2 THEN {february} WHEN {month} IN (4, 6, 9, 11) THEN 30 WHEN {month} IS NOT NULL THEN 31 END"
+
+
+def _days_in_month(node: Typed, args: Sequence[Value]) -> Value:
+    return Value(f"CAST({_days_of_month(args[0])} AS BIGINT)", INT, least=28, most=31)
+
+
+def _end_of_month(node: Typed, args: Sequence[Value]) -> Value:
+    _only_utc("dt.month_start() and month_end()", node.params[0])
+    last = "1" if node.op == "dt_month_start" else f"({_days_of_month(args[0])})"
+    return Value(f"{_ms(args[0]).inner} + ({last} - EXTRACT(DAY FROM {_day(args[0])})) * {_DAY}", INT, atom=False)
+
+
+def _iso_year(node: Typed, args: Sequence[Value]) -> Value:
+    # That of its week's Thursday.
+    day = _day(args[0])
+    thursday = f"CAST(TIMESTAMPADD(DAY, CAST(3 - MOD(DAYOFWEEK({day}) + 5, 7) AS INT), {day}) AS DATE)"
+    return Value(f"EXTRACT(YEAR FROM {thursday})", INT, least=0, most=9999)
 
 
 def _event_time(node: Typed, args: Sequence[Value]) -> Value:
@@ -138,7 +209,6 @@ def _refused(what: str, remedy: str) -> Operation:
 
 
 _ZONES: Final = _refused("clocks of other zones than UTC", "the job runs in UTC: convert where the time is shown")
-_CALENDAR: Final = _refused("dt.is_leap_year(), days_in_month(), iso_year(), month_start() and month_end()", "Flink has no such function")
 _PARSING: Final = _refused("texts read as times", "declare the column as a timestamp: Flink reads ISO 8601 from JSON and CSV")
 
 OPERATIONS: Final[dict[str, Operation]] = {
@@ -158,7 +228,11 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "dt_strftime": _strftime,
     "dt_offset_by": _offset,
     "time": _event_time,
-    **dict.fromkeys(("dt_wall", "dt_instant", "dt_truncate_in"), _ZONES),
-    **dict.fromkeys(("dt_is_leap_year", "dt_days_in_month", "dt_iso_year", "dt_month_start", "dt_month_end"), _CALENDAR),
+    "dt_truncate_in": _truncate_in,
+    "dt_is_leap_year": _leap,
+    "dt_days_in_month": _days_in_month,
+    "dt_iso_year": _iso_year,
+    **dict.fromkeys(("dt_month_start", "dt_month_end"), _end_of_month),
+    **dict.fromkeys(("dt_wall", "dt_instant"), _ZONES),
     "str_strptime": _PARSING,
 }

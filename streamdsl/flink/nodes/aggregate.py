@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from streamdsl.flink.aggregates import grouped, never_null
 from streamdsl.flink.quoting import quoted
-from streamdsl.flink.ranked import Ranking, ranked, rankings
+from streamdsl.flink.ranked import PICKS, Ranking, ranked, rankings
 from streamdsl.flink.refusing import Refused
 from streamdsl.flink.relation import Relation
 from streamdsl.flink.translation import Translation, nested, select, with_key
@@ -68,7 +68,7 @@ def _keys(node: AggregateNode, source: Relation) -> str:
 def _check_withdrawable(node: AggregateNode) -> None:
     """Rows of a table change: what Flink takes out of these aggregates again leaves what is there here as well."""
     for one in node.aggregates:
-        known = one.kind in ("count", "sum", "mean", "min", "max", "n_unique")
+        known = one.kind in ("count", "sum", "mean", "min", "max", "n_unique", *PICKS)
         drifts = one.kind in ("sum", "mean") and one.argument is not None and is_float(one.argument.type)
         if not known or drifts:
-            raise Refused(f"{one} of the rows of a table", "use count, min, max, n_unique, or sum and mean of whole numbers")
+            raise Refused(f"{one} of the rows of a table", "use count, min, max, n_unique, max_by, top_k, or sum and mean of whole numbers")

@@ -15,8 +15,8 @@ def deduplicate(made: Translation, node: DeduplicateNode) -> Relation:
     """ROW_NUMBER() = 1 in the order of arrival: rows come once, and never change."""
     if node.within_ms is not None:
         raise Refused(
-            f"deduplicate({node.text()})",
-            "leave within= out and bound Flink's state with table.exec.state.ttl, or take first() in tumbling windows",
+            f"deduplicate({node.text()}): no function of Flink SQL looks at the last row that was kept",
+            "leave within= out and bound Flink's state with table.exec.state.ttl; or write a Processor that keeps the time of the last row",
         )
     source, schema = made.of(node.inputs[0]), node.inputs[0].schema
     names = columns(schema, source)

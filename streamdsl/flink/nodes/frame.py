@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import pyarrow as pa
+
 from streamdsl.flink.aggregates import argument, condition, whole_sum
+from streamdsl.flink.functions.decimals import mean
 from streamdsl.flink.quoting import interval, quoted
 from streamdsl.flink.refusing import Refused
 from streamdsl.flink.relation import FORGOTTEN, TIME, Relation
@@ -157,7 +160,7 @@ class _Step:
             return f"COALESCE({self._over(f'SUM({value.text})')}, CAST(0 AS DOUBLE))"
         if is_decimal(value.type):
             if one.kind == "mean":
-                raise Refused("the mean of decimals", "Flink rounds it otherwise: take sum() and count()")
+                return mean(self._over(f"SUM({value.text})"), self._over(f"COUNT({value.text})"), value.type, one.type)
             return f"COALESCE({self._over(f'SUM({value.text})')}, CAST(0 AS {flink_type(one.type)}))"
         exact = self._over(f"SUM(CAST({value.text} AS DECIMAL(38, 0)))")
         if one.kind == "mean":
@@ -178,12 +181,26 @@ class _Step:
     def _without_current(self, one: TypedAggregate) -> str:
         value = self._counted(one)
         if one.kind == "count":
-            return f"{self._over('COUNT(*)')} - 1" if value is None else _less(self._over(f"COUNT({value.text})"), value)
-        raise Refused(f"{one.kind}() over a rolling frame without the current row", "count() can; or take the current row in")
+            return f"{self._over('COUNT(*)')} - 1" if value is None else self._others(value)
+        if value is None or one.kind not in ("sum", "mean") or is_float(value.type):
+            raise Refused(
+                f"{one.kind}() over a rolling frame without the current row",
+                "count() can, and sum() and mean() of whole numbers and decimals; or take the current row in",
+            )
+        kind = value.type if is_decimal(value.type) else pa.decimal128(38, 0)
+        # What is exact can be taken out again.
+        own = f"COALESCE(CAST({value.text} AS {flink_type(kind)}), 0)"
+        total = f"({self._over(f'SUM(CAST({value.text} AS {flink_type(kind)}))')} - {own})"
+        if one.kind == "sum":
+            shown = f"CAST(COALESCE({total}, 0) AS {flink_type(one.type)})"
+            return shown if is_decimal(value.type) else whole_sum(total)
+        if is_decimal(value.type):
+            return mean(total, f"({self._others(value)})", value.type, one.type)
+        return f"CAST({total} AS DOUBLE) / NULLIF({self._others(value)}, 0)"
 
-
-def _less(counted: str, value: Value) -> str:
-    return f"{counted} - CASE WHEN {value.inner} IS NULL THEN 0 ELSE 1 END"
+    def _others(self, value: Value) -> str:
+        """Return the number of values beside the current one."""
+        return f"{self._over(f'COUNT({value.text})')} - CASE WHEN {value.inner} IS NULL THEN 0 ELSE 1 END"
 
 
 def _reference(one: TypedAggregate) -> str:

@@ -9,7 +9,7 @@ from streamdsl.flink.quoting import interval, quoted
 from streamdsl.flink.refusing import Refused
 from streamdsl.flink.relation import FORGOTTEN, TIME, Relation
 from streamdsl.flink.translation import Translation, conditions
-from streamdsl.flink.values import Value, as_type
+from streamdsl.flink.values import Value, as_type, rest_of
 from streamdsl.logical.join import AsOfJoinNode, IntervalJoinNode, JoinNode, TableJoinNode, TablesJoinNode
 from streamdsl.logical.node import Node
 from streamdsl.logical.types import INT, TIMESTAMP
@@ -84,8 +84,7 @@ def _window_of(side: str, node: IntervalJoinNode) -> str:
     """Return where the window of a row begins; before 1970 the rest of a division is negative."""
     time = as_type(Value(f"{side}.{quoted(TIME)}", TIMESTAMP), INT).inner
     moved = f"({time} - {node.offset_ms})" if node.offset_ms else time
-    size = node.window_ms
-    return f"{moved} - MOD(MOD({moved}, {size}) + {size}, {size})"
+    return f"{moved} - {rest_of(moved, node.window_ms)}"
 
 
 def _latest(left: Relation, right: Relation) -> list[str]:

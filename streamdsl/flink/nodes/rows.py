@@ -138,23 +138,34 @@ def merge(made: Translation, node: MergeNode) -> Relation:
 
 
 def explode(made: Translation, node: ExplodeNode) -> Relation:
-    """A row for each item of a list."""
+    """A row for each item of a list, and its place there."""
     source, schema = made.of(node.inputs[0]), node.inputs[0].schema
     item = schema.field(node.column).type.value_type
-    if node.index is not None:
-        raise Refused("explode(index=): the place of an item", "take items by list.get(n), or leave index= out")
+    name, table = quoted(node.column), f"{quoted(source.name)} AS S"
+    taken, unnested = "`_item`", f"UNNEST(S.{name}) AS `_items` (`_item`)"
     if pa.types.is_struct(item):
-        raise Refused("explode() of a list of structs", "make a list of each of their fields")
-    name, table = quoted(node.column), quoted(source.name)
+        # Flink takes structs apart, and fails where one is null: a place tells where it is as a whole.
+        taken = f"S.{name}[`_place`]"
+        unnested = f"UNNEST({_places(f'S.{name}')}) WITH ORDINALITY AS `_items` (`_item`, `_place`)"
+    elif node.index is not None:
+        unnested = f"UNNEST(S.{name}) WITH ORDINALITY AS `_items` (`_item`, `_place`)"
     null = schema.field(node.column).nullable and node.column not in source.filled
-    items = [f"`_item` AS {name}" if one == name else one for one in columns(schema, source)]
+    items = [f"{taken} AS {name}" if one == name else f"S.{one}" for one in columns(schema, source)]
+    if node.index is not None:
+        items.append(f"CAST(`_place` - 1 AS BIGINT) AS {quoted(node.index)}")
     if node.empty_as_null or (node.keep_nulls and null):
-        where = "" if node.empty_as_null and node.keep_nulls else f"{name} IS NOT NULL" if node.empty_as_null else _some(name)
-        query = select(items, f"{table} LEFT JOIN UNNEST({name}) AS `_items` (`_item`) ON TRUE", where)
+        where = "" if node.empty_as_null and node.keep_nulls else f"S.{name} IS NOT NULL" if node.empty_as_null else _some(f"S.{name}")
+        query = select(items, f"{table} LEFT JOIN {unnested} ON TRUE", where)
     else:
-        query = select(items, f"{table} CROSS JOIN UNNEST({name}) AS `_items` (`_item`)")
+        query = select(items, f"{table} CROSS JOIN {unnested}")
     filled = source.filled - {node.column}
     return made.view(node, query, like=source, filled=filled, items={**source.items, node.column: item})
+
+
+def _places(items: str) -> str:
+    """Return a list with as many items as another one."""
+    marks = f"REPEAT('x,', CARDINALITY({items}) - 1) || 'x'"
+    return f"SPLIT(CASE WHEN CARDINALITY({items}) > 0 THEN {marks} ELSE '' END, ',')"
 
 
 def _some(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -13,7 +14,9 @@ from streamdsl.flink.refusing import Refused
 from streamdsl.flink.relation import TIME, Relation
 from streamdsl.flink.translation import Translation, nested, partition, select, with_key
 from streamdsl.flink.types import flink_type
+from streamdsl.flink.values import Value, as_type
 from streamdsl.logical.expression import Typed, TypedAggregate, substitute
+from streamdsl.logical.types import INT, TIMESTAMP
 from streamdsl.logical.window_aggregate import WindowAggregateNode
 from streamdsl.schema import Schema
 from streamdsl.windows import Window
@@ -25,6 +28,8 @@ _KEY_NAME: Final = "_key_of_session"
 _KEY: Final = quoted(_KEY_NAME)
 #: Columns that a window's table function adds.
 _ADDED: Final = ("window_start", "window_end", "window_time")
+#: Windows of Flink that a row may pass to be in those of the topology.
+_MOST_WINDOWS: Final = 1_000
 
 
 def window_aggregate(made: Translation, node: WindowAggregateNode) -> Relation:
@@ -131,23 +136,32 @@ def _check(window: Window) -> None:
     if window.emit != "close":
         raise Refused(f"{window} with emit={window.emit}", 'emit="close": windows of Flink SQL emit when they close')
     if window.kind not in ("tumbling", "hopping", "session"):
-        raise Refused(f"{window}", "use tumbling, hopping or session windows")
-    if window.offset_ms:
-        raise Refused(f"{window}", "leave offset= out: Flink 2.2 takes rows of windows with an offset for late ones, now and then")
+        raise Refused(f"the window {window}", "use tumbling, hopping or session windows")
     if window.tz is not None:
-        raise Refused(f"{window}: days of a time zone", "leave tz= out: the job runs in UTC")
-    if window.kind == "hopping" and window.size_ms % window.every_ms:
-        raise Refused(f"{window}: Flink's hopping windows are a multiple of their step", "choose a size that is a multiple of every")
+        raise Refused(f"{window}: days of a time zone", "give offset= in the place of tz=: the job runs in UTC")
+    if window.kind != "session" and window.size_ms // _grid(window) > _MOST_WINDOWS:
+        raise Refused(
+            f"{window}: on Flink a row would pass {window.size_ms // _grid(window)} windows",
+            f"choose a step and an offset that cut the size into {_MOST_WINDOWS} parts or fewer",
+        )
 
 
 def _check_merging(node: WindowAggregateNode) -> None:
-    """Flink puts sessions and hopping windows together from parts, and its FIRST_VALUE and LAST_VALUE cannot be."""
+    """Flink puts sessions together from parts, and its FIRST_VALUE and LAST_VALUE cannot be."""
     for one in node.aggregates:
-        if one.kind in ("first", "last") and node.window.kind != "tumbling":
+        if one.kind in ("first", "last") and node.window.kind == "session":
             raise Refused(
                 f"{one.kind}() in {node.window}: Flink cannot unite two of them",
-                f"tumbling windows; or {'min' if one.kind == 'first' else 'max'}_by(event_time()) in a window of its own",
+                f"tumbling or hopping windows; or {'min' if one.kind == 'first' else 'max'}_by(event_time()) in a window of its own",
             )
+
+
+def _grid(window: Window) -> int:
+    """Return the step of Flink's windows among which those of `window` are: it has no offset, and a size is a multiple of its step.
+
+    Flink 2.2 knows an offset, but takes rows of such windows for late ones, now and then.
+    """
+    return math.gcd(window.size_ms, window.every_ms if window.kind == "hopping" else window.size_ms, window.offset_ms)
 
 
 def _key_as_row(node: WindowAggregateNode) -> bool:
@@ -161,6 +175,15 @@ def _table(node: WindowAggregateNode, rows: str) -> str:
     if window.kind == "session":
         keyed = f" {partition([_KEY_NAME] if _key_as_row(node) else node.key_schema.names).strip()}" if node.key_schema.names else ""
         return f"TABLE(SESSION(TABLE {quoted(rows)}{keyed}, {time}, {interval(window.size_ms)}))"
-    if window.kind == "hopping":
-        return f"TABLE(HOP(TABLE {quoted(rows)}, {time}, {interval(window.every_ms)}, {interval(window.size_ms)}))"
-    return f"TABLE(TUMBLE(TABLE {quoted(rows)}, {time}, {interval(window.size_ms)}))"
+    grid, every = _grid(window), window.every_ms if window.kind == "hopping" else window.size_ms
+    hopping = f"TABLE(HOP(TABLE {quoted(rows)}, {time}, {interval(grid)}, {interval(window.size_ms)}))"
+    if grid == every and (window.kind == "tumbling" or not _of_order(node)):
+        return hopping if window.kind == "hopping" else f"TABLE(TUMBLE(TABLE {quoted(rows)}, {time}, {interval(window.size_ms)}))"
+    # Windows that are taken out by a condition have their rows by themselves: Flink does not put them together from parts.
+    begin = as_type(Value("CAST(window_start AS TIMESTAMP_LTZ(3))", TIMESTAMP), INT).inner
+    return nested(select(["*"], hopping, f"MOD({begin} - {window.offset_ms}, {every}) = 0"))
+
+
+def _of_order(node: WindowAggregateNode) -> bool:
+    """Whether the window has FIRST_VALUE or LAST_VALUE: Flink cannot unite two of them."""
+    return any(one.kind in ("first", "last") for one in node.aggregates)

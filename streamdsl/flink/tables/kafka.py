@@ -7,14 +7,15 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from streamdsl.flink.quoting import quoted
+from streamdsl.flink.quoting import quoted, text
 from streamdsl.flink.refusing import Refused
 from streamdsl.flink.relation import TIME
 from streamdsl.flink.tables.declared import Declared
 from streamdsl.flink.translation import Translation
 from streamdsl.logical.sink import SinkNode
 from streamdsl.logical.source import SourceNode
-from streamdsl.logical.types import is_text
+from streamdsl.logical.types import is_integer, is_string, is_text
+from streamdsl.schema import Field, Schema
 
 __all__ = ["sink", "source"]
 
@@ -84,11 +85,12 @@ def _value_format(made: Translation, topic: Any, prefix: str, skips: bool = Fals
     if kind == "avro":
         made.needs(_AVRO)
         return {f"{prefix}format": "avro-confluent", f"{prefix}avro-confluent.url": _registry(topic)}
-    remedy = {
-        "protobuf": "Flink reads Protobuf without a registry's header: write JSON or Avro",
-        "arrow": "write JSON, Avro or files of Parquet",
-    }
-    raise Refused(f"the format {kind!r} of the topic {topic.topic!r}", remedy.get(kind, "use JSON or Avro"))
+    if kind == "protobuf":
+        raise Refused(
+            f"Protobuf in the topic {topic.topic!r}: Flink needs the message's Java class, and reads no header of a registry",
+            "write it as JSON or Avro to another topic here, and bind that one",
+        )
+    raise Refused(f"the format {kind!r} of the topic {topic.topic!r}", "write JSON, Avro or files of Parquet")
 
 
 def _registry(topic: Any) -> str:
@@ -105,20 +107,21 @@ def sink(made: Translation, node: SinkNode, topic: Any) -> tuple[Mapping[str, st
     -------
     options, constraints, extra : the WITH clause, lines behind the columns, and more columns: declaration and value.
     """
-    if topic.headers or topic.topic_from:
-        raise Refused(f"headers= and topic_from= of the topic {topic.topic!r}", "write the columns in the value, and a sink for each topic")
-    given = {"connector": "upsert-kafka" if node.changes else "kafka", "topic": topic.topic, **_clients(made, topic)}
+    if node.changes and (topic.headers or topic.topic_from):
+        raise Refused(f"headers= and topic_from= of a table, written to {topic.topic!r}", "write the columns in the value")
+    place = {"topic-pattern": ".*"} if topic.topic_from else {"topic": topic.topic}
+    given = {"connector": "upsert-kafka" if node.changes else "kafka", **place, **_clients(made, topic)}
     constraints: list[str] = []
     schema = node.inputs[0].schema.visible()
     if node.changes:
         if not node.keys:
             raise Refused(f"the table of everything, written to {topic.topic!r}", "give it a key: key_by(...) a constant column")
         constraints.append(f"PRIMARY KEY ({', '.join(map(quoted, node.keys))}) NOT ENFORCED")
-        given |= _key_format([schema.field(name).type for name in node.keys])
+        given |= _key_format(made, topic, [schema.field(name) for name in node.keys])
         given["value.fields-include"] = "EXCEPT_KEY"
         given |= _value_format(made, topic, "value.")
     elif topic.key:
-        given |= {"key.fields": ";".join(topic.key), **_key_format([schema.field(name).type for name in topic.key])}
+        given |= {"key.fields": ";".join(topic.key), **_key_format(made, topic, [schema.field(name) for name in topic.key])}
         given |= _value_format(made, topic, "value.")
     else:
         given |= _value_format(made, topic, "value.")
@@ -130,11 +133,43 @@ def sink(made: Translation, node: SinkNode, topic: Any) -> tuple[Mapping[str, st
         given["sink.delivery-guarantee"] = "at-least-once"
     timed = made.of(node.inputs[0]).time is not None and topic.timestamps == "event" and not node.changes
     extra = [("`_timestamp` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'", quoted(TIME))] if timed else []
-    return given, constraints, extra
+    return given, constraints, [*extra, *_apart(made, topic, schema)]
 
 
-def _key_format(types: Sequence[pa.DataType]) -> dict[str, str]:
-    # One column of text or bytes stands as it is, all else as JSON.
-    if len(types) == 1 and is_text(types[0]):
+def _apart(made: Translation, topic: Any, schema: Schema) -> list[tuple[str, str]]:
+    """Return the metadata of a record that columns give: its headers and its topic."""
+    found = []
+    if topic.headers:
+        if any(schema.field(name).nullable for name in topic.headers):
+            made.differs(f"Headers of {topic.topic!r} without a value are left out.")
+        pairs = ", ".join(f"{text(name)}, {_header(topic, schema.field(name))}" for name in topic.headers)
+        found.append(("`_headers` MAP<STRING, BYTES> METADATA FROM 'headers'", f"MAP[{pairs}]"))
+    if topic.topic_from:
+        made.differs(f"topic_from={topic.topic_from!r}: Flink writes to any topic that a row names, where the cluster lets it.")
+        found.append(("`_topic` STRING METADATA FROM 'topic'", f"COALESCE({quoted(topic.topic_from)}, {text(topic.topic)})"))
+    return found
+
+
+def _header(topic: Any, field: Field) -> str:
+    if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):
+        return quoted(field.name)
+    if is_string(field.type):
+        return f"CAST({quoted(field.name)} AS BYTES)"
+    if is_integer(field.type):
+        return f"CAST(CAST({quoted(field.name)} AS STRING) AS BYTES)"
+    raise Refused(f"the header {field.name!r} ({field.type}) of the topic {topic.topic!r}", "make headers of texts, whole numbers or bytes")
+
+
+def _key_format(made: Translation, topic: Any, fields: Sequence[Field]) -> dict[str, str]:
+    """Describe keys: a column of text or bytes as it is, a number by its digits, all else as JSON."""
+    plain = [is_text(field.type) or is_integer(field.type) or pa.types.is_boolean(field.type) for field in fields]
+    if len(fields) == 1 and is_text(fields[0].type):
         return {"key.format": "raw"}
+    if len(fields) == 1 and plain[0]:
+        if fields[0].nullable:
+            made.differs(f"A record of {topic.topic!r} without a key has an empty one.")
+        return {"key.format": "csv"}
+    if not all(plain):
+        listed = ", ".join(f"{field.name} ({field.type})" for field in fields)
+        made.differs(f"Keys of {topic.topic!r} have other bytes than here: Flink writes {listed} as JSON in its own way, as an object.")
     return {"key.format": "json", "key.json.timestamp-format.standard": "ISO-8601"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from streamdsl.flink.quoting import options, quoted
 from streamdsl.flink.refusing import Refused
@@ -23,7 +24,8 @@ def write_sink(made: Translation, node: SinkNode) -> None:
     if source.changes and not node.changes:
         raise Refused("the changes of a table as a stream", "write the table: table.to(sink)")
     given, constraints, extra = _described(made, node)
-    fields = [field for field in schema.fields if not (field.name == "op" and source.changes)]
+    apart = _apart(node.sink)
+    fields = [field for field in schema.fields if not (field.name == "op" and source.changes) and field.name not in apart]
     primary = set(node.keys) if constraints else set()
     lines = [f"{quoted(one.name)} {flink_type(one.type)}{' NOT NULL' if one.name in primary else ''}" for one in fields]
     lines += [declaration for declaration, _ in extra] + list(constraints)
@@ -32,6 +34,13 @@ def write_sink(made: Translation, node: SinkNode) -> None:
     made.table(name, f"CREATE TEMPORARY TABLE {quoted(name)} (\n{body}\n) {options(given)}", comment(node))
     query = select([*(quoted(one.name) for one in fields), *(value for _, value in extra)], quoted(source.name))
     made.insert(name, f"INSERT INTO {quoted(name)}\n{query}", comment(node))
+
+
+def _apart(sink: Any) -> set[str]:
+    """Return the columns that stand beside the value of a record."""
+    if type(sink).__name__ != "Kafka":
+        return set()
+    return {*sink.headers, *([sink.topic_from] if sink.topic_from else [])}
 
 
 def _described(made: Translation, node: SinkNode) -> tuple[Mapping[str, str], Sequence[str], Sequence[tuple[str, str]]]:
