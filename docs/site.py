@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import json
 import os
 import re
 import shutil
@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import streamdsl  # noqa: E402
+from docs import api  # noqa: E402
 
 PAGES = ROOT / "build" / "pages"
 SITE = ROOT / "build" / "site"
@@ -25,39 +25,29 @@ use_directory_urls: false
 theme:
   name: material
   font: false
-  features: [navigation.tabs, navigation.top, content.code.copy]
+  features: [navigation.tabs, navigation.top, navigation.indexes, toc.follow, content.code.copy]
   palette:
     - {media: "(prefers-color-scheme: light)", scheme: default, toggle: {icon: material/weather-night, name: Dark}}
     - {media: "(prefers-color-scheme: dark)", scheme: slate, toggle: {icon: material/weather-sunny, name: Light}}
-markdown_extensions: [admonition, tables, toc, pymdownx.highlight, pymdownx.superfences]
+markdown_extensions: [admonition, attr_list, def_list, tables, {toc: {permalink: true}}, pymdownx.highlight, pymdownx.superfences]
 plugins: [search]
 extra: {generator: false}
 """
 
 
-def reference() -> str:
-    """Return a page with each public name and its docstring."""
-    parts = ["# Public names\n"]
-    for name in streamdsl.__all__:
-        thing = getattr(streamdsl, name)
-        try:
-            signature = str(inspect.signature(thing))
-        except (TypeError, ValueError):
-            signature = ""
-        parts.append(f"## `{name}`\n\n```python\n{name}{signature}\n```\n\n{described(inspect.getdoc(thing) or '')}\n")
-        if inspect.isclass(thing) and not issubclass(thing, BaseException):
-            for method, function in inspect.getmembers(thing, inspect.isfunction):
-                if not method.startswith("_") and function.__doc__:
-                    body = described(inspect.getdoc(function) or "")
-                    parts.append(f"### `{name}.{method}`\n\n```python\n{method}{inspect.signature(function)}\n```\n\n{body}\n")
-    return "\n".join(parts)
-
-
-def described(text: str) -> str:
-    """Return a docstring in NumPy's style as Markdown: headings in bold, examples as code."""
-    text = re.sub(r"^(\w[\w ]*)\n-{3,}$", r"**\1**\n", text, flags=re.M)
-    text = re.sub(r"((?:^(?:>>> |\.\.\. |>>>).*\n(?:^(?!>>> |\*\*|$).*\n?)*)+)", r"\n```pycon\n\1\n```\n", text + "\n", flags=re.M)
-    return text.replace("::\n", ":\n").replace("``", "`")
+def navigation() -> list[object]:
+    """Return the pages in the order in which a reader meets them: that of the guide's table, and of the reference's list."""
+    guide = list(dict.fromkeys(re.findall(r"\]\(([a-z-]+\.md)\)", (PAGES / "guide" / "README.md").read_text())))
+    guide += sorted(page.name for page in (PAGES / "guide").glob("*.md") if page.name not in (*guide, "README.md"))
+    front = [{"Quickstart": "quickstart.md"}] if (PAGES / "quickstart.md").exists() else []
+    names = ["names", "expressions", "types", *api.PAGES]
+    architecture = sorted(f"architecture/{page.name}" for page in (PAGES / "architecture").glob("*.md") if page.name != "README.md")
+    return [
+        {"Home": ["index.md", *front]},
+        {"Guide": ["guide/README.md", *[f"guide/{page}" for page in guide]]},
+        {"Reference": [f"reference/{name}.md" for name in names]},
+        {"Architecture": ["architecture.md", "architecture/README.md", *architecture]},
+    ]
 
 
 def main() -> None:
@@ -69,13 +59,18 @@ def main() -> None:
     front = re.sub(r"\[([^\]]*)\]\((?:examples/[^)]*|[A-Z]+\.md)\)", r"\1", front)
     front = re.sub(r"\[([^\]]*)\]\((guide|architecture)/\)", r"[\1](\2/README.md)", front)
     (PAGES / "index.md").write_text(front)
-    (PAGES / "reference" / "names.md").write_text(reference())
+    known = api.links(api.entries())
+    for page in [*(PAGES / "guide").glob("*.md"), PAGES / "reference" / "expressions.md", PAGES / "reference" / "types.md"]:
+        folder = "" if page.parent.name == "reference" else "../reference/"
+        page.write_text(api.linked(page.read_text(), known, folder=folder, once=True))
+    for name, text in api.reference().items():
+        (PAGES / "reference" / f"{name}.md").write_text(text)
     for page in PAGES.rglob("*.md"):
         # Links that leave the documentation are named, not followed.
         page.write_text(
             re.sub(r"\[([^\]]*)\]\((?:\.\./)+(?:examples|benchmarks|tests|deploy|streamdsl|compose)[^)]*\)", r"\1", page.read_text())
         )
-    (ROOT / "build" / "mkdocs.yml").write_text(CONFIG)
+    (ROOT / "build" / "mkdocs.yml").write_text(CONFIG + f"nav: {json.dumps(navigation())}\n")
     quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # no advertisement among the errors
     command = [sys.executable, "-m", "mkdocs", "build", "-q", "--strict", "-f", str(ROOT / "build" / "mkdocs.yml")]
     subprocess.run(command, env=quiet, check=True)

@@ -142,6 +142,16 @@ class Config:
     ------
     ConfigError
         A value is out of range or of another type.
+
+    Examples
+    --------
+    >>> config = Config(checkpoint_interval="10s", state_memory="64MiB", state_dir="state", kafka={"sasl.password": "hunter2"})
+    >>> config.kafka
+    {'sasl.password': Secret(***)}
+    >>> config.checkpoint_interval_ms, config.checkpoint_timeout_ms, config.checkpoint_failure_timeout_ms, config.stop_timeout_ms
+    (10000, 60000, 60000, 5000)
+    >>> config.state_memory_bytes, str(config.state_path), config.restore_path
+    (67108864, 'state', None)
     """
 
     parallelism: int = 1

@@ -53,6 +53,15 @@ class StreamError(Exception):
     message : str
     remedy : str | None
     context : dict
+
+    Examples
+    --------
+    >>> try:
+    ...     Topology("t").stream(memory("rows", {"amount": int})).filter(col("amonut") > 0)
+    ... except StreamError as error:
+    ...     print(error)
+    filter: unknown column 'amonut'
+      did you mean 'amount'? known: amount
     """
 
     def __init__(self, message: str, *, remedy: str | None = None, **context: Any) -> None:
@@ -61,13 +70,13 @@ class StreamError(Exception):
         self.remedy = remedy
         self.context: dict[str, Any] = context
 
-    def facts(self) -> str:
+    def _facts(self) -> str:
         """Return the known context as one short text (empty by default)."""
         return ""
 
     def __str__(self) -> str:
         text = self.message
-        facts = self.facts()
+        facts = self._facts()
         if facts:
             text = f"{text} ({facts})"
         text = in_one_line(text)
@@ -84,11 +93,29 @@ def _rebuild(cls: type[StreamError], message: str, remedy: str | None, context: 
 
 
 class TopologyError(StreamError):
-    """The user's topology is wrong: an unknown column, a wrong type, a clash of names."""
+    """The user's topology is wrong: an unknown column, a wrong type, a clash of names.
+
+    Examples
+    --------
+    >>> Topology("t").stream(memory("rows", {"amount": int})).select(col("amonut"))
+    Traceback (most recent call last):
+        ...
+    streamdsl.errors.TopologyError: select: unknown column 'amonut'
+      did you mean 'amount'? known: amount
+    """
 
 
 class ConfigError(StreamError):
-    """A setting is out of range, or settings contradict each other."""
+    """A setting is out of range, or settings contradict each other.
+
+    Examples
+    --------
+    >>> Config(parallelism=0)
+    Traceback (most recent call last):
+        ...
+    streamdsl.errors.ConfigError: parallelism=0 is out of range
+      use an int from 1 to 128
+    """
 
 
 class _PositionedError(StreamError):
@@ -135,7 +162,7 @@ class _PositionedError(StreamError):
         value = self.context.get("reason")
         return None if value is None else str(value)
 
-    def facts(self) -> str:
+    def _facts(self) -> str:
         """Return all known facts, in a fixed order."""
         known = ((name, self.context.get(name)) for name in self._shown)
         # A reason that the message tells already is not told twice.
@@ -146,23 +173,70 @@ class _PositionedError(StreamError):
 
 
 class DataError(_PositionedError):
-    """A record is bad. Keywords: operator, field, topic, partition, offset, reason."""
+    """A record is bad. Keywords: operator, field, topic, partition, offset, reason.
+
+    Examples
+    --------
+    >>> try:
+    ...     evaluate(col("s").cast(int), s=["7", "x"])
+    ... except DataError as error:
+    ...     print(error.operator, error.field, error.reason, sep=" | ")
+    project.1 | value | 'x' is no int64
+    """
 
 
 class UserCodeError(_PositionedError):
-    """A user's function raised; the original is `__cause__`. Same keywords as `DataError`."""
+    """A user's function raised; the original is `__cause__`. Same keywords as `DataError`.
+
+    Examples
+    --------
+    >>> rows = Topology("t").stream(memory("rows", rows=[{"x": 0}]))
+    >>> try:
+    ...     rows.map(lambda row: {"y": 1 / row.x}, schema={"y": float}).collect()
+    ... except UserCodeError as error:
+    ...     print(repr(error.__cause__), error.operator, error.field, error.reason)
+    ...     print(error.topic, error.partition, error.offset)
+    ZeroDivisionError('division by zero') map.<lambda>.1 None ZeroDivisionError: division by zero
+    rows 0 0
+    """
 
 
 class StateError(StreamError):
-    """State directory, checkpoint or codec cannot be used."""
+    """State directory, checkpoint or codec cannot be used.
+
+    Examples
+    --------
+    >>> topology = Topology("t")
+    >>> topology.stream(memory("rows", rows=[{"x": 0}])).to(memory("out"))
+    >>> topology.run(Config(restore_from="nowhere"))
+    Traceback (most recent call last):
+        ...
+    streamdsl.errors.StateError: nowhere is not a savepoint
+      name a directory that Run.savepoint has made
+    """
 
 
 class ConnectorError(StreamError):
-    """A source or sink cannot be opened, read or written."""
+    """A source or sink cannot be opened, read or written.
+
+    Examples
+    --------
+    >>> Topology("t").stream(files("missing/*.csv", {"x": int})).collect()
+    Traceback (most recent call last):
+        ...
+    streamdsl.errors.ConnectorError: no file matches 'missing/*.csv' (working directory ...)
+      check the path; relative paths start from the working directory
+    """
 
 
 class InternalError(StreamError):
-    """A broken promise of the library itself; please report it."""
+    """A broken promise of the library itself; please report it.
+
+    Examples
+    --------
+    >>> issubclass(InternalError, StreamError)
+    True
+    """
 
 
 def connector_failure(doing: str, error: Exception) -> Exception:

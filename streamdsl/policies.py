@@ -38,6 +38,15 @@ def dead_letter(sink: Sink, *, name: str | None = None) -> DeadLetter:
     sink : Sink
     name : str, optional
         Name of the sink in the topology (default: the sink's own).
+
+    Examples
+    --------
+    >>> topology = Topology("t", errors=dead_letter(memory("bad")))
+    >>> topology.stream(memory("rows", {"s": str})).select(n=col("s").cast(int)).to(memory("out"))
+    >>> driver = TopologyTestDriver(topology)
+    >>> driver.send_batch("rows", [{"s": "7"}, {"s": "x"}])
+    >>> driver.read("out"), [(row["value"], row["error"]) for row in driver.read("bad")]
+    ([{'n': 7}], [(b'{"s": "x"}', "column 'n': 'x' is no int64")])
     """
     if not isinstance(sink, Sink):
         raise TopologyError(f"dead_letter needs a sink, not {sink!r}", remedy='e.g. dead_letter(files("bad.jsonl"))')

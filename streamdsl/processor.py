@@ -3,44 +3,44 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, Union, overload
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Union
 
 from streamdsl.durations import Duration
+from streamdsl.state import Clock, State
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
-    "Clock",
     "Context",
     "Counter",
     "Gauge",
-    "ListState",
-    "MapState",
     "Metrics",
     "Processor",
     "Row",
-    "State",
     "Timer",
     "TwoInputProcessor",
-    "ValueState",
     "WindowBounds",
 ]
 
-T = TypeVar("T")
-K = TypeVar("K")
-V = TypeVar("V")
-D = TypeVar("D")
-
-#: Which time a timer or a time to live goes by.
-Clock = Literal["event", "processing"]
 #: What `process` and its sisters may return: nothing, one row, or rows (a generator is the usual way).
 Rows = Union[None, Mapping[str, Any], object, Iterable[Any]]
 
 
 class Row(Protocol):
-    """One row of a stream, read-only: a `Mapping` whose columns are attributes too. It may be kept, copied and pickled."""
+    """One row of a stream, read-only: a `Mapping` whose columns are attributes too. It may be kept, copied and pickled.
+
+    Examples
+    --------
+    >>> rows = Topology("t").stream(memory("rows", {"items": int, "price": "float | None"}, [{"items": 2, "price": None}]))
+    >>> def shown(row):
+    ...     print(row.price, row["items"], row.get("price", 0), "cost" in row, dict(row) == row.asdict(), len(row))
+    ...     print(list(row.keys()), list(row.values()))
+    >>> _ = rows.peek(shown).collect()
+    None 2 None False True 2
+    ['items', 'price'] [2, None]
+    """
 
     def __getattr__(self, name: str) -> Any: ...
     def __getitem__(self, name: str, /) -> Any: ...
@@ -55,7 +55,7 @@ class Row(Protocol):
 
 
 class Timer(Protocol):
-    """A timer that fired: the time it was set for (ms), its name and its clock."""
+    """A timer that fired: the time it was set for (ms), its name and its clock; see `Context`."""
 
     @property
     def time(self) -> int: ...
@@ -68,7 +68,19 @@ class Timer(Protocol):
 
 
 class WindowBounds(Protocol):
-    """A window, half-open: from `start` to before `end` (ms)."""
+    """A window, half-open: from `start` to before `end` (ms).
+
+    Examples
+    --------
+    >>> class Sizes(Processor):
+    ...     output = {"start": int, "end": int, "rows": int}
+    ...
+    ...     def process_window(self, key, window, rows, ctx):
+    ...         yield {"start": window.start, "end": window.end, "rows": len(rows)}
+    >>> visits = Topology("t").stream(memory("visits", {"at": int}, [{"at": 61_000}]), timestamp="at")
+    >>> visits.key_by().window(tumbling("1m")).process(Sizes).collect().to_pylist()
+    [{'start': 60000, 'end': 120000, 'rows': 1}]
+    """
 
     @property
     def start(self) -> int: ...
@@ -76,84 +88,39 @@ class WindowBounds(Protocol):
     def end(self) -> int: ...
 
 
-class ValueState(Protocol[T]):
-    """One value for each key. Reading gives a copy; only `set` and `clear` write."""
-
-    @property
-    def value(self) -> T | None: ...
-    @overload
-    def get(self) -> T | None: ...
-    @overload
-    def get(self, default: D) -> T | D: ...
-    def set(self, value: T, *, ttl: Duration | None = ...) -> None: ...
-    def clear(self) -> None: ...
-    def get_many(self, keys: Sequence[Any], default: Any = None) -> list[Any]: ...
-    def set_many(self, keys: Sequence[Any], values: Sequence[T]) -> None: ...
-
-
-class ListState(Protocol[T]):
-    """A list for each key. With a time to live each element has its own."""
-
-    def append(self, value: T) -> None: ...
-    def extend(self, values: Iterable[T]) -> None: ...
-    def get(self) -> list[T]: ...
-    def set(self, values: Iterable[T]) -> None: ...
-    def clear(self) -> None: ...
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[T]: ...
-    def __getitem__(self, index: int) -> T: ...
-
-
-class MapState(Protocol[K, V]):
-    """A dict for each key, in the order of insertion. With a time to live each entry has its own."""
-
-    @overload
-    def get(self, key: K) -> V | None: ...
-    @overload
-    def get(self, key: K, default: D) -> V | D: ...
-    def put(self, key: K, value: V, *, ttl: Duration | None = ...) -> None: ...
-    def remove(self, key: K) -> None: ...
-    def clear(self) -> None: ...
-    def items(self) -> list[tuple[K, V]]: ...
-    def keys(self) -> list[K]: ...
-    def values(self) -> list[V]: ...
-    def __contains__(self, key: object) -> bool: ...
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[K]: ...
-    def __getitem__(self, key: K) -> V: ...
-    def __setitem__(self, key: K, value: V) -> None: ...
-    def __delitem__(self, key: K) -> None: ...
-
-
-class State(Protocol):
-    """Declares state. The name is the identity of the state in a checkpoint; declare in `open`.
-
-    A type is int, float, bool, str, bytes, datetime, date, Decimal, list[T], tuple[...], dict[K, V], a dataclass of those, or
-    `T | None`. `ttl` is the default time to live of what is set: a value set at t is gone from t + ttl on, by the record's time
-    ("event") or by the wall clock ("processing").
-    """
-
-    def value(self, name: str, type: type[T], *, ttl: Duration | None = None, clock: Clock = "event") -> ValueState[T]: ...
-    def list(self, name: str, type: type[T], *, ttl: Duration | None = None, clock: Clock = "event") -> ListState[T]: ...
-    def map(
-        self, name: str, key_type: type[K], value_type: type[V], *, ttl: Duration | None = None, clock: Clock = "event"
-    ) -> MapState[K, V]: ...
-
-
 class Counter(Protocol):
-    """A figure that only grows."""
+    """A figure that only grows; see `Metrics`."""
 
     def inc(self, n: int = 1) -> None: ...
 
 
 class Gauge(Protocol):
-    """A figure that is set."""
+    """A figure that is set; see `Metrics`."""
 
     def set(self, value: float) -> None: ...
 
 
 class Metrics(Protocol):
-    """Own figures of a processor; they appear among the operator's metrics."""
+    """Own figures of a processor; they appear among the operator's metrics.
+
+    Examples
+    --------
+    >>> class Size(Processor):
+    ...     output = {"x": int}
+    ...
+    ...     def open(self, ctx):
+    ...         self.rows, self.largest = ctx.metrics.counter("rows"), ctx.metrics.gauge("largest")
+    ...
+    ...     def process(self, row, ctx):
+    ...         self.rows.inc()
+    ...         self.largest.set(row.x)
+    >>> topology = Topology("t")
+    >>> topology.stream(memory("rows", {"x": int})).key_by().process(Size, name="size").to(memory("out"))
+    >>> driver = TopologyTestDriver(topology)
+    >>> driver.send_batch("rows", [{"x": 5}, {"x": 7}])
+    >>> driver.metrics()["operators"]["size"]
+    {'emitted': 0, 'timers_fired': 0, 'rows': 2, 'largest': 7}
+    """
 
     def counter(self, name: str) -> Counter: ...
     def gauge(self, name: str) -> Gauge: ...
@@ -172,6 +139,37 @@ class Context(Protocol):
         No more records at or before it are expected (ms); None before the first one.
     keys, timestamps : list
         In `process_batch`: key and event time of each row.
+
+    Examples
+    --------
+    Each visit begins a minute of quiet anew; one that is quiet for so long is told of:
+
+    >>> class Quiet(Processor):
+    ...     output = {"user": str}
+    ...     outputs = {"seen": {"user": str, "at": int}}
+    ...
+    ...     def open(self, ctx):
+    ...         self.due = ctx.state.value("due", int)
+    ...
+    ...     def process(self, row, ctx):
+    ...         ctx.emit({"user": ctx.key, "at": ctx.timestamp}, to="seen")
+    ...         if due := self.due.get():
+    ...             ctx.cancel_timer(due, "quiet")
+    ...         self.due.set(ctx.timestamp + 60_000)
+    ...         ctx.set_timer(ctx.timestamp + 60_000, "quiet")
+    ...
+    ...     def on_timer(self, timer, ctx):
+    ...         yield {"user": f"{ctx.key}: {timer.name} at {timer.time}, {timer.clock} time"}
+    >>> topology = Topology("t")
+    >>> users = topology.stream(memory("visits", {"user": str}), name="visits").key_by("user").process(Quiet)
+    >>> users.to(memory("quiet"))
+    >>> users.output("seen").to(memory("seen"))
+    >>> driver = TopologyTestDriver(topology)
+    >>> driver.send("visits", {"user": "ann"}, timestamp=1_000)
+    >>> driver.send("visits", {"user": "ann"}, timestamp=31_000)
+    >>> driver.advance_watermark("visits", 91_000)
+    >>> driver.read("seen"), driver.read("quiet")
+    ([{'user': 'ann', 'at': 1000}, {'user': 'ann', 'at': 31000}], [{'user': 'ann: quiet at 91000, event time'}])
     """
 
     @property
@@ -223,7 +221,6 @@ class Processor:
     --------
     Say so when an account was quiet for ten minutes, and how much it had moved before:
 
-    >>> from streamdsl.processor import Processor
     >>> class Quiet(Processor):
     ...     output = {"account": str, "moved": float}
     ...
@@ -241,6 +238,9 @@ class Processor:
     ...     def on_timer(self, timer, ctx):
     ...         yield {"account": ctx.key, "moved": self.moved.get(0.0)}
     ...         self.moved.clear()
+    >>> moves = memory("moves", {"account": str, "amount": float, "at": int}, [{"account": "a", "amount": 5.0, "at": 1_000}])
+    >>> Topology("t").stream(moves, timestamp="at").key_by("account").process(Quiet).collect().to_pylist()
+    [{'account': 'a', 'moved': 5.0}]
     """
 
     output: ClassVar[Any] = None
@@ -260,6 +260,25 @@ class Processor:
         Return a `pyarrow.RecordBatch` (or Table) or None. With as many rows as came, each row takes time and key of the row
         in its place, so keep their order. A batch of fewer, more or rearranged rows needs an integer column ``_row``, which
         is no output: the number (from 0) of the input row that each row stems from.
+
+        Examples
+        --------
+        >>> class Totals(Processor):
+        ...     output = {"total": int}
+        ...
+        ...     def open(self, ctx):
+        ...         self.total = ctx.state.value("total", int)
+        ...
+        ...     def process_batch(self, batch, ctx):
+        ...         totals = dict(zip(ctx.keys, self.total.get_many(ctx.keys, 0)))
+        ...         for key, n in zip(ctx.keys, batch["n"].to_pylist()):
+        ...             totals[key] += n  # a key may have several rows
+        ...         self.total.set_many(list(totals), list(totals.values()))
+        ...         return pa.record_batch({"total": [totals[key] for key in ctx.keys]})
+        >>> import pyarrow as pa
+        >>> rows = memory("rows", rows=[{"k": "a", "n": 5}, {"k": "b", "n": 1}, {"k": "a", "n": 2}])
+        >>> Topology("t").stream(rows).key_by("k").process(Totals).collect()["total"].to_pylist()
+        [7, 1, 7]
         """
         raise NotImplementedError
 
@@ -269,11 +288,33 @@ class Processor:
 
     @_not_overridden
     def process_window(self, key: Any, window: Any, rows: Any, ctx: Any) -> Any:
-        """A window of `key` has closed, with these rows in the order they came. Return or yield rows, or nothing."""
+        """A window of `key` has closed, with these rows in the order they came. Return or yield rows, or nothing.
+
+        For an example see `WindowedStream.process`.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no method process_window(key, window, rows, ctx)")
 
     def close(self) -> None:
-        """Called once when the task ends."""
+        """Called once when the task ends.
+
+        Examples
+        --------
+        >>> class Watched(Processor):
+        ...     output = {"x": int}
+        ...
+        ...     def open(self, ctx):
+        ...         print("open")
+        ...
+        ...     def process(self, row, ctx):
+        ...         return row
+        ...
+        ...     def close(self):
+        ...         print("close")
+        >>> Topology("t").stream(memory("rows", rows=[{"x": 5}])).key_by().process(Watched).collect().to_pylist()
+        open
+        close
+        [{'x': 5}]
+        """
 
 
 class TwoInputProcessor:
@@ -283,7 +324,31 @@ class TwoInputProcessor:
 
     Examples
     --------
-    See `KeyedStream.connect`.
+    Each payment is given half a minute for its order to come:
+
+    >>> class Unordered(TwoInputProcessor):
+    ...     output = {"id": int}
+    ...
+    ...     def open(self, ctx):
+    ...         self.ordered = ctx.state.value("ordered", bool)
+    ...
+    ...     def process_left(self, row, ctx):  # an order
+    ...         self.ordered.set(True)
+    ...
+    ...     def process_right(self, row, ctx):  # a payment
+    ...         ctx.set_timer(ctx.timestamp + 30_000)
+    ...
+    ...     def on_timer(self, timer, ctx):
+    ...         if not self.ordered.get(False):
+    ...             yield {"id": ctx.key}
+    ...
+    ...     def close(self):
+    ...         pass  # once, when the task ends
+    >>> topology = Topology("t")
+    >>> orders = topology.stream(memory("orders", {"id": int}, [{"id": 1}]))
+    >>> payments = topology.stream(memory("payments", {"id": int}, [{"id": 1}, {"id": 2}]))
+    >>> orders.key_by("id").connect(payments.key_by("id")).process(Unordered).collect().to_pylist()
+    [{'id': 2}]
     """
 
     output: ClassVar[Any] = None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 from typing import Any, Final
 
-__all__ = ["plain"]
+from streamdsl.errors import TopologyError
+
+__all__ = ["plain", "whole"]
 
 _PLAIN: Final = frozenset((bool, int, float, str, bytes))
 
@@ -27,3 +29,12 @@ def plain(value: Any) -> Any:
         # Nanoseconds have no Python value: item() would return a bare number.
         value = value.astype(f"{'datetime64' if dtype.kind == 'M' else 'timedelta64'}[us]")
     return value.item()
+
+
+def whole(value: Any, name: str, least: int | None = None) -> int:
+    """Return a whole number, given as Python's or NumPy's; raise `TopologyError` for all else."""
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, int) or (least is not None and number < least):
+        at_least = "" if least is None else f" of at least {least}"
+        raise TopologyError(f"{name}={value!r} must be a whole number{at_least}")
+    return number

@@ -221,6 +221,16 @@ class Field:
     """One column. Hidden columns exist at run time but are not part of what the user sees or writes.
 
     `default` stands where an input has no value; without one, a column that is not nullable has to be there.
+
+    Examples
+    --------
+    >>> Schema.of({"age": "int | None"}).field("age")
+    Field(name='age', type=DataType(int64), nullable=True, hidden=False)
+    >>> import pyarrow as pa
+    >>> print(Field("age", pa.int8(), nullable=False))
+    age: int8 not null
+    >>> Field("age", pa.int8(), default=0).filled(pa.array([None, 7], pa.int8())).to_pylist()
+    [0, 7]
     """
 
     name: str
@@ -232,7 +242,19 @@ class Field:
 
     @property
     def required(self) -> bool:
-        """Whether each record of an input must have a value."""
+        """Whether each record of an input must have a value.
+
+        Examples
+        --------
+        >>> from dataclasses import dataclass
+        >>> @dataclass
+        ... class Order:
+        ...     id: int
+        ...     note: str | None
+        ...     currency: str = "EUR"
+        >>> [(field.name, field.required) for field in Schema.of(Order).fields]
+        [('id', True), ('note', False), ('currency', False)]
+        """
         return not self.nullable and self.default is None
 
     def filled(self, column: pa.Array) -> pa.Array:
@@ -275,6 +297,17 @@ class Schema:
 
         ``str`` (in a mapping ``"string"`` too) is never null, ``str | None`` may be null. A field of a dataclass with a default
         need not be in an input: the default stands in its place. A `pyarrow.Schema` says itself which columns may be null.
+
+        Examples
+        --------
+        >>> from dataclasses import dataclass
+        >>> @dataclass
+        ... class Order:
+        ...     id: int
+        ...     note: str | None
+        ...     tags: list[str]
+        >>> print(Schema.of(Order))
+        id: int64 not null, note: string, tags: list<item: string> not null
         """
         if isinstance(value, Schema):
             return value
@@ -305,7 +338,13 @@ class Schema:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All column names, hidden ones included."""
+        """All column names, hidden ones included.
+
+        Examples
+        --------
+        >>> Schema.of({"id": int, "at": "timestamp"}).names
+        ('id', 'at')
+        """
         return tuple(field.name for field in self.fields)
 
     def __contains__(self, name: object) -> bool:
@@ -321,6 +360,16 @@ class Schema:
         ------
         TopologyError
             No such column; names the known ones and the nearest.
+
+        Examples
+        --------
+        >>> Schema.of({"id": int, "at": "timestamp"}).index("at")
+        1
+        >>> Schema.of({"id": int, "at": "timestamp"}).index("ID")
+        Traceback (most recent call last):
+            ...
+        streamdsl.errors.TopologyError: unknown column 'ID'
+          did you mean 'id'? known: id, at
         """
         for position, field in enumerate(self.fields):
             if field.name == name:
@@ -329,32 +378,71 @@ class Schema:
         raise TopologyError(f"unknown column {name!r}", remedy=_suggestion(name, shown), column=name)
 
     def field(self, name: str) -> Field:
-        """Return a column; raises as `index`."""
+        """Return a column; raises as `index`.
+
+        Examples
+        --------
+        >>> print(Schema.of({"id": int, "note": "str | None"}).field("id"))
+        id: int64 not null
+        """
         return self.fields[self.index(name)]
 
     def with_fields(self, *fields: Field) -> Schema:
-        """Return the schema with fields replaced in place (same name) or appended."""
+        """Return the schema with fields replaced in place (same name) or appended.
+
+        Examples
+        --------
+        >>> orders = Schema.of({"id": int, "at": int})
+        >>> print(orders.with_fields(*Schema.of({"id": str, "n": int}).fields))
+        id: string not null, at: int64 not null, n: int64 not null
+        """
         new = {field.name: field for field in fields}
         kept = [new.pop(field.name, field) for field in self.fields]
         return Schema((*kept, *new.values()))
 
     def select(self, names: Iterable[str]) -> Schema:
-        """Return the schema of these columns, in this order."""
+        """Return the schema of these columns, in this order.
+
+        Examples
+        --------
+        >>> print(Schema.of({"id": int, "at": int, "n": int}).select(["n", "id"]))
+        n: int64 not null, id: int64 not null
+        """
         return Schema(tuple(self.field(name) for name in names))
 
     def drop(self, names: Iterable[str]) -> Schema:
-        """Return the schema without these columns; each must exist."""
+        """Return the schema without these columns; each must exist.
+
+        Examples
+        --------
+        >>> print(Schema.of({"id": int, "at": int}).drop(["at"]))
+        id: int64 not null
+        """
         gone = set(names)
         for name in gone:
             self.index(name)
         return Schema(tuple(field for field in self.fields if field.name not in gone))
 
     def visible(self) -> Schema:
-        """Return the schema without hidden columns."""
+        """Return the schema without hidden columns.
+
+        Examples
+        --------
+        >>> hidden = Field("_n", Schema.of({"n": int}).field("n").type, hidden=True)
+        >>> Schema.of({"id": int}).with_fields(hidden).visible().names
+        ('id',)
+        """
         return Schema(tuple(field for field in self.fields if not field.hidden))
 
     def to_arrow(self) -> pa.Schema:
-        """Return all columns as a `pyarrow.Schema`."""
+        """Return all columns as a `pyarrow.Schema`.
+
+        Examples
+        --------
+        >>> Schema.of({"id": int, "note": "str | None"}).to_arrow()
+        id: int64 not null
+        note: string
+        """
         return pa.schema([pa.field(field.name, field.type, field.nullable) for field in self.fields])
 
     def __str__(self) -> str:

@@ -112,7 +112,14 @@ class Secret:
         object.__setattr__(self, "_value", value)
 
     def reveal(self) -> str:
-        """Return the text, for the one who has to use it."""
+        """Return the text, for the one who has to use it.
+
+        Examples
+        --------
+        >>> password = Secret("hunter2")
+        >>> print(password, password.reveal())
+        *** hunter2
+        """
         return self._value
 
     def __repr__(self) -> str:

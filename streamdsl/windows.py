@@ -165,12 +165,27 @@ def rolling(size: Duration, *, exclude_current: bool = False) -> Frame:
     size : duration
     exclude_current : bool
         Leave the current record out.
+
+    Examples
+    --------
+    >>> evaluate(col("x").sum().over(rolling("2ms")), x=[1, 2, 4])
+    [1, 3, 6]
+    >>> evaluate(col("x").sum().over(rolling("2ms", exclude_current=True)), x=[1, 2, 4])
+    [0, 1, 2]
     """
     return Frame("rolling", _positive(size, "rolling size"), exclude_current)
 
 
 def expanding(*, exclude_current: bool = False) -> Frame:
-    """Frame of all records of the key so far, and the current one unless `exclude_current`."""
+    """Frame of all records of the key so far, and the current one unless `exclude_current`.
+
+    Examples
+    --------
+    >>> evaluate(col("x").max().over(expanding()), x=[2, 1, None, 4])
+    [2, 2, 2, 4]
+    >>> evaluate(col("x").max().over(expanding(exclude_current=True)), x=[2, 1, None, 4])
+    [None, 2, 2, 2]
+    """
     return Frame("expanding", 0, exclude_current)
 
 
@@ -212,7 +227,15 @@ def _check_zone(tz: str, size_ms: int) -> None:
 
 
 def hopping(size: Duration, every: Duration, *, offset: Duration = 0) -> Window:
-    """Windows of `size`, one beginning `every` so often; a record is in ``size / every`` of them."""
+    """Windows of `size`, one beginning `every` so often; a record is in ``size / every`` of them.
+
+    Examples
+    --------
+    >>> visits = memory("visits", {"at": int}, [{"at": 1_000}, {"at": 11_000}])
+    >>> windows = Topology("t").stream(visits, timestamp="at").key_by().window(hopping("20s", "10s"))
+    >>> [(row["window_start"].second, row["count"]) for row in windows.count().collect().to_pylist()]
+    [(50, 1), (0, 2), (10, 1)]
+    """
     size_ms, every_ms = _positive(size, "hopping size"), _positive(every, "hopping every")
     if every_ms > size_ms:
         raise TopologyError(

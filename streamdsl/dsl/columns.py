@@ -10,7 +10,7 @@ from streamdsl.dsl.updates import refuse_updates, sees_updates
 from streamdsl.dsl.written import here, slug
 from streamdsl.errors import TopologyError
 from streamdsl.expr import Expr, node_of
-from streamdsl.expr.expression import Unfinished
+from streamdsl.expr.no_value import Unfinished
 from streamdsl.logical.aggregates import Splitter, slug_of
 from streamdsl.logical.bind import Binder
 from streamdsl.logical.expression import (

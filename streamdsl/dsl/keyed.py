@@ -30,13 +30,26 @@ __all__ = ["ConnectedStreams", "FramedStream", "KeyedStream"]
 
 
 class KeyedStream(Stream):
-    """Rows that know their key. Verbs that change columns leave the key as it is. Made by `Stream.key_by`."""
+    """Rows that know their key. Verbs that change columns leave the key as it is. Made by `Stream.key_by`.
+
+    Examples
+    --------
+    >>> sales = Topology("t").stream(memory("sales", rows=[{"city": "Lima", "n": 5}, {"city": "Lima", "n": 2}])).key_by("city")
+    >>> sales.with_columns(before=col("n").lag()).collect().to_pylist()
+    [{'city': 'Lima', 'n': 5, 'before': None}, {'city': 'Lima', 'n': 2, 'before': 5}]
+    """
 
     _keyed = True
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Names of the key's components."""
+        """Names of the key's components.
+
+        Examples
+        --------
+        >>> Topology("t").stream(memory("rows", {"city": str})).key_by("city", initial=col("city").str.head(1)).keys
+        ('city', 'initial')
+        """
         return key_of(self._node).keys
 
     def _grouping(self, verb: str, name: str | None) -> Grouping:
@@ -67,6 +80,15 @@ class KeyedStream(Stream):
             Sessions say in the column `op` what a row is, unless they are shown when they close.
         late : str
             Tag of the output of records that no window took.
+
+        Examples
+        --------
+        >>> visits = memory("visits", {"at": int}, [{"at": 1_000}, {"at": 12_000}, {"at": 2_000}])
+        >>> keyed = Topology("t").stream(visits, timestamp="at").key_by()
+        >>> [row["count"] for row in keyed.window(tumbling("10s")).count().collect().to_pylist()]
+        [1, 1]
+        >>> [row["count"] for row in keyed.window(tumbling("10s"), grace="5s").count().collect().to_pylist()]
+        [2, 1]
         """
         if isinstance(window, Frame):
             if grace or emit != "close" or late != "late":
@@ -152,12 +174,27 @@ class KeyedStream(Stream):
         return Table(self._topology, node, self.keys, self._says(verb, _with_emit(shown, emit)))
 
     def count(self, *, name: str | None = None, emit: TableEmission = "update") -> Table:
-        """Count the records of each key: a table with the column `count`. `emit` as of `aggregate`."""
+        """Count the records of each key: a table with the column `count`. `emit` as of `aggregate`.
+
+        Examples
+        --------
+        >>> rows = Topology("t").stream(memory("rows", rows=[{"s": "a"}, {"s": "b"}, {"s": "a"}]))
+        >>> rows.key_by("s").count().collect().to_pylist()
+        [{'s': 'a', 'count': 1, 'op': 'add'}, {'s': 'b', 'count': 1, 'op': 'add'}, {'s': 'a', 'count': 2, 'op': 'replace'}]
+        """
         table = self._aggregated("count", emit, (), name, None, {"count": count()})
         return Table(self._topology, table._node, self.keys, self._says("count", _with_emit(arguments(name=name), emit)))
 
     def reduce(self, function: Callable[[Any, Any], Any], *, name: str | None = None, errors: ErrorPolicy | None = None) -> Table:
-        """Unite the rows of each key two by two: ``function(so_far, row)`` returns a row of the same columns."""
+        """Unite the rows of each key two by two: ``function(so_far, row)`` returns a row of the same columns.
+
+        Examples
+        --------
+        >>> rows = Topology("t").stream(memory("rows", rows=[{"s": "a", "x": 5}, {"s": "a", "x": 2}]))
+        >>> smaller = rows.key_by("s").reduce(lambda so_far, row: row if row.x < so_far.x else so_far)
+        >>> smaller.collect().to_pylist()
+        [{'s': 'a', 'x': 5, 'op': 'add'}, {'s': 'a', 'x': 2, 'op': 'replace'}]
+        """
         node = reduced(self._grouping("reduce", name), function, errors)
         return Table(self._topology, node, self.keys, self._says("reduce", arguments(function, name=name, errors=errors)))
 
@@ -211,13 +248,13 @@ class KeyedStream(Stream):
 
 
 class ConnectedStreams(Unrun):
-    """Two streams that one processor is to see. Made by `KeyedStream.connect`."""
+    """Two streams that one processor is to see; see `KeyedStream.connect`, which makes them."""
 
     def __init__(self, left: KeyedStream, right: KeyedStream) -> None:
         self._left, self._right = left, right
 
     def process(self, processor: Any, *, name: str | None = None, errors: ErrorPolicy | None = None) -> Stream:
-        """Give the rows of both streams to a `TwoInputProcessor`.
+        """Give the rows of both streams to a `TwoInputProcessor`; see `KeyedStream.connect`.
 
         Rows with a null key are dropped and counted. Bounded streams are seen in event-time order; of live ones the earlier row comes
         first where both wait.

@@ -87,13 +87,13 @@ def operator(function: Callable[..., Any]) -> Operator:
 
     Examples
     --------
-    ::
-
-        @operator
-        def velocity(transactions, *, limit=3):
-            return transactions.with_columns(recent=count()).filter(col("recent") >= limit)
-
-        alerts = accounts.window(rolling("60s")).process(velocity(limit=5))
+    >>> @operator
+    ... def velocity(transactions, *, limit=3):
+    ...     return transactions.with_columns(recent=count()).filter(col("recent") >= limit)
+    >>> rows = memory("rows", {"account": str, "at": int}, [{"account": "a", "at": at} for at in (0, 1_000, 99_000)])
+    >>> accounts = Topology("t").stream(rows, timestamp="at").key_by("account")
+    >>> accounts.window(rolling("60s")).process(velocity(limit=2)).collect().to_pylist()
+    [{'account': 'a', 'at': 1000, 'recent': 2}]
     """
     return Operator(function)
 
@@ -118,6 +118,12 @@ def native(factory: Callable[[], Any], *, output: Any = None, outputs: Mapping[s
         Columns of its rows (default: those it is given).
     outputs : mapping, optional
         Schemas of its tagged outputs.
+
+    Examples
+    --------
+    >>> totals = native(lambda: None, output={"account": str, "total": int})  # a real factory: docs/guide/native.md
+    >>> print(totals.output)
+    account: string not null, total: int64 not null
     """
     check_function("native", factory, "a function that makes the operator")
     tags = tuple((tag, Schema.of(schema)) for tag, schema in (outputs or {}).items())

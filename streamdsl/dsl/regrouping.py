@@ -24,7 +24,7 @@ __all__ = ["GroupedTable"]
 
 
 class GroupedTable(Unrun):
-    """The rows of a table by other columns than its key. Made by `Table.group_by`."""
+    """The rows of a table by other columns than its key. Made by `Table.group_by`; see `GroupedTable.aggregate`."""
 
     def __init__(self, table: Table, columns: tuple[str | Expr, ...], named: dict[str, Operand]) -> None:
         self._table = table
@@ -65,7 +65,14 @@ class GroupedTable(Unrun):
         return self._grouped("aggregate", columns, name, errors, dict(named))
 
     def count(self, *, name: str | None = None) -> Table:
-        """Count the rows of each group: a table with the column `count`."""
+        """Count the rows of each group: a table with the column `count`.
+
+        Examples
+        --------
+        >>> people = memory("people", {"id": int, "city": str}, [{"id": 1, "city": "Lima"}, {"id": 2, "city": "Lima"}])
+        >>> Topology("t").table(people, key="id").group_by("city").count().collect().to_pylist()[-1]
+        {'city': 'Lima', 'count': 2, 'op': 'replace'}
+        """
         return self._grouped("count", (), name, None, {"count": count()})
 
     def _grouped(

@@ -50,6 +50,13 @@ class Reshaping:
             A list without items makes a row with null, otherwise none.
         keep_nulls : bool
             A null in place of a list makes a row with null, otherwise none.
+
+        Examples
+        --------
+        >>> lists = [{"id": 1, "tags": ["a", "b"]}, {"id": 2, "tags": []}, {"id": 3, "tags": None}]
+        >>> rows = Topology("t").stream(memory("rows", rows=lists)).explode("tags", index="place")
+        >>> [tuple(row.values()) for row in rows.collect().to_pylist()]
+        [(1, 'a', 0), (1, 'b', 1), (3, None, None)]
         """
         node = exploded(self._node, column, empty_as_null=empty_as_null, keep_nulls=keep_nulls, index=index)
         return self._plain(node, self._says("explode", arguments(column, index=index)))
@@ -61,6 +68,12 @@ class Reshaping:
         ----------
         *columns : str
             Hold structs. Where one is null, so are its fields. One field is ``col("address").struct.field("city")``.
+
+        Examples
+        --------
+        >>> rows = Topology("t").stream(memory("rows", rows=[{"id": 1, "home": {"city": "Lima"}}, {"id": 2, "home": None}]))
+        >>> rows.unnest("home").collect().to_pylist()
+        [{'id': 1, 'city': 'Lima'}, {'id': 2, 'city': None}]
         """
         return self._plain(unnested(self._node, columns), self._says("unnest", arguments(*columns)))
 

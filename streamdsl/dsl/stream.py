@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from streamdsl.connectors.base import Sink
 from streamdsl.dsl.calling import AsyncVerbs
-from streamdsl.dsl.columns import Place, computed, filtered_by, items_of, no_aggregates, policy_of, state_name, with_name
+from streamdsl.dsl.column_verbs import ColumnVerbs
+from streamdsl.dsl.columns import Place, computed, items_of, no_aggregates, policy_of, with_name
+from streamdsl.dsl.function_verbs import FunctionVerbs
 from streamdsl.dsl.join_verbs import JoinVerbs
 from streamdsl.dsl.merging import branched, merged
 from streamdsl.dsl.operator import BoundOperator, NativeOperator, Operator, is_processor, processor_name
@@ -19,20 +20,15 @@ from streamdsl.dsl.unrun import Unrun
 from streamdsl.dsl.updates import check_told
 from streamdsl.dsl.written import Written, arguments, here
 from streamdsl.errors import TopologyError
-from streamdsl.expr import Expr, Operand, condition_of, lit
-from streamdsl.functions import check_function
+from streamdsl.expr import Expr, Operand
 from streamdsl.logical.bind import Binder
-from streamdsl.logical.counter import CounterNode
 from streamdsl.logical.expression import ColumnRef
-from streamdsl.logical.filter import FilterNode
 from streamdsl.logical.key_by import KeyByNode
 from streamdsl.logical.node import Node
 from streamdsl.logical.output import OutputNode
-from streamdsl.logical.project import ProjectNode, narrowed, passed
-from streamdsl.logical.python_function import Mode, PythonFunctionNode
 from streamdsl.logical.types import is_passed_through
 from streamdsl.policies import DeadLetter, ErrorPolicy, checked_policy
-from streamdsl.schema import Schema, nearest
+from streamdsl.schema import Schema
 from streamdsl.windows import Frame
 
 if TYPE_CHECKING:
@@ -46,20 +42,20 @@ __all__ = ["Stream"]
 
 S = TypeVar("S", bound="Stream")
 
-#: What each verb with a function needs, for errors.
-_FUNCTIONS: dict[Mode, str] = {
-    "map": "a function of the row that returns a row",
-    "flat_map": "a function of the row that returns or yields rows",
-    "filter": "an expression, or a function of the row that returns True or False",
-    "peek": "a function of the row",
-    "batches": "a function of the record batch that returns a record batch",
-}
 
-
-class Stream(Unrun, Shown, Reshaping, JoinVerbs, AsyncVerbs):
+class Stream(Unrun, Shown, ColumnVerbs, FunctionVerbs, Reshaping, JoinVerbs, AsyncVerbs):
     """Rows that flow. Every verb returns a new stream; nothing runs before the topology does.
 
     Made by `Topology.stream` and by the verbs of other streams.
+
+    Examples
+    --------
+    >>> sales = Topology("t").stream(memory("sales", rows=[{"city": "Lima", "amount": 5}, {"city": "Ica", "amount": None}]))
+    >>> sales
+    <Stream of 't': city: string, amount: int64>
+    >>> large = sales.filter(col("amount") > 1).select("city", twice=col("amount") * 2)
+    >>> large.collect().to_pylist()
+    [{'city': 'Lima', 'twice': 10}]
     """
 
     _keyed = False
@@ -81,12 +77,25 @@ class Stream(Unrun, Shown, Reshaping, JoinVerbs, AsyncVerbs):
 
     @property
     def topology(self) -> Topology:
-        """The topology it belongs to."""
+        """The topology it belongs to.
+
+        Examples
+        --------
+        >>> Topology("shop").stream(memory("rows", rows=[{"x": 1}])).topology
+        Topology('shop')
+        """
         return self._topology
 
     @property
     def schema(self) -> Schema:
-        """Columns of the rows."""
+        """Columns of the rows.
+
+        Examples
+        --------
+        >>> rows = Topology("t").stream(memory("rows", {"x": int, "s": "str | None"}))
+        >>> print(rows.select("s", half=col("x") / 2).schema)
+        s: string, half: double
+        """
         return self._node.schema.visible()
 
     @property
@@ -107,211 +116,6 @@ class Stream(Unrun, Shown, Reshaping, JoinVerbs, AsyncVerbs):
         """Return the stream after a step whose rows have no key any more."""
         return Stream(self._topology, node, written, self._scope)
 
-    # Columns and rows ------------------------------------------------------------------------------------------
-
-    def filter(
-        self: S,
-        condition: Expr | Callable[[Any], bool],
-        *,
-        errors: ErrorPolicy | None = None,
-        name: str | None = None,
-    ) -> S:
-        """Keep the rows for which `condition` is true.
-
-        Parameters
-        ----------
-        condition : Expr or callable
-            Null counts as false. A function gets the row.
-        errors : "fail" | "skip" | dead_letter(sink)
-            What becomes of rows on which the condition fails (default: the nearest policy around it, see `streamdsl.policies`).
-        name : str, optional
-            Name of the state, if the condition holds aggregates.
-        """
-        if callable(condition) and not isinstance(condition, Expr):
-            return self._function("filter", condition, None, errors)
-        policy = checked_policy(errors, "filter")
-        node, plain = filtered_by(self._place("filter", name, policy), condition_of("filter", condition))
-        predicate = Binder(node.schema, "filter").bind_bool(plain)
-        kept: Node = FilterNode(inputs=(node,), where=here(), predicate=predicate, errors=policy)
-        kept = narrowed(kept, self._node.schema.names)
-        return self._next(kept, self._says("filter", arguments(condition, name=name, errors=policy)))
-
-    def select(
-        self: S,
-        *columns: str | Expr,
-        name: str | Expr | None = None,
-        errors: ErrorPolicy | Expr | None = None,
-        **named: Operand,
-    ) -> S:
-        """Keep or compute exactly these columns.
-
-        Parameters
-        ----------
-        *columns : str or Expr
-            Names, or expressions with a name.
-        name : str, optional
-            Name of the state, if an expression holds aggregates. (An expression makes a column called "name".)
-        errors : "fail" | "skip" | dead_letter(sink)
-            What becomes of rows for which an expression fails, as for `filter`. (An expression makes a column called "errors".)
-        **named
-            Computed columns.
-        """
-        name, named = state_name(name, named)
-        policy, named = policy_of("select", errors, named)
-        items = items_of("select", columns, named)
-        if not items:
-            raise TopologyError("select needs at least one column")
-        node = computed(self._place("select", name, policy), items, keep=False)
-        return self._next(node, self._says("select", arguments(*columns, **with_name(name, named, policy))))
-
-    def with_columns(
-        self: S,
-        *columns: Expr,
-        name: str | Expr | None = None,
-        errors: ErrorPolicy | Expr | None = None,
-        **named: Operand,
-    ) -> S:
-        """Add or replace columns; on a keyed stream they may hold aggregates over frames.
-
-        Columns of one call are computed from the row as it came: they do not see one another.
-
-        Parameters
-        ----------
-        *columns : Expr
-            Expressions with a name.
-        name : str, optional
-            Name of the state, if an expression holds aggregates. (An expression makes a column called "name".)
-        errors : "fail" | "skip" | dead_letter(sink)
-            What becomes of rows for which an expression fails, as for `filter`. (An expression makes a column called "errors".)
-        **named
-            Computed columns.
-        """
-        name, named = state_name(name, named)
-        policy, named = policy_of("with_columns", errors, named)
-        items = items_of("with_columns", columns, named)
-        if not items:
-            raise TopologyError("with_columns needs at least one column")
-        node = computed(self._place("with_columns", name, policy), items, keep=True)
-        return self._next(node, self._says("with_columns", arguments(*columns, **with_name(name, named, policy))))
-
-    def drop(self: S, *columns: str) -> S:
-        """Leave columns out."""
-        schema = self._node.schema
-        try:
-            schema.drop(columns)
-        except TopologyError as error:
-            raise TopologyError(f"drop: {error.message}", remedy=error.remedy) from None
-        kept = narrowed(self._node, [name for name in schema.names if name not in columns])
-        if not kept.schema.visible().fields:
-            raise TopologyError("drop: no column would be left")
-        return self._next(kept, self._says("drop", arguments(*columns)))
-
-    def rename(self: S, mapping: Mapping[str, str] | None = None, **names: str) -> S:
-        """Give columns other names: ``rename(old="new")`` or ``rename({"old": "new"})``."""
-        renamed = {**(mapping or {}), **names}
-        for old in renamed:
-            if old not in self._node.schema:
-                near = nearest(old, self.schema.names)
-                raise TopologyError(
-                    f"rename: unknown column {old!r}",
-                    remedy=(f"did you mean {near!r}? " if near else "") + f"known: {', '.join(self.schema.names)}",
-                )
-        outputs = tuple(
-            dataclasses.replace(output, name=renamed[output.name], hidden=False) if output.name in renamed else output
-            for output in passed(self._node.schema)
-        )
-        made = {output.name for output in outputs if not output.hidden}
-        outputs = tuple(output for output in outputs if not (output.hidden and output.name in made))
-        node = ProjectNode(inputs=(self._node,), where=here(), outputs=outputs)
-        Schema(node.schema.fields)
-        return self._next(node, self._says("rename", arguments(renamed)))
-
-    # Python functions ------------------------------------------------------------------------------------------
-
-    def _function(self: S, mode: Mode, function: Callable[..., Any], output: Any, errors: ErrorPolicy | None, verb: str = "") -> S:
-        verb = verb or mode
-        check_function(verb, function, _FUNCTIONS[mode], yields=mode == "flat_map")
-        schema = None if output is None else Schema.of(output)
-        policy = checked_policy(errors, verb)
-        node = PythonFunctionNode(inputs=(self._node,), where=here(), mode=mode, function=function, output=schema, errors=policy)
-        return self._next(node, self._says(verb, arguments(function, errors=policy)))
-
-    def map(self, function: Callable[[Any], Any], *, schema: Any = None, errors: ErrorPolicy | None = None) -> Stream:
-        """Make one row of each row; the rows have no key afterwards.
-
-        Parameters
-        ----------
-        function : callable
-            Gets the row (``row.amount``, ``row["amount"]``), returns a mapping, a dataclass instance or another object with the
-            columns as attributes.
-        schema : schema
-            Columns of the new rows.
-        errors : "fail" | "skip" | dead_letter(sink)
-        """
-        return self._plain_function("map", function, schema, errors)
-
-    def flat_map(self, function: Callable[[Any], Any], *, schema: Any = None, errors: ErrorPolicy | None = None) -> Stream:
-        """Make any number of rows of each row; the rows have no key afterwards. Arguments as `map`."""
-        return self._plain_function("flat_map", function, schema, errors)
-
-    def map_batches(
-        self,
-        function: Callable[[pa.RecordBatch], pa.RecordBatch],
-        *,
-        schema: Any = None,
-        errors: ErrorPolicy | None = None,
-    ) -> Stream:
-        """Make a record batch of each record batch.
-
-        As many rows come back as went in, in the same order: each keeps the event time of the row in its place. A function
-        that drops, adds or rearranges rows returns an integer column ``_row`` as well: the number (from 0) of the input row
-        that each row stems from. Times follow it, and it is no column of the output. Without it another number of rows is
-        refused; another order cannot be seen, and gives rows the times of others.
-
-        Parameters
-        ----------
-        function : callable
-            Gets a `pyarrow.RecordBatch` of the declared types, returns one (or a `pyarrow.Table`), or None for no rows.
-        schema, errors
-            As for `map`. A batch that is refused is refused whole: nobody knows which row it was.
-
-        Examples
-        --------
-        >>> import pyarrow as pa
-        >>> from streamdsl import Topology, memory
-        >>> rows = Topology("t").stream(memory("numbers", {"n": int}, [{"n": 3}, {"n": 0}, {"n": 5}]))
-        >>> def without_zero(batch):
-        ...     batch = batch.append_column("_row", pa.array(range(batch.num_rows)))
-        ...     return batch.filter(pa.compute.not_equal(batch["n"], 0))
-        >>> rows.map_batches(without_zero, schema={"n": int}).collect().to_pylist()
-        [{'n': 3}, {'n': 5}]
-        """
-        return self._plain_function("batches", function, schema, errors, "map_batches")
-
-    def _plain_function(self, mode: Mode, function: Callable[..., Any], schema: Any, errors: ErrorPolicy | None, verb: str = "") -> Stream:
-        if schema is None:
-            raise TopologyError(
-                f"{verb or mode} needs schema=, the columns of the new rows",
-                remedy=f'write {verb or mode}(function, schema={{"account": str, "amount": float}}), or give a dataclass',
-            )
-        result = self._plain(self._node, self._written)
-        return result._function(mode, function, schema, errors, verb)
-
-    def peek(self: S, function: Callable[[Any], Any], *, errors: ErrorPolicy | None = None) -> S:
-        """Show each row to `function` and pass it on; rows on which it fails are a matter of `errors`, as for `map`."""
-        return self._function("peek", function, None, errors)
-
-    def counter(self: S, metric: str, *, where: Expr | None = None, errors: ErrorPolicy | None = None) -> S:
-        """Pass all rows on and count, under `metric`, those for which `where` is true (default: all)."""
-        if not isinstance(metric, str) or not metric:
-            raise TopologyError(f"counter needs the name of a metric, not {metric!r}")
-        policy = checked_policy(errors, "counter")
-        condition = lit(True).node if where is None else condition_of("counter: where", where)
-        no_aggregates("counter", condition, keyed=self._keyed)
-        predicate = Binder(self._node.schema, "counter").bind_bool(condition)
-        node = CounterNode(inputs=(self._node,), where=here(), metric=metric, predicate=predicate, errors=policy)
-        return self._next(node, self._says("counter", arguments(metric, where=where, errors=policy)))
-
     # Several streams -------------------------------------------------------------------------------------------
 
     def merge(self, *streams: Stream, columns: Literal["same", "union"] = "same") -> Stream:
@@ -323,6 +127,14 @@ class Stream(Unrun, Shown, Reshaping, JoinVerbs, AsyncVerbs):
         columns : "same" | "union"
             "same": all have the same columns, in any order. "union": a column that a stream lacks is null in its rows; those of
             the first stream come first. Types agree either way.
+
+        Examples
+        --------
+        >>> topology = Topology("t")
+        >>> web = topology.stream(memory("web", rows=[{"id": 1, "url": "/"}]))
+        >>> shop = topology.stream(memory("shop", rows=[{"id": 2}]))
+        >>> web.merge(shop, columns="union").collect().to_pylist()
+        [{'id': 1, 'url': '/'}, {'id': 2, 'url': None}]
         """
         for other in streams:
             if not isinstance(other, Stream):
@@ -359,6 +171,13 @@ class Stream(Unrun, Shown, Reshaping, JoinVerbs, AsyncVerbs):
         -------
         dict
             A stream for each name.
+
+        Examples
+        --------
+        >>> rows = Topology("t").stream(memory("rows", rows=[{"x": 5}, {"x": 50}, {"x": None}]))
+        >>> parts = rows.branch(large=col("x") > 9, small=col("x") >= 0)
+        >>> {name: part.collect()["x"].to_pylist() for name, part in parts.items()}
+        {'large': [50], 'small': [5], 'other': [None]}
         """
         state = name if isinstance(name, str) else None
         if name is not None and not isinstance(name, str):
@@ -376,7 +195,15 @@ class Stream(Unrun, Shown, Reshaping, JoinVerbs, AsyncVerbs):
         return result
 
     def output(self, tag: str) -> Stream:
-        """Return the rows that left the nearest operator before by `tag`, such as ``"late"``."""
+        """Return the rows that left the nearest operator before by `tag`, such as ``"late"``.
+
+        Examples
+        --------
+        >>> visits = memory("visits", {"at": int}, [{"at": 1_000}, {"at": 12_000}, {"at": 2_000}])
+        >>> counts = Topology("t").stream(visits, timestamp="at").key_by().window(tumbling("10s")).count()
+        >>> counts.output("late").collect().to_pylist()
+        [{'at': 2000}]
+        """
         node, known = self._node, dict[str, None]()
         while True:
             if tag in node.tags:
@@ -396,6 +223,12 @@ class Stream(Unrun, Shown, Reshaping, JoinVerbs, AsyncVerbs):
         `errors` says what becomes of rows for which a component fails, as for `filter`. (An expression makes a component called "errors".)
 
         Rows in which a component is null are dropped and counted. Without columns everything is one key.
+
+        Examples
+        --------
+        >>> rows = Topology("t").stream(memory("rows", rows=[{"city": "Lima"}, {"city": "LIMA"}, {"city": None}]))
+        >>> rows.key_by(town=col("city").str.to_lowercase()).count(emit="batch").collect().to_pylist()
+        [{'town': 'lima', 'count': 2, 'op': 'add'}]
         """
         from streamdsl.dsl.keyed import KeyedStream
 
@@ -428,6 +261,15 @@ class Stream(Unrun, Shown, Reshaping, JoinVerbs, AsyncVerbs):
             Identity of its state; for a function, the beginning of the names of all state in it.
         errors : "fail" | "skip" | dead_letter(sink)
             What becomes of rows on which a processor raises; nothing is left of what it did for them.
+
+        Examples
+        --------
+        >>> @operator
+        ... def cheap(rows, *, most):
+        ...     return rows.filter(col("price") <= most)
+        >>> rows = Topology("t").stream(memory("rows", rows=[{"price": 5}, {"price": 50}]))
+        >>> rows.process(cheap(most=9)).collect().to_pylist()
+        [{'price': 5}]
         """
         if isinstance(operator, (Operator, BoundOperator)):
             return self._expanded(operator, name, errors)
@@ -471,17 +313,41 @@ class Stream(Unrun, Shown, Reshaping, JoinVerbs, AsyncVerbs):
             Name of the sink in this topology (default: the sink's own); `bind` and tests use it.
         errors : "fail" | "skip" | dead_letter(sink)
             What becomes of rows that the sink cannot write, as for `filter`.
+
+        Examples
+        --------
+        >>> topology = Topology("t")
+        >>> out = memory("out")
+        >>> topology.stream(memory("rows", rows=[{"x": 5}])).to(out, name="results")
+        >>> topology.run().finished
+        True
+        >>> out.rows()
+        [{'x': 5}]
         """
         self._topology._end(self._node, sink, name, self._says("to", arguments(sink, name=name, errors=errors)), errors=errors)
 
     def collect(self, config: Config | None = None, *, bind: Bindings | None = None) -> pa.Table:
-        """Run the topology for this stream alone, to the end of its (bounded) input, and return its rows."""
+        """Run the topology for this stream alone, to the end of its (bounded) input, and return its rows.
+
+        Examples
+        --------
+        >>> rows = Topology("t").stream(memory("rows", {"x": int}))
+        >>> rows.collect(bind={"rows": memory("other", {"x": int}, [{"x": 5}])}).to_pylist()
+        [{'x': 5}]
+        """
         from streamdsl import launch
 
         return launch.collect(self, config, bind)
 
     def head(self, n: int = 10, config: Config | None = None, *, bind: Bindings | None = None) -> pa.Table:
-        """Run the topology for this stream alone and return its first `n` rows."""
+        """Run the topology for this stream alone and return its first `n` rows.
+
+        Examples
+        --------
+        >>> rows = Topology("t").stream(memory("rows", rows=[{"x": x} for x in range(100)]))
+        >>> rows.head(2).to_pylist()
+        [{'x': 0}, {'x': 1}]
+        """
         from streamdsl import launch
 
         if not isinstance(n, int) or isinstance(n, bool) or n < 0:

@@ -54,7 +54,17 @@ _OF_STREAMS: Final = frozenset(
 
 
 class Table(Unrun, Shown):
-    """One row for each key. Made by aggregates without a window and by `Topology.table`."""
+    """One row for each key. Made by aggregates without a window and by `Topology.table`.
+
+    Examples
+    --------
+    >>> people = memory("people", {"id": int, "city": str}, [{"id": 1, "city": "Lima"}, {"id": 1, "city": "Ica"}])
+    >>> table = Topology("t").table(people, key="id")
+    >>> table
+    <Table of 't' by id: id: int64 not null, city: string not null>
+    >>> table.collect().to_pylist()
+    [{'id': 1, 'city': 'Lima', 'op': 'add'}, {'id': 1, 'city': 'Ica', 'op': 'replace'}]
+    """
 
     def __init__(self, topology: Topology, node: Node, keys: tuple[str, ...], written: Written) -> None:
         self._topology = topology
@@ -76,7 +86,13 @@ class Table(Unrun, Shown):
 
     @property
     def schema(self) -> Schema:
-        """Columns of the rows."""
+        """Columns of the rows.
+
+        Examples
+        --------
+        >>> print(Topology("t").stream(memory("rows", {"city": str})).key_by("city").count().schema)
+        city: string not null, count: int64 not null
+        """
         return self._node.schema.visible()
 
     def _table(self, node: Node, written: Written, keys: tuple[str, ...] | None = None) -> Table:
@@ -98,6 +114,12 @@ class Table(Unrun, Shown):
             What becomes of changes for which an expression fails.
         **named
             Computed columns.
+
+        Examples
+        --------
+        >>> people = memory("people", {"id": int, "age": int}, [{"id": 1, "age": 17}])
+        >>> Topology("t").table(people, key="id").with_columns(adult=col("age") >= 18).collect().to_pylist()
+        [{'id': 1, 'age': 17, 'op': 'add', 'adult': False}]
         """
         items = self._items("with_columns", columns, named)
         policy = checked_policy(errors, "with_columns")
@@ -105,7 +127,14 @@ class Table(Unrun, Shown):
         return self._table(node, Written("with_columns", arguments(*columns, **named), self._written))
 
     def select(self, *columns: str | Expr, errors: ErrorPolicy | None = None, **named: Operand) -> Table:
-        """Keep or compute these columns of each row, beside those of the key, which come first. Arguments as `with_columns`."""
+        """Keep or compute these columns of each row, beside those of the key, which come first. Arguments as `with_columns`.
+
+        Examples
+        --------
+        >>> people = memory("people", {"id": int, "age": int, "city": str}, [{"id": 1, "age": 17, "city": "Ica"}])
+        >>> Topology("t").table(people, key="id").select("city").collect().to_pylist()
+        [{'id': 1, 'city': 'Ica', 'op': 'add'}]
+        """
         keys = [key for key in self.keys if key not in columns]
         items = self._items("select", (*keys, *columns), named, but=self.keys)
         policy = checked_policy(errors, "select")
@@ -113,7 +142,14 @@ class Table(Unrun, Shown):
         return self._table(node, Written("select", arguments(*columns, **named), self._written))
 
     def drop(self, *columns: str) -> Table:
-        """Leave columns out; those of the key stay."""
+        """Leave columns out; those of the key stay.
+
+        Examples
+        --------
+        >>> people = memory("people", {"id": int, "age": int, "city": str}, [{"id": 1, "age": 17, "city": "Ica"}])
+        >>> Topology("t").table(people, key="id").drop("age").collect().to_pylist()
+        [{'id': 1, 'city': 'Ica', 'op': 'add'}]
+        """
         for name in columns:
             self.schema.field(name)
         self._refuse_keys("drop", columns)
@@ -131,6 +167,12 @@ class Table(Unrun, Shown):
             Identity of the state: the rows that are kept.
         errors : "fail" | "skip" | dead_letter(sink)
             What becomes of changes for which the condition fails.
+
+        Examples
+        --------
+        >>> people = memory("people", {"id": int, "city": str}, [{"id": 1, "city": "Lima"}, {"id": 1, "city": "Ica"}])
+        >>> Topology("t").table(people, key="id").filter(col("city") == "Lima").collect().to_pylist()
+        [{'id': 1, 'city': 'Lima', 'op': 'add'}, {'id': 1, 'city': 'Lima', 'op': 'withdraw'}]
         """
         test = Binder(self._node.schema, "filter").bind_bool(condition_of("filter", condition))
         node = _kept_by(self._node, self.keys, test, checked_policy(errors, "filter"), name)
@@ -199,7 +241,15 @@ class Table(Unrun, Shown):
         return self._table(node, Written("join", arguments(on=on, how=how, name=name), self._written, (other._written,)))
 
     def group_by(self, *columns: str | Expr, **named: Operand) -> GroupedTable:
-        """Bring rows together by other columns than the key, to aggregate them: see `GroupedTable.aggregate`."""
+        """Bring rows together by other columns than the key, to aggregate them: see `GroupedTable.aggregate`.
+
+        Examples
+        --------
+        >>> people = memory("people", {"id": int, "city": str}, [{"id": 1, "city": "Lima"}, {"id": 1, "city": "Ica"}])
+        >>> counts = Topology("t").table(people, key="id").group_by("city").count()
+        >>> [tuple(row.values()) for row in counts.collect().to_pylist()]
+        [('Lima', 1, 'add'), ('Lima', 1, 'withdraw'), ('Ica', 1, 'add')]
+        """
         return GroupedTable(self, columns, named)
 
     # Ends ------------------------------------------------------------------------------------------------------
@@ -216,6 +266,16 @@ class Table(Unrun, Shown):
             Name of the sink in this topology (default: the sink's own).
         errors : "fail" | "skip" | dead_letter(sink)
             What becomes of rows that the sink cannot write.
+
+        Examples
+        --------
+        >>> topology = Topology("t")
+        >>> people = topology.table(memory("people", {"id": int, "city": str}), key="id")
+        >>> people.filter(col("city") == "Lima").to(memory("out"))
+        >>> driver = TopologyTestDriver(topology)
+        >>> driver.send_batch("people", [{"id": 1, "city": "Lima"}, {"id": 1, "city": "Ica"}])
+        >>> driver.read("out")
+        [{'id': 1, 'city': 'Lima'}, {'id': 1, 'city': None}]
         """
         written = Written("to", arguments(sink, name=name, errors=errors), self._written)
         gone = withdraws(self._node)
@@ -223,7 +283,14 @@ class Table(Unrun, Shown):
         self._topology._end(node, sink, name, written, keys=self.keys, changes=True, withdraws=gone, errors=errors)
 
     def to_stream(self) -> Stream:
-        """Return the changes; the column `op` says "add", "replace" or "withdraw"."""
+        """Return the changes; the column `op` says "add", "replace" or "withdraw".
+
+        Examples
+        --------
+        >>> rows = Topology("t").stream(memory("rows", rows=[{"s": "a"}, {"s": "b"}, {"s": "a"}]))
+        >>> rows.key_by("s").count().to_stream().filter(col("op") == "replace").collect().to_pylist()
+        [{'s': 'a', 'count': 2, 'op': 'replace'}]
+        """
         outputs = tuple(
             dataclasses.replace(output, hidden=False) if output.name == CHANGE.name else output for output in passed(self._node.schema)
         )
@@ -231,14 +298,28 @@ class Table(Unrun, Shown):
         return Stream(self._topology, node, Written("to_stream", "", self._written))
 
     def collect(self, config: Config | None = None, *, bind: Bindings | None = None) -> pa.Table:
-        """Run the topology for this table alone, to the end of its (bounded) input, and return its changes."""
+        """Run the topology for this table alone, to the end of its (bounded) input, and return its changes.
+
+        Examples
+        --------
+        >>> table = Topology("t").stream(memory("rows", rows=[{"s": "a"}, {"s": "a"}])).key_by("s").count()
+        >>> table.collect().to_pylist()
+        [{'s': 'a', 'count': 1, 'op': 'add'}, {'s': 'a', 'count': 2, 'op': 'replace'}]
+        """
         return self.to_stream().collect(config, bind=bind)
 
     def _rows(self) -> pa.Table:
         return _standing(self.collect(), self.keys)
 
     def head(self, n: int = 10, config: Config | None = None, *, bind: Bindings | None = None) -> pa.Table:
-        """Run the topology for this table alone and return its first `n` changes."""
+        """Run the topology for this table alone and return its first `n` changes.
+
+        Examples
+        --------
+        >>> table = Topology("t").stream(memory("rows", rows=[{"s": "a"}, {"s": "a"}])).key_by("s").count()
+        >>> table.head(1).to_pylist()
+        [{'s': 'a', 'count': 1, 'op': 'add'}]
+        """
         return self.to_stream().head(n, config, bind=bind)
 
 

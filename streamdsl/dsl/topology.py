@@ -10,6 +10,7 @@ from streamdsl.connectors.ticks import Ticks
 from streamdsl.dsl.binding import bound_sink, changes_of_a_table, check_bindings, check_kind, check_partitioned, with_sources
 from streamdsl.dsl.calling import LookupFunction
 from streamdsl.dsl.reading import declared_schema, event_time_of, kept_for
+from streamdsl.dsl.running import Running
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.table import Table
 from streamdsl.dsl.unknown import unknown_verb
@@ -17,7 +18,6 @@ from streamdsl.dsl.unrun import Unrun
 from streamdsl.dsl.written import Typed, Written, arguments, here
 from streamdsl.durations import Duration, format_duration, parse_duration
 from streamdsl.errors import TopologyError
-from streamdsl.logical.drawing import svg
 from streamdsl.logical.key_by import KeyByNode
 from streamdsl.logical.node import Node
 from streamdsl.logical.plan import LogicalPlan, build
@@ -26,11 +26,6 @@ from streamdsl.logical.sink import SinkNode
 from streamdsl.logical.source import EventTime, SourceNode, readable
 from streamdsl.logical.table import TableNode
 from streamdsl.policies import ErrorPolicy, checked_policy
-
-if TYPE_CHECKING:
-    from streamdsl.config import Config
-    from streamdsl.flink.job import FlinkJob
-    from streamdsl.launch import Run
 
 __all__ = ["Bindings", "Topology"]
 
@@ -45,7 +40,7 @@ REMOVED: Final = "_deleted"
 TimeUnit = Literal["s", "ms", "us", "ns"]
 
 
-class Topology(Unrun):
+class Topology(Unrun, Running):
     """A description of what to read, compute and write. It runs with `run` or `start`.
 
     Parameters
@@ -54,6 +49,17 @@ class Topology(Unrun):
         Name of the job; checkpoints and metrics carry it.
     errors : "fail" | "skip" | dead_letter(sink), optional
         What becomes of bad records where neither a verb nor its source says so (default: what `Config(errors=)` says).
+
+    Examples
+    --------
+    >>> topology = Topology("shop")
+    >>> orders = topology.stream(memory("orders", rows=[{"id": 1, "amount": 5}, {"id": 2, "amount": 50}]))
+    >>> out = memory("large")
+    >>> orders.filter(col("amount") > 9).to(out)
+    >>> topology.run().finished
+    True
+    >>> out.rows()
+    [{'id': 2, 'amount': 50}]
     """
 
     _own = frozenset({"name", "errors"})
@@ -134,6 +140,13 @@ class Topology(Unrun):
             (default: the source's own, then the topology's).
         name : str, optional
             Name of the source in this topology (default: the source's own); `bind` and tests use it.
+
+        Examples
+        --------
+        >>> rows = [{"at": "2026-07-01 12:00:00", "n": 1}, {"at": "2026-07-01 12:00:09", "n": 2}]
+        >>> visits = Topology("t").stream(memory("visits", rows=rows), timestamp="at", tz="Europe/Vienna", disorder="5s")
+        >>> visits.select("n", time=event_time().dt.to_string()).collect().to_pylist()
+        [{'n': 1, 'time': '2026-07-01 10:00:00.000+00:00'}, {'n': 2, 'time': '2026-07-01 10:00:09.000+00:00'}]
         """
         node = self._read(
             "stream",
@@ -378,19 +391,57 @@ class Topology(Unrun):
     # What the compiler asks for --------------------------------------------------------------------------------
 
     def typed(self) -> Typed:
-        """Return the topology as it was typed."""
+        """Return the topology as it was typed.
+
+        Examples
+        --------
+        >>> topology = Topology("t")
+        >>> topology.stream(memory("rows", {"x": int})).filter(col("x") > 0).to(memory("out"))
+        >>> print(topology.typed())
+        topology = Topology('t')
+        s1 = topology.stream(rows)
+        s2 = s1.filter(col("x") > 0)
+        s2.to(out)
+        """
         return Typed(self.name, tuple(self._ends))
 
     def sources(self) -> dict[str, Source]:
-        """Return the sources by their names in this topology."""
+        """Return the sources by their names in this topology.
+
+        Examples
+        --------
+        >>> topology = Topology("t")
+        >>> topology.stream(memory("rows", {"x": int}), name="numbers").to(memory("out"))
+        >>> list(topology.sources())
+        ['numbers']
+        """
         return {name: node.source for name, node in self._sources.items()}
 
     def sinks(self) -> dict[str, Sink]:
-        """Return the sinks by their names in this topology, those of dead letters included."""
+        """Return the sinks by their names in this topology, those of dead letters included.
+
+        Examples
+        --------
+        >>> topology = Topology("t", errors=dead_letter(memory("bad")))
+        >>> topology.stream(memory("rows", {"x": int})).filter(col("x") > 0).to(memory("out"))
+        >>> sorted(topology.sinks())
+        ['bad', 'out']
+        """
         return {sink.name: sink.sink for sink in build(self.name, self._sinks, errors=self.errors or "fail").sinks}
 
     def lookups(self) -> dict[str, Lookup]:
-        """Return what `join_lookup` asks, by name."""
+        """Return what `join_lookup` asks, by name.
+
+        Examples
+        --------
+        >>> async def name_of(customer):
+        ...     return {"name": "Ann"}
+        >>> topology = Topology("t")
+        >>> orders = topology.stream(memory("orders", {"customer": int}))
+        >>> orders.join_lookup(name_of, on="customer", schema={"name": str}).to(memory("out"))
+        >>> list(topology.lookups())
+        ['name_of']
+        """
         called = [node.function for node in self.plan().nodes if isinstance(node, PythonFunctionNode)]
         found = [function.lookup for function in called if isinstance(function, LookupFunction)]
         return {lookup.name: lookup for lookup in found}
@@ -402,6 +453,15 @@ class Topology(Unrun):
         ------
         TopologyError
             Nothing is written, names clash, or `bind` does not fit.
+
+        Examples
+        --------
+        >>> topology = Topology("t")
+        >>> topology.stream(memory("rows", {"x": int})).filter(col("x") > 0).to(memory("out"))
+        >>> print(topology.plan())
+        %0 = source rows (x)
+        %1 = filter %0: x > 0
+        %2 = sink %1: out (x)
         """
         bindings = dict(bind or {})
         read = with_sources(LogicalPlan(self.name, tuple(self._sinks)), bindings)
@@ -412,7 +472,14 @@ class Topology(Unrun):
         return built.rewritten(lambda node: bound_sink(node, bindings) if isinstance(node, SinkNode) else node)
 
     def collecting(self, stream: Stream, sink: Sink) -> Topology:
-        """Return a topology that does nothing but write `stream` to `sink`, under the name ``"_collect"``."""
+        """Return a topology that does nothing but write `stream` to `sink`, under the name ``"_collect"``.
+
+        Examples
+        --------
+        >>> rows = Topology("t").stream(memory("rows", {"x": int}))
+        >>> list(rows.topology.collecting(rows, memory("out")).sinks())
+        ['_collect']
+        """
         if stream._topology is not self:
             raise TopologyError("collecting: the stream belongs to another topology")
         alone = Topology(self.name, errors=self.errors)
@@ -420,66 +487,6 @@ class Topology(Unrun):
         alone._left_out = frozenset(other.name for other in self._sinks)
         alone._end(stream._node, sink, COLLECT, Written("to", COLLECT, stream._written))
         return alone
-
-    # Running ---------------------------------------------------------------------------------------------------
-
-    def _repr_html_(self) -> str:
-        """Show the topology as a picture, in a notebook."""
-        return svg(self.plan())
-
-    def explain(self, parallelism: int = 1, bind: Bindings | None = None) -> str:
-        """Return all four forms of the plan as text: as typed, what it means, optimised, and how it runs."""
-        from streamdsl.compiler import compile, explain
-
-        return explain(compile(self, parallelism=parallelism, bind=bind))
-
-    def to_flink(self, *, bind: Bindings | None = None, offsets: Mapping[str, Mapping[int, int]] | None = None) -> FlinkJob:
-        """Return the topology as a job of Apache Flink: statements of its SQL, which print as a script.
-
-        Parameters
-        ----------
-        bind : mapping, optional
-            Sources and sinks to use in place of those of the same names.
-        offsets : mapping, optional
-            Where sources of topics begin, instead of at their `start`: ``{"orders": {0: 4210, 1: 3977}}``.
-
-        Raises
-        ------
-        TopologyError
-            Something has no equal in Flink SQL; the error names all such things, and what to do.
-
-        Examples
-        --------
-        >>> from streamdsl import Topology, col, kafka
-        >>> topology = Topology("large-orders")
-        >>> orders = topology.stream(kafka("orders", {"id": int, "amount": float}))
-        >>> orders.filter(col("amount") > 1000).to(kafka("large-orders"))
-        >>> [statement.name for statement in topology.to_flink().statements if statement.kind != "set"]
-        ['orders', 'filter_1', 'large-orders', 'large-orders']
-        """
-        from streamdsl.compiler import readable_plan
-        from streamdsl.flink.translate import translate
-
-        return translate(readable_plan(self, bind=bind), offsets)
-
-    def run(self, config: Config | None = None, *, bind: Bindings | None = None) -> Run:
-        """Run until the input ends or Ctrl-C.
-
-        Parameters
-        ----------
-        config : Config, optional
-        bind : mapping, optional
-            Sources and sinks to use in place of those of the same names.
-        """
-        from streamdsl import launch
-
-        return launch.run(self, config, bind)
-
-    def start(self, config: Config | None = None, *, bind: Bindings | None = None) -> Run:
-        """Start running and return the `Run` to wait for, stop or drain. Arguments as `run`."""
-        from streamdsl import launch
-
-        return launch.start(self, config, bind)
 
 
 #: So many places are in front of those of streams, for the sources of tables.

@@ -28,6 +28,12 @@ class WindowedStream(Unrun):
 
     Result rows carry the key's columns, `window_start` and `window_end`, and have the time of the window's last
     millisecond. Records that no window took are in ``result.output("late")``.
+
+    Examples
+    --------
+    >>> visits = memory("visits", {"user": str, "at": int}, [{"user": "a", "at": 1_000}, {"user": "a", "at": 61_000}])
+    >>> Topology("t").stream(visits, timestamp="at").key_by("user").window(tumbling("1m"))
+    <WindowedStream of 't': tumbling("1m")>
     """
 
     def __init__(self, topology: Topology, node: Node, window: Window, written: Written, scope: str) -> None:
@@ -75,17 +81,41 @@ class WindowedStream(Unrun):
             What becomes of rows for which an expression fails. (An expression makes a column called "errors".)
         **named : Expr
             ``total=col("amount").sum()``; calculations with aggregates are welcome.
+
+        Examples
+        --------
+        >>> sales = memory("sales", {"at": int, "amount": int}, [{"at": 1_000, "amount": 5}, {"at": 2_000, "amount": 7}])
+        >>> windows = Topology("t").stream(sales, timestamp="at").key_by().window(tumbling("1m"))
+        >>> windows.aggregate(n=count(), mean=col("amount").sum() / count()).select("n", "mean").collect().to_pylist()
+        [{'n': 2, 'mean': 6.0}]
         """
         node, shown = aggregated(self._grouping("aggregate", None), columns, name, errors, named)
         return self._result(node, "aggregate", shown)
 
     def count(self, *, name: str | None = None) -> Stream:
-        """Count the records of each key and window: the column `count`."""
+        """Count the records of each key and window: the column `count`.
+
+        Examples
+        --------
+        >>> visits = memory("visits", {"at": int}, [{"at": 1_000}, {"at": 9_000}, {"at": 10_000}])
+        >>> counts = Topology("t").stream(visits, timestamp="at").key_by().window(tumbling("10s")).count()
+        >>> [(str(row["window_end"]), row["count"]) for row in counts.collect().to_pylist()]
+        [('1970-01-01 00:00:10+00:00', 2), ('1970-01-01 00:00:20+00:00', 1)]
+        """
         node, _ = aggregated(self._grouping("count", name), (), name, None, {"count": count()})
         return self._result(node, "count", arguments(name=name))
 
     def reduce(self, function: Callable[[Any, Any], Any], *, name: str | None = None, errors: ErrorPolicy | None = None) -> Stream:
-        """Unite the rows of each key and window two by two: ``function(so_far, row)`` returns a row."""
+        """Unite the rows of each key and window two by two: ``function(so_far, row)`` returns a row.
+
+        Examples
+        --------
+        >>> sales = memory("sales", {"at": int, "amount": int}, [{"at": 1_000, "amount": 5}, {"at": 2_000, "amount": 7}])
+        >>> keyed = Topology("t").stream(sales, timestamp="at").key_by(all=lit(1))
+        >>> largest = keyed.window(tumbling("1m")).reduce(lambda so_far, row: row if row.amount > so_far.amount else so_far)
+        >>> largest.select("amount").collect().to_pylist()
+        [{'amount': 7}]
+        """
         node = reduced(self._grouping("reduce", name), function, errors)
         return self._result(node, "reduce", arguments(function, name=name, errors=errors))
 
@@ -99,6 +129,18 @@ class WindowedStream(Unrun):
         name : str, optional
             Identity of its state.
         errors : "fail" | "skip" | dead_letter(sink)
+
+        Examples
+        --------
+        >>> class Span(Processor):
+        ...     output = {"user": str, "visits": int, "ms": int}
+        ...
+        ...     def process_window(self, key, window, rows, ctx):
+        ...         yield {"user": key, "visits": len(rows), "ms": window.end - window.start}
+        >>> visits = memory("visits", {"user": str, "at": int}, [{"user": "a", "at": 1_000}, {"user": "a", "at": 9_000}])
+        >>> windows = Topology("t").stream(visits, timestamp="at").key_by("user").window(session("1m"))
+        >>> windows.process(Span).collect().to_pylist()
+        [{'user': 'a', 'visits': 2, 'ms': 68000}]
         """
         if isinstance(operator, (Operator, BoundOperator)):
             bound = operator() if isinstance(operator, Operator) else operator

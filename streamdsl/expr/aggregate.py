@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from streamdsl.errors import TopologyError
-from streamdsl.expr.expression import Expr, Unfinished, column_or_expr
+from streamdsl.expr.expression import Expr, column_or_expr
+from streamdsl.expr.no_value import Unfinished
 from streamdsl.functions import check_function
 from streamdsl.logical.expression import Aggregation
 from streamdsl.schema import type_of
@@ -79,7 +80,13 @@ class Aggregate(Unfinished):
 
     @property
     def result_type(self) -> pa.DataType:
-        """Logical type of the column."""
+        """Logical type of the column.
+
+        Examples
+        --------
+        >>> Aggregate(list, lambda seen, value: [*seen, value], type=list[int]).result_type
+        ListType(list<item: int64>)
+        """
         return type_of(self.type)
 
     def __call__(self, value: Expr | str) -> Expr:

@@ -39,27 +39,71 @@ class AggregateFunctions:
         def _whole(self, value: Any, name: str, least: int) -> int: ...
 
     def sum(self) -> Expr:
-        """Sum; 0 of nothing."""
+        """Sum; 0 of nothing.
+
+        Examples
+        --------
+        >>> evaluate(col("x").sum(), x=[1.5, None])
+        [1.5]
+        >>> evaluate(col("x").sum().filter(col("x") > 9), x=[1.5, None])
+        [0.0]
+        """
         return self._aggregate("sum")
 
     def min(self) -> Expr:
-        """Least value."""
+        """Least value.
+
+        Examples
+        --------
+        >>> evaluate(col("x").min(), x=[2.0, float("nan"), None])
+        [2.0]
+        """
         return self._aggregate("min")
 
     def max(self) -> Expr:
-        """Greatest value."""
+        """Greatest value.
+
+        Examples
+        --------
+        >>> evaluate(col("x").max(), x=[2.0, float("nan"), None])
+        [nan]
+        """
         return self._aggregate("max")
 
     def mean(self) -> Expr:
-        """Arithmetic mean: `sum() / count()`, bit for bit; of integers from their exact sum."""
+        """Arithmetic mean: `sum() / count()`, bit for bit; of integers from their exact sum.
+
+        Examples
+        --------
+        >>> evaluate(col("x").mean(), x=[1, 2, None])
+        [1.5]
+        >>> evaluate(col("x").mean().filter(col("x") > 9), x=[1, 2, None])
+        [None]
+        """
         return self._aggregate("mean")
 
     def std(self, ddof: int = 1) -> Expr:
-        """Standard deviation (divisor ``n - ddof``)."""
+        """Standard deviation (divisor ``n - ddof``).
+
+        Examples
+        --------
+        >>> evaluate(col("x").std(), x=[1.0, 3.0, None])
+        [1.4142135623730951]
+        >>> evaluate(col("x").std(), x=[1.0]), evaluate(col("x").std(ddof=0), x=[1.0])
+        ([None], [0.0])
+        """
         return self._aggregate("std", ddof=self._whole(ddof, "ddof", 0))
 
     def var(self, ddof: int = 1) -> Expr:
-        """Variance (divisor ``n - ddof``)."""
+        """Variance (divisor ``n - ddof``).
+
+        Examples
+        --------
+        >>> evaluate(col("x").var(), x=[1.0, 3.0, None])
+        [2.0]
+        >>> evaluate(col("x").var(), x=[1.0]), evaluate(col("x").var(ddof=0), x=[1.0])
+        ([None], [0.0])
+        """
         return self._aggregate("var", ddof=self._whole(ddof, "ddof", 0))
 
     def quantile(self, quantile: float, interpolation: Interpolation = "nearest", *, approximate: bool = False) -> Expr:
@@ -103,31 +147,74 @@ class AggregateFunctions:
         ----------
         approximate : bool
             As of `quantile`.
+
+        Examples
+        --------
+        >>> evaluate(col("x").median(), x=[1, 2, 9, None])
+        [2.0]
+        >>> evaluate(col("x").median(), x=[1, 2])
+        [1.5]
         """
         return self.quantile(0.5, "linear", approximate=approximate)
 
     def product(self) -> Expr:
-        """Product; 1 of nothing."""
+        """Product; 1 of nothing.
+
+        Examples
+        --------
+        >>> evaluate(col("x").product(), x=[2, 3, None])
+        [6]
+        """
         return self._aggregate("product")
 
     def any(self) -> Expr:
-        """Whether one of the values is true; nulls do not count."""
+        """Whether one of the values is true; nulls do not count.
+
+        Examples
+        --------
+        >>> evaluate(col("x").any(), x=[False, None])
+        [False]
+        """
         return self._call("and", True)._aggregate("max")._call("coalesce", False)
 
     def all(self) -> Expr:
-        """Whether none of the values is false; nulls do not count."""
+        """Whether none of the values is false; nulls do not count.
+
+        Examples
+        --------
+        >>> evaluate(col("x").all(), x=[True, None])
+        [True]
+        """
         return self._call("and", True)._aggregate("min")._call("coalesce", True)
 
     def first(self) -> Expr:
-        """Value of the record that arrived first."""
+        """Value of the record that arrived first.
+
+        Examples
+        --------
+        >>> evaluate(col("x").first(), x=[None, 2, 3])
+        [2]
+        """
         return self._aggregate("first")
 
     def last(self) -> Expr:
-        """Value of the record that arrived last."""
+        """Value of the record that arrived last.
+
+        Examples
+        --------
+        >>> evaluate(col("x").last(), x=[2, 3, None])
+        [3]
+        """
         return self._aggregate("last")
 
     def to_list(self) -> Expr:
-        """All values, by arrival."""
+        """All values, by arrival.
+
+        Examples
+        --------
+        >>> evaluate(col("x").to_list(), x=[3, None, 1])
+        [[3, 1]]
+        """
         return self._aggregate("to_list")
 
     def n_unique(self, *, approximate: bool = False) -> Expr:
@@ -165,7 +252,13 @@ class AggregateFunctions:
         return self._aggregate("max_by", by=by, then_by=then_by)
 
     def min_by(self, by: Expr | str, *, then_by: Ties = None) -> Expr:
-        """Value of the record whose `by` is least, of equal ones the one whose `then_by` is least; see `max_by`."""
+        """Value of the record whose `by` is least, of equal ones the one whose `then_by` is least; see `max_by`.
+
+        Examples
+        --------
+        >>> evaluate(col("city").min_by("price"), city=["Lima", "Cusco", "Ica"], price=[5, None, 4])
+        ['Ica']
+        """
         return self._aggregate("min_by", by=by, then_by=then_by)
 
     def top_k(self, n: int, *, by: Expr | str | None = None, then_by: Ties = None) -> Expr:
@@ -188,5 +281,11 @@ class AggregateFunctions:
         return self._aggregate("top_k", by=self if by is None else by, then_by=then_by, n=self._whole(n, "n", 1))
 
     def lag(self, n: int = 1) -> Expr:
-        """Value of the record of this key that came `n` arrivals ago; null at first."""
+        """Value of the record of this key that came `n` arrivals ago; null at first.
+
+        Examples
+        --------
+        >>> evaluate(col("x").lag(), x=[1, None, 3])
+        [None, 1, None]
+        """
         return self._aggregate("lag", n=self._whole(n, "n", 1))

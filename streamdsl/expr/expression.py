@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import datetime
 import decimal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn, Union
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Union
 
 from streamdsl.errors import TopologyError
 from streamdsl.expr.aggregates import AggregateFunctions
-from streamdsl.expr.no_value import NoValue, NoValueError
+from streamdsl.expr.mappings import LITERALS, MISSING, Missing, mapping_of
+from streamdsl.expr.no_value import NoValue, Unfinished
 from streamdsl.expr.numbers import NumberFunctions
-from streamdsl.expr.words import COLUMN_WORDS, unknown_word
+from streamdsl.expr.words import COLUMN_WORDS, EXPRESSION_INSTEAD, unknown_word
 from streamdsl.logical.expression import (
     Aggregation,
     Call,
@@ -23,7 +24,7 @@ from streamdsl.logical.expression import (
     rewrite,
     text_of,
 )
-from streamdsl.scalars import plain
+from streamdsl.scalars import plain, whole
 from streamdsl.schema import type_of
 from streamdsl.windows import Frame
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from streamdsl.expr.text import StringFunctions
     from streamdsl.expr.time import TimeFunctions
 
-__all__ = ["Expr", "Operand", "Unfinished", "call", "column_or_expr", "condition_of", "node_of", "whole"]
+__all__ = ["Expr", "Operand", "call", "column_or_expr", "condition_of", "node_of"]
 
 #: What can stand where an expression is expected.
 Operand = Union["Expr", int, float, decimal.Decimal, str, bool, bytes, datetime.datetime, datetime.date, datetime.timedelta, None]
@@ -47,62 +48,12 @@ Text = str
 Closed = Literal["both", "left", "right", "none"]
 
 
-class Missing:
-    """The type of an argument that was not given, where None means null."""
-
-    def __repr__(self) -> str:
-        return "<not given>"
-
-
-_MISSING: Final = Missing()
-#: What to write in place of what Python cannot do with an expression.
-_INSTEAD: Final[Mapping[str, str]] = {
-    "has no truth value before it runs": "use & for and, | for or, ~ for not (with brackets around comparisons), "
-    "is_between(...) for a < b < c, is_in(...) for in, is_null() for `is None`",
-    "has no value to format before it runs": 'use format("{} of {}", col("a"), col("b")), and .round(2) or .cast(str) inside',
-    "has no length before it runs": "use .str.len_chars() of a text, .list.len() of a list, count() of the rows",
-    "cannot be iterated over": "use .list functions, or .explode(...) on the stream",
-    "cannot be searched by `in`": "use .str.contains(...), .list.contains(...), or .is_in([...]) the other way round",
-    "cannot be taken apart by [...]": 'use .list.get(0), .str.slice(0, 3), .struct.field("name"); for earlier rows .lag(1)',
-    "cannot be changed": "use with_columns(name=...) on the stream, with when(...).then(...).otherwise(...)",
-    "is no Python number before it runs": "use .cast(float) or .cast(int); for the value of a row, a function given to map(...)",
-    "is not rounded by Python": "use .round(2), .floor(), .ceil(), or .cast(int), which truncates",
-    "has no such operator": "use // and % for divmod, (a | b) & ~(a & b) for an exclusive or",
-}
-_LITERALS: Final = (bool, int, float, decimal.Decimal, str, bytes, datetime.datetime, datetime.date, datetime.timedelta, type(None))
-
-
-class Unfinished(NoValue):
-    """Base of what is not an expression yet; `remedy` says what is missing."""
-
-    __slots__ = ()
-    remedy: ClassVar[str] = ""
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def _refuse(self, words: str) -> NoReturn:
-        raise NoValueError(f"{type(self).__name__} is not an expression yet", remedy=self.remedy)
-
-
-if not TYPE_CHECKING:
-
-    def _not_yet(self, *_):
-        self._refuse("")
-
-    for _op in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or"):
-        setattr(Unfinished, f"__{_op}__", _not_yet)
-        setattr(Unfinished, f"__r{_op}__", _not_yet)
-    for _op in ("eq", "ne", "lt", "le", "gt", "ge", "neg", "pos", "abs", "invert"):
-        setattr(Unfinished, f"__{_op}__", _not_yet)
-
-
 def node_of(value: Any) -> Expression:
     """Return the tree of an operand: an `Expr`'s own, a `Constant` for a Python value or a NumPy scalar."""
     if isinstance(value, Expr):
         return value.node
     value = plain(value)
-    if isinstance(value, _LITERALS):
+    if isinstance(value, LITERALS):
         return Constant(value, repr(value))
     if isinstance(value, Unfinished):
         raise TopologyError(f"{type(value).__name__} is not an expression yet", remedy=value.remedy)
@@ -174,11 +125,20 @@ class Expr(NoValue, NumberFunctions, AggregateFunctions):
     >>> from streamdsl import col
     >>> (col("amount") * 2 > 10) & col("city").is_not_null()
     ((col("amount") * 2) > 10) & is_not_null(col("city"))
+    >>> evaluate(col("x").count(), x=[1, None, 1]), evaluate(col("x").len(), x=[1, None, 1])
+    ([2], [3])
+
+    Functions of texts, lists, structs and times have a place of their own:
+
+    >>> evaluate(col("s").str.len_chars(), s=["né", None]), evaluate(col("tags").list.first(), tags=[["a", "b"], []])
+    ([2, None], ['a', None])
+    >>> evaluate(col("home").struct.field("city"), home=[{"city": "Lima"}, None]), evaluate(col("ms").dt.year(), ms=[-1, 0])
+    (['Lima', None], [1969, 1970])
     """
 
     __slots__ = ("node",)
     node: Expression
-    instead = _INSTEAD
+    instead = EXPRESSION_INSTEAD
 
     def __init__(self, node: Expression) -> None:
         object.__setattr__(self, "node", node)
@@ -305,50 +265,102 @@ class Expr(NoValue, NumberFunctions, AggregateFunctions):
         return call("not", self)
 
     def is_between(self, lower_bound: Operand, upper_bound: Operand, closed: Closed = "both") -> Expr:
-        """Whether the value lies between the bounds; `closed` says which bounds count: both, left, right or none."""
+        """Whether the value lies between the bounds; `closed` says which bounds count: both, left, right or none.
+
+        Examples
+        --------
+        >>> evaluate(col("x").is_between(1, 3, closed="left"), x=[1, 3, None])
+        [True, False, None]
+        """
         if closed not in ("both", "left", "right", "none"):
             raise TopologyError(f"is_between: closed={closed!r}", remedy='use "both", "left", "right" or "none"')
         above = self >= lower_bound if closed in ("both", "left") else self > lower_bound
         return above & (self <= upper_bound if closed in ("both", "right") else self < upper_bound)
 
     def is_in(self, values: Iterable[Any]) -> Expr:
-        """Whether the value is one of `values` (plain values; null gives null)."""
+        """Whether the value is one of `values` (plain values; null gives null).
+
+        Examples
+        --------
+        >>> evaluate(col("x").is_in([1, 2]), x=[1, 3, None])
+        [True, False, None]
+        """
         if isinstance(values, (str, bytes, Expr)):
             raise TopologyError(f"is_in needs a list of values, not {values!r}")
         listed = tuple(map(plain, values))
         for value in listed:
-            if value is None or not isinstance(value, _LITERALS):
+            if value is None or not isinstance(value, LITERALS):
                 raise TopologyError(f"is_in cannot hold {value!r}", remedy="use plain values, and is_null() for None")
         return call("is_in", self, params=(listed,))
 
     def is_null(self) -> Expr:
-        """Whether there is no value."""
+        """Whether there is no value.
+
+        Examples
+        --------
+        >>> evaluate(col("x").is_null(), x=[float("nan"), None])
+        [False, True]
+        """
         return call("is_null", self)
 
     def is_not_null(self) -> Expr:
-        """Whether there is a value."""
+        """Whether there is a value.
+
+        Examples
+        --------
+        >>> evaluate(col("s").is_not_null(), s=["", None])
+        [True, False]
+        """
         return call("is_not_null", self)
 
     def clip(self, lower_bound: Operand = None, upper_bound: Operand = None) -> Expr:
-        """The value, or the bound that it is beyond; a bound that is null is none, NaN stays NaN."""
+        """The value, or the bound that it is beyond; a bound that is null is none, NaN stays NaN.
+
+        Examples
+        --------
+        >>> evaluate(col("x").clip(0, 10), x=[-5, 50, None])
+        [0, 10, None]
+        >>> evaluate(col("x").clip(upper_bound=col("most")), x=[5, 50], most=[3, None])
+        [3, 50]
+        """
         bounds = [(test, bound) for test, bound in (("lt", lower_bound), ("gt", upper_bound)) if bound is not None]
         return call("clip", self, *(bound for _, bound in bounds), params=tuple(test for test, _ in bounds)) if bounds else self
 
     def fill_null(self, value: Operand) -> Expr:
-        """The value, or `value` where there is none."""
+        """The value, or `value` where there is none.
+
+        Examples
+        --------
+        >>> evaluate(col("x").fill_null(0), x=[float("nan"), None])
+        [nan, 0.0]
+        """
         return call("coalesce", self, value)
 
     # Values ----------------------------------------------------------------------------------------------------
 
     def abs(self) -> Expr:
-        """The value without its sign."""
+        """The value without its sign.
+
+        Examples
+        --------
+        >>> evaluate(col("x").abs(), x=[-2, None])
+        [2, None]
+        """
         return call("abs", self)
 
     def cast(self, type: Any, *, strict: bool = True) -> Expr:
-        """The value as another type; what does not fit is an error of the record, or null unless `strict`."""
+        """The value as another type; what does not fit is an error of the record, or null unless `strict`.
+
+        Examples
+        --------
+        >>> evaluate(col("x").cast(int), x=[2.9, -2.9, None])
+        [2, -2, None]
+        >>> evaluate(col("s").cast(int, strict=False), s=[" 7 ", "7.5"])
+        [7, None]
+        """
         return call("cast", self, params=(type_of(type), strict))
 
-    def replace(self, old: Any, new: Any = _MISSING) -> Expr:
+    def replace(self, old: Any, new: Any = MISSING) -> Expr:
         """The value that stands for the value; values that are not named stay as they are.
 
         Parameters
@@ -357,10 +369,15 @@ class Expr(NoValue, NumberFunctions, AggregateFunctions):
             A mapping of old to new values, or the old values.
         new : list or plain value
             The new values, one for each old one or one for all; without it `old` is a mapping.
-        """
-        return self._replaced("replace", _mapping("replace", old, new), self)
 
-    def replace_strict(self, old: Any, new: Any = _MISSING, *, default: Operand | Missing = _MISSING) -> Expr:
+        Examples
+        --------
+        >>> evaluate(col("s").replace({"GB": "UK", None: "?"}), s=["GB", "FR", None])
+        ['UK', 'FR', '?']
+        """
+        return self._replaced("replace", mapping_of("replace", old, new), self)
+
+    def replace_strict(self, old: Any, new: Any = MISSING, *, default: Operand | Missing = MISSING) -> Expr:
         """The value that stands for the value; others become `default`, or are an error of the record without one.
 
         Parameters
@@ -369,8 +386,15 @@ class Expr(NoValue, NumberFunctions, AggregateFunctions):
             As for `replace`; the new values may have another type.
         default : expression or plain value, optional
             For values that are not named, null among them. Without it null stays null.
+
+        Examples
+        --------
+        >>> evaluate(col("s").replace_strict({"low": 1, "high": 9}, default=0), s=["low", "other", None])
+        [1, 0, 0]
+        >>> evaluate(col("s").replace_strict({"low": 1, "high": 9}), s=["low", None])
+        [1, None]
         """
-        return self._replaced("replace_strict", _mapping("replace_strict", old, new), default)
+        return self._replaced("replace_strict", mapping_of("replace_strict", old, new), default)
 
     def _replaced(self, op: Text, mapping: dict[Any, Any], default: Any) -> Expr:
         of_null = Expr(node_of(mapping.pop(None))) if None in mapping else None
@@ -382,7 +406,14 @@ class Expr(NoValue, NumberFunctions, AggregateFunctions):
         return found if of_null is None else Expr(Call("when", (self.is_null().node, of_null.node, found.node)))
 
     def alias(self, name: Text) -> Expr:
-        """The expression with the name of its column."""
+        """The expression with the name of its column.
+
+        Examples
+        --------
+        >>> rows = Topology("t").stream(memory("rows", rows=[{"x": 2}]))
+        >>> rows.select(col("x"), (col("x") * 2).alias("double")).collect().to_pylist()
+        [{'x': 2, 'double': 4}]
+        """
         if not isinstance(name, str) or not name:
             raise TopologyError(f"alias needs a name, not {name!r}")
         node = self.node.argument if isinstance(self.node, Named) else self.node
@@ -434,7 +465,13 @@ class Expr(NoValue, NumberFunctions, AggregateFunctions):
         return Expr(Aggregation("count"))
 
     def filter(self, condition: Expr) -> Expr:
-        """The aggregate over those records for which `condition` is true."""
+        """The aggregate over those records for which `condition` is true.
+
+        Examples
+        --------
+        >>> evaluate(col("x").sum().filter(col("paid")), x=[1, 2, 4], paid=[True, None, True])
+        [5]
+        """
         node = self.node
         if isinstance(node, Named):
             return Expr(node.argument).filter(condition).alias(node.name)
@@ -446,7 +483,15 @@ class Expr(NoValue, NumberFunctions, AggregateFunctions):
         return Expr(replace(node, where=wanted if node.where is None else Call("and", (node.where, wanted))))
 
     def over(self, frame: Frame) -> Expr:
-        """The aggregate over the records that `frame` names; one row in, one row out."""
+        """The aggregate over the records that `frame` names; one row in, one row out.
+
+        Examples
+        --------
+        >>> evaluate(col("x").sum().over(expanding()), x=[1, 2, None, 4])
+        [1, 3, 3, 7]
+        >>> evaluate(col("x") - col("x").mean().over(rolling("2ms", exclude_current=True)), x=[1.0, 2.0, 4.0])
+        [None, 1.0, 2.0]
+        """
         if not isinstance(frame, Frame):
             raise TopologyError(
                 f".over() needs rolling(...) or expanding(), not {frame}",
@@ -467,36 +512,3 @@ class Expr(NoValue, NumberFunctions, AggregateFunctions):
         if not found:
             raise TopologyError(f".over() belongs to an aggregate, not to {self!r}")
         return Expr(result)
-
-
-def whole(value: Any, name: str, least: int | None = None) -> int:
-    """Return a whole number, given as Python's or NumPy's; raise `TopologyError` for all else."""
-    number = plain(value)
-    if isinstance(number, bool) or not isinstance(number, int) or (least is not None and number < least):
-        at_least = "" if least is None else f" of at least {least}"
-        raise TopologyError(f"{name}={value!r} must be a whole number{at_least}")
-    return number
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Iterable) and not isinstance(value, (str, bytes, Expr)) and getattr(value, "ndim", 1) > 0
-
-
-def _mapping(verb: str, old: Any, new: Any) -> dict[Any, Any]:
-    """Return the mapping that `replace` was given, in one of its forms."""
-    if isinstance(new, Missing):
-        if not isinstance(old, Mapping):
-            raise TopologyError(f"{verb} needs a mapping, or old and new values", remedy=f'write {verb}({{"old": "new"}})')
-        found = {plain(key): plain(value) for key, value in old.items()}
-    else:
-        olds = list(map(plain, old)) if _is_list(old) else [plain(old)]
-        news = list(map(plain, new)) if _is_list(new) else [plain(new)] * len(olds)
-        if len(olds) != len(news):
-            raise TopologyError(f"{verb}: {len(olds)} old and {len(news)} new values", remedy="give one new value for each, or one for all")
-        found = dict(zip(olds, news, strict=True))
-    if not found:
-        raise TopologyError(f"{verb} needs a mapping with at least one value")
-    for value in (*found.keys(), *found.values()):
-        if not isinstance(value, _LITERALS):
-            raise TopologyError(f"{verb} cannot hold {value!r}", remedy="use plain values")
-    return found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from streamdsl.errors import TopologyError
 
-__all__ = ["NoValue", "NoValueError"]
+__all__ = ["NoValue", "NoValueError", "Unfinished"]
 
 
 class NoValueError(TopologyError, TypeError):
@@ -61,3 +61,28 @@ if not TYPE_CHECKING:  # a type checker shall find what is not there
     for _words, _names in _QUESTIONS.items():
         for _name in _names:
             setattr(NoValue, _name, _refusing(_words))
+
+
+class Unfinished(NoValue):
+    """Base of what is not an expression yet; `remedy` says what is missing."""
+
+    __slots__ = ()
+    remedy: ClassVar[str] = ""
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def _refuse(self, words: str) -> NoReturn:
+        raise NoValueError(f"{type(self).__name__} is not an expression yet", remedy=self.remedy)
+
+
+if not TYPE_CHECKING:
+
+    def _not_yet(self, *_):
+        self._refuse("")
+
+    for _op in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or"):
+        setattr(Unfinished, f"__{_op}__", _not_yet)
+        setattr(Unfinished, f"__r{_op}__", _not_yet)
+    for _op in ("eq", "ne", "lt", "le", "gt", "ge", "neg", "pos", "abs", "invert"):
+        setattr(Unfinished, f"__{_op}__", _not_yet)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from streamdsl.errors import TopologyError
-from streamdsl.expr.expression import Expr, Unfinished, call
+from streamdsl.expr.expression import Expr, call
+from streamdsl.expr.no_value import Unfinished
 from streamdsl.expr.words import STRUCT_WORDS, unknown_word
 
 __all__ = ["StructFunctions"]
@@ -25,7 +26,13 @@ class StructFunctions(Unfinished):
             unknown_word(self, "struct.", name, STRUCT_WORDS)
 
     def field(self, name: str) -> Expr:
-        """The field called `name`; null where the struct is null."""
+        """The field called `name`; null where the struct is null.
+
+        Examples
+        --------
+        >>> evaluate(col("home").struct.field("city"), home=[{"city": "Lima"}, {"city": None}, None])
+        ['Lima', None, None]
+        """
         if not isinstance(name, str):
             raise TopologyError(f"struct.field takes the name of one field, not {name!r}", remedy="call it once for each field")
         return call("struct_field", self.expr, params=(name,))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from streamdsl.durations import Duration, parse_duration
 from streamdsl.errors import TopologyError
-from streamdsl.expr.expression import Expr, Unfinished, call
+from streamdsl.expr.expression import Expr, call
+from streamdsl.expr.no_value import Unfinished
 from streamdsl.expr.words import TIME_WORDS, unknown_word
 from streamdsl.time_format import tokens_of
 
@@ -39,71 +40,175 @@ class TimeFunctions(Unfinished):
             unknown_word(self, "dt.", name, TIME_WORDS)
 
     def year(self) -> Expr:
-        """Year."""
+        """Year.
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.year(), t=[date(2026, 7, 1), None])
+        [2026, None]
+        """
         return call("dt_year", self.expr)
 
     def iso_year(self) -> Expr:
-        """Year of the ISO week."""
+        """Year of the ISO week.
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.iso_year(), t=[date(2027, 1, 1), date(2027, 1, 4)])
+        [2026, 2027]
+        """
         return call("dt_iso_year", self.expr)
 
     def quarter(self) -> Expr:
-        """Quarter, 1 to 4."""
+        """Quarter, 1 to 4.
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.quarter(), t=[date(2026, 3, 31), date(2026, 4, 1)])
+        [1, 2]
+        """
         return call("dt_quarter", self.expr)
 
     def month(self) -> Expr:
-        """Month, 1 to 12."""
+        """Month, 1 to 12.
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.month(), t=[date(2026, 7, 1), None])
+        [7, None]
+        """
         return call("dt_month", self.expr)
 
     def week(self) -> Expr:
-        """ISO week, 1 to 53."""
+        """ISO week, 1 to 53.
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.week(), t=[date(2027, 1, 1), date(2027, 1, 4)])
+        [53, 1]
+        """
         return call("dt_week", self.expr)
 
     def weekday(self) -> Expr:
-        """Day of the week, 1 = Monday to 7 = Sunday."""
+        """Day of the week, 1 = Monday to 7 = Sunday.
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.weekday(), t=[date(2026, 11, 29), date(2026, 11, 30)])
+        [7, 1]
+        """
         return call("dt_weekday", self.expr)
 
     def day(self) -> Expr:
-        """Day of the month, 1 to 31."""
+        """Day of the month, 1 to 31.
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.day(), t=[date(2026, 7, 31), None])
+        [31, None]
+        """
         return call("dt_day", self.expr)
 
     def ordinal_day(self) -> Expr:
-        """Day of the year, 1 to 366."""
+        """Day of the year, 1 to 366.
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.ordinal_day(), t=[date(2027, 12, 31), date(2028, 12, 31)])
+        [365, 366]
+        """
         return call("dt_ordinal_day", self.expr)
 
     def hour(self) -> Expr:
-        """Hour, 0 to 23."""
+        """Hour, 0 to 23.
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.hour(), t=[datetime(2026, 7, 1, 23, 30), None])
+        [23, None]
+        >>> evaluate(col("t").dt.convert_time_zone("Europe/Vienna").dt.hour(), t=[datetime(2026, 7, 1, 23, 30)])
+        [1]
+        """
         return call("dt_hour", self.expr)
 
     def minute(self) -> Expr:
-        """Minute, 0 to 59."""
+        """Minute, 0 to 59.
+
+        Examples
+        --------
+        >>> evaluate(col("ms").dt.minute(), ms=[-1, 60_000, None])
+        [59, 1, None]
+        """
         return call("dt_minute", self.expr)
 
     def second(self) -> Expr:
-        """Second, 0 to 59."""
+        """Second, 0 to 59.
+
+        Examples
+        --------
+        >>> evaluate(col("ms").dt.second(), ms=[-1, 1_999, None])
+        [59, 1, None]
+        """
         return call("dt_second", self.expr)
 
     def millisecond(self) -> Expr:
-        """Millisecond, 0 to 999."""
+        """Millisecond, 0 to 999.
+
+        Examples
+        --------
+        >>> evaluate(col("ms").dt.millisecond(), ms=[-1, 1_234, None])
+        [999, 234, None]
+        """
         return call("dt_millisecond", self.expr)
 
     def days_in_month(self) -> Expr:
-        """Number of days of the month."""
+        """Number of days of the month.
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.days_in_month(), t=[date(2027, 2, 1), date(2028, 2, 1)])
+        [28, 29]
+        """
         return call("dt_days_in_month", self.expr)
 
     def is_leap_year(self) -> Expr:
-        """Whether the year has 366 days."""
+        """Whether the year has 366 days.
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.is_leap_year(), t=[date(1900, 1, 1), date(2000, 1, 1)])
+        [False, True]
+        """
         return call("dt_is_leap_year", self.expr)
 
     def date(self) -> Expr:
-        """The day, as a date."""
+        """The day, as a date.
+
+        Examples
+        --------
+        >>> evaluate(col("ms").dt.date(), ms=[-1, None])
+        [datetime.date(1969, 12, 31), None]
+        """
         return call("dt_date", self.expr)
 
     def month_start(self) -> Expr:
-        """The first day of the month, at the same time of day."""
+        """The first day of the month, at the same time of day.
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.month_start().dt.to_string(), t=[datetime(2026, 7, 31, 12, 30)])
+        ['2026-07-01 12:30:00.000000']
+        """
         return call("dt_month_start", self.expr)
 
     def month_end(self) -> Expr:
-        """The last day of the month, at the same time of day."""
+        """The last day of the month, at the same time of day.
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.month_end().dt.to_string(), t=[datetime(2028, 2, 1, 12, 30)])
+        ['2028-02-29 12:30:00.000000']
+        """
         return call("dt_month_end", self.expr)
 
     def truncate(self, every: Duration) -> Expr:
@@ -114,6 +219,13 @@ class TimeFunctions(Unfinished):
         every : duration
             ``"15m"``, ``"1h"``: steps since 1970. ``"1d"``, ``"1w"`` (from Monday), ``"1mo"``, ``"1q"``, ``"1y"``: those of the
             calendar in the time's zone.
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.truncate("1w"), t=[date(2026, 11, 29), date(2026, 11, 30)])
+        [datetime.date(2026, 11, 23), datetime.date(2026, 11, 30)]
+        >>> evaluate(col("t").dt.truncate("15m").dt.strftime("%H:%M"), t=[datetime(2026, 7, 1, 12, 44)])
+        ['12:30']
         """
         return call("dt_truncate", self.expr, params=_step(every))
 
@@ -121,32 +233,67 @@ class TimeFunctions(Unfinished):
         """The time so much later: ``"1h"``, ``"-1mo"``, ``"1y2d"``; months and days are those of the calendar in its zone.
 
         A day that the month does not have becomes its last one.
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.offset_by("1mo"), t=[date(2026, 1, 31), None])
+        [datetime.date(2026, 2, 28), None]
         """
         return call("dt_offset_by", self.expr, params=_distance(by))
 
     def timestamp(self, time_unit: Literal["ns", "us", "ms"] = "us") -> Expr:
-        """Number of units since 1970-01-01 UTC: "ns", "us" or "ms"."""
+        """Number of units since 1970-01-01 UTC: "ns", "us" or "ms".
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.timestamp("ms"), t=[datetime(1970, 1, 1, 0, 0, 1), None])
+        [1000, None]
+        """
         if time_unit not in ("ns", "us", "ms"):
             raise TopologyError(f"dt.timestamp: time_unit={time_unit!r}", remedy='use "ns", "us" or "ms"')
         return call("dt_timestamp", self.expr, params=(time_unit,))
 
     def epoch(self, time_unit: Literal["ns", "us", "ms", "s", "d"] = "us") -> Expr:
-        """Number of units since 1970-01-01 UTC: "ns", "us", "ms", "s" or "d", rounded down."""
+        """Number of units since 1970-01-01 UTC: "ns", "us", "ms", "s" or "d", rounded down.
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.epoch("d"), t=[datetime(1969, 12, 31, 12), datetime(1970, 1, 2, 12)])
+        [-1, 1]
+        """
         if time_unit not in ("ns", "us", "ms", "s", "d"):
             raise TopologyError(f"dt.epoch: time_unit={time_unit!r}", remedy='use "ns", "us", "ms", "s" or "d"')
         return call("dt_timestamp", self.expr, params=(time_unit,))
 
     def strftime(self, format: str) -> Expr:
-        """The time as text, in its zone: ``"%d.%m.%Y %H:%M:%S%.3f"``. The letters are those of Polars."""
+        """The time as text, in its zone: ``"%d.%m.%Y %H:%M:%S%.3f"``. The letters are those of Polars.
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.strftime("%d.%m.%Y %H:%M"), t=[datetime(2026, 7, 1, 9, 5), None])
+        ['01.07.2026 09:05', None]
+        """
         tokens_of(format, False)
         return call("dt_strftime", self.expr, params=(format,))
 
     def to_string(self, format: str | None = None) -> Expr:
-        """The time as text by a format; ``2026-01-02 03:04:05.678+00:00`` without one."""
+        """The time as text by a format; ``2026-01-02 03:04:05.678+00:00`` without one.
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.to_string(), t=[datetime(2026, 7, 1, 9, 5), None])
+        ['2026-07-01 09:05:00.000000', None]
+        """
         return call("dt_to_string", self.expr) if format is None else self.strftime(format)
 
     def convert_time_zone(self, time_zone: str) -> Expr:
-        """The same instant, shown by the clocks of another zone: ``"Europe/Vienna"``."""
+        """The same instant, shown by the clocks of another zone: ``"Europe/Vienna"``.
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.convert_time_zone("Asia/Tokyo").dt.to_string(), t=[datetime(2026, 7, 1, 20)])
+        ['2026-07-02 05:00:00.000000+09:00']
+        """
         if not isinstance(time_zone, str) or not time_zone:
             raise TopologyError(f"dt.convert_time_zone needs the name of a zone, not {time_zone!r}")
         return call("dt_convert_time_zone", self.expr, params=(time_zone,))
@@ -163,6 +310,14 @@ class TimeFunctions(Unfinished):
             For times that the zone's clocks showed twice.
         non_existent : {"raise", "null"}
             For times that they never showed.
+
+        Examples
+        --------
+        >>> evaluate(col("t").dt.replace_time_zone("Asia/Tokyo").dt.to_string(), t=[datetime(2026, 7, 1, 20)])
+        ['2026-07-01 20:00:00.000000+09:00']
+        >>> hidden = col("t").dt.replace_time_zone("Europe/Vienna", non_existent="null")
+        >>> evaluate(hidden.dt.to_string(), t=[datetime(2026, 3, 29, 2, 30)])
+        [None]
         """
         _check_ambiguous("replace_time_zone", ambiguous)
         if non_existent not in ("raise", "null"):

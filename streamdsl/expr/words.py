@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NoReturn
 
 from streamdsl.errors import TopologyError
 from streamdsl.schema import nearest
 
-__all__ = ["COLUMN_WORDS", "LIST_WORDS", "STRUCT_WORDS", "TEXT_WORDS", "TIME_WORDS", "UnknownWordError", "unknown_word"]
+__all__ = [
+    "COLUMN_WORDS",
+    "EXPRESSION_INSTEAD",
+    "LIST_WORDS",
+    "STRUCT_WORDS",
+    "TEXT_WORDS",
+    "TIME_WORDS",
+    "UnknownWordError",
+    "unknown_word",
+]
 
 #: Of a column: the other library's word, and what to write.
 COLUMN_WORDS: Final[dict[str, str]] = {
@@ -104,6 +114,21 @@ TIME_WORDS: Final[dict[str, str]] = {
     "dayofweek": "dt.weekday(), 1 = Monday",
     "day_of_week": "dt.weekday(), 1 = Monday",
     "floor": "dt.truncate(step)",
+}
+
+#: What to write in place of what Python cannot do with an expression.
+EXPRESSION_INSTEAD: Final[Mapping[str, str]] = {
+    "has no truth value before it runs": "use & for and, | for or, ~ for not (with brackets around comparisons), "
+    "is_between(...) for a < b < c, is_in(...) for in, is_null() for `is None`",
+    "has no value to format before it runs": 'use format("{} of {}", col("a"), col("b")), and .round(2) or .cast(str) inside',
+    "has no length before it runs": "use .str.len_chars() of a text, .list.len() of a list, count() of the rows",
+    "cannot be iterated over": "use .list functions, or .explode(...) on the stream",
+    "cannot be searched by `in`": "use .str.contains(...), .list.contains(...), or .is_in([...]) the other way round",
+    "cannot be taken apart by [...]": 'use .list.get(0), .str.slice(0, 3), .struct.field("name"); for earlier rows .lag(1)',
+    "cannot be changed": "use with_columns(name=...) on the stream, with when(...).then(...).otherwise(...)",
+    "is no Python number before it runs": "use .cast(float) or .cast(int); for the value of a row, a function given to map(...)",
+    "is not rounded by Python": "use .round(2), .floor(), .ceil(), or .cast(int), which truncates",
+    "has no such operator": "use // and % for divmod, (a | b) & ~(a & b) for an exclusive or",
 }
 
 

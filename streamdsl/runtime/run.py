@@ -74,6 +74,32 @@ class Run:
         The input has ended and everything is committed.
     already_finished : bool
         It had ended in an earlier run with the same state directory; nothing was done.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> directory = tempfile.TemporaryDirectory()
+    >>> topology = Topology("ticks")
+    >>> topology.every("10ms").key_by().count(name="counts").to(memory("out"))
+    >>> run = topology.start(Config(state_dir=directory.name + "/state"))
+    >>> run.wait(0.01), run.finished  # ticks do not end
+    (False, False)
+    >>> run.tables(), run.table("counts").schema.names
+    (('counts',), ['count'])
+    >>> path = run.savepoint(directory.name + "/before-the-upgrade")
+    >>> run.drain()  # as if the input ended here
+    >>> run.wait(), run.finished
+    (True, True)
+    >>> run.metrics()["job"], len(run.operators()) > 0
+    ('ticks', True)
+    >>> run = topology.start(Config(restore_from=path))
+    >>> run.stop()  # a later run with this state directory goes on
+    >>> run.wait(), run.finished, run.left_behind
+    (True, False, False)
+    >>> run = topology.start()
+    >>> run.abandon()
+    True
+    >>> directory.cleanup()
     """
 
     def __init__(
@@ -329,7 +355,15 @@ class Run:
 
     @property
     def plan(self) -> PhysicalPlan:
-        """What runs."""
+        """What runs.
+
+        Examples
+        --------
+        >>> topology = Topology("t")
+        >>> topology.stream(memory("rows", rows=[{"x": 5}])).to(memory("out"))
+        >>> [stage.parallelism for stage in topology.run(Config(parallelism=2)).plan.stages]
+        [2, 1]
+        """
         return self._job.plan
 
     def operators(self) -> list[Any]:
@@ -354,6 +388,14 @@ class Run:
         ------
         ConfigError
             It cannot listen there, or ``streamdsl[ui]`` is not installed.
+
+        Examples
+        --------
+        >>> topology = Topology("t")
+        >>> topology.every("1s").to(memory("ticks"))
+        >>> with topology.start() as run, run.ui() as page:
+        ...     print(page.address.rpartition(":")[0])
+        http://127.0.0.1
         """
         return self._open_ui(self, port=port, host=host, allowed_hosts=allowed_hosts, rows=rows)
 

@@ -49,8 +49,14 @@ class StateTable:
     >>> table = run.table("balances")
     >>> table.get("a")
     {'account': 'a', 'balance': 6}
+    >>> table.get("c") is None, list(table.scan(prefix="b"))
+    (True, [{'account': 'b', 'balance': 7}])
     >>> table.to_arrow().num_rows
     2
+    >>> print(table.key_schema), table.schema.names
+    account: string not null
+    (None, ['account', 'balance'])
+    >>> table.close()
     >>> directory.cleanup()
     """
 

@@ -84,8 +84,10 @@ def send_telemetry(run: _Watched, *, endpoint: str | None = None, every: str | i
 
     Examples
     --------
-    >>> with topology.start(config) as run, send_telemetry(run, endpoint="http://localhost:4318"):  # doctest: +SKIP
-    ...     run.wait()
+    ::
+
+        with topology.start(config) as run, send_telemetry(run, endpoint="http://localhost:4318"):
+            run.wait()
     """
     given = endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318")
     place = urlsplit(given)

@@ -56,6 +56,34 @@ class TopologyTestDriver:
     >>> driver.send("numbers", {"n": 21}, timestamp=0)
     >>> driver.read("doubled")
     [{'twice': 42}]
+
+    Time, and a crash:
+
+    >>> topology = Topology("visits")
+    >>> visits = topology.stream(memory("visits", {"user": str}), disorder="5s")
+    >>> visits.key_by("user").window(tumbling("1m")).count(name="counts").select("user", "count").to(memory("counts"))
+    >>> driver = TopologyTestDriver(topology, partitions=2)
+    >>> driver.send_batch("visits", [{"user": "ann"}, {"user": "bob"}], timestamps=[1_000, 2_000])
+    >>> driver.checkpoint()
+    1
+    >>> driver.send("visits", {"user": "ann"}, timestamp=3_000, partition=1)
+    >>> driver.crash_and_restore(parallelism=2)  # what was sent behind the checkpoint is read again
+    >>> driver.send("visits", {"user": "eve"}, timestamp=70_000)  # so the watermark is 64,999 in partition 0 alone
+    >>> driver.read("counts")
+    []
+    >>> driver.idle("visits", partition=1)
+    >>> sorted(driver.read("counts", timestamps=True), key=str)
+    [(59999, {'user': 'ann', 'count': 2}), (59999, {'user': 'bob', 'count': 1})]
+    >>> driver.active("visits", partition=1)
+    >>> driver.advance_watermark("visits", 119_999)
+    >>> driver.read("counts")
+    [{'user': 'eve', 'count': 1}]
+    >>> driver.send("visits", {"user": "eve"}, timestamp=130_000)
+    >>> list(driver.state("counts"))
+    ['eve']
+    >>> driver.end()
+    >>> driver.read("counts"), driver.metrics()["sinks"]
+    ([{'user': 'eve', 'count': 1}], {'counts': 4})
     """
 
     def __init__(
@@ -162,7 +190,7 @@ class TopologyTestDriver:
         self._settle()
 
     def advance_processing_time(self, ms: int) -> None:
-        """Move the clock on; what is due by then happens."""
+        """Move the clock on; what is due by then happens. For an example see `Topology.every`."""
         if ms < 0:
             raise StreamError(f"advance_processing_time({ms}): the clock does not go back")
         self.clock.ms += ms

@@ -11,6 +11,8 @@ def test_the_site_builds():
     done = subprocess.run([sys.executable, str(ROOT / "docs" / "site.py")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     site = Path(done.stdout.split()[-1]).parent
-    names = (site / "reference" / "names.html").read_text()
-    assert "Topology.stream" in names
+    topology = (site / "reference" / "topology.html").read_text()
+    assert 'id="Topology-stream"' in topology
+    assert 'href="#Topology-run"' in topology  # the table of contents
+    assert 'href="../reference/testing.html#TopologyTestDriver"' in (site / "guide" / "testing.html").read_text()
     assert {"index.html", "guide", "reference"} <= {path.name for path in site.iterdir()}

@@ -29,14 +29,18 @@ def test_the_worked_examples_are_the_tested_ones():
     examples = Path(__file__).with_name("test_guide_examples.py").read_text()
     docstring, _, code = examples.partition('"""\n\n')
     assert docstring.startswith('"""')
-    imports, *worked = BLOCKS[1:]
+    imports, *worked = BLOCKS[2:]
     assert len(worked) == 3
     assert code == "\n\n".join([imports, *worked])  # a block ends with a line end
 
 
-@pytest.mark.parametrize("number", [0, 2, 3, 4])
+def test_the_values_of_an_expression_are_as_shown():
+    run(BLOCKS[1:2])
+
+
+@pytest.mark.parametrize("number", [0, 3, 4, 5])
 def test_the_code_runs(number):
-    blocks = BLOCKS[:1] if number == 0 else [BLOCKS[1], BLOCKS[number]]
+    blocks = BLOCKS[:1] if number == 0 else [BLOCKS[2], BLOCKS[number]]
     defined = run(blocks)
     tests = [one for name, one in defined.items() if name.startswith("test_")]
     assert tests
@@ -46,7 +50,7 @@ def test_the_code_runs(number):
 
 
 def test_all_python_of_the_page_is_in_a_block_that_runs():
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
     for block in BLOCKS:
         ast.parse(block)
 

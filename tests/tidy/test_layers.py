@@ -14,6 +14,7 @@ VALUES = {
     "expr",
     "windows",
     "processor",
+    "state",
     "policies",
     "config",
     "secret",
@@ -24,7 +25,7 @@ VALUES = {
 #: layer -> the layers it may import. A layer is a folder of the package or a module at its top.
 ALLOWED = {
     "errors": set(),
-    "scalars": set(),
+    "scalars": {"errors"},
     "functions": {"errors"},
     "durations": {"errors"},
     "daemon_threads": set(),
@@ -33,7 +34,8 @@ ALLOWED = {
     "schema": {"errors", "records"},
     "windows": {"errors", "durations"},
     "expr": {"errors", "durations", "time_format", "schema", "windows", "logical", "functions", "scalars"},
-    "processor": {"errors", "durations", "schema"},
+    "processor": {"errors", "durations", "schema", "state"},
+    "state": {"durations"},
     "policies": {"errors", "connectors.base"},
     "secret": set(),
     "version": set(),

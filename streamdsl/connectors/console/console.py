@@ -78,6 +78,14 @@ def console(format: str = "json", *, name: str = "console") -> Console:
     ------
     TopologyError
         An unknown format.
+
+    Examples
+    --------
+    >>> topology = Topology("t")
+    >>> topology.stream(memory("rows", rows=[{"x": 5, "s": "a b"}])).to(console("text"))
+    >>> topology.run().finished
+    x=5 s='a b'
+    True
     """
     if format not in ("json", "text"):
         raise TopologyError(f"console(format={format!r}) is unknown", remedy='use "json" or "text"')
