@@ -96,7 +96,7 @@ SHOWN: Final = {
     "TimeFunctions": "Expr.dt",
     "ListFunctions": "Expr.list",
     "StructFunctions": "Expr.struct",
-    }
+}
 #: What the examples take for granted.
 IMPORTS: Final = """from datetime import date, datetime
 from streamdsl import *
@@ -178,8 +178,6 @@ def function_of(thing: Any) -> Any:
 
 def signature(entry: Entry) -> str:
     """Return how it is called: names and defaults; the types are with the parameters."""
-    if isinstance(entry.thing, property):
-        return entry.title
     try:
         parameters = list(inspect.signature(function_of(entry.thing)).parameters.values())
     except (TypeError, ValueError):
@@ -338,8 +336,9 @@ def shown(one: Entry, known: dict[str, str]) -> str:
 
     if part_of_expr:
         return described(text, link) + "\n"
-    # How a class is made is its own affair, unless it says so.
-    called = "" if inspect.isclass(one.thing) and "Parameters\n---" not in text else f"```python\n{signature(one)}\n```\n\n"
+    # How a class is made is its own affair, unless it says so; a property is not called.
+    silent = isinstance(one.thing, property) or (inspect.isclass(one.thing) and "Parameters\n---" not in text)
+    called = "" if silent else f"```python\n{signature(one)}\n```\n\n"
     return f"{level} `{one.title}` {{ #{one.anchor} }}\n\n{called}{described(text, link)}\n"
 
 

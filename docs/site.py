@@ -30,9 +30,13 @@ theme:
     - {media: "(prefers-color-scheme: light)", scheme: default, toggle: {icon: material/weather-night, name: Dark}}
     - {media: "(prefers-color-scheme: dark)", scheme: slate, toggle: {icon: material/weather-sunny, name: Light}}
 markdown_extensions: [admonition, attr_list, def_list, tables, {toc: {permalink: true}}, pymdownx.highlight, pymdownx.superfences]
+extra_css: [extra.css]
 plugins: [search]
 extra: {generator: false}
 """
+
+#: Room for examples, which are up to 130 characters wide.
+STYLE = ".md-grid { max-width: 88rem; } .md-typeset code { word-break: normal; }\n"
 
 
 def navigation() -> list[object]:
@@ -70,6 +74,7 @@ def main() -> None:
         page.write_text(
             re.sub(r"\[([^\]]*)\]\((?:\.\./)+(?:examples|benchmarks|tests|deploy|streamdsl|compose)[^)]*\)", r"\1", page.read_text())
         )
+    (PAGES / "extra.css").write_text(STYLE)
     (ROOT / "build" / "mkdocs.yml").write_text(CONFIG + f"nav: {json.dumps(navigation())}\n")
     quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # no advertisement among the errors
     command = [sys.executable, "-m", "mkdocs", "build", "-q", "--strict", "-f", str(ROOT / "build" / "mkdocs.yml")]
