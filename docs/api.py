@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -111,7 +112,7 @@ VARIABLES: Final = {
     "ctx": ("Context",),
     "ctx.state": ("State",),
 }
-SECTIONS: Final = ("Parameters", "Returns", "Raises", "Attributes", "Examples")
+SECTIONS: Final = ("Parameters", "Returns", "Raises", "Attributes", "Notes", "Examples")
 
 
 @dataclass(frozen=True)
@@ -190,8 +191,10 @@ def signature(entry: Entry) -> str:
         return entry.title
     if len(entry.title) + len(text) <= 100:
         return entry.title + text
-    inside = re.split(r", (?![^\[\](){}]*[\])}])", text[1:-1])
-    return f"{entry.title}(\n" + "".join(f"    {part},\n" for part in inside) + ")"
+    # A break after a comma of the call itself, not of a default that is a tuple.
+    parts = re.split(r", (?![^\[\](){}]*[\])}])", text[1:-1])
+    lines = textwrap.wrap(", ".join(part.replace(" ", "\0") for part in parts), 92, break_long_words=False, break_on_hyphens=False)
+    return f"{entry.title}(\n" + "\n".join(f"    {line}" for line in lines).replace("\0", " ") + "\n)"
 
 
 def sections(text: str) -> Iterator[tuple[str, str]]:
@@ -215,6 +218,8 @@ def described(text: str, link: Callable[[str], str]) -> str:
     for name, body in sections(text):
         if name == "Examples":
             parts.append(sessions(body, link))
+        elif name == "Notes":
+            parts.append(prose(body, link))
         elif name:
             parts.append(f"**{name}**\n\n" + definitions(body, link))
         elif body:
@@ -346,7 +351,7 @@ def contents(made: list[Entry]) -> str:
     """Return the list of public names, page by page, with the first line of each."""
     parts = ["# API reference\n\nEvery public name, with an example that runs. `import streamdsl` has those without a module.\n"]
     for page, (title, _, _) in PAGES.items():
-        parts.append(f"\n## [{title}]({page}.md)\n\n| | |\n|---|---|")
+        parts.append(f"\n## [{title}]({page}.md)\n\n| name | what it is |\n|---|---|")
         for one in made:
             if one.page == page and not one.owner and (one.title != "Expr" or one.name == "Expr"):
                 first = (inspect.getdoc(one.thing) or "").partition("\n")[0].replace("|", "\\|").replace("``", "`")

@@ -87,8 +87,15 @@ def throttle(every: Duration) -> Throttle:
 
     Examples
     --------
-    >>> print(throttle("1s"))
-    throttle("1s")
+    >>> topology = Topology("t")
+    >>> topology.stream(memory("rows", {"x": int})).key_by().count(emit=throttle("1s")).to(memory("counts"))
+    >>> driver = TopologyTestDriver(topology)
+    >>> for x in range(3):
+    ...     driver.send("rows", {"x": x})
+    >>> before = driver.read("counts")
+    >>> driver.advance_processing_time(1_000)
+    >>> before, driver.read("counts")
+    ([], [{'count': 3}])
     """
     return Throttle(_positive(every, "throttle"))
 
@@ -202,8 +209,12 @@ def tumbling(size: Duration, *, offset: Duration = 0, tz: str | None = None) -> 
 
     Examples
     --------
-    >>> print(tumbling("1d", tz="America/Santiago"))
-    tumbling("1d", tz="America/Santiago")
+    >>> visits = memory("visits", {"at": int}, [{"at": at} for at in (0, 9_999, 10_000)])
+    >>> keyed = Topology("t").stream(visits, timestamp="at").key_by()
+    >>> keyed.window(tumbling("10s")).count().collect()["count"].to_pylist()
+    [2, 1]
+    >>> str(keyed.window(tumbling("1d", tz="America/Santiago")).count().collect()["window_start"][0])
+    '1969-12-31 03:00:00+00:00'
     """
     size_ms = _positive(size, "tumbling size")
     if tz is not None:
@@ -248,12 +259,14 @@ def hopping(size: Duration, every: Duration, *, offset: Duration = 0) -> Window:
 def sliding(size: Duration, every: Duration | None = None) -> Window:
     """Windows ``[a, a + size]``, closed at both ends: one ends at each record, one begins just after each that others follow.
 
-    With `every` it would be `hopping`, which is what the error says.
+    They are those of Kafka Streams (KIP-450). With `every` it would be `hopping`, which is what the error says.
 
     Examples
     --------
-    >>> print(sliding("10s"))
-    sliding("10s")
+    >>> visits = memory("visits", {"at": int}, [{"at": 0}, {"at": 10_000}])
+    >>> counts = Topology("t").stream(visits, timestamp="at").key_by().window(sliding("10s")).count()
+    >>> [(row["window_end"].second, row["count"]) for row in counts.collect().to_pylist()]
+    [(0, 1), (10, 2), (10, 1)]
     """
     if every is not None:
         raise TopologyError(
@@ -269,8 +282,10 @@ def session(gap: Duration) -> Window:
 
     Examples
     --------
-    >>> print(session("30m"))
-    session("30m")
+    >>> visits = memory("visits", {"at": int}, [{"at": at} for at in (0, 5_000, 10_001)])
+    >>> counts = Topology("t").stream(visits, timestamp="at").key_by().window(session("5s")).count()
+    >>> [(row["window_end"].second, row["count"]) for row in counts.collect().to_pylist()]
+    [(10, 2), (15, 1)]
     """
     gap_ms = _positive(gap, "session gap")
     return Window("session", gap_ms, gap_ms)
@@ -283,8 +298,10 @@ def count_window(n: int, *, every: int | None = None) -> Window:
 
     Examples
     --------
-    >>> print(count_window(100, every=10))
-    count_window(100, every=10)
+    >>> rows = Topology("t").stream(memory("rows", rows=[{"x": x} for x in range(5)])).key_by()
+    >>> lists = rows.window(count_window(3, every=2)).aggregate(x=col("x").to_list())
+    >>> lists.collect()["x"].to_pylist()
+    [[0, 1, 2], [2, 3, 4], [4]]
     """
     step = n if every is None else every
     for name, value in (("n", n), ("every", step)):

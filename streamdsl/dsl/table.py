@@ -208,7 +208,7 @@ class Table(Unrun, Shown):
         """Put the rows of two tables that belong together beside each other: a table that changes with either.
 
         They belong together by their keys, or where columns of the left table, named with `on`, hold the key of the right one (a
-        foreign key). Either way the result has the left table's key.
+        foreign key, as in KIP-213). Either way the result has the left table's key.
 
         Parameters
         ----------

@@ -133,6 +133,7 @@ class Topology(Unrun, Running):
             A live source waits while its next record is later by more than this than the next one of any other split, of whatever
             source, that has records to read (default: it never waits). What is idle, or has nothing to read, holds nobody back.
             Bounded sources do not need it: they are read together in event-time order. A source without event time takes no part.
+            It is Flink's watermark alignment (FLIP-182).
         watermarks : "bounded" | "external"
             Whether they are made from the event times, or come from the source or the driver.
         errors : "fail" | "skip" | dead_letter(sink), optional
@@ -209,7 +210,7 @@ class Topology(Unrun, Running):
             of every checkpoint as a whole, and not of `state_memory`.
         versioned : duration, optional
             Keep rows by their event time, those that were replaced for so long: a stream that joins the table meets the row that
-            was the last one at the record's own time, in whatever order they arrive.
+            was the last one at the record's own time, in whatever order they arrive (as KIP-889's versioned stores).
 
         Examples
         --------

@@ -41,10 +41,9 @@ class Aggregate(Unfinished):
 
     Examples
     --------
-    >>> from streamdsl import col
     >>> longest = Aggregate(lambda: "", lambda s, v: max(s, v, key=len), type=str)
-    >>> longest(col("city"))
-    col("city").custom()
+    >>> evaluate(longest(col("city")), city=["Ica", None, "Lima"])
+    ['Lima']
 
     A state that is not the value:
 
@@ -55,6 +54,8 @@ class Aggregate(Unfinished):
     ...     result=lambda seen: seen[1] - seen[0],
     ...     type=float,
     ... )
+    >>> evaluate(spread(col("x")), x=[3.0, 1.5, 4.0])
+    [2.5]
     """
 
     remedy: ClassVar[str] = 'call it with the column it reads: longest(col("city"))'

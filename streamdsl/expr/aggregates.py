@@ -83,7 +83,7 @@ class AggregateFunctions:
         return self._aggregate("mean")
 
     def std(self, ddof: int = 1) -> Expr:
-        """Standard deviation (divisor ``n - ddof``).
+        """Standard deviation (divisor ``n - ddof``), by Welford's recurrence (1962).
 
         Examples
         --------
@@ -95,7 +95,7 @@ class AggregateFunctions:
         return self._aggregate("std", ddof=self._whole(ddof, "ddof", 0))
 
     def var(self, ddof: int = 1) -> Expr:
-        """Variance (divisor ``n - ddof``).
+        """Variance (divisor ``n - ddof``), by Welford's recurrence (1962).
 
         Examples
         --------
@@ -118,11 +118,16 @@ class AggregateFunctions:
             Keep a t-digest of at most 6 KiB instead of all values. It is exact up to 256 values and interpolates linearly. Beyond,
             the value stands within 1 % of all values from the place asked for, and nearer towards the ends.
 
+        Notes
+        -----
+        Dunning and Ertl, *Computing Extremely Accurate Quantiles Using t-Digests*, 2019.
+
         Examples
         --------
-        >>> from streamdsl import col
-        >>> col("ms").quantile(0.99, approximate=True)
-        col("ms").quantile(q=0.99, interpolation='linear', approximate=True)
+        >>> evaluate(col("x").quantile(0.5), x=[1, 2, 9, 10]), evaluate(col("x").quantile(0.5, "linear"), x=[1, 2, 9, 10])
+        ([9.0], [5.5])
+        >>> evaluate(col("x").quantile(0.99, approximate=True), x=list(range(10_001)))
+        [9900.0]
         """
         q = plain(quantile)
         if isinstance(q, bool) or not isinstance(q, (int, float)) or not 0 <= q <= 1:
@@ -225,11 +230,16 @@ class AggregateFunctions:
         approximate : bool
             Keep a HyperLogLog sketch of at most 4 KiB instead. It is exact up to 256 values; beyond, the standard error is 1.6 %.
 
+        Notes
+        -----
+        Flajolet et al., *HyperLogLog: the analysis of a near-optimal cardinality estimation algorithm*, 2007.
+
         Examples
         --------
-        >>> from streamdsl import col
-        >>> col("visitor").n_unique(approximate=True)
-        col("visitor").n_unique(approximate=True)
+        >>> evaluate(col("x").n_unique(), x=[1, 1, None, 2])
+        [2]
+        >>> evaluate(col("x").n_unique(approximate=True), x=list(range(10_000)))
+        [10202]
         """
         return self._aggregate("n_unique", approximate=True) if _given("n_unique", approximate) else self._aggregate("n_unique")
 
@@ -245,9 +255,10 @@ class AggregateFunctions:
 
         Examples
         --------
-        >>> from streamdsl import col
-        >>> col("bidder").max_by("price", then_by=[-col("time"), -col("id")])
-        col("bidder").max_by(col("price"), then_by=[-col("time"), -col("id")])
+        >>> evaluate(col("bidder").max_by("price"), bidder=["Ann", "Bob", "Eve"], price=[7, 9, 9])
+        ['Bob']
+        >>> evaluate(col("bidder").max_by("price", then_by="bidder"), bidder=["Ann", "Bob", "Eve"], price=[7, 9, 9])
+        ['Eve']
         """
         return self._aggregate("max_by", by=by, then_by=then_by)
 
@@ -274,9 +285,10 @@ class AggregateFunctions:
 
         Examples
         --------
-        >>> from streamdsl import col
-        >>> col("city").top_k(3, by="amount", then_by="time")
-        col("city").top_k(col("amount"), then_by=col("time"), n=3)
+        >>> evaluate(col("x").top_k(2), x=[3, 9, None, 7])
+        [[9, 7]]
+        >>> evaluate(col("city").top_k(2, by="amount"), city=["Lima", "Ica", "Cusco"], amount=[5, 9, 5])
+        [['Ica', 'Lima']]
         """
         return self._aggregate("top_k", by=self if by is None else by, then_by=then_by, n=self._whole(n, "n", 1))
 

@@ -74,11 +74,8 @@ def row() -> Expr:
 
     Examples
     --------
-    >>> from streamdsl import row
-    >>> row().max_by("amount")
-    row().max_by(col("amount"))
-    >>> row().top_k(3, by="amount", then_by="time")
-    row().top_k(col("amount"), then_by=col("time"), n=3)
+    >>> evaluate(row().max_by("amount"), city=["Lima", "Ica"], amount=[5, 9])
+    [{'city': 'Ica', 'amount': 9}]
     """
     return call("row")
 
@@ -229,8 +226,8 @@ def format(template: str, *values: Operand) -> Expr:
 
     Examples
     --------
-    >>> format("{} of {:.2f}", col("n"), col("amount"))
-    format(col("n"), col("amount"), ('', ' of ', ''), ('', '.2f'))
+    >>> evaluate(format("{} of {:.2f}", col("n"), col("amount")), n=[1, None], amount=[2.5, 10.0])
+    ['1 of 2.50', 'null of 10.00']
     """
     pieces: list[str] = [""]
     specs: list[str] = []
