@@ -46,11 +46,11 @@ class Restarts:
         return pause
 
     def _mends(self, error: BaseException, completed: bool) -> bool:
-        """Whether a database that could not write is to be opened anew, as long as failed checkpoints are tolerated."""
+        """Whether a database, or an output, that could not write is to be opened anew, as long as failed checkpoints are tolerated."""
         now = time.monotonic()
         if completed:
             self._failing_since = None
-        reopen = isinstance(error, StateError) and bool(error.context.get("reopen"))
+        reopen = isinstance(error, StreamError) and bool(error.context.get("reopen"))
         # What a start raises meanwhile is of the same disk.
         if not reopen and (self._failing_since is None or not isinstance(error, StateError | OSError)):
             return False

@@ -189,3 +189,60 @@ def test_doctor_lists_them_and_says_which_is_missing(guarded, rights, job, topic
     assert code == 0, said
     for right in needed:
         assert f"permission: {right}" in said, said
+
+
+@pytest.mark.parametrize("delivery", DELIVERIES)
+def test_a_topic_that_rows_name_and_that_is_not_ours_is_a_matter_of_those_rows(guarded, rights, job, topic_name, tmp_path, delivery):
+    """From the start, and from the moment at which the right to write is taken away: it can be seen, and not written."""
+    named = Right("topic", create_topic(guarded.bootstrap, f"{topic_name}-named", 1), ("WRITE",))
+    foreign = Right("topic", create_topic(guarded.bootstrap, f"{topic_name}-foreign", 1), ("DESCRIBE",))
+    _, config, needed = job(tmp_path, delivery)
+    for right in (*needed, named, foreign, Right("topic", named.name, ("DESCRIBE",))):
+        rights.give(right)
+    topology = Topology(topic_name)
+    rows = topology.stream(kafka(topic_name, {"id": int, "to": str}), name="in")
+    rows.to(kafka(f"{topic_name}-out", partitions=1, delivery=delivery, topic_from="to"), name="out", errors="skip")
+
+    def sent(*numbers):
+        topics = (f"{topic_name}-out", named.name, foreign.name)
+        produce(guarded.bootstrap, topic_name, [json.dumps({"id": n, "to": topics[n % 3]}) for n in range(*numbers)])
+
+    def wait_for(name, numbers):
+        until = time.monotonic() + 60
+        while not {json.loads(record.value)["id"] for record in consume_all(guarded.bootstrap, name)} >= set(numbers):
+            assert time.monotonic() < until and not run.wait(0.1)
+
+    run = topology.start(config)
+    try:
+        sent(9)
+        wait_for(f"{topic_name}-out", (0, 3, 6))
+        wait_for(named.name, (1, 4, 7))
+        rights.take(named)
+        sent(9, 18)
+        wait_for(f"{topic_name}-out", (9, 12, 15))
+        run.stop()
+        assert run.wait(30)
+    finally:
+        run.abandon()
+    assert len(consume_all(guarded.bootstrap, named.name)) == 3 and not consume_all(guarded.bootstrap, foreign.name)
+
+
+def test_a_group_that_is_taken_away_is_told_and_ends_nothing(guarded, rights, job, topic_name, tmp_path, caplog):
+    topology, config, needed = job(tmp_path, "at_least_once")
+    for right in needed:
+        rights.give(right)
+    group = next(right for right in needed if right.kind == "group")
+    run = topology.start(config)
+    try:
+        until, count = time.monotonic() + 30, 0
+        while f"READ on the group '{group.name}'" not in caplog.text:
+            assert time.monotonic() < until and not run.wait(0.3)
+            produce(guarded.bootstrap, topic_name, records(count, count + 5))
+            count += 5
+            if count == 10:
+                rights.take(group)
+        run.stop()
+        assert run.wait(30)
+    finally:
+        run.abandon()
+        rights.give(group)

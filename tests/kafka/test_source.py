@@ -210,6 +210,13 @@ def test_other_partitions_than_declared_are_told(broker, topic):
         read(broker, topic, partitions=5)
 
 
+def test_more_partitions_than_declared_are_those_of_a_topic_that_has_grown(broker, topic, caplog):
+    """Of a job that has declared one and that starts again."""
+    produce(broker.bootstrap, topic, [{"value": f'{{"id": {n}}}', "partition": n % 2} for n in range(20)])
+    assert sorted(row["id"] for row in read(broker, topic, partitions=1)) == list(range(20))
+    assert "has 2 partitions, 1 are declared: it has grown" in caplog.text
+
+
 def test_options_that_are_not_the_users():
     with pytest.raises(TopologyError, match=r"enable\.auto\.commit"):
         kafka("t", SCHEMA, options={"enable.auto.commit": True})

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from streamdsl._native.includes.faults import planted
 from streamdsl.connectors.base import Json, SinkWriter
-from streamdsl.connectors.files.text_writer import REMEDY, check_described, described, fsync_directory
+from streamdsl.connectors.files.text_writer import check_described, described, fsync_directory, unwritten
 from streamdsl.errors import ConnectorError
 from streamdsl.schema import Schema
 
@@ -45,7 +45,7 @@ class PartWriter(SinkWriter):
         self._sink: Any = None
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
-        self._broken = ""
+        self._broken: Exception | None = None
         if os.path.exists(directory) and not os.path.isdir(directory):
             raise ConnectorError(f"{directory} is a file; as a sink it is a directory of part files", remedy="remove it or name another")
         at = cast(Mapping[str, Any], state or {"checkpoint": 0, "parts": 0, "last": ""})
@@ -95,13 +95,13 @@ class PartWriter(SinkWriter):
                 raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> ConnectorError:
-        self._broken = getattr(error, "strerror", None) or str(error)
-        return ConnectorError(f"{self._directory} cannot be written: {self._broken}", remedy=REMEDY)
+        self._broken = error
+        return unwritten(f"{self._directory} cannot be written", error)
 
     def _check_whole(self) -> None:
         """Rows that could not be written are gone: after that no checkpoint may be taken, and the run has to be started again."""
         if self._broken:
-            raise ConnectorError(f"{self._directory} could not be written before: {self._broken}", remedy=REMEDY)
+            raise unwritten(f"{self._directory} could not be written before", self._broken)
 
     def _write_group(self) -> None:
         if not self._cut:

@@ -7,6 +7,7 @@ columns, or in another file, would be no output of either run.
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import os
 import stat
@@ -26,6 +27,16 @@ from streamdsl.schema import Schema
 _BUFFER_BYTES: Final = 1 << 18
 _PROBE: Final = 256
 REMEDY: Final = "make room on the disk or mend its permissions, and start again: what was committed stays"
+#: A disk that takes nothing now may soon take it.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def unwritten(said: str, error: Exception) -> ConnectorError:
+    """Return the error of an output that could not be written. Where the disk is full, the run opens it anew, for a while."""
+    # pyarrow says the number in its text alone.
+    number = getattr(error, "errno", None)
+    full = number in _FULL or any(f"[errno {one}]" in str(error) for one in _FULL)
+    return ConnectorError(f"{said}: {getattr(error, 'strerror', None) or error}", remedy=REMEDY, reopen=full)
 
 
 def fsync_directory(path: str) -> None:
@@ -97,7 +108,7 @@ class TextWriter(SinkWriter):
         except BaseException:
             os.close(self._fd)
             raise
-        self._broken = ""
+        self._broken: Exception | None = None
         self._new = True
         self._buffer: list[bytes] = []
         self._buffered = 0
@@ -170,13 +181,13 @@ class TextWriter(SinkWriter):
                 self._length += written
                 data = data[written:]
         except OSError as error:
-            self._broken = error.strerror or str(error)
-            raise ConnectorError(f"{self._path} cannot be written: {self._broken}", remedy=REMEDY) from error
+            self._broken = error
+            raise unwritten(f"{self._path} cannot be written", error) from error
 
     def _check_whole(self) -> None:
         """Rows that could not be written are gone: after that no checkpoint may be taken, and the run has to be started again."""
         if self._broken:
-            raise ConnectorError(f"{self._path} could not be written before: {self._broken}", remedy=REMEDY)
+            raise unwritten(f"{self._path} could not be written before", self._broken)
 
     def snapshot(self, checkpoint_id: int) -> Json:
         """Make the file durable and return its length."""
@@ -187,8 +198,8 @@ class TextWriter(SinkWriter):
                 fsync_directory(os.path.dirname(self._path))
         except OSError as error:
             # What a failed fsync has not written may be lost although the next one succeeds.
-            self._broken = error.strerror or str(error)
-            raise ConnectorError(f"{self._path} cannot be made durable: {self._broken}", remedy=REMEDY) from error
+            self._broken = error
+            raise unwritten(f"{self._path} cannot be made durable", error) from error
         self._new = False
         return {"length": self._length, "probe": zlib.crc32(self._tail), **self._described}
 

@@ -6,7 +6,7 @@ import logging
 import re
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
@@ -40,6 +40,7 @@ __all__ = [
     "id_of",
     "list_topics",
     "made",
+    "not_writable",
     "partitions_of",
     "patiently",
     "topic_id_of",
@@ -473,6 +474,25 @@ def partitions_of(options: Mapping[str, Any], topic: str) -> int:
 
     access = Access((topic,), ("DESCRIBE",))
     return patiently(f"looking for the topic {topic!r} at {options['bootstrap.servers']}", look, access=access)
+
+
+def not_writable(options: Mapping[str, Any], topics: Collection[str]) -> list[str]:
+    """Return those of the topics that this user may not write, as far as the cluster tells: it does not say which it has refused."""
+    from confluent_kafka import TopicCollection
+    from confluent_kafka.admin import AclOperation
+
+    client, _ = admin_client(options)
+    asked = client.describe_topics(TopicCollection(sorted(topics)), include_authorized_operations=True, request_timeout=CALL_S)
+    found = []
+    for topic, future in asked.items():
+        try:
+            operations = future.result(CALL_S + 1).authorized_operations
+            refused = bool(operations) and not {AclOperation.WRITE, AclOperation.ALL} & set(operations)
+        except KafkaException as error:
+            refused = error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
+        if refused:
+            found.append(topic)
+    return found
 
 
 def id_of(described: Any) -> str | None:

@@ -156,6 +156,7 @@ class Feed(SplitFeed):
         self.where = f"the topic {described.topic!r} at {described.broker}"
         self._options = described.client_options()
         self._access = Access((described.topic,), ("READ",), group=described.job or "streamdsl")
+        self._note_log = ErrorLog(f"the consumer group {described.job or 'streamdsl'!r}")
         #: Which topic of that name it is.
         self.topic_id = topic_id_of(self._options, described.topic)
         self._room = self._share(described)
@@ -179,6 +180,7 @@ class Feed(SplitFeed):
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
                 "error_cb": ErrorLog(self.where),
+                "on_commit": self._on_noted,
             },
             f"reading {self.where}",
         )
@@ -453,6 +455,13 @@ class Feed(SplitFeed):
             self._consumer.commit(offsets=told, asynchronous=True)
         except KafkaException as error:
             ErrorLog(f"noting the position in {self.where}")(error.args[0])
+
+    def _on_noted(self, error: KafkaError | None, noted: Sequence[TopicPartition]) -> None:
+        """Hear what the cluster says of noted positions: where they may not be noted, lag tools see the job stand still."""
+        error = error or next((at.error for at in noted if at.error is not None), None)
+        if error is not None and not away(error):
+            said = translated(error, f"noting the position in {self.where}", self._access)
+            self._note_log(KafkaError(error.code(), f"{said.message}; {said.remedy}; only tools that show the lag go by it"))
 
     def lag(self, partition: int) -> int | None:
         """Return how many offsets lie between what was read and the last committed record, as far as is known. From any thread."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 from streamdsl._native.flow.convert import python_rows, python_values
 from streamdsl._native.serdes.json_writer import json_lines
 from streamdsl.connectors.kafka.limits import Limits, limits_of
-from streamdsl.connectors.kafka.outbox import BATCH_BYTES, Record
+from streamdsl.connectors.kafka.outbox import BATCH_BYTES, NOT_OURS, Record
 from streamdsl.connectors.kafka.topic import LARGEST_BATCH, Topic, why_not_written
 from streamdsl.errors import ConnectorError, DataError
 from streamdsl.schema import DEAD_LETTER_SCHEMA, Schema
@@ -137,7 +137,7 @@ class Layout:
 
     def _refuses(self, topic: str) -> str | None:
         """Return why the cluster takes no record of a topic that data names: it has none, or it is not ours to write."""
-        from streamdsl.connectors.kafka.clients import partitions_of
+        from streamdsl.connectors.kafka.clients import not_writable, partitions_of
 
         now = time.monotonic()
         known = self._known.get(topic)
@@ -149,6 +149,7 @@ class Layout:
         try:
             refused = None if partitions_of(options, topic) else "there is no such topic"
             if refused is None and topic != self._described.topic:
+                refused = f"it {NOT_OURS}: WRITE on it is missing" if not_writable(options, [topic]) else None
                 limits = limits_of(options, topic)
         except ConnectorError as error:
             if error.context.get("recoverable"):

@@ -12,8 +12,20 @@ from streamdsl.connectors.kafka.clients import CLIENT_LOG, KafkaError, KafkaExce
 from streamdsl.connectors.kafka.rights import NOTHING, Access
 from streamdsl.errors import ConnectorError
 
-__all__ = ["BATCH_BYTES", "BATCH_OVERHEAD", "Deliveries", "Outbox", "Presence", "Record", "named_topic_gone", "producer_options"]
+__all__ = [
+    "BATCH_BYTES",
+    "BATCH_OVERHEAD",
+    "NOT_OURS",
+    "Deliveries",
+    "Outbox",
+    "Presence",
+    "Record",
+    "named_topic_gone",
+    "producer_options",
+]
 
+#: Of a topic that rows have named.
+NOT_OURS: Final = "may not be written by this user"
 #: A cluster that says for so long that there is no such topic has not just forgotten it.
 FORGOTTEN_S: Final = 2.0
 
@@ -81,12 +93,12 @@ def producer_options(options: dict[str, Any], limits: Iterable[int | None]) -> d
     }
 
 
-def named_topic_gone(doing: str, topic: str | None) -> ConnectorError:
-    """Return the error for a topic that rows have named, and that is gone since: the next start refuses rows that name it."""
+def named_topic_gone(doing: str, topic: str | None, why: str = "is gone") -> ConnectorError:
+    """Return the error for a topic that rows have named, and that is gone since, or no longer ours: the next start refuses such rows."""
     return ConnectorError(
-        f"{doing}: the topic {topic!r}, which rows have named (topic_from), is gone"
+        f"{doing}: the topic {topic!r}, which rows have named (topic_from), {why}"
         if topic
-        else f"{doing}: a topic that rows have named (topic_from) is gone",
+        else f"{doing}: a topic that rows have named (topic_from) {why}",
         remedy="it is tried again from the last checkpoint: rows that name it are a matter of errors= of the sink then",
         recoverable=True,
         lasting=True,
@@ -114,8 +126,11 @@ class Deliveries:
     def check(self, doing: str) -> None:
         """Raise what has failed: those rows are lost to this run, and come again when it starts from its last checkpoint, if that helps."""
         if self.failed is not None:
-            if unknown_topic(self.failed) and self._topic not in self._own:
-                raise named_topic_gone(doing, self._topic)
+            if self._topic not in self._own:
+                if unknown_topic(self.failed):
+                    raise named_topic_gone(doing, self._topic)
+                if self.failed.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    raise named_topic_gone(doing, self._topic, NOT_OURS)
             error = translated(self.failed, doing, self.access)
             error.context["recoverable"] = not for_good(self.failed)
             raise error

@@ -32,13 +32,14 @@ from streamdsl.connectors.kafka.clients import (
     ensure_topic,
     for_good,
     made,
+    not_writable,
     patiently,
     translated,
     unknown_topic,
 )
 from streamdsl.connectors.kafka.limits import limits_of
 from streamdsl.connectors.kafka.markers import claim_of, ensure_markers_topic, last_worker, markers_topic, read_marker, record_of
-from streamdsl.connectors.kafka.outbox import Deliveries, Outbox, Presence, Record, named_topic_gone, producer_options
+from streamdsl.connectors.kafka.outbox import NOT_OURS, Deliveries, Outbox, Presence, Record, named_topic_gone, producer_options
 from streamdsl.connectors.kafka.rights import Access
 from streamdsl.connectors.kafka.topic import LARGEST_BATCH, Topic
 from streamdsl.errors import ConfigError, ConnectorError, InternalError
@@ -257,8 +258,10 @@ class KafkaTransaction(Transaction):
                 return named_topic_gone(doing, None)
             if missing:
                 cause = KafkaError(cause.code(), f"there is no topic {', '.join(map(repr, missing))} any more")
+        if cause.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            return self._not_allowed(cause, doing)
         if cause.code() not in FENCED:
-            return translated(cause, doing, self._asked())
+            return translated(cause, doing, self._access)
         with self._looking:
             if self._fenced is None:
                 self._fenced = self._fence(doing)
@@ -272,9 +275,13 @@ class KafkaTransaction(Transaction):
             return []  # it does not answer
         return sorted((self._own | self._written) - there) if there else []
 
-    def _asked(self) -> Access:
-        """Return what this transaction has asked of the cluster, topics that rows have named among it."""
-        return replace(self._access, topics=tuple(sorted(self._own | self._written)))
+    def _not_allowed(self, cause: KafkaError, doing: str) -> ConnectorError:
+        """Return what to raise where a topic may not be written: it is looked up which, the client does not say it."""
+        known = sorted(self._own | self._written)
+        refused = not_writable(self._options, known)
+        if refused and not self._own & set(refused):
+            return named_topic_gone(doing, refused[0], NOT_OURS)
+        return translated(cause, doing, replace(self._access, topics=tuple(refused or known)))
 
     def _fence(self, doing: str) -> ConnectorError:
         found = "no other worker has replaced it"
