@@ -38,7 +38,7 @@ def write_project(job: FlinkJob, directory: Path, module: ModuleType | None = No
         "job.sql": f"{job}\n",
         "compose.yml": _compose(job),
         "Dockerfile": _dockerfile(job),
-        "README.md": _readme(job),
+        "README.md": _readme(job, "module:topology" if module is None else f"{module.__name__}:{attribute}"),
     }
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -127,19 +127,19 @@ volumes:
 """
 
 
-def _readme(job: FlinkJob) -> str:
+def _readme(job: FlinkJob, target: str) -> str:
     jars = "\n".join(f"- `{one}`" for one in job.connectors) or "- nothing: its own formats do"
     differences = "\n".join(f"- {one}" for one in job.differences) or "- nowhere"
     return f"""\
 # {job.name} on Apache Flink
 
-`job.sql` is the topology as Flink SQL, made by `streamdsl -A … flink --output`. It is for Flink {VERSION}.
+`job.sql` is the topology as Flink SQL, made by `streamdsl -A {target} flink --output`. It is for Flink {VERSION}.
 
 Start a cluster, with a JobManager, TaskManagers and the SQL gateway:
 
     docker compose up --build --detach --scale taskmanager=3
 
-{_run_readme(job)}\
+{_run_readme(job, target)}\
 The job runs inside of containers. A broker on this machine is `host.docker.internal:9092` there, and `localhost` is the
 container itself; files have to be in a volume of every container.
 
@@ -154,7 +154,7 @@ container itself; files have to be in a volume of every container.
 """
 
 
-def _run_readme(job: FlinkJob) -> str:
+def _run_readme(job: FlinkJob, target: str) -> str:
     if job.processes:
         return f"""\
 Run the job, and look at it on http://localhost:8081:
@@ -165,11 +165,11 @@ The topology has Processors, which SQL does not know: `{FOLDER}/{PROGRAM}` runs 
 process function for each.
 
 """
-    return """\
-Run the job, and look at it on http://localhost:8081. The first command shows what becomes of the job; the second one runs
-the statements as they stand here:
+    return f"""\
+Run the job, and look at it on http://localhost:8081. The first command belongs where your code is, and shows what becomes
+of the job; the second one runs the statements as they stand here:
 
-    streamdsl -A module:topology flink --submit http://localhost:8083
+    streamdsl -A {target} flink --submit http://localhost:8083
     docker compose exec gateway bin/sql-client.sh -f job.sql
 
 """

@@ -119,9 +119,9 @@ def short(value: Value, other: Value) -> str:
 
 def rest_of(whole: str, step: int) -> str:
     """Return how much of a whole number is above the next multiple of a step below it; `MOD` of a negative one is negative."""
-    # MOD has the type of its second argument, whose double may need more than 32 bits.
+    # MOD has the type of its second argument: its double may need more than 32 bits, and so may what is made of the rest.
     shift = str(step) if step < 2**30 else f"CAST({step} AS BIGINT)"
-    return f"MOD(MOD({whole}, {step}) + {shift}, {step})"
+    return f"CAST(MOD(MOD({whole}, {step}) + {shift}, {step}) AS BIGINT)"
 
 
 def failing(message: str, value: str, type_: str) -> str:
@@ -149,13 +149,14 @@ def as_type(value: Value, type_: pa.DataType) -> Value:
     if whole_source and whole_target:
         return _cast(value, type_)
     if is_time(source) and whole_target:
-        return Value(_milliseconds(value, source.unit), type_, least=TIMES[0], most=TIMES[1])
+        return as_type(Value(_milliseconds(value, source.unit), pa.int64(), least=TIMES[0], most=TIMES[1]), type_)
     if whole_source and is_time(type_):
         return _moment(value, type_)
     if is_time(source) and is_time(type_) and source.unit == type_.unit:
         return replace(value, type=type_)
     if is_date(source) and whole_target:
-        return Value(f"CAST(TIMESTAMPDIFF(DAY, DATE '1970-01-01', {value.text}) AS BIGINT)", type_, least=-(2**31), most=2**31)
+        days = f"CAST(TIMESTAMPDIFF(DAY, DATE '1970-01-01', {value.text}) AS BIGINT)"
+        return as_type(Value(days, pa.int64(), least=-(2**31), most=2**31), type_)
     if whole_source and is_date(type_):
         return Value(f"CAST(TIMESTAMPADD(DAY, CAST({value.text} AS INT), DATE '1970-01-01') AS DATE)", type_)
     if is_float(source) and is_float(type_):

@@ -283,7 +283,7 @@ PLANTED: dict[str, tuple[Operation, Expr]] = {
     "str_slice": (_wrong("SUBSTRING({} FROM 2)", pa.string()), col("s").str.slice(2)),
     "str_replace": (_wrong("REPLACE({}, {}, {})", pa.string()), col("s").str.replace("-", "+", literal=True)),
     "list_get": (_wrong("{}[1]", pa.string()), col("s").str.split("-").list.get(1, null_on_oob=True)),
-    "dt_strftime": (_wrong("DATE_FORMAT({}, 'hh:mm')", pa.string()), col("m").dt.strftime("%H:%M")),
+    "dt_strftime": (_wrong("DATE_FORMAT(TO_TIMESTAMP_LTZ({}, 3), 'hh:mm')", pa.string()), col("m").dt.strftime("%H:%M")),
     "dt_weekday": (_wrong("EXTRACT(DOW FROM {})", pa.int64()), col("m").dt.weekday()),
     "dt_ordinal_day": (_wrong("EXTRACT(DAY FROM {})", pa.int64()), col("m").dt.ordinal_day()),
     "dt_is_leap_year": (_wrong("(MOD(EXTRACT(YEAR FROM {}), 4) = 0)", pa.bool_()), col("m").dt.is_leap_year()),

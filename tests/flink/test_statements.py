@@ -355,6 +355,9 @@ def test_the_command_prints_it_or_writes_a_project(tmp_path: Path, capsys: pytes
     assert set(compose["services"]) == {"jobmanager", "taskmanager", "gateway"}
     assert "flink-sql-connector-kafka-5.0.0-2.2.jar" in (tmp_path / "project" / "Dockerfile").read_text()
     readme = (tmp_path / "project" / "README.md").read_text()
+    assert "streamdsl -A large_orders_app:topology flink --submit http://localhost:8083" in readme
+    assert "./job.sql:/opt/flink/job.sql:ro" in compose["services"]["gateway"]["volumes"]
+    assert "chown flink:flink /checkpoints" in (tmp_path / "project" / "Dockerfile").read_text()
     assert "flink-sql-connector-kafka:5.0.0-2.2" in readme and "Where Flink answers otherwise" in readme
 
 

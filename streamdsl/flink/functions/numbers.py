@@ -55,10 +55,16 @@ def _arithmetic(node: Typed, args: Sequence[Value]) -> Value:
         raise Refused(f"{node.op} of uint64", "declare the column as int: Flink has no whole numbers of 64 bits without a sign")
     ends = _ends(node.op, left, right)
     if _INT64[0] <= min(ends) and max(ends) <= _INT64[1]:
-        wide = [left, right] if INT in (left.type, right.type) else [Value(f"CAST({left.text} AS BIGINT)", INT), right]
-        return Value(f"{short(wide[0], wide[1])} {sign} {short(wide[1], wide[0])}", INT, False, least=min(ends), most=max(ends))
+        # One side of 64 bits is enough; a constant is written with as many as it needs.
+        if not any(arg.type == INT and not arg.constant for arg in args):
+            left, right = (left, _widened(right)) if left.constant else (_widened(left), right)
+        return Value(f"{short(left, right)} {sign} {short(right, left)}", INT, False, least=min(ends), most=max(ends))
     exact = f"{_wide(left)} {sign} {_wide(right)}"
     return Value(checked(exact), INT)
+
+
+def _widened(value: Value) -> Value:
+    return Value(f"CAST({value.text} AS BIGINT)", INT)
 
 
 def _wide(value: Value) -> str:
@@ -91,7 +97,7 @@ def _floordiv(node: Typed, args: Sequence[Value]) -> Value:
     _whole_only(node, args)
     left, right = args
     if right.constant and right.number and right.number > 0:
-        a, b = left.inner, str(right.number)
+        a, b = _big(left), str(right.number)
         if left.least >= 0:
             return Value(f"{a} / {b}", INT, False, least=0, most=left.most // right.number)
         return Value(f"CASE WHEN MOD({a}, {b}) < 0 THEN {a} / {b} - 1 ELSE {a} / {b} END", INT)
@@ -99,6 +105,11 @@ def _floordiv(node: Typed, args: Sequence[Value]) -> Value:
     # The least number divided by -1 is one too many.
     exact = f"CASE WHEN {right.inner} = -1 THEN {checked(f'- {_wide_cast(left)}')}"
     return Value(f"{exact} WHEN MOD({a}, {b}) <> 0 AND (MOD({a}, {b}) < 0) <> ({b} < 0) THEN {a} / {b} - 1 ELSE {a} / {b} END", INT)
+
+
+def _big(value: Value) -> str:
+    """Return a whole number as one of 64 bits: Flink calculates with as many bits as its operands have."""
+    return value.inner if value.type == INT and not value.constant else f"CAST({value.text} AS BIGINT)"
 
 
 def _wide_cast(value: Value) -> str:
@@ -111,9 +122,9 @@ def _mod(node: Typed, args: Sequence[Value]) -> Value:
     if right.constant and right.number and 0 < right.number < 2**62:
         a, b = left.inner, str(right.number)
         if left.least >= 0:
-            return Value(call("MOD", a, b), INT, least=0, most=right.number)
+            return Value(f"CAST(MOD({a}, {b}) AS BIGINT)", INT, least=0, most=right.number)
         return Value(rest_of(a, right.number), INT, least=0, most=right.number)
-    a, b = f"CAST({left.text} AS BIGINT)", f"NULLIF({right.text}, 0)"
+    a, b = f"CAST({left.text} AS BIGINT)", f"NULLIF({_big(right)}, 0)"
     return Value(f"CASE WHEN MOD({a}, {b}) <> 0 AND (MOD({a}, {b}) < 0) <> ({b} < 0) THEN MOD({a}, {b}) + {b} ELSE MOD({a}, {b}) END", INT)
 
 
@@ -125,8 +136,8 @@ def _negated(node: Typed, args: Sequence[Value]) -> Value:
         raise Refused(f"{node.op} of uint64", "declare the column as int")
     if value.least > _INT64[0]:
         if node.op == "neg":
-            return Value(f"- {value.inner}", INT, False, least=-value.most, most=-value.least)
-        return Value(f"ABS({value.text})", INT, least=0, most=max(abs(value.least), abs(value.most)))
+            return Value(f"- {_big(value)}", INT, False, least=-value.most, most=-value.least)
+        return Value(f"ABS({_big(value)})", INT, least=0, most=max(abs(value.least), abs(value.most)))
     exact = f"- {_wide_cast(value)}" if node.op == "neg" else f"ABS({_wide_cast(value)})"
     return Value(checked(exact), INT)
 

@@ -29,7 +29,8 @@ _FLOAT: Final = f"^{_AROUND}([+-]?(?:[0-9]+\\.?[0-9]*|\\.[0-9]+)(?:[eE][+-]?[0-9
 
 def _plain(function: str, type_: pa.DataType) -> Operation:
     def write(node: Typed, args: Sequence[Value]) -> Value:
-        return Value(call(function, *(_text_of(arg) for arg in args)), type_)
+        # Of a plain literal Flink would keep the length: UPPER('ß') has two letters.
+        return Value(call(function, *(arg.text for arg in args)), type_)
 
     return write
 

@@ -98,7 +98,7 @@ def _of_clock(per: int, count: int) -> Operation:
 
 
 def _weekday(node: Typed, args: Sequence[Value]) -> Value:
-    return Value(f"MOD(DAYOFWEEK({_day(args[0])}) + 5, 7) + 1", INT, False, least=1, most=7)
+    return Value(f"CAST(MOD(DAYOFWEEK({_day(args[0])}) + 5, 7) AS BIGINT) + 1", INT, False, least=1, most=7)
 
 
 def _date(node: Typed, args: Sequence[Value]) -> Value:
