@@ -47,24 +47,40 @@ class Row(Protocol):
     def __contains__(self, name: object, /) -> bool: ...
     def __iter__(self) -> Iterator[str]: ...
     def __len__(self) -> int: ...
-    def keys(self) -> KeysView[str]: ...
-    def values(self) -> ValuesView[Any]: ...
-    def items(self) -> ItemsView[str, Any]: ...
-    def get(self, name: str, default: Any = None, /) -> Any: ...
-    def asdict(self) -> dict[str, Any]: ...
+    def keys(self) -> KeysView[str]:
+        """Names of the columns."""
+
+    def values(self) -> ValuesView[Any]:
+        """Values, in the order of the columns."""
+
+    def items(self) -> ItemsView[str, Any]:
+        """Pairs of name and value."""
+
+    def get(self, name: str, default: Any = None, /) -> Any:
+        """The value of a column, or `default` where there is no such column."""
+
+    def asdict(self) -> dict[str, Any]:
+        """The row as a dict of its own."""
 
 
 class Timer(Protocol):
     """A timer that fired: the time it was set for (ms), its name and its clock; see `Context`."""
 
     @property
-    def time(self) -> int: ...
+    def time(self) -> int:
+        """The time it was set for (ms)."""
+
     @property
-    def timestamp(self) -> int: ...
+    def timestamp(self) -> int:
+        """The same, as `Context.timestamp` says it."""
+
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name it was set with."""
+
     @property
-    def clock(self) -> Clock: ...
+    def clock(self) -> Clock:
+        """Which clock: "event" or "processing"."""
 
 
 class WindowBounds(Protocol):
@@ -83,21 +99,26 @@ class WindowBounds(Protocol):
     """
 
     @property
-    def start(self) -> int: ...
+    def start(self) -> int:
+        """The first moment of the window (ms)."""
+
     @property
-    def end(self) -> int: ...
+    def end(self) -> int:
+        """The first moment behind it (ms)."""
 
 
 class Counter(Protocol):
     """A figure that only grows; see `Metrics`."""
 
-    def inc(self, n: int = 1) -> None: ...
+    def inc(self, n: int = 1) -> None:
+        """Add to the figure; what a refused record added is taken back."""
 
 
 class Gauge(Protocol):
     """A figure that is set; see `Metrics`."""
 
-    def set(self, value: float) -> None: ...
+    def set(self, value: float) -> None:
+        """Set the figure."""
 
 
 class Metrics(Protocol):
@@ -122,23 +143,15 @@ class Metrics(Protocol):
     {'emitted': 0, 'timers_fired': 0, 'rows': 2, 'largest': 7}
     """
 
-    def counter(self, name: str) -> Counter: ...
-    def gauge(self, name: str) -> Gauge: ...
+    def counter(self, name: str) -> Counter:
+        """Return the counter of that name."""
+
+    def gauge(self, name: str) -> Gauge:
+        """Return the gauge of that name."""
 
 
 class Context(Protocol):
     """What a processor knows about the record, key or timer at hand, and what it can do.
-
-    Attributes
-    ----------
-    key : Any
-        The key: a scalar for one key column, a tuple for several.
-    timestamp : int
-        Event time of the record, or the time of the timer (ms).
-    watermark : int | None
-        No more records at or before it are expected (ms); None before the first one.
-    keys, timestamps : list
-        In `process_batch`: key and event time of each row.
 
     Examples
     --------
@@ -173,19 +186,32 @@ class Context(Protocol):
     """
 
     @property
-    def key(self) -> Any: ...
+    def key(self) -> Any:
+        """The key: a scalar for one key column, a tuple for several."""
+
     @property
-    def timestamp(self) -> int: ...
+    def timestamp(self) -> int:
+        """Event time of the record, or the time of the timer (ms)."""
+
     @property
-    def watermark(self) -> int | None: ...
+    def watermark(self) -> int | None:
+        """No more records at or before it are expected (ms); None before the first one."""
+
     @property
-    def keys(self) -> list[Any]: ...
+    def keys(self) -> list[Any]:
+        """In `process_batch`: the key of each row."""
+
     @property
-    def timestamps(self) -> list[int]: ...
+    def timestamps(self) -> list[int]:
+        """In `process_batch`: the event time of each row (ms)."""
+
     @property
-    def state(self) -> State: ...
+    def state(self) -> State:
+        """Declares state, in `open`."""
+
     @property
-    def metrics(self) -> Metrics: ...
+    def metrics(self) -> Metrics:
+        """Figures of your own."""
 
     def emit(self, row: Any, *, to: str = "", timestamp: int | None = None, key: Any = ...) -> None:
         """Send a row on: to the main output, or `to` a tagged one; its time is that of the record unless `timestamp` says.

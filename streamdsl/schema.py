@@ -274,8 +274,18 @@ class Schema:
 
     Examples
     --------
-    >>> Schema.of({"account": str, "amount": float}).names
-    ('account', 'amount')
+    >>> import pyarrow as pa
+    >>> orders = Schema.of({"id": int, "at": "timestamp", "note": "str | None"})
+    >>> print(orders.select(["note", "id"]), "|", orders.drop(["at"]), "|", orders.field("note"), "|", orders.index("at"))
+    note: string, id: int64 not null | id: int64 not null, note: string | note: string | 1
+    >>> wider = orders.with_fields(*Schema.of({"id": str}).fields, Field("_n", pa.int64(), hidden=True))
+    >>> wider.names, wider.visible().names, wider.visible().to_arrow().field("id").type
+    (('id', 'at', 'note', '_n'), ('id', 'at', 'note'), DataType(string))
+    >>> orders.field("AT")
+    Traceback (most recent call last):
+        ...
+    streamdsl.errors.TopologyError: unknown column 'AT'
+      did you mean 'at'? known: id, at, note
     """
 
     fields: tuple[Field, ...] = ()
@@ -338,13 +348,7 @@ class Schema:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All column names, hidden ones included.
-
-        Examples
-        --------
-        >>> Schema.of({"id": int, "at": "timestamp"}).names
-        ('id', 'at')
-        """
+        """All column names, hidden ones included."""
         return tuple(field.name for field in self.fields)
 
     def __contains__(self, name: object) -> bool:
@@ -360,16 +364,6 @@ class Schema:
         ------
         TopologyError
             No such column; names the known ones and the nearest.
-
-        Examples
-        --------
-        >>> Schema.of({"id": int, "at": "timestamp"}).index("at")
-        1
-        >>> Schema.of({"id": int, "at": "timestamp"}).index("ID")
-        Traceback (most recent call last):
-            ...
-        streamdsl.errors.TopologyError: unknown column 'ID'
-          did you mean 'id'? known: id, at
         """
         for position, field in enumerate(self.fields):
             if field.name == name:
@@ -378,71 +372,32 @@ class Schema:
         raise TopologyError(f"unknown column {name!r}", remedy=_suggestion(name, shown), column=name)
 
     def field(self, name: str) -> Field:
-        """Return a column; raises as `index`.
-
-        Examples
-        --------
-        >>> print(Schema.of({"id": int, "note": "str | None"}).field("id"))
-        id: int64 not null
-        """
+        """Return a column; raises as `index`."""
         return self.fields[self.index(name)]
 
     def with_fields(self, *fields: Field) -> Schema:
-        """Return the schema with fields replaced in place (same name) or appended.
-
-        Examples
-        --------
-        >>> orders = Schema.of({"id": int, "at": int})
-        >>> print(orders.with_fields(*Schema.of({"id": str, "n": int}).fields))
-        id: string not null, at: int64 not null, n: int64 not null
-        """
+        """Return the schema with fields replaced in place (same name) or appended."""
         new = {field.name: field for field in fields}
         kept = [new.pop(field.name, field) for field in self.fields]
         return Schema((*kept, *new.values()))
 
     def select(self, names: Iterable[str]) -> Schema:
-        """Return the schema of these columns, in this order.
-
-        Examples
-        --------
-        >>> print(Schema.of({"id": int, "at": int, "n": int}).select(["n", "id"]))
-        n: int64 not null, id: int64 not null
-        """
+        """Return the schema of these columns, in this order."""
         return Schema(tuple(self.field(name) for name in names))
 
     def drop(self, names: Iterable[str]) -> Schema:
-        """Return the schema without these columns; each must exist.
-
-        Examples
-        --------
-        >>> print(Schema.of({"id": int, "at": int}).drop(["at"]))
-        id: int64 not null
-        """
+        """Return the schema without these columns; each must exist."""
         gone = set(names)
         for name in gone:
             self.index(name)
         return Schema(tuple(field for field in self.fields if field.name not in gone))
 
     def visible(self) -> Schema:
-        """Return the schema without hidden columns.
-
-        Examples
-        --------
-        >>> hidden = Field("_n", Schema.of({"n": int}).field("n").type, hidden=True)
-        >>> Schema.of({"id": int}).with_fields(hidden).visible().names
-        ('id',)
-        """
+        """Return the schema without hidden columns."""
         return Schema(tuple(field for field in self.fields if not field.hidden))
 
     def to_arrow(self) -> pa.Schema:
-        """Return all columns as a `pyarrow.Schema`.
-
-        Examples
-        --------
-        >>> Schema.of({"id": int, "note": "str | None"}).to_arrow()
-        id: int64 not null
-        note: string
-        """
+        """Return all columns as a `pyarrow.Schema`."""
         return pa.schema([pa.field(field.name, field.type, field.nullable) for field in self.fields])
 
     def __str__(self) -> str:

@@ -40,15 +40,24 @@ class ValueState(Protocol[T]):
     """
 
     @property
-    def value(self) -> T | None: ...
+    def value(self) -> T | None:
+        """The value of the key; None where there is none."""
+
     @overload
     def get(self) -> T | None: ...
     @overload
     def get(self, default: D) -> T | D: ...
-    def set(self, value: T, *, ttl: Duration | None = ...) -> None: ...
-    def clear(self) -> None: ...
-    def get_many(self, keys: Sequence[Any], default: Any = None) -> list[Any]: ...
-    def set_many(self, keys: Sequence[Any], values: Sequence[T]) -> None: ...
+    def set(self, value: T, *, ttl: Duration | None = ...) -> None:
+        """Write the value; `ttl` in place of the one that was declared."""
+
+    def clear(self) -> None:
+        """Forget the value."""
+
+    def get_many(self, keys: Sequence[Any], default: Any = None) -> list[Any]:
+        """Return the values of many keys, `default` where there is none."""
+
+    def set_many(self, keys: Sequence[Any], values: Sequence[T]) -> None:
+        """Write the values of many keys."""
 
 
 class ListState(Protocol[T]):
@@ -70,11 +79,21 @@ class ListState(Protocol[T]):
     [[1], [1, 9], [9, 12]]
     """
 
-    def append(self, value: T) -> None: ...
-    def extend(self, values: Iterable[T]) -> None: ...
-    def get(self) -> list[T]: ...
-    def set(self, values: Iterable[T]) -> None: ...
-    def clear(self) -> None: ...
+    def append(self, value: T) -> None:
+        """Add a value."""
+
+    def extend(self, values: Iterable[T]) -> None:
+        """Add values."""
+
+    def get(self) -> list[T]:
+        """Return a copy of the list; empty where there is none."""
+
+    def set(self, values: Iterable[T]) -> None:
+        """Write the whole list."""
+
+    def clear(self) -> None:
+        """Forget the list."""
+
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[T]: ...
     def __getitem__(self, index: int) -> T: ...
@@ -105,12 +124,24 @@ class MapState(Protocol[K, V]):
     def get(self, key: K) -> V | None: ...
     @overload
     def get(self, key: K, default: D) -> V | D: ...
-    def put(self, key: K, value: V, *, ttl: Duration | None = ...) -> None: ...
-    def remove(self, key: K) -> None: ...
-    def clear(self) -> None: ...
-    def items(self) -> list[tuple[K, V]]: ...
-    def keys(self) -> list[K]: ...
-    def values(self) -> list[V]: ...
+    def put(self, key: K, value: V, *, ttl: Duration | None = ...) -> None:
+        """Write an entry; `ttl` in place of the one that was declared. ``state[key] = value`` does without one."""
+
+    def remove(self, key: K) -> None:
+        """Forget an entry; one that is not there is no error."""
+
+    def clear(self) -> None:
+        """Forget all entries."""
+
+    def items(self) -> list[tuple[K, V]]:
+        """Return all entries."""
+
+    def keys(self) -> list[K]:
+        """Return all keys."""
+
+    def values(self) -> list[V]:
+        """Return all values."""
+
     def __contains__(self, key: object) -> bool: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[K]: ...
@@ -150,8 +181,13 @@ class State(Protocol):
     [1, 2]
     """
 
-    def value(self, name: str, type: type[T], *, ttl: Duration | None = None, clock: Clock = "event") -> ValueState[T]: ...
-    def list(self, name: str, type: type[T], *, ttl: Duration | None = None, clock: Clock = "event") -> ListState[T]: ...
+    def value(self, name: str, type: type[T], *, ttl: Duration | None = None, clock: Clock = "event") -> ValueState[T]:
+        """Declare one value for each key."""
+
+    def list(self, name: str, type: type[T], *, ttl: Duration | None = None, clock: Clock = "event") -> ListState[T]:
+        """Declare a list for each key."""
+
     def map(
         self, name: str, key_type: type[K], value_type: type[V], *, ttl: Duration | None = None, clock: Clock = "event"
-    ) -> MapState[K, V]: ...
+    ) -> MapState[K, V]:
+        """Declare a dict for each key."""

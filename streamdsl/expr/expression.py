@@ -122,11 +122,18 @@ class Expr(NoValue, NumberFunctions, AggregateFunctions):
 
     Examples
     --------
-    >>> from streamdsl import col
     >>> (col("amount") * 2 > 10) & col("city").is_not_null()
     ((col("amount") * 2) > 10) & is_not_null(col("city"))
+    >>> evaluate(col("x").is_null(), x=[float("nan"), None]), evaluate(col("s").is_not_null(), s=["", None])
+    ([False, True], [True, False])
     >>> evaluate(col("x").count(), x=[1, None, 1]), evaluate(col("x").len(), x=[1, None, 1])
     ([2], [3])
+
+    A name for the column:
+
+    >>> rows = Topology("t").stream(memory("rows", rows=[{"x": 2}]))
+    >>> rows.select("x", (col("x") * 2).alias("double")).collect().to_pylist()
+    [{'x': 2, 'double': 4}]
 
     Functions of texts, lists, structs and times have a place of their own:
 
@@ -294,23 +301,11 @@ class Expr(NoValue, NumberFunctions, AggregateFunctions):
         return call("is_in", self, params=(listed,))
 
     def is_null(self) -> Expr:
-        """Whether there is no value.
-
-        Examples
-        --------
-        >>> evaluate(col("x").is_null(), x=[float("nan"), None])
-        [False, True]
-        """
+        """Whether there is no value."""
         return call("is_null", self)
 
     def is_not_null(self) -> Expr:
-        """Whether there is a value.
-
-        Examples
-        --------
-        >>> evaluate(col("s").is_not_null(), s=["", None])
-        [True, False]
-        """
+        """Whether there is a value."""
         return call("is_not_null", self)
 
     def clip(self, lower_bound: Operand = None, upper_bound: Operand = None) -> Expr:
@@ -406,14 +401,7 @@ class Expr(NoValue, NumberFunctions, AggregateFunctions):
         return found if of_null is None else Expr(Call("when", (self.is_null().node, of_null.node, found.node)))
 
     def alias(self, name: Text) -> Expr:
-        """The expression with the name of its column.
-
-        Examples
-        --------
-        >>> rows = Topology("t").stream(memory("rows", rows=[{"x": 2}]))
-        >>> rows.select(col("x"), (col("x") * 2).alias("double")).collect().to_pylist()
-        [{'x': 2, 'double': 4}]
-        """
+        """The expression with the name of its column."""
         if not isinstance(name, str) or not name:
             raise TopologyError(f"alias needs a name, not {name!r}")
         node = self.node.argument if isinstance(self.node, Named) else self.node
