@@ -282,7 +282,7 @@ class Expected:
     """By partition and offset: rows that come out, and what does not, as it came; of some it is said that their time is why."""
 
     rows: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
-    dead: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    dead: dict[tuple[int, int], bytes | None] = field(default_factory=dict)
     of_another_time: set[tuple[int, int]] = field(default_factory=set)
 
 
@@ -294,7 +294,7 @@ def expected(records: list[Record]) -> Expected:
         for record in records:
             row, at = row_of(record.value), (record.partition, record.offset)
             if row is None or row["at"] is None or row["at"] > latest:
-                found.dead[at] = (record.value or b"")[:KEPT]
+                found.dead[at] = None if record.value is None else record.value[:KEPT]
                 if row is not None:
                     found.of_another_time.add(at)
             else:
