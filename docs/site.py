@@ -67,6 +67,8 @@ def main() -> None:
     for page in [*(PAGES / "guide").glob("*.md"), PAGES / "reference" / "expressions.md", PAGES / "reference" / "types.md"]:
         folder = "" if page.parent.name == "reference" else "../reference/"
         page.write_text(api.linked(page.read_text(), known, folder=folder, once=True))
+    listed = PAGES / "guide" / "README.md"
+    listed.write_text(listed.read_text().replace("`make docs` makes pages of all", "[there are pages](../reference/names.md) of all"))
     for name, text in api.reference().items():
         (PAGES / "reference" / f"{name}.md").write_text(text)
     for page in PAGES.rglob("*.md"):

@@ -13,6 +13,7 @@ def test_the_site_builds():
     site = Path(done.stdout.split()[-1]).parent
     topology = (site / "reference" / "topology.html").read_text()
     assert 'id="Topology-stream"' in topology
+    assert 'href="../reference/names.html"' in (site / "guide" / "index.html").read_text()
     assert 'href="#Topology-run"' in topology  # the table of contents
     assert 'href="../reference/testing.html#TopologyTestDriver"' in (site / "guide" / "testing.html").read_text()
     assert {"index.html", "guide", "reference"} <= {path.name for path in site.iterdir()}
