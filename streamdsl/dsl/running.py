@@ -101,7 +101,7 @@ class Running:
         --------
         >>> topology = Topology("t")
         >>> topology.every("10ms").to(memory("ticks"))
-        >>> with topology.start() as run:
+        >>> with topology.start(Config(stop_timeout="1m")) as run:
         ...     run.wait(0.05)
         False
         >>> run.finished

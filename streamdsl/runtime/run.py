@@ -92,12 +92,12 @@ class Run:
     (True, True)
     >>> run.metrics()["job"], len(run.operators()) > 0
     ('ticks', True)
-    >>> run = topology.start(Config(restore_from=path))
+    >>> run = topology.start(Config(restore_from=path, stop_timeout="1m"))
     >>> run.stop()  # a later run with this state directory goes on
     >>> run.wait(), run.finished, run.left_behind
     (True, False, False)
     >>> run = topology.start()
-    >>> run.abandon()
+    >>> run.abandon(timeout=60)
     True
     >>> directory.cleanup()
     """
@@ -393,7 +393,7 @@ class Run:
         --------
         >>> topology = Topology("t")
         >>> topology.every("1s").to(memory("ticks"))
-        >>> with topology.start() as run, run.ui() as page:
+        >>> with topology.start(Config(stop_timeout="1m")) as run, run.ui() as page:
         ...     print(page.address.rpartition(":")[0])
         http://127.0.0.1
         """
