@@ -296,6 +296,21 @@ def test_files() -> None:
     assert "'path' = '/out/large.jsonl'" in found["large"]
 
 
+def test_parquet_needs_hadoop_and_the_clock_of_utc() -> None:
+    topology = Topology("t")
+    topology.stream(files("/data/orders.parquet", ORDER, format="parquet"), name="orders").to(
+        files("/out/all", format="parquet"), name="all"
+    )
+    job = topology.to_flink()
+    found = statements(topology)
+    assert "'parquet.utc-timezone' = 'true'" in found["orders"] and "'parquet.write.int64.timestamp' = 'true'" in found["all"]
+    assert "org.apache.hadoop:hadoop-client-runtime:3.3.6" in job.connectors
+    assert any("Times before 1970 in the Parquet files" in said for said in job.differences)
+    topology = Topology("t")
+    topology.stream(files("/data/a.parquet", {"p": pa.decimal128(12, 2)}, format="parquet")).to(kafka("o", broker="b:1"))
+    assert "the column 'p' (decimal128(12, 2)) of Parquet" in refused(topology) and "JSON lines" in refused(topology)
+
+
 def test_files_that_are_read_in_windows_need_no_positions() -> None:
     topology = Topology("t")
     rows = topology.stream(files("/data/orders.jsonl", ORDER), timestamp="at", name="orders").key_by("customer")

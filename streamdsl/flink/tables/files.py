@@ -16,12 +16,17 @@ from streamdsl.flink.translation import Translation, conditions
 from streamdsl.flink.types import flink_type
 from streamdsl.logical.sink import SinkNode
 from streamdsl.logical.source import SourceNode
-from streamdsl.logical.types import is_string, is_time
-from streamdsl.schema import Field
+from streamdsl.logical.types import is_decimal, is_string, is_time
+from streamdsl.schema import Field, Schema
 
 __all__ = ["sink", "source"]
 
-_PARQUET: Final = "org.apache.flink:flink-sql-parquet:2.2.0"
+#: The format works with classes of Hadoop, which Flink has not.
+_PARQUET: Final = (
+    "org.apache.flink:flink-sql-parquet:2.2.0",
+    "org.apache.hadoop:hadoop-client-api:3.3.6",
+    "org.apache.hadoop:hadoop-client-runtime:3.3.6",
+)
 
 
 def source(made: Translation, node: SourceNode, files: Any, skips: bool) -> Declared:
@@ -45,11 +50,24 @@ def source(made: Translation, node: SourceNode, files: Any, skips: bool) -> Decl
         given |= {"format": "json", "json.timestamp-format.standard": "ISO-8601"}
         return Declared(given | ({"json.ignore-parse-errors": "true"} if skips else {}), metadata)
     if files.format == "parquet":
-        made.needs(_PARQUET)
-        return Declared(given | {"format": "parquet"}, metadata)
+        for field in node.declared.fields:
+            if is_decimal(field.type):
+                raise Refused(
+                    f"the column {field.name!r} ({field.type}) of Parquet",
+                    "use JSON lines: Flink reads decimals of Parquet only where they are whole numbers inside",
+                )
+        return Declared(given | _parquet(made, node.name, node.declared), metadata)
     if files.format == "csv":
         return _csv(made, node, given, metadata, skips)
     raise Refused(f"files of the format {files.format!r}", "use JSON lines, CSV or Parquet")
+
+
+def _parquet(made: Translation, name: str, schema: Schema) -> dict[str, str]:
+    made.needs(*_PARQUET)
+    if any(is_time(field.type) for field in schema.fields):
+        made.differs(f"Times before 1970 in the Parquet files of {name!r} end a Flink job.")
+    # Without it, times are those of the clock of the machine.
+    return {"format": "parquet", "parquet.utc-timezone": "true"}
 
 
 def _path_of(paths: Sequence[str]) -> str:
@@ -118,6 +136,6 @@ def sink(made: Translation, node: SinkNode, files: Any) -> Mapping[str, str]:
         made.differs(f"The CSV of {node.name!r} has no header.")
         return given | {"format": "csv", "csv.null-literal": ""}
     if files.format == "parquet":
-        made.needs(_PARQUET)
-        return given | {"format": "parquet"}
+        exact = {"parquet.write.int64.timestamp": "true", "parquet.timestamp.time.unit": "millis"}
+        return given | _parquet(made, node.name, node.inputs[0].schema.visible()) | exact
     raise Refused(f"files of the format {files.format!r}", "use JSON lines, CSV or Parquet")
