@@ -148,7 +148,7 @@ cdef class KeyTable(RowTable):
                         prefetch(<char*>header + line)
                         line += 64
             for i in range(width):
-                if slots[base + i] >= 0:
+                if slots[base + i] >= 0 and offsets[base + i + 1] - offsets[base + i] > self.key_room:
                     prefetch(self.header(slots[base + i]).key)
             for i in range(width):
                 key = values + offsets[base + i]

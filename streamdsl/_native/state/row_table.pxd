@@ -25,7 +25,7 @@ cdef enum:
 
 cdef struct RowHeader:
     uint64_t hash
-    char* key          # in the arena
+    char* key          # behind the header if it is short, else in the arena
     int32_t key_size   # bytes
     uint16_t shard
     uint8_t flags      # ROW_*
@@ -64,6 +64,7 @@ cdef class RowTable:
     cdef uint64_t seed
     cdef Pages pages
     cdef int64_t stride                      # bytes a row, header included
+    cdef int32_t key_room                    # keys of so many bytes at most stand in their rows
     cdef int64_t used                        # slots ever used; `pages` knows which of them are free
     cdef uint8_t dirty_bit
     cdef uint8_t pending_bit
@@ -115,6 +116,7 @@ cdef class RowTable:
     # Stored field i goes to fields[i] (-1: nowhere); NULL: to i.
     cdef int read_fields(self, int64_t slot, const char* value, int64_t size, const int32_t* fields, int64_t n_fields) except -1 nogil
 
+    cdef void free_key(self, RowHeader* header) noexcept nogil
     cdef int touch_clean(self, int64_t slot) except -1 nogil
     cdef int mark_dirty(self, int64_t slot) except -1 nogil
     cdef void compact_dirty(self) noexcept nogil

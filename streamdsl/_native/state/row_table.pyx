@@ -24,6 +24,7 @@ cdef enum:
     MOST_SLOTS = 4294967294
     AHEAD = 8                  # rows between asking for one's memory and using it
     DRAIN_BYTES = 16384        # of rows for one append to the stream
+    KEY_ROOM = 24              # with the header it fills a line of the cache, all but what the first field begins with
 
 
 cdef int no_memory() except -1 nogil:
@@ -120,6 +121,10 @@ cdef class RowTable:
         self.n_fields += 1
         self.fields.append(field)
         field.table = self
+        if self.n_fields == 1:
+            # Where there is nothing but keys, these begin with a deadline and are long.
+            self.key_room = KEY_ROOM
+            self.stride += KEY_ROOM
         field.offset = self.stride - <int64_t>sizeof(RowHeader)
         self.stride += (field.size + 7) & ~<int64_t>7
 
@@ -154,7 +159,7 @@ cdef class RowTable:
         memset(header, 0, self.stride)
         header.flags = kept
         try:
-            header.key = self.arena.alloc(size)
+            header.key = self.arena.alloc(size) if size > self.key_room else <char*>header + sizeof(RowHeader)
             if size > 0:
                 memcpy(header.key, key, size)
             header.key_size = size
@@ -165,8 +170,8 @@ cdef class RowTable:
             done = True
         finally:
             if not done:
-                self.arena.free(header.key, size)
-                header.key = NULL
+                header.key_size = size
+                self.free_key(header)
                 self.give_slot(slot)
         header.hash = hash
         header.shard = <uint16_t>shard
@@ -189,7 +194,7 @@ cdef class RowTable:
     cdef int revive(self, int64_t slot) except -1 nogil:
         """The key of a removed row has come again."""
         self.touch(slot)
-        memset(self.row(slot), 0, self.stride - sizeof(RowHeader))
+        memset(self.row(slot) + self.key_room, 0, self.stride - sizeof(RowHeader) - self.key_room)
         self.init_fields(slot)
         self.header(slot).flags = (self.header(slot).flags & ~<uint8_t>ROW_GONE) | ROW_LIVE
         self.count += 1
@@ -218,11 +223,15 @@ cdef class RowTable:
     cdef int free_row(self, int64_t slot) except -1 nogil:
         cdef RowHeader* header = self.header(slot)
         index_erase(&self.index, header.hash, slot)
-        self.arena.free(header.key, header.key_size)
-        header.key = NULL
+        self.free_key(header)
         header.flags &= self.dirty_bit | ROW_QUEUED
         self.give_slot(slot)
         return 0
+
+    cdef void free_key(self, RowHeader* header) noexcept nogil:
+        if header.key_size > self.key_room:
+            self.arena.free(header.key, header.key_size)
+        header.key = NULL
 
     cdef int64_t first_slot(self, int64_t start) noexcept nogil:
         while start < self.used:
@@ -237,7 +246,7 @@ cdef class RowTable:
             if self.header(slot).flags & ROW_LIVE:
                 self.clear_fields(slot)
             if self.header(slot).flags & (ROW_LIVE | ROW_GONE):
-                self.arena.free(self.header(slot).key, self.header(slot).key_size)
+                self.free_key(self.header(slot))
             self.header(slot).flags = 0
         index_clear(&self.index)
         pages_clear(&self.pages)
@@ -259,7 +268,7 @@ cdef class RowTable:
         return self.mark_dirty(slot)
 
     cdef int mark_dirty(self, int64_t slot) except -1 nogil:
-        if self.dirty.n == self.dirty.capacity and self.dirty.n > 0:
+        if self.dirty.n == self.dirty.capacity and self.dirty.n >= self.used:        # else no slot need be in it twice
             self.compact_dirty()
             if self.dirty.n > self.dirty.capacity - self.dirty.capacity // 4:
                 slots_grow(&self.dirty)      # a list that stays nearly full would be gone through again and again
