@@ -72,9 +72,14 @@ Emission = Literal["close", "update", "on_time"] | Throttle
 TableEmission = Literal["update", "batch"] | Throttle
 
 
-def table_emission(verb: str, emit: object) -> TableEmission:
-    """Return the emission of a table, checked."""
+def table_emission(verb: str, emit: object, *, throttles: bool = True) -> TableEmission:
+    """Return the emission of a table, checked; not all tables are throttled."""
     match emit:
+        case Throttle() if not throttles:
+            raise TopologyError(
+                f"{verb}: emit={emit}: rows of this table are not held back by the wall clock",
+                remedy='use "batch", or throttle what comes before',
+            )
         case "update" | "batch" | Throttle():
             return emit
     raise TopologyError(

@@ -16,7 +16,7 @@ from streamdsl.dsl.unknown import unknown_verb
 from streamdsl.dsl.unrun import Unrun
 from streamdsl.dsl.updates import regrouped_updates, regroups
 from streamdsl.dsl.windowed import WindowedStream
-from streamdsl.dsl.written import Written, arguments
+from streamdsl.dsl.written import Written, arguments, with_emit
 from streamdsl.durations import Duration
 from streamdsl.errors import TopologyError
 from streamdsl.expr import Expr, count
@@ -162,16 +162,11 @@ class KeyedStream(Stream):
         grouping = replace(self._grouping(verb, None), emit=table_emission(verb, emit))
         node, shown = aggregated(grouping, columns, name, errors, named)
         if regroups(node):
-            if emit != "update":
-                raise TopologyError(
-                    f"{verb}: emit={emit} does not go with rows that take the place of earlier ones",
-                    remedy='use emit="update", or emit="close" for the windows before',
-                )
             table, keys = regrouped_updates(verb, self._node)
             scoped = f"{self._scope}{name}" if isinstance(name, str) else name
             rows = Table(self._topology, table, keys, self._written)
-            node = GroupedTable(rows, self.keys, {})._grouped(verb, columns, scoped, errors, named)._node
-        return Table(self._topology, node, self.keys, self._says(verb, _with_emit(shown, emit)))
+            node = GroupedTable(rows, self.keys, {})._grouped(verb, emit, columns, scoped, errors, named)._node
+        return Table(self._topology, node, self.keys, self._says(verb, with_emit(shown, emit)))
 
     def count(self, *, name: str | None = None, emit: TableEmission = "update") -> Table:
         """Count the records of each key: a table with the column `count`. `emit` as of `aggregate`.
@@ -183,10 +178,28 @@ class KeyedStream(Stream):
         [{'s': 'a', 'count': 1, 'op': 'add'}, {'s': 'b', 'count': 1, 'op': 'add'}, {'s': 'a', 'count': 2, 'op': 'replace'}]
         """
         table = self._aggregated("count", emit, (), name, None, {"count": count()})
-        return Table(self._topology, table._node, self.keys, self._says("count", _with_emit(arguments(name=name), emit)))
+        return Table(self._topology, table._node, self.keys, self._says("count", with_emit(arguments(name=name), emit)))
 
-    def reduce(self, function: Callable[[Any, Any], Any], *, name: str | None = None, errors: ErrorPolicy | None = None) -> Table:
+    def reduce(
+        self,
+        function: Callable[[Any, Any], Any],
+        *,
+        name: str | None = None,
+        errors: ErrorPolicy | None = None,
+        emit: TableEmission = "update",
+    ) -> Table:
         """Unite the rows of each key two by two: ``function(so_far, row)`` returns a row of the same columns.
+
+        Parameters
+        ----------
+        function : callable
+            Of the row so far and the next one.
+        name : str, optional
+            Identity of the state.
+        errors : "fail" | "skip" | dead_letter(sink)
+            What becomes of rows for which the function fails.
+        emit : "update" | "batch"
+            A row of the table leaves for each record, or for each batch of records and key.
 
         Examples
         --------
@@ -195,8 +208,9 @@ class KeyedStream(Stream):
         >>> smaller.collect().to_pylist()
         [{'s': 'a', 'x': 5, 'op': 'add'}, {'s': 'a', 'x': 2, 'op': 'replace'}]
         """
-        node = reduced(self._grouping("reduce", name), function, errors)
-        return Table(self._topology, node, self.keys, self._says("reduce", arguments(function, name=name, errors=errors)))
+        node = reduced(self._grouping("reduce", name), function, errors, table_emission("reduce", emit, throttles=False))
+        shown = with_emit(arguments(function, name=name, errors=errors), emit)
+        return Table(self._topology, node, self.keys, self._says("reduce", shown))
 
     def _stateful(self, operator: Any, name: str | None, errors: ErrorPolicy | None) -> Stream:
         if is_two_input(operator):
@@ -286,11 +300,6 @@ class ConnectedStreams(Unrun):
             raise unknown_verb(self, verb)
 
 
-def _with_emit(shown: str, emit: TableEmission) -> str:
-    """Return arguments as they were typed, the emission among them where it is not the default."""
-    return ", ".join(part for part in (shown, "" if emit == "update" else arguments(emit=emit)) if part)
-
-
 class FramedStream(KeyedStream):
     """A keyed stream whose aggregates see the records of one frame, unless they say otherwise."""
 
@@ -320,7 +329,14 @@ class FramedStream(KeyedStream):
         """Refused, as `aggregate`."""
         raise self._one_row_each("count")
 
-    def reduce(self, function: Callable[[Any, Any], Any], *, name: str | None = None, errors: ErrorPolicy | None = None) -> Table:
+    def reduce(
+        self,
+        function: Callable[[Any, Any], Any],
+        *,
+        name: str | None = None,
+        errors: ErrorPolicy | None = None,
+        emit: TableEmission = "update",
+    ) -> Table:
         """Refused, as `aggregate`."""
         raise self._one_row_each("reduce")
 

@@ -8,7 +8,7 @@ from streamdsl.dsl.aggregating import Grouping, aggregated
 from streamdsl.dsl.changes import free_name, rebuilt, retracting
 from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.unrun import Unrun
-from streamdsl.dsl.written import Written, arguments, here
+from streamdsl.dsl.written import Written, arguments, here, with_emit
 from streamdsl.expr import Expr, Operand, count
 from streamdsl.logical.aggregate import CHANGE
 from streamdsl.logical.expression import Typed
@@ -16,6 +16,7 @@ from streamdsl.logical.project import Output, ProjectNode, passed
 from streamdsl.logical.table import TableNode
 from streamdsl.logical.types import BOOL, INT, TEXT, literal
 from streamdsl.policies import ErrorPolicy
+from streamdsl.windows import TableEmission, table_emission
 
 if TYPE_CHECKING:
     from streamdsl.dsl.table import Table
@@ -34,7 +35,14 @@ class GroupedTable(Unrun):
     def __repr__(self) -> str:
         return f"<GroupedTable of {self._table!r}>"
 
-    def aggregate(self, *columns: Expr, name: str | Expr | None = None, errors: ErrorPolicy | Expr | None = None, **named: Expr) -> Table:
+    def aggregate(
+        self,
+        *columns: Expr,
+        name: str | Expr | None = None,
+        errors: ErrorPolicy | Expr | None = None,
+        emit: TableEmission | Expr = "update",
+        **named: Expr,
+    ) -> Table:
         """Keep aggregates of the rows of each group, exact at all times: a row that changes is taken out, then added again.
 
         A group without rows is withdrawn. Sums, means and deviations keep a few numbers for each group; `min`, `max`, `n_unique`,
@@ -50,6 +58,9 @@ class GroupedTable(Unrun):
             Identity of the state.
         errors : "fail" | "skip" | dead_letter(sink)
             What becomes of rows for which an expression fails.
+        emit : "update" | "batch"
+            A row of a group leaves for each row that comes or goes, or for each batch of them and group: then a group that came
+            and went within a batch is not shown. (An expression makes a column called "emit".)
         **named : Expr
             ``total=col("amount").sum()``
 
@@ -62,10 +73,12 @@ class GroupedTable(Unrun):
         >>> {row["city"]: (row["n"], row["oldest"]) for row in changes}
         {'Lima': (1, 7), 'Cusco': (1, 9)}
         """
-        return self._grouped("aggregate", columns, name, errors, dict(named))
+        if isinstance(emit, Expr):
+            named, emit = {"emit": emit, **named}, "update"
+        return self._grouped("aggregate", emit, columns, name, errors, dict(named))
 
-    def count(self, *, name: str | None = None) -> Table:
-        """Count the rows of each group: a table with the column `count`.
+    def count(self, *, name: str | None = None, emit: TableEmission = "update") -> Table:
+        """Count the rows of each group: a table with the column `count`. `emit` as of `aggregate`.
 
         Examples
         --------
@@ -73,17 +86,24 @@ class GroupedTable(Unrun):
         >>> Topology("t").table(people, key="id").group_by("city").count().collect().to_pylist()[-1]
         {'city': 'Lima', 'count': 2, 'op': 'replace'}
         """
-        return self._grouped("count", (), name, None, {"count": count()})
+        return self._grouped("count", emit, (), name, None, {"count": count()})
 
     def _grouped(
-        self, verb: str, columns: tuple[Expr, ...], name: str | Expr | None, errors: ErrorPolicy | Expr | None, named: dict[str, Any]
+        self,
+        verb: str,
+        emit: TableEmission,
+        columns: tuple[Expr, ...],
+        name: str | Expr | None,
+        errors: ErrorPolicy | Expr | None,
+        named: dict[str, Any],
     ) -> Table:
+        emission = table_emission(verb, emit, throttles=False)
         changes, sign = self._changes()
         keys: dict[str, Any] = dict(self._named)
         grouped = changes.key_by(*self._columns, **keys)
-        grouping = Grouping(grouped._node, verb, "", None, None, sign=sign)
+        grouping = Grouping(grouped._node, verb, "", None, None, sign=sign, emit=emission)
         node, shown = aggregated(grouping, columns, name, errors, named)
-        return self._table._table(node, Written(verb, shown, self._table._written), grouped.keys)
+        return self._table._table(node, Written(verb, with_emit(shown, emit), self._table._written), grouped.keys)
 
     def _changes(self) -> tuple[Stream, Typed]:
         """The rows that come and go, and what tells their sign."""

@@ -12,7 +12,7 @@ from streamdsl.expr import Expr
 from streamdsl.logical.expression import text_of
 from streamdsl.logical.walk import post_order
 
-__all__ = ["Typed", "Written", "arguments", "here", "slug"]
+__all__ = ["Typed", "Written", "arguments", "here", "slug", "with_emit"]
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -59,6 +59,11 @@ def arguments(*positional: Any, **named: Any) -> str:
     parts = [_argument(value) for value in positional]
     parts += [f"{name}={_argument(value)}" for name, value in named.items() if value is not None]
     return ", ".join(parts)
+
+
+def with_emit(shown: str, emit: Any) -> str:
+    """Return arguments as they were typed, a table's emission among them where it is not the default."""
+    return ", ".join(part for part in (shown, "" if emit == "update" else arguments(emit=emit)) if part)
 
 
 def _argument(value: Any) -> str:

@@ -84,11 +84,12 @@ class AggregateNode(StatefulNode):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ReduceNode(StatefulNode):
-    """Unites the rows of a key (and window) two by two with a Python function; rows keep their columns."""
+    """Unites the rows of a key (and window) two by two with a Python function; rows keep their columns. `emit`: without a window."""
 
     function: Callable[..., Any]
     window: Window | None = None
     errors: ErrorPolicy | None = None
+    emit: TableEmission = "update"
 
     verb: ClassVar[str] = "reduce"
 
@@ -119,7 +120,8 @@ class ReduceNode(StatefulNode):
 
     def text(self) -> str:
         over = f" window {self.window}" if self.window else ""
-        return f"{getattr(self.function, '__name__', 'function')}{over}"
+        emit = "" if self.emit == "update" else f" emit {self.emit}"
+        return f"{getattr(self.function, '__name__', 'function')}{over}{emit}"
 
     def notes(self) -> str:
         return joined(super().notes(), policy_text(self.errors))

@@ -359,6 +359,7 @@ def _aggregate(node: AggregateNode, rows: Schema, common: _Common) -> physical.P
     common = {**_refusing(node, rows, common), "key_schema": node.key_schema}
     if node.sign is not None:
         arguments, aggregates, sign = lower_group(node.aggregates, node.sign, rows)
+        common = {**common, "emit": node.emit}
         return physical.PhysicalAggregate(**common, arguments=arguments, aggregates=aggregates, sign=sign)
     arguments, aggregates = lower_aggregates(node.aggregates, rows)
     if isinstance(node.emit, Throttle):
@@ -382,6 +383,7 @@ def _reduce(node: ReduceNode, rows: Schema, common: _Common) -> physical.Physica
         key_schema=node.key_schema,
         function=node.function,
         window=_window(node.window),
+        emit="batch" if node.emit == "batch" else "update",
     )
 
 

@@ -279,7 +279,7 @@ class PhysicalAggregate(PhysicalOperator):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhysicalReduce(PhysicalOperator):
-    """Running (or, with `window`, windowed) reduce by key with a Python function of two rows."""
+    """Running (or, with `window`, windowed) reduce by key with a Python function of two rows. `emit` as in PhysicalAggregate."""
 
     lookup: int
     key_schema: Schema
@@ -287,6 +287,7 @@ class PhysicalReduce(PhysicalOperator):
     input_schema: Schema
     errors: ErrorPolicy = "fail"
     window: WindowSpec | None = None
+    emit: Literal["update", "batch"] = "update"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamdsl import TopologyError, col, count, throttle
+from streamdsl import Topology, TopologyError, col, count, dead_letter, memory, throttle, tumbling
 from streamdsl.testing import TopologyTestDriver
 from tests.aggregates.jobs import AGGREGATES, arrivals, cut, driven, row
 from tests.aggregates.oracle import EXPECTED, same
@@ -96,7 +97,107 @@ def test_a_record_that_is_refused_leaves_nothing_behind(emit: Any) -> None:
     assert sorted(shown(driver)) == [("a", 2, 2**62 + 5, "add"), ("b", 1, 1, "add")]
 
 
+def grouped(emit: Any, parallelism: int = 1, **options: Any) -> TopologyTestDriver:
+    """Return a driver of: the table "in" by `k` → groups by `s` → "out"."""
+    topology = Topology("job")
+    table = topology.table(memory("in", schema={"k": str, "s": str | None, "i": int | None}), key="k")
+    made = table.group_by("s").aggregate(n=count(), total=col("i").sum(), emit=emit, **options)
+    made.to_stream().to(memory("out"))
+    return TopologyTestDriver(topology, parallelism=parallelism)
+
+
+def member(k: str, s: str | None, i: int | None = 1) -> dict[str, Any]:
+    return {"k": k, "s": s, "i": i}
+
+
+def groups_shown(driver: TopologyTestDriver) -> list[tuple[Any, ...]]:
+    return [(out["s"], out["n"], out["total"], out["op"]) for out in driver.read("out")]
+
+
+def test_a_batch_gives_one_row_for_each_group_and_none_of_one_that_came_and_went() -> None:
+    driver = grouped("batch")
+    driver.send_batch("in", [member("a", "x", 1), member("b", "x", 2), member("c", "y", 5), member("a", "z", 4), member("c", "x", 7)])
+    assert sorted(groups_shown(driver)) == [("x", 2, 9, "add"), ("z", 1, 4, "add")]
+    driver.send_batch("in", [member("a", None, None), member("b", "x", 3)])
+    assert sorted(groups_shown(driver)) == [("x", 2, 10, "replace"), ("z", 1, 4, "withdraw")]
+    driver.checkpoint()
+    driver.crash_and_restore()
+    driver.send_batch("in", [member("a", "x", 1), member("a", "z", 1), member("d", "x", 1)])
+    assert sorted(groups_shown(driver)) == [("x", 3, 11, "replace"), ("z", 1, 1, "add")]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["x", "y", None]), st.integers(-3, 3) | st.just(2**62)), max_size=25),
+    st.lists(st.integers(0, 25), max_size=4),
+    st.integers(0, 25),
+    st.integers(1, 3),
+    st.booleans(),
+)
+def test_groups_shown_by_batch_end_as_those_shown_by_row(
+    rows: list[Any], cuts: list[int], restore: int, parallelism: int, skips: bool
+) -> None:
+    ends: list[dict[Any, Any]] = []
+    for emit in ("update", "batch"):
+        driver = grouped(emit, errors="skip") if skips else grouped(emit)
+        sent = [member(k, s, None if s is None else i if skips else min(i, 3)) for k, s, i in rows]
+        bounds = sorted({0, len(sent), *(at for at in (*cuts, restore) if at < len(sent))})
+        standing: dict[Any, Any] = {}
+        for begin, end in itertools.pairwise(bounds):
+            driver.send_batch("in", sent[begin:end])
+            if end == restore:
+                driver.checkpoint()
+                driver.crash_and_restore(parallelism)
+        for s, n, total, op in groups_shown(driver):
+            assert op == ("add" if s not in standing else op) and (op != "add" or s not in standing), "each change fits what stands"
+            standing[s] = (n, total)
+            if op == "withdraw":
+                del standing[s]
+        ends.append(standing)
+    assert ends[0] == ends[1]
+
+
+def test_aggregates_of_windows_shown_early_may_leave_by_batch() -> None:
+    driver = driven(
+        lambda keyed: (
+            keyed.window(tumbling(10), emit="update").aggregate(n=count()).key_by("k").aggregate(n=col("n").sum(), emit="batch").to_stream()
+        )
+    )
+    driver.send_batch("in", [{**row("a"), "t": t} for t in (1, 2, 11)])
+    assert [(out["n"], out["op"]) for out in driver.read("out")] == [(3, "add")]
+
+
+def reduced(emit: Any, **options: Any) -> TopologyTestDriver:
+    def add(so_far: Any, new: Any) -> dict[str, Any]:
+        if new.i == 13:
+            raise ValueError("unlucky")
+        return {**so_far.asdict(), "i": so_far.i + new.i}
+
+    return driven(lambda keyed: keyed.reduce(add, emit=emit, **options).to_stream())
+
+
+def test_a_reduction_gives_one_row_for_each_batch_and_key() -> None:
+    driver = reduced("batch")
+    driver.send_batch("in", [row(key, i=i) for i, key in enumerate(["a", "b", "a", "c", "a"])])
+    assert [(out["k"], out["i"], out["op"]) for out in driver.read("out")] == [("b", 1, "add"), ("c", 3, "add"), ("a", 6, "add")]
+    driver.checkpoint()
+    driver.crash_and_restore(parallelism=2)
+    driver.send_batch("in", [row("a", i=4), row("d", i=1), row("d", i=1)])
+    assert sorted((out["k"], out["i"], out["op"]) for out in driver.read("out")) == [("a", 10, "replace"), ("d", 2, "add")]
+
+
+def test_a_row_that_a_reduction_refuses_leaves_nothing_in_the_row_of_its_batch() -> None:
+    driver = reduced("batch", errors=dead_letter(memory("letters")))
+    driver.send_batch("in", [row("a", i=1), row("a", i=13), row("a", i=2), row("b", i=13), row("b", i=13)])
+    assert [(out["k"], out["i"], out["op"]) for out in driver.read("out")] == [("a", 3, "add"), ("b", 13, "add")]
+    assert len(driver.read("letters")) == 2
+
+
 def test_only_what_a_table_can_do_is_taken() -> None:
+    with pytest.raises(TopologyError, match="aggregate: emit=throttle"):
+        grouped(throttle("1s"))
+    with pytest.raises(TopologyError, match="reduce: emit=throttle"):
+        reduced(throttle("1s"))
     with pytest.raises(TopologyError, match="aggregate: emit='close'"):
         counted("close")
     with pytest.raises(TopologyError, match="count: emit=1"):

@@ -193,7 +193,7 @@ def test_a_stream_of_changes_keeps_op_or_takes_the_rows_that_stand(tmp_path: Pat
         (lambda: windowed([], count_window(3), "update", grace=0).key_by("user").count(), "no columns say"),
         (lambda: stream().key_by("user").aggregate(n=col("n").n_unique(approximate=True)), "approximate"),
         (lambda: stream().key_by("user").aggregate(x=kept(col("n"))), "withdraw"),
-        (lambda: stream().key_by("user").count(emit="batch"), "emit=batch"),
+        (lambda: stream().key_by("user").count(emit=throttle("1s")), "emit=throttle"),
         (lambda: stream("close").to_table(), "key"),
     ],
 )

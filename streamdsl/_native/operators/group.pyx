@@ -10,7 +10,8 @@ from streamdsl._native.aggregates.cell cimport ByteReader, Cell, cell_load, cell
 from streamdsl._native.aggregates.sorted_cells cimport Place, number_of
 from streamdsl._native.expr.program cimport Program
 from streamdsl._native.flow.batch cimport (
-    KIND_STR, Column, StringBuilder, strings_append, strings_finish, strings_free, strings_init,
+    KIND_STR, SYS_SLOT, Column, StringBuilder, batch_release, batch_take, column_clear, i64, strings_append, strings_finish,
+    strings_free, strings_init,
 )
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.operators.keyed cimport KeyedOperator
@@ -47,6 +48,7 @@ cdef class GroupField(AggregateField):
         source.end = data + size
         self.clear(field)
         (<Group*>field).rows = read_i64(&source)
+        (<Group*>field).shown = (<Group*>field).rows > 0
         count = read_i64(&source)
         for _i in range(count):
             cell_view(&cell, KIND_STR, &source)
@@ -55,7 +57,7 @@ cdef class GroupField(AggregateField):
         return damaged_state() if source.at != source.end else 0
 
     cdef int clear(self, char* field) except -1 nogil:
-        (<Group*>field).rows = 0
+        (<Group*>field).rows = (<Group*>field).shown = 0
         self.texts.clear(&(<Group*>field).refused)
         return AggregateField.clear(self, field)
 
@@ -66,7 +68,8 @@ cdef class GroupField(AggregateField):
 cdef class GroupOperator(AggregateOperator):
     """Key columns, the aggregates of the rows that the group has, and the change: "add", "replace" or "withdraw".
 
-    A row that is refused is remembered until its withdrawal comes, which is then no more than forgetting it.
+    A row that is refused is remembered until its withdrawal comes, which is then no more than forgetting it. With emit="batch" a
+    group gets one row for each batch, and none if it came and went within it.
 
     Parameters
     ----------
@@ -81,6 +84,8 @@ cdef class GroupOperator(AggregateOperator):
         self.texts = CellOrder([KIND_STR], [1], 1, lookup.table.arena, by_number=False, exact=False, owns=True)
         bytes_init(&self.text, 256)
         AggregateOperator.__init__(self, spec, lookup, arguments)
+        # A group that leaves is shown as it was before its last row went: results are those of a row for each record.
+        self.batch_rows, self.last_rows = self.last_rows, None
 
     def __dealloc__(self):
         free(self.changes)
@@ -178,6 +183,47 @@ cdef class GroupOperator(AggregateOperator):
             return self.texts.change(refused, place, 1)
         self.texts.insert(refused, &cell, 1)
         return 0
+
+    cdef Batch* compute(self, Batch* batch) except NULL nogil:
+        cdef Batch* made = AggregateOperator.compute(self, batch)
+        if self.batch_rows is None:
+            return made
+        try:
+            return self.last_of(made)
+        finally:
+            batch_release(made)
+
+    cdef Batch* last_of(self, Batch* made) except NULL nogil:
+        cdef int32_t i, row, n = self.batch_rows.find(i64(&made.sys[SYS_SLOT]), made.n, self.rows), kept = 0
+        cdef Group* group
+        cdef StringBuilder changes
+        cdef Batch* out = NULL
+        cdef bint done = False
+        strings_init(&changes, n, 8 * n)
+        try:
+            for i in range(n):
+                row = self.rows[i]
+                group = <Group*>self.states[row]
+                if group.rows == 0 and not group.shown:
+                    continue
+                if group.rows == 0:
+                    strings_append(&changes, b"withdraw", 8)
+                elif group.shown:
+                    strings_append(&changes, b"replace", 7)
+                else:
+                    strings_append(&changes, b"add", 3)
+                group.shown = group.rows > 0
+                self.rows[kept] = row
+                kept += 1
+            out = batch_take(made, self.rows, kept)
+            column_clear(&out.columns[out.width - 1])
+            strings_finish(&changes, &out.columns[out.width - 1])
+            done = True
+        finally:
+            if not done:
+                strings_free(&changes)
+                batch_release(out)
+        return out
 
     cdef int append_changes(self, int64_t n, Column* target) except -1 nogil:
         cdef StringBuilder changes

@@ -2,12 +2,14 @@
 cimport cython
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport free, malloc
 
 from streamdsl._native.flow.batch cimport (
-    SYS_SLOT, SYS_TIME, Batch, StringBuilder, batch_release, column_clear, i64, strings_append, strings_finish,
+    SYS_SLOT, SYS_TIME, Batch, StringBuilder, batch_release, batch_take, column_clear, i64, strings_append, strings_finish,
     strings_free, strings_init,
 )
 from streamdsl._native.operators.key_lookup cimport KeyLookup
+from streamdsl._native.operators.last_rows cimport LastRows
 from streamdsl._native.operators.process_context cimport KeyReader
 from streamdsl._native.rows.row cimport Row, RowShape, row_new, row_of_values
 from streamdsl._native.rows.row_results cimport RESULT_DICT, RESULT_MAPPING, RESULT_OBJECT, RESULT_ROWS, result_kind
@@ -112,7 +114,8 @@ cdef Row united(object function, RowShape shape, frozenset keys, Row so_far, Row
 cdef class ReduceOperator(UserCodeOperator):
     """`spec` is a `PhysicalReduce` without a window.
 
-    Output: for each record the row accumulated so far, and the change: "add" or "replace".
+    Output: for each record the row accumulated so far, and the change: "add" or "replace". With emit="batch" a key gets one row for
+    each batch, which stands where its last record stood.
     """
     cdef KeyLookup lookup
     cdef KeyTable table
@@ -123,6 +126,7 @@ cdef class ReduceOperator(UserCodeOperator):
     cdef list output_of                      # for each input column: its place in the output, -1
     cdef int column_op
     cdef list changes                        # of the waiting rows: whether they are the first of their key
+    cdef LastRows last_rows                  # None: a row for each record
 
     def __init__(self, spec, KeyLookup lookup not None):
         self.prepare(spec, True)
@@ -136,6 +140,7 @@ cdef class ReduceOperator(UserCodeOperator):
         self.output_of = [-1 if self.input_shape.hidden[i] else places.get(name, -1) for i, name in enumerate(self.input_shape.names)]
         self.column_op = places.get("op", -1)
         self.changes = []
+        self.last_rows = LastRows() if spec.emit == "batch" else None
 
     def open(self, context):
         context.lookup.add_field(self.row_field)
@@ -197,9 +202,27 @@ cdef class ReduceOperator(UserCodeOperator):
             values.append(made.value(i) if place < 0 else self.main.value_at(place, self.main.n - 1))
         return tuple(values)
 
+    cdef Batch* last_of(self, Batch* made) except NULL:
+        """Take the last row of each key, and their changes; the batch is released."""
+        cdef int64_t* slots = i64(&made.sys[SYS_SLOT])
+        cdef int32_t i, n
+        cdef int32_t* rows = <int32_t*>malloc((made.n + 1) * sizeof(int32_t))
+        try:
+            if rows == NULL:
+                raise MemoryError("no memory left for a reduction")
+            n = self.last_rows.find(slots, made.n, rows)
+            new = {slots[i] for i in range(made.n) if self.changes[i]}
+            self.changes = [slots[rows[i]] in new for i in range(n)]
+            return batch_take(made, rows, n)
+        finally:
+            batch_release(made)
+            free(rows)
+
     cdef int send_changes(self, Batch* batch) except -1:
         cdef StringBuilder builder
         cdef Batch* out = self.main.take(batch)
+        if self.last_rows is not None:
+            out = self.last_of(out)
         if self.column_op >= 0:
             column_clear(&out.columns[self.column_op])
             strings_init(&builder, out.n, 8 * out.n)
