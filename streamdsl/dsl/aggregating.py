@@ -121,9 +121,7 @@ def _aggregate_node(grouping: Grouping, made: tuple[TypedAggregate, ...], name: 
     return WindowAggregateNode(**common, window=grouping.window, aggregates=made, errors=grouping.errors)
 
 
-def reduced(
-    grouping: Grouping, function: Callable[[Any, Any], Any], errors: ErrorPolicy | None, emit: TableEmission = "update"
-) -> Node:
+def reduced(grouping: Grouping, function: Callable[[Any, Any], Any], errors: ErrorPolicy | None, emit: TableEmission = "update") -> Node:
     """Return the node of a reduction."""
     check_function("reduce", function, "a function of two rows that returns a row")
     refuse_updates("reduce", grouping.node, table=grouping.window is None)

@@ -65,6 +65,7 @@ cdef class SumI64Accumulator(Accumulator):
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
         self.size = self.saved_size = 8
+        self.flat = True
         self.refuses = True
 
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
@@ -108,6 +109,7 @@ cdef class SumF64Accumulator(Accumulator):
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
         self.size = 8
+        self.flat = True
 
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
         (<double*>state)[0] += as_f64(argument.bits)
@@ -195,6 +197,7 @@ cdef class MomentsAccumulator(Accumulator):
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
         self.size = sizeof(Moments)
+        self.flat = True
         self.moment = {"mean": MEAN, "var": VAR, "std": STD}[spec.kind]
         self.ddof = dict(spec.params).get("ddof", 0)
         # mean, var and std hold the same: one can take the place of another after a change of the topology.
@@ -265,6 +268,7 @@ cdef class MeanAccumulator(Accumulator):
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
         self.size = 24                       # the number, the sum
+        self.flat = True
 
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
         (<int64_t*>state)[0] += 1

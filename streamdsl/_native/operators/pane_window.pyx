@@ -19,9 +19,9 @@ from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, Batch, i64
 from streamdsl._native.operators.process_context cimport KeyReader
 from streamdsl._native.operators.window_records cimport LANE_DUE
 from streamdsl._native.rows.row cimport timestamp_value
+from streamdsl._native.state.deadline_heap cimport SlotDeadline
 from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, sorted_in
 from streamdsl._native.state.key_table cimport KeyTable
-from streamdsl._native.state.slot_deadlines cimport SlotDeadline
 from streamdsl._native.aggregates.accumulators cimport Accumulator
 from streamdsl._native.windows.accumulated cimport AccumulatedContents
 from streamdsl._native.windows.assign cimport since_start

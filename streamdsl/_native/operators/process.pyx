@@ -322,7 +322,7 @@ cdef class ProcessOperator(UserCodeOperator):
     cdef int64_t next_wakeup(self) noexcept nogil:
         if self.waking:
             return INT64_MIN
-        return INT64_MAX if self.closing else self.timers.service.next_time(CLOCK_PROCESSING)
+        return INT64_MAX if self.closing else self.timers.service.first(CLOCK_PROCESSING)
 
     cdef int64_t go_on_firing(self, int clock, int64_t most) except -1:
         """Go on with an advance by so many timers at most: fire them, then set what was put off; return 0 when all is done."""
@@ -332,7 +332,7 @@ cdef class ProcessOperator(UserCodeOperator):
     cdef int64_t fire(self, int clock, int64_t most) except -1:
         """Call on_timer for the first `most` timers that are due, in order, those that are set on the way included; return for how many."""
         cdef TimerService service = self.timers.service
-        cdef list due = service.take_due(clock, self.timers.until, most)
+        cdef list due = service.take_entries(clock, self.timers.until, most)
         cdef bytes entry
         cdef int64_t n = 0, at = 0
         if not due:
@@ -354,7 +354,7 @@ cdef class ProcessOperator(UserCodeOperator):
         finally:
             self.context.active = False
             self.scope.unbind()
-        service.put_back(due[at:])
+        service.put_all_back(due[at:])
         self.flush(NULL)
         return n
 

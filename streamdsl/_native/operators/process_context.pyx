@@ -103,7 +103,7 @@ cdef class TimerUndo(Undo):
         if self.was_set:
             self.service.put(self.entry, self.shard)
         else:
-            self.service.drop(self.entry, self.shard)
+            self.service.cancel_entry(self.entry, self.shard)
         return 0
 
 
@@ -153,7 +153,7 @@ cdef class ProcessTimers:
         return self.service.put_off(entry)
 
     cdef bint take(self, bytes entry) except -1:
-        if not self.service.remove(entry):
+        if not self.service.fire(entry):
             return False
         self.service.mark(entry, FIRED)
         if self.furthest is None or entry > self.furthest:
@@ -184,7 +184,7 @@ cdef class ProcessTimers:
 
     cdef int drop(self, bytes entry, int shard) except -1:
         cdef TimerUndo step
-        if self.service.drop(entry, shard) and self.undo is not None:
+        if self.service.cancel_entry(entry, shard) and self.undo is not None:
             step = TimerUndo.__new__(TimerUndo)
             step.service, step.entry, step.shard, step.was_set = self.service, entry, shard, True
             self.undo.steps.append(step)

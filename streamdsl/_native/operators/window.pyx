@@ -237,7 +237,7 @@ cdef class WindowOperator(WindowDue):
 
     def open_windows(self):
         """Return their number, hot and cold ones."""
-        cdef int64_t n = self.deadlines.count(LANE_DUE) + self.slots.lane[<int>LANE_DUE].count
+        cdef int64_t n = self.deadlines.count(LANE_DUE) + self.slots.lane[<int>LANE_DUE].count - self.slots.lane[<int>LANE_DUE].given_up
         return n if self.windower.kept_ms > 0 else n + self.deadlines.count(LANE_DROP) + self.slots.lane[<int>LANE_DROP].count
 
     def metrics(self):

@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t
 
 from streamdsl._native.operators.window_records cimport WindowRecords
 from streamdsl._native.operators.window_rows cimport DueWindow
-from streamdsl._native.state.slot_deadlines cimport SlotDeadline
+from streamdsl._native.state.deadline_heap cimport SlotDeadline
 from streamdsl._native.windows.window_list cimport KeyWindows, WindowEntry
 
 
@@ -25,7 +25,7 @@ cdef class WindowDue(WindowRecords):
     cdef bint awaited(self, int lane, SlotDeadline* item) except -1 nogil    # whether something is due then, as far as can be told
     cdef bint is_due(self, int lane, KeyWindows* windows, SlotDeadline* item) except -1 nogil
     cdef int close_slots(self, int lane, int64_t n) except -1 nogil
-    cdef void fetch_slot(self, int64_t slot) noexcept nogil
+    cdef int close_straight(self, int64_t n) except -1 nogil         # the same of windows as `take_straight` makes them
     cdef void fetch_windows(self, KeyWindows* windows) noexcept nogil
 
     cdef int begin_closing(self, int64_t n) except -1 nogil                  # of so many windows at most

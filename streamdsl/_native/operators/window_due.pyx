@@ -9,15 +9,17 @@ dropped when it is due.
 from libc.stdint cimport INT64_MAX, INT64_MIN, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 
+from streamdsl._native.aggregates.accumulators cimport EMIT
 from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.operators.refusals cimport reason_of_raised
-from streamdsl._native.operators.window_records cimport EMIT_CLOSE, EMIT_ON_TIME, EMIT_THROTTLE, LANE_DROP
+from streamdsl._native.operators.window_records cimport EMIT_CLOSE, EMIT_ON_TIME, EMIT_THROTTLE, LANE_DROP, LANE_DUE
+from streamdsl._native.state.deadline_heap cimport SlotDeadlineList
 from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, deadline_in, sorted_in
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.key_list cimport keys_clear, keys_push
 from streamdsl._native.state.row_table cimport ROW_LIVE, RowHeader
-from streamdsl._native.state.slot_deadlines cimport SlotDeadlineList
-from streamdsl._native.windows.window_list cimport WINDOW_CHANGED, WINDOW_CLOSED, WINDOW_DROPS, WINDOW_ON_TIME
+from streamdsl._native.windows.accumulated cimport AccumulatedContents
+from streamdsl._native.windows.window_list cimport WINDOW_CHANGED, WINDOW_CLOSED, WINDOW_DROPS, WINDOW_ON_TIME, contents_of
 from streamdsl._native.windows.windower cimport saturated
 
 cdef enum:
@@ -161,9 +163,11 @@ cdef class WindowDue(WindowRecords):
         while self.slots.lane[lane].count > 0 and self.slots.first(lane) <= limit:
             kept = self.slots.gather(lane, limit, most)
             n = ready.n
+            if self.straight and lane == LANE_DUE:
+                kept = n                     # such windows neither grow nor close before
             for i in range(kept, n):
                 if i + 2 * AHEAD < n:
-                    self.fetch_slot(ready.at[i + 2 * AHEAD].slot)
+                    self.fetch_key(ready.at[i + 2 * AHEAD].slot)
                 item = ready.at[i]
                 if self.awaited(lane, &item):
                     ready.at[kept] = item
@@ -198,9 +202,11 @@ cdef class WindowDue(WindowRecords):
         cdef SlotDeadline item
         self.reserve_due(n)
         self.begin_closing(n)
+        if self.straight and lane == LANE_DUE and not PLANTED("window-closed-in-its-grace"):
+            return self.close_straight(n)
         for i in range(n):
             if i + 2 * AHEAD < n:
-                self.fetch_slot(ready.at[ready.first + 2 * AHEAD].slot)
+                self.fetch_key(ready.at[ready.first + 2 * AHEAD].slot)
             if i + AHEAD < n:
                 self.fetch_windows(self.windows_of(ready.at[ready.first + AHEAD].slot))
             item = ready.at[ready.first]
@@ -213,11 +219,38 @@ cdef class WindowDue(WindowRecords):
                 self.act(lane, item.slot, windows, self.field.place_of(windows, item.id))
         return self.end_closing(n)
 
-    cdef void fetch_slot(self, int64_t slot) noexcept nogil:
-        cdef char* row = <char*>self.lookup.table.header(slot)
-        prefetch(row)
-        prefetch(row + self.field.offset + 64)
-        prefetch(row + self.field.offset + 128)
+    cdef int close_straight(self, int64_t n) except -1 nogil:
+        # Aggregate by aggregate; no window goes before the results are there, since others of its key would move.
+        cdef SlotDeadlineList* ready = &self.slots.lane[<int>LANE_DUE].ready
+        cdef int64_t i, shown = 0
+        cdef KeyWindows* windows
+        cdef WindowEntry* entry
+        cdef SlotDeadline item
+        self.reserve(n)
+        self.reserve_shown(n)
+        for i in range(n):
+            if i + 2 * AHEAD < n:
+                self.fetch_key(ready.at[ready.first + 2 * AHEAD].slot)
+            if i + AHEAD < n:
+                self.fetch_windows(self.windows_of(ready.at[ready.first + AHEAD].slot))
+            item = ready.at[ready.first]
+            ready.first += 1
+            self.key_slots[i] = item.slot
+            self.slots.over(LANE_DUE, &item)
+            entry = self.field.find(self.windows_of(item.slot), item.id)
+            if entry == NULL or entry.filed != item.time:
+                continue
+            self.lookup.table.touch(item.slot)
+            self.states[shown] = contents_of(entry)
+            self.put_shown(shown, item.slot, entry)
+            self.due[shown].slot, self.due[shown].id = item.slot, item.id
+            shown += 1
+        (<AccumulatedContents>self.contents).accumulators.run(self.states, NULL, shown, EMIT)
+        for i in range(shown):
+            windows = self.windows_of(self.due[i].slot)
+            self.close_window(windows, self.field.place_of(windows, self.due[i].id))
+        self.n_shown = shown
+        return self.end_closing(n)
 
     cdef void fetch_windows(self, KeyWindows* windows) noexcept nogil:
         if windows.block != NULL:

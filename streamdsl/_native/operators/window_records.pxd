@@ -37,6 +37,7 @@ cdef class WindowRecords(WindowRows):
     cdef bint as_rows                        # what is filed now becomes a row
     cdef Clock clock
     cdef Emission emission
+    cdef bint straight                       # a record is in one window at most, whose bounds and end are a matter of time alone
     cdef bint by_row                         # a record is added when it is assigned, not with the others of its batch
     cdef int64_t throttle_ms
     cdef int64_t throttled_until             # wall clock, ms; INT64_MAX: nothing has changed
@@ -60,6 +61,9 @@ cdef class WindowRecords(WindowRows):
     cdef int64_t n_filed
     cdef int64_t filed_capacity
 
+    cdef int take_straight(self, Batch* batch) except -1 nogil       # `take_record` of all rows
+    # The key's window, if there is no other; opened if there is none. NULL: there is another.
+    cdef int only_window(self, int64_t slot, KeyWindows* windows, const Wanted* wanted, WindowEntry** only) except -1 nogil
     cdef int take_record(self, Batch* batch, int32_t row) except -1 nogil
     cdef int take_session(self, Batch* batch, int32_t row, int64_t slot, KeyWindows* windows, int64_t watermark) except -1 nogil
     cdef int take_wanted(
@@ -86,3 +90,4 @@ cdef class WindowRecords(WindowRows):
     cdef bint near(self, KeyWindows* windows, int64_t time, int64_t last, int64_t watermark, int64_t* first, int64_t* behind) noexcept nogil
     cdef bint would_take(self, int64_t slot, int64_t time) noexcept nogil
     cdef int prepare(self, Batch* batch) except -1 nogil
+    cdef void fetch_key(self, int64_t slot) noexcept nogil           # have its row in the cache soon

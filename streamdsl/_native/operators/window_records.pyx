@@ -1,7 +1,7 @@
 """See window_records.pxd."""
 from libc.stdint cimport INT64_MAX, INT64_MIN
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from streamdsl._native.expr.program cimport Program
 from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, i64
@@ -12,9 +12,11 @@ from streamdsl._native.operators.keyed cimport OUTPUT_ROWS, KeyedOperator
 from streamdsl._native.operators.window_code cimport OneRowContents, RowsContents
 from streamdsl._native.operators.window_rows cimport WindowRows
 from streamdsl._native.rows.row cimport row_new
+from streamdsl._native.state.deadline_heap cimport SlotDeadline
 from streamdsl._native.state.deadline_key cimport put_sorted
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.key_list cimport keys_free
+from streamdsl._native.state.slot_deadlines cimport DeadlineOwner
 from streamdsl._native.state.write_stream cimport bytes_free, bytes_init
 from streamdsl._native.windows.accumulated cimport AccumulatedContents
 from streamdsl._native.windows.contents cimport CHANGE_WITHDRAW
@@ -29,6 +31,7 @@ from streamdsl.errors import InternalError, RecordError
 cdef enum:
     ID_BYTES = 8               # in the key of a row of the index, behind the deadline
     FEWEST_SHOWN = 64
+    FAR = 0x3FFFFFFFFFFFFFFF   # ms from the epoch: the bounds of windows that are nearer are times
     AHEAD = 12                 # records whose keys' rows are fetched before they are taken
 
 EMISSIONS = {"close": EMIT_CLOSE, "update": EMIT_UPDATE, "on_time": EMIT_ON_TIME, "throttle": EMIT_THROTTLE}
@@ -36,6 +39,18 @@ EMISSIONS = {"close": EMIT_CLOSE, "update": EMIT_UPDATE, "on_time": EMIT_ON_TIME
 cdef int no_memory() except -1 nogil:
     with gil:
         raise MemoryError("no memory left for windows")
+
+
+cdef class StandingWindows(DeadlineOwner):
+    """The windows that have deadlines."""
+    cdef WindowRecords operator
+
+    def __init__(self, WindowRecords operator not None):
+        self.operator = operator
+
+    cdef bint stands(self, int lane, const SlotDeadline* item) noexcept nogil:
+        cdef WindowEntry* entry = self.operator.field.find(self.operator.windows_of(item.slot), item.id)
+        return entry != NULL and entry.filed == item.time
 
 
 cdef class WindowRecords(WindowRows):
@@ -81,13 +96,17 @@ cdef class WindowRecords(WindowRows):
             name = f"{name}/windows"
         self.careful = self.refusals is not None and self.contents.refuses
         self.by_row = (
-            self.careful or not self.contents.bulk or self.windower.full > 0 or self.windower.kept_ms > 0
+            self.careful or not self.contents.bulk or self.windower.kept_ms > 0
             or self.emission in (EMIT_UPDATE, EMIT_ON_TIME) or (self.emission == EMIT_THROTTLE and self.windower.merges))
+        self.straight = (
+            spec.window.kind in ("tumbling", "hopping") and self.windower.inside > 0 and self.emission == EMIT_CLOSE and not self.by_row)
         self.field = WindowField(name, self.contents, self.windower.inside)
         self.lookup.add_field(self.field)
         self.deadlines = Deadlines(context.tables[0], LANES, ID_BYTES, "windows")
-        # Where a record may be taken back, or a window closes before its time, what has been filed is looked for again.
-        self.slots = SlotDeadlines(self.deadlines, self.lookup.table, not self.careful and self.windower.full == 0)
+        # Where a record may be taken back, what it has filed is looked for again.
+        self.slots = SlotDeadlines(self.deadlines, self.lookup.table, not self.careful)
+        if self.windower.full > 0:
+            self.slots.owner = StandingWindows(self)
 
     def contents_made(self):
         """Return what is in a window of aggregates."""
@@ -138,20 +157,18 @@ cdef class WindowRecords(WindowRows):
     cdef int finish(self, Batch* batch) except -1 nogil:
         cdef int32_t row
         cdef bint done = False
-        cdef const int64_t* slots = i64(&batch.sys[SYS_SLOT])
-        cdef char* ahead
         self.prepare(batch)
         try:
-            for row in range(batch.n):
-                if row + AHEAD < batch.n:
-                    ahead = <char*>self.lookup.table.header(slots[row + AHEAD])
-                    prefetch(ahead)
-                    prefetch(ahead + self.field.offset + 64)
-                    prefetch(ahead + self.field.offset + 128)
-                if self.careful:
-                    self.take_row(batch, row, 0)
-                else:
-                    self.take_record(batch, row)
+            if self.straight:
+                self.take_straight(batch)
+            else:
+                for row in range(batch.n):
+                    if row + AHEAD < batch.n:
+                        self.fetch_key(i64(&batch.sys[SYS_SLOT])[row + AHEAD])
+                    if self.careful:
+                        self.take_row(batch, row, 0)
+                    else:
+                        self.take_record(batch, row)
             self.add_pending()
             if self.n_touched > 0:
                 self.show_batch(batch)
@@ -194,7 +211,7 @@ cdef class WindowRecords(WindowRows):
         self.evaluated = True
         if self.refusals is None:
             self.evaluate(batch)
-        return self.contents.open(self.columns, self.most_shown if self.by_row else 0, self.arrived)
+        return self.contents.open(self.columns, self.most_shown if self.by_row or self.windower.full > 0 else 0, self.arrived)
 
     cdef int add_pending(self) except -1 nogil:
         if self.n_pairs > 0:
@@ -223,6 +240,59 @@ cdef class WindowRecords(WindowRows):
         self.late_refusals = self.refusals_before
         self.n_shown = min(self.n_shown, self.shown_before)
         self.contents.take_back(self.n_shown)
+        return 0
+
+    cdef void fetch_key(self, int64_t slot) noexcept nogil:
+        cdef char* row = <char*>self.lookup.table.header(slot)
+        prefetch(row)
+        prefetch(row + self.field.offset + 64)
+        prefetch(row + self.field.offset + 128)
+
+    cdef int take_straight(self, Batch* batch) except -1 nogil:
+        cdef const int64_t* slots = i64(&batch.sys[SYS_SLOT])
+        cdef const int64_t* times = i64(&batch.sys[SYS_TIME])
+        cdef int64_t first = 1, last = 0             # the window at hand holds these moments
+        cdef Wanted wanted
+        cdef KeyWindows* windows
+        cdef WindowEntry* entry
+        cdef int32_t row
+        self.reserve(batch.n)
+        for row in range(batch.n):
+            if row + AHEAD < batch.n:
+                self.fetch_key(slots[row + AHEAD])
+            windows = self.windows_of(slots[row])
+            if not first <= times[row] <= last:
+                first, last = 1, 0
+                if times[row] >= self.windower.lowest:
+                    self.windower.assign(self.field, windows, times[row])
+                    if self.windower.n == 1:
+                        wanted = self.windower.wanted[0]
+                        if -<int64_t>FAR < wanted.start and wanted.last < <int64_t>FAR:
+                            first, last = wanted.start, wanted.last
+            if first <= last and self.windower.is_open(last, self.lookup.lateness_watermark(slots[row])):
+                self.only_window(slots[row], windows, &wanted, &entry)
+                if entry != NULL:
+                    windows.pending = self.batch_number
+                    self.states[self.n_pairs] = contents_of(entry)
+                    self.rows[self.n_pairs] = row
+                    self.n_pairs += 1
+                    continue
+            self.take_record(batch, row)
+        return 0
+
+    cdef int only_window(self, int64_t slot, KeyWindows* windows, const Wanted* wanted, WindowEntry** only) except -1 nogil:
+        cdef WindowEntry* entry = <WindowEntry*>(<char*>windows + sizeof(KeyWindows))
+        only[0] = NULL
+        if windows.n > 1 or windows.block != NULL or (windows.n == 1 and entry.id != wanted.id):
+            return 0
+        self.lookup.table.touch(slot)
+        only[0] = entry
+        if windows.n == 1:
+            return 0
+        memset(entry, 0, self.field.stride)
+        windows.n = 1
+        entry.id, entry.start, entry.last = wanted.id, wanted.start, wanted.last
+        self.file(slot, entry, LANE_DUE)
         return 0
 
     cdef int take_record(self, Batch* batch, int32_t row) except -1 nogil:
@@ -306,6 +376,8 @@ cdef class WindowRecords(WindowRows):
         if not is_open:
             return 0
         if self.windower.full > 0 and entry.n == self.windower.full + PLANTED("count-window-too-long"):
+            if not self.by_row:
+                self.add_pending()
             self.show_change(slot, entry, row)
             self.unfile(slot, entry)
             return self.close_window(windows, i)
@@ -332,8 +404,8 @@ cdef class WindowRecords(WindowRows):
         return entry
 
     cdef int add_record(self, WindowEntry* entry, KeyWindows* windows, Batch* batch, int32_t row) except -1 nogil:
+        entry.n += self.windower.full > 0
         if self.by_row:
-            entry.n += self.windower.full > 0
             return self.contents.add(contents_of(entry), batch, row)
         windows.pending = self.batch_number
         return self.add_to(batch, row, contents_of(entry))
@@ -474,12 +546,15 @@ cdef class WindowRecords(WindowRows):
         return row
 
     cdef int unfile(self, int64_t slot, WindowEntry* entry) except -1 nogil:
-        cdef int64_t size = self.tail_of(slot, entry.id)
-        cdef int64_t row = self.deadlines.find(
-            LANE_DROP if entry.flags & WINDOW_DROPS else LANE_DUE, entry.filed, self.tail, size, self.lookup.table.header(slot).shard)
+        cdef int lane = LANE_DROP if entry.flags & WINDOW_DROPS else LANE_DUE
+        cdef int64_t size, row = -1
+        if self.deadlines.count(lane) > 0:
+            size = self.tail_of(slot, entry.id)
+            row = self.deadlines.find(lane, entry.filed, self.tail, size, self.lookup.table.header(slot).shard)
         if row >= 0:
-            self.deadlines.drop(row)
-        return 0
+            return self.deadlines.drop(row)
+        entry.filed = INT64_MAX
+        return self.slots.give_up(lane)
 
     cdef int64_t tail_of(self, int64_t slot, int64_t id) except -1 nogil:
         cdef const RowHeader* header = self.lookup.table.header(slot)

@@ -46,4 +46,5 @@ cdef class WindowRows(KeyedOperator):
     cdef int flush_shown(self) except -1 nogil
     cdef Batch* shown_rows(self) except NULL nogil
     cdef int fill_changes(self, Batch* out) except -1 nogil
+    cdef void put_shown(self, int64_t i, int64_t slot, const WindowEntry* entry) noexcept nogil      # shown[i]: a row that time brings
     cdef int reserve_shown(self, int64_t n) except -1 nogil

@@ -47,6 +47,11 @@ cdef class WindowRows(KeyedOperator):
         self.n_shown += 1
         return 0
 
+    cdef void put_shown(self, int64_t i, int64_t slot, const WindowEntry* entry) noexcept nogil:
+        self.shown[i].slot, self.shown[i].row, self.shown[i].change = slot, -1, CHANGE_NONE
+        self.shown[i].start, self.shown[i].last = entry.start, entry.last
+        self.shown[i].end = self.windower.end_of(entry.last)
+
     cdef int reserve_shown(self, int64_t n) except -1 nogil:
         cdef Shown* more
         if n > self.shown_capacity:

@@ -1,17 +1,13 @@
 """Puts deadlines in their order: by time, number, and key."""
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from streamdsl._native.state.row_table cimport RowHeader
+from streamdsl._native.state.deadline_heap cimport SlotDeadline
+from streamdsl._native.state.row_table cimport RowTable
 
 
-cdef struct SortedItem:
-    uint64_t[4] parts          # the last ones first: 16 bytes of the key, the id, the time; as numbers without a sign
-    uint32_t slot
-    uint32_t stored
-    const RowHeader* header    # of the key
+cdef struct RankedItem:
+    uint64_t rank              # among the others, as far as the first bytes in which they differ tell
+    uint32_t item
 
-
-# Eight bytes of the key as a number that is in their order; zeros stand behind its end.
-cdef uint64_t part_at(const RowHeader* header, int64_t offset) noexcept nogil
-# Sorts `rows`, behind which there is room for as many again, and returns where the result is.
-cdef SortedItem* sorted_items(SortedItem* rows, int64_t n) noexcept nogil
+# `keys` is the table of the slots; `scratch` has room for twice as many. There are fewer than 2 ** 32 items.
+cdef void sort_deadlines(SlotDeadline* items, RankedItem* scratch, int64_t n, RowTable keys) noexcept nogil

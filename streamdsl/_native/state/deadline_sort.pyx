@@ -1,17 +1,42 @@
-"""See deadline_sort.pxd."""
-from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.stdlib cimport qsort
-from libc.string cimport memcpy, memset
+"""See deadline_sort.pxd.
+
+Many deadlines share a time and a number, and keys are often digits: most bytes of an item say nothing. Each byte in which items
+differ is replaced by the place of its value among those that occur. These digits make one number, which is short; a radix sort of
+it moves 16 bytes an item. Items that are still equal are compared.
+"""
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
 
 from streamdsl._native.state.deadline_key cimport big_endian, key_order
+from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.row_table cimport RowHeader
 
 cdef enum:
-    FEW_SORTED = 256           # are sorted by comparing
-    DIGITS = 32                # bytes of an item that it is sorted by
+    FEW_SORTED = 64            # are sorted by comparing
+    FEW_MOVED = 12             # the same by moving each to its place
+    RADIX_BITS = 11            # of a rank, looked at together
+    MOST_DIGITS = 32           # bytes of an item that it is sorted by
+    ENOUGH = 16                # times as many ranks as items: few are equal then
+    AHEAD = 16                 # items whose rows are fetched before they are looked at
+    SAMPLE = 256               # keys that tell how all begin, most likely
+    FEW_COMMON = 8             # bytes that keys begin with alike: so many may be looked at
 
 
-cdef uint64_t part_at(const RowHeader* header, int64_t offset) noexcept nogil:
+# A byte of the items that counts.
+cdef struct Digit:
+    int part                   # 3: of the time, 2: of the number, 1 and 0: of the key
+    int shift
+    uint64_t values            # that occur
+    uint16_t[256] place        # of each among them
+
+
+# 16 bytes of a key behind what all begin with; it stands where the ranks will be sorted.
+cdef struct KeyPart:
+    uint64_t[2] parts          # the last ones first
+
+
+cdef inline uint64_t part_at(const RowHeader* header, int64_t offset) noexcept nogil:
+    """Eight bytes of the key as a number that is in their order; zeros stand behind its end."""
     cdef char[8] padded
     cdef int64_t left = header.key_size - offset
     if left >= 8:
@@ -22,78 +47,194 @@ cdef uint64_t part_at(const RowHeader* header, int64_t offset) noexcept nogil:
     return big_endian(padded)
 
 
-cdef int by_parts(const void* left, const void* right) noexcept nogil:
-    cdef const SortedItem* a = <const SortedItem*>left
-    cdef const SortedItem* b = <const SortedItem*>right
-    cdef int i
-    for i in range(3, -1, -1):
-        if a.parts[i] != b.parts[i]:
-            return -1 if a.parts[i] < b.parts[i] else 1
-    return key_order(a.header.key, a.header.key_size, b.header.key, b.header.key_size)
+cdef inline uint64_t part_of(const SlotDeadline* item, const KeyPart* key, int part) noexcept nogil:
+    if part == 3:
+        return <uint64_t>item.time ^ (<uint64_t>1 << 63)
+    return <uint64_t>item.id ^ (<uint64_t>1 << 63) if part == 2 else key.parts[part]
 
 
-cdef SortedItem* by_digits(SortedItem* items, SortedItem* other, int64_t n, uint64_t* looked_at) noexcept nogil:
-    """Sort by some bytes of the parts, the last of them first (a radix sort), and return where the result is.
+cdef int order_of(const SlotDeadline* left, const SlotDeadline* right, RowTable keys) noexcept nogil:
+    cdef const RowHeader* a
+    cdef const RowHeader* b
+    if left.time != right.time:
+        return -1 if left.time < right.time else 1
+    if left.id != right.id:
+        return -1 if left.id < right.id else 1
+    a, b = keys.header(left.slot), keys.header(right.slot)
+    return key_order(a.key, a.key_size, b.key, b.key_size)
 
-    These are so many of the first ones in which items differ that few items are equal in all of them; `looked_at` masks them.
-    """
-    cdef int64_t[DIGITS][256] counts
-    cdef int64_t i, at, next, values
-    cdef double kinds = 1
-    cdef int digit, value, last = 0
-    cdef SortedItem* swapped
-    cdef uint8_t* bytes
-    memset(counts, 0, sizeof(counts))
-    for i in range(n):
-        bytes = <uint8_t*>items[i].parts
-        for digit in range(DIGITS):
-            counts[digit][bytes[digit]] += 1
-    for digit in range(DIGITS - 1, -1, -1):  # numbers are little-endian: their first byte stands last
-        if kinds > 16.0 * n:
-            last = digit + 1
-            break
-        values = 0
-        for value in range(256):
-            values += counts[digit][value] > 0
-        kinds *= values
-        (<uint8_t*>looked_at)[digit] = 255
-    for digit in range(last, DIGITS):
-        if counts[digit][(<uint8_t*>items[0].parts)[digit]] == n:
+
+cdef int64_t common(const SlotDeadline* items, int64_t n, RowTable keys) noexcept nogil:
+    """Return how many bytes all keys begin with alike, 0 if there are few."""
+    cdef const RowHeader* first = keys.header(items[0].slot)
+    cdef const RowHeader* header
+    cdef int64_t size = first.key_size, i
+    for i in range(1, n):
+        if size <= FEW_COMMON:
+            return 0
+        if i + AHEAD < n:
+            prefetch(keys.header(items[i + AHEAD].slot).key)
+        header = keys.header(items[i].slot)
+        size = min(size, <int64_t>header.key_size)
+        while memcmp(first.key, header.key, size) != 0:
+            size -= 1
+    return size
+
+
+cdef void read_keys(const SlotDeadline* items, KeyPart* parts, int64_t n, RowTable keys) noexcept nogil:
+    cdef int64_t i = 0, alike = common(items, min(n, <int64_t>SAMPLE), keys)
+    cdef const RowHeader* first = keys.header(items[0].slot)
+    cdef const RowHeader* header
+    while i < n:
+        if i + 2 * AHEAD < n:
+            prefetch(keys.header(items[i + 2 * AHEAD].slot))
+        if i + AHEAD < n:
+            prefetch(keys.header(items[i + AHEAD].slot).key)
+        header = keys.header(items[i].slot)
+        if header.key_size < alike or memcmp(first.key, header.key, alike) != 0:
+            alike = common(items, n, keys)   # the sample was of a kind
+            i = 0
             continue
+        parts[i].parts[1] = part_at(header, alike)
+        parts[i].parts[0] = part_at(header, alike + 8)
+        i += 1
+
+
+cdef int find_digits(const SlotDeadline* items, const KeyPart* keys, int64_t n, Digit* digits) noexcept nogil:
+    """Find the first bytes in which items differ, until they tell most of them apart; return how many."""
+    cdef uint64_t part, differ, kinds = 1
+    cdef int64_t i
+    cdef int count = 0, first, at, d, value
+    for at in range(3, -1, -1):
+        first = count
+        differ = 0
+        part = part_of(&items[0], &keys[0], at)
+        for i in range(1, n):
+            differ |= part_of(&items[i], &keys[i], at) ^ part
+        for d in range(56, -1, -8):
+            if differ >> d & 255:
+                memset(&digits[count], 0, sizeof(Digit))
+                digits[count].part, digits[count].shift = at, d
+                count += 1
+        if first == count:
+            continue
+        for i in range(n):
+            part = part_of(&items[i], &keys[i], at)
+            for d in range(first, count):
+                digits[d].place[part >> digits[d].shift & 255] = 1
+        for d in range(first, count):
+            for value in range(256):
+                if digits[d].place[value]:
+                    digits[d].place[value] = <uint16_t>digits[d].values
+                    digits[d].values += 1
+            kinds *= digits[d].values
+            if kinds >= <uint64_t>ENOUGH * <uint64_t>n:
+                return d + 1
+    return count
+
+
+cdef RankedItem* by_rank(RankedItem* ranks, RankedItem* other, int64_t n, uint64_t most) noexcept nogil:
+    """Sort by ranks, of which `most` is the greatest there may be: their last bits first. Return where the result is."""
+    cdef int64_t[1 << RADIX_BITS] starts
+    cdef int64_t i, at, next, value
+    cdef int bits = 0, width, round, rounds
+    cdef uint64_t mask
+    cdef RankedItem* swapped
+    while bits < 64 and most >> bits:
+        bits += 1
+    rounds = (bits + RADIX_BITS - 1) // RADIX_BITS
+    width = (bits + rounds - 1) // rounds if rounds > 0 else 0
+    mask = (<uint64_t>1 << width) - 1
+    for round in range(rounds):
+        memset(starts, 0, sizeof(starts))
+        for i in range(n):
+            starts[ranks[i].rank >> (round * width) & mask] += 1
         at = 0
-        for value in range(256):
-            next = at + counts[digit][value]
-            counts[digit][value] = at
+        for value in range(<int64_t>mask + 1):
+            next = at + starts[value]
+            starts[value] = at
             at = next
         for i in range(n):
-            value = (<uint8_t*>items[i].parts)[digit]
-            other[counts[digit][value]] = items[i]
-            counts[digit][value] += 1
-        swapped = items
-        items = other
+            value = <int64_t>(ranks[i].rank >> (round * width) & mask)
+            other[starts[value]] = ranks[i]
+            starts[value] += 1
+        swapped = ranks
+        ranks = other
         other = swapped
-    return items
+    return ranks
 
 
-cdef inline bint same_digits(const SortedItem* a, const SortedItem* b, const uint64_t* looked_at) noexcept nogil:
-    cdef int i
-    for i in range(4):
-        if (a.parts[i] ^ b.parts[i]) & looked_at[i]:
-            return False
-    return True
+cdef void by_order(RankedItem* ranks, RankedItem* other, int64_t n, const SlotDeadline* items, RowTable keys) noexcept nogil:
+    """Sort what is equal as far as ranks tell (a merge sort)."""
+    cdef int64_t i, at, half = n >> 1, left = 0, right = n >> 1
+    cdef RankedItem moved
+    if n <= FEW_MOVED:
+        for i in range(1, n):
+            moved = ranks[i]
+            at = i
+            while at > 0 and order_of(&items[moved.item], &items[ranks[at - 1].item], keys) < 0:
+                ranks[at] = ranks[at - 1]
+                at -= 1
+            ranks[at] = moved
+        return
+    by_order(ranks, other, half, items, keys)
+    by_order(ranks + half, other, n - half, items, keys)
+    memcpy(other, ranks, half * sizeof(RankedItem))
+    for i in range(n):
+        if left < half and (right == n or order_of(&items[ranks[right].item], &items[other[left].item], keys) >= 0):
+            ranks[i] = other[left]
+            left += 1
+        else:
+            ranks[i] = ranks[right]
+            right += 1
 
 
-cdef SortedItem* sorted_items(SortedItem* rows, int64_t n) noexcept nogil:
-    cdef uint64_t[4] looked_at
-    cdef int64_t i = 0, end
-    memset(looked_at, 0, sizeof(looked_at))
+cdef void place(SlotDeadline* items, RankedItem* ranks, int64_t n) noexcept nogil:
+    """Move each item to its place, cycle by cycle."""
+    cdef int64_t i, at, next
+    cdef SlotDeadline first
+    for i in range(n):
+        if ranks[i].item == i:
+            continue
+        first = items[i]
+        at = i
+        next = ranks[at].item
+        while next != i:
+            items[at] = items[next]
+            ranks[at].item = <uint32_t>at
+            at = next
+            next = ranks[at].item
+        items[at] = first
+        ranks[at].item = <uint32_t>at
+
+
+cdef void sort_deadlines(SlotDeadline* items, RankedItem* scratch, int64_t n, RowTable keys) noexcept nogil:
+    cdef Digit[MOST_DIGITS] digits
+    cdef KeyPart* parts = <KeyPart*>(scratch + n)
+    cdef RankedItem* ranks = scratch
+    cdef RankedItem* other
+    cdef int64_t i, end
+    cdef uint64_t rank, kinds = 1
+    cdef int count = 0, d
     if n > FEW_SORTED:
-        rows = by_digits(rows, rows + n, n, looked_at)
-    while i < n:                         # what is equal in what has been looked at
+        read_keys(items, parts, n, keys)
+        count = find_digits(items, parts, n, digits)
+    for d in range(count):
+        kinds *= digits[d].values
+    for i in range(n):
+        rank = 0
+        for d in range(count):
+            rank = rank * digits[d].values + digits[d].place[part_of(&items[i], &parts[i], digits[d].part) >> digits[d].shift & 255]
+        ranks[i].rank, ranks[i].item = rank, <uint32_t>i
+    if count > 0:
+        ranks = by_rank(ranks, ranks + n, n, kinds - 1)
+    other = scratch + n if ranks == scratch else scratch
+    i = 0
+    while i < n:
         end = i + 1
-        while end < n and same_digits(&rows[i], &rows[end], looked_at):
+        while end < n and ranks[end].rank == ranks[i].rank:
             end += 1
         if end - i > 1:
-            qsort(rows + i, end - i, sizeof(SortedItem), by_parts)
+            by_order(ranks + i, other, end - i, items, keys)
         i = end
-    return rows
+    place(items, ranks, n)

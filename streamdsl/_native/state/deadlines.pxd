@@ -6,16 +6,12 @@ stands behind it decides among rows of one time. Windows, timers and the buffers
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
 from streamdsl._native.state.cold_deadlines cimport ColdDeadlines
+from streamdsl._native.state.deadline_heap cimport SlotDeadline, SlotDeadlineList
 from streamdsl._native.state.key_table cimport ColdListener, KeyTable
 from streamdsl._native.state.row_table cimport RowHeader
 
 cdef enum:
     MOST_LANES = 4
-
-
-cdef struct HeapEntry:
-    int64_t time
-    int64_t slot
 
 
 cdef struct SlotRun:
@@ -26,9 +22,7 @@ cdef struct SlotRun:
 
 
 cdef struct Lane:
-    HeapEntry* heap            # by time; may name rows that are hot no more, and the same one twice
-    int64_t n
-    int64_t capacity
+    SlotDeadlineList heap      # slots of rows; may name some that are hot no more, and the same one twice
     ColdDeadlines cold
     SlotRun held               # hot rows that are due next, taken from the heap; they stay in memory until they are removed
     SlotRun read               # the same of rows that were cold
@@ -61,14 +55,15 @@ cdef class Deadlines(ColdListener):
     # Takes the next rows whose time is at or before `limit`, so many at most, in the order of their keys, into due[0 .. n); returns
     # n, 0 when none is left. They stay in the table, and in memory: the caller removes them, or puts them back.
     cdef int64_t take_due(self, int lane, int64_t limit, int64_t most) except -1 nogil
+    # Takes the first row if its key comes before this one, which was taken: it has been added since. -1: there is none.
+    cdef int64_t take_earlier(self, const char* key, int64_t size) except? -1 nogil
     cdef int put_back(self, int64_t slot) except -1 nogil        # one that was taken: it is due as before
     cdef int rebuild(self) except -1 nogil                       # from the table, once that has been loaded
 
     cdef char* key_of(self, int lane, int64_t time, const char* tail, int64_t size) except NULL nogil    # in `scratch`
     cdef int stand(self, int64_t slot) except -1 nogil
     cdef int push(self, Lane* lane, int64_t time, int64_t slot) except -1 nogil
-    cdef void pop(self, Lane* lane) noexcept nogil
-    cdef bint stands(self, int lane, HeapEntry* entry) noexcept nogil
+    cdef bint stands(self, int lane, SlotDeadline* entry) noexcept nogil
     cdef int gather(self, int lane, int64_t limit, int64_t most) except -1 nogil
     cdef int sort_run(self, SlotRun* run, int64_t first) except -1 nogil
     cdef int read_cold(self, int lane, int64_t limit, int64_t most) except -1 nogil

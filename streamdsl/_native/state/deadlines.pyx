@@ -5,15 +5,16 @@ Of cold rows little is known (cold_deadlines.pxd): before a row is taken, the co
 at a time. What is due next is held in memory until it has been removed; other rows may become cold between two pieces.
 """
 from cpython.bytes cimport PyBytes_AS_STRING
-from libc.stdint cimport INT64_MAX, INT64_MIN
+from libc.stdint cimport INT64_MAX, INT64_MIN, uint32_t
 from libc.stdlib cimport free, qsort, realloc
 from libc.string cimport memcpy, memmove
 
-from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, PLANTED
+from streamdsl._native.includes.checked cimport CHECKED_BUILD, PLANTED
 from streamdsl._native.state.cold_deadlines cimport (
     cold_add, cold_first, cold_free, cold_init, cold_memory, cold_precedes, cold_raise, cold_remove, cold_start,
 )
 from streamdsl._native.state.cold_scan cimport FILED, ColdScan, open_scan
+from streamdsl._native.state.deadline_heap cimport heap_pop, heap_push
 from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, big_endian, deadline_in, key_order, put_deadline
 from streamdsl._native.state.key_hash cimport hash_bytes, prefetch
 from streamdsl._native.state.row_table cimport ROW_GONE, ROW_LIVE, ROW_RECENT
@@ -88,7 +89,7 @@ cdef class Deadlines(ColdListener):
     def __dealloc__(self):
         cdef int lane
         for lane in range(MOST_LANES):
-            free(self.lane[lane].heap)
+            free(self.lane[lane].heap.at)
             free(self.lane[lane].held.at)
             free(self.lane[lane].read.at)
             cold_free(&self.lane[lane].cold)
@@ -138,7 +139,7 @@ cdef class Deadlines(ColdListener):
         cdef const RowHeader* header = self.table.header(slot)
         cdef Lane* lane = &self.lane[<unsigned char>header.key[0]]
         # What has gone cold, or is gone, stays in the heap: no more of that than of what is hot.
-        if lane.n > 2 * self.table.count + 64:
+        if lane.heap.n > 2 * self.table.count + 64:
             return self.rebuild()
         return self.push(lane, deadline_in(header.key), slot)
 
@@ -161,8 +162,8 @@ cdef class Deadlines(ColdListener):
         cdef int64_t i
         for i in range(run.first, run.n):
             if run.at[i] == slot:
-                memmove(run.at + i, run.at + i + 1, (run.n - i - 1) * sizeof(int64_t))
-                run.n -= 1
+                memmove(run.at + run.first + 1, run.at + run.first, (i - run.first) * sizeof(int64_t))
+                run.first += 1
                 return
 
     cdef int64_t first(self, int lane) noexcept nogil:
@@ -172,9 +173,9 @@ cdef class Deadlines(ColdListener):
             time = min(time, deadline_in(self.table.header(of.held.at[of.held.first]).key))
         if of.read.first < of.read.n:
             time = min(time, deadline_in(self.table.header(of.read.at[of.read.first]).key))
-        while of.n > 0 and not self.stands(lane, &of.heap[0]):
-            self.pop(of)
-        return min(time, of.heap[0].time) if of.n > 0 else time
+        while of.heap.n > 0 and not self.stands(lane, &of.heap.at[0]):
+            heap_pop(&of.heap)
+        return min(time, of.heap.at[0].time) if of.heap.n > 0 else time
 
     # What is due ------------------------------------------------------------------------------------------------
 
@@ -188,6 +189,19 @@ cdef class Deadlines(ColdListener):
                 return n
             self.read_cold(lane, limit, most)
 
+    cdef int64_t take_earlier(self, const char* key, int64_t size) except? -1 nogil:
+        cdef Lane* of = &self.lane[<unsigned char>key[0]]
+        cdef const RowHeader* header
+        if of.heap.n > 0 and of.heap.at[0].time <= deadline_in(key):
+            self.gather(<unsigned char>key[0], deadline_in(key), 1)
+        if of.held.first == of.held.n:
+            return -1
+        header = self.table.header(of.held.at[of.held.first])
+        if key_order(header.key, header.key_size, key, size) >= 0:
+            return -1
+        of.held.first += 1
+        return of.held.at[of.held.first - 1]
+
     cdef int put_back(self, int64_t slot) except -1 nogil:
         cdef RowHeader* header = self.table.header(slot)
         header.held = 0
@@ -200,14 +214,14 @@ cdef class Deadlines(ColdListener):
         cdef SlotRun* held = &of.held
         cdef int64_t first
         cdef bint behind = False
-        cdef HeapEntry top
+        cdef SlotDeadline top
         if held.first == held.n:
             held.first = held.n = 0
             of.covered = INT64_MIN
         first = held.n
-        while of.n > 0 and of.heap[0].time <= limit and (held.n - held.first < most or of.heap[0].time <= of.covered):
-            top = of.heap[0]
-            self.pop(of)
+        while of.heap.n > 0 and of.heap.at[0].time <= limit and (held.n - held.first < most or of.heap.at[0].time <= of.covered):
+            top = of.heap.at[0]
+            heap_pop(&of.heap)
             if not self.stands(lane, &top):
                 continue
             if held.n > held.first and top.time <= of.covered:
@@ -350,7 +364,7 @@ cdef class Deadlines(ColdListener):
     cdef int on_cleared(self) except -1 nogil:
         cdef int lane
         for lane in range(self.lanes):
-            self.lane[lane].n = self.lane[lane].held.n = self.lane[lane].held.first = 0
+            self.lane[lane].heap.n = self.lane[lane].held.n = self.lane[lane].held.first = 0
             self.lane[lane].read.n = self.lane[lane].read.first = 0
         return 0 if self.slots is None else self.slots.on_cleared()
 
@@ -374,13 +388,13 @@ cdef class Deadlines(ColdListener):
         cdef int64_t size = self.due_capacity * sizeof(int64_t) + (0 if self.slots is None else self.slots.memory())
         cdef int lane
         for lane in range(self.lanes):
-            size += (self.lane[lane].capacity * sizeof(HeapEntry) + cold_memory(&self.lane[lane].cold)
+            size += (self.lane[lane].heap.capacity * sizeof(SlotDeadline) + cold_memory(&self.lane[lane].cold)
                      + (self.lane[lane].held.capacity + self.lane[lane].read.capacity) * sizeof(int64_t))
         return size
 
     # The heaps --------------------------------------------------------------------------------------------------
 
-    cdef bint stands(self, int lane, HeapEntry* entry) noexcept nogil:
+    cdef bint stands(self, int lane, SlotDeadline* entry) noexcept nogil:
         """Whether the entry's row is in memory and waits; a slot may have got another row since."""
         cdef const RowHeader* header
         if entry.slot >= self.table.used:
@@ -394,7 +408,7 @@ cdef class Deadlines(ColdListener):
         cdef int lane
         cdef RowHeader* header
         for lane in range(self.lanes):
-            self.lane[lane].n = 0
+            self.lane[lane].heap.n = 0
             self.lane[lane].rows = self.lane[lane].cold.n
         while slot >= 0:
             header = self.table.header(slot)
@@ -407,35 +421,6 @@ cdef class Deadlines(ColdListener):
         return 0
 
     cdef int push(self, Lane* lane, int64_t time, int64_t slot) except -1 nogil:
-        cdef int64_t at = lane.n
-        cdef HeapEntry* more
-        if at == lane.capacity:
-            more = <HeapEntry*>realloc(lane.heap, (2 * at + 64) * sizeof(HeapEntry))
-            if more == NULL:
-                no_memory()
-            lane.heap = more
-            lane.capacity = 2 * at + 64
-        lane.n += 1
-        while at > 0 and lane.heap[(at - 1) >> 1].time > time:
-            lane.heap[at] = lane.heap[(at - 1) >> 1]
-            at = (at - 1) >> 1
-        lane.heap[at].time = time
-        lane.heap[at].slot = slot
-        return 0
-
-    cdef void pop(self, Lane* lane) noexcept nogil:
-        cdef HeapEntry last
-        cdef int64_t at = 0, child = 1
-        CHECK(lane.n > 0, "what is due was noted")
-        CHECK(lane.n < 2 or lane.heap[0].time <= lane.heap[1].time, "the first deadline stands first in the heap")
-        lane.n -= 1
-        last = lane.heap[lane.n]
-        while child < lane.n:
-            if child + 1 < lane.n and lane.heap[child + 1].time < lane.heap[child].time:
-                child += 1
-            if last.time <= lane.heap[child].time:
-                break
-            lane.heap[at] = lane.heap[child]
-            at = child
-            child = 2 * at + 1
-        lane.heap[at] = last
+        cdef SlotDeadline entry
+        entry.time, entry.id, entry.slot, entry.stored = time, 0, <uint32_t>slot, 0
+        return heap_push(&lane.heap, &entry)

@@ -3,27 +3,14 @@
 A row of `Deadlines` costs a look into a hash table when it is added and another when it is due, and its own copy of the key.
 Most deadlines are over before any key has had to leave memory. These stand in lists by time, and become rows when memory is short.
 """
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t
 
-from streamdsl._native.state.deadline_sort cimport SortedItem
+from streamdsl._native.state.deadline_heap cimport SlotDeadline, SlotDeadlineList
+from streamdsl._native.state.deadline_sort cimport RankedItem
 from streamdsl._native.state.deadlines cimport MOST_LANES, Deadlines
 from streamdsl._native.state.key_table cimport ColdListener, KeyTable
 from streamdsl._native.state.row_table cimport RowHeader
 from streamdsl._native.state.write_stream cimport ByteWriter
-
-
-cdef struct SlotDeadline:
-    int64_t time
-    int64_t id                 # what stands behind the time in the key of a row
-    uint32_t slot              # of the key: it is in memory as long as this is here
-    uint32_t stored            # the stream has a row of it: to be deleted when it is over
-
-
-cdef struct SlotDeadlineList:
-    SlotDeadline* at           # at[first .. n)
-    int64_t first
-    int64_t n
-    int64_t capacity
 
 
 cdef struct TimeBucket:
@@ -46,11 +33,18 @@ cdef struct SlotLane:
     int64_t covered            # of what `ready` has nothing is behind this time, and no bucket has anything in front of it
     bint unsorted              # `ready` is
     int64_t count
+    int64_t given_up           # of these: deadlines that no longer count
+
+
+cdef class DeadlineOwner:
+    """Knows which deadlines count, where some are given up before they are due."""
+    cdef bint stands(self, int lane, const SlotDeadline* item) noexcept nogil
 
 
 cdef class SlotDeadlines(ColdListener):
     cdef Deadlines deadlines                 # where they become rows
     cdef KeyTable keys                       # the table of the slots
+    cdef DeadlineOwner owner                 # None: none is given up
     cdef readonly bint allowed
     cdef readonly bint on                    # new ones may be added
     cdef bint pressed                        # memory was short since the last checkpoint began
@@ -61,8 +55,8 @@ cdef class SlotDeadlines(ColdListener):
     cdef bint settling                       # a checkpoint has begun that some are still to be written for
     cdef int settling_lane
     cdef int64_t settling_bucket
-    cdef SortedItem* sorted_at               # scratch of `sort`
-    cdef int64_t sorted_capacity
+    cdef RankedItem* sort_room               # scratch of `sort`
+    cdef int64_t sort_capacity
 
     cdef int add(self, int lane, int64_t time, int64_t id, int64_t slot) except -1 nogil
     cdef int64_t first(self, int lane) noexcept nogil                        # the earliest time; INT64_MAX: there is none
@@ -73,11 +67,13 @@ cdef class SlotDeadlines(ColdListener):
     # How many of `ready`, from its first on, can be dealt with before others are gathered; `one_window`: of one time and id.
     cdef int64_t piece(self, int lane, int64_t most, bint one_window) noexcept nogil
     cdef int over(self, int lane, const SlotDeadline* item) except -1 nogil  # it is dropped, or has been dealt with
+    cdef int give_up(self, int lane) except -1 nogil                         # one of them counts no more: `owner` knows which
     cdef int spill_due(self, int lane, int64_t limit) except -1 nogil        # what is due becomes rows
     cdef int spill_all(self) except -1 nogil
 
     cdef void clear(self) noexcept nogil
-    cdef int64_t common(self, const SlotDeadline* items, int64_t n) noexcept nogil
+    cdef int weed(self, int lane) except -1 nogil
+    cdef int reserve_sorted(self, int64_t n) except -1 nogil
     cdef int64_t tail_of(self, const SlotDeadline* item, const RowHeader* header) except -1 nogil    # fills `tail`
     cdef int spill_ready(self, int lane) except -1 nogil
     cdef int spill(self, int lane, const SlotDeadline* item) except -1 nogil

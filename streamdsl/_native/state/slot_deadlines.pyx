@@ -6,13 +6,14 @@ that is due in part a heap is made. What is taken is sorted; so the order is tha
 A checkpoint holds rows of them all: they are written into the stream a few at a time, as changed rows are. What has been written is
 deleted when it is over, behind the next barrier.
 """
-from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, uint16_t, uint64_t
-from libc.stdlib cimport free, realloc
-from libc.string cimport memcmp, memcpy, memmove, memset
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memmove, memset
 
 from streamdsl._native.includes.checked cimport CHECKED_BUILD, PLANTED
+from streamdsl._native.state.deadline_heap cimport heap_pop, heap_push, list_append
 from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, put_sorted
-from streamdsl._native.state.deadline_sort cimport SortedItem, part_at, sorted_items
+from streamdsl._native.state.deadline_sort cimport RankedItem, sort_deadlines
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.row_table cimport ROW_LIVE, ROW_STORED, RowHeader
 from streamdsl._native.state.write_stream cimport (
@@ -26,7 +27,8 @@ cdef enum:
     DRAIN_BYTES = 16384        # of rows for one append to the stream
     ID_BYTES = 8
     ROW_BYTES = 48             # what a row takes beside its key and itself, about
-    FEW_COMMON = 8             # bytes that keys begin with alike: so many may be looked at
+    FEW_GIVEN_UP = 1024        # deadlines that stay in the lists,
+    FEWEST_GIVEN_UP = 2        # and in the checked build
 
 
 cdef int no_memory() except -1 nogil:
@@ -34,43 +36,9 @@ cdef int no_memory() except -1 nogil:
         raise MemoryError("no memory left for deadlines")
 
 
-cdef int append(SlotDeadlineList* items, const SlotDeadline* item) except -1 nogil:
-    cdef SlotDeadline* more
-    if items.n == items.capacity:
-        more = <SlotDeadline*>realloc(items.at, (2 * items.n + 16) * sizeof(SlotDeadline))
-        if more == NULL:
-            no_memory()
-        items.at = more
-        items.capacity = 2 * items.n + 16
-    items.at[items.n] = item[0]
-    items.n += 1
-    return 0
-
-
-cdef int push(SlotDeadlineList* heap, const SlotDeadline* item) except -1 nogil:
-    cdef int64_t at = heap.n
-    append(heap, item)
-    while at > 0 and heap.at[(at - 1) >> 1].time > item.time:
-        heap.at[at] = heap.at[(at - 1) >> 1]
-        at = (at - 1) >> 1
-    heap.at[at] = item[0]
-    return 0
-
-
-cdef void pop(SlotDeadlineList* heap) noexcept nogil:
-    cdef int64_t at = 0, child = 1
-    cdef SlotDeadline last
-    heap.n -= 1
-    last = heap.at[heap.n]
-    while child < heap.n:
-        if child + 1 < heap.n and heap.at[child + 1].time < heap.at[child].time:
-            child += 1
-        if last.time <= heap.at[child].time:
-            break
-        heap.at[at] = heap.at[child]
-        at = child
-        child = 2 * at + 1
-    heap.at[at] = last
+cdef class DeadlineOwner:
+    cdef bint stands(self, int lane, const SlotDeadline* item) noexcept nogil:
+        return True
 
 
 cdef class SlotDeadlines(ColdListener):
@@ -89,7 +57,7 @@ cdef class SlotDeadlines(ColdListener):
 
     def __dealloc__(self):
         self.clear()
-        free(self.sorted_at)
+        free(self.sort_room)
         bytes_free(&self.gone)
         bytes_free(&self.tail)
 
@@ -117,10 +85,10 @@ cdef class SlotDeadlines(ColdListener):
         item.time, item.id, item.slot, item.stored = time, id, <uint32_t>slot, 0
         of.count += 1
         if (time >> of.shift) <= of.near_number or (of.ready.first < of.ready.n and time <= of.covered):
-            return push(&of.near, &item)
+            return heap_push(&of.near, &item)
         bucket = self.bucket_of(of, time >> of.shift)
         bucket.earliest = min(bucket.earliest, time)
-        return append(&bucket.items, &item)
+        return list_append(&bucket.items, &item)
 
     cdef TimeBucket* bucket_of(self, SlotLane* lane, int64_t number) except NULL nogil:
         cdef int64_t low = 0, high = lane.n_buckets, middle, time = number << lane.shift
@@ -175,7 +143,7 @@ cdef class SlotDeadlines(ColdListener):
                 if into.written == into.items.n:         # else some are written twice
                     into.written += lane.buckets[i].written
                 for k in range(lane.buckets[i].items.n):
-                    append(&into.items, &lane.buckets[i].items.at[k])
+                    list_append(&into.items, &lane.buckets[i].items.at[k])
                 free(lane.buckets[i].items.at)
             lane.n_buckets = n
         while lane.n_buckets > 0 and lane.buckets[0].number <= lane.near_number:
@@ -191,7 +159,7 @@ cdef class SlotDeadlines(ColdListener):
         lane.n_buckets -= 1
         memmove(lane.buckets, lane.buckets + 1, lane.n_buckets * sizeof(TimeBucket))
         for i in range(items.n):
-            push(&lane.near, &items.at[i])
+            heap_push(&lane.near, &items.at[i])
         free(items.at)
         return 0
 
@@ -220,8 +188,8 @@ cdef class SlotDeadlines(ColdListener):
                 break
             of.unsorted = True
             if of.near.n > 0:
-                append(&of.ready, &of.near.at[0])
-                pop(&of.near)
+                list_append(&of.ready, &of.near.at[0])
+                heap_pop(&of.near)
                 of.covered = max(of.covered, time)
                 continue
             if of.shift > 0 and of.buckets[0].number >= limit >> of.shift and limit < INT64_MAX:
@@ -237,7 +205,7 @@ cdef class SlotDeadlines(ColdListener):
                 of.ready = bucket.items
                 continue
             for i in range(bucket.items.n):
-                append(&of.ready, &bucket.items.at[i])
+                list_append(&of.ready, &bucket.items.at[i])
             free(bucket.items.at)
         return fresh
 
@@ -256,6 +224,7 @@ cdef class SlotDeadlines(ColdListener):
         cdef const char* key
         cdef int64_t size
         self.lane[lane].count -= 1
+        self.lane[lane].given_up = min(self.lane[lane].given_up, self.lane[lane].count)
         if item.stored and header.key != NULL and not PLANTED("delete-missing"):
             size = self.tail_of(item, header)
             key = self.deadlines.key_of(lane, item.time, self.tail.data, size)
@@ -263,60 +232,64 @@ cdef class SlotDeadlines(ColdListener):
             self.n_gone += 1
         return 0
 
+    cdef int give_up(self, int lane) except -1 nogil:
+        cdef SlotLane* of = &self.lane[lane]
+        of.given_up += 1
+        # As many may stay as count: so each of them is passed over a few times in all.
+        if of.given_up > (FEWEST_GIVEN_UP if CHECKED_BUILD else FEW_GIVEN_UP) and 2 * of.given_up > of.count:
+            return self.weed(lane)
+        return 0
+
+    cdef int weed(self, int lane) except -1 nogil:
+        """Drop what has been given up. Time has no part in such deadlines: they stand in buckets until all are due."""
+        cdef SlotLane* of = &self.lane[lane]
+        cdef SlotDeadlineList* items
+        cdef int64_t b, i, kept, written
+        if of.given_up == 0:
+            return 0
+        if self.settling:
+            self.settle(INT64_MAX)
+        for b in range(of.n_buckets):
+            items = &of.buckets[b].items
+            kept = written = 0
+            for i in range(items.n):
+                if i + AHEAD < items.n:
+                    prefetch(self.keys.header(items.at[i + AHEAD].slot))
+                if self.owner.stands(lane, &items.at[i]):
+                    written += i < of.buckets[b].written
+                    items.at[kept] = items.at[i]
+                    kept += 1
+                else:
+                    self.over(lane, &items.at[i])
+            items.n = kept
+            of.buckets[b].written = written
+        of.given_up = 0
+        return 0
+
     cdef int sort(self, int lane) except -1 nogil:
         cdef SlotLane* of = &self.lane[lane]
         cdef SlotDeadline* items = of.ready.at + of.ready.first
-        cdef int64_t n = of.ready.n - of.ready.first, i, alike
-        cdef SortedItem* rows
-        cdef const RowHeader* header
+        cdef int64_t n = of.ready.n - of.ready.first
         if not of.unsorted or n < 2:
             of.unsorted = False
             return 0
         if PLANTED("deadlines-unsorted"):
             return 0
-        if 2 * n > self.sorted_capacity:
-            rows = <SortedItem*>realloc(self.sorted_at, 2 * n * sizeof(SortedItem))
-            if rows == NULL:
-                no_memory()
-            self.sorted_at = rows
-            self.sorted_capacity = 2 * n
-        rows = <SortedItem*>self.sorted_at
-        alike = self.common(items, n)
-        for i in range(n):
-            if i + 2 * AHEAD < n:
-                prefetch(self.keys.header(items[i + 2 * AHEAD].slot))
-            if i + AHEAD < n:
-                prefetch(self.keys.header(items[i + AHEAD].slot).key)
-            header = self.keys.header(items[i].slot)
-            rows[i].slot, rows[i].stored = items[i].slot, items[i].stored
-            rows[i].parts[3] = <uint64_t>items[i].time ^ (<uint64_t>1 << 63)
-            rows[i].parts[2] = <uint64_t>items[i].id ^ (<uint64_t>1 << 63)
-            rows[i].parts[1] = part_at(header, alike)
-            rows[i].parts[0] = part_at(header, alike + 8)
-            rows[i].header = header
-        rows = sorted_items(rows, n)
-        for i in range(n):
-            items[i].time = <int64_t>(rows[i].parts[3] ^ (<uint64_t>1 << 63))
-            items[i].id = <int64_t>(rows[i].parts[2] ^ (<uint64_t>1 << 63))
-            items[i].slot, items[i].stored = rows[i].slot, rows[i].stored
+        self.reserve_sorted(n)
+        sort_deadlines(items, self.sort_room, n, self.keys)
         of.unsorted = False
         return 0
 
-    cdef int64_t common(self, const SlotDeadline* items, int64_t n) noexcept nogil:
-        """Return how many bytes all keys begin with alike, 0 if there are few."""
-        cdef const RowHeader* first = self.keys.header(items[0].slot)
-        cdef const RowHeader* header
-        cdef int64_t size = first.key_size, i
-        for i in range(1, n):
-            if size <= FEW_COMMON:
-                return 0
-            if i + AHEAD < n:
-                prefetch(self.keys.header(items[i + AHEAD].slot).key)
-            header = self.keys.header(items[i].slot)
-            size = min(size, <int64_t>header.key_size)
-            while memcmp(first.key, header.key, size) != 0:
-                size -= 1
-        return size
+    cdef int reserve_sorted(self, int64_t n) except -1 nogil:
+        cdef RankedItem* more
+        if 2 * n > self.sort_capacity:
+            free(self.sort_room)             # nothing in it is wanted any more
+            more = <RankedItem*>malloc(2 * n * sizeof(RankedItem))
+            self.sort_room = more
+            self.sort_capacity = 2 * n if more != NULL else 0
+            if more == NULL:
+                no_memory()
+        return 0
 
     # Rows of them -----------------------------------------------------------------------------------------------
 
@@ -345,6 +318,7 @@ cdef class SlotDeadlines(ColdListener):
         return 0
 
     cdef int spill_due(self, int lane, int64_t limit) except -1 nogil:
+        self.weed(lane)
         self.gather(lane, limit, INT64_MAX)
         return self.spill_ready(lane)
 
@@ -383,6 +357,8 @@ cdef class SlotDeadlines(ColdListener):
     cdef int on_begin(self) except -1 nogil:
         cdef int lane
         cdef int64_t i
+        for lane in range(MOST_LANES):
+            self.weed(lane)                  # a restored one would be a row that nobody asks for before the end
         if self.n_gone > 0:
             self.deadlines.table.stream.append(self.gone.data, self.gone.used, self.n_gone)
             self.gone.used = self.n_gone = 0
@@ -432,7 +408,7 @@ cdef class SlotDeadlines(ColdListener):
 
     def beside(self):
         """Return how many there are."""
-        return sum([self.lane[lane].count for lane in range(MOST_LANES)])
+        return sum([self.lane[lane].count - self.lane[lane].given_up for lane in range(MOST_LANES)])
 
     cdef int on_pressure(self) except -1 nogil:
         self.pressed = True
@@ -446,8 +422,9 @@ cdef class SlotDeadlines(ColdListener):
         return 0
 
     cdef int64_t memory(self) noexcept nogil:
-        cdef int64_t size = self.gone.capacity + self.tail.capacity + self.sorted_capacity * sizeof(SortedItem), i
+        cdef int64_t size = self.gone.capacity + self.tail.capacity, i
         cdef int lane
+        size += self.sort_capacity * sizeof(RankedItem)
         for lane in range(MOST_LANES):
             size += (self.lane[lane].near.capacity + self.lane[lane].ready.capacity) * sizeof(SlotDeadline)
             size += self.lane[lane].capacity * sizeof(TimeBucket)

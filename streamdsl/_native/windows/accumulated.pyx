@@ -23,6 +23,7 @@ cdef class AccumulatedContents(Contents):
         self.layout = f"aggregates/2|{self.accumulators.layout}"
         self.refuses = self.accumulators.refuses
         self.bulk = True
+        self.flat = all([(<Accumulator>one).flat for one in self.accumulators.accumulators])
 
     cdef int add(self, char* state, Batch* batch, int32_t row) except -1 nogil:
         cdef int i

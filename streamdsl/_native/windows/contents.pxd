@@ -28,6 +28,7 @@ cdef class Contents:
     cdef readonly bint on_heap               # refers to Python objects
     cdef readonly bint refuses               # a record may fail in it
     cdef readonly bint bulk                  # records may be added later than they are assigned, many at once (add_many)
+    cdef readonly bint flat                  # has no variable part: nothing is to be freed
     cdef readonly bint by_batch              # emit="update" shows a window once a batch, not once a record
     cdef readonly bint sends                 # rows leave by `send`; else as columns, by `finish`
     cdef ByteWriter scratch                  # of `copy`

@@ -41,6 +41,7 @@ cdef class PaneContents(Contents):
         self.size = 2 * self.half
         self.layout = f"panes/2|{inner.layout}"
         self.bulk = inner.bulk
+        self.flat = inner.flat
 
     cdef int add_many(self, char** states, const int32_t* rows, int64_t n) except -1 nogil:
         return self.inner.add_many(states, rows, n)

@@ -54,7 +54,8 @@ cdef class WindowField(RowField):
     cdef int remove(self, KeyWindows* windows, int64_t i) except -1 nogil:
         cdef WindowEntry* entry = self.at(windows, i)
         CHECK(0 <= i < windows.n, "a window that is removed is there")
-        self.contents.clear(contents_of(entry))
+        if not self.contents.flat:
+            self.contents.clear(contents_of(entry))
         windows.n -= 1
         if windows.n == 0:
             if windows.block != NULL:
