@@ -10,7 +10,7 @@ import pyarrow as pa
 from streamdsl.flink.functions.kind import Operation, is_nan
 from streamdsl.flink.refusing import Refused
 from streamdsl.flink.types import flink_type
-from streamdsl.flink.values import Value, constant, failing, short
+from streamdsl.flink.values import Value, as_type, constant, failing, short
 from streamdsl.logical.expression import Typed
 from streamdsl.logical.types import BOOL, FLOAT, INT, TEXT, is_date, is_float, is_integer, is_string, is_time
 
@@ -64,6 +64,7 @@ def _null_test(node: Typed, args: Sequence[Value]) -> Value:
 
 
 def _when(node: Typed, args: Sequence[Value]) -> Value:
+    args = _alike(args)
     pairs = list(zip(args[:-1:2], args[1::2], strict=True))
     # A condition that never holds comes from a table's changes, of which Flink takes care itself.
     pairs = [(condition, value) for condition, value in pairs if condition.text != "FALSE"]
@@ -72,6 +73,13 @@ def _when(node: Typed, args: Sequence[Value]) -> Value:
         return args[-1]
     text = " ".join(f"WHEN {condition.text} THEN {value.text}" for condition, value in pairs)
     return Value(f"CASE {text} ELSE {args[-1].text} END", _type_of(values), nan=_any_nan(values), inf=_any_inf(values))
+
+
+def _alike(values: Sequence[Value]) -> Sequence[Value]:
+    """Return values of which floats have 64 bits where one has: Flink may take the fewer of a choice."""
+    if not any(value.type == FLOAT for value in values):
+        return values
+    return [as_type(value, FLOAT) if is_float(value.type) else value for value in values]
 
 
 def _type_of(values: Sequence[Value]) -> pa.DataType:
@@ -88,6 +96,7 @@ def _any_inf(values: Sequence[Value]) -> bool:
 
 
 def _coalesce(node: Typed, args: Sequence[Value]) -> Value:
+    args = _alike(args)
     type_, nan, inf = _type_of(args), _any_nan(args), _any_inf(args)
     if not any(part.may_fail for part in node.args[1:]):
         return Value(f"COALESCE({', '.join(arg.text for arg in args)})", type_, nan=nan, inf=inf)
@@ -99,6 +108,7 @@ def _coalesce(node: Typed, args: Sequence[Value]) -> Value:
 def _extreme(node: Typed, args: Sequence[Value]) -> Value:
     if _any_nan(args):
         raise Refused(f"{node.op} of floats that may be NaN", "fill_nan(...) them first")
+    args = _alike(args)
     type_ = _type_of(args)
     if not (is_float(type_) or is_integer(type_) or is_time(type_)):
         raise Refused(f"{node.op} of {type_}", "write when(a < b).then(a).otherwise(b)")
