@@ -101,6 +101,7 @@ def _aggregate(made: TypedAggregate, builder: ProgramBuilder) -> AggregateSpec:
         frame=frame,
         custom=made.custom,
         input_type=None if made.argument is None else made.argument.type,
+        never_null=made.argument is not None and not made.argument.nullable,
     )
 
 
@@ -115,8 +116,34 @@ _ALL_OPEN: Final = frozenset({"and", "or", "coalesce"})
 _MOST_ARGS: Final = 20_000
 
 
+def _members_together(instructions: Sequence[Instruction], outputs: Sequence[int]) -> tuple[Sequence[Instruction], Sequence[int]]:
+    """Return a program in which several fields of one struct are found in one walk over its text."""
+    asked: dict[tuple[int, ...], list[str]] = {}
+    for one in instructions:
+        if one.op == "struct_field":
+            asked.setdefault(one.args, []).append(one.params[0])
+    if all(len(names) < 2 for names in asked.values()):
+        return instructions, outputs
+    numbers: list[int] = []
+    found: dict[tuple[int, ...], int] = {}
+    made: list[Instruction] = []
+    for one in instructions:
+        args = tuple(numbers[arg] for arg in one.args)
+        names = asked.get(one.args, []) if one.op == "struct_field" else []
+        if len(names) < 2:
+            made.append(replace(one, args=args))
+        else:
+            if one.args not in found:
+                found[one.args] = len(made)
+                made.append(Instruction("struct_members", "str", args, tuple(names)))
+            made.append(Instruction("struct_part", "str", (*args, found[one.args]), (names.index(one.params[0]),)))
+        numbers.append(len(made) - 1)
+    return made, [numbers[output] for output in outputs]
+
+
 def flattened(instructions: Sequence[Instruction], outputs: Sequence[int]) -> ProgramSpec:
     """Return the program with nests such as ``a | (b | c)`` as one instruction: a rule table is as long as it is, but not deep."""
+    instructions, outputs = _members_together(instructions, outputs)
     uses = Counter(arg for one in instructions for arg in one.args)
     uses.update(outputs)
     args: list[list[int]] = []

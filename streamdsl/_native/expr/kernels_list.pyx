@@ -1,6 +1,6 @@
 """See kernels_list.pxd."""
 from libc.stdint cimport int64_t, uint8_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
 from streamdsl._native.expr.functions cimport define, refuse_text
 from streamdsl._native.expr.vector cimport (
@@ -32,9 +32,19 @@ cdef enum:
 
 cdef const char* after_text(const char* p, const char* end) noexcept nogil:
     """Behind the closing quote of a text that begins behind p."""
-    while p < end and p[0] != c'"':
-        p += 2 if p[0] == c"\\" else 1
-    return p + 1 if p < end else end
+    cdef const char* quote
+    cdef const char* slash
+    while p < end:
+        quote = <const char*>memchr(p, c'"', end - p)
+        if quote == NULL:
+            return end
+        slash = quote
+        while slash > p and slash[-1] == c"\\":
+            slash -= 1
+        if ((quote - slash) & 1) == 0:       # else the last of the backslashes escapes it
+            return quote + 1
+        p = quote + 1
+    return end
 
 
 cdef const char* after_value(const char* p, const char* end) noexcept nogil:
