@@ -62,6 +62,7 @@ class AggregateSpec:
     kind: count sum min max mean std var first last to_list n_unique max_by min_by top_k lag custom.
     `by` is the ordering column of max_by, min_by and top_k, `then_by` those that tell ties apart.
     `where` is a bool column: only rows where it is true count. `retracts`: rows may be withdrawn, so values must leave again.
+    `never_null`: no value of the argument is.
     """
 
     name: str
@@ -81,6 +82,7 @@ class AggregateSpec:
     input_type: pa.DataType | None = None
     by_type: pa.DataType | None = None
     retracts: bool = False
+    never_null: bool = False
 
 
 @dataclass(frozen=True, slots=True)

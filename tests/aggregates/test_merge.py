@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -118,18 +119,17 @@ SPECS = [
     spec("custom", "i", output="i64", custom=FIRST),
 ]
 ODD = [0.0, -0.0, math.nan, math.inf, -math.inf, 1.0, 1.5, 1e300, -1e300, 5e-324]
-RECORD = st.fixed_dictionaries(
-    {
-        "i": st.none() | st.integers(-9, 9),
-        "u": st.none() | st.integers(0, 9),
-        "f": st.none() | st.sampled_from(ODD) | st.integers(-9, 9).map(float),
-        "s": st.none() | st.sampled_from(["", "a", "b", "ab", "a\x00", "long enough to lie in another place"]),
-        "b": st.none() | st.booleans(),
-        "by": st.none() | st.sampled_from([0.0, -0.0, math.nan, 1.0, 2.0]),
-        "w": st.none() | st.booleans(),
-        "d": st.none() | st.sampled_from(["0.00", "-1.50", "12.25", "9999999999.99"]).map(Decimal),
-    }
-)
+VALUES: dict[str, Any] = {
+    "i": st.integers(-9, 9),
+    "u": st.integers(0, 9),
+    "f": st.sampled_from(ODD) | st.integers(-9, 9).map(float),
+    "s": st.sampled_from(["", "a", "b", "ab", "a\x00", "long enough to lie in another place"]),
+    "b": st.booleans(),
+    "by": st.sampled_from([0.0, -0.0, math.nan, 1.0, 2.0]),
+    "w": st.booleans(),
+    "d": st.sampled_from(["0.00", "-1.50", "12.25", "9999999999.99"]).map(Decimal),
+}
+RECORD = st.fixed_dictionaries({name: st.none() | value for name, value in VALUES.items()})
 
 
 def bits(value: Any) -> Any:
@@ -174,6 +174,41 @@ def test_merged_states_are_those_of_one_pass(records: list[tuple[dict[str, Any],
     states.clear(into)
     states.clear(single)
     assert states.kept == 0
+
+
+#: What chooses one record, of each kind over several columns: where none is null, they share a state.
+CHOSEN = [
+    *(spec(kind, name, where=where) for kind in ("first", "last") for where in ("", "w") for name in "iufsbd"),
+    *(spec(kind, name, by=by) for kind in ("min_by", "max_by") for name in "isd" for by in ("by", "s", "d")),
+    *(spec(kind, name, by="by", then_by=ties, where="w") for kind in ("min_by", "max_by") for name in "sub" for ties in ("f", "sidb")),
+]
+WHOLE = st.fixed_dictionaries({name: st.none() | value if name in ("by", "w") else value for name, value in VALUES.items()})
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(WHOLE, st.integers(0, 2), st.booleans()), max_size=8), st.integers(1, 2**40))
+def test_aggregates_that_choose_one_record_share_a_state(records: list[tuple[dict[str, Any], int, bool]], arrived: int) -> None:
+    batch = pa.RecordBatch.from_pylist([record for record, _, _ in records], schema=ARGUMENTS)
+    found, sizes = [], []
+    for shared in (False, True):
+        states = States([replace(one, never_null=shared) for one in CHOSEN])
+        parts = [states.new(), states.new(), states.new()]
+        results = []
+        for at, (_, part, again) in enumerate(records):
+            states.add(parts[part], batch, [at], arrived)
+            sizes.append(len(states.rewrite(parts[part])) if again else 0)
+            results.append(list(map(bits, states.results(parts[part]))))
+        for other in parts[1:]:
+            states.merge(parts[0], other)
+            assert states.empty(other)
+            results.append(list(map(bits, states.results(parts[0]))))
+        states.clear(parts[0])
+        assert states.empty(parts[0])
+        assert states.kept == 0
+        found.append(results)
+    assert found[0] == found[1]
+    apart, together = sizes[: len(records)], sizes[len(records) :]
+    assert all(one == 0 or other < one for one, other in zip(apart, together, strict=True))
 
 
 @settings(max_examples=60, deadline=None)

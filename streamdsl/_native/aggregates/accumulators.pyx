@@ -363,4 +363,8 @@ cdef class AccumulatorSet:
 
 
 cdef AccumulatorSet make_set(str operator, specs, Arena arena, int64_t offset):
-    return AccumulatorSet([make_accumulator(operator, spec, arena) for spec in specs], offset)
+    # It imports this module, so it is named late.
+    from streamdsl._native.aggregates.chosen_rows import made_together
+
+    together = made_together(operator, specs, arena)
+    return AccumulatorSet([together.get(place) or make_accumulator(operator, spec, arena) for place, spec in enumerate(specs)], offset)
