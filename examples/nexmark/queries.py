@@ -236,7 +236,7 @@ _BID: Final = "auction bidder price channel url dateTime extra"
 @query(_BID, keys="bidder auction")
 def q18(streams: Streams) -> Table:
     """Keep each bidder's last bid for each auction."""
-    last = {name: col(name).top_k(1, by="dateTime", then_by="n").list.first() for name in ("price", "channel", "url", "dateTime", "extra")}
+    last = {name: col(name).max_by("dateTime", then_by="n") for name in ("price", "channel", "url", "dateTime", "extra")}
     return streams.bids.key_by("bidder", "auction").aggregate(**last, name="last bids")
 
 
@@ -274,18 +274,19 @@ def q7(streams: Streams) -> Stream:
     )
 
 
-def _valid_bids(streams: Streams) -> Stream:
+def _valid_bids(auctions: Stream, bids: Stream) -> Stream:
     """Bids that came while their auction was open, each with its auction."""
-    auctions = streams.auctions.rename({"dateTime": "dt"})
-    bids = streams.bids.select("auction", "bidder", "price", bdt=col("dateTime"), bextra=col("extra"), bn=col("n"))
-    both = auctions.join(bids.with_columns(id=col("auction")), on="id", within=None)
-    return both.filter(col("bdt").is_between(col("dt"), col("expires")))
+    # An auction's id is its own: the latest auction of that id up to the bid's time is the one, if it was open by then.
+    both = bids.join_asof(auctions, left_by="auction", right_by="id", how="inner")
+    return both.filter(col("bdt") <= col("expires"))
 
 
 @query("category avg_final sum_final n", keys="category")
 def q4(streams: Streams) -> Table:
     """Average the closing prices of each category; a higher bid takes the place of the one before."""
-    closing = _valid_bids(streams).key_by("id").aggregate(category=col("category").first(), price=col("price").max(), name="closing prices")
+    valid = _valid_bids(streams.auctions.select("id", "category", "expires"), streams.bids.select("auction", "price", bdt=col("dateTime")))
+    best = {"category": col("category").first(), "price": col("price").max()}
+    closing = valid.key_by("auction").aggregate(**best, name="closing prices", emit="batch")
     categories = closing.group_by("category").aggregate(sum_final=col("price").sum(), n=count(), name="prices by category")
     return categories.with_columns(avg_final=col("sum_final") // col("n"))
 
@@ -296,12 +297,13 @@ def q4(streams: Streams) -> Table:
 )
 def q9(streams: Streams) -> Table:
     """Find the bid that wins each auction: the highest, of equal ones the earliest."""
-
     columns = QUERIES["q9"].columns
-    of_auction = {name: col(name).first() for name in columns[1:10]}
-    of_bid = {name: col(name).max_by("price", then_by=[-col("bdt"), -col("bn")]) for name in columns[10:]}
-    winners = _valid_bids(streams).key_by("id").aggregate(**of_auction, **of_bid, name="winning bids", emit="batch")
-    return winners.select(*columns)
+    auctions = streams.auctions.rename({"dateTime": "dt"}).drop("n")
+    bids = streams.bids.select("auction", "bidder", "price", bdt=col("dateTime"), bextra=col("extra"), bn=col("n"))
+    valid = _valid_bids(auctions, bids)
+    best = {name: col(name).max_by("price", then_by=[-col("bdt"), -col("bn")]) for name in columns if name not in ("id", "auction")}
+    winners = valid.key_by("auction").aggregate(**best, name="winning bids", emit="batch")
+    return winners.with_columns(id=col("auction")).select(*columns)
 
 
 _BID_AND_AUCTION: Final = (
