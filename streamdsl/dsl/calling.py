@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["AsyncVerbs", "LookupFunction", "OnMiss"]
 
 OnMiss = Literal["null", "drop", "fail"]
-#: Keys that are asked for together, at most.
-_TOGETHER = 256
 
 
 class AsyncVerbs:
@@ -230,13 +228,27 @@ def looked_up(
     elif schema is not None:
         given = given.with_schema(Schema.of(schema))
     added = [field for field in given.schema.visible().fields if field.name not in keys]
-    names = {field.name: field.name + suffix if field.name in rows else field.name for field in added}
+    names = _added_names(rows, [field.name for field in added], suffix)
     nullable = on_miss == "null"
     output = Schema(
         (*rows.fields, *(Field(names[field.name], field.type, nullable=field.nullable or nullable) for field in added)),
     )
     ttl_s = None if cache_ttl is None else parse_duration(cache_ttl, "cache_ttl") / 1000
     return LookupFunction(given, keys, names, output, cache_size if ttl_s else 0, ttl_s or 0.0, on_miss)
+
+
+def _added_names(rows: Schema, added: Sequence[str], suffix: str) -> dict[str, str]:
+    """Return what the look-up's columns are called beside those of the stream."""
+    names = {name: f"{name}{suffix}" if name in rows else name for name in added}
+    taken = set(rows.names)
+    for name, shown in names.items():
+        if shown in taken:
+            raise TopologyError(
+                f"join_lookup: the column {name!r} of the look-up would be called {shown!r}, and there is such a column already",
+                remedy="give another suffix=, or rename(...) the stream's column first",
+            )
+        taken.add(shown)
+    return names
 
 
 class _FunctionLookup(Lookup):
@@ -293,6 +305,25 @@ class LookupFunction:
         return _Caller(self)
 
 
+class _Asked:
+    """Keys that were asked for together, and what became of them."""
+
+    __slots__ = ("answers", "done")
+
+    def __init__(self) -> None:
+        self.answers: dict[Any, Any] = {}  # an exception where a key has none
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def answer(self, key: Any) -> Any:
+        """Wait for the answer; raises what stands there instead of one."""
+        # Others may wait, too: one that gives up must not take it from them.
+        await asyncio.shield(self.done)
+        found = self.answers[key]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
 class _Caller:
     #: What a call returns that makes no row.
     nothing: Final = object()
@@ -300,10 +331,10 @@ class _Caller:
     def __init__(self, shared: LookupFunction) -> None:
         self._shared = shared
         self._lookup = shared._lookup.copy()
-        self._many = type(self._lookup).get_many is not Lookup.get_many
+        #: Of several rows, where the look-up answers for many keys at a time.
+        self.many = self._many if type(self._lookup).get_many is not Lookup.get_many else None
         self._cache: OrderedDict[Any, tuple[float, Any]] = OrderedDict()
-        self._asked: dict[Any, list[asyncio.Future[Any]]] = {}  # who waits for a key's answer
-        self._wanted: list[Any] = []
+        self._asked: dict[Any, _Asked] = {}  # keys whose answers are awaited
         self._asking: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -318,50 +349,81 @@ class _Caller:
         await self._lookup.close()
 
     async def __call__(self, row: Any) -> Any:
+        key = self._key(row)
+        if key is None:
+            return self._result(row, key, None)
+        known, found = self._known(key)
+        if not known:
+            asked = self._asked.get(key) or self._ask([key])
+            found = await asked.answer(key)
+        return self._result(row, key, found)
+
+    async def _many(self, rows: Sequence[Any], ended: Callable[[int, Any], None]) -> None:
+        """Look several rows up at once: `ended` is told the result of each, or why there is none."""
+        own: dict[Any, list[int]] = {}  # places of the rows by key
+        others: dict[Any, list[int]] = {}  # the same of keys that are being asked for
+        for place, row in enumerate(rows):
+            key = self._key(row)
+            known, found = (True, None) if key is None else self._known(key)
+            if known:
+                self._end(ended, place, row, key, found)
+            else:
+                (others if key in self._asked else own).setdefault(key, []).append(place)
+        asked = self._ask(list(own)) if own else None
+        waiting = {key: self._asked[key] for key in others}
+        if asked is not None:
+            await asyncio.shield(asked.done)
+            for key, places in own.items():
+                for place in places:
+                    self._end(ended, place, rows[place], key, asked.answers[key])
+        for key, places in others.items():
+            await asyncio.shield(waiting[key].done)
+            for place in places:
+                self._end(ended, place, rows[place], key, waiting[key].answers[key])
+
+    def _end(self, ended: Callable[[int, Any], None], place: int, row: Any, key: Any, found: Any) -> None:
+        if not isinstance(found, Exception):
+            try:
+                found = self._result(row, key, found)
+            except Exception as error:  # noqa: BLE001 - of this row alone
+                found = error
+        ended(place, found)
+
+    def _key(self, row: Any) -> Any:
+        """Return the key of a row, None if a part of it is null."""
+        keys = self._shared._keys
+        if len(keys) == 1:
+            return row[keys[0]]
+        values = tuple([row[key] for key in keys])
+        return None if None in values else values
+
+    def _result(self, row: Any, key: Any, found: Any) -> Any:
         shared = self._shared
-        values = tuple([row[key] for key in shared._keys])
-        found = None
-        if None not in values:
-            found = await self._found(values if len(values) > 1 else values[0])
         if found is None:
             if shared._on_miss == "drop":
                 return self.nothing
             if shared._on_miss == "fail":
+                values = tuple([row[name] for name in shared._keys])
                 raise DataError(f"the look-up {shared._lookup.name!r} has nothing for the key {values!r}")
         else:
             for name in shared._needed:
                 if not _has(found, name):
                     raise DataError(
                         f"the look-up {shared._lookup.name!r} answered with a {type(found).__name__} without {name!r}, which is not "
-                        f"declared as {name}: ... | None, for the key {values!r}"
+                        f"declared as {name}: ... | None, for the key {key if len(shared._keys) > 1 else (key,)!r}"
                     )
         result = {name: row[name] for name in shared._kept}
         for name, called in shared._names.items():
             result[called] = None if found is None else _picked(found, name)
         return result
 
-    async def _found(self, key: Any) -> Any:
+    def _known(self, key: Any) -> tuple[bool, Any]:
+        """Return whether the cache has an answer, and the answer."""
         known = self._cache.get(key)
-        if known is not None and known[0] > time.monotonic():
-            self._cache.move_to_end(key)
-            return known[1]
-        loop = asyncio.get_running_loop()
-        # Others may wait for the same answer: one that gives up must not take it from them.
-        answer: asyncio.Future[Any] = loop.create_future()
-        waiting = self._asked.get(key)
-        if waiting is not None:
-            waiting.append(answer)
-        else:
-            self._asked[key] = [answer]
-            self._wanted.append(key)
-            if len(self._wanted) == 1:
-                loop.call_soon(self._ask)
-        try:
-            return await answer
-        except asyncio.CancelledError:
-            if not answer.cancelled():
-                answer.exception()  # it came too late: nobody else has it
-            raise
+        if known is None or known[0] <= time.monotonic():
+            return False, None
+        self._cache.move_to_end(key)
+        return True, known[1]
 
     def _keep(self, key: Any, found: Any) -> None:
         """Put an answer into the cache in the turn of the loop in which it comes: whoever asks next would ask once more."""
@@ -372,46 +434,42 @@ class _Caller:
             while len(self._cache) > size:
                 self._cache.popitem(last=False)
 
-    def _ask(self) -> None:
-        """Ask for the keys that have come up in this turn of the loop."""
-        wanted, self._wanted = self._wanted, []
-        size = _TOGETHER if self._many else 1
-        for at in range(0, len(wanted), size):
-            task = asyncio.get_running_loop().create_task(self._answer(wanted[at : at + size]))
-            self._asking.add(task)
-            task.add_done_callback(self._answered)
+    def _ask(self, keys: list[Any]) -> _Asked:
+        """Ask for keys that nobody has asked for yet."""
+        asked = _Asked()
+        for key in keys:
+            self._asked[key] = asked
+        task = asyncio.get_running_loop().create_task(self._answer(asked, keys))
+        self._asking.add(task)
+        task.add_done_callback(self._answered)
+        return asked
 
     def _answered(self, task: asyncio.Task[None]) -> None:
         self._asking.discard(task)
         if not task.cancelled():
             task.exception()  # whoever waits has it
 
-    async def _answer(self, keys: list[Any]) -> None:
-        left = dict.fromkeys(keys)
+    async def _answer(self, asked: _Asked, keys: list[Any]) -> None:
         try:
-            answers = await self._lookup.get_many(keys) if self._many else [await self._lookup.get(keys[0])]
+            answers = await self._lookup.get_many(keys) if self.many is not None else [await self._lookup.get(keys[0])]
             if len(answers) != len(keys):
                 raise DataError(f"the look-up {self._lookup.name!r} was asked for {len(keys)} keys and answered {len(answers)}")
             for key, found in zip(keys, answers, strict=True):
+                asked.answers[key] = found
                 if not isinstance(found, Exception):
                     self._keep(key, found)
-                del left[key]
-                self._tell(key, found)
         except BaseException as error:
             # Whatever fails, nobody waits for ever.
-            for key in left:
-                self._tell(key, error if isinstance(error, Exception) else TimeoutError("the look-up was given up"))
+            why = error if isinstance(error, Exception) else TimeoutError("the look-up was given up")
+            for key in keys:
+                asked.answers.setdefault(key, why)
             if isinstance(error, asyncio.CancelledError):
                 raise
-
-    def _tell(self, key: Any, found: Any) -> None:
-        for answer in self._asked.pop(key):
-            if answer.done():
-                continue
-            if isinstance(found, Exception):
-                answer.set_exception(found)
-            else:
-                answer.set_result(found)
+        finally:
+            for key in keys:
+                self._asked.pop(key, None)
+            if not asked.done.done():
+                asked.done.set_result(None)
 
 
 def _has(found: Any, name: str) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 import weakref
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -13,6 +14,8 @@ from streamdsl.daemon_threads import DaemonThreads
 
 __all__ = ["NOTHING", "Calls"]
 
+#: Calls that are made together, at most.
+_TOGETHER: Final = 256
 #: What a call returns that gives no row.
 NOTHING: Final = object()
 #: How long opening and closing may take; pauses between attempts.
@@ -45,6 +48,8 @@ class Calls:
     function : coroutine function
         Of one row. If it has a method `per_task`, what that returns is called. If it has methods `open` and `close` (coroutine
         functions), they are awaited in the same loop. A call that returns its attribute `nothing` makes no row.
+        If it has an attribute `many` that is not None, that is called: a coroutine function of several rows and of a function that
+        takes what each one ends with, ``ended(place, result or exception)``.
     capacity : int
     timeout_s : float
         Of one attempt.
@@ -60,6 +65,12 @@ class Calls:
         per_task = getattr(function, "per_task", None)
         self._function = function if per_task is None else per_task()
         self._nothing = getattr(self._function, "nothing", NOTHING)
+        self._many = getattr(self._function, "many", None)
+        self._waiting: deque[Call] = deque()  # calls that are made together with others, until there is room for them
+        self._room = capacity
+        self._telling = False
+        # Half of the calls wait for answers while those of the other half are dealt with.
+        self._together = max(1, min(_TOGETHER, capacity // 2))
         self._timeout_s = timeout_s
         self._retry = retry
         self._told = told
@@ -116,8 +127,71 @@ class Calls:
             await closing()
 
     def _begin(self, calls: Sequence[Call]) -> None:
+        if self._many is not None:
+            self._waiting.extend(calls)
+            self._begin_together()
+            return
         for call in calls:
             self._running.add(self._loop.create_task(self._run(call)))
+
+    def _begin_together(self) -> None:
+        while self._waiting and self._room:
+            n = min(len(self._waiting), self._room, self._together)
+            self._room -= n
+            self._running.add(self._loop.create_task(self._run_together([self._waiting.popleft() for _ in range(n)])))
+
+    async def _run_together(self, calls: list[Call]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        pause = _FIRST_PAUSE_S
+        try:
+            for left in range(self._retry, -1, -1):
+                calls = await self._tried_together(calls, task, last=not left)
+                if not calls:
+                    break
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+        finally:
+            self._running.discard(task)
+
+    async def _tried_together(self, calls: Sequence[Call], task: asyncio.Task[Any], *, last: bool) -> list[Call]:
+        """Make one attempt; return the calls that are to be made again."""
+        again: list[Call] = []
+        left = dict(enumerate(calls))
+
+        def ended(place: int, result: Any) -> None:
+            call = left.pop(place, None)
+            if call is None:
+                return
+            if isinstance(result, Exception):
+                if not last:
+                    again.append(call)
+                    return
+                call.finish(None, result)
+            else:
+                call.finish(NOTHING if result is self._nothing else result, None)
+            self._room += 1
+            if not self._telling:
+                self._telling = True
+                self._loop.call_soon(self._tell)
+
+        many = self._many
+        assert many is not None
+        try:
+            await self._attempt(lambda rows: many(rows, ended), [call.row for call in calls], task)
+            error: Exception = RuntimeError("the look-up ended without an answer")
+        except Exception as raised:  # noqa: BLE001 - whatever a look-up raises; the operator's policy decides
+            error = raised
+        for place in list(left):
+            ended(place, error)
+        return again
+
+    def _tell(self) -> None:
+        """Say that calls have ended, once for all of a turn of the loop, and begin others."""
+        self._telling = False
+        self._ended.set()
+        self._told()
+        self._begin_together()
 
     async def _run(self, call: Call) -> None:
         task = asyncio.current_task()
@@ -140,7 +214,7 @@ class Calls:
         pause = _FIRST_PAUSE_S
         for left in range(self._retry, -1, -1):
             try:
-                return await self._attempt(row, task)
+                return await self._attempt(self._function, row, task)
             except Exception:
                 if not left:
                     raise
@@ -148,14 +222,14 @@ class Calls:
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _attempt(self, row: Any, task: asyncio.Task[Any]) -> Any:
+    async def _attempt(self, function: Callable[[Any], Awaitable[Any]], argument: Any, task: asyncio.Task[Any]) -> Any:
         # `asyncio.timeout` has a timer for each attempt, which costs more than all else of a call that is answered from memory.
         self._due[task] = due = self._loop.time() + self._timeout_s
         if self._alarm is None:
             self._alarm = self._loop.call_at(due, self._give_up)
         late: BaseException | None = None
         try:
-            return await self._function(row)
+            return await function(argument)
         except BaseException as error:
             cancelled = isinstance(error, asyncio.CancelledError)
             if cancelled and task.cancelling() > (task in self._late):  # the job ends

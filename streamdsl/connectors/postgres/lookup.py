@@ -117,15 +117,21 @@ class PostgresLookup(Lookup):
     def _rows(self, found: list[tuple[Any, ...]], count: int) -> list[dict[str, Any] | DataError | None]:
         fields = [field for field in self.schema.fields if field.name not in self._key]
         rows: list[dict[str, Any] | DataError | None] = [None] * count
-        for place, *values in found:
-            if rows[place - 1] is not None:
-                raise ConnectorError(
-                    f"{self._doing}: a key has more than one row; {', '.join(self._key)} must be unique",
-                    remedy="name columns that are: postgres(..., key=...)",
-                )
-            bad: dict[int, str] = {}
-            row = {field.name: read_column([value], field, bad)[0].as_py() for field, value in zip(fields, values, strict=False)}
-            rows[place - 1] = DataError(f"{self._doing}: {bad[0]}", remedy="mend it, or make the schema fit") if bad else row
+        if not found:
+            return rows
+        places, *fetched = zip(*found, strict=True)
+        if len(set(places)) < len(places):
+            raise ConnectorError(
+                f"{self._doing}: a key has more than one row; {', '.join(self._key)} must be unique",
+                remedy="name columns that are: postgres(..., key=...)",
+            )
+        bad: dict[int, str] = {}
+        names = [field.name for field in fields]
+        columns = [read_column(values, field, bad).to_pylist() for field, values in zip(fields, fetched, strict=False)]
+        for place, *values in zip(places, *columns, strict=True):
+            rows[place - 1] = dict(zip(names, values, strict=True))
+        for at, why in bad.items():
+            rows[places[at] - 1] = DataError(f"{self._doing}: {why}", remedy="mend it, or make the schema fit")
         return rows
 
     async def close(self) -> None:
