@@ -275,6 +275,12 @@ BANK = (
         "tests/joins/test_bootstrap.py::test_a_live_stream_waits_for_a_live_table",
         1,
     ),
+    Planted(
+        "right-row-as-left",
+        "a processor of two inputs gets the rows of the right one as if they were of the left",
+        "tests/joins/test_connect.py::test_both_sides_share_their_state",
+        1,
+    ),
     Planted("join-passes-time-on", "the watermark passes rows that wait for a partner: they are late behind the join", "simulator", 1800),
     Planted("join-deadlines-not-restored", "rows that wait for a partner are in the state and never come out", "simulator", 1400),
     Planted("ties-reversed", "of rows of one time the last to come stands first", "simulator", 10000),
@@ -297,7 +303,7 @@ BANK = (
         1,
     ),
     Planted("joined-row-not-withdrawn", "a row of two tables stays when one of them has lost its part", "simulator", 2300),
-    Planted("joined-row-added-twice", "a joined row that changes is added, and not replaced", "simulator", 700),
+    Planted("joined-row-added-twice", "a joined row that changes is added, and not replaced", "simulator", 1500),
     Planted("named-row-not-withdrawn", "rows that name a row of another table keep it when it goes", "simulator", 4000),
     Planted(
         "version-of-later",

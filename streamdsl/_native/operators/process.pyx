@@ -13,7 +13,7 @@ from streamdsl._native.event_time.clock cimport Clock
 from streamdsl._native.event_time.timer_entry cimport CLOCK_EVENT, CLOCK_PROCESSING, timer_entry
 from streamdsl._native.event_time.timers cimport TimerService
 from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, Batch, i64
-from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, FAULT
+from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, FAULT, PLANTED
 from streamdsl._native.includes.clock cimport wall_ms
 from streamdsl._native.rows.arrow_rows cimport ArrowRows
 from streamdsl._native.operators.key_lookup cimport KeyLookup
@@ -131,7 +131,9 @@ cdef class ProcessOperator(UserCodeOperator):
 
     def port(self, int number):
         sides = getattr(self.plan, "sides", None)
-        return self if sides is None else ProcessPort(self, sides[number].schema, ("process_left", "process_right")[number])
+        if sides is None:
+            return self
+        return ProcessPort(self, sides[number].schema, ("process_left", "process_right")[0 if PLANTED("right-row-as-left") else number])
 
     def __dealloc__(self):
         keys_free(&self.wanted)
