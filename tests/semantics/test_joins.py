@@ -125,9 +125,10 @@ def test_as_of_waits_for_the_time_and_takes_the_last_to_arrive_of_equal_times() 
 # Tables -----------------------------------------------------------------------------------------------------------------
 
 
-def tables(*names: str, **options: Any) -> tuple[Topology, list[Any]]:
+def tables(*names: str, schema: Any = None, **options: Any) -> tuple[Topology, list[Any]]:
     topology = Topology("job")
-    return topology, [topology.table(memory(name, ROW), key="k", timestamp="t", **options) for name in names]
+    schema = {"k": str, "v": int | None} if schema is None else schema
+    return topology, [topology.table(memory(name, schema), key="k", **options) for name in names]
 
 
 def changes(driver: TopologyTestDriver, *columns: str) -> list[tuple[Any, ...]]:
@@ -138,12 +139,12 @@ def test_either_side_of_two_tables_emits_and_a_tombstone_withdraws() -> None:
     topology, (left, right) = tables("left", "right")
     left.join(right.select("k", w=col("v")), on="k", how="inner").to_stream().to(memory("out"))
     driver = TopologyTestDriver(topology)
-    driver.send("left", {"k": "a", "t": 1, "v": 1})
+    driver.send("left", {"k": "a", "v": 1}, timestamp=1)
     assert changes(driver) == []
-    driver.send("right", {"k": "a", "t": 2, "v": 2})
-    driver.send("left", {"k": "a", "t": 3, "v": 3})
+    driver.send("right", {"k": "a", "v": 2}, timestamp=2)
+    driver.send("left", {"k": "a", "v": 3}, timestamp=3)
     assert changes(driver, "v", "w") == [("add", 1, 2), ("replace", 3, 2)]
-    driver.send("right", {"k": "a", "t": None, "v": None}, timestamp=4)
+    driver.send("right", {"k": "a", "v": None}, timestamp=4)
     assert changes(driver, "k") == [("withdraw", "a")]
 
 
@@ -151,9 +152,8 @@ def test_regrouping_a_table_withdraws_the_old_row_before_it_adds_the_new_one() -
     topology, (table,) = tables("left")
     table.group_by("v").aggregate(n=count()).to_stream().to(memory("out"))
     driver = TopologyTestDriver(topology)
-    driver.send("left", {"k": "a", "t": 1, "v": 1})
-    driver.send("left", {"k": "a", "t": 2, "v": 2})
-    driver.send("left", {"k": "a", "t": 3, "v": 2})
+    for t, v in ((1, 1), (2, 2), (3, 2)):
+        driver.send("left", {"k": "a", "v": v}, timestamp=t)
     found = changes(driver, "v", "n")
     assert found[:3] == [("add", 1, 1), ("withdraw", 1, 1), ("add", 2, 1)]
     assert [change for change in found[3:] if change[0] != "replace"] in ([], [("withdraw", 2, 1), ("add", 2, 1)])
@@ -161,7 +161,7 @@ def test_regrouping_a_table_withdraws_the_old_row_before_it_adds_the_new_one() -
 
 def test_a_table_keeps_the_last_row_by_arrival_and_a_versioned_one_by_time() -> None:
     for options, found in (({}, 5), ({"versioned": "1h"}, 9)):
-        topology, (table,) = tables("right", **options)
+        topology, (table,) = tables("right", schema=ROW, timestamp="t", **options)
         stream = topology.stream(memory("left", ROW), timestamp="t", watermarks="external")
         stream.join(table, on="k").to(memory("out"))
         driver = TopologyTestDriver(topology)
@@ -185,7 +185,7 @@ def test_what_leaves_through_a_sink_is_an_upsert_by_key_or_a_tombstone() -> None
     table.filter(col("v") > 1).to(memory("out"))
     driver = TopologyTestDriver(topology)
     for t, v in ((1, 1), (2, 2), (3, 3), (4, 0)):
-        driver.send("left", {"k": "a", "t": t, "v": v})
+        driver.send("left", {"k": "a", "v": v}, timestamp=t)
     assert [(row["k"], row["v"]) for row in driver.read("out")] == [("a", 2), ("a", 3), ("a", None)]
 
 

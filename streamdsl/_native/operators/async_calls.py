@@ -40,6 +40,12 @@ def _end(loop: asyncio.AbstractEventLoop, threads: DaemonThreads) -> None:
         loop.call_soon_threadsafe(loop.stop)
 
 
+def _ring(calls: weakref.ref[Calls]) -> None:
+    # The loop must not keep calls that have been dropped until their time is over.
+    if (those := calls()) is not None:
+        those._give_up()
+
+
 class Calls:
     """Runs calls side by side, `capacity` at most.
 
@@ -226,7 +232,7 @@ class Calls:
         # `asyncio.timeout` has a timer for each attempt, which costs more than all else of a call that is answered from memory.
         self._due[task] = due = self._loop.time() + self._timeout_s
         if self._alarm is None:
-            self._alarm = self._loop.call_at(due, self._give_up)
+            self._alarm = self._loop.call_at(due, _ring, weakref.ref(self))
         late: BaseException | None = None
         try:
             return await function(argument)
@@ -255,7 +261,7 @@ class Calls:
         while self._due:
             task, due = next(iter(self._due.items()))
             if due > now:
-                self._alarm = self._loop.call_at(due, self._give_up)
+                self._alarm = self._loop.call_at(due, _ring, weakref.ref(self))
                 return
             del self._due[task]
             self._late.add(task)
