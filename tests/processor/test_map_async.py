@@ -277,6 +277,41 @@ def test_calls_under_way_at_a_crash_are_made_again(tmp_path: Any, ordered: bool)
     assert calls_in_checkpoints > 0
 
 
+@pytest.mark.parametrize("parallelism", [1, 2])
+def test_a_call_that_is_made_again_knows_where_its_row_came_from(tmp_path: Any, parallelism: int) -> None:
+    (tmp_path / "in.csv").write_text("id,at\n" + "".join(f"{i},{i}\n" for i in range(6)))
+    begun: list[int] = []
+    hangs = True
+
+    async def fails(row: Any) -> dict[str, int]:
+        begun.append(row.id)
+        if hangs:
+            await asyncio.sleep(3600)
+        if row.id == 3:
+            raise ValueError("bad")
+        return {"id": row.id, "twice": 2 * row.id}
+
+    def topology() -> Topology:
+        made, letters = Topology("calls"), dead_letter(files(tmp_path / "letters.jsonl"))
+        stream = made.stream(files(tmp_path / "in.csv", schema=SCHEMA), timestamp="at", name="in")
+        calls = stream.map_async(fails, schema={"id": int, "twice": int}, capacity=8, retry=0, timeout="2h", errors=letters)
+        calls.to(files(tmp_path / "out.jsonl"), name="out")
+        return made
+
+    run = topology().start(Config(state_dir=tmp_path / "state", checkpoint_interval="20ms", parallelism=parallelism))
+    until = time.monotonic() + 60
+    while (3 not in begun or run.metrics()["checkpoints"]["completed"] < 2) and time.monotonic() < until:
+        time.sleep(0.01)
+    run.stop()
+    run.wait()
+    hangs = False
+    topology().run(Config(state_dir=tmp_path / "state", parallelism=3 - parallelism))
+    (letter,) = [json.loads(line) for line in (tmp_path / "letters.jsonl").read_text().splitlines()]
+    assert (Path(letter["topic"]).name, letter["offset"], letter["error"]) == ("in.csv", 3, "ValueError: bad")
+    ids = [json.loads(line)["id"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert ids == [0, 1, 2, 4, 5]
+
+
 def test_a_look_up_by_a_function() -> None:
     asked: list[int] = []
 

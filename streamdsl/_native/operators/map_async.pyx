@@ -25,6 +25,7 @@ from streamdsl._native.rows.row_results import BadRow
 from streamdsl.errors import ConnectorError, StateError, StreamError
 
 import base64
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -37,6 +38,14 @@ cdef double WAIT_S = 0.005
 
 #: The column of a snapshot that holds the rows' event times.
 TIME = "_time"
+
+
+#: Marks a column of a snapshot that functions do not see.
+HIDDEN = {b"hidden": b"1"}
+
+
+cdef object without_hidden(schema):
+    return pa.schema([field for field in schema if not field.metadata])
 
 
 cdef str listed(schema):
@@ -107,7 +116,9 @@ cdef class MapAsyncOperator(UserCodeOperator):
             raise ConnectorError(f"{self.name} cannot be opened: {type(error).__name__}: {error}", recoverable=True) from error
         if not self.again:
             return
-        writer = RowWriter(self.name, spec.input_schema, self.input_shape, False)
+        # Where a record came from is part of its row again: an error, or a dead letter, will say so.
+        whole = [replace(field, hidden=False, nullable=field.nullable or field.hidden) for field in spec.input_schema.fields]
+        writer = RowWriter(self.name, type(spec.input_schema)(tuple(whole)), None, False)
         for time, row in self.again:
             writer.append(row, -1, time, 0)
         self.again = []
@@ -301,7 +312,7 @@ cdef class MapAsyncOperator(UserCodeOperator):
     def snapshot(self, checkpoint_id):
         """Return the rows whose calls are under way, None if there are none."""
         cdef Waiting one
-        rows = [(one.value, visible_values(one.row, True)) for one in self.queue
+        rows = [(one.value, self.values_of(one.row)) for one in self.queue
                 if one.kind == A_CALL and not (PLANTED("ended-call-not-kept") and one.ended)]
         if PLANTED("call-in-flight-lost"):
             rows = []
@@ -315,23 +326,33 @@ cdef class MapAsyncOperator(UserCodeOperator):
             stream.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
         return {"calls": base64.b64encode(sink.getvalue()).decode()}
 
+    cdef dict values_of(self, Row row):
+        values = visible_values(row, True)
+        for i in range(self.input_shape.width):
+            if self.input_shape.hidden[i]:
+                values[self.input_shape.names[i]] = row[self.input_shape.names[i]]
+        return values
+
     cdef object kept_schema(self):
         shape = self.input_shape
-        fields = [pa.field(shape.names[i], shape.types[i]) for i in range(shape.width) if not shape.hidden[i]]
+        fields = [pa.field(shape.names[i], shape.types[i], metadata=HIDDEN if shape.hidden[i] else None) for i in range(shape.width)]
         return pa.schema([*fields, pa.field(TIME, pa.int64())])
 
     def restore(self, state):
         """Note the rows of calls that were under way; `start` makes them again."""
         table = pa.ipc.open_stream(base64.b64decode(state["calls"])).read_all()
-        expected = self.kept_schema()
-        if table.schema != expected:
+        hidden = {field.name: field.type for field in self.kept_schema() if field.metadata}
+        expected = without_hidden(self.kept_schema())
+        # Which columns are hidden depends on who reads them: one that is asked for now, and was not then, is null.
+        table = table.select([field.name for field in table.schema if not field.metadata or hidden.get(field.name) == field.type])
+        if without_hidden(table.schema) != expected:
             raise StateError(
-                f"the checkpoint holds calls of {self.name!r} over rows of ({listed(table.schema)}), "
+                f"the checkpoint holds calls of {self.name!r} over rows of ({listed(without_hidden(table.schema))}), "
                 f"the topology has ({listed(expected)}) now",
                 remedy=f"change the topology back, or give the operator another name and let its calls go: "
                        f"Config(drop_state=[{self.name!r}])")
         for row in table.to_pylist():
-            self.again.append((row.pop(TIME), row))
+            self.again.append((row.pop(TIME), {**dict.fromkeys(hidden), **row}))
 
     def close(self):
         """Give up the calls that are under way."""
