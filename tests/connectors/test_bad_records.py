@@ -7,13 +7,13 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from cases import read_all
 
 from streamdsl import Topology, dead_letter, memory
 from streamdsl.connectors.base import END
 from streamdsl.connectors.files import files
 from streamdsl.connectors.files.text_reader import TextReader
 from streamdsl.schema import Schema
+from tests.connectors.cases import read_all
 
 SCHEMA = Schema.of(pa.schema([pa.field("id", pa.int32(), False), pa.field("amount", pa.float64()), pa.field("name", pa.string(), False)]))
 

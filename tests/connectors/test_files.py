@@ -8,11 +8,11 @@ import stat
 
 import pyarrow as pa
 import pytest
-from cases import SCHEMA, json_text, read_all, table
 
 from streamdsl.connectors.files import files
 from streamdsl.errors import ConnectorError, TopologyError
 from streamdsl.schema import Schema
+from tests.connectors.cases import SCHEMA, json_text, read_all, table
 
 
 @pytest.mark.parametrize(

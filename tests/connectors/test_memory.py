@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pytest
-from cases import read_all
 
 from streamdsl.connectors.memory import memory
 from streamdsl.errors import ConnectorError, TopologyError
+from tests.connectors.cases import read_all
 
 
 @dataclass

@@ -6,9 +6,9 @@ import json
 
 import pyarrow as pa
 import pytest
-from cases import SCHEMA, SINKS, table, written
 
 from streamdsl.schema import Field
+from tests.connectors.cases import SCHEMA, SINKS, table, written
 
 
 @pytest.fixture(params=SINKS)

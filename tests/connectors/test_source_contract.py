@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from cases import SCHEMA, SOURCES, read_all, table
 
 from streamdsl.connectors.base import END
+from tests.connectors.cases import SCHEMA, SOURCES, read_all, table
 
 
 @pytest.fixture(params=SOURCES)

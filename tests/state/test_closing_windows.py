@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stepped import PIECE, Stepped
 
 from streamdsl import Config, Processor, Topology, col, count, hopping, memory, tumbling
 from streamdsl._native.event_time.clock import ManualClock
 from streamdsl.runtime.environment import MemoryEnvironment
+from tests.state.stepped import PIECE, Stepped
 
 KEYS, ROWS = 1_500, 12_000
 SCHEMA = {"key": str, "at": int, "x": float}

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stepped import PIECE, Stepped
 
 from streamdsl import Config, Processor, Topology, memory
 from streamdsl._native.event_time.clock import ManualClock
 from streamdsl.errors import StateError
 from streamdsl.runtime import chain
 from streamdsl.runtime.environment import DirectoryEnvironment, MemoryEnvironment
+from tests.state.stepped import PIECE, Stepped
 
 KEYS, ROWS = 1_200, 6_000
 SCHEMA = {"key": str, "at": int}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from state_job import StateJob, default_tables
 
 from streamdsl._native.state.testing import BytesField, IntField
 from streamdsl.checkpoint.storage import DirectoryStorage
 from streamdsl.errors import StateError
+from tests.state.state_job import StateJob, default_tables
 
 
 @pytest.fixture(params=["memory", "rocksdb"])

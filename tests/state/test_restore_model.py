@@ -12,10 +12,10 @@ from pathlib import Path
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from state_job import SHARDS, StateJob
 
 from streamdsl._native.state.murmur2 import shard_of_key
 from streamdsl.checkpoint.storage import DirectoryStorage
+from tests.state.state_job import SHARDS, StateJob
 
 KEYS = st.sampled_from([b"", b"a", b"b", b"cc", b"ddd", b"account-000001", b"account-000002", b"a key that is longer than most"])
 #: When the database follows and when a base is due: at every MARK, now and then, never.

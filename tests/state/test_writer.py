@@ -7,7 +7,6 @@ import random
 import threading
 
 import pytest
-from state_job import StateJob
 
 from streamdsl._native.state.testing import want_applied
 from streamdsl._native.state.writer import StoreWriter
@@ -15,6 +14,7 @@ from streamdsl.checkpoint.filesystem import FileSystem
 from streamdsl.checkpoint.history import MemoryHistory
 from streamdsl.checkpoint.storage import DirectoryStorage, MemoryStorage
 from streamdsl.errors import StateError
+from tests.state.state_job import StateJob
 
 
 class Flaky:

@@ -40,3 +40,9 @@ def test_no_pickle_no_eval():
 
 def test_native_modules_are_modules():
     assert not wrong(NATIVE, lambda path: re.findall(r"^\s*include\s+['\"].*", path.read_text(), re.M))
+
+
+def test_folders_of_tests_are_packages():
+    # Else two of them cannot have a module of the same name.
+    folders = {path.parent for path in (ROOT / "tests").rglob("test_*.py")}
+    assert not [str(folder.relative_to(ROOT)) for folder in folders if not (folder / "__init__.py").exists()]
