@@ -83,8 +83,15 @@ _AWAY: Final = frozenset(
         KafkaError._WAIT_COORD,
         KafkaError._WAIT_CACHE,
         KafkaError._RESOLVE,
-        # What a client calls its connection to a broker that is no longer where it was.
+        # What a client calls its connection to a broker that is no longer where it was, or that it has let go.
         KafkaError._DESTROY,
+        KafkaError._DESTROY_BROKER,
+        KafkaError._FAIL,
+        KafkaError._NODE_UPDATE,
+        KafkaError._UNKNOWN_BROKER,
+        KafkaError._OUTDATED,
+        KafkaError._RETRY,
+        KafkaError._ISR_INSUFF,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.BROKER_NOT_AVAILABLE,
