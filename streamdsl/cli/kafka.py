@@ -86,14 +86,16 @@ def brokers(topics: Sequence[Topic]) -> dict[str, list[Topic]]:
 
 def admin(options: Mapping[str, Any]) -> Any:
     """Return an admin client, and what it says of its connections."""
-    from streamdsl.connectors.kafka.clients import admin_client
+    from streamdsl.connectors.kafka.admin import admin_client
 
     return admin_client({name: value for name, value in options.items() if name.startswith(_CONNECTING)})
 
 
 def metadata(client: Any, broker: str, timeout_s: float = _TIMEOUT_S) -> Any:
     """Return what the broker says of itself and its topics."""
-    from streamdsl.connectors.kafka.clients import KafkaException, for_good, list_topics, translated
+    from streamdsl.connectors.kafka.admin import list_topics
+    from streamdsl.connectors.kafka.confluent import KafkaException
+    from streamdsl.connectors.kafka.failures import for_good, translated
 
     try:
         asked, told = client
@@ -121,7 +123,7 @@ def allowed(client: Any, topics: Sequence[str]) -> dict[str, frozenset[str]]:
     """Return what this user may do with topics that exist, as far as the cluster tells."""
     from confluent_kafka import TopicCollection
 
-    from streamdsl.connectors.kafka.clients import KafkaException
+    from streamdsl.connectors.kafka.confluent import KafkaException
 
     asked, _ = client
     found = {}
@@ -138,6 +140,6 @@ def allowed(client: Any, topics: Sequence[str]) -> dict[str, frozenset[str]]:
 
 def create(topic: Topic, partitions: int) -> None:
     """Create a topic and wait until the cluster knows it."""
-    from streamdsl.connectors.kafka.clients import create_topic
+    from streamdsl.connectors.kafka.admin import create_topic
 
     create_topic(topic.options, topic.name, partitions, topic.replication)

@@ -55,7 +55,9 @@ def write(topic: str, options: Mapping[str, Any], lines: Iterable[Line]) -> int:
     """
     from confluent_kafka import Producer
 
-    from streamdsl.connectors.kafka.clients import CLIENT_LOG, made, partitions_of, translated
+    from streamdsl.connectors.kafka.admin import partitions_of
+    from streamdsl.connectors.kafka.clients import CLIENT_LOG, made
+    from streamdsl.connectors.kafka.failures import translated
     from streamdsl.connectors.kafka.rights import Access
 
     if not partitions_of(options, topic):
@@ -98,7 +100,9 @@ def read(
     """Show the records of a topic: the `last` ones of each partition (None: all), then, with `follow`, what comes. Return how many."""
     from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-    from streamdsl.connectors.kafka.clients import CLIENT_LOG, first_and_end, made, partitions_of, translated
+    from streamdsl.connectors.kafka.admin import partitions_of
+    from streamdsl.connectors.kafka.clients import CLIENT_LOG, first_and_end, made
+    from streamdsl.connectors.kafka.failures import translated
     from streamdsl.connectors.kafka.rights import Access
 
     partitions = partitions_of(options, topic)

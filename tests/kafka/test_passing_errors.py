@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import KafkaError
 
-from streamdsl.connectors.kafka.clients import away, translated
+from streamdsl.connectors.kafka.failures import away, translated
 
 #: What librdkafka says of a connection, of a broker that has moved, and of an answer that has not come yet.
 PASSING = [

@@ -58,7 +58,7 @@ class Kafka(Topic, Source, Sink):
 
     def splits(self) -> Sequence[str]:
         """Return the partitions, as ``topic/number``."""
-        from streamdsl.connectors.kafka.clients import ensure_topic
+        from streamdsl.connectors.kafka.admin import ensure_topic
 
         count = ensure_topic(self.client_options(), self.topic, self.partitions, self.replication)
         self.seen["partitions"] = count
@@ -120,7 +120,7 @@ class Kafka(Topic, Source, Sink):
 
     def open_writer(self, schema: Schema, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
         """Write at least once."""
-        from streamdsl.connectors.kafka.clients import ensure_topic
+        from streamdsl.connectors.kafka.admin import ensure_topic
         from streamdsl.connectors.kafka.layout import Layout
         from streamdsl.connectors.kafka.limits import limits_of
         from streamdsl.connectors.kafka.writer import AtLeastOnceWriter

@@ -8,16 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from streamdsl.connectors.kafka.clients import (
-    ErrorLog,
-    KafkaException,
-    TopicPartition,
-    admin_client,
-    id_of,
-    log,
-    translated,
-    unknown_topic,
-)
+from streamdsl.connectors.kafka.admin import admin_client, id_of
+from streamdsl.connectors.kafka.clients import ErrorLog, log
+from streamdsl.connectors.kafka.confluent import KafkaException, TopicPartition
+from streamdsl.connectors.kafka.failures import translated, unknown_topic
 from streamdsl.connectors.kafka.rights import Access
 from streamdsl.errors import ConnectorError
 

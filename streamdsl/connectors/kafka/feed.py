@@ -10,26 +10,11 @@ from typing import Any, Final
 
 from streamdsl._native.serdes.messages import bytes_of, runs
 from streamdsl.connectors.base import SplitFeed
-from streamdsl.connectors.kafka.clients import (
-    CALL_S,
-    CLIENT_LOG,
-    OFFSET_END,
-    Consumer,
-    ErrorLog,
-    KafkaError,
-    KafkaException,
-    Message,
-    TopicPartition,
-    away,
-    first_and_end,
-    log,
-    made,
-    patiently,
-    topic_id_of,
-    translated,
-    with_leaders,
-)
+from streamdsl.connectors.kafka.admin import topic_id_of
+from streamdsl.connectors.kafka.clients import CALL_S, CLIENT_LOG, ErrorLog, first_and_end, log, made, patiently, with_leaders
+from streamdsl.connectors.kafka.confluent import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from streamdsl.connectors.kafka.ends import AGAIN, End, Ends, gone, known_for_s, made_anew
+from streamdsl.connectors.kafka.failures import away, translated
 from streamdsl.connectors.kafka.rights import Access
 from streamdsl.connectors.kafka.topic import Topic
 

@@ -137,7 +137,7 @@ class Layout:
 
     def _refuses(self, topic: str) -> str | None:
         """Return why the cluster takes no record of a topic that data names: it has none, or it is not ours to write."""
-        from streamdsl.connectors.kafka.clients import not_writable, partitions_of
+        from streamdsl.connectors.kafka.admin import not_writable, partitions_of
 
         now = time.monotonic()
         known = self._known.get(topic)

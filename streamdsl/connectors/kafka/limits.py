@@ -9,7 +9,9 @@ from typing import Any, Final
 import pyarrow as pa
 from confluent_kafka.admin import ConfigResource, ResourceType
 
-from streamdsl.connectors.kafka.clients import CALL_S, KafkaException, admin_client, log
+from streamdsl.connectors.kafka.admin import admin_client
+from streamdsl.connectors.kafka.clients import CALL_S, log
+from streamdsl.connectors.kafka.confluent import KafkaException
 from streamdsl.connectors.kafka.outbox import BATCH_OVERHEAD, Record
 
 __all__ = ["Limits", "limits_of"]

@@ -8,7 +8,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from streamdsl.connectors.kafka.clients import CLIENT_LOG, KafkaError, KafkaException, Producer, for_good, translated, unknown_topic
+from streamdsl.connectors.kafka.clients import CLIENT_LOG
+from streamdsl.connectors.kafka.confluent import KafkaError, KafkaException, Producer
+from streamdsl.connectors.kafka.failures import for_good, translated, unknown_topic
 from streamdsl.connectors.kafka.rights import NOTHING, Access
 from streamdsl.errors import ConnectorError
 

@@ -21,22 +21,10 @@ from typing import Any, Final
 
 from streamdsl._native.includes.faults import fault, planted
 from streamdsl.connectors.base import Marker, Transaction
-from streamdsl.connectors.kafka.clients import (
-    CALL_S,
-    FENCED,
-    ErrorLog,
-    KafkaError,
-    KafkaException,
-    Producer,
-    Waiting,
-    ensure_topic,
-    for_good,
-    made,
-    not_writable,
-    patiently,
-    translated,
-    unknown_topic,
-)
+from streamdsl.connectors.kafka.admin import ensure_topic, not_writable
+from streamdsl.connectors.kafka.clients import CALL_S, ErrorLog, Waiting, made, patiently
+from streamdsl.connectors.kafka.confluent import KafkaError, KafkaException, Producer
+from streamdsl.connectors.kafka.failures import FENCED, for_good, translated, unknown_topic
 from streamdsl.connectors.kafka.limits import limits_of
 from streamdsl.connectors.kafka.markers import claim_of, ensure_markers_topic, last_worker, markers_topic, read_marker, record_of
 from streamdsl.connectors.kafka.outbox import NOT_OURS, Deliveries, Outbox, Presence, Record, named_topic_gone, producer_options

@@ -9,7 +9,9 @@ from typing import Any, Final
 import pyarrow as pa
 
 from streamdsl.connectors.base import Json, SinkWriter
-from streamdsl.connectors.kafka.clients import ErrorLog, KafkaException, Producer, made, translated
+from streamdsl.connectors.kafka.clients import ErrorLog, made
+from streamdsl.connectors.kafka.confluent import KafkaException, Producer
+from streamdsl.connectors.kafka.failures import translated
 from streamdsl.connectors.kafka.layout import Layout
 from streamdsl.connectors.kafka.outbox import Deliveries, Outbox, Presence, producer_options
 from streamdsl.connectors.kafka.rights import Access
