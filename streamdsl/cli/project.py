@@ -63,7 +63,7 @@ name: TITLE
 
 services:
   redpanda:
-    image: docker.redpanda.com/redpandadata/redpanda:v25.3.6
+    image: docker.io/redpandadata/redpanda:v25.3.6@sha256:ac152ec27adccf9482af2649d293f398eb03c860d7469fc49f86e30d870ea408
     command:
       - redpanda start
       - --mode dev-container

@@ -68,7 +68,7 @@ _PLACES: Final = "RUN mkdir /checkpoints && chown flink:flink /checkpoints\n"
 
 #: Beam, which PyFlink brings, asks for an older pyarrow than the library does; what runs on Flink needs no newer one.
 _PYTHON_IMAGE: Final = f"""\
-COPY --from=ghcr.io/astral-sh/uv:latest /uv /usr/local/bin/uv
+COPY --from=ghcr.io/astral-sh/uv:0.9.28@sha256:59240a65d6b57e6c507429b45f01b8f2c7c0bbeee0fb697c41a39c6a8e3a4cfb /uv /usr/local/bin/uv
 ENV UV_PYTHON_INSTALL_DIR=/opt/uv VIRTUAL_ENV=/opt/venv
 RUN cp /opt/flink/opt/flink-python-{VERSION}.jar /opt/flink/lib/ \\
     && uv venv --python 3.11 /opt/venv \\

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from streamdsl.cli.project import _COMPOSE
 from streamdsl.cli.settings import gather
 from streamdsl.cli.target import split_target
 from streamdsl.runtime.exposition import FAMILIES
@@ -19,8 +20,9 @@ yaml = pytest.importorskip("yaml")
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "compose.yml").read_text())
 SERVICES = COMPOSE["services"]
-PORTS = {"redpanda": 19092, "console": 8080, "worker": 9100, "postgres": 5432, "redis": 6379, "prometheus": 9090, "grafana": 3000}
-PINNED = re.compile(r".+:v?\d+\.\d+\.\d+(-[a-z0-9.-]+)?|postgres:\d+\.\d+-alpine\d+\.\d+")
+PORTS = {"redpanda": 19092, "worker": 9100, "postgres": 5432, "redis": 6379, "prometheus": 9090, "grafana": 3000}
+#: A tag says which version it is, the digest says which image: a tag can be moved.
+PINNED = re.compile(r"[a-z0-9./-]+:v?\d+\.\d+[a-z0-9.-]*@sha256:[0-9a-f]{64}")
 METRIC = re.compile(r"\b(?:streamdsl|process)_[a-z_]+")
 
 
@@ -94,6 +96,11 @@ def test_the_image_has_pinned_bases_and_no_root():
     bases = [line[1] for line in dockerfile() if line[0] == "FROM"]
     assert bases and all(PINNED.fullmatch(base) for base in bases)
     assert [line[1] for line in dockerfile() if line[0] == "USER"] == ["streamdsl"]
+
+
+def test_a_new_projects_images_are_pinned():
+    images = [made["image"] for made in yaml.safe_load(_COMPOSE)["services"].values()]
+    assert images and all(PINNED.fullmatch(image) for image in images)
 
 
 def test_the_builds_python_is_one_that_the_project_supports():

@@ -104,7 +104,7 @@ def test_the_workflow_is_well_formed():
     assert set(workflow["jobs"]) == {"check", "wheels", "sdist", "publish"}
     assert workflow["permissions"] == {"contents": "read"}
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
-    assert all("@" in step["uses"] for step in steps if "uses" in step)
+    assert all(re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", step["uses"]) for step in steps if "uses" in step)
     assert any(step.get("run") == ".ci/run" for step in steps)
     built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cibuildwheel"]
     assert "cp311-*" in built["build"] and (ROOT / "tests/packaging/smoke.py").exists() and "smoke.py" in built["test-command"]
