@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -24,9 +25,12 @@ from tests.simulation.family import SCHEMA
 from tests.simulation.observed import STATE, FailingBackend, ObservedJob, SimulatedEnvironment, restores_met, stores_met
 from tests.simulation.scenario import ENDS, PATIENT_MS, Start, describe, drawn_scenario, drawn_start
 
-#: A start that takes more steps goes round in circles: so many, and so many more for each row.
-MOST_STEPS, STEPS_A_ROW = 30_000, 500
-IMPATIENT_STEPS = 400
+#: A patient start in which more happens goes round in circles: so often for each row, and so often more for each task that it passes.
+#: A turn in which nothing happens does not count: the more actors there are, the more of them ask in vain.
+STEPS_A_ROW, STEPS_A_ROW_AND_TASK = 200, 10
+#: What happens without a row: watermarks, checkpoints, the end. As much as so many rows make.
+ROWS_WITHOUT_ANY = 20
+IMPATIENT_TURNS = 400
 #: How often in a row time may pass, twice as much each time, without anything happening: more than any timeout.
 MOST_RESTS = 20
 
@@ -280,15 +284,13 @@ class SeededRun:
         actors = _Actors(self, job, start)
         goal, after = start.after
         patient = start.config.checkpoint_timeout_ms == PATIENT_MS
-        most = MOST_STEPS + STEPS_A_ROW * sum(map(len, self.scenario.inputs.values()))
+        turns = None if patient else IMPATIENT_TURNS
         if start.end:
-            actors.go(most if patient else IMPATIENT_STEPS, lambda: len(self._since) >= goal)
+            actors.go(turns, lambda: len(self._since) >= goal)
             actors.go(after)
             if job.ended or self._interrupt(job, start.end, start.crash_call):
                 return
-        actors.go(most if patient else IMPATIENT_STEPS)
-        if patient and not job.ended:
-            raise Violation("progress", f"the run goes round in circles: {most} steps")
+        actors.go(turns)
 
     def _interrupt(self, job: ObservedJob, end: str, crash_call: int) -> bool:
         """Do what ends the start; return whether it is over at once."""
@@ -316,6 +318,8 @@ class _Actors:
         self.slots += [n + i for i in range(len(self.writers)) for _ in range(start.writer_weight)]
         self.slots += [-1] * start.control_weight
         self.hears = self._hearing()
+        rows = ROWS_WITHOUT_ANY + sum(map(len, run.scenario.inputs.values()))
+        self.most = rows * (STEPS_A_ROW + STEPS_A_ROW_AND_TASK * n)
 
     def _hearing(self) -> list[int]:
         """Return for each actor, as bits, for whom there may be something to do once it has moved: itself, neighbours, its writer."""
@@ -338,8 +342,8 @@ class _Actors:
                 hears[writers[task.store.name]].add(i)
         return [sum(1 << other for other in own) for own in hears]
 
-    def go(self, most: int, enough: Callable[[], bool] | None = None) -> None:
-        """Step one actor after another: at most so often, until the job has ended, or until `enough` (asked after control) says so."""
+    def go(self, turns: int | None, enough: Callable[[], bool] | None = None) -> None:
+        """Step one actor after another: so many turns, until the job has ended, or until `enough` (asked after control) says so."""
         run, job, slots, hears = self.run, self.job, self.slots, self.hears
         trace, random_, n, m = run.trace, run.draw.random, len(self.tasks), len(slots)
         after, clock, tick = self.watermarks.after, run.clock, self.start.tick_ms
@@ -347,9 +351,10 @@ class _Actors:
         everybody = (1 << len(steps)) - 1
         awake = everybody  # one bit for each actor: most turns only ask whether anybody is
         rests = taken = 0
+        last = len(trace) + self.most  # each step in which something happens leaves an entry
         i = -1
         try:
-            for _ in range(most):
+            for _ in itertools.count() if turns is None else range(turns):
                 i = slots[int(random_() * m)]
                 if i < 0:
                     clock.ms += tick
@@ -367,6 +372,8 @@ class _Actors:
                     awake = everybody
                     if job.phase is Phase.ENDED:
                         break
+                    if progress:
+                        trace.append("rest")
                     continue
                 else:
                     progress = steps[i]()
@@ -382,6 +389,8 @@ class _Actors:
                     awake |= heard
                     rests = 0
                     trace.append(i)
+                    if len(trace) > last:
+                        raise Violation("progress", f"the run goes round in circles: {self.most} steps")
         except Exception as error:
             if isinstance(error, Violation) or not 0 <= i < n:
                 raise

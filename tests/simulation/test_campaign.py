@@ -15,6 +15,7 @@ from streamdsl.checkpoint.coordinator import Coordinator
 from streamdsl.checkpoint.history import DirectoryHistory, StoreHistory
 from streamdsl.checkpoint.pending import PendingCheckpoint
 from streamdsl.checkpoint.storage import DirectoryStorage
+from streamdsl.connectors.base import END, Chunk
 from streamdsl.runtime import deploy, environment
 from streamdsl.runtime.job import Job
 from streamdsl.testing.simulation import judged
@@ -163,6 +164,22 @@ BROKEN = {
     "an offset is a row too far": (_Reader, "position", _greedy),
     "a sink is not cut": (SimulatedSink, "cut", lambda sink, length: None),
 }
+
+
+def _endless(self, max_rows, original=_Reader.read):
+    chunk = original(self, max_rows)
+    return Chunk(self._rows.slice(0, 0), [self._entry, 0, self._row]) if chunk is END else chunk
+
+
+def test_a_run_that_moves_for_ever_is_found(monkeypatch):
+    monkeypatch.setattr(_Reader, "read", _endless)
+    found = [run_seed(seed).violation or "" for seed in range(1, 5)]  # none of them drains
+    assert all(violation.startswith("progress: the run goes round in circles") for violation in found), found
+
+
+def test_a_long_run_of_many_tasks_comes_to_its_end():
+    """Sixty tasks on a memory of 4 KiB after two power cuts: most turns ask a task that has nothing to do."""
+    assert run_seed(24722).violation is None
 
 
 @pytest.mark.parametrize("bug", BROKEN)
