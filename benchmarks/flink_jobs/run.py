@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks import maven
 
 HERE = Path(__file__).resolve().parent
 BUILT = HERE.parents[1] / "build" / "flink"
@@ -26,28 +26,9 @@ OPTIONS = {
 }
 
 
-def tool(name: str, remedy: str) -> str:
-    """Return where the program is, or end with what to do."""
-    found = shutil.which(name)
-    if found is None:
-        sys.exit(f"--flink needs {name}, which is not on the PATH; {remedy}")
-    return found
-
-
 def build() -> str:
     """Compile what has changed since the last time, under `build/flink`, and return the class path."""
-    maven = tool("mvn", "install Apache Maven (on Debian: apt install maven)")
-    classpath, sources = BUILT / "classpath", [HERE / "pom.xml", *HERE.rglob("*.java")]
-    if not classpath.exists() or any(path.stat().st_mtime > classpath.stat().st_mtime for path in sources):
-        goals = ["compile", "dependency:build-classpath", f"-Dmdep.outputFile={classpath}"]
-        done = subprocess.run([maven, "-q", "-B", *goals], cwd=HERE, stdout=sys.stderr, check=False)
-        if done.returncode:
-            sys.exit(
-                f"--flink: Maven could not build {HERE}; what it says is above. The first time it needs a Maven repository within reach."
-            )
-        # Maven leaves the file as it is if it says the same, and then it would be made each time.
-        os.utime(classpath)
-    return f"{BUILT / 'classes'}{os.pathsep}{classpath.read_text().strip()}"
+    return maven.build(HERE, BUILT, "--flink")
 
 
 def measure(keys: int, seconds: float, state_memory: int, interval_ms: int, directory: Path, options: Mapping[str, str]) -> dict[str, Any]:
@@ -64,8 +45,7 @@ def run(job: str, arguments: Sequence[str], heap: str = HEAP, most_seconds: floa
 
     One that takes more than `most_seconds` ends the benchmark: a JVM whose heap is nearly full collects garbage without an end.
     """
-    java = tool("java", "install Java 17 (on Debian: apt install openjdk-17-jdk-headless)")
-    command = [java, f"-Xmx{heap}", *(f"--add-opens={package}=ALL-UNNAMED" for package in OPENS)]
+    command = [maven.java("--flink"), f"-Xmx{heap}", *(f"--add-opens={package}=ALL-UNNAMED" for package in OPENS)]
     command += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", build(), f"streamdsl.benchmarks.{job}", *arguments]
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=most_seconds)

@@ -13,7 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from benchmarks.flink_jobs.run import OPENS, tool
+from benchmarks import maven
+from benchmarks.flink_jobs.run import OPENS
 from benchmarks.flink_sql.queries import QUERIES
 
 HERE = Path(__file__).resolve().parent
@@ -23,17 +24,7 @@ HEAP = "4g"
 
 def build() -> str:
     """Compile what has changed since the last time, under `build/flink_sql`, and return the class path."""
-    maven = tool("mvn", "install Apache Maven (on Debian: apt install maven)")
-    classpath, sources = BUILT / "classpath", [path for path in HERE.rglob("*") if path.suffix in (".xml", ".java", ".Factory")]
-    if not classpath.exists() or any(path.stat().st_mtime > classpath.stat().st_mtime for path in sources):
-        goals = ["compile", "dependency:build-classpath", f"-Dmdep.outputFile={classpath}"]
-        done = subprocess.run([maven, "-q", "-B", *goals], cwd=HERE, stdout=sys.stderr, check=False)
-        if done.returncode:
-            sys.exit(
-                f"--flink: Maven could not build {HERE}; what it says is above. The first time it needs a Maven repository within reach."
-            )
-        os.utime(classpath)
-    return f"{BUILT / 'classes'}{os.pathsep}{classpath.read_text().strip()}"
+    return maven.build(HERE, BUILT, "--flink")
 
 
 def write(directory: Path, stream: str, table: pa.Table, shift: Callable[[str, str], int | None]) -> None:
@@ -50,9 +41,8 @@ def measure(query: str, cores: int, rounds: int, directory: Path, backend: str) 
     """Run a query on so many cores and return its figures."""
     columns, text = QUERIES[query]
     (directory / "query.sql").write_text(f"{columns}\n{text.strip()}\n")
-    java = tool("java", "install Java 17 (on Debian: apt install openjdk-17-jdk-headless)")
     with tempfile.TemporaryDirectory() as state:
-        command = [java, f"-Xmx{HEAP}", *(f"--add-opens={package}=ALL-UNNAMED" for package in OPENS)]
+        command = [maven.java("--flink"), f"-Xmx{HEAP}", *(f"--add-opens={package}=ALL-UNNAMED" for package in OPENS)]
         command += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp", build(), "streamdsl.benchmarks.NexmarkJob"]
         command += [str(directory), str(rounds), str(cores), backend, state]
         chosen = sorted(os.sched_getaffinity(0))[:cores]
