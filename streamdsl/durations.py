@@ -38,7 +38,7 @@ _UNCLEAR: Final = {
 }
 
 
-def parse_duration(value: Duration, what: str = "duration", *, saturate: bool = False) -> int:
+def parse_duration(value: Duration, what: str = "duration", *, saturate: bool = False, signed: bool = False) -> int:
     """Return a duration in milliseconds.
 
     Parameters
@@ -50,21 +50,24 @@ def parse_duration(value: Duration, what: str = "duration", *, saturate: bool = 
         What the duration is for; stands in the error.
     saturate : bool
         Take one that is longer than there are times as the longest, rather than as an error.
+    signed : bool
+        It may be negative: ``"-8h"``.
 
     Raises
     ------
     TopologyError
-        The text cannot be read, or the duration is negative or too long.
+        The text cannot be read, the duration is too long, or it is negative and not `signed`.
 
     Examples
     --------
-    >>> parse_duration("1h30m")
-    5400000
+    >>> parse_duration("1h30m"), parse_duration("-8h", signed=True)
+    (5400000, -28800000)
     """
-    ms = _milliseconds(value, what)
-    if ms < 0:
+    text = value.strip() if signed and isinstance(value, str) else ""
+    ms = -_milliseconds(text[1:], what) if text.startswith("-") else _milliseconds(value, what)
+    if ms < 0 and not signed:
         raise TopologyError(f"{what} {value!r} is negative")
-    if ms > MAX_DURATION_MS and not saturate:
+    if abs(ms) > MAX_DURATION_MS and not saturate:
         raise TopologyError(f"{what} {value!r} is too long", remedy=f"the longest is {MAX_DURATION_MS} ms")
     return min(ms, 2**63 - 1)
 

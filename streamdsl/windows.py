@@ -208,7 +208,7 @@ def tumbling(size: Duration, *, offset: Duration = 0, tz: str | None = None) -> 
     ----------
     size : duration
     offset : duration
-        Where the first window begins, from the epoch; with `tz`, from midnight.
+        Where a window begins, from the epoch; with `tz`, from midnight. It may be negative: "-8h".
     tz : str, optional
         A time zone, as "America/Santiago": windows are whole days there, of 23 or 25 hours where clocks change.
 
@@ -224,7 +224,7 @@ def tumbling(size: Duration, *, offset: Duration = 0, tz: str | None = None) -> 
     size_ms = _positive(size, "tumbling size")
     if tz is not None:
         _check_zone(tz, size_ms)
-    return Window("tumbling", size_ms, size_ms, parse_duration(offset, "offset") % size_ms, tz)
+    return Window("tumbling", size_ms, size_ms, parse_duration(offset, "offset", signed=True) % size_ms, tz)
 
 
 def _check_zone(tz: str, size_ms: int) -> None:
@@ -245,6 +245,12 @@ def _check_zone(tz: str, size_ms: int) -> None:
 def hopping(size: Duration, every: Duration, *, offset: Duration = 0) -> Window:
     """Windows of `size`, one beginning `every` so often; a record is in ``size / every`` of them.
 
+    Parameters
+    ----------
+    size, every : duration
+    offset : duration
+        Where a window begins, from the epoch. It may be negative: "-8h".
+
     Examples
     --------
     >>> visits = memory("visits", {"at": int}, [{"at": 1_000}, {"at": 11_000}])
@@ -258,7 +264,7 @@ def hopping(size: Duration, every: Duration, *, offset: Duration = 0) -> Window:
             f"hopping({format_duration(size_ms)!r}, {format_duration(every_ms)!r}) leaves gaps between windows",
             remedy="every must not be longer than size",
         )
-    return Window("hopping", size_ms, every_ms, parse_duration(offset, "offset") % every_ms)
+    return Window("hopping", size_ms, every_ms, parse_duration(offset, "offset", signed=True) % every_ms)
 
 
 def sliding(size: Duration, every: Duration | None = None) -> Window:

@@ -229,26 +229,14 @@ def bounds_of(verb: str, within: Any, before: Any, after: Any) -> tuple[int | No
         return ms, ms
     if within is not UNSAID:
         raise TopologyError(f"{verb}: within= and before=/after= say the same", remedy="give one of them")
-    low = 0 if before is None else _signed(before, f"{verb}: before")
-    high = 0 if after is None else _signed(after, f"{verb}: after")
+    low = 0 if before is None else parse_duration(before, f"{verb}: before", signed=True)
+    high = 0 if after is None else parse_duration(after, f"{verb}: after", signed=True)
     if -low > high:
         raise TopologyError(
             f"{verb}: no time is from {-low} ms to {high} ms after another",
             remedy="before= and after= may be negative, but -before <= after",
         )
     return low, high
-
-
-def _signed(value: Any, what: str) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.strip().startswith("-"):
-        return -parse_duration(value.strip()[1:], what)
-    try:
-        negative = value.total_seconds() < 0
-    except AttributeError:
-        negative = False
-    return -parse_duration(-value, what) if negative else parse_duration(value, what)
 
 
 class Unsaid:

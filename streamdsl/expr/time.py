@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal
@@ -350,10 +349,8 @@ def _step(every: Duration) -> tuple[int, str]:
 
 def _distance(by: Duration) -> tuple[int, int, int]:
     """Return (months, days, ms) of a distance, which may be negative."""
-    if isinstance(by, datetime.timedelta) and by < datetime.timedelta(0):
-        return 0, 0, -parse_duration(-by, "offset_by")
     if not isinstance(by, str):
-        return 0, 0, -parse_duration(-by, "offset_by") if isinstance(by, int) and by < 0 else parse_duration(by, "offset_by")
+        return 0, 0, parse_duration(by, "offset_by", signed=True)
     sign, rest = (-1, by.strip()[1:]) if by.strip().startswith("-") else (1, by.strip())
     months = days = 0
     while rest:

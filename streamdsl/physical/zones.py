@@ -11,8 +11,8 @@ __all__ = ["transitions"]
 
 _EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _FIRST_YEAR: Final = 1840
-#: Where rules alone hold: they are the same every 400 years, and nobody knows them so far ahead.
-_LAST_YEAR: Final = 2400
+#: From 2100 on rules alone hold, and they are the same every 400 years: native code finds later moments in those of 2100 to 2500.
+_LAST_YEAR: Final = 2501
 #: No zone has had an offset for a shorter time than this one, but for a few before there were computers.
 _STEP: Final = datetime.timedelta(days=5)
 _SECOND: Final = datetime.timedelta(seconds=1)
@@ -21,6 +21,8 @@ _SECOND: Final = datetime.timedelta(seconds=1)
 @functools.lru_cache(maxsize=64)
 def transitions(tz: str) -> tuple[tuple[int, int], ...]:
     """Return (moment, offset from UTC in ms from there on), ascending; the first offset holds for all that was before, too.
+
+    The last 400 years stand for all that come behind them.
 
     Examples
     --------

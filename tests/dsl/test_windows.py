@@ -1,5 +1,7 @@
 """Frames and windows."""
 
+from datetime import timedelta
+
 import pytest
 
 from streamdsl import count_window, expanding, hopping, rolling, session, sliding, throttle, tumbling
@@ -20,6 +22,9 @@ def test_windows_print_as_they_are_written():
 
 def test_offsets_are_taken_modulo_the_step():
     assert tumbling("10s", offset="12s") == tumbling("10s", offset="2s")
+    assert tumbling("10s", offset="-12s") == tumbling("10s", offset=-2_000) == tumbling("10s", offset="8s")
+    assert hopping("10s", "4s", offset=timedelta(seconds=-13)) == hopping("10s", "4s", offset="3s")
+    assert tumbling("1d", tz="UTC", offset=" -8h ") == tumbling("1d", tz="UTC", offset="16h")
 
 
 @pytest.mark.parametrize(

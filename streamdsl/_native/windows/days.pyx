@@ -8,6 +8,10 @@ from streamdsl._native.windows.window_list cimport KeyWindows, WindowField
 from streamdsl._native.windows.windower cimport Windower
 
 
+cdef int64_t REPEATED_MS = 16_725_225_600_000   # 2500-01-01: what comes behind is as it was a cycle of the calendar before
+cdef int64_t CYCLE_MS = 12_622_780_800_000      # 400 years
+
+
 @cython.final
 cdef class DaysWindower(Windower):
     """`window.transitions`: (moment in ms, offset from UTC in ms from there on), ascending; the first moment is of no meaning."""
@@ -51,6 +55,7 @@ cdef class DaysWindower(Windower):
     cdef int64_t at(self, int64_t time) noexcept nogil:
         """The place of the offset that holds at a moment."""
         cdef int64_t low = 1, high = self.n_offsets, middle
+        time -= cycles_behind(time)
         while low < high:
             middle = (low + high) >> 1
             if self.moments[middle] <= time:
@@ -61,8 +66,15 @@ cdef class DaysWindower(Windower):
 
     cdef int64_t first_moment(self, int64_t local) noexcept nogil:
         """The first moment at which clocks show `local`, or later where they jump over it."""
-        cdef int64_t i = self.at(saturating_subtract(local, 2 * 86_400_000)), moment
+        cdef int64_t behind = cycles_behind(local), i, moment
+        local -= behind
+        i = self.at(saturating_subtract(local, 2 * 86_400_000))
         while i + 1 < self.n_offsets and saturating_add(self.moments[i + 1], self.offsets[i]) <= local:
             i += 1
         moment = saturating_subtract(local, self.offsets[i])
-        return max(moment, self.moments[i]) if i > 0 else moment
+        return saturating_add(max(moment, self.moments[i]) if i > 0 else moment, behind)
+
+
+cdef int64_t cycles_behind(int64_t time) noexcept nogil:
+    """How far to go back, in whole cycles of the calendar, to where the table of offsets tells of it."""
+    return ((time - REPEATED_MS) // CYCLE_MS + 1) * CYCLE_MS if time >= REPEATED_MS else 0
