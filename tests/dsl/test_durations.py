@@ -213,14 +213,28 @@ def test_every_place_takes_every_form(place, value):
     PLACES[place](value)
 
 
-# Steps of a calendar may be years.
-@pytest.mark.parametrize("place", [place for place in PLACES if place != "truncate"])
+# Steps of a calendar may be years, and offsets of windows negative.
+@pytest.mark.parametrize("place", [place for place in PLACES if place not in ("truncate", "offset")])
 @pytest.mark.parametrize("value", ["1M", "1y", "60", "1.0001s", -1, True], ids=str)
 def test_every_place_refuses_the_same(place, value):
     with pytest.raises(StreamError) as caught:
         PLACES[place](value)
     assert isinstance(caught.value, TopologyError | ConfigError | UserCodeError)
     assert any(part in str(caught.value) for part in ("is not a duration", "finer than a millisecond", "is negative"))
+
+
+@pytest.mark.parametrize("value", ["1M", "-1y", "- 60", "-1.0001s", "--1s", "1h-1m", "-", "", True], ids=str)
+def test_a_duration_that_may_be_negative_refuses_what_is_none(value):
+    with pytest.raises(TopologyError, match="is not a duration|finer than a millisecond"):
+        tumbling("1h", offset=value)
+
+
+def test_a_duration_that_may_be_negative_is_not_longer_than_there_are_times():
+    with pytest.raises(TopologyError, match="too long"):
+        tumbling("1h", offset=-(2**62) - 1)
+    with pytest.raises(TopologyError, match="too long"):
+        rows = stream()
+        rows.join(rows, on="a", before=2**63, after="1s")
 
 
 @pytest.mark.parametrize(
