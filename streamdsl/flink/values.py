@@ -14,7 +14,7 @@ from streamdsl.flink.refusing import Refused
 from streamdsl.flink.types import flink_type
 from streamdsl.logical.types import is_date, is_decimal, is_float, is_integer, is_span, is_string, is_time
 
-__all__ = ["TIMES", "Value", "as_type", "constant", "failing", "rest_of", "short"]
+__all__ = ["TIMES", "Value", "as_type", "constant", "failing", "of_microseconds", "rest_of", "short"]
 
 
 #: Flink's timestamps are of the years 0 to 9999: their milliseconds lie between these.
@@ -149,7 +149,8 @@ def as_type(value: Value, type_: pa.DataType) -> Value:
     if whole_source and whole_target:
         return _cast(value, type_)
     if is_time(source) and whole_target:
-        return as_type(Value(_milliseconds(value, source.unit), pa.int64(), least=TIMES[0], most=TIMES[1]), type_)
+        finer = 1000 if source.unit == "us" else 1
+        return as_type(Value(_count(value, source.unit), pa.int64(), least=TIMES[0] * finer, most=TIMES[1] * finer), type_)
     if whole_source and is_time(type_):
         return _moment(value, type_)
     if is_time(source) and is_time(type_) and source.unit == type_.unit:
@@ -181,16 +182,35 @@ def _cast(value: Value, type_: pa.DataType) -> Value:
     return replace(value, text=f"CAST({value.text} AS {wanted})", type=type_, atom=True, constant=False)
 
 
-def _milliseconds(value: Value, unit: str) -> str:
-    if unit not in ("s", "ms"):
-        raise Refused(f"calculations with timestamps of {unit}", "cast the column to pa.timestamp('ms', tz='UTC')")
+def _count(value: Value, unit: str) -> str:
+    """Return how much of its unit a time is from 1970."""
     seconds = f"EXTRACT(EPOCH FROM {value.text})"
     # Both parts are cut off towards zero: before 1970 the rest is negative, too.
-    return seconds if unit == "s" else f"({seconds} * 1000 + EXTRACT(MILLISECOND FROM {value.text}))"
+    if unit == "s":
+        return seconds
+    _check(unit)
+    return (
+        f"({seconds} * {'1000' if unit == 'ms' else '1000000'} + EXTRACT({'MILLI' if unit == 'ms' else 'MICRO'}SECOND FROM {value.text}))"
+    )
 
 
 def _moment(value: Value, type_: pa.DataType) -> Value:
-    if type_.unit not in ("s", "ms"):
-        raise Refused(f"calculations with timestamps of {type_.unit}", "cast the column to pa.timestamp('ms', tz='UTC')")
+    if type_.unit == "us":
+        return Value(of_microseconds(value.inner), type_)
     moment = f"TO_TIMESTAMP_LTZ({value.text}, {0 if type_.unit == 's' else 3})"
-    return Value(moment if type_.unit == "ms" else f"CAST({moment} AS TIMESTAMP_LTZ(0))", type_)
+    if type_.unit == "s":
+        return Value(f"CAST({moment} AS TIMESTAMP_LTZ(0))", type_)
+    _check(type_.unit)
+    return Value(moment, type_)
+
+
+def _check(unit: str) -> None:
+    if unit == "ns":
+        raise Refused("calculations with timestamps of ns", "declare the column as pa.timestamp('us', tz='UTC') or of 'ms'")
+
+
+def of_microseconds(whole: str) -> str:
+    """Return a time of so many microseconds: Flink makes times of milliseconds only, and reads finer ones from text."""
+    rest = rest_of(whole, 1000)
+    moment = f"CAST(TO_TIMESTAMP_LTZ(({whole} - {rest}) / 1000, 3) AS TIMESTAMP(3))"
+    return f"CAST(CAST(CAST({moment} AS STRING) || LPAD(CAST({rest} AS STRING), 3, '0') AS TIMESTAMP(6)) AS TIMESTAMP_LTZ(6))"

@@ -2,7 +2,7 @@
 
 Parts: nexmark (every query that SQL can say), streams (the fraud example, what the guide shows), tables, odd (rows before 1970, of
 many scripts, none at all), kafka (the fraud example from topic to topic, exactly once, with a TaskManager killed on the way; a job
-that moves there and back; change events; metadata; a savepoint), python (functions, with PyFlink in an environment of its own, made
+that moves there and back; Avro; change events; metadata; a savepoint), python (functions, with PyFlink in an environment of its own, made
 on first use), planted (mistakes of the translation, which must be found), expressions (random ones: equal, or refused by name).
 `make test` has a part of most.
 """
@@ -37,6 +37,7 @@ from streamdsl.flink.job import Statement
 from streamdsl.flink.project import write_project
 from streamdsl.flink.values import Value
 from tests.flink import cases, odd_cases
+from tests.flink.avro_topics import check_avro
 from tests.flink.cluster import Cluster
 from tests.flink.compare import alike, read_json, run_here, run_on_flink, tables_here, tables_on_flink, written_json
 from tests.flink.expressions import Found, differences, rows, run_batch
@@ -154,6 +155,7 @@ def check_kafka(flink: Cluster, directory: Path, most: int = 60_000) -> None:
     print(f"kafka: {len(here)} alerts alike, exactly once, with a TaskManager killed", flush=True)
     with Broker() as broker:
         print(f"kafka: {check_moved(flink.gateway, broker, directory)} rows of a job that moved there and back", flush=True)
+        print(f"kafka: {check_avro(flink.gateway, broker)} rows of Avro alike, with the same schemas", flush=True)
         print(f"kafka: {check_changes(flink.gateway, broker)} rows of change events alike", flush=True)
         print(f"kafka: {check_metadata(flink.gateway, broker)} records with headers, to topics that rows name, alike", flush=True)
         print(f"kafka: {check_savepoint(flink.gateway, broker, directory)} rows of a job that went on from its savepoint", flush=True)

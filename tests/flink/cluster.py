@@ -6,6 +6,7 @@ with Cluster() as flink:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -46,8 +47,9 @@ def classpath() -> tuple[str, str]:
         raise NoFlink("no Flink: there is no java on the PATH; install Java 17")
     home = cache() / "flink"
     with alone(home):
-        known = home / "classpath"
-        if not known.exists() or known.stat().st_mtime < POM.stat().st_mtime or not _all_there(known.read_text()):
+        # Two trees may ask for two class paths.
+        known = home / f"classpath-{hashlib.sha256(POM.read_bytes()).hexdigest()[:12]}"
+        if not known.exists() or not _all_there(known.read_text()):
             if maven is None:
                 raise NoFlink("no Flink: there is no mvn on the PATH; install Apache Maven")
             goals = ["dependency:build-classpath", f"-Dmdep.outputFile={known}", "-Dmdep.includeScope=runtime"]
@@ -55,7 +57,6 @@ def classpath() -> tuple[str, str]:
             if done.returncode:
                 said = (done.stdout + done.stderr).strip()[-2000:]
                 raise NoFlink(f"no Flink: Maven could not fetch it, for which it needs a repository within reach\n{said}")
-            os.utime(known)
         return java, known.read_text().strip()
 
 

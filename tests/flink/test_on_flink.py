@@ -12,9 +12,11 @@ import pytest
 from streamdsl import ConnectorError, Topology, col, kafka, memory
 from streamdsl.flink.gateway import Gateway
 from tests.flink import cases
+from tests.flink.avro_topics import check_avro
 from tests.flink.cluster import Cluster
 from tests.flink.compare import alike, on_flink, run_here, run_on_flink, tables_here, tables_on_flink, written_json
 from tests.flink.expressions import run_batch
+from tests.kafka.broker import Broker
 
 
 def test_streams_of_many_kinds_in_one_statement_set(flink: Cluster, tmp_path: Path) -> None:
@@ -61,6 +63,11 @@ def test_a_record_that_fails_here_fails_there(flink: Cluster, tmp_path: Path) ->
         job = gateway.submit(on_flink(topology, {"n": source}, {"out": tmp_path / "out"}))
         with pytest.raises(ConnectorError, match=r"too-much.*failed on Flink: For input string: '9223372036854775808'"):
             gateway.wait(job, timeout_s=60)
+
+
+def test_avro_from_topic_to_topic(flink: Cluster) -> None:
+    with Broker() as broker:
+        assert check_avro(flink.gateway, broker, 40, ("rows",)) > 20
 
 
 def test_the_command_submits_a_job(flink: Cluster, tmp_path: Path) -> None:

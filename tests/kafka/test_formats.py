@@ -194,3 +194,27 @@ def test_a_column_that_is_not_there():
     rows = Topology("wrong").stream(memory("in", SCHEMA, ROWS)).with_columns(x=col("id"))
     with pytest.raises(TopologyError, match="unknown column 'nope'"):
         rows.to(kafka("t", key="nope"))
+
+
+def test_a_table_takes_rows_away_whatever_the_schema_of_its_values(broker, topic, registry):
+    """A row that goes has nulls where the schema has none."""
+    rows = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}, {"id": 1, "name": None}]
+    topology = Topology("avro-tombstones")
+    table = topology.table(memory("in", {"id": "int64", "name": "string | None"}, rows), key="id")
+    schema = json.dumps({"type": "record", "name": "Row", "fields": [{"name": "id", "type": "long"}, {"name": "name", "type": "string"}]})
+    table.filter(col("name") == "a").to(kafka(topic, format="avro", registry=registry.url, subject_schema=schema))
+    topology.run(Config(broker=broker.bootstrap))
+    assert [(record.key, record.value is None) for record in consume_all(broker.bootstrap, topic)] == [(b"1", False), (b"1", True)]
+
+
+def test_maps_are_written_as_avro_has_them(broker, topic, registry):
+    place = {"type": "record", "name": "Place", "fields": [{"name": "m", "type": {"type": "map", "values": "long"}}]}
+    fields = [{"name": "id", "type": "long"}, {"name": "m", "type": place["fields"][0]["type"]}, {"name": "place", "type": place}]
+    given = pa.schema(
+        [("id", pa.int64()), ("m", pa.map_(pa.string(), pa.int64())), ("place", pa.struct([("m", pa.map_(pa.string(), pa.int64()))]))]
+    )
+    rows = [{"id": 1, "m": {"a": 1, "b": 2}, "place": {"m": {"c": 3}}}, {"id": 2, "m": {}, "place": {"m": {}}}]
+    described = {"format": "avro", "registry": registry.url}
+    write(broker, kafka(topic, subject_schema=json.dumps({"type": "record", "name": "Row", "fields": fields}), **described), rows, given)
+    found = read(broker, kafka(topic, given, until="latest", **described))
+    assert [(dict(row["m"]), dict(row["place"]["m"])) for row in found] == [({"a": 1, "b": 2}, {"c": 3}), ({}, {})]

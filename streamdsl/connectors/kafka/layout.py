@@ -192,18 +192,19 @@ class Layout:
         selected = rows if len(self._values) == rows.num_columns else rows.select(self._values)
         if self._described.format == "raw":
             return [_bytes(value) for value in selected.column(0).to_pylist()]
+        columns = [rows.column(name) for name in self._others]
+        gone = {row for row in range(rows.num_rows) if not any(column[row].is_valid for column in columns)} if columns else frozenset()
         if self._serialize is not None:
             from confluent_kafka.serialization import MessageField, SerializationContext
 
             context = SerializationContext(self._described.topic, MessageField.VALUE)
-            values = [self._serialized(row, context) for row in _with_short_decimals(selected)]
+            # A row that goes has nulls, which its schema may not have.
+            listed = _rows_to_serialize(selected)
+            values = [None if number in gone else self._serialized(row, context) for number, row in enumerate(listed)]
         else:
             values = list(json_lines(selected).split(b"\n")[: rows.num_rows])
-        if self._others:
-            columns = [rows.column(name) for name in self._others]
-            for row in range(rows.num_rows):
-                if not any(column[row].is_valid for column in columns):
-                    values[row] = None
+            for row in gone:
+                values[row] = None
         return values
 
     def _serialized(self, row: dict[str, Any], context: Any) -> bytes:
@@ -262,21 +263,35 @@ def _header(value: Any) -> bytes | None:
     return _json(value) if isinstance(value, bool | list | dict) else _bytes(value)
 
 
-def _with_short_decimals(rows: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Return rows whose decimals end in no zeros behind the point: Avro's serializer refuses more digits than its schema has."""
+def _rows_to_serialize(rows: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Return rows as serializers take them.
+
+    Maps are dicts, and decimals end in no zeros behind the point: Avro's refuses more digits than its schema has.
+    """
     found = python_rows(rows)
-    return [_shortened(row) for row in found] if any("decimal" in str(type_) for type_ in rows.schema.types) else found
+    wanted = {field.name: field.type for field in rows.schema if _is_rewritten(field.type)}
+    for row in found if wanted else ():
+        row.update({name: _to_serialize(row[name], type_) for name, type_ in wanted.items()})
+    return found
 
 
-def _shortened(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _shortened(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_shortened(item) for item in value)
-    if isinstance(value, decimal.Decimal):
-        short = value.normalize(_EXACT)
-        return short if short.as_tuple().exponent <= 0 else short.quantize(1, context=_EXACT)  # type: ignore[operator]
-    return value
+def _is_rewritten(type_: pa.DataType) -> bool:
+    if pa.types.is_nested(type_):
+        return bool(pa.types.is_map(type_)) or any(_is_rewritten(type_.field(i).type) for i in range(type_.num_fields))
+    return bool(pa.types.is_decimal(type_))
+
+
+def _to_serialize(value: Any, type_: pa.DataType) -> Any:
+    if value is None or not _is_rewritten(type_):
+        return value
+    if pa.types.is_map(type_):
+        return {_to_serialize(key, type_.key_type): _to_serialize(item, type_.item_type) for key, item in value}
+    if pa.types.is_struct(type_):
+        return {name: _to_serialize(item, type_.field(name).type) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_to_serialize(item, type_.value_type) for item in value]
+    short = value.normalize(_EXACT)
+    return short if short.as_tuple().exponent <= 0 else short.quantize(1, context=_EXACT)
 
 
 def _json(value: Any) -> bytes:

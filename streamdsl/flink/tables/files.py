@@ -100,7 +100,7 @@ def _csv(made: Translation, node: SourceNode, given: Mapping[str, str], metadata
         return quoted(field.name) if made_of == quoted(field.name) else f"{made_of} AS {quoted(field.name)}"
 
     options = {**given, "format": "csv", "csv.null-literal": ""}
-    return Declared(options, metadata, as_text=typed, where=f"NOT ({header})", typed_text=_tried)
+    return Declared(options, metadata, read_type=lambda field: "STRING", typed_column=typed, where=f"NOT ({header})", typed_text=_tried)
 
 
 def _of_text(name: str, type_: pa.DataType) -> str:

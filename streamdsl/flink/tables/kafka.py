@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -10,11 +11,13 @@ import pyarrow as pa
 from streamdsl.flink.quoting import quoted, text
 from streamdsl.flink.refusing import Refused
 from streamdsl.flink.relation import TIME
-from streamdsl.flink.tables.declared import Declared
+from streamdsl.flink.tables import avro
+from streamdsl.flink.tables.declared import Declared, DeclaredSink, SinkColumn
 from streamdsl.flink.translation import Translation
+from streamdsl.flink.types import flink_type
 from streamdsl.logical.sink import SinkNode
 from streamdsl.logical.source import SourceNode
-from streamdsl.logical.types import is_integer, is_string, is_text
+from streamdsl.logical.types import is_decimal, is_integer, is_string, is_text, is_time
 from streamdsl.schema import Field, Schema
 
 __all__ = ["sink", "source"]
@@ -49,7 +52,35 @@ def source(made: Translation, node: SourceNode, topic: Any, skips: bool) -> Decl
     given |= _value_format(made, topic, "value.", skips)
     if "_key" in asked:
         given |= {"key.format": "raw", "key.fields": "_key", "value.fields-include": "EXCEPT_KEY"}
-    return Declared(given, _METADATA, own_time="TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL")
+    own_time = "TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL"
+    if topic.format != "avro":
+        return Declared(given, _METADATA, own_time=own_time)
+    return _avro_source(made, node, Declared(given, _METADATA, own_time=own_time))
+
+
+def _avro_source(made: Translation, node: SourceNode, declared: Declared) -> Declared:
+    fields = {field.name: field for field in node.declared.fields if not field.hidden}
+
+    def typed(field: Field) -> str:
+        found = avro.read_column(field.name, field.type) if field.name in fields else quoted(field.name)
+        return found if found == quoted(field.name) else f"{found} AS {quoted(field.name)}"
+
+    types = [field.type for field in fields.values()]
+    if any(map(is_decimal, types)):
+        made.differs(f"Decimals in the Avro of {node.name!r} are read with the digits of the column, whatever its writer's schema says.")
+    if any(map(is_time, types)):
+        made.differs(
+            f"Times in the Avro of {node.name!r} are counted in the unit of the column, whatever its writer's schema says: declare a "
+            "timestamp-micros as pa.timestamp('us', tz='UTC')."
+        )
+    made.differs(f"Enums, fixed and unions of several types in the Avro of {node.name!r} end a Flink job.")
+    changed = any(typed(field) != quoted(field.name) for field in fields.values())
+    return replace(
+        declared,
+        read_type=lambda field: avro.read_type(field.name, field.type),
+        typed_column=typed if changed else None,
+        typed_text=avro.read_column,
+    )
 
 
 def _clients(made: Translation, topic: Any) -> dict[str, str]:
@@ -84,7 +115,7 @@ def _value_format(made: Translation, topic: Any, prefix: str, skips: bool = Fals
         raise Refused(f'errors="skip" of {kind} records', 'errors="fail"')
     if kind == "avro":
         made.needs(_AVRO)
-        return {f"{prefix}format": "avro-confluent", f"{prefix}avro-confluent.url": _registry(topic)}
+        return {f"{prefix}format": "avro-confluent", f"{prefix}avro-confluent.url": _registry(made, topic)}
     if kind == "protobuf":
         raise Refused(
             f"Protobuf in the topic {topic.topic!r}: Flink needs the message's Java class, and reads no header of a registry",
@@ -93,38 +124,41 @@ def _value_format(made: Translation, topic: Any, prefix: str, skips: bool = Fals
     raise Refused(f"the format {kind!r} of the topic {topic.topic!r}", "write JSON, Avro or files of Parquet")
 
 
-def _registry(topic: Any) -> str:
-    url = dict(topic.registry or {}).get("url")
+def _registry(made: Translation, topic: Any) -> str:
+    given = dict(topic.registry or {})
+    url = given.pop("url", None)
+    if given:
+        names = ", ".join(sorted(given))
+        made.differs(
+            f"Options of the registry of {topic.topic!r} ({names}) are not carried over: give Flink's as 'value.avro-confluent.…'."
+        )
     if not isinstance(url, str):
         raise Refused(f"the topic {topic.topic!r} has Avro without the URL of a registry", 'kafka(..., registry="http://host:8081")')
     return url
 
 
-def sink(made: Translation, node: SinkNode, topic: Any) -> tuple[Mapping[str, str], Sequence[str], Sequence[tuple[str, str]]]:
-    """Describe a topic that is written.
-
-    Returns
-    -------
-    options, constraints, extra : the WITH clause, lines behind the columns, and more columns: declaration and value.
-    """
+def sink(made: Translation, node: SinkNode, topic: Any, fields: Sequence[Field]) -> DeclaredSink:
+    """Describe a topic that is written; `fields` are the columns of its values."""
     if node.changes and (topic.headers or topic.topic_from):
         raise Refused(f"headers= and topic_from= of a table, written to {topic.topic!r}", "write the columns in the value")
     place = {"topic-pattern": ".*"} if topic.topic_from else {"topic": topic.topic}
     given = {"connector": "upsert-kafka" if node.changes else "kafka", **place, **_clients(made, topic)}
     constraints: list[str] = []
     schema = node.inputs[0].schema.visible()
+    keys = node.keys if node.changes else topic.key
     if node.changes:
-        if not node.keys:
+        if not keys:
             raise Refused(f"the table of everything, written to {topic.topic!r}", "give it a key: key_by(...) a constant column")
-        constraints.append(f"PRIMARY KEY ({', '.join(map(quoted, node.keys))}) NOT ENFORCED")
-        given |= _key_format(made, topic, [schema.field(name) for name in node.keys])
-        given["value.fields-include"] = "EXCEPT_KEY"
-        given |= _value_format(made, topic, "value.")
-    elif topic.key:
-        given |= {"key.fields": ";".join(topic.key), **_key_format(made, topic, [schema.field(name) for name in topic.key])}
-        given |= _value_format(made, topic, "value.")
-    else:
-        given |= _value_format(made, topic, "value.")
+        constraints.append(f"PRIMARY KEY ({', '.join(map(quoted, keys))}) NOT ENFORCED")
+    elif keys:
+        given["key.fields"] = ";".join(keys)
+    if keys:
+        given |= _key_format(made, topic, [schema.field(name) for name in keys])
+    given |= _value_format(made, topic, "value.")
+    columns = None
+    if topic.format == "avro":
+        columns, more = _avro_sink(topic, fields, keys, node.changes)
+        given |= more
     if topic.delivery == "exactly_once":
         given |= {"sink.delivery-guarantee": "exactly-once", "sink.transactional-id-prefix": f"{made.plan.name}-{node.name}"}
         given["properties.transaction.timeout.ms"] = "900000"
@@ -133,7 +167,27 @@ def sink(made: Translation, node: SinkNode, topic: Any) -> tuple[Mapping[str, st
         given["sink.delivery-guarantee"] = "at-least-once"
     timed = made.of(node.inputs[0]).time is not None and topic.timestamps == "event" and not node.changes
     extra = [("`_timestamp` TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'", quoted(TIME))] if timed else []
-    return given, constraints, [*extra, *_apart(made, topic, schema)]
+    return DeclaredSink(given, columns, constraints, [*extra, *_apart(made, topic, schema)])
+
+
+def _avro_sink(topic: Any, fields: Sequence[Field], keys: Sequence[str], changes: bool) -> tuple[list[SinkColumn], dict[str, str]]:
+    """Return the columns of a topic that is written with a schema of Avro, those of its key among them, and more options."""
+    if topic.topic_from:
+        raise Refused(f"topic_from= of {topic.topic!r} with Avro", "write to one topic: Flink has one schema for all")
+    columns = avro.written(topic, fields)
+    options = {"value.avro-confluent.schema": topic.subject_schema}
+    told = {column.name: column for column in columns}
+    for name in keys if changes else ():
+        if name in told and not told[name].type.endswith(" NOT NULL"):
+            raise Refused(f"the key {name!r}, which may be null in the Avro schema of {topic.topic!r}", "give it a type that is never null")
+    outside = [field for field in fields if field.name in keys and field.name not in told]
+    if outside and len(outside) < len(keys):
+        raise Refused(f"keys of {topic.topic!r}, of which the Avro schema has only some", "put all of them into the schema, or none")
+    if outside:
+        options["value.fields-include"] = "EXCEPT_KEY"
+        primary = " NOT NULL" if changes else ""
+        columns = [*(SinkColumn(one.name, f"{flink_type(one.type)}{primary}", quoted(one.name)) for one in outside), *columns]
+    return columns, options
 
 
 def _apart(made: Translation, topic: Any, schema: Schema) -> list[tuple[str, str]]:

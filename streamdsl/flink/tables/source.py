@@ -49,9 +49,9 @@ def write_source(made: Translation, node: SourceNode) -> Relation:
     body = ",\n".join(f"  {line}" for line in lines)
     made.table(name, f"CREATE TEMPORARY TABLE {quoted(name)} (\n{body}\n) {options(given)}", comment(node))
     relation = Relation(name, time="rowtime" if time is not None else None, changes=source.changes)
-    if declared.as_text is None:
+    if declared.typed_column is None:
         return relation
-    typed = [declared.as_text(field) for field in node.schema.fields if field.name != "_deleted" or field.name in node.declared]
+    typed = [declared.typed_column(field) for field in node.schema.fields if field.name != "_deleted" or field.name in node.declared]
     query = select([*typed, *relation.time_columns()], quoted(name), declared.where)
     return made.view(node, query, like=relation, name=f"{node.name}_typed")
 
