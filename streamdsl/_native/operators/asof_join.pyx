@@ -10,9 +10,12 @@ from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.operators.join cimport LEFT, JoinPort
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.rows.timed_rows cimport rows_below
-from streamdsl._native.state.deadline_key cimport deadline_in
-from streamdsl._native.state.row_table cimport RowHeader
+from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.windows.assign cimport saturating_add, saturating_subtract
+
+cdef enum:
+    FAR = 16                 # rows ahead of which the key's row is fetched,
+    NEAR = 8                 # and what it points at
 
 
 cdef class AsOfJoinOperator(WaitingJoinOperator):
@@ -22,6 +25,7 @@ cdef class AsOfJoinOperator(WaitingJoinOperator):
         self.tolerance = spec.tolerance_ms if self.bounded else INT64_MAX
         self.exact = spec.allow_exact
         self.keeps = spec.how == "left"
+        self.sorts = True
 
     cdef int take(self, JoinPort port, Batch* batch) except -1 nogil:
         cdef int64_t* slots = i64(&batch.sys[SYS_SLOT])
@@ -31,6 +35,10 @@ cdef class AsOfJoinOperator(WaitingJoinOperator):
         cdef int32_t row
         cdef TimedRows* rows
         for row in range(batch.n):
+            if row + FAR < batch.n:
+                prefetch(self.lookup.table.row(slots[row + FAR]) + self.field.offset)
+                rows = <TimedRows*>(self.lookup.table.row(slots[row + NEAR]) + self.field.offset) + side
+                prefetch(rows.rows + rows.head + rows.n)
             if side == LEFT:
                 watermark = self.lookup.lateness_watermark(slots[row])
                 if times[row] <= watermark:
@@ -75,13 +83,19 @@ cdef class AsOfJoinOperator(WaitingJoinOperator):
     cdef int emit_due(self, int64_t n) except -1 nogil:
         cdef int64_t i, slot, deadline
         cdef int32_t k
-        cdef RowHeader* header
         cdef TimedRows* left
         cdef TimedRow* row
         cdef TimedRow* found
         for i in range(n):
-            header = self.deadlines.table.header(self.deadlines.due[i])
-            deadline = deadline_in(header.key)
+            if i + FAR < n and self.slots[i + FAR] >= 0:
+                prefetch(self.lookup.table.row(self.slots[i + FAR]) + self.field.offset)
+            if i + NEAR < n and self.slots[i + NEAR] >= 0:
+                left = <TimedRows*>(self.lookup.table.row(self.slots[i + NEAR]) + self.field.offset)
+                prefetch(left.rows + left.head)
+                prefetch(left[1].rows + left[1].head)
+            if self.again(i):
+                continue
+            deadline = self.times[i]
             slot = self.slots[i]
             if slot < 0:
                 continue

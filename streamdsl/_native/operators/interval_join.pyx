@@ -11,9 +11,7 @@ from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.operators.join cimport LEFT, RIGHT, JoinPort
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.rows.timed_rows cimport TimedRow, rows_below
-from streamdsl._native.state.deadline_key cimport deadline_in
 from streamdsl._native.state.key_hash cimport prefetch
-from streamdsl._native.state.row_table cimport RowHeader
 from streamdsl._native.windows.assign cimport floor_mod, saturating_add, saturating_subtract, since_start
 
 cdef enum:
@@ -38,6 +36,7 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
         self.reach[RIGHT] = self.before
         self.keeps[LEFT] = spec.how in ("left", "outer")
         self.keeps[RIGHT] = spec.how in ("right", "outer")
+        self.sorts = self.keeps[LEFT] or self.keeps[RIGHT]
         self.window_ms, self.offset_ms = spec.window_ms, spec.offset_ms
         self.step = max(1, min(spec.before_ms + spec.after_ms + spec.grace_ms, 1 << 60) // STEPS) if self.bounded else 1
 
@@ -124,14 +123,14 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
         cdef int64_t i, slot, deadline
         cdef int32_t k
         cdef int side
-        cdef RowHeader* header
         cdef TimedRows* rows
         cdef TimedRow* row
         if not self.keeps[LEFT] and not self.keeps[RIGHT]:
             return 0
         for i in range(n):
-            header = self.deadlines.table.header(self.deadlines.due[i])
-            deadline = deadline_in(header.key)
+            if self.again(i):
+                continue
+            deadline = self.times[i]
             slot = self.slots[i]
             for side in range(2 if slot >= 0 else 0):
                 rows = <TimedRows*>(self.lookup.table.row(slot) + self.field.offset) + side

@@ -10,17 +10,42 @@ from streamdsl._native.state.key_hash cimport hash_bytes, prefetch
 from streamdsl._native.state.key_index cimport KeyIndex
 from streamdsl._native.state.key_list cimport keys_clear, keys_free, keys_push
 from streamdsl._native.state.row_table cimport ROW_LIVE, RowHeader
+from streamdsl._native.state.slot_deadlines cimport SlotDeadline, SlotDeadlineList
 
 from streamdsl._native.operators.declaration import Declaration, OwnTable
 
 cdef enum:
     FAR = 16                 # deadlines ahead of which the key's row is fetched,
     NEAR = 8                 # and what it points at
+    ID_BYTES = 8             # of the key of a row of the index: the number of a deadline, 0 in joins
+    FIRST_SHIFT = 4          # hardly any two rows have one time: a list for each 16 ms
+    HEAD_BYTES = DEADLINE_BYTES + ID_BYTES       # in front of the user's key
 
 
 cdef int no_memory() except -1 nogil:
     with gil:
         raise MemoryError("no memory left for a join")
+
+
+cdef class KeyDeadlines(SlotDeadlines):
+    def __init__(self, Deadlines deadlines not None, KeyLookup lookup not None, TimedRowsField field not None):
+        SlotDeadlines.__init__(self, deadlines, lookup.table, True)
+        self.field = field
+        self.lane[0].shift = FIRST_SHIFT
+
+    cdef int note(self, int64_t time, int64_t slot) except -1 nogil:
+        (<TimedRows*>(self.keys.row(slot) + self.field.offset)).listed += 1
+        return self.add(0, time, 0, slot)
+
+    cdef int taken(self, int64_t slot) except -1 nogil:
+        cdef TimedRows* rows = <TimedRows*>(self.keys.row(slot) + self.field.offset)
+        rows.listed -= 1
+        CHECK(rows.listed >= 0, "what is taken was noted")
+        return 0
+
+    cdef int spill(self, int lane, const SlotDeadline* item) except -1 nogil:
+        self.taken(item.slot)
+        return SlotDeadlines.spill(self, lane, item)
 
 
 cdef class WaitingJoinOperator(JoinOperator):
@@ -33,13 +58,15 @@ cdef class WaitingJoinOperator(JoinOperator):
     def __dealloc__(self):
         keys_free(&self.wanted)
         free(self.slots)
+        free(self.times)
 
     def declare(self):
-        return Declaration(tables=(OwnTable("windows", "lane,time,({key})"),), deadlines=True)
+        return Declaration(tables=(OwnTable("windows", "lane,time,id,({key})"),), deadlines=True)
 
     def open(self, context):
         self.lookup.add_field(self.field)
-        self.deadlines = Deadlines(context.tables[0], 1, 0, "deadlines")
+        self.deadlines = Deadlines(context.tables[0], 1, ID_BYTES, "deadlines")
+        self.listed = KeyDeadlines(self.deadlines, self.lookup, self.field)
 
     def restored(self):
         """Note the deadlines that stand in the table, once it has been loaded."""
@@ -47,8 +74,15 @@ cdef class WaitingJoinOperator(JoinOperator):
             self.deadlines.rebuild()
 
     cdef int note_due(self, int64_t time, int64_t slot) except -1 nogil:
-        cdef const RowHeader* header = self.lookup.table.header(slot)
-        self.deadlines.add(0, time, header.key, header.key_size, header.shard)
+        cdef SlotDeadline item
+        cdef const RowHeader* header
+        cdef int64_t size
+        if self.listed.on:
+            return self.listed.note(time, slot)
+        item.time, item.id = time, 0
+        header = self.lookup.table.header(slot)
+        size = self.listed.tail_of(&item, header)
+        self.deadlines.add(0, time, self.listed.tail.data, size, header.shard)
         return 0
 
     cdef int emit_due(self, int64_t n) except -1 nogil:
@@ -57,48 +91,89 @@ cdef class WaitingJoinOperator(JoinOperator):
     cdef int release(self, int64_t slot, int64_t deadline) except -1 nogil:
         return 0
 
+    cdef int64_t first_due(self) noexcept nogil:
+        return min(self.deadlines.first(0), self.listed.first(0))
+
     cdef int on_watermark(self, int64_t watermark) except -1 nogil:
         if watermark <= self.watermark:          # both ports tell of it
             return 0
         CHECK(not self.closing, "time stands still while rows leave")
         self.watermark = watermark
-        self.closing = self.deadlines.first(0) <= watermark and (watermark < INT64_MAX or self.deadlines.table.total() > 0)
+        self.closing = self.first_due() <= watermark and (
+            watermark < INT64_MAX or self.deadlines.table.total() > 0 or self.listed.lane[0].count > 0)
         return 0 if self.closing else self.pass_on()
 
-    cdef int find_due(self, int64_t n) except -1 nogil:
-        """Have the slots of the keys of the first n deadlines in `slots`."""
-        cdef int64_t i
+    # What is due -------------------------------------------------------------------------------------------------
+
+    cdef int64_t take_due(self, int64_t most) except -1 nogil:
+        # Rows and others are not due side by side: of what was in memory before a restore, or while memory is short, there are rows.
+        self.as_rows = self.deadlines.count(0) > 0 and self.deadlines.first(0) <= self.watermark
+        if not self.as_rows:
+            return self.take_listed(most)
+        if self.listed.lane[0].count > 0:
+            self.listed.spill_due(0, self.watermark)
+        return self.take_rows(most)
+
+    cdef int reserve(self, int64_t n) except -1 nogil:
+        cdef void* more
+        if n <= self.capacity:
+            return 0
+        more = realloc(self.slots, 2 * n * sizeof(int64_t))
+        if more == NULL:
+            no_memory()
+        self.slots = <int64_t*>more
+        more = realloc(self.times, 2 * n * sizeof(int64_t))
+        if more == NULL:
+            no_memory()
+        self.times = <int64_t*>more
+        self.capacity = 2 * n
+        return 0
+
+    cdef int64_t take_rows(self, int64_t most) except -1 nogil:
+        cdef int64_t i, n = self.deadlines.take_due(0, self.watermark, most)
         cdef RowHeader* header
         cdef KeyIndex* index = &self.lookup.table.index
         cdef uint32_t hash
-        cdef void* more
-        if n > self.capacity:
-            more = realloc(self.slots, 2 * n * sizeof(int64_t))
-            if more == NULL:
-                no_memory()
-            self.slots = <int64_t*>more
-            self.capacity = 2 * n
+        self.reserve(n)
         keys_clear(&self.wanted)
         for i in range(n):
             header = self.deadlines.table.header(self.deadlines.due[i])
-            keys_push(&self.wanted, header.key + DEADLINE_BYTES, header.key_size - DEADLINE_BYTES, NULL, 0)
-            hash = <uint32_t>hash_bytes(header.key + DEADLINE_BYTES, header.key_size - DEADLINE_BYTES, self.lookup.table.seed)
+            keys_push(&self.wanted, header.key + HEAD_BYTES, header.key_size - HEAD_BYTES, NULL, 0)
+            hash = <uint32_t>hash_bytes(header.key + HEAD_BYTES, header.key_size - HEAD_BYTES, self.lookup.table.seed)
             prefetch(&index.entries[hash & index.mask])
         self.lookup.table.warm_up_keys(self.wanted.values.data, self.wanted.offsets, n)
         for i in range(n):
             header = self.deadlines.table.header(self.deadlines.due[i])
-            self.slots[i] = self.lookup.table.find_in(header.key + DEADLINE_BYTES, header.key_size - DEADLINE_BYTES, header.shard)
-        return 0
+            self.slots[i] = self.lookup.table.find_in(header.key + HEAD_BYTES, header.key_size - HEAD_BYTES, header.shard)
+            self.times[i] = deadline_in(header.key)
+        return n
+
+    cdef int64_t take_listed(self, int64_t most) except -1 nogil:
+        cdef SlotDeadlineList* ready = &self.listed.lane[0].ready
+        cdef int64_t i, n = 0
+        while n == 0 and self.listed.lane[0].count > 0 and self.listed.first(0) <= self.watermark:
+            self.listed.gather(0, self.watermark, most)
+            if self.sorts:
+                self.listed.sort(0)
+            n = self.listed.piece(0, most, False)        # 0: one that has come since is due before
+        self.reserve(n)
+        for i in range(n):
+            self.slots[i] = ready.at[ready.first].slot
+            self.times[i] = ready.at[ready.first].time
+            self.listed.over(0, &ready.at[ready.first])
+            ready.first += 1
+        return n
+
+    cdef inline bint again(self, int64_t i) noexcept nogil:
+        return i > 0 and self.slots[i] == self.slots[i - 1] and self.times[i] == self.times[i - 1]
 
     cdef int64_t go_on_closing(self, int64_t most) except -1 nogil:
-        cdef int64_t i, slot, n = self.deadlines.take_due(0, self.watermark, most)
-        cdef RowHeader* header
+        cdef int64_t i, slot, n = self.take_due(most)
         cdef TimedRows* rows
         if n == 0:
             self.closing = False
             self.pass_on()
             return 0
-        self.find_due(n)
         self.emit_due(n)                     # before the bytes go
         for i in range(n):
             if i + FAR < n and self.slots[i + FAR] >= 0:
@@ -107,17 +182,19 @@ cdef class WaitingJoinOperator(JoinOperator):
                 rows = <TimedRows*>(self.lookup.table.row(self.slots[i + NEAR]) + self.field.offset)
                 prefetch(rows.rows + rows.head)
                 prefetch(rows[1].rows + rows[1].head)
-            header = self.deadlines.table.header(self.deadlines.due[i])
             slot = self.slots[i]
             # Two deadlines of one key may come together: the first one may have removed it.
             if slot >= 0 and self.lookup.table.header(slot).flags & ROW_LIVE:
+                if not self.as_rows:
+                    self.listed.taken(slot)
                 self.lookup.table.touch(slot)
-                self.release(slot, deadline_in(header.key))
+                self.release(slot, self.times[i])
                 if self.lookup.table.empty(slot):
                     self.lookup.table.remove(slot)
-            self.deadlines.remove(self.deadlines.due[i])
+            if self.as_rows:
+                self.deadlines.remove(self.deadlines.due[i])
         self.end_batch()
         return n
 
     def metrics(self):
-        return {**JoinOperator.metrics(self), "deadlines": self.deadlines.table.total()}
+        return {**JoinOperator.metrics(self), "deadlines": self.deadlines.table.total() + self.deadlines.beside()}

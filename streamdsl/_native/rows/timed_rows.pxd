@@ -18,6 +18,7 @@ cdef struct TimedRows:                       # zeroed memory is an empty one
     int32_t capacity
     int32_t noted                            # for whoever keeps the rows: 1: it has noted `due`. Not stored.
     int64_t due                              # ms
+    int64_t listed                           # the same: of the first side: deadlines of the key that are no rows. Not stored.
 
 
 cdef class TimedRowsField(RowField):

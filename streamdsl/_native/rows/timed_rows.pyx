@@ -3,12 +3,14 @@ from libc.stdint cimport INT32_MAX
 from libc.string cimport memcpy, memmove
 
 from streamdsl._native.includes.checked cimport PLANTED
-from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
+from streamdsl._native.state.key_hash cimport prefetch
+from streamdsl._native.state.write_stream cimport ByteWriter, bytes_reserve
 
 from streamdsl.errors import StateError
 
 cdef enum:
     HEAD_BYTES = 16          # of a stored row: its time, its size, its mark
+    AHEAD = 4                # rows that are fetched before they are copied
 
 
 cdef int too_many_rows(str name) except -1 nogil:
@@ -98,19 +100,39 @@ cdef class TimedRowsField(RowField):
         cdef int i
         cdef int32_t k
         cdef int64_t n
+        cdef int64_t size = 8 * self.sides
         cdef TimedRows* side
         cdef TimedRow* row
+        cdef char* at
+        for i in range(self.sides):
+            side = <TimedRows*>field + i
+            for k in range(side.head, side.head + side.n):
+                size += HEAD_BYTES + side.rows[k].size
+                if k < side.head + AHEAD:
+                    prefetch(side.rows[k].data)
+        at = bytes_reserve(out, size)
         for i in range(self.sides):
             side = <TimedRows*>field + i
             n = side.n
-            bytes_append(out, &n, 8)
+            memcpy(at, &n, 8)
+            at += 8
             for k in range(side.head, side.head + side.n):
                 row = side.rows + k
-                bytes_append(out, &row.time, 8)
-                bytes_append(out, &row.size, 4)
-                bytes_append(out, &row.marked, 4)
-                bytes_append(out, row.data, row.size)
+                if k + AHEAD < side.head + side.n:
+                    prefetch(side.rows[k + AHEAD].data)
+                memcpy(at, &row.time, 8)
+                memcpy(at + 8, &row.size, 4)
+                memcpy(at + 12, &row.marked, 4)
+                if row.size > 0:
+                    memcpy(at + HEAD_BYTES, row.data, row.size)
+                at += HEAD_BYTES + row.size
+        out.used += size
         return 0
+
+    cdef void prefetch_parts(self, char* field) noexcept nogil:
+        cdef int i
+        for i in range(self.sides):
+            prefetch((<TimedRows*>field + i).rows + (<TimedRows*>field + i).head)
 
     cdef int read(self, char* field, const char* data, int64_t size) except -1 nogil:
         cdef int i
@@ -144,6 +166,8 @@ cdef class TimedRowsField(RowField):
 
     cdef bint empty(self, char* field) noexcept nogil:
         cdef int i
+        if (<TimedRows*>field).listed > 0:   # its slot is named
+            return False
         for i in range(self.sides):
             if (<TimedRows*>field + i).n > 0:
                 return False

@@ -7,12 +7,12 @@ from streamdsl._native.includes.checked cimport CHECK
 cdef int list_append(SlotDeadlineList* items, const SlotDeadline* item) except -1 nogil:
     cdef SlotDeadline* more
     if items.n == items.capacity:
-        more = <SlotDeadline*>realloc(items.at, (2 * items.n + 16) * sizeof(SlotDeadline))
+        more = <SlotDeadline*>realloc(items.at, (2 * items.n + 2) * sizeof(SlotDeadline))
         if more == NULL:
             with gil:
                 raise MemoryError("no memory left for deadlines")
         items.at = more
-        items.capacity = 2 * items.n + 16
+        items.capacity = 2 * items.n + 2
     items.at[items.n] = item[0]
     items.n += 1
     return 0

@@ -27,10 +27,9 @@ cdef struct SlotLane:
     int64_t capacity
     int64_t last               # the bucket that was added to last
     int shift                  # rises when there are too many buckets
-    SlotDeadlineList near      # a heap by time: of times up to `near_number`, which no bucket has
-    int64_t near_number
+    SlotDeadlineList near      # a heap by time
     SlotDeadlineList ready     # what was due and has not been handed out
-    int64_t covered            # of what `ready` has nothing is behind this time, and no bucket has anything in front of it
+    int64_t near_until         # while `near` or `ready` has something, all of it is up to this time, and all in buckets is behind it
     bint unsorted              # `ready` is
     int64_t count
     int64_t given_up           # of these: deadlines that no longer count

@@ -10,7 +10,7 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, uint16_t, uint32_t, uint
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
-from streamdsl._native.includes.checked cimport CHECKED_BUILD, PLANTED
+from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, PLANTED
 from streamdsl._native.state.deadline_heap cimport heap_pop, heap_push, list_append
 from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, put_sorted
 from streamdsl._native.state.deadline_sort cimport RankedItem, sort_deadlines
@@ -36,6 +36,10 @@ cdef int no_memory() except -1 nogil:
         raise MemoryError("no memory left for deadlines")
 
 
+cdef inline int64_t last_time(int64_t number, int shift) noexcept nogil:
+    return <int64_t>((<uint64_t>number << shift) | ((<uint64_t>1 << shift) - 1))
+
+
 cdef class DeadlineOwner:
     cdef bint stands(self, int lane, const SlotDeadline* item) noexcept nogil:
         return True
@@ -52,8 +56,7 @@ cdef class SlotDeadlines(ColdListener):
         bytes_init(&self.gone, 0)
         bytes_init(&self.tail, 0)
         for lane in range(MOST_LANES):
-            self.lane[lane].near_number = INT64_MIN
-            self.lane[lane].covered = INT64_MIN
+            self.lane[lane].near_until = INT64_MIN
 
     def __dealloc__(self):
         self.clear()
@@ -71,8 +74,7 @@ cdef class SlotDeadlines(ColdListener):
             free(self.lane[lane].near.at)
             free(self.lane[lane].ready.at)
             memset(&self.lane[lane], 0, sizeof(SlotLane))
-            self.lane[lane].near_number = INT64_MIN
-            self.lane[lane].covered = INT64_MIN
+            self.lane[lane].near_until = INT64_MIN
         self.gone.used = self.n_gone = 0
         self.settling = False
 
@@ -84,8 +86,10 @@ cdef class SlotDeadlines(ColdListener):
         cdef SlotDeadline item
         item.time, item.id, item.slot, item.stored = time, id, <uint32_t>slot, 0
         of.count += 1
-        if (time >> of.shift) <= of.near_number or (of.ready.first < of.ready.n and time <= of.covered):
-            return heap_push(&of.near, &item)
+        if time <= of.near_until:
+            if of.near.n > 0 or of.ready.first < of.ready.n:
+                return heap_push(&of.near, &item)
+            of.near_until = INT64_MIN        # nothing is left that it has to stand in order with
         bucket = self.bucket_of(of, time >> of.shift)
         bucket.earliest = min(bucket.earliest, time)
         return list_append(&bucket.items, &item)
@@ -130,7 +134,6 @@ cdef class SlotDeadlines(ColdListener):
             self.settle(INT64_MAX)
         while 2 * n > (FEW_BUCKETS if CHECKED_BUILD else MOST_BUCKETS):
             lane.shift += 1
-            lane.near_number >>= 1
             n = 0
             for i in range(lane.n_buckets):
                 lane.buckets[i].number >>= 1
@@ -146,8 +149,6 @@ cdef class SlotDeadlines(ColdListener):
                     list_append(&into.items, &lane.buckets[i].items.at[k])
                 free(lane.buckets[i].items.at)
             lane.n_buckets = n
-        while lane.n_buckets > 0 and lane.buckets[0].number <= lane.near_number:
-            self.pour(lane)
         lane.last = 0
         return 0
 
@@ -155,7 +156,7 @@ cdef class SlotDeadlines(ColdListener):
         """Make the first bucket part of the heap."""
         cdef SlotDeadlineList items = lane.buckets[0].items
         cdef int64_t i
-        lane.near_number = max(lane.near_number, lane.buckets[0].number)
+        lane.near_until = max(lane.near_until, last_time(lane.buckets[0].number, lane.shift))
         lane.n_buckets -= 1
         memmove(lane.buckets, lane.buckets + 1, lane.n_buckets * sizeof(TimeBucket))
         for i in range(items.n):
@@ -174,15 +175,15 @@ cdef class SlotDeadlines(ColdListener):
 
     cdef int64_t gather(self, int lane, int64_t limit, int64_t most) except -1 nogil:
         cdef SlotLane* of = &self.lane[lane]
-        cdef int64_t fresh, time, last, i
+        cdef int64_t fresh, time, i
         cdef TimeBucket bucket
         if self.settling:
             self.settle(INT64_MAX)
         if of.ready.first == of.ready.n:
             of.ready.first = of.ready.n = 0
-            of.covered = INT64_MIN
         fresh = of.ready.n
         while of.near.n > 0 or of.n_buckets > 0:
+            CHECK(of.near.n == 0 or of.n_buckets == 0 or of.near.at[0].time < of.buckets[0].earliest, "the heap comes before the lists")
             time = of.near.at[0].time if of.near.n > 0 else of.buckets[0].earliest
             if time > limit or (of.ready.n - of.ready.first >= most and time > of.ready.at[of.ready.first].time):
                 break
@@ -190,7 +191,6 @@ cdef class SlotDeadlines(ColdListener):
             if of.near.n > 0:
                 list_append(&of.ready, &of.near.at[0])
                 heap_pop(&of.near)
-                of.covered = max(of.covered, time)
                 continue
             if of.shift > 0 and of.buckets[0].number >= limit >> of.shift and limit < INT64_MAX:
                 self.pour(of)
@@ -198,8 +198,7 @@ cdef class SlotDeadlines(ColdListener):
             bucket = of.buckets[0]
             of.n_buckets -= 1
             memmove(of.buckets, of.buckets + 1, of.n_buckets * sizeof(TimeBucket))
-            last = <int64_t>((<uint64_t>bucket.number << of.shift) | ((<uint64_t>1 << of.shift) - 1))
-            of.covered = max(of.covered, min(limit, last))
+            of.near_until = max(of.near_until, last_time(bucket.number, of.shift))
             if of.ready.n == 0:
                 free(of.ready.at)
                 of.ready = bucket.items
