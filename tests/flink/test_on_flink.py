@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from streamdsl import ConnectorError, Topology, col, kafka, memory
+from streamdsl import ConnectorError, Topology, col, files, kafka, memory
 from streamdsl.flink.gateway import Gateway
 from tests.flink import cases
 from tests.flink.avro_topics import check_avro
@@ -63,6 +66,26 @@ def test_a_record_that_fails_here_fails_there(flink: Cluster, tmp_path: Path) ->
         job = gateway.submit(on_flink(topology, {"n": source}, {"out": tmp_path / "out"}))
         with pytest.raises(ConnectorError, match=r"too-much.*failed on Flink: For input string: '9223372036854775808'"):
             gateway.wait(job, timeout_s=60)
+
+
+def test_decimals_of_parquet(flink: Cluster, tmp_path: Path) -> None:
+    schema = pa.schema([("id", pa.int64()), ("few", pa.decimal128(7, 2)), ("some", pa.decimal128(15, 3)), ("many", pa.decimal128(30, 1))])
+    values = ["-99999.99", None, "0.05"]
+    rows = [
+        {"id": n, **{name: v and Decimal(v).quantize(Decimal(1).scaleb(-s)) for name, s in (("few", 2), ("some", 3), ("many", 1))}}
+        for n, v in enumerate(values)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema), tmp_path / "rows.parquet")
+    topology = Topology("decimals")
+    made = topology.stream(files(str(tmp_path / "rows.parquet"), schema, format="parquet"), name="rows")
+    made.with_columns(twice=col("few") * 2).to(files(str(tmp_path / "out"), format="parquet"), name="out")
+    with Gateway(flink.gateway) as gateway:
+        gateway.wait(gateway.submit(topology.to_flink()), timeout_s=120)
+    found = [
+        row for path in sorted((tmp_path / "out").iterdir()) if not path.name.startswith(".") for row in pq.read_table(path).to_pylist()
+    ]
+    wanted = [{**row, "twice": row["few"] and row["few"] * 2} for row in rows]
+    assert sorted(found, key=lambda row: row["id"]) == wanted
 
 
 def test_avro_from_topic_to_topic(flink: Cluster) -> None:

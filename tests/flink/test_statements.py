@@ -307,8 +307,14 @@ def test_parquet_needs_hadoop_and_the_clock_of_utc() -> None:
     assert "org.apache.hadoop:hadoop-client-runtime:3.3.6" in job.connectors
     assert any("Times before 1970 in the Parquet files" in said for said in job.differences)
     topology = Topology("t")
-    topology.stream(files("/data/a.parquet", {"p": pa.decimal128(12, 2)}, format="parquet")).to(kafka("o", broker="b:1"))
-    assert "the column 'p' (decimal128(12, 2)) of Parquet" in refused(topology) and "JSON lines" in refused(topology)
+    schema = pa.schema([("p", pa.decimal128(12, 2)), ("q", pa.decimal128(30, 1))])
+    topology.stream(files("/data/a.parquet", schema, format="parquet"), name="a").to(kafka("o", broker="b:1"))
+    found = statements(topology)
+    assert "`p` DECIMAL(38, 2),\n  `q` DECIMAL(30, 1)" in found["a"] and "CAST(`p` AS DECIMAL(12, 2))" in found["a_typed"]
+    topology = Topology("t")
+    schema = pa.schema([("p", pa.list_(pa.decimal128(12, 2)))])
+    topology.stream(files("/data/a.parquet", schema, format="parquet")).to(kafka("o", broker="b:1"))
+    assert "with decimals inside of another type" in refused(topology)
 
 
 def test_files_that_are_read_in_windows_need_no_positions() -> None:

@@ -14,6 +14,7 @@ from streamdsl.flink.refusing import Refused
 from streamdsl.flink.tables.declared import Declared
 from streamdsl.flink.translation import Translation, conditions
 from streamdsl.flink.types import flink_type
+from streamdsl.flink.values import failing
 from streamdsl.logical.sink import SinkNode
 from streamdsl.logical.source import SourceNode
 from streamdsl.logical.types import is_decimal, is_string, is_time
@@ -21,6 +22,8 @@ from streamdsl.schema import Field, Schema
 
 __all__ = ["sink", "source"]
 
+#: Flink wants decimals of at most so many digits to be whole numbers.
+_FEW_DIGITS: Final = 18
 #: The format works with classes of Hadoop, which Flink has not.
 _PARQUET: Final = (
     "org.apache.flink:flink-sql-parquet:2.2.0",
@@ -50,13 +53,7 @@ def source(made: Translation, node: SourceNode, files: Any, skips: bool) -> Decl
         given |= {"format": "json", "json.timestamp-format.standard": "ISO-8601"}
         return Declared(given | ({"json.ignore-parse-errors": "true"} if skips else {}), metadata)
     if files.format == "parquet":
-        for field in node.declared.fields:
-            if is_decimal(field.type):
-                raise Refused(
-                    f"the column {field.name!r} ({field.type}) of Parquet",
-                    "use JSON lines: Flink reads decimals of Parquet only where they are whole numbers inside",
-                )
-        return Declared(given | _parquet(made, node.name, node.declared), metadata)
+        return _parquet_source(made, node, given, metadata)
     if files.format == "csv":
         return _csv(made, node, given, metadata, skips)
     raise Refused(f"files of the format {files.format!r}", "use JSON lines, CSV or Parquet")
@@ -68,6 +65,43 @@ def _parquet(made: Translation, name: str, schema: Schema) -> dict[str, str]:
         made.differs(f"Times before 1970 in the Parquet files of {name!r} end a Flink job.")
     # Without it, times are those of the clock of the machine.
     return {"format": "parquet", "parquet.utc-timezone": "true"}
+
+
+def _parquet_source(made: Translation, node: SourceNode, given: Mapping[str, str], metadata: Mapping[str, str]) -> Declared:
+    """Flink reads decimals of few digits only where they are whole numbers inside; those of many are bytes, as most writers have them."""
+    fields = {field.name: field for field in node.declared.fields if not field.hidden}
+    for field in fields.values():
+        if pa.types.is_nested(field.type) and _has_decimals(field.type):
+            raise Refused(f"the column {field.name!r} ({field.type}) of Parquet, with decimals inside of another type", "use JSON lines")
+    few = {name for name, field in fields.items() if is_decimal(field.type) and field.type.precision <= _FEW_DIGITS}
+    if few:
+        made.differs(
+            f"Decimals in the Parquet files of {node.name!r} have the digits of the column, whatever the file says; where they are "
+            "whole numbers inside, as Spark writes them, they end a Flink job."
+        )
+
+    def typed(field: Field) -> str:
+        if field.name not in few:
+            return quoted(field.name)
+        return f"{_of_digits(field.name, field.type)} AS {quoted(field.name)}"
+
+    return Declared(
+        {**given, **_parquet(made, node.name, node.declared)},
+        metadata,
+        read_type=lambda field: f"DECIMAL(38, {field.type.scale})" if field.name in few else flink_type(field.type),
+        typed_column=typed if few else None,
+        typed_text=lambda name, type_: _of_digits(name, type_) if name in few else quoted(name),
+    )
+
+
+def _of_digits(name: str, type_: pa.DataType) -> str:
+    column, wanted = quoted(name), flink_type(type_)
+    lost = failing(f"{name} does not fit {type_}", f"CAST({column} AS STRING)", wanted)
+    return f"CASE WHEN {column} IS NULL OR CAST({column} AS {wanted}) IS NOT NULL THEN CAST({column} AS {wanted}) ELSE {lost} END"
+
+
+def _has_decimals(type_: pa.DataType) -> bool:
+    return is_decimal(type_) or any(_has_decimals(type_.field(i).type) for i in range(type_.num_fields))
 
 
 def _path_of(paths: Sequence[str]) -> str:
