@@ -16,6 +16,8 @@ Isolation = Literal["read_committed", "read_uncommitted"]
 _LEVELS = {"read_committed": IsolationLevel.READ_COMMITTED, "read_uncommitted": IsolationLevel.READ_UNCOMMITTED}
 #: Between values of the console consumer; no test writes it.
 _SEPARATOR = "\x1e"
+#: So long the console consumer waits for a further value, the first time and when it has seen less than there is.
+_QUIET_MS = (3_000, 15_000, 60_000)
 _TIMEOUT_S = 30.0
 
 
@@ -170,11 +172,21 @@ def consume_all(bootstrap: str, topic: str, isolation: Isolation = "read_committ
     return sorted(found)
 
 
-def console_consume(bootstrap: str, topic: str, isolation: Isolation = "read_committed", quiet_ms: int = 3_000) -> list[bytes]:
-    """Return the values that Kafka's own console consumer prints from the beginning; it leaves after `quiet_ms` without any.
+def console_consume(bootstrap: str, topic: str, isolation: Isolation = "read_committed") -> list[bytes]:
+    """Return the values that Kafka's own console consumer prints from the beginning; it leaves after a while without any.
 
-    The second opinion: nothing of it is librdkafka. An absent value is printed as `null`.
+    The second opinion: nothing of it is librdkafka. An absent value is printed as `null`. On a busy machine it may leave before it has
+    begun to read: one that has seen less than there is looks again, and waits longer.
     """
+    there = len(consume_all(bootstrap, topic, isolation))
+    for quiet_ms in _QUIET_MS:
+        printed = _console_consume(bootstrap, topic, isolation, quiet_ms)
+        if len(printed) >= there:
+            break
+    return printed
+
+
+def _console_consume(bootstrap: str, topic: str, isolation: Isolation, quiet_ms: int) -> list[bytes]:
     options = {
         "bootstrap-server": bootstrap,
         "topic": topic,
@@ -188,7 +200,7 @@ def console_consume(bootstrap: str, topic: str, isolation: Isolation = "read_com
         *(part for name, value in options.items() for part in (f"--{name}", value)),
         heap="256m",
     )
-    done = subprocess.run(command, capture_output=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, check=False, timeout=120 + quiet_ms / 1000)
     said = done.stderr.decode(errors="replace")
     # It ends by its timeout, which it reports like an error; the line with the count says that it got that far.
     printed = done.stdout.split(_SEPARATOR.encode())[:-1]
