@@ -66,14 +66,14 @@ def test_what_is_aborted_is_not_visible(broker, topic_name):
 
 def test_an_open_transaction_is_seen_to_hang_until_the_broker_ends_it(broker, topic_name):
     create_topic(broker.bootstrap, topic_name)
-    producer = transactional(broker.bootstrap, topic_name, **{"transaction.timeout.ms": 2000})
+    producer = transactional(broker.bootstrap, topic_name, **{"transaction.timeout.ms": 5000})
     producer.begin_transaction()
     producer.produce(topic_name, value="never")
     producer.flush()
     assert not is_settled(broker.bootstrap, topic_name)
     with pytest.raises(AssertionError, match="a transaction hangs"):
         wait_until_settled(broker.bootstrap, topic_name, timeout_s=0.5)
-    wait_until_settled(broker.bootstrap, topic_name, timeout_s=15)
+    wait_until_settled(broker.bootstrap, topic_name, timeout_s=30)
     assert consume_all(broker.bootstrap, topic_name) == []
 
 
