@@ -15,6 +15,7 @@ from streamdsl.dsl.stream import Stream
 from streamdsl.dsl.table import Table
 from streamdsl.dsl.unknown import unknown_verb
 from streamdsl.dsl.unrun import Unrun
+from streamdsl.dsl.updates import in_order
 from streamdsl.dsl.written import Typed, Written, arguments, here
 from streamdsl.durations import Duration, format_duration, parse_duration
 from streamdsl.errors import TopologyError
@@ -385,7 +386,16 @@ class Topology(Unrun, Running):
         sink.check(node.schema.visible(), keys)
         policy = checked_policy(errors, "to")
         self._sinks.append(
-            SinkNode(inputs=(node,), where=here(), name=chosen, sink=sink, keys=keys, changes=changes, withdraws=withdraws, errors=policy)
+            SinkNode(
+                inputs=(in_order(node),),
+                where=here(),
+                name=chosen,
+                sink=sink,
+                keys=keys,
+                changes=changes,
+                withdraws=withdraws,
+                errors=policy,
+            )
         )
         self._ends.append(written)
 

@@ -10,16 +10,18 @@ from streamdsl.errors import TopologyError
 from streamdsl.logical.aggregate import CHANGE, AggregateNode
 from streamdsl.logical.bind import Binder
 from streamdsl.logical.expression import Typed, TypedAggregate, columns_of
+from streamdsl.logical.filter import FilterNode
 from streamdsl.logical.key_by import KeyByNode, key_of
 from streamdsl.logical.node import Node, StatefulNode
 from streamdsl.logical.project import Output, ProjectNode, passed
+from streamdsl.logical.python_function import PythonFunctionNode
 from streamdsl.logical.source import SourceNode
 from streamdsl.logical.table import TableNode
 from streamdsl.logical.types import BOOL, TEXT, is_passed_through, literal
 from streamdsl.logical.updates import Updates, updates_of
 from streamdsl.logical.walk import post_order
 
-__all__ = ["check_told", "last_rows", "refuse_updates", "regrouped_updates", "regroups", "sees_updates", "table_keys"]
+__all__ = ["check_told", "in_order", "last_rows", "refuse_updates", "regrouped_updates", "regroups", "sees_updates", "table_keys"]
 
 _CLOSE = 'use emit="close" before'
 _TABLE = "make a table of their last rows with .to_table(), which is exact in everything behind it"
@@ -109,9 +111,34 @@ def table_keys(node: Node, keyed: bool, key: str | Sequence[str] | None) -> tupl
     return keys
 
 
+def in_order(node: Node, keys: Sequence[str] | None = None) -> Node:
+    """Return rows that replace one another, by `keys` (default: by their own), without the key_bys between what made them and `node`.
+
+    A later row of one of `keys` may have another value in a column by which the rows are sent to tasks. Then it may come before
+    the earlier one by another way, or be dropped for its null, while the earlier one stays.
+    """
+    found = updates_of(node)
+    if found is None:
+        return node
+    keys = found.key if keys is None else keys
+    if keys is None:
+        return node
+    steps: list[Node] = []
+    step = node
+    while isinstance(step, KeyByNode | ProjectNode | FilterNode | PythonFunctionNode) and getattr(step, "calls", None) is None:
+        steps.append(step)
+        step = step.inputs[0]
+    if all(set(one.keys) <= set(keys) for one in steps if isinstance(one, KeyByNode)):
+        return node
+    for one in reversed(steps):
+        step = step if isinstance(one, KeyByNode) else one.with_inputs([step])
+    return step
+
+
 def last_rows(node: Node, keys: Sequence[str], name: str | None) -> TableNode:
     """Return the table of the last row of each key; a row that says that it is withdrawn takes the key's row away."""
     found = updates_of(node)
+    node = in_order(node, keys)
     op = None if found is None else found.op
     visible = [field.name for field in node.schema.visible().fields if field.name != op]
     marker = free_name("_removed", node.schema)

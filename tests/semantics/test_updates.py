@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -232,3 +233,28 @@ def test_a_file_takes_updates_the_last_of_which_count(tmp_path: Path) -> None:
     found.to(files(tmp_path / "out.jsonl"))
     found.topology.run()
     assert [json.loads(line)["n"] for line in (tmp_path / "out.jsonl").read_text().splitlines()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("behind", ["key_by", "key_by, then columns", "to_table"])
+@pytest.mark.parametrize(("parallelism", "seed"), [(1, 0), (3, 1), (3, 2), (3, 3)])
+def test_a_row_is_taken_out_of_its_group_whatever_group_the_next_one_has(parallelism: int, seed: int, behind: str) -> None:
+    """Rows of one window meet by one way, not by that of their group; a row whose group is null takes the earlier one out, too."""
+    topology = Topology("t")
+    rows = topology.stream(memory("visits", VISIT), timestamp="at", watermarks="external").key_by("user")
+    counts = rows.window(tumbling("1s"), emit="update").count()
+    counts = counts.with_columns(size=when(col("count") == 9).then(None).otherwise(col("count")))
+    if behind == "key_by":
+        grouped = counts.key_by("size").aggregate(users=count())
+    elif behind == "to_table":
+        grouped = counts.key_by("size").to_table().group_by("size").aggregate(users=count())
+    else:
+        grouped = counts.key_by("size").with_columns(one=lit(1)).aggregate(users=col("one").sum())
+    grouped.to(memory("sizes"))
+    counts.key_by("size").to(memory("counts"))
+    driver = TopologyTestDriver(topology, parallelism=parallelism, seed=seed)
+    users = [f"u{number * number % 11}" for number in range(50)]
+    driver.send_batch("visits", [{"user": user, "at": 1, "v": 1} for user in users])
+    last = {row["user"]: row["count"] for row in driver.read("counts")}
+    assert last == Counter(users)
+    sizes = {row["size"]: row["users"] for row in driver.read("sizes")}
+    assert {size: users for size, users in sizes.items() if users} == Counter(n for n in last.values() if n != 9)
