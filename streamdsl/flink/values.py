@@ -112,7 +112,8 @@ def short(value: Value, other: Value) -> str:
     if value.constant and not other.constant and value.number is not None:
         if is_integer(value.type):
             return _whole(value.number) if value.number >= 0 else f"({_whole(value.number)})"
-        if is_string(value.type):
+        # Calcite drops spaces at the end of a plain text where it joins comparisons.
+        if is_string(value.type) and not value.number.endswith(" "):
             return text(value.number)
     return value.inner
 

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamdsl import ConnectorError, Topology, col, files, kafka, memory
+from streamdsl import ConnectorError, Topology, coalesce, col, files, format, kafka, lit, memory, when
 from streamdsl.flink.gateway import Gateway
 from tests.flink import cases
 from tests.flink.avro_topics import check_avro
 from tests.flink.cluster import Cluster
 from tests.flink.compare import alike, on_flink, run_here, run_on_flink, tables_here, tables_on_flink, written_json
-from tests.flink.expressions import run_batch
+from tests.flink.expressions import differences, rows, run_batch
 from tests.kafka.broker import Broker
 
 
@@ -56,6 +56,21 @@ def test_random_expressions(flink: Cluster, tmp_path: Path) -> None:
     found = run_batch(flink.gateway, random.randrange(10**6), 60, tmp_path)
     assert not found.different
     assert found.equal > found.refused
+
+
+def test_expressions_whose_answers_differed(flink: Cluster, tmp_path: Path) -> None:
+    zero = lit(-0.0) * col("id")
+    small = lit(1000).replace({1: 2}).cast(pa.int16(), strict=False)
+    made = {
+        "root": lit(1.0) / (col("x") * 0.0 - 0.0).sqrt(),
+        "root_of_less": (col("x") - 1e9).sqrt(),
+        "sign": format("{:.2f}", (zero * 1.0).sign()),
+        "text": lit("").is_not_null() & (col("t") > " -7 "),
+        "replaced": small,
+        "chosen": when(col("b")).then(small).otherwise(col("i")),
+        "either": coalesce(col("n").cast(pa.int16(), strict=False), col("j")),
+    }
+    assert differences(made, rows(random.Random(3)), flink.gateway, tmp_path / "made") == {}
 
 
 def test_a_record_that_fails_here_fails_there(flink: Cluster, tmp_path: Path) -> None:

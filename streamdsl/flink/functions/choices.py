@@ -76,7 +76,9 @@ def _when(node: Typed, args: Sequence[Value]) -> Value:
 
 
 def _alike(values: Sequence[Value]) -> Sequence[Value]:
-    """Return values of which floats have 64 bits where one has: Flink may take the fewer of a choice."""
+    """Return values of which numbers have 64 bits where one has: Flink may take the fewer of a choice, or more than is known of it."""
+    if len({value.type for value in values if is_integer(value.type)}) > 1:
+        values = [as_type(value, INT) if is_integer(value.type) else value for value in values]
     if not any(value.type == FLOAT for value in values):
         return values
     return [as_type(value, FLOAT) if is_float(value.type) else value for value in values]
@@ -135,6 +137,8 @@ def _replace(node: Typed, args: Sequence[Value]) -> Value:
     pairs = " ".join(f"WHEN {value.inner} = {short(key, value)} THEN {new.text}" for key, new in zip(keys, news, strict=True))
     if node.op == "replace":
         rest = others[0] if others else constant(None, node.type)
+        if is_integer(rest.type) and is_integer(node.type):
+            rest = as_type(rest, node.type)
         return Value(f"CASE {pairs} ELSE {rest.text} END", node.type, nan=_any_nan(others), inf=_any_inf(others))
     lost = failing("replace_strict does not know", _shown(value), flink_type(node.type))
     return Value(f"CASE {pairs} WHEN {value.inner} IS NOT NULL THEN {lost} END", node.type)

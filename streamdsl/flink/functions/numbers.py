@@ -14,7 +14,7 @@ import pyarrow as pa
 from streamdsl.flink.functions.kind import Operation, call, is_nan
 from streamdsl.flink.functions.rounding import MOST_DIGITS, rounded
 from streamdsl.flink.refusing import Refused
-from streamdsl.flink.values import Value, rest_of, short
+from streamdsl.flink.values import Value, constant, rest_of, short
 from streamdsl.logical.expression import Typed
 from streamdsl.logical.types import BOOL, FLOAT, INT, UINT, is_float, is_span, is_time
 
@@ -143,7 +143,12 @@ def _negated(node: Typed, args: Sequence[Value]) -> Value:
 
 
 def _sign(node: Typed, args: Sequence[Value]) -> Value:
-    return Value(f"SIGN({args[0].text})", args[0].type, nan=args[0].nan, least=-1, most=1)
+    (value,) = args
+    text = f"SIGN({value.text})"
+    if is_float(value.type):
+        # Of a negative zero Flink gives one back.
+        text = f"CASE WHEN {value.inner} = 0 THEN {constant(0.0, value.type).text} ELSE {text} END"
+    return Value(text, value.type, nan=value.nan, least=-1, most=1)
 
 
 def _round(node: Typed, args: Sequence[Value]) -> Value:
@@ -196,6 +201,11 @@ _UNKNOWN: Final = ("log1p", "cbrt", "cot", "arcsinh", "arccosh", "arctanh")
 def _of_float(node: Typed, args: Sequence[Value]) -> Value:
     name, nan, inf = _OF_FLOAT[node.op]
     (value,) = args
+    if node.op == "sqrt":
+        # Flink computes a power of one half, which loses the sign of zero and has one for what is infinitely negative.
+        lost = constant(float("nan"), FLOAT).text
+        root = f"CASE WHEN {value.inner} = 0 THEN {value.text} WHEN {value.inner} < 0 THEN {lost} ELSE {call(name, value.text)} END"
+        return Value(root, FLOAT, nan=True, inf=value.inf)
     # An infinite angle has no sine.
     return Value(call(name, value.text), FLOAT, nan=nan or value.nan or value.inf, inf=inf or value.inf)
 
