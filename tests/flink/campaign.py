@@ -1,6 +1,6 @@
 """The whole comparison: ``python -m tests.flink.campaign [--expressions N] [--seed N] [--only PART …]``.
 
-Parts: nexmark (every query that SQL can say), streams (the fraud example, what the guide shows), tables, odd (rows before 1970, of
+Parts: nexmark (every query that SQL can say), streams (the fraud example, what the guide shows, chains of steps, late rows), tables, odd (rows before 1970, of
 many scripts, none at all), kafka (the fraud example from topic to topic, exactly once, with a TaskManager killed on the way; a job
 that moves there and back; Avro; change events; metadata; a savepoint), python (functions, with PyFlink in an environment of its own, made
 on first use), planted (mistakes of the translation, which must be found), expressions (random ones: equal, or refused by name).
@@ -39,7 +39,7 @@ from streamdsl.flink.values import Value
 from tests.flink import cases, odd_cases
 from tests.flink.avro_topics import check_avro
 from tests.flink.cluster import Cluster
-from tests.flink.compare import alike, read_json, run_here, run_on_flink, tables_here, tables_on_flink, written_json
+from tests.flink.compare import alike, on_flink, read_json, run_here, run_on_flink, tables_here, tables_on_flink, written_json
 from tests.flink.expressions import Found, differences, rows, run_batch
 from tests.flink.pyflink import pyflink, run_program
 from tests.flink.topics import check_changes, check_metadata, check_moved, check_savepoint
@@ -107,6 +107,29 @@ def check_streams(flink: Cluster, directory: Path) -> None:
     for name in cases.STREAMS:
         alike(found[name], there[name])
         print(f"stream {name}: {len(found[name])} rows alike", flush=True)
+
+
+def check_chains(flink: Cluster, directory: Path) -> None:
+    """Compare chains of steps, and windows over late rows."""
+    written = cases.inputs(directory)
+    for name, build in cases.CHAINS.items():
+        topology = Topology(name)
+        build(*cases.streams(topology)).to(memory("out"))
+        used = {source: path for source, path in written.items() if source in topology.sources()}
+        found = run_here(topology, used, ("out",))["out"]
+        alike(found, run_on_flink(flink.gateway, topology, used, ("out",), directory / name)["out"])
+        print(f"chain {name}: {len(found)} rows alike", flush=True)
+    used = {"a": cases.shuffled(written["a"])}
+    for name, late in cases.LATE.items():
+        topology = Topology(name)
+        late(cases.late(topology)).to(memory("out"))
+        found = run_here(topology, used, ("out",))["out"]
+        with Gateway(flink.gateway) as gateway:
+            for option, value in (("parallelism.default", "1"), ("pipeline.auto-watermark-interval", "0 ms")):
+                gateway.run(Statement("set", option, f"SET '{option}' = '{value}'"))
+            gateway.wait(gateway.submit(on_flink(topology, used, {"out": directory / name})), timeout_s=180)
+        alike(found, read_json(directory / name))
+        print(f"late {name}: {len(found)} rows alike", flush=True)
 
 
 def check_odd(flink: Cluster, directory: Path) -> None:
@@ -321,6 +344,7 @@ def main() -> None:
             check_nexmark(flink, directory)
         if "streams" in asked.only:
             check_streams(flink, directory)
+            check_chains(flink, directory)
         if "tables" in asked.only:
             check_tables(flink, directory)
         if "odd" in asked.only:

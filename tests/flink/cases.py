@@ -16,7 +16,7 @@ from examples.fraud.rules import amount_anomaly, impossible_travel, velocity
 from streamdsl import Stream, Table, Topology, col, count, expanding, hopping, lit, memory, rolling, session, tumbling
 from tests.flink.compare import written_json
 
-__all__ = ["STREAMS", "TABLES", "fraud", "inputs", "streams", "transactions"]
+__all__ = ["CHAINS", "LATE", "STREAMS", "TABLES", "fraud", "inputs", "late", "shuffled", "streams", "transactions"]
 
 _ORDERS: Final = pa.schema(
     [
@@ -47,6 +47,21 @@ def inputs(directory: Path, count_: int = 300) -> dict[str, Path]:
         {"id2": i, "k": rnd.choice("abcd"), "w": rnd.randrange(1000) / 8, "when": _START + i * 171 + 1} for i in range(count_ * 2 // 3)
     ]
     return {"a": written_json(directory / "a.jsonl", orders), "b": written_json(directory / "b.jsonl", payments)}
+
+
+def shuffled(source: Path) -> Path:
+    """Move rows of a file by up to forty places, and return another one."""
+    rnd = random.Random(5)
+    lines = source.read_text().splitlines()
+    places = sorted(range(len(lines)), key=lambda place: place + rnd.random() * 40)
+    found = source.with_name(f"shuffled-{source.name}")
+    found.write_text("".join(f"{lines[place]}\n" for place in places))
+    return found
+
+
+def late(topology: Topology) -> Stream:
+    """Read a shuffled file, of which a part is late."""
+    return topology.stream(memory("a", schema=_ORDERS), timestamp="at", disorder="500ms")
 
 
 def streams(topology: Topology) -> tuple[Stream, Stream]:
@@ -164,6 +179,63 @@ STREAMS: Final[dict[str, Callable[[Stream, Stream], Stream]]] = {
         .window(tumbling("10s"))
         .aggregate(n=count(), s=col("x").sum())
     ),
+}
+
+#: Windows behind joins, joins behind windows, and so on.
+CHAINS: Final[dict[str, Callable[[Stream, Stream], Stream]]] = {
+    "window_join_window": lambda a, b: (
+        a.key_by("k")
+        .window(tumbling("2s"))
+        .aggregate(n=count())
+        .join(b.key_by("k").window(tumbling("2s")).aggregate(s=col("w").sum()), on="k", before="0s", after="1s", name="windows_joined")
+        .key_by("k")
+        .window(tumbling("10s"))
+        .aggregate(t=col("n").sum(), m=col("s").max())
+    ),
+    "session_of_windows": lambda a, b: (
+        a.key_by("k")
+        .window(tumbling("500ms"))
+        .aggregate(n=count())
+        .key_by("k")
+        .window(session("800ms"))
+        .aggregate(c=count(), s=col("n").sum())
+    ),
+    "window_of_asof_of_frames": lambda a, b: (
+        a.key_by("k")
+        .with_columns(c=count().over(rolling("2s")))
+        .join_asof(b, by="k", name="asof_of_frames")
+        .key_by("k")
+        .window(tumbling("5s"))
+        .aggregate(m=col("c").max(), w=col("w").max())
+    ),
+    "window_of_exploded": lambda a, b: (
+        a.key_by("k")
+        .window(tumbling("3s"))
+        .aggregate(ids=col("id").to_list())
+        .explode("ids")
+        .key_by("k")
+        .window(tumbling("9s"))
+        .aggregate(c=count(), m=col("ids").max())
+    ),
+    "asof_of_asof": lambda a, b: (
+        a.join_asof(b, by="k", name="asof_first")
+        .select("id", "k", "w", "v")
+        .join_asof(b.select("k", w2=col("w")), by="k", tolerance="300ms", name="asof_second")
+    ),
+    "session_of_merged": lambda a, b: (
+        a.select("k", x=col("v").cast(float))
+        .merge(b.select("k", x=col("w")))
+        .key_by("k")
+        .window(session("150ms"))
+        .aggregate(n=count(), s=col("x").sum())
+    ),
+}
+
+#: Over rows of which some are late, where each row brings its watermark.
+LATE: Final[dict[str, Callable[[Stream], Stream]]] = {
+    "late_session": lambda a: a.key_by("k").window(session("400ms")).aggregate(n=count(), s=col("v").sum()),
+    "late_tumbling": lambda a: a.key_by("k").window(tumbling("1s")).aggregate(n=count(), s=col("v").sum()),
+    "late_hopping": lambda a: a.key_by("k").window(hopping("2s", "500ms")).aggregate(n=count(), s=col("v").sum()),
 }
 
 TABLES: Final[dict[str, Callable[[Stream, Stream], Table]]] = {
