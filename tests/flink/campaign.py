@@ -1,9 +1,10 @@
 """The whole comparison: ``python -m tests.flink.campaign [--expressions N] [--seed N] [--only PART …]``.
 
-Parts: nexmark (every query that SQL can say), streams (the fraud example, what the guide shows, chains of steps, late rows), tables, odd (rows before 1970, of
-many scripts, none at all), kafka (the fraud example from topic to topic, exactly once, with a TaskManager killed on the way; a job
-that moves there and back; Avro; change events; metadata; a savepoint), python (functions, with PyFlink in an environment of its own, made
-on first use), planted (mistakes of the translation, which must be found), expressions (random ones: equal, or refused by name).
+Parts: nexmark (every query that SQL can say), streams (the fraud example, what the guide shows, chains of steps, late rows),
+tables, odd (rows before 1970, of many scripts, none at all), kafka (the fraud example from topic to topic, exactly once, with a
+TaskManager killed on the way; a job that moves there and back; Avro; change events; metadata; a savepoint), python (functions, with
+PyFlink in an environment of its own, made on first use), planted (mistakes of the translation, which must be found), expressions
+(random ones: equal, or refused by name).
 `make test` has a part of most.
 """
 
