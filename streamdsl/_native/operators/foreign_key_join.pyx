@@ -17,7 +17,7 @@ cdef class ForeignKeyJoinOperator(ChangesJoinOperator):
     def __init__(self, spec, KeyLookup lookup not None):
         ChangesJoinOperator.__init__(self, spec, lookup)
         self.version, self.n_keys = spec.version, spec.n_keys
-        self.field = TimedRowsField(spec.name, [side.layout for side in spec.sides])
+        self.field = TimedRowsField(spec.name, [side.layout for side in spec.sides], "foreign keys")
 
     def open(self, context):
         self.lookup.add_field(self.field)

@@ -89,7 +89,8 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
                 self.note_due(over, slots[row])
             elif self.bounded:
                 self.note_room(rows, over, slots[row])
-        return self.flush_pairs(side, batch)
+        self.flush_pairs(side, batch)
+        return self.keep_up()
 
     cdef bint match(self, int side, Batch* batch, int32_t row, int64_t time, TimedRows* other) except -1 nogil:
         cdef int64_t first = INT64_MIN, last = INT64_MAX
@@ -113,9 +114,9 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
     cdef int note_room(self, TimedRows* rows, int64_t over, int64_t slot) except -1 nogil:
         """Have rows that need not come out leave: a key has one deadline for them, and notes the next when it has come."""
         over = stepped(over, self.step)
-        if rows.noted and rows.due <= over:
+        if rows.noted == self.listed.round and rows.due <= over:
             return 0
-        rows.noted = 1
+        rows.noted = self.listed.round
         rows.due = over
         return self.note_due(over, slot)
 
@@ -166,6 +167,31 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
             self.field.drop_first(rows, n)
             if rows.n > 0 and self.bounded and not self.keeps[side] and not PLANTED("join-room-noted-once"):
                 self.note_room(both, self.over(side, rows.rows[rows.head].time), slot)
+        return 0
+
+    cdef void note_useless(self) noexcept nogil:
+        cdef int side
+        cdef int64_t until = saturating_subtract(self.watermark, self.grace)
+        if self.sorts or not self.bounded:
+            return
+        for side in range(2):
+            if until == INT64_MAX:
+                self.field.useless_until[side] = INT64_MAX
+            elif self.window_ms > 0:         # all before the window that holds the next moment
+                self.field.useless_until[side] = saturating_subtract(until, since_start(until + 1, self.window_ms, self.offset_ms))
+            else:
+                self.field.useless_until[side] = saturating_subtract(until, self.reach[side])
+
+    cdef int note_all(self) except -1 nogil:
+        cdef int64_t slot = self.lookup.table.first_slot(0)
+        cdef int side
+        cdef TimedRows* both
+        while slot >= 0 and self.bounded:
+            both = <TimedRows*>(self.lookup.table.row(slot) + self.field.offset)
+            for side in range(2):
+                if both[side].n > 0:
+                    self.note_room(both, self.over(side, both[side].rows[both[side].head].time), slot)
+            slot = self.lookup.table.first_slot(slot + 1)
         return 0
 
     cdef int64_t passing(self) noexcept nogil:

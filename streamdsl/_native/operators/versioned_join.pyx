@@ -18,7 +18,7 @@ cdef class VersionedJoinOperator(JoinOperator):
         self.keeps = spec.how == "left"
         self.removed = spec.removed
         self.keep_ms = spec.keep_ms
-        self.field = TimedRowsField(spec.name, [f"versions|{spec.sides[RIGHT].layout}"])
+        self.field = TimedRowsField(spec.name, [spec.sides[RIGHT].layout], "versions")
 
     def open(self, context):
         self.lookup.add_field(self.field)

@@ -1,13 +1,17 @@
 """See waiting_join.pxd."""
-from libc.stdint cimport INT64_MAX, int64_t, uint32_t
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint32_t
 from libc.stdlib cimport free, realloc
 
-from streamdsl._native.includes.checked cimport CHECK, PLANTED
+from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, PLANTED
+from streamdsl._native.operators.join cimport LEFT, RIGHT
 from streamdsl._native.operators.key_lookup cimport KeyLookup
 from streamdsl._native.rows.timed_rows cimport TimedRows
 from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, deadline_in
 from streamdsl._native.state.key_hash cimport hash_bytes, prefetch
 from streamdsl._native.state.key_index cimport KeyIndex
+from streamdsl._native.state.key_table cimport KeyTable, database_key
+from streamdsl._native.state.cold_scan cimport FILED
 from streamdsl._native.state.key_list cimport keys_clear, keys_free, keys_push
 from streamdsl._native.state.row_table cimport ROW_LIVE, RowHeader
 from streamdsl._native.state.slot_deadlines cimport SlotDeadline, SlotDeadlineList
@@ -18,6 +22,13 @@ cdef enum:
     FAR = 16                 # deadlines ahead of which the key's row is fetched,
     NEAR = 8                 # and what it points at
     ID_BYTES = 8             # of the key of a row of the index: the number of a deadline, 0 in joins
+    ROW_BYTES = 48           # what `SlotDeadlines` counts for the row of a deadline, beside itself
+    LOOKED_AT = 4            # cold rows whenever W rises,
+    PACE = 2                 # and for each row that has left,
+    SWEEP_ROWS = 64          # as soon as so many have,
+    MOST_SWEPT = 2048        # but so many in one go at most,
+    MOST_SHARDS = 8          # of so many shards
+    FIELD_HEAD = 6           # of a stored field: its number and size
     FIRST_SHIFT = 4          # hardly any two rows have one time: a list for each 16 ms
     HEAD_BYTES = DEADLINE_BYTES + ID_BYTES       # in front of the user's key
 
@@ -28,9 +39,13 @@ cdef int no_memory() except -1 nogil:
 
 
 cdef class KeyDeadlines(SlotDeadlines):
-    def __init__(self, Deadlines deadlines not None, KeyLookup lookup not None, TimedRowsField field not None):
+    """`hints`: a deadline only has rows leave that nobody waits for. Such ones are not stored, and dropped when memory is short."""
+
+    def __init__(self, Deadlines deadlines not None, KeyLookup lookup not None, TimedRowsField field not None, bint hints):
         SlotDeadlines.__init__(self, deadlines, lookup.table, True)
         self.field = field
+        self.hints = hints
+        self.round = 1
         self.lane[0].shift = FIRST_SHIFT
 
     cdef int note(self, int64_t time, int64_t slot) except -1 nogil:
@@ -47,13 +62,37 @@ cdef class KeyDeadlines(SlotDeadlines):
         self.taken(item.slot)
         return SlotDeadlines.spill(self, lane, item)
 
+    cdef int on_pressure(self) except -1 nogil:
+        if not self.hints:
+            return SlotDeadlines.on_pressure(self)
+        self.pressed = True
+        if self.on:
+            self.on = False
+            self.clear()
+            self.lane[0].shift = FIRST_SHIFT
+        return 0
+
+    cdef int on_begin(self) except -1 nogil:
+        if not self.hints:
+            return SlotDeadlines.on_begin(self)
+        if not self.on and not self.pressed:
+            self.on = self.missing = True
+            self.round += 1
+        self.pressed = False
+        return 0
+
+    cdef int64_t memory(self) noexcept nogil:
+        cdef int64_t rows = self.lane[0].count * (ROW_BYTES + self.deadlines.table.stride)
+        return SlotDeadlines.memory(self) - (rows if self.hints else 0)      # they never become rows
+
 
 cdef class WaitingJoinOperator(JoinOperator):
     """Base."""
 
     def __init__(self, spec, KeyLookup lookup not None):
         JoinOperator.__init__(self, spec, lookup)
-        self.field = TimedRowsField(spec.name, [side.layout for side in spec.sides])
+        self.field = TimedRowsField(spec.name, [side.layout for side in spec.sides], spec.how)
+        self.swept_key = b""
 
     def __dealloc__(self):
         keys_free(&self.wanted)
@@ -66,17 +105,20 @@ cdef class WaitingJoinOperator(JoinOperator):
     def open(self, context):
         self.lookup.add_field(self.field)
         self.deadlines = Deadlines(context.tables[0], 1, ID_BYTES, "deadlines")
-        self.listed = KeyDeadlines(self.deadlines, self.lookup, self.field)
+        self.listed = KeyDeadlines(self.deadlines, self.lookup, self.field, not self.sorts)
 
     def restored(self):
         """Note the deadlines that stand in the table, once it has been loaded."""
         if not PLANTED("join-deadlines-not-restored"):
             self.deadlines.rebuild()
+        self.listed.missing = self.listed.hints
 
     cdef int note_due(self, int64_t time, int64_t slot) except -1 nogil:
         cdef SlotDeadline item
         cdef const RowHeader* header
         cdef int64_t size
+        if self.listed.hints:
+            return self.listed.add(0, time, 0, slot) if self.listed.on else 0
         if self.listed.on:
             return self.listed.note(time, slot)
         item.time, item.id = time, 0
@@ -99,6 +141,12 @@ cdef class WaitingJoinOperator(JoinOperator):
             return 0
         CHECK(not self.closing, "time stands still while rows leave")
         self.watermark = watermark
+        self.note_useless()
+        if self.listed.missing and self.listed.on:
+            self.listed.missing = False
+            self.note_all()
+        if self.listed.hints and self.lookup.table.total() > self.lookup.table.count:
+            self.sweep(LOOKED_AT)
         self.closing = self.first_due() <= watermark and (
             watermark < INT64_MAX or self.deadlines.table.total() > 0 or self.listed.lane[0].count > 0)
         return 0 if self.closing else self.pass_on()
@@ -185,9 +233,10 @@ cdef class WaitingJoinOperator(JoinOperator):
             slot = self.slots[i]
             # Two deadlines of one key may come together: the first one may have removed it.
             if slot >= 0 and self.lookup.table.header(slot).flags & ROW_LIVE:
-                if not self.as_rows:
+                if not self.as_rows and not self.listed.hints:
                     self.listed.taken(slot)
-                self.lookup.table.touch(slot)
+                if not self.listed.hints or self.field.some_useless(self.lookup.table.row(slot) + self.field.offset):
+                    self.lookup.table.touch(slot)
                 self.release(slot, self.times[i])
                 if self.lookup.table.empty(slot):
                     self.lookup.table.remove(slot)
@@ -195,6 +244,59 @@ cdef class WaitingJoinOperator(JoinOperator):
                 self.deadlines.remove(self.deadlines.due[i])
         self.end_batch()
         return n
+
+    # Rows in the database alone -----------------------------------------------------------------------------------
+
+    cdef void note_useless(self) noexcept nogil:
+        pass
+
+    cdef int note_all(self) except -1 nogil:
+        return 0
+
+    cdef int sweep(self, int64_t n) except -1 nogil:
+        if max(self.field.useless_until[LEFT], self.field.useless_until[RIGHT]) == INT64_MIN:
+            return 0                         # all are of use
+        with gil:
+            return self.sweep_rows(n)
+
+    cdef int sweep_rows(self, int64_t n) except -1:
+        """Delete those that are of no use any more: the next few in the order of the database, over and over."""
+        cdef KeyTable table = self.lookup.table
+        cdef const char* data
+        cdef int32_t size
+        cdef int64_t slot
+        cdef int turns = 0
+        while n > 0 and turns < MOST_SHARDS:
+            if table.any_cold or table.cold_shards[self.swept_shard] > 0:
+                turns += 1
+                for key, value in table.backend.scan(database_key(self.swept_shard, table.id, b"", 0), self.swept_key):
+                    self.swept_key = key
+                    n -= 1
+                    data = PyBytes_AS_STRING(key)
+                    size = <int32_t>(len(key) - FILED)
+                    if self.all_useless(value) and table.find_hashed(data + FILED, size, hash_bytes(data + FILED, size, table.seed)) < 0:
+                        slot = table.take_back(key, value, not table.any_cold)
+                        table.remove(slot)
+                    if n == 0:
+                        return 0
+            elif self.swept_shard == table.shards - 1:
+                turns += 1
+            self.swept_shard = (self.swept_shard + 1) % table.shards
+            self.swept_key = b""
+        return 0
+
+    cdef int keep_up(self) except -1 nogil:
+        cdef int64_t n = min(self.lookup.table.unchecked, <int64_t>(MOST_SWEPT // PACE))
+        if not self.listed.hints or n < (1 if CHECKED_BUILD else SWEEP_ROWS):
+            return 0
+        self.lookup.table.unchecked -= n
+        return self.sweep(PACE * n)
+
+    cdef bint all_useless(self, bytes value) except -1:
+        # A stored row has one field only if no other operator keeps something for the key.
+        cdef const char* data = PyBytes_AS_STRING(value)
+        return (self.lookup.table.n_fields == 1 and len(value) > FIELD_HEAD
+                and self.field.stored_useless(data + FIELD_HEAD, len(value) - FIELD_HEAD))
 
     def metrics(self):
         return {**JoinOperator.metrics(self), "deadlines": self.deadlines.table.total() + self.deadlines.beside()}

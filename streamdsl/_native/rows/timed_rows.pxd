@@ -16,7 +16,7 @@ cdef struct TimedRows:                       # zeroed memory is an empty one
     int32_t head
     int32_t n
     int32_t capacity
-    int32_t noted                            # for whoever keeps the rows: 1: it has noted `due`. Not stored.
+    int32_t noted                            # for whoever keeps the rows: the round in which it has noted `due`. Not stored.
     int64_t due                              # ms
     int64_t listed                           # the same: of the first side: deadlines of the key that are no rows. Not stored.
 
@@ -24,10 +24,14 @@ cdef struct TimedRows:                       # zeroed memory is an empty one
 cdef class TimedRowsField(RowField):
     """`sides` lists of rows for each key."""
     cdef int sides
+    cdef int64_t[2] useless_until            # ms: by side: rows up to this time are of no use any more; INT64_MIN: all are
 
     cdef int insert(self, TimedRows* side, int64_t time, const char* data, int64_t size, bint marked) except -1 nogil
     cdef void drop_first(self, TimedRows* side, int32_t n) noexcept nogil
     cdef void drop_one(self, TimedRows* side, int32_t at) noexcept nogil         # the row number `at`
+    cdef bint some_useless(self, const char* field) noexcept nogil
+    cdef bint useless(self, int side, int64_t time) noexcept nogil
+    cdef bint stored_useless(self, const char* data, int64_t size) noexcept nogil    # whether all rows of a stored field are
 
 # The number of rows whose time is below `time`.
 cdef int32_t rows_below(const TimedRows* side, int64_t time) noexcept nogil

@@ -1,5 +1,5 @@
 """See timed_rows.pxd."""
-from libc.stdint cimport INT32_MAX
+from libc.stdint cimport INT32_MAX, INT64_MIN
 from libc.string cimport memcpy, memmove
 
 from streamdsl._native.includes.checked cimport PLANTED
@@ -36,11 +36,12 @@ cdef int32_t rows_below(const TimedRows* side, int64_t time) noexcept nogil:
 
 
 cdef class TimedRowsField(RowField):
-    """`columns` says in words what a row of each side is made of."""
+    """`columns` says in words what a row of each side is made of, `kind` what they are kept for."""
 
-    def __init__(self, str name not None, list columns not None):
-        RowField.__init__(self, name, "2|rows|" + "|".join(columns), len(columns) * sizeof(TimedRows))
+    def __init__(self, str name not None, list columns not None, str kind not None):
+        RowField.__init__(self, name, f"3|rows|{kind}|" + "|".join(columns), len(columns) * sizeof(TimedRows))
         self.sides = len(columns)
+        self.useless_until[0] = self.useless_until[1] = INT64_MIN
 
     cdef int insert(self, TimedRows* side, int64_t time, const char* data, int64_t size, bint marked) except -1 nogil:
         cdef int32_t at = side.n
@@ -166,9 +167,43 @@ cdef class TimedRowsField(RowField):
 
     cdef bint empty(self, char* field) noexcept nogil:
         cdef int i
+        cdef TimedRows* side
         if (<TimedRows*>field).listed > 0:   # its slot is named
             return False
         for i in range(self.sides):
-            if (<TimedRows*>field + i).n > 0:
+            side = <TimedRows*>field + i
+            if side.n > 0 and not self.useless(i, side.rows[side.head + side.n - 1].time):
                 return False
         return True
+
+    cdef inline bint useless(self, int side, int64_t time) noexcept nogil:
+        return self.useless_until[side] > INT64_MIN and time <= self.useless_until[side]
+
+    cdef bint some_useless(self, const char* field) noexcept nogil:
+        cdef int i
+        cdef const TimedRows* side
+        for i in range(self.sides):
+            side = <const TimedRows*>field + i
+            if side.n > 0 and self.useless(i, side.rows[side.head].time):
+                return True
+        return False
+
+    cdef bint stored_useless(self, const char* data, int64_t size) noexcept nogil:
+        cdef int i
+        cdef int64_t n, time, _
+        cdef int32_t length
+        cdef const char* end = data + size
+        for i in range(self.sides):
+            if end - data < 8:
+                return False                 # who reads it tells of the damage
+            memcpy(&n, data, 8)
+            data += 8
+            for _ in range(n):
+                if end - data < HEAD_BYTES:
+                    return False
+                memcpy(&time, data, 8)
+                memcpy(&length, data + 8, 4)
+                if length < 0 or length > end - data - HEAD_BYTES or not self.useless(i, time):
+                    return False
+                data += HEAD_BYTES + length
+        return data == end
