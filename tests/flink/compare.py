@@ -6,6 +6,7 @@ import datetime
 import decimal
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ __all__ = ["alike", "on_flink", "run_here", "run_on_flink", "tables_here", "tabl
 
 #: Java's functions of floats and the C library's differ in the last digits.
 _RELATIVE = 1e-9
+_A_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 SUITABLE = {"execution.checkpointing.interval": "500 ms"}
 
 
@@ -87,7 +89,7 @@ def _plain(value: Any) -> Any:
         return float(value)
     if isinstance(value, datetime.date):
         return value.isoformat()
-    if isinstance(value, str) and len(value) >= 20 and value[10] == "T" and value.endswith("Z"):
+    if isinstance(value, str) and _A_TIME.fullmatch(value):
         return round(datetime.datetime.fromisoformat(value).timestamp() * 1000)
     if value in ("NaN", "Infinity", "-Infinity"):
         return float(value)
