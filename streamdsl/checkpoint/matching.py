@@ -142,7 +142,7 @@ def _refuse(manifest: Manifest, gone: set[str], changed: set[str]) -> None:
         operators = sorted({text.partition(": ")[0].partition("/")[0] for text in changed})
         raise StateError(
             f"checkpoint {manifest.checkpoint_id} holds state in another form: {'; '.join(sorted(changed))}",
-            remedy=remedy_of_change(operators),
+            remedy=remedy_of_change(operators, readable=False),
         )
 
 

@@ -51,12 +51,12 @@ def check_meanings(manifest: Manifest, present: Meanings, drop_state: Collection
     return frozenset(name for name in changed if name in drop_state)
 
 
-def remedy_of_change(names: list[str]) -> str:
-    """Return the ways out for operators that no longer fit their state."""
+def remedy_of_change(names: list[str], *, readable: bool = True) -> str:
+    """Return the ways out for operators that no longer fit their state; `readable`: they could go on with it."""
+    kept = f"or, if what was computed so far is right for the new one too, keep it with Config(keep_state={names!r}); "
     return (
         f"change it back; or let the old state go with Config(drop_state={names!r}), under the same name or another name=; "
-        f"or, if what was computed so far is right for the new one too, keep it with Config(keep_state={names!r}); "
-        "or begin anew with another state_dir"
+        f"{kept if readable else ''}or begin anew with another state_dir"
     )
 
 

@@ -130,6 +130,10 @@ def keyed(**key: Any) -> Build:
     return lambda rows: rows.with_columns(**key).key_by("c").aggregate(n=count(), name="op")
 
 
+def joined(how: str, **options: Any) -> Build:
+    return lambda rows: rows.join(rows.select("k", y=col("w")), on="k", how=how, name="op", **options)
+
+
 SUM = col("v").sum()
 DAY = tumbling("1d")
 
@@ -219,6 +223,10 @@ REFUSED = {
         "rows",
     ),
     "reduce by window": (reduced(lambda s: s), reduced(lambda s: s, DAY), "op"),
+    # joins
+    "unmatched rows of a join": (joined("inner", within="1s"), joined("left", within="1s"), "how: inner → left"),
+    "unmatched rows of a join by window": (joined("inner", within=DAY), joined("outer", within=DAY), "how: inner → outer"),
+    "fewer unmatched rows of a join": (joined("left", within="1s"), joined("inner", within="1s"), "how: left → inner"),
     # Processors
     "value to list": (
         declaring(lambda s: s.value("x", int), lambda x, row: x.set(row.v)),
@@ -260,6 +268,15 @@ def test_refused(tmp_path: Path, name: str) -> None:
         assert way in text, text
     # It was only refused: as it was, and with the way out, the job goes on.
     topology(tmp_path, after).run(config(tmp_path, drop_state=["op"]))
+
+
+def test_rows_of_an_inner_join_are_not_kept_for_another(tmp_path: Path) -> None:
+    """They have no deadlines: unmatched ones would never come out. Saying that the state fits does not help, nor does the error say so."""
+    stopped(tmp_path, joined("inner", within="1s"))
+    with pytest.raises(StateError, match=r"state in another form: op: .*inner.* → .*left") as caught:
+        topology(tmp_path, joined("left", within="1s")).run(config(tmp_path, keep_state=["op"]))
+    assert "drop_state=['op']" in str(caught.value)
+    assert "keep_state" not in str(caught.value)
 
 
 def test_the_event_time(tmp_path: Path) -> None:
