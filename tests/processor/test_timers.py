@@ -94,6 +94,22 @@ def test_set_within_the_advance_fires_in_it() -> None:
     assert fired(driver) == [("b", 35, "xx")]
 
 
+@pytest.mark.parametrize("restored", [False, True])
+def test_what_a_timer_sets_for_the_past_waits_for_the_next_watermark_and_the_end_leaves_none(restored: bool) -> None:
+    driver = driven(Chained)
+    driver.advance_watermark("in", 100)
+    send(driver, (101, row("a", 40)), (102, row("b", 200)))
+    driver.advance_watermark("in", 101)
+    assert fired(driver) == [("a", 40, "")]
+    if restored:
+        driver.checkpoint()
+        driver.crash_and_restore()
+    driver.end()
+    assert fired(driver) == [
+        ("a", 50, "x"), ("a", 60, "xx"), ("a", 70, "xxx"), ("b", 200, ""), ("b", 210, "x"), ("b", 220, "xx"), ("b", 230, "xxx")
+    ]  # fmt: skip
+
+
 class Again(Timed):
     """A timer that sets itself for the moment it fires."""
 

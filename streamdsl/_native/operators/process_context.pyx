@@ -166,8 +166,10 @@ cdef class ProcessTimers:
         if self.firing:
             if clock == CLOCK_EVENT:
                 began = max(began, self.scope.floor_of(shard))
-            if self.until == INT64_MAX and clock == CLOCK_EVENT and not self.may_run_again(key, name):
-                return 0
+            if self.until == INT64_MAX and clock == CLOCK_EVENT:
+                if not self.may_run_again(key, name):
+                    return 0
+                began = INT64_MIN            # no advance follows for which one for the past could wait
             if time <= self.until and (
                     time <= began
                     or (self.furthest is not None and entry <= self.furthest and self.service.marked(entry, FIRED))):
