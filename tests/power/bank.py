@@ -349,6 +349,12 @@ BANK = (
     ),
     Planted("rows-pass-closing-windows", "calls give rows to windows that have begun to close", "simulator", 1200),
     Planted("round-behind-full-channel", "a task waits for a round that another passed over, and it for room", "simulator", 15000),
+    Planted(
+        "passed-rounds-untold",
+        "a task tells of rounds that it passed over only behind the rows of the next one",
+        "tests/simulation/test_campaign.py::test_two_tasks_with_full_channels_do_not_wait_for_each_other",
+        1,
+    ),
     # Disk.
     Planted("manifest-not-synced", "the manifest is renamed into place before its bytes are synced", "power cut", 2000, "BB-05"),
     Planted(

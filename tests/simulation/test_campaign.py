@@ -182,6 +182,11 @@ def test_a_long_run_of_many_tasks_comes_to_its_end():
     assert run_seed(24722).violation is None
 
 
+def test_two_tasks_with_full_channels_do_not_wait_for_each_other():
+    """Both have passed over rounds without a row, and send rows of a later one: to tasks that wait to hear of the rounds between."""
+    assert run_seed(44426).violation is None
+
+
 @pytest.mark.parametrize("bug", BROKEN)
 def test_what_is_broken_is_found(bug, monkeypatch):
     monkeypatch.setattr(*BROKEN[bug])
