@@ -46,6 +46,7 @@ cdef class Deadlines(ColdListener):
     # Returns its slot.
     cdef int64_t add(self, int lane, int64_t time, const char* tail, int64_t size, int32_t shard) except -1 nogil
     cdef int64_t find(self, int lane, int64_t time, const char* tail, int64_t size, int32_t shard) except -1 nogil   # -2: it is not there
+    cdef int bury(self, const char* key, int32_t size, int32_t shard) except -1 nogil    # the database has a row that is to be deleted
     cdef int note(self, int64_t slot) except -1 nogil            # the caller has inserted a row itself
     cdef int remove(self, int64_t slot) except -1 nogil          # a row that was taken, or is not about to be due
     cdef int drop(self, int64_t slot) except -1 nogil            # any row

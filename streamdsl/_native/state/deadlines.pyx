@@ -17,7 +17,7 @@ from streamdsl._native.state.cold_scan cimport FILED, ColdScan, open_scan
 from streamdsl._native.state.deadline_heap cimport heap_pop, heap_push
 from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, big_endian, deadline_in, key_order, put_deadline
 from streamdsl._native.state.key_hash cimport hash_bytes, prefetch
-from streamdsl._native.state.row_table cimport ROW_GONE, ROW_LIVE, ROW_RECENT
+from streamdsl._native.state.row_table cimport ROW_GONE, ROW_LIVE, ROW_RECENT, ROW_STORED
 
 from streamdsl.errors import InternalError, StateError
 
@@ -130,6 +130,15 @@ cdef class Deadlines(ColdListener):
             return slot
         self.note(slot)
         return slot
+
+    cdef int bury(self, const char* key, int32_t size, int32_t shard) except -1 nogil:
+        cdef uint64_t hash = hash_bytes(key, size, self.table.seed)
+        cdef int64_t slot = self.table.find_hashed(key, size, hash)
+        cdef bint here = slot >= 0
+        if not here:
+            slot = self.table.place(key, size, hash, shard, True)
+        self.table.header(slot).flags |= ROW_STORED
+        return 0 if here else self.table.remove(slot)
 
     cdef int note(self, int64_t slot) except -1 nogil:
         self.lane[<unsigned char>self.table.header(slot).key[0]].rows += 1

@@ -74,6 +74,7 @@ cdef class SlotDeadlines(ColdListener):
     cdef int weed(self, int lane) except -1 nogil
     cdef int reserve_sorted(self, int64_t n) except -1 nogil
     cdef int64_t tail_of(self, const SlotDeadline* item, const RowHeader* header) except -1 nogil    # fills `tail`
+    cdef int bury(self) except -1 nogil
     cdef int spill_ready(self, int lane) except -1 nogil
     cdef int spill(self, int lane, const SlotDeadline* item) except -1 nogil
     cdef int write(self, int lane, SlotDeadline* item) except -1 nogil

@@ -11,13 +11,14 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
 from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, PLANTED
+from streamdsl._native.state.cold_scan cimport FILED
 from streamdsl._native.state.deadline_heap cimport heap_pop, heap_push, list_append
 from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, put_sorted
 from streamdsl._native.state.deadline_sort cimport RankedItem, sort_deadlines
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.row_table cimport ROW_LIVE, ROW_STORED, RowHeader
 from streamdsl._native.state.write_stream cimport (
-    ENTRY_DELETE, ENTRY_PUT, bytes_free, bytes_init, bytes_reserve, entry_close, entry_open,
+    ENTRY_DELETE, ENTRY_PUT, EntryHeader, bytes_free, bytes_init, bytes_reserve, entry_close, entry_open,
 )
 
 cdef enum:
@@ -410,10 +411,27 @@ cdef class SlotDeadlines(ColdListener):
         return sum([self.lane[lane].count - self.lane[lane].given_up for lane in range(MOST_LANES)])
 
     cdef int on_pressure(self) except -1 nogil:
+        cdef int lane
         self.pressed = True
         if self.on:
             self.on = False
+            for lane in range(MOST_LANES):
+                self.weed(lane)
+            self.bury()
             self.spill_all()
+        return 0
+
+    cdef int bury(self) except -1 nogil:
+        """Have rows in memory stand for the deletes that wait: what is read back from the database is no deadline any more else."""
+        cdef const char* at = self.gone.data
+        cdef const char* end = at + self.gone.used
+        cdef EntryHeader entry
+        while at < end:
+            memcpy(&entry, at, sizeof(EntryHeader))
+            at += sizeof(EntryHeader)
+            self.deadlines.bury(at + FILED, <int32_t>entry.key_size - FILED, (<unsigned char>at[0] << 8) | <unsigned char>at[1])
+            at += entry.key_size
+        self.gone.used = self.n_gone = 0
         return 0
 
     cdef int on_cleared(self) except -1 nogil:
