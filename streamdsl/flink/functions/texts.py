@@ -138,11 +138,11 @@ def _replace(node: Typed, args: Sequence[Value]) -> Value:
         return Value(call("REPLACE", value.text, _text_of(old), _text_of(new)), TEXT)
     if n != 1:
         raise Refused(f"str.replace(n={n})", "replace one, or all with replace_all")
-    at = f"LOCATE({_text_of(old)}, {value.text})"
-    # OVERLAY counts halves of rare characters, the others do not.
-    replaced = f"LEFT({value.text}, {at} - 1) || {_operand(new)} || SUBSTRING({value.inner} FROM {at} + {len(old.number)})"
-    known = f" AND {_text_of(new)} IS NOT NULL"
-    return Value(f"CASE WHEN {at} > 0{known} THEN {replaced} WHEN {at} = 0{known} THEN {value.text} END", TEXT)
+    found = re.sub(r"([\\.^$*+?{}\[\]|()])", r"\\\1", old.number)
+    # The two sides of the first match. What counts places would name the text itself once more for each of them.
+    before, behind = (call("REGEXP_EXTRACT", value.text, text(f"(?s)^{side}\\z"), "1") for side in (f"(.*?){found}.*", f".*?{found}(.*)"))
+    kept = value.inner if new.constant and new.number is not None else f"CASE WHEN {_text_of(new)} IS NOT NULL THEN {value.inner} END"
+    return Value(f"COALESCE({before} || {_operand(new)} || {behind}, {kept})", TEXT)
 
 
 def _replace_match(node: Typed, args: Sequence[Value]) -> Value:
