@@ -16,6 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,6 +35,8 @@ HOST: Final = "127.0.0.1"
 CLUSTER_ID: Final = "streamdsl-tests-000000"
 #: Far more than it takes but where several brokers share one core: there one that was killed is let in again late.
 START_TIMEOUT_S: Final = 120.0
+#: One that went on serves within a second; very rarely one that had stood still for longer than its session did not within minutes.
+RESUMED_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 20.0
 
 
@@ -139,9 +142,16 @@ class Broker:
         """Have it serve, whatever was done to it: for whoever shares it and comes next."""
         if self.pid is None:
             self.start()
-        else:
-            self.resume()
+            return
+        self.resume()
+        if len(self.ports) > 1:
             self._wait_until_ready()
+            return
+        try:
+            self._wait_until_ready(RESUMED_TIMEOUT_S)
+        except BrokerFailed as failed:
+            warnings.warn(f"killed and started again: {failed}", stacklevel=2)
+            self.restart()
 
     def close(self) -> None:
         """End it at once; a temporary directory goes with it."""
@@ -229,30 +239,37 @@ class Broker:
             **self.options,
         }
 
-    def _wait_until_ready(self) -> None:
+    def _wait_until_ready(self, patience_s: float = START_TIMEOUT_S) -> None:
         """Wait until it serves clients and, if it is alone, leads all partitions again."""
-        until = time.monotonic() + START_TIMEOUT_S
-        admin = None
+        until = time.monotonic() + patience_s
+        admin, anew, why = None, 0.0, "nobody listens"
         while time.monotonic() < until:
             if self.pid is None:
                 assert self._process is not None
                 raise BrokerFailed(f"broker {self.node} ended with exit code {self._process.returncode}{self.log_tail()}")
-            if admin is None and listening(self.ports[self.node][0]):
+            if time.monotonic() > anew and listening(self.ports[self.node][0]):
+                # Now and then another client: it may be this one that hangs on a connection of before.
+                anew = time.monotonic() + 10
                 admin = AdminClient({"bootstrap.servers": self.bootstrap, "reconnect.backoff.max.ms": 100, "log_level": 2})
-            if admin is not None and self._serves(admin):
-                return
+            if admin is not None:
+                why = self._fault(admin)
+                if not why:
+                    return
             time.sleep(0.02)
-        raise BrokerFailed(f"broker {self.node} did not serve clients within {START_TIMEOUT_S:.0f} s{self.log_tail()}")
+        raise BrokerFailed(f"broker {self.node} did not serve clients within {patience_s:.0f} s: {why}{self.log_tail()}")
 
-    def _serves(self, admin: AdminClient) -> bool:
+    def _fault(self, admin: AdminClient) -> str:
+        """Return why it does not serve yet; nothing where it does."""
         try:
             told = admin.list_topics(timeout=1)
-        except KafkaException:
-            return False
+        except KafkaException as error:
+            return str(error)
         if self.node not in told.brokers:
-            return False
-        leaders = (partition.leader for topic in told.topics.values() for partition in topic.partitions.values())
-        return len(self.ports) > 1 or all(leader == self.node for leader in leaders)
+            return f"it knows of the brokers {sorted(told.brokers)}"
+        if len(self.ports) > 1:
+            return ""
+        led = ((name, part.id, part.leader) for name, topic in told.topics.items() for part in topic.partitions.values())
+        return ", ".join(f"{name}/{number} is led by {leader}" for name, number, leader in led if leader != self.node)
 
 
 class Cluster:

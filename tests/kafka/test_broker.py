@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
+from tests.kafka.broker import Broker
 from tests.kafka.topics import console_consume, consume_all, create_topic, end_offsets, is_settled, produce, wait_until_settled
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +49,19 @@ def test_a_tombstone_and_headers_survive(broker, topic_name):
 def test_a_topic_is_not_created_by_itself(mortal_broker, topic_name):
     with pytest.raises(RuntimeError, match="refused"):
         produce(mortal_broker.bootstrap, topic_name, ["lost"], **{"message.timeout.ms": 2000})
+
+
+def test_one_that_went_on_and_does_not_serve_is_started_anew(mortal_broker, topic_name, monkeypatch):
+    create_topic(mortal_broker.bootstrap, topic_name)
+    produce(mortal_broker.bootstrap, topic_name, ["kept"])
+    stuck, fault = mortal_broker.pid, Broker._fault
+    monkeypatch.setattr("tests.kafka.broker.RESUMED_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(Broker, "_fault", lambda self, admin: "it is stuck" if self.pid == stuck else fault(self, admin))
+    mortal_broker.pause()
+    with pytest.warns(UserWarning, match="did not serve clients within 1 s: it is stuck"):
+        mortal_broker.revive()
+    assert mortal_broker.pid != stuck
+    assert values(consume_all(mortal_broker.bootstrap, topic_name)) == [b"kept"]
 
 
 def test_what_is_aborted_is_not_visible(broker, topic_name):
