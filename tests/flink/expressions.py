@@ -34,8 +34,9 @@ from tests.flink.compare import alike, run_on_flink, written_json
 
 __all__ = ["SCHEMA", "Found", "differences", "expression", "rows", "run_batch"]
 
-#: Columns of one query: Flink compiles its expressions together.
+#: Columns of one query: Flink compiles its expressions together, and the time that its code splitter takes rises with the square of them.
 _COLUMNS_OF_A_SINK: Final = 25
+_TEXT_OF_A_SINK: Final = 12_000
 _COLUMNS_OF_A_JOB: Final = 100
 #: What ends a job by name: such values are known when they come.
 _REFUSED_THERE: Final = "too large to be written with all its digits"
@@ -394,9 +395,8 @@ def differences(made: Mapping[str, Expr], given: list[dict[str, Any]], url: str,
     columns = {name: when(col("marks").str.slice(place, 1) == "y").then(_wide(one)) for place, (name, one) in enumerate(made.items())}
     stream = topology.stream(memory("rows", schema=SCHEMA.append(pa.field("marks", pa.string()))))
     sinks = []
-    for number in range(0, len(columns), _COLUMNS_OF_A_SINK):
+    for number, names in enumerate(_queries(made)):
         sinks.append(f"out{number}")
-        names = list(columns)[number : number + _COLUMNS_OF_A_SINK]
         stream.select("id", **{name: columns[name] for name in names}).to(memory(sinks[-1]))
     there: dict[int, dict[str, Any]] = {row["id"]: {} for row in given}
     for part in run_on_flink(url, topology, {"rows": source}, tuple(sinks), directory, parallelism=1).values():
@@ -404,6 +404,20 @@ def differences(made: Mapping[str, Expr], given: list[dict[str, Any]], url: str,
         for row in part:
             there[row["id"]] |= row
     return {name: said for name, one in made.items() if (said := _difference(name, one, here[name], there))}
+
+
+def _queries(made: Mapping[str, Expr]) -> list[list[str]]:
+    """Return the names of the expressions that stand in one query."""
+    found: list[list[str]] = []
+    text = _TEXT_OF_A_SINK
+    for name, one in made.items():
+        size = len(_translated(one))
+        if text + size > _TEXT_OF_A_SINK or len(found[-1]) == _COLUMNS_OF_A_SINK:
+            found.append([])
+            text = 0
+        found[-1].append(name)
+        text += size
+    return found
 
 
 def _difference(name: str, made: Expr, here: dict[int, Any], there: dict[int, dict[str, Any]]) -> str:
@@ -431,15 +445,16 @@ def _bound(rnd: random.Random) -> Expr | None:
     return made
 
 
-def _translated(made: Expr) -> bool:
+def _translated(made: Expr) -> str:
+    """Return it as Flink has it; nothing if it is refused by name."""
     topology = Topology("t")
     topology.stream(kafka("rows", SCHEMA, broker="b:1")).select(v=made).to(kafka("out", broker="b:1"))
     try:
-        topology.to_flink()
+        job = topology.to_flink()
     except TopologyError as error:
         assert "cannot run on Flink" in str(error)
-        return False
-    return True
+        return ""
+    return "".join(one.text for one in job.statements if one.kind in ("view", "insert"))
 
 
 def _computed(made: Mapping[str, Expr], given: list[dict[str, Any]]) -> dict[str, dict[int, Any]]:
