@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from tests.flink.pyflink import OPENS, jar_of
+from tests.kafka import leash
 from tests.kafka.distribution import alone, cache
 
 __all__ = ["Cluster", "FlinkFailed", "NoFlink", "classpath"]
@@ -228,7 +229,7 @@ class Cluster:
         ]
         environment = {**os.environ, "FLINK_CONF_DIR": str(self.directory / "conf")}
         with (self.directory / f"{name}.log").open("wb") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+            return leash.start(command, log, env=environment)
 
     def _wait(self, there: Any, otherwise: str, log: str) -> None:
         until = time.monotonic() + START_TIMEOUT_S

@@ -6,7 +6,7 @@ import atexit
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
@@ -23,7 +23,11 @@ if os.getppid() == int(sys.argv[1]):
 
 
 def start(
-    command: Sequence[str], stdout: IO[Any] | int, stderr: IO[Any] | int | None = subprocess.STDOUT, cwd: Path | None = None
+    command: Sequence[str],
+    stdout: IO[Any] | int,
+    stderr: IO[Any] | int | None = subprocess.STDOUT,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start the program, in a session of its own: a Ctrl-C is for who started it."""
     if sys.platform == "linux":
@@ -31,7 +35,7 @@ def start(
 
     def popen() -> subprocess.Popen[bytes]:
         streams = {"stdin": subprocess.DEVNULL, "stdout": stdout, "stderr": stderr}
-        return subprocess.Popen(command, **streams, cwd=cwd, start_new_session=True)
+        return subprocess.Popen(command, **streams, cwd=cwd, env=env, start_new_session=True)
 
     process = _STARTER.submit(popen).result()
     atexit.register(process.kill)
