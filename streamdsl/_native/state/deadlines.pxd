@@ -36,6 +36,7 @@ cdef class Deadlines(ColdListener):
     cdef str what              # what a row is, for errors
     cdef Lane lane[MOST_LANES]
     cdef ColdListener slots    # what there is of the index beside the rows; None: nothing
+    cdef int64_t read_ahead    # cold rows that are read at least, in one scan
     cdef int reading           # the lane whose cold rows are being read, -1: none
     cdef int64_t* due          # slots, filled by take_due
     cdef int64_t due_capacity

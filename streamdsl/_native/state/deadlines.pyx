@@ -22,7 +22,9 @@ from streamdsl._native.state.row_table cimport ROW_GONE, ROW_LIVE, ROW_RECENT, R
 from streamdsl.errors import InternalError, StateError
 
 cdef enum:
-    READ_AHEAD = 256           # cold rows that are read at least: to open a scan costs more than a few rows
+    READ_AHEAD = 256           # cold rows that are read at least: to open a scan costs more than a few hundred rows,
+    MOST_READ = 16384          # and more of them where there is room: one
+    BYTES_READ = 4096          # for so many bytes of the limit
     AHEAD = 8                  # rows whose keys are fetched before they are looked at
     READ_FEW = 3               # the same in the checked build
 
@@ -80,6 +82,7 @@ cdef class Deadlines(ColdListener):
         self.lanes = lanes
         self.what = what
         self.reading = -1
+        self.read_ahead = READ_AHEAD
         table.prefix = DEADLINE_BYTES + tail_bytes
         table.evictable = True
         table.listener = self
@@ -278,7 +281,7 @@ cdef class Deadlines(ColdListener):
         cdef Lane* of = &self.lane[lane]
         cdef char[DEADLINE_BYTES] end
         cdef const RowHeader* last = NULL
-        cdef int64_t wanted = max(most >> 1, <int64_t>(READ_FEW if CHECKED_BUILD else READ_AHEAD))
+        cdef int64_t wanted = max(most >> 1, <int64_t>READ_FEW if CHECKED_BUILD else self.read_ahead)
         cdef const char* bound = NULL
         cdef int64_t bound_size = 0
         cdef bint exclusive = False
@@ -392,6 +395,10 @@ cdef class Deadlines(ColdListener):
 
     cdef int on_pressure(self) except -1 nogil:
         return 0 if self.slots is None else self.slots.on_pressure()
+
+    cdef int on_limit(self, int64_t limit) except -1:
+        self.read_ahead = max(<int64_t>READ_AHEAD, min(limit // BYTES_READ, <int64_t>MOST_READ))
+        return 0
 
     cdef int64_t memory(self) noexcept nogil:
         cdef int64_t size = self.due_capacity * sizeof(int64_t) + (0 if self.slots is None else self.slots.memory())

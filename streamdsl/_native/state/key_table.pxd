@@ -23,6 +23,7 @@ cdef class ColdListener:
     cdef int64_t on_drain(self, int64_t most) except -1 nogil    # writes what stood at the barrier, so much at most; returns how much
     cdef bint behind(self) noexcept nogil                        # whether some of that is still to be written
     cdef int on_pressure(self) except -1 nogil                   # memory is short: let there be rows that can become cold
+    cdef int on_limit(self, int64_t limit) except -1             # what the store may take in memory, in bytes
 
 
 cdef class KeyTable(RowTable):

@@ -50,6 +50,9 @@ cdef class ColdListener:
     cdef int on_pressure(self) except -1 nogil:
         return 0
 
+    cdef int on_limit(self, int64_t limit) except -1:
+        return 0
+
     def beside(self):
         """Return how many rows it keeps in another form, beside the table's."""
         return 0

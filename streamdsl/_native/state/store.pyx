@@ -45,6 +45,8 @@ cdef class StateStore:
         cdef RowField field
         for table in self.tables:
             table.backend = backend
+            if table.listener is not None:
+                table.listener.on_limit(limit)
             for field in table.fields:
                 self.evictor.heap_is_used |= field.on_heap
         self.evictor.limit = limit
