@@ -6,11 +6,10 @@ ordinary character), and a doubled quote inside a quoted field is one quote: the
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final
 
-# The text begins with the literal quote, so that the search skips from quote to quote; callers put a line end in front.
-_QUOTED_FIELD: Final = re.compile(rb'"(?<=[,\r\n]")[^"]*(?:""[^"]*)*("?)')
 _LINE_END: Final = re.compile(rb"\r\n?|\n")
 
 
@@ -19,11 +18,17 @@ def cut_lines(text: bytes) -> tuple[int, bool]:
     return text.rfind(b"\n") + 1, False
 
 
-def cut_csv(text: bytes) -> tuple[int, bool]:
+@functools.cache
+def _quoted_field(delimiter: bytes) -> re.Pattern[bytes]:
+    # The text begins with the literal quote, so that the search skips from quote to quote; callers put a line end in front.
+    return re.compile(rb'"(?<=[\r\n' + re.escape(delimiter) + rb']")[^"]*(?:""[^"]*)*("?)')
+
+
+def cut_csv(text: bytes, delimiter: bytes = b",") -> tuple[int, bool]:
     """Return the length of the whole records at the beginning of `text`, and whether a quoted field is open at its end."""
     if b'"' not in text:
         return text.rfind(b"\n") + 1, False
-    spans, open_at = quoted_spans(text)
+    spans, open_at = quoted_spans(text, delimiter)
     end = text.rfind(b"\n", 0, len(text) if open_at is None else open_at)
     for start, stop in reversed(spans):
         if end >= stop:
@@ -33,10 +38,10 @@ def cut_csv(text: bytes) -> tuple[int, bool]:
     return end + 1, open_at is not None
 
 
-def quoted_spans(text: bytes) -> tuple[list[tuple[int, int]], int | None]:
+def quoted_spans(text: bytes, delimiter: bytes = b",") -> tuple[list[tuple[int, int]], int | None]:
     """Return the quoted fields (start, stop) of `text`, and where one starts that does not end."""
     spans: list[tuple[int, int]] = []
-    for match in _QUOTED_FIELD.finditer(b"\n" + text):
+    for match in _quoted_field(delimiter).finditer(b"\n" + text):
         if not match.group(1):
             return spans, match.start() - 1
         spans.append((match.start() - 1, match.end() - 1))
@@ -48,9 +53,9 @@ def split_lines(text: bytes) -> list[bytes]:
     return [line for line in (part.strip(b" \t\r") for part in text.split(b"\n")) if line]
 
 
-def split_csv(text: bytes, *, blank_too: bool = False) -> list[bytes]:
+def split_csv(text: bytes, delimiter: bytes = b",", *, blank_too: bool = False) -> list[bytes]:
     """Return the records of `text` without their line ends; empty lines are no records, unless `blank_too`."""
-    spans, open_at = quoted_spans(text)
+    spans, open_at = quoted_spans(text, delimiter)
     if open_at is not None:
         spans.append((open_at, len(text)))
     records = []

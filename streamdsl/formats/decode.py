@@ -359,11 +359,12 @@ class JsonLines(TextDecoder):
 
 
 class Csv(TextDecoder):
-    """Comma-separated values under a header. An empty field is null, or the empty string where null is not allowed."""
+    """Values under a header, with `delimiter` between them. An empty field is null, or the empty string where null is not allowed."""
 
-    def __init__(self, fields: Sequence[Field], header: Sequence[str], path: str) -> None:
+    def __init__(self, fields: Sequence[Field], header: Sequence[str], path: str, delimiter: str = ",") -> None:
         super().__init__(fields)
         self._header = list(header)
+        self._delimiter = delimiter
         self._first_numbers = FirstNumbers(self.fields, path)
         for field in fields:
             if pa.types.is_nested(field.type):
@@ -387,7 +388,7 @@ class Csv(TextDecoder):
     def decode(self, block: bytes, *, looked_at: bool = False) -> pa.RecordBatch:
         """Decode records that have as many fields as the header."""
         read = pa_csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=self._header)
-        parse = pa_csv.ParseOptions(newlines_in_values=b'"' in block, ignore_empty_lines=not self._blank_is_null)
+        parse = pa_csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=b'"' in block, ignore_empty_lines=not self._blank_is_null)
         try:
             table = pa_csv.read_csv(pa.BufferReader(block), read, parse, self._convert)
             columns = [self._column(_one(table, field.name), field) for field in self.fields]
@@ -404,12 +405,12 @@ class Csv(TextDecoder):
 
     def split(self, block: bytes) -> list[bytes]:
         """Return the records; line ends between quotes belong to them."""
-        return split_csv(block, blank_too=self._blank_is_null)
+        return split_csv(block, self._delimiter.encode(), blank_too=self._blank_is_null)
 
     def complaint(self, text: str) -> tuple[str, bool]:
         """Look at the record as Python sees it."""
         try:
-            values = next(csv.reader([text], strict=False), []) or [""]
+            values = next(csv.reader([text], delimiter=self._delimiter, strict=False), []) or [""]
         except csv.Error as error:
             return f"not valid CSV: {error}", False
         if len(values) != len(self._header):

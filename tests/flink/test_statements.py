@@ -296,6 +296,14 @@ def test_files() -> None:
     assert "'path' = '/out/large.jsonl'" in found["large"]
 
 
+def test_csv_has_its_delimiter_on_flink() -> None:
+    topology = Topology("t")
+    rows = topology.stream(files("/data/orders.csv", ORDER, delimiter=";"), timestamp="at", name="orders")
+    rows.to(files("/data/out.tsv"), name="out")
+    found = {one.name: one.text for one in topology.to_flink().statements if one.kind == "table"}
+    assert "'csv.field-delimiter' = ';'" in found["orders"] and "'csv.field-delimiter' = '\t'" in found["out"]
+
+
 def test_parquet_needs_hadoop_and_the_clock_of_utc() -> None:
     topology = Topology("t")
     topology.stream(files("/data/orders.parquet", ORDER, format="parquet"), name="orders").to(

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Union, cast
 
 from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReader
 from streamdsl.connectors.files.columnar_reader import ArrowReader, ParquetReader
-from streamdsl.connectors.files.listing import CODECS, Format, expanded, format_of, is_url, paths_of
+from streamdsl.connectors.files.listing import CODECS, Format, delimiter_of, expanded, format_of, is_url, paths_of
 from streamdsl.connectors.files.open_files import unopened
 from streamdsl.connectors.files.part_writer import PartWriter
 from streamdsl.connectors.files.partitioned_writer import LocalPlace, PartitionedWriter
@@ -49,6 +49,7 @@ class Files(Source, Sink):
     time: str | None = None
     partition_by: tuple[str, ...] = ()
     partition_time: str | None = None
+    delimiter: str = ","
 
     # The files as they were found at a start, which finds them once.
     found: list[tuple[str, ...]] | None = None
@@ -150,6 +151,7 @@ class Files(Source, Sink):
                 is_csv=self.format == "csv",
                 block_bytes=max(min(most, _BLOCKS_BYTES // files), _LEAST_BLOCK_BYTES),
                 limit=self.max_record_bytes,
+                delimiter=self.delimiter,
                 changes=(self.keys, self.time) if self.changes else None,
             )
         except OSError as error:
@@ -229,7 +231,7 @@ class Files(Source, Sink):
                 return PartitionedWriter(path, LocalPlace(path), self.format, schema.visible(), self.partitions, task, state)
             if self.format in ("parquet", "arrow"):
                 return PartWriter(path, self.format, schema.visible(), task, state)
-            return TextWriter(path, self.format, schema.visible(), state)
+            return TextWriter(path, self.format, schema.visible(), state, self.delimiter)
         except OSError as error:
             raise _not_writable(path, error) from error
 
@@ -262,6 +264,7 @@ def files(
     max_record_bytes: int = _RECORD_BYTES,
     partition_by: str | Sequence[str] = (),
     partition_time: Literal["1d", "1h"] | None = None,
+    delimiter: str | None = None,
 ) -> Files:
     """Read or write files: CSV, JSON lines, Parquet, Arrow IPC.
 
@@ -276,7 +279,7 @@ def files(
     schema : dataclass, pyarrow.Schema or mapping, optional
         Columns of a source; each file has them, but those that may be null or have a default. A sink takes the columns of the stream.
     format : {"csv", "json", "parquet", "arrow", "debezium-json"}, optional
-        Default: from the suffix (.csv; .jsonl .json .ndjson; .parquet; .arrow .feather .ipc). ``"debezium-json"``: change events in
+        Default: from the suffix (.csv .tsv; .jsonl .json .ndjson; .parquet; .arrow .feather .ipc). ``"debezium-json"``: change events in
         JSON lines, for `Topology.table`.
     name : str, optional
         Default: the pattern.
@@ -291,11 +294,13 @@ def files(
         itself, and reads their columns from their names.
     partition_time : "1d" | "1h", optional
         The same by event time, in UTC: ``date=2024-05-01/…``, and for hours ``hour=13/…`` in it.
+    delimiter : str, optional
+        What stands between the fields of CSV: ``";"``, ``"|"``, ``"\\t"``. Default: a comma; in files that end with .tsv a tab.
 
     Raises
     ------
     TopologyError
-        No path, or a suffix or format that is not known.
+        No path, or a suffix, format or delimiter that is not known.
 
     Examples
     --------
@@ -315,10 +320,12 @@ def files(
         from streamdsl.connectors.files.objects import ObjectFiles
 
         made = ObjectFiles
+    known = format_of(texts, "json" if changes else format)
     return made(
         paths=texts,
         schema=Schema() if schema is None else Schema.of(schema),
-        format=format_of(texts, "json" if changes else format),
+        format=known,
+        delimiter=delimiter_of(texts, known, delimiter),
         changes=changes,
         name=name or ",".join(texts),
         errors=errors,

@@ -18,7 +18,7 @@ from streamdsl.connectors.files.part_writer import part_names
 from streamdsl.connectors.files.partitions import is_partition
 from streamdsl.errors import ConnectorError, TopologyError
 
-__all__ = ["CODECS", "Format", "expanded", "files_of", "format_of", "is_url", "may_become", "paths_of"]
+__all__ = ["CODECS", "Format", "delimiter_of", "expanded", "files_of", "format_of", "is_url", "may_become", "paths_of"]
 
 log = logging.getLogger("streamdsl")
 
@@ -26,6 +26,7 @@ Format = Literal["csv", "json", "parquet", "arrow"]
 
 _SUFFIXES: Final[dict[str, Format]] = {
     ".csv": "csv",
+    ".tsv": "csv",
     ".jsonl": "json",
     ".json": "json",
     ".ndjson": "json",
@@ -38,6 +39,8 @@ FORMATS: Final[tuple[Format, ...]] = ("csv", "json", "parquet", "arrow")
 #: Endings of compressed files; what they really are, their first bytes tell.
 CODECS: Final = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 _SHOWN: Final = 5
+#: What is in no number, no time and no name of a column, mostly.
+_DELIMITERS: Final = ",;\t|^~!#$%&*=?@`\x1f"
 
 
 def paths_of(given: Any) -> tuple[str, ...]:
@@ -121,9 +124,35 @@ def _names_that_tell(path: str) -> list[str]:
 
 def suffix_format(path: str) -> Format | None:
     """Return the format that an ending means; one of a compressed file is looked behind."""
-    name = path.rstrip("/").lower()
-    stem, suffix = os.path.splitext(name)
-    return _SUFFIXES.get(os.path.splitext(stem)[1] if suffix in CODECS else suffix)
+    return _SUFFIXES.get(_ending(path))
+
+
+def _ending(path: str) -> str:
+    stem, suffix = os.path.splitext(path.rstrip("/").lower())
+    return os.path.splitext(stem)[1] if suffix in CODECS else suffix
+
+
+def delimiter_of(paths: Sequence[str], format: Format, given: str | None) -> str:
+    """Return what stands between the fields of CSV: as given, or by the endings of `paths`.
+
+    Raises
+    ------
+    TopologyError
+        It is no such character, or there are no such fields.
+    """
+    if given is None:
+        found = {_ending(name) == ".tsv" for path in paths for name in _names_that_tell(path)} if format == "csv" else {False}
+        if len(found) > 1:
+            raise TopologyError("files with commas and files with tabs", remedy="make a source of each, and merge the streams")
+        return "\t" if found == {True} else ","
+    if format != "csv":
+        raise TopologyError(f"files({paths[0]!r}, delimiter={given!r}): {format} has no delimiter", remedy="leave it out")
+    if not isinstance(given, str) or len(given) != 1 or given not in _DELIMITERS:
+        raise TopologyError(
+            f"files(delimiter={given!r}): not a character that may stand between fields",
+            remedy=f"one of {' '.join(map(repr, _DELIMITERS))}",
+        )
+    return given
 
 
 def _visible(directory: str) -> list[str]:

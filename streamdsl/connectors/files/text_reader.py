@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,8 @@ _TYPED: Final = {b"PAR1": "parquet", b"ARROW1": "arrow"}
 _PROBE: Final = 256
 #: So much is read for the header: of many files, the rest is read only when it is their turn.
 _HEADER_BYTES: Final = 4096
+#: What mostly stands between fields.
+_DELIMITERS: Final = (";", "\t", "|", ",")
 _SKIP_BYTES: Final = 1 << 20
 
 
@@ -45,6 +48,7 @@ class TextReader(BlockReader):
         is_csv: bool,
         block_bytes: int,
         limit: int,
+        delimiter: str = ",",
         changes: tuple[Sequence[str], str | None] | None = None,
     ) -> None:
         at = cast(Mapping[str, Json], position or {})
@@ -59,6 +63,7 @@ class TextReader(BlockReader):
         self._offset = 0
         self._record = 0
         self._names_seen = is_csv
+        self._delimiter = delimiter
         self._headed = True
         try:
             self._decoder: TextDecoder
@@ -94,22 +99,32 @@ class TextReader(BlockReader):
         header = self._header()
         self._headed = bool(header)
         if header:
-            check_columns(self._path, header, self._schema.fields)
-        self._cut, self._decoder = cut_csv, Csv(fields, header, self._path)
+            self._check_header(header)
+        self._cut = functools.partial(cut_csv, delimiter=self._delimiter.encode())
+        self._decoder = Csv(fields, header, self._path, self._delimiter)
         self._least_bytes = max(len(header), 1)  # of a good record: its commas and its line end
 
+    def _check_header(self, header: Sequence[str]) -> None:
+        other = next((one for one in _DELIMITERS if one != self._delimiter and one in header[0]), None)
+        if other is not None and len(header) == 1 and header[0] not in self._schema:
+            raise ConnectorError(
+                f"{self._path}: the header has no {self._delimiter!r}, and several {other!r}: {header[0]}",
+                remedy=f"give files(..., delimiter={other!r}), if that is what stands between the fields",
+            )
+        check_columns(self._path, header, self._schema.fields)
+
     def _header(self) -> list[str]:
-        line = b""
+        line, delimiter = b"", self._delimiter.encode()
         while not line:
             size = _HEADER_BYTES
             self._fill(size)
             if not self._pending:
                 return []
-            end, open_quote = cut_first(self._pending)
+            end, open_quote = cut_first(self._pending, delimiter)
             while not end and not self._at_end and len(self._pending) <= self._limit:
                 size = min(2 * size, self._limit + 1)
                 self._fill(size)
-                end, open_quote = cut_first(self._pending)
+                end, open_quote = cut_first(self._pending, delimiter)
             if not end:
                 if open_quote or not self._at_end or len(self._pending) > self._limit:
                     raise ConnectorError(f"{self._path} does not begin with a CSV header")
@@ -122,7 +137,7 @@ class TextReader(BlockReader):
             text = line.decode("utf-8")
         except UnicodeDecodeError:
             raise ConnectorError(f"{self._path}: the header is not UTF-8", remedy="convert the file to UTF-8") from None
-        return [name.strip() for name in next(csv.reader([text]), [])]
+        return [name.strip() for name in next(csv.reader([text], delimiter=self._delimiter), [])]
 
     def _seek(self, start: Mapping[str, Json]) -> None:
         offset = cast(int, start["bytes"])
@@ -274,12 +289,12 @@ class TextReader(BlockReader):
         self._stream.close()
 
 
-def cut_first(text: bytes) -> tuple[int, bool]:
+def cut_first(text: bytes, delimiter: bytes = b",") -> tuple[int, bool]:
     """Return the length of the first CSV record of `text` with its line end (0: it does not end)."""
     end = -1
     while True:
         end = text.find(b"\n", end + 1)
         if end < 0:
-            return 0, cut_csv(text)[1]
-        if cut_csv(text[: end + 1])[0] == end + 1:
+            return 0, cut_csv(text, delimiter)[1]
+        if cut_csv(text[: end + 1], delimiter)[0] == end + 1:
             return end + 1, False

@@ -76,11 +76,15 @@ def check_described(path: str, state: Mapping[str, Any], format: str, schema: Sc
 class TextWriter(SinkWriter):
     """Appends rows to one file. The state is its committed length, and what was written there."""
 
-    def __init__(self, path: str, format: str, schema: Schema, state: Json) -> None:
+    def __init__(self, path: str, format: str, schema: Schema, state: Json, delimiter: str = ",") -> None:
         self._path = path
-        self._is_csv = format == "csv"
+        self._is_csv, self._delimiter = format == "csv", delimiter
+        if self._is_csv and delimiter != ",":
+            format = f"csv with {delimiter!r} between the fields"
         self._described = described(format, schema)
-        self._header = (",".join('"' + name.replace('"', '""') + '"' for name in schema.names) + "\n").encode() if self._is_csv else b""
+        self._header = (
+            (delimiter.join('"' + name.replace('"', '""') + '"' for name in schema.names) + "\n").encode() if self._is_csv else b""
+        )
         if self._is_csv:
             _check_csv(path, schema)
         at = cast(Mapping[str, Any], state or {"length": 0, "probe": 0})
@@ -154,7 +158,7 @@ class TextWriter(SinkWriter):
         if not rows.num_rows:
             return
         try:
-            lines = _csv_lines(rows) if self._is_csv else json_lines(rows)
+            lines = _csv_lines(rows, self._delimiter) if self._is_csv else json_lines(rows)
         except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
             raise DataError(f"a row cannot be written to {self._path}", remedy="mend the row", reason=str(error)) from error
         self._append(lines)
@@ -224,11 +228,11 @@ def _check_csv(path: str, schema: Schema) -> None:
             )
 
 
-def _csv_lines(rows: pa.RecordBatch) -> bytes:
+def _csv_lines(rows: pa.RecordBatch, delimiter: str) -> bytes:
     out = io.BytesIO()
     columns = [_csv_column(column) for column in rows.columns]
     written = pa.RecordBatch.from_arrays(columns, names=rows.schema.names)
-    pa_csv.write_csv(written, out, pa_csv.WriteOptions(include_header=False))
+    pa_csv.write_csv(written, out, pa_csv.WriteOptions(include_header=False, delimiter=delimiter))
     return out.getvalue()
 
 

@@ -133,8 +133,13 @@ def _csv(made: Translation, node: SourceNode, given: Mapping[str, str], metadata
         made_of = _of_text(field.name, field.type)
         return quoted(field.name) if made_of == quoted(field.name) else f"{made_of} AS {quoted(field.name)}"
 
-    options = {**given, "format": "csv", "csv.null-literal": ""}
+    options = {**given, **_csv_options(node.source)}
     return Declared(options, metadata, read_type=lambda field: "STRING", typed_column=typed, where=f"NOT ({header})", typed_text=_tried)
+
+
+def _csv_options(files: Any) -> dict[str, str]:
+    between = {} if files.delimiter == "," else {"csv.field-delimiter": files.delimiter}
+    return {"format": "csv", "csv.null-literal": "", **between}
 
 
 def _of_text(name: str, type_: pa.DataType) -> str:
@@ -168,7 +173,7 @@ def sink(made: Translation, node: SinkNode, files: Any) -> Mapping[str, str]:
         return given | {"format": "json", "json.timestamp-format.standard": "ISO-8601"}
     if files.format == "csv":
         made.differs(f"The CSV of {node.name!r} has no header.")
-        return given | {"format": "csv", "csv.null-literal": ""}
+        return given | _csv_options(files)
     if files.format == "parquet":
         exact = {"parquet.write.int64.timestamp": "true", "parquet.timestamp.time.unit": "millis"}
         return given | _parquet(made, node.name, node.inputs[0].schema.visible()) | exact
