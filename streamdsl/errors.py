@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 __all__ = [
     "ConfigError",
@@ -31,9 +31,21 @@ __all__ = [
 ]
 
 
+#: So much of a bad record is shown; it comes from outside and may be anything.
+SHOWN_BYTES: Final = 200
+
+
 def in_one_line(text: str) -> str:
     """Return text that holds values of records, or what others say: nothing of it may steer a terminal or forge a line."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def shown(raw: bytes | None) -> str:
+    """Return the beginning of a record in one printable line."""
+    if raw is None:
+        return "null"
+    text = raw[:SHOWN_BYTES].decode("utf-8", "backslashreplace")
+    return ascii(text) + ("…" if len(raw) > SHOWN_BYTES else "")
 
 
 class StreamError(Exception):

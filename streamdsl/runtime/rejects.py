@@ -10,23 +10,13 @@ import pyarrow as pa
 
 from streamdsl._native.event_time.clock import Clock
 from streamdsl._native.includes.faults import fault
-from streamdsl.errors import DataError, in_one_line
+from streamdsl.errors import DataError, in_one_line, shown
 from streamdsl.physical.node import PhysicalSource
 
 log = logging.getLogger("streamdsl")
 
 #: Decoders begin a reason with the field that it is about.
 _FIELD = re.compile(r"field '([^']+)'")
-#: So much of a bad record is shown; it comes from outside and may be anything.
-SHOWN_BYTES = 200
-
-
-def shown(raw: bytes | None) -> str:
-    """Return the beginning of a record in one printable line."""
-    if raw is None:
-        return "null"
-    text = raw[:SHOWN_BYTES].decode("utf-8", "backslashreplace")
-    return ascii(text) + ("…" if len(raw) > SHOWN_BYTES else "")
 
 
 class RejectPolicy:

@@ -13,7 +13,7 @@ from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReade
 from streamdsl.connectors.kafka.topic import Delivery, Format, Timestamps, Topic, why_not_written
 from streamdsl.durations import Duration, parse_duration
 from streamdsl.errors import ConfigError, TopologyError
-from streamdsl.schema import DEAD_LETTER_SCHEMA, Schema
+from streamdsl.schema import DEAD_LETTER_SCHEMA, Field, Schema
 from streamdsl.secret import wrapped
 
 __all__ = ["Kafka", "kafka"]
@@ -78,7 +78,19 @@ class Kafka(Topic, Source, Sink):
 
         return open_partitions(self, positions, columns, own_time=own_time)
 
+    def value_decoder(self, fields: Sequence[Field]) -> Any:
+        """Return what makes rows of values, a `ValueDecoder`; for those who read the records themselves."""
+        from streamdsl.connectors.kafka.values import decoder_of
+
+        return decoder_of(self, fields)
+
     # As a sink --------------------------------------------------------------------------------------------------
+
+    def value_serializer(self) -> Any:
+        """Return what makes values of rows, `SerializedValues`; for those who write the records themselves."""
+        from streamdsl.connectors.kafka.serialized import SerializedValues
+
+        return SerializedValues(self)
 
     def check(self, schema: Schema, keys: Sequence[str]) -> None:
         """Refuse what cannot be written: columns that are named and not there, more than one of raw bytes."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import decimal
 import json
 import time
 from collections.abc import Iterator
@@ -24,7 +23,6 @@ __all__ = ["Layout"]
 #: How long what is known of a topic that data names counts, and of how many it is kept.
 _KNOWN_S: Final = 30.0
 _MOST_KNOWN: Final = 10_000
-_EXACT: Final = decimal.Context(prec=100)
 #: What a header takes that says how many bytes there were before a value was cut.
 _CUT_BYTES: Final = 100
 
@@ -56,9 +54,9 @@ class Layout:
         self._values = [name for name in visible.names if name not in apart]
         self._serialize: Any = None
         if described.format in ("avro", "protobuf") and not self._dead:
-            from streamdsl.connectors.kafka.registry import serializer
+            from streamdsl.connectors.kafka.serialized import SerializedValues
 
-            self._serialize = serializer(described)
+            self._serialize = SerializedValues(described)
 
     def records(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> list[Record]:
         """Return a record for each row (one for all with Arrow).
@@ -195,41 +193,13 @@ class Layout:
         columns = [rows.column(name) for name in self._others]
         gone = {row for row in range(rows.num_rows) if not any(column[row].is_valid for column in columns)} if columns else frozenset()
         if self._serialize is not None:
-            from confluent_kafka.serialization import MessageField, SerializationContext
-
-            context = SerializationContext(self._described.topic, MessageField.VALUE)
             # A row that goes has nulls, which its schema may not have.
-            listed = _rows_to_serialize(selected)
-            values = [None if number in gone else self._serialized(row, context) for number, row in enumerate(listed)]
+            values = self._serialize.values(selected, gone)
         else:
             values = list(json_lines(selected).split(b"\n")[: rows.num_rows])
             for row in gone:
                 values[row] = None
         return values
-
-    def _serialized(self, row: dict[str, Any], context: Any) -> bytes:
-        try:
-            return bytes(self._serialize(row, context))
-        except Exception as error:
-            from streamdsl.connectors.kafka.registry import away, refused
-
-            why = refused(error, writing=True)
-            if why is not None:
-                raise ConnectorError(
-                    f"writing to {self._described.topic!r}: the schema registry refuses: {why}",
-                    remedy="check the user, the password and the rights in registry=, and subject_schema= or message=",
-                ) from error
-            found = away(error)
-            if found is not None:
-                raise ConnectorError(
-                    f"writing to {self._described.topic!r}: the schema registry does not answer: {found.why}",
-                    remedy="it is tried again; what was committed stays",
-                    recoverable=True,
-                ) from error
-            raise DataError(
-                f"a row cannot be written to {self._described.topic!r} as {self._described.format}: {type(error).__name__}: {error}",
-                remedy="make the columns those of the schema",
-            ) from error
 
     @staticmethod
     def _stream(rows: pa.RecordBatch) -> bytes:
@@ -261,37 +231,6 @@ def _bytes(value: Any) -> bytes | None:
 
 def _header(value: Any) -> bytes | None:
     return _json(value) if isinstance(value, bool | list | dict) else _bytes(value)
-
-
-def _rows_to_serialize(rows: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Return rows as serializers take them.
-
-    Maps are dicts, and decimals end in no zeros behind the point: Avro's refuses more digits than its schema has.
-    """
-    found = python_rows(rows)
-    wanted = {field.name: field.type for field in rows.schema if _is_rewritten(field.type)}
-    for row in found if wanted else ():
-        row.update({name: _to_serialize(row[name], type_) for name, type_ in wanted.items()})
-    return found
-
-
-def _is_rewritten(type_: pa.DataType) -> bool:
-    if pa.types.is_nested(type_):
-        return bool(pa.types.is_map(type_)) or any(_is_rewritten(type_.field(i).type) for i in range(type_.num_fields))
-    return bool(pa.types.is_decimal(type_))
-
-
-def _to_serialize(value: Any, type_: pa.DataType) -> Any:
-    if value is None or not _is_rewritten(type_):
-        return value
-    if pa.types.is_map(type_):
-        return {_to_serialize(key, type_.key_type): _to_serialize(item, type_.item_type) for key, item in value}
-    if pa.types.is_struct(type_):
-        return {name: _to_serialize(item, type_.field(name).type) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_to_serialize(item, type_.value_type) for item in value]
-    short = value.normalize(_EXACT)
-    return short if short.as_tuple().exponent <= 0 else short.quantize(1, context=_EXACT)
 
 
 def _json(value: Any) -> bytes:
