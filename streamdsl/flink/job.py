@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import dataclass, field
 from typing import Literal
 
-from streamdsl.flink.python.function import PythonFunction
+from streamdsl.flink.python.function import PythonFunction, PythonValues
 from streamdsl.flink.python.process import PythonProcess
 
 __all__ = ["FlinkJob", "Statement"]
@@ -43,7 +43,7 @@ class FlinkJob:
         Where Flink answers otherwise than the topology does here.
     connectors : tuple of str
         Maven coordinates of what Flink needs beside its distribution.
-    functions : tuple of PythonFunction
+    functions : tuple of PythonFunction and PythonValues
         Python functions that the statements call; a project has a module of them.
     processes : tuple of PythonProcess
         Processors between the statements: such a job is a program of PyFlink.
@@ -55,7 +55,7 @@ class FlinkJob:
     statements: tuple[Statement, ...]
     differences: tuple[str, ...] = ()
     connectors: tuple[str, ...] = field(default=())
-    functions: tuple[PythonFunction, ...] = ()
+    functions: tuple[PythonFunction | PythonValues, ...] = ()
     processes: tuple[PythonProcess, ...] = ()
     inserts: tuple[Statement, ...] = ()
 
@@ -63,6 +63,11 @@ class FlinkJob:
     def python(self) -> bool:
         """Whether the job has code in Python."""
         return bool(self.functions or self.processes)
+
+    @property
+    def registry(self) -> bool:
+        """Whether that code reads or writes values that a schema registry describes."""
+        return any(isinstance(one, PythonValues) for one in self.functions)
 
     def __str__(self) -> str:
         head = [f"-- {self.name}, for Apache Flink 2.2."]

@@ -59,23 +59,32 @@ def write_project(job: FlinkJob, directory: Path, module: ModuleType | None = No
 
 def _dockerfile(job: FlinkJob) -> str:
     jars = "".join(f"ADD --chown=flink:flink --chmod=644 {_address(one)} /opt/flink/lib/\n" for one in job.connectors)
-    return f"FROM flink:{VERSION}-java17\n{_PLACES}{jars}{_PYTHON_IMAGE if job.python else ''}"
+    return f"FROM flink:{VERSION}-java17\n{_PLACES}{jars}{_python_image(job) if job.python else ''}"
 
 
 #: A volume takes its owner from the image: Flink writes checkpoints as a user of its own.
 _PLACES: Final = "RUN mkdir /checkpoints && chown flink:flink /checkpoints\n"
 
 
-#: Beam, which PyFlink brings, asks for an older pyarrow than the library does; what runs on Flink needs no newer one.
-_PYTHON_IMAGE: Final = f"""\
+def _python_image(job: FlinkJob) -> str:
+    """Return the steps that install Python.
+
+    Beam, which PyFlink brings, asks for an older pyarrow than the library does; what runs on Flink needs no newer one.
+    """
+    more = f" {_REGISTRY}" if job.registry else ""
+    return f"""\
 COPY --from=ghcr.io/astral-sh/uv:0.9.28@sha256:59240a65d6b57e6c507429b45f01b8f2c7c0bbeee0fb697c41a39c6a8e3a4cfb /uv /usr/local/bin/uv
 ENV UV_PYTHON_INSTALL_DIR=/opt/uv VIRTUAL_ENV=/opt/venv
 RUN cp /opt/flink/opt/flink-python-{VERSION}.jar /opt/flink/lib/ \\
     && uv venv --python 3.11 /opt/venv \\
-    && uv pip install apache-flink=={VERSION} click prometheus-client rocksdict \\
+    && uv pip install apache-flink=={VERSION} click prometheus-client rocksdict{more} \\
     && uv pip install --no-deps streamdsl
 COPY {FOLDER} /opt/{FOLDER}
 """
+
+
+#: What reads and writes Protobuf.
+_REGISTRY: Final = "'confluent-kafka[protobuf,schemaregistry]'"
 #: What Flink is told of it.
 _PYTHON_SETTINGS: Final = f"""
       python.executable: /opt/venv/bin/python
@@ -143,7 +152,7 @@ Start a cluster, with a JobManager, TaskManagers and the SQL gateway:
 The job runs inside of containers. A broker on this machine is `host.docker.internal:9092` there, and `localhost` is the
 container itself; files have to be in a volume of every container.
 
-{_PYTHON_README if job.python else ""}\
+{_python_readme(job) if job.python else ""}\
 ## What Flink needs beside its distribution
 
 {jars}
@@ -175,14 +184,16 @@ of the job; the second one runs the statements as they stand here:
 """
 
 
-_PYTHON_README: Final = f"""\
+def _python_readme(job: FlinkJob) -> str:
+    more = f"\n- `{_REGISTRY}` in that Python, for Protobuf, and a registry that each TaskManager reaches;" if job.registry else ""
+    return f"""\
 ## Python
 
-`{FOLDER}/` has the topology's module and `{MODULE}.py`, which makes table functions of PyFlink of its functions. A cluster
+`{FOLDER}/` has the topology's module and `{MODULE}.py`, which makes functions of PyFlink of its functions. A cluster
 of your own needs, on the gateway and on each TaskManager:
 
 - `opt/flink-python-{VERSION}.jar` of the distribution in `lib/`;
-- a Python with `apache-flink=={VERSION}` and `streamdsl`, named by `python.executable` and `python.client.executable`;
+- a Python with `apache-flink=={VERSION}` and `streamdsl`, named by `python.executable` and `python.client.executable`;{more}
 - what the modules import beside it.
 
 `python.files` names the folder where the gateway finds it: in its configuration, or by `--python-files` of `--submit`.

@@ -8,9 +8,9 @@ from typing import Final
 
 from streamdsl.flink.grace import waits_of
 from streamdsl.flink.job import Kind, Statement
-from streamdsl.flink.python.function import PythonFunction
+from streamdsl.flink.python.function import MODULE, PythonFunction, PythonValues
 from streamdsl.flink.python.process import PythonProcess
-from streamdsl.flink.quoting import quoted
+from streamdsl.flink.quoting import quoted, text
 from streamdsl.flink.refusing import Refused
 from streamdsl.flink.relation import Relation
 from streamdsl.logical.aggregate import CHANGE
@@ -22,6 +22,7 @@ from streamdsl.schema import Schema
 __all__ = ["Translation", "columns", "comment", "conditions", "nested", "partition", "select", "with_key"]
 
 _LONGEST: Final = 300
+_WORKERS: Final = "Python functions run in Python workers beside each task: streamdsl and the topology's module must be installed there."
 
 
 class Translation:
@@ -35,7 +36,7 @@ class Translation:
         self.waits = waits_of(plan)
         self.statements: list[Statement] = []
         self.inserts: list[Statement] = []
-        self.functions: list[PythonFunction] = []
+        self.functions: list[PythonFunction | PythonValues] = []
         self.processes: list[PythonProcess] = []
         self.differences: dict[str, None] = {}
         self.connectors: dict[str, None] = {}
@@ -68,6 +69,13 @@ class Translation:
         name = plain if plain not in self._names else f"{plain}_{number}"
         self._names.add(name)
         return name
+
+    def function(self, made: PythonFunction | PythonValues, said: str) -> None:
+        """Add a function in Python."""
+        self.functions.append(made)
+        body = f"CREATE TEMPORARY FUNCTION {quoted(made.name)} AS {text(f'{MODULE}.{made.name}')} LANGUAGE PYTHON"
+        self._add("function", made.name, body, said)
+        self.differs(_WORKERS)
 
     def table(self, name: str, text: str, comment: str) -> None:
         """Add the table of a source or a sink."""

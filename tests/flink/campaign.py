@@ -3,8 +3,8 @@
 Parts: nexmark (every query that SQL can say), streams (the fraud example, what the guide shows, chains of steps, late rows),
 tables, odd (rows before 1970, of many scripts, none at all), kafka (the fraud example from topic to topic, exactly once, with a
 TaskManager killed on the way; a job that moves there and back; Avro; change events; metadata; a savepoint), python (functions, with
-PyFlink in an environment of its own, made on first use), planted (mistakes of the translation, which must be found), expressions
-(random ones: equal, or refused by name).
+PyFlink in an environment of its own, made on first use), protobuf (topics, with PyFlink too; mistakes planted in their statements),
+planted (mistakes of the translation, which must be found), expressions (random ones: equal, or refused by name).
 `make test` has a part of most.
 """
 
@@ -42,12 +42,13 @@ from tests.flink.avro_topics import check_avro
 from tests.flink.cluster import Cluster
 from tests.flink.compare import alike, on_flink, read_json, run_here, run_on_flink, tables_here, tables_on_flink, written_json
 from tests.flink.expressions import Found, differences, rows, run_batch
+from tests.flink.protobuf_topics import check_protobuf
 from tests.flink.pyflink import pyflink, run_program
 from tests.flink.topics import check_changes, check_metadata, check_moved, check_savepoint
 from tests.kafka.broker import Broker
 from tests.kafka.topics import consume_all, create_topic, produce
 
-PARTS = ("nexmark", "streams", "tables", "odd", "kafka", "python", "planted", "expressions")
+PARTS = ("nexmark", "streams", "tables", "odd", "kafka", "python", "protobuf", "planted", "expressions")
 #: What Flink cannot show: the changes of a table as rows of a stream.
 REFUSED = {"q19"}
 #: Expressions of a seed.
@@ -354,6 +355,8 @@ def main() -> None:
             check_kafka(flink, directory)
         if "python" in asked.only:
             check_python(directory)
+        if "protobuf" in asked.only:
+            check_protobuf(directory)
         if "planted" in asked.only:
             check_planted(flink, directory)
         if "expressions" in asked.only:

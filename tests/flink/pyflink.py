@@ -21,7 +21,7 @@ OPENS: Final = ("lang", "net", "io", "nio", "util", "util.concurrent", "util.con
 
 VERSION: Final = "2.2.0"
 #: What streamdsl imports beside pyarrow, which comes with PyFlink.
-NEEDED: Final = ("rocksdict", "click", "prometheus-client")
+NEEDED: Final = ("rocksdict", "click", "prometheus-client", "confluent-kafka[protobuf,schemaregistry]")
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 import pyarrow as pa
 
-from streamdsl.flink.job import Statement
-from streamdsl.flink.python.function import MODULE, PythonFunction
+from streamdsl.flink.python.function import PythonFunction, function_name
 from streamdsl.flink.python.wire import wire
-from streamdsl.flink.quoting import quoted, text
+from streamdsl.flink.quoting import quoted
 from streamdsl.flink.refusing import Refused
 from streamdsl.flink.relation import Relation
 from streamdsl.flink.translation import Translation, columns, select
@@ -36,15 +34,7 @@ def python_function(made: Translation, node: PythonFunctionNode) -> Relation:
     if source.changes:
         raise Refused(f"the Python function {node.name} of the changes of a table", "compute columns of a table by expressions")
     function = _function_of(made, node, schema)
-    made.functions.append(function)
-    made.statements.append(
-        Statement(
-            "function",
-            function.name,
-            f"CREATE TEMPORARY FUNCTION {quoted(function.name)} AS {text(f'{MODULE}.{function.name}')} LANGUAGE PYTHON",
-            f"{node.name}: a Python function, which Flink's Python calls",
-        )
-    )
+    made.function(function, f"{node.name}: a Python function, which Flink's Python calls")
     _tell(made, node)
     given = ", ".join(given_columns(function.given, source, "S"))
     names = function.made.names
@@ -65,10 +55,8 @@ def _function_of(made: Translation, node: PythonFunctionNode, schema: Schema) ->
         output = node.output.visible()
     else:
         output = Schema((Field(node.test, pa.bool_(), nullable=False) if node.mode == "test" else _PASSED,))
-    # A name of Python and of Flink, which knows no capitals.
-    name = re.sub(r"\W+", "_", node.name, flags=re.ASCII).strip("_").lower()
     return PythonFunction(
-        name=f"{name}_{made.plan.numbers[id(node)]}",
+        name=function_name(node.name, made.plan.numbers[id(node)]),
         step=node.name,
         mode=node.mode,
         function=node.function,
@@ -79,7 +67,6 @@ def _function_of(made: Translation, node: PythonFunctionNode, schema: Schema) ->
 
 
 def _tell(made: Translation, node: PythonFunctionNode) -> None:
-    made.differs("Python functions run in Python workers beside each task: streamdsl and the topology's module must be installed there.")
     if node.mode == "batches":
         made.differs("The function of map_batches gets batches of one row: Flink asks row by row.")
     if node.errors == "skip":

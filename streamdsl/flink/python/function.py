@@ -1,14 +1,15 @@
-"""A Python function of a topology, as a job of Flink names it."""
+"""Python functions of a topology, as a job of Flink names them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from streamdsl.schema import Schema
 
-__all__ = ["MODULE", "PythonFunction"]
+__all__ = ["MODULE", "PythonFunction", "PythonValues", "function_name"]
 
 #: The module of a project that has the functions.
 MODULE = "streamdsl_functions"
@@ -42,3 +43,43 @@ class PythonFunction:
     given: Schema
     made: Schema
     skips: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class PythonValues:
+    """A function between the values of a topic, which Flink has as bytes, and rows.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the SQL, and in the project's module.
+    step : str
+        The source or sink, for errors.
+    topic : Kafka
+        What the topology says of the topic: the registry and the class of its messages.
+    columns : Schema
+        Columns of the rows.
+    way : "row" | "rows" | "value"
+        A value becomes one row, as a scalar function gives it; or the rows of a table function; or a row becomes a value.
+    skips : bool
+        Whether bad values give no row.
+    of_table : bool
+        Whether null is a tombstone, which gives no row.
+    time : str, optional
+        The column with the event time: a row without one is a bad record.
+    """
+
+    name: str
+    step: str
+    topic: Any
+    columns: Schema
+    way: Literal["row", "rows", "value"]
+    skips: bool = False
+    of_table: bool = False
+    time: str | None = None
+
+
+def function_name(step: str, number: int) -> str:
+    """Return a name of Python and of Flink, which knows no capitals."""
+    plain = re.sub(r"\W+", "_", step, flags=re.ASCII).strip("_").lower()
+    return f"{plain}_{number}"

@@ -1,4 +1,4 @@
-"""Table functions of PyFlink. With `program` the one module of the package that imports it: Flink's Python runs them."""
+"""Functions of PyFlink. With `program` the one module of the package that imports it: Flink's Python runs them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from pyflink.common import Row
 from pyflink.table import DataTypes
-from pyflink.table.udf import TableFunction, udtf
+from pyflink.table.udf import ScalarFunction, TableFunction, udf, udtf
 
 from streamdsl.flink.python.calls import Calls
-from streamdsl.flink.python.function import MODULE, PythonFunction
+from streamdsl.flink.python.function import MODULE, PythonFunction, PythonValues
+from streamdsl.flink.python.values import Decoding, Encoding
 from streamdsl.flink.python.wire import wire
 from streamdsl.logical.types import is_list
 
@@ -24,7 +25,7 @@ __all__ = ["data_type", "functions_of"]
 
 def functions_of(job: FlinkJob) -> dict[str, Any]:
     """Return the functions of a job by their names, under ``_made`` what they are made of, under ``_processes`` its processors."""
-    made: dict[str, Any] = {one.name: _table_function(one) for one in job.functions}
+    made: dict[str, Any] = {one.name: _values(one) if isinstance(one, PythonValues) else _table_function(one) for one in job.functions}
     made |= {"_made": {one.name: one for one in job.functions}, "_processes": {one.name: one for one in job.processes}}
     return made
 
@@ -49,6 +50,63 @@ class _Called(TableFunction):  # type: ignore[misc]
 
     #: The name by which PyFlink calls it.
     eval = _rows
+
+
+class _Rows(TableFunction):  # type: ignore[misc]
+    """Makes a row of a value, or none."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def open(self, function_context: Any) -> None:
+        self._decoding = Decoding(importlib.import_module(MODULE)._made[self._name])
+
+    def _rows(self, *given: Any) -> list[tuple[Any, ...]]:
+        row = self._decoding(*given)
+        return [] if row is None else [row]
+
+    #: The name by which PyFlink calls it; so below.
+    eval = _rows
+
+
+class _Row(ScalarFunction):  # type: ignore[misc]
+    """Makes a row of a value, as one column."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def open(self, function_context: Any) -> None:
+        self._decoding = Decoding(importlib.import_module(MODULE)._made[self._name])
+
+    def _row(self, *given: Any) -> Any:
+        row = self._decoding(*given)
+        return None if row is None else Row(*row)
+
+    eval = _row
+
+
+class _Value(ScalarFunction):  # type: ignore[misc]
+    """Makes a value of a row."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def open(self, function_context: Any) -> None:
+        self._encoding = Encoding(importlib.import_module(MODULE)._made[self._name])
+
+    def _value(self, *given: Any) -> bytes:
+        return self._encoding(*given)
+
+    eval = _value
+
+
+def _values(made: PythonValues) -> Any:
+    if made.way == "value":
+        return udf(_Value(made.name), result_type=DataTypes.BYTES())
+    fields = [(field.name, data_type(field.name, field.type)) for field in made.columns.fields]
+    if made.way == "rows":
+        return udtf(_Rows(made.name), result_types=[type_ for _, type_ in fields])
+    return udf(_Row(made.name), result_type=DataTypes.ROW([DataTypes.FIELD(name, type_) for name, type_ in fields]))
 
 
 def _table_function(made: PythonFunction) -> Any:

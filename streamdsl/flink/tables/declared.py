@@ -33,6 +33,16 @@ class Declared:
         leaves out what is no row.
     typed_text : callable, optional
         The same as an expression, for the event time.
+    lines : sequence of str, optional
+        How the columns are declared, where they are not those of the schema.
+    joined : str
+        What stands behind the table's name where the view with the types reads it.
+    nan : frozenset of str
+        Columns that may be NaN.
+    may_lack_time : bool
+        Whether the table has rows that the view leaves out, and that have no event time.
+    pushed : bool
+        Whether the source itself makes the watermarks, those of each of its parts.
     """
 
     options: Mapping[str, str]
@@ -42,6 +52,11 @@ class Declared:
     typed_column: Callable[[Field], str] | None = None
     where: str = ""
     typed_text: Callable[[str, pa.DataType], str] | None = None
+    lines: Sequence[str] | None = None
+    joined: str = ""
+    nan: frozenset[str] = frozenset()
+    may_lack_time: bool = False
+    pushed: bool = True
 
     def column(self, column: Field) -> str:
         """Return the declaration of a column."""

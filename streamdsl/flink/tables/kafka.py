@@ -11,7 +11,7 @@ import pyarrow as pa
 from streamdsl.flink.quoting import quoted, text
 from streamdsl.flink.refusing import Refused
 from streamdsl.flink.relation import TIME
-from streamdsl.flink.tables import avro
+from streamdsl.flink.tables import avro, protobuf
 from streamdsl.flink.tables.declared import Declared, DeclaredSink, SinkColumn
 from streamdsl.flink.translation import Translation
 from streamdsl.flink.types import flink_type
@@ -53,9 +53,10 @@ def source(made: Translation, node: SourceNode, topic: Any, skips: bool) -> Decl
     if "_key" in asked:
         given |= {"key.format": "raw", "key.fields": "_key", "value.fields-include": "EXCEPT_KEY"}
     own_time = "TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL"
-    if topic.format != "avro":
-        return Declared(given, _METADATA, own_time=own_time)
-    return _avro_source(made, node, Declared(given, _METADATA, own_time=own_time))
+    declared = Declared(given, _METADATA, own_time=own_time)
+    if topic.format == "protobuf":
+        return protobuf.source(made, node, topic, declared, skips)
+    return _avro_source(made, node, declared) if topic.format == "avro" else declared
 
 
 def _avro_source(made: Translation, node: SourceNode, declared: Declared) -> Declared:
@@ -109,18 +110,13 @@ def _value_format(made: Translation, topic: Any, prefix: str, skips: bool = Fals
     if kind == "debezium-json":
         found = {f"{prefix}format": kind, f"{prefix}{kind}.timestamp-format.standard": "ISO-8601"}
         return found | ({f"{prefix}{kind}.ignore-parse-errors": "true"} if skips else {})
-    if kind == "raw":
+    if kind in ("raw", "protobuf"):
         return {f"{prefix}format": "raw"}
     if skips:
         raise Refused(f'errors="skip" of {kind} records', 'errors="fail"')
     if kind == "avro":
         made.needs(_AVRO)
         return {f"{prefix}format": "avro-confluent", f"{prefix}avro-confluent.url": _registry(made, topic)}
-    if kind == "protobuf":
-        raise Refused(
-            f"Protobuf in the topic {topic.topic!r}: Flink needs the message's Java class, and reads no header of a registry",
-            "write it as JSON or Avro to another topic here, and bind that one",
-        )
     raise Refused(f"the format {kind!r} of the topic {topic.topic!r}", "write JSON, Avro or files of Parquet")
 
 
@@ -159,6 +155,9 @@ def sink(made: Translation, node: SinkNode, topic: Any, fields: Sequence[Field])
     if topic.format == "avro":
         columns, more = _avro_sink(topic, fields, keys, node.changes)
         given |= more
+    if topic.format == "protobuf":
+        columns = protobuf.written(made, node, topic, fields, [schema.field(name) for name in keys])
+        given |= {"value.fields-include": "EXCEPT_KEY"} if keys else {}
     if topic.delivery == "exactly_once":
         given |= {"sink.delivery-guarantee": "exactly-once", "sink.transactional-id-prefix": f"{made.plan.name}-{node.name}"}
         given["properties.transaction.timeout.ms"] = "900000"

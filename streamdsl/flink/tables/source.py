@@ -31,7 +31,7 @@ def write_source(made: Translation, node: SourceNode) -> Relation:
     skips = "skip" in (source.errors, node.errors)
     declared = _described(made, node, skips)
     fields = [field for field in node.declared.fields if not field.hidden]
-    lines = [declared.column(field) for field in fields]
+    lines = [declared.column(field) for field in fields] if declared.lines is None else [*declared.lines]
     # What a record without values means, a table says itself.
     asked = [name for name in node.columns if name in METADATA_COLUMNS and name not in node.declared and name != "_deleted"]
     lines += [declared.metadata[name] for name in asked]
@@ -43,7 +43,7 @@ def write_source(made: Translation, node: SourceNode) -> Relation:
         _tell_changes(made, node)
     given = dict(declared.options)
     if node.idle_after_ms and time is not None:
-        given["scan.watermark.idle-timeout"] = f"{node.idle_after_ms} ms"
+        _tell_idleness(made, node, declared, given)
     _tell(made, node, time is not None)
     name = made.name_of(node, node.name)
     body = ",\n".join(f"  {line}" for line in lines)
@@ -52,8 +52,8 @@ def write_source(made: Translation, node: SourceNode) -> Relation:
     if declared.typed_column is None:
         return relation
     typed = [declared.typed_column(field) for field in node.schema.fields if field.name != "_deleted" or field.name in node.declared]
-    query = select([*typed, *relation.time_columns()], quoted(name), declared.where)
-    return made.view(node, query, like=relation, name=f"{node.name}_typed")
+    query = select([*typed, *relation.time_columns()], f"{quoted(name)}{declared.joined}", declared.where)
+    return made.view(node, query, like=relation, name=f"{node.name}_typed", nan=declared.nan)
 
 
 def _described(made: Translation, node: SourceNode, skips: bool) -> Declared:
@@ -73,7 +73,9 @@ def _event_time(node: SourceNode, declared: Declared) -> str | None:
         if declared.own_time is None:
             return None
         return f"{quoted(TIME)} {declared.own_time}"
-    return f"{quoted(TIME)} AS {_computed(node, node.timestamp, declared)}"
+    made_of = _computed(node, node.timestamp, declared)
+    # A row that the view leaves out has to have some time: one so early moves no watermark.
+    return f"{quoted(TIME)} AS {f'COALESCE({made_of}, TO_TIMESTAMP_LTZ(0, 3))' if declared.may_lack_time else made_of}"
 
 
 def _computed(node: SourceNode, time: EventTime, declared: Declared) -> str:
@@ -110,6 +112,16 @@ def _watermark(made: Translation, node: SourceNode) -> str:
     return f"WATERMARK FOR {quoted(TIME)} AS {quoted(TIME)} - {interval(node.disorder_ms + wait + 1)}"
 
 
+def _tell_idleness(made: Translation, node: SourceNode, declared: Declared, given: dict[str, str]) -> None:
+    if declared.pushed:
+        given["scan.watermark.idle-timeout"] = f"{node.idle_after_ms} ms"
+        return
+    option = "table.exec.source.idle-timeout"
+    known = int(made.settings.get(option, "0 ms").removesuffix(" ms"))
+    made.set(option, f"{max(known, node.idle_after_ms or 0)} ms")
+    made.differs(f"idle_timeout of {node.name!r} is {option}, which holds for all sources without one of their own.")
+
+
 def _tell_changes(made: Translation, node: SourceNode) -> None:
     # An event that comes again changes nothing here.
     made.set("table.exec.source.cdc-events-duplicate", "true")
@@ -137,5 +149,5 @@ def _tell(made: Translation, node: SourceNode, timed: bool) -> None:
     if any(is_time(field.type) for field in node.declared.fields) and getattr(node.source, "format", "") == "json":
         made.differs(f"Times in the JSON of {node.name!r} are texts such as 2024-01-31T12:00:00.123Z: Flink reads no other form.")
     required: Sequence[str] = [field.name for field in node.declared.fields if not field.nullable and not field.hidden]
-    if required:
+    if required and getattr(node.source, "format", "") != "protobuf":
         made.differs(f"Columns of {node.name!r} that must not be null: a record without them is an error here; Flink goes on with nulls.")
