@@ -270,3 +270,49 @@ def test_times_beyond_int64_are_the_last_ones() -> None:
     driver.advance_watermark("in", high - 10)
     send(driver, (high - 1, row("a")))
     assert [name for _, _, name in fired(driver)] == ["seen None", f"seen {low}", "seen 0", "fired", f"seen {high - 5}"]
+
+
+class Remembering(Timed):
+    """Tells what it still knows when a timer fires, ten ms before that is over."""
+
+    output = {"at": int, "known": int | None, "listed": int, "mapped": int}
+
+    def open(self, ctx: Any) -> None:
+        self.known = ctx.state.value("known", int, ttl="20ms")
+        self.listed = ctx.state.list("listed", int, ttl="20ms")
+        self.mapped = ctx.state.map("mapped", int, int, ttl="20ms")
+
+    def process(self, row: Any, ctx: Any) -> None:
+        self.known.set(row.n)
+        self.listed.append(row.n)
+        self.mapped[row.n] = row.n
+        ctx.set_timer(ctx.timestamp + 10)
+        ctx.set_timer(ctx.timestamp + 20)
+
+    def on_timer(self, timer: Any, ctx: Any) -> Iterator[dict[str, Any]]:
+        yield {"at": timer.time, "known": self.known.get(), "listed": len(self.listed), "mapped": len(self.mapped)}
+
+
+# The end of the input, and one leap of time over more than what late records are granted: see `slack` in state_field.pxd.
+@pytest.mark.parametrize("leap", [None, 2**40])
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_timer_sees_the_values_of_its_own_time_however_far_time_leaps(leap: int | None, restored: bool) -> None:
+    driver = driven(Remembering)
+    for n in range(3):
+        send(driver, (1_000 * n, row(f"k{n}", n)))
+    if restored:
+        driver.checkpoint()
+        driver.crash_and_restore(parallelism=2)
+    if leap is None:
+        driver.end()
+    else:
+        driver.advance_watermark("in", leap)
+    found = sorted((out["at"], out["known"], out["listed"], out["mapped"]) for out in driver.read("out"))
+    assert found == [fired for n in range(3) for fired in ((1_000 * n + 10, n, 1, 1), (1_000 * n + 20, None, 0, 0))]
+
+
+def test_the_end_of_the_input_removes_nothing_that_a_later_run_goes_on_with() -> None:
+    driver = driven(Remembering)
+    send(driver, (0, row("a", 1)))
+    driver.end()
+    assert driver.state("op")["a"] == {"known": 1, "listed": [1], "mapped": {1: 1}}

@@ -47,6 +47,30 @@ def test_windows_close_by_end_start_and_key(crash: bool) -> None:
     assert found(driver) == [("a", 0, 10, 24.0, 2), ("b", 0, 10, 2.0, 1), ("b", 10, 20, 1.0, 2)]
 
 
+class Recalling(Processor):
+    """Tells what the window before has left, which is known for 15 ms."""
+
+    output = {"end": int, "left": int | None}
+
+    def open(self, ctx: Any) -> None:
+        self.left = ctx.state.value("left", int, ttl="15ms")
+
+    def process_window(self, key: Any, window: Any, rows: Any, ctx: Any) -> Any:
+        yield {"end": window.end, "left": self.left.get()}
+        self.left.set(len(rows))
+
+
+@pytest.mark.parametrize("leap", [None, 2**40])
+def test_a_window_sees_the_values_of_its_own_time_however_far_time_leaps(leap: int | None) -> None:
+    driver = driven(Recalling, window=tumbling(10))
+    send(driver, (1, row("a")), (2, row("a")), (11, row("a")), (41, row("a")))
+    if leap is None:
+        driver.end()
+    else:
+        driver.advance_watermark("in", leap)
+    assert found(driver) == [(10, None), (20, 2), (50, None)]
+
+
 def test_running_reduce() -> None:
     topology = Topology("job")
     table = topology.stream(memory("in", schema=ROW)).key_by("k").reduce(lambda a, b: {"k": "?", "n": a.n + b.n, "x": max(a.x, b.x)})

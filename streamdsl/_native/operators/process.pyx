@@ -251,7 +251,7 @@ cdef class ProcessOperator(UserCodeOperator):
         context.active, context.row, context.time = True, -1, latest
         self.scope.keys = places
         # What holds for all keys of the batch.
-        self.scope.reached = self.scope.watermark = reached
+        self.scope.reached = self.scope.watermark = self.scope.removing = reached
         try:
             result = self.processor.process_batch(self.arrow.to_arrow(batch), context)
             check_result(result)
@@ -286,15 +286,20 @@ cdef class ProcessOperator(UserCodeOperator):
         self.watermark = watermark
         self.follow()
         self.scope.wall = self.wall()
-        if self.state_field.any_ttl:
-            with gil:
-                self.scope.sweep(SWEEP_ROWS)
         self.closing = self.timers.service.any_due(CLOCK_EVENT, watermark)
         if not self.closing:
-            return UserCodeOperator.on_watermark(self, watermark)
+            return self.pass_on(watermark)
         with gil:
             self.timers.begin(before, watermark)
         return 0
+
+    cdef int pass_on(self, int64_t watermark) except -1 nogil:
+        """No timer fires any more in this advance: what has expired leaves, the watermark goes on."""
+        self.scope.settle(watermark)
+        if self.state_field.any_ttl:
+            with gil:
+                self.scope.sweep(SWEEP_ROWS)
+        return UserCodeOperator.on_watermark(self, watermark)
 
     cdef int64_t go_on_closing(self, int64_t most) except -1 nogil:
         cdef int64_t n
@@ -305,7 +310,7 @@ cdef class ProcessOperator(UserCodeOperator):
             UserCodeOperator.end_batch(self)
             return n
         self.closing = False
-        UserCodeOperator.on_watermark(self, self.timers.until)
+        self.pass_on(self.timers.until)
         return 0
 
     cdef int on_processing_time(self, int64_t now_ms) except -1 nogil:

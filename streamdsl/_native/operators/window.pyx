@@ -75,7 +75,6 @@ cdef class WindowOperator(WindowDue):
         self.watermark = watermark
         if self.code is not None:
             self.code.follow()
-            self.code.sweep()
         self.closing = self.any_due()
         return 0 if self.closing and not PLANTED("time-ahead-of-windows") else self.pass_on()
 
@@ -108,6 +107,8 @@ cdef class WindowOperator(WindowDue):
         return 0
 
     cdef int pass_on(self) except -1 nogil:
+        if self.code is not None:
+            self.code.expire(self.watermark)
         # Windows that are still open may emit rows behind the watermark, as far back as their grace.
         cdef int64_t passing = self.watermark
         if self.watermark != INT64_MAX and self.windower.full == 0:

@@ -28,7 +28,7 @@ cdef class CodeContents(Contents):
     cdef int64_t arrived                     # arrival number of the first record of the batch at hand
 
     cdef void follow(self) noexcept nogil    # the operator's watermark has risen
-    cdef int sweep(self) except -1 nogil
+    cdef int expire(self, int64_t watermark) except -1 nogil     # all windows that it closes have been shown
 
 
 cdef class RowsContents(CodeContents):

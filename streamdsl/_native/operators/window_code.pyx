@@ -90,7 +90,7 @@ cdef class CodeContents(Contents):
     cdef void follow(self) noexcept nogil:
         pass
 
-    cdef int sweep(self) except -1 nogil:
+    cdef int expire(self, int64_t watermark) except -1 nogil:
         return 0
 
     def open_code(self, context):
@@ -156,7 +156,8 @@ cdef class RowsContents(CodeContents):
     cdef void follow(self) noexcept nogil:
         self.scope.follow(self.lookup.watermark, self.lookup.shard_watermarks, self.lookup.latest_shard)
 
-    cdef int sweep(self) except -1 nogil:
+    cdef int expire(self, int64_t watermark) except -1 nogil:
+        self.scope.settle(watermark)
         if self.state_field.any_ttl:
             with gil:
                 self.scope.wall = self.wall()

@@ -92,6 +92,8 @@ cdef class Scope:
     cdef int64_t now                         # event time of the record or timer, ms
     cdef int64_t reached                     # the operator's watermark
     cdef int64_t watermark                   # for the key at hand: the greater of that and its shard's before a restore
+    cdef int64_t settled                     # ms: how far the operator had come before the advance that is under way
+    cdef int64_t removing                    # for the key at hand, as `watermark`: what has expired by then is removed
     cdef const int64_t* floors               # by shard, what it had reached before a restore; NULL: less than `reached`
     cdef int64_t wall                        # the wall clock, ms, as of this batch
     cdef dict keys                           # in process_batch: key -> (slot, latest time), else None
@@ -105,7 +107,14 @@ cdef class Scope:
     # The operator has reached `watermark`; `floors` of the shards, of which `highest` is the greatest.
     cdef inline void follow(self, int64_t watermark, const int64_t* floors, int64_t highest) noexcept nogil:
         self.reached = self.watermark = watermark
+        self.removing = self.settled
         self.floors = floors if watermark <= highest else NULL
+
+    # All that an advance to `watermark` fires has fired: until then a timer or window sees the values of its own time. After the
+    # end of an input nothing more expires: a later run goes on from there.
+    cdef inline void settle(self, int64_t watermark) noexcept nogil:
+        if watermark < INT64_MAX:
+            self.settled = self.removing = watermark
 
     cdef inline void bind(self, int64_t slot, int64_t now) noexcept:
         self.slot = slot
@@ -114,6 +123,7 @@ cdef class Scope:
         self.now = now
         if self.floors != NULL:
             self.watermark = max(self.reached, self.floor_of(self.table.header(slot).shard))
+            self.removing = max(self.settled, self.floor_of(self.table.header(slot).shard))
 
     cdef void unbind(self) noexcept
     cdef int touch(self) except -1

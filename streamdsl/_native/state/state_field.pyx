@@ -301,12 +301,13 @@ cdef object time_kept(object value):
 cdef class Scope:
     def __cinit__(self):
         self.slot = -1
-        self.watermark = self.reached = INT64_MIN
+        self.watermark = self.reached = self.settled = self.removing = INT64_MIN
 
     cdef void unbind(self) noexcept:
         self.slot = -1
         self.cells = NULL
         self.watermark = self.reached
+        self.removing = self.settled
 
     cdef int touch(self) except -1:
         self.table.touch(self.slot)
@@ -324,7 +325,7 @@ cdef class Scope:
             return False
         if spec.wall_clock:
             return self.time_of(spec) >= deadline
-        return self.watermark > INT64_MIN + spec.slack and self.watermark - spec.slack >= deadline
+        return self.removing > INT64_MIN + spec.slack and self.removing - spec.slack >= deadline
 
     cdef int64_t deadline(self, StateSpec spec, int64_t ttl) noexcept:
         if ttl == DEFAULT_TTL:
