@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any
 
 from streamdsl.connectors.base import Lookup
+from streamdsl.dsl.lookup_calls import FunctionLookup, LookupFunction, OnMiss
 from streamdsl.dsl.written import Written, arguments, here
 from streamdsl.durations import Duration, parse_duration
-from streamdsl.errors import DataError, TopologyError
+from streamdsl.errors import TopologyError
 from streamdsl.functions import check_async_function
 from streamdsl.logical.node import Node
 from streamdsl.logical.python_function import AsyncCalls, PythonFunctionNode
+from streamdsl.logical.types import is_passed_through
 from streamdsl.policies import ErrorPolicy, checked_policy
 from streamdsl.schema import Field, Schema
 
 if TYPE_CHECKING:
     from streamdsl.dsl.stream import Stream
 
-__all__ = ["AsyncVerbs", "LookupFunction", "OnMiss"]
-
-OnMiss = Literal["null", "drop", "fail"]
+__all__ = ["AsyncVerbs"]
 
 
 class AsyncVerbs:
@@ -214,7 +211,8 @@ def looked_up(
     if not keys:
         raise TopologyError("join_lookup: on= names no column")
     for key in keys:
-        rows.field(key)
+        if is_passed_through(rows.field(key).type):
+            raise TopologyError(f"join_lookup: {key!r} ({rows.field(key).type}) cannot be a key", remedy="take one of its parts")
     if on_miss not in ("null", "drop", "fail"):
         raise TopologyError(f"join_lookup: on_miss={on_miss!r} is unknown", remedy='"null", "drop" or "fail"')
     if not isinstance(cache_size, int) or isinstance(cache_size, bool) or cache_size < 0:
@@ -224,7 +222,7 @@ def looked_up(
         check_async_function("join_lookup", given)
         if schema is None:
             raise TopologyError("join_lookup with a function needs schema=, the columns that it adds")
-        given = _FunctionLookup(given, Schema.of(schema))
+        given = FunctionLookup(given, Schema.of(schema))
     elif schema is not None:
         given = given.with_schema(Schema.of(schema))
     added = [field for field in given.schema.visible().fields if field.name not in keys]
@@ -249,238 +247,3 @@ def _added_names(rows: Schema, added: Sequence[str], suffix: str) -> dict[str, s
             )
         taken.add(shown)
     return names
-
-
-class _FunctionLookup(Lookup):
-    """A user's coroutine function of the key."""
-
-    def __init__(self, function: Callable[[Any], Awaitable[Any]], schema: Schema) -> None:
-        self.schema = schema
-        self.name = getattr(function, "__name__", type(function).__name__)
-        self._function = function
-
-    async def get(self, key: Any) -> Any:
-        """Call the function."""
-        return await self._function(key)
-
-
-class LookupFunction:
-    """Adds what a look-up has for a row. Its methods run in the event loop of one task, or in those of several."""
-
-    def __init__(
-        self,
-        lookup: Lookup,
-        keys: tuple[str, ...],
-        names: dict[str, str],
-        schema: Schema,
-        cache_size: int,
-        cache_ttl_s: float,
-        on_miss: OnMiss,
-    ) -> None:
-        self.schema = schema
-        self._lookup = lookup
-        self._keys = keys
-        self._names = names
-        self._needed = [field.name for field in lookup.schema.visible().fields if field.name in names and not field.nullable]
-        self._kept = [field.name for field in schema.fields if field.name not in names.values()]
-        self._cache_size = cache_size
-        self._cache_ttl_s = cache_ttl_s
-        self._on_miss = on_miss
-        self.__name__ = lookup.name
-
-    @property
-    def lookup(self) -> Lookup:
-        """What is asked."""
-        return self._lookup
-
-    def __deepcopy__(self, memo: object) -> LookupFunction:
-        return self
-
-    async def __call__(self, row: Any) -> Any:
-        """Not called: each task calls what `per_task` returns."""
-        raise NotImplementedError
-
-    def per_task(self) -> Callable[[Any], Awaitable[Any]]:
-        """Return what one task calls: its cache and its connection are its own."""
-        return _Caller(self)
-
-
-class _Asked:
-    """Keys that were asked for together, and what became of them."""
-
-    __slots__ = ("answers", "done")
-
-    def __init__(self) -> None:
-        self.answers: dict[Any, Any] = {}  # an exception where a key has none
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    async def answer(self, key: Any) -> Any:
-        """Wait for the answer; raises what stands there instead of one."""
-        # Others may wait, too: one that gives up must not take it from them.
-        await asyncio.shield(self.done)
-        found = self.answers[key]
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-
-class _Caller:
-    #: What a call returns that makes no row.
-    nothing: Final = object()
-
-    def __init__(self, shared: LookupFunction) -> None:
-        self._shared = shared
-        self._lookup = shared._lookup.copy()
-        #: Of several rows, where the look-up answers for many keys at a time.
-        self.many = self._many if type(self._lookup).get_many is not Lookup.get_many else None
-        self._cache: OrderedDict[Any, tuple[float, Any]] = OrderedDict()
-        self._asked: dict[Any, _Asked] = {}  # keys whose answers are awaited
-        self._asking: set[asyncio.Task[None]] = set()
-
-    async def open(self) -> None:
-        """Connect."""
-        await self._lookup.open()
-
-    async def close(self) -> None:
-        """Let the connection go."""
-        for task in self._asking:
-            task.cancel()
-        await asyncio.gather(*self._asking, return_exceptions=True)
-        await self._lookup.close()
-
-    async def __call__(self, row: Any) -> Any:
-        key = self._key(row)
-        if key is None:
-            return self._result(row, key, None)
-        known, found = self._known(key)
-        if not known:
-            asked = self._asked.get(key) or self._ask([key])
-            found = await asked.answer(key)
-        return self._result(row, key, found)
-
-    async def _many(self, rows: Sequence[Any], ended: Callable[[int, Any], None]) -> None:
-        """Look several rows up at once: `ended` is told the result of each, or why there is none."""
-        own: dict[Any, list[int]] = {}  # places of the rows by key
-        others: dict[Any, list[int]] = {}  # the same of keys that are being asked for
-        for place, row in enumerate(rows):
-            key = self._key(row)
-            known, found = (True, None) if key is None else self._known(key)
-            if known:
-                self._end(ended, place, row, key, found)
-            else:
-                (others if key in self._asked else own).setdefault(key, []).append(place)
-        asked = self._ask(list(own)) if own else None
-        waiting = {key: self._asked[key] for key in others}
-        if asked is not None:
-            await asyncio.shield(asked.done)
-            for key, places in own.items():
-                for place in places:
-                    self._end(ended, place, rows[place], key, asked.answers[key])
-        for key, places in others.items():
-            await asyncio.shield(waiting[key].done)
-            for place in places:
-                self._end(ended, place, rows[place], key, waiting[key].answers[key])
-
-    def _end(self, ended: Callable[[int, Any], None], place: int, row: Any, key: Any, found: Any) -> None:
-        if not isinstance(found, Exception):
-            try:
-                found = self._result(row, key, found)
-            except Exception as error:  # noqa: BLE001 - of this row alone
-                found = error
-        ended(place, found)
-
-    def _key(self, row: Any) -> Any:
-        """Return the key of a row, None if a part of it is null."""
-        keys = self._shared._keys
-        if len(keys) == 1:
-            return row[keys[0]]
-        values = tuple([row[key] for key in keys])
-        return None if None in values else values
-
-    def _result(self, row: Any, key: Any, found: Any) -> Any:
-        shared = self._shared
-        if found is None:
-            if shared._on_miss == "drop":
-                return self.nothing
-            if shared._on_miss == "fail":
-                values = tuple([row[name] for name in shared._keys])
-                raise DataError(f"the look-up {shared._lookup.name!r} has nothing for the key {values!r}")
-        else:
-            for name in shared._needed:
-                if not _has(found, name):
-                    raise DataError(
-                        f"the look-up {shared._lookup.name!r} answered with a {type(found).__name__} without {name!r}, which is not "
-                        f"declared as {name}: ... | None, for the key {key if len(shared._keys) > 1 else (key,)!r}"
-                    )
-        result = {name: row[name] for name in shared._kept}
-        for name, called in shared._names.items():
-            result[called] = None if found is None else _picked(found, name)
-        return result
-
-    def _known(self, key: Any) -> tuple[bool, Any]:
-        """Return whether the cache has an answer, and the answer."""
-        known = self._cache.get(key)
-        if known is None or known[0] <= time.monotonic():
-            return False, None
-        self._cache.move_to_end(key)
-        return True, known[1]
-
-    def _keep(self, key: Any, found: Any) -> None:
-        """Put an answer into the cache in the turn of the loop in which it comes: whoever asks next would ask once more."""
-        size = self._shared._cache_size
-        if size:
-            self._cache[key] = (time.monotonic() + self._shared._cache_ttl_s, found)
-            self._cache.move_to_end(key)
-            while len(self._cache) > size:
-                self._cache.popitem(last=False)
-
-    def _ask(self, keys: list[Any]) -> _Asked:
-        """Ask for keys that nobody has asked for yet."""
-        asked = _Asked()
-        for key in keys:
-            self._asked[key] = asked
-        task = asyncio.get_running_loop().create_task(self._answer(asked, keys))
-        self._asking.add(task)
-        task.add_done_callback(self._answered)
-        return asked
-
-    def _answered(self, task: asyncio.Task[None]) -> None:
-        self._asking.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever waits has it
-
-    async def _answer(self, asked: _Asked, keys: list[Any]) -> None:
-        try:
-            answers = await self._lookup.get_many(keys) if self.many is not None else [await self._lookup.get(keys[0])]
-            if len(answers) != len(keys):
-                raise DataError(f"the look-up {self._lookup.name!r} was asked for {len(keys)} keys and answered {len(answers)}")
-            for key, found in zip(keys, answers, strict=True):
-                asked.answers[key] = found
-                if not isinstance(found, Exception):
-                    self._keep(key, found)
-        except BaseException as error:
-            # Whatever fails, nobody waits for ever.
-            why = error if isinstance(error, Exception) else TimeoutError("the look-up was given up")
-            for key in keys:
-                asked.answers.setdefault(key, why)
-            if isinstance(error, asyncio.CancelledError):
-                raise
-        finally:
-            for key in keys:
-                self._asked.pop(key, None)
-            if not asked.done.done():
-                asked.done.set_result(None)
-
-
-def _has(found: Any, name: str) -> bool:
-    if type(found) is dict:
-        return name in found
-    return name in found.keys() if hasattr(found, "keys") else hasattr(found, name)  # noqa: SIM118 - a row of a driver
-
-
-def _picked(found: Any, name: str) -> Any:
-    if type(found) is dict:
-        return found.get(name)
-    if hasattr(found, "keys"):
-        return found.get(name) if hasattr(found, "get") else found[name]
-    return getattr(found, name)

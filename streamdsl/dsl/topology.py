@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Union
 from streamdsl.connectors.base import Lookup, Sink, Source
 from streamdsl.connectors.ticks import Ticks
 from streamdsl.dsl.binding import bound_sink, changes_of_a_table, check_bindings, check_kind, check_partitioned, with_sources
-from streamdsl.dsl.calling import LookupFunction
+from streamdsl.dsl.lookup_calls import LookupFunction
 from streamdsl.dsl.reading import declared_schema, event_time_of, kept_for
 from streamdsl.dsl.running import Running
 from streamdsl.dsl.stream import Stream

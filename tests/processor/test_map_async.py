@@ -434,7 +434,7 @@ def test_a_process_ends_although_a_call_hangs(what: str) -> None:
 
 
 def test_a_key_that_comes_in_the_turn_of_its_answer_is_not_asked_for_again() -> None:
-    from streamdsl.dsl.calling import LookupFunction, _FunctionLookup
+    from streamdsl.dsl.lookup_calls import FunctionLookup, LookupFunction
     from streamdsl.schema import Schema
 
     asked: list[str] = []
@@ -447,7 +447,7 @@ def test_a_key_that_comes_in_the_turn_of_its_answer_is_not_asked_for_again() -> 
         return {"x": key}
 
     schema = Schema.of({"x": str})
-    caller: Any = LookupFunction(_FunctionLookup(look, schema), ("k",), {"x": "x"}, schema, 10, 60.0, "null").per_task()
+    caller: Any = LookupFunction(FunctionLookup(look, schema), ("k",), {"x": "x"}, schema, 10, 60.0, "null").per_task()
 
     async def rows() -> list[Any]:
         return [await caller({"k": "a"}), await later[0]]
