@@ -7,25 +7,28 @@ Calls that are under way are part of a snapshot, as rows, and are made again aft
 """
 from collections import deque
 from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t
+from libc.stdlib cimport free, malloc
 cimport cython
 
 from streamdsl._native.event_time.read_order cimport Place, places
-from streamdsl._native.flow.batch cimport KIND_DEC, SYS_ORDINAL, SYS_TIME, Batch, batch_release, column_alloc, i64
+from streamdsl._native.flow.arrow cimport batch_from_arrow, batch_to_arrow, column_from_arrow
+from streamdsl._native.flow.batch cimport (
+    KIND_DEC, SYS_ORDINAL, SYS_TIME, Batch, batch_release, batch_share, batch_take, column_alloc, column_share, i64,
+)
 from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
 from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.operators.user_code cimport UserCodeOperator, check_result
 from streamdsl._native.rows.row cimport Row, row_new
 from streamdsl._native.rows.row_results cimport RESULT_ROWS, result_kind
-from streamdsl._native.rows.row_writer cimport RowWriter
 
+from streamdsl._native.flow.convert import canonical_type, from_canonical, to_canonical
 from streamdsl._native.operators.async_calls import NOTHING, Calls
 from streamdsl._native.operators.declaration import Declaration
-from streamdsl._native.operators.refusals import visible_values
 from streamdsl._native.rows.row_results import BadRow
 from streamdsl.errors import ConnectorError, StateError, StreamError
 
 import base64
-from dataclasses import replace
+from itertools import groupby
 
 import pyarrow as pa
 
@@ -42,6 +45,14 @@ TIME = "_time"
 
 #: Marks a column of a snapshot that functions do not see.
 HIDDEN = {b"hidden": b"1"}
+
+
+cdef object canonical_schema(schema):
+    return pa.schema([pa.field(field.name, canonical_type(field.type)) for field in schema])
+
+
+def batch_address(Waiting call not None):
+    return <size_t>call.row.batch
 
 
 cdef object without_hidden(schema):
@@ -77,7 +88,7 @@ cdef class MapAsyncOperator(UserCodeOperator):
     cdef object spec
     cdef object calls                        # Calls; None before `start`
     cdef object queue                        # deque of Waiting, as they came
-    cdef list again                          # rows that a snapshot held, to be called again: (time, {column: value})
+    cdef list again                          # tables of rows that a snapshot held, to be called again
     cdef bint ordered
     cdef bint at_once                        # the clock stands still: each batch is waited for
     cdef int64_t capacity
@@ -104,7 +115,6 @@ cdef class MapAsyncOperator(UserCodeOperator):
 
     def start(self):
         """Open the loop, and make the calls again that a snapshot held."""
-        cdef RowWriter writer
         cdef Batch* batch
         spec = self.spec
         self.calls = Calls(spec.function, spec.capacity, spec.timeout_ms / 1000, spec.retry, self.told)
@@ -114,19 +124,28 @@ cdef class MapAsyncOperator(UserCodeOperator):
             raise
         except Exception as error:           # whatever opening raises
             raise ConnectorError(f"{self.name} cannot be opened: {type(error).__name__}: {error}", recoverable=True) from error
-        if not self.again:
-            return
-        # Where a record came from is part of its row again: an error, or a dead letter, will say so.
-        whole = [replace(field, hidden=False, nullable=field.nullable or field.hidden) for field in spec.input_schema.fields]
-        writer = RowWriter(self.name, type(spec.input_schema)(tuple(whole)), None, False)
-        for time, row in self.again:
-            writer.append(row, -1, time, 0)
-        self.again = []
-        batch = writer.take(NULL)
+        again, self.again = self.again, []
+        for table in again:
+            batch = self.batch_of(table)
+            try:
+                self.accept(batch)
+            finally:
+                batch_release(batch)
+
+    cdef Batch* batch_of(self, object table) except NULL:
+        """Return rows of a snapshot. Where a record came from is part of its row again: an error, or a dead letter, will say so."""
+        cdef Batch* batch
+        shape = self.input_shape
+        arrays = [table.column(name).combine_chunks() if name in table.column_names else pa.nulls(len(table), type_)
+                  for name, type_ in zip(shape.names, shape.types)]
+        rows = to_canonical(pa.RecordBatch.from_arrays(arrays, names=list(shape.names)), list(shape.types))
+        batch = batch_from_arrow(rows)
         try:
-            self.accept(batch)
-        finally:
+            column_from_arrow(table.column(TIME).combine_chunks(), &batch.sys[SYS_TIME])
+        except BaseException:
             batch_release(batch)
+            raise
+        return batch
 
     def told(self):
         """Calls have ended; from the loop's thread."""
@@ -312,26 +331,42 @@ cdef class MapAsyncOperator(UserCodeOperator):
     def snapshot(self, checkpoint_id):
         """Return the rows whose calls are under way, None if there are none."""
         cdef Waiting one
-        rows = [(one.value, self.values_of(one.row)) for one in self.queue
-                if one.kind == A_CALL and not (PLANTED("ended-call-not-kept") and one.ended)]
+        calls = [one for one in self.queue if one.kind == A_CALL and not (PLANTED("ended-call-not-kept") and one.ended)]
         if PLANTED("call-in-flight-lost"):
-            rows = []
-        if not rows:
+            calls = []
+        if not calls:
             return None
         schema = self.kept_schema()
-        columns = [[values[name] for _, values in rows] for name in schema.names if name != TIME] + [[time for time, _ in rows]]
-        arrays = [pa.array(values, field.type) for values, field in zip(columns, schema)]
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, schema) as stream:
-            stream.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+            for _, together in groupby(calls, batch_address):
+                stream.write_batch(self.rows_of(list(together), schema))
         return {"calls": base64.b64encode(sink.getvalue()).decode()}
 
-    cdef dict values_of(self, Row row):
-        values = visible_values(row, True)
-        for i in range(self.input_shape.width):
-            if self.input_shape.hidden[i]:
-                values[self.input_shape.names[i]] = row[self.input_shape.names[i]]
-        return values
+    cdef object rows_of(self, list calls, object schema):
+        """Return rows of one batch as they lie there: what Python cannot hold of a value that nobody reads is kept all the same."""
+        cdef Waiting one = <Waiting>calls[0]
+        cdef int i, n = len(calls), width = self.input_shape.width
+        cdef int32_t* at = <int32_t*>malloc(n * sizeof(int32_t))
+        cdef Batch* taken = NULL
+        cdef Batch* narrow = NULL
+        if at == NULL:
+            raise MemoryError("no memory left for a snapshot of calls")
+        try:
+            for i in range(n):
+                at[i] = <int32_t>(<Waiting>calls[i]).row.at
+            taken = batch_take(one.row.batch, at, n)
+            narrow = batch_share(taken, width)
+            for i in range(width):
+                column_share(&narrow.columns[i], &taken.columns[i])
+            declared = pa.schema(list(schema)[:width])
+            rows = from_canonical(batch_to_arrow(narrow, canonical_schema(declared)), declared)
+        finally:
+            free(at)
+            batch_release(narrow)
+            batch_release(taken)
+        times = pa.array([(<Waiting>call).value for call in calls], pa.int64())
+        return pa.RecordBatch.from_arrays([*rows.columns, times], schema=schema)
 
     cdef object kept_schema(self):
         shape = self.input_shape
@@ -351,8 +386,7 @@ cdef class MapAsyncOperator(UserCodeOperator):
                 f"the topology has ({listed(expected)}) now",
                 remedy=f"change the topology back, or give the operator another name and let its calls go: "
                        f"Config(drop_state=[{self.name!r}])")
-        for row in table.to_pylist():
-            self.again.append((row.pop(TIME), {**dict.fromkeys(hidden), **row}))
+        self.again.append(table.combine_chunks())
 
     def close(self):
         """Give up the calls that are under way."""

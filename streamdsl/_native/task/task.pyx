@@ -225,7 +225,9 @@ cdef class Task:
     cdef int advance(self) except -1 nogil:
         """What has begun comes before what waits: windows that close, timers that fire, a batch in pieces, then the input."""
         if self.closing:
-            return self.go_on_closing()
+            self.go_on_closing()
+            # The end of the input waits for answers from outside, as long as they take: checkpoints do not.
+            return self.read_input() | 1 if waits_outside(self) else 1
         if self.rest != NULL:
             return self.go_on()
         return self.read_input()
@@ -536,6 +538,21 @@ cdef class Task:
             if operator.name == name:
                 return operator
         return None
+
+
+cdef bint waits_outside(Task task) noexcept nogil:
+    """Whether all input has ended, and nothing but calls that are under way is in front of the end."""
+    cdef int i, k
+    cdef bint outside
+    if not task.closing or not task.valve.all_ended:
+        return False
+    for i in range(task.n_closers):
+        outside = not (<Operator>task.closers[i]).closing
+        for k in range(task.n_holding):
+            outside |= task.closers[i] == task.holding[k]
+        if not outside:
+            return False
+    return True
 
 
 def close_all(things):
