@@ -35,13 +35,14 @@ def pyflink() -> Path:
     home = cache() / folder
     python = home / "venv" / "bin" / "python"
     with alone(home):
-        done = home / "installed"
-        if not done.exists():
+        done, wanted = home / "installed", "\n".join(NEEDED)
+        # An environment that another tree has made may lack what this one needs.
+        if not done.exists() or done.read_text() != wanted:
             _run(sys.executable, "-m", "venv", str(home / "venv"))
             # Some of what it brings is built from source, with a setuptools that still has pkg_resources.
             _run(str(python), "-m", "pip", "install", "-q", "setuptools<75", "wheel")
             _run(str(python), "-m", "pip", "install", "-q", f"apache-flink=={VERSION}", *NEEDED)
-            done.touch()
+            done.write_text(wanted)
         # The library of this tree, as it is.
         (_packages(python) / "streamdsl-tests.pth").write_text(f"{ROOT}\n")
     return python
