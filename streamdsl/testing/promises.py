@@ -13,7 +13,7 @@ from streamdsl.logical.aggregate import WINDOW_FIELDS, AggregateNode, ReduceNode
 from streamdsl.logical.deduplicate import DeduplicateNode
 from streamdsl.logical.expression import TypedAggregate
 from streamdsl.logical.frame import FrameNode
-from streamdsl.logical.join import ConnectNode, JoinNode, TableJoinNode
+from streamdsl.logical.join import AsOfJoinNode, ConnectNode, JoinNode, TableJoinNode
 from streamdsl.logical.key_by import KeyByNode, key_of
 from streamdsl.logical.merge import MergeNode
 from streamdsl.logical.node import Node, StatefulNode
@@ -251,6 +251,9 @@ class _Walk:
             reason = f"{node.name} sees the rows of both sides as they come, which depends on how far either has been read (P2)"
         if reason is None and isinstance(node, TableJoinNode):
             reason = f"{node.name} joins with the table as it is then, which depends on how far either side has been read (P2)"
+        if reason is None and isinstance(node, AsOfJoinNode) and self._ties(flows[1], node.sides[1].keys):
+            # Of right rows of one time the last to arrive counts.
+            reason = self._disorder(node, flows[1], node.sides[1].keys)
         sources = frozenset().union(*(flow.sources for flow in flows))
         seen = any(flow.sees_order for flow in flows)
         return _Flow(self._new_stage(), (_Way(None, {}, (None,)),), sources, reason=reason, timed=True, sees_order=seen)
@@ -297,7 +300,21 @@ class _Walk:
 
     # What an operator asks of the rows that reach it ---------------------------------------------------------------
 
-    def _disorder(self, node: StatefulNode, flow: _Flow, keys: Sequence[str]) -> str | None:
+    def _ties(self, flow: _Flow, keys: Sequence[str]) -> bool:
+        """Whether two rows of one key may have the same time."""
+        seen: set[tuple[int | None, tuple[Any, ...]]] = set()
+        for way in flow.ways:
+            if way.source is None or not all(key in way.trace for key in keys):
+                return True
+            rows = self.rows[way.source]
+            values = rows.values([way.trace[key] for key in keys]) if keys else [()] * rows.batch.num_rows
+            for place in zip(rows.times, values, strict=True):
+                if place in seen and None not in place[1]:
+                    return True
+                seen.add(place)
+        return False
+
+    def _disorder(self, node: StatefulNode | JoinNode, flow: _Flow, keys: Sequence[str]) -> str | None:
         """Return why the rows of one key do not reach the node in a known order; else see that their splits allow it."""
         if flow.disorder is not None:
             return f"{node.name} looks at the order of arrival: {flow.disorder}"

@@ -3,7 +3,7 @@
 import pytest
 
 from streamdsl import Processor, Topology, TopologyError, col, count, expanding, memory, tumbling
-from streamdsl.testing import Promise
+from streamdsl.testing import Promise, assert_invariant
 from streamdsl.testing.simulation import judged
 from tests.testing import jobs
 
@@ -171,3 +171,32 @@ def test_promises_are_checked():
         Promise("P9")
     with pytest.raises(TopologyError, match="by no columns"):
         Promise("P1", ("a",))
+
+
+def as_of(times, other=False):
+    """Trades beside the latest quote, whose times are given; `other`: quotes of two sources."""
+    topology = Topology("as-of")
+    trades = topology.stream(memory("trades", schema={"ticker": str, "at": int}), timestamp="at")
+    schema = {"ticker": str, "quoted": int, "n": int}
+    quotes = topology.stream(memory("quotes", schema=schema), timestamp="quoted")
+    data = {
+        "trades": [{"ticker": "ab"[i % 2], "at": 3 * i} for i in range(20)],
+        "quotes": [{"ticker": "ab"[i % 2], "quoted": at, "n": i} for i, at in enumerate(times)],
+    }
+    if other:
+        quotes = quotes.merge(topology.stream(memory("others", schema=schema), timestamp="quoted"))
+        data["others"] = data["quotes"]
+    trades.join_asof(quotes, by="ticker").to(memory("out"))
+    return topology, data
+
+
+def test_of_quotes_of_one_time_the_last_to_arrive_counts_so_they_come_from_one_split():
+    tied, data = as_of([i // 6 * 6 for i in range(60)])
+    judgements = judged(tied, data)
+    assert judgements.sinks["out"].promise == Promise("P1")
+    assert judgements.together == {"quotes": [("ticker",)]}
+    assert_invariant(tied, data, seeds=12)
+    free, data = as_of(range(60))
+    assert judged(free, data).together == {}
+    # Bounded sources are read together by time: of two rows of one time, that of the source that was declared first comes first.
+    assert_invariant(*as_of(range(60), other=True), seeds=12)
