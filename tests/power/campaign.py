@@ -18,16 +18,18 @@ sys.path.insert(0, str(ROOT))
 
 from streamdsl._native.includes.faults import CHECKED  # noqa: E402
 from tests.power.bank import BANK, Planted  # noqa: E402
-from tests.power.finders import LONGEST_S, find, quiet  # noqa: E402
+from tests.power.finders import find, quiet  # noqa: E402
 
 _NOT_FOUND = 3
+#: Of one bug: the largest bound, on a machine that does something else beside.
+SEARCH_S = 1800.0
 
 
 def search(bug: Planted) -> str:
     """Look for one bug in another process; return "" or what is wrong."""
     began = time.monotonic()
     try:
-        done = subprocess.run([sys.executable, __file__, "--one", bug.name], check=False, capture_output=True, text=True, timeout=LONGEST_S)
+        done = subprocess.run([sys.executable, __file__, "--one", bug.name], check=False, capture_output=True, text=True, timeout=SEARCH_S)
         said, code = done.stdout.strip(), done.returncode
         if code not in (0, _NOT_FOUND):
             checks = [line for line in done.stderr.splitlines() if "check failed" in line]
@@ -35,7 +37,7 @@ def search(bug: Planted) -> str:
                 return f"{bug.name}: the search has failed with exit code {code}: {done.stderr[-2000:]}"
             said = checks[0].partition("check failed: ")[2]
     except subprocess.TimeoutExpired:
-        said, code = "hangs", 0
+        return f"{bug.name}: {bug.finder} has not ended within {SEARCH_S:.0f} s"
     print(f"{bug.name:34} {said:60.60} of {bug.bound:5} {time.monotonic() - began:6.1f} s  {bug.finder}", flush=True)
     return "" if code != _NOT_FOUND else f"{bug.name} is not found by {bug.finder} within {bug.bound}"
 
