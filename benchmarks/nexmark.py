@@ -160,7 +160,13 @@ def measure(query: str, cores: int, directory: Path, asked: argparse.Namespace) 
     clock, round_ = Clock(asked.seconds, asked.rounds), Round(asked.events, asked.rate)
     bind: Mapping[str, Any] = {name: Columns(name, _read(directory, name), round_, clock, cores) for name in topology.sources()}
     with tempfile.TemporaryDirectory() as state_dir:
-        config = Config(parallelism=cores, state_dir=state_dir, state_backend=asked.state, checkpoint_interval="5s")
+        config = Config(
+            parallelism=cores,
+            state_dir=state_dir,
+            state_backend=asked.state,
+            state_memory=asked.state_memory,
+            checkpoint_interval="5s",
+        )
         began, cpu = time.perf_counter(), time.process_time()
         run = topology.start(config, bind=bind)
         run.wait()
@@ -227,6 +233,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--seconds", type=float, default=30.0, help="no round begins after so long (default: 30)")
     add("--rounds", type=int, help="so many rounds, however long they take")
     add("--state", choices=("rocksdb", "memory"), default="rocksdb")
+    add("--state-memory", default="4GiB", help="of our state; what has no room is in RocksDB (default: 4GiB)")
     add("--flink", metavar="heap,rocksdb", help="run Flink SQL beside, with these state backends")
     add("--flink-rounds", type=int, default=3, help="rounds of Flink (default: 3)")
     add("--json", action="store_true")

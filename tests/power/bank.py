@@ -348,7 +348,6 @@ BANK = (
         "BB-11",
     ),
     Planted("rows-pass-closing-windows", "calls give rows to windows that have begun to close", "simulator", 1200),
-    Planted("round-behind-full-channel", "a task waits for a round that another passed over, and it for room", "simulator", 15000),
     Planted(
         "passed-rounds-untold",
         "a task tells of rounds that it passed over only behind the rows of the next one",

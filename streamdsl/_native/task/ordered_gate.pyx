@@ -131,9 +131,6 @@ cdef class OrderedGate(InputGate):
         for i in range(self.size):
             at = (self.turn + i) % self.size
             head = (<Channel>self.refs[at]).head_round()
-            if head < INT64_MAX and not PLANTED("round-behind-full-channel"):
-                # Its producer may have passed over rounds without a row, and say so only once there is room for this one's.
-                self.reached[at] = max(self.reached[at], head - 1)
             if head <= self.round and not self.blocked[at] and not self.held[at] and (<Channel>self.refs[at]).poll(element):
                 self.turn = (at + 1) % self.size
                 return at
