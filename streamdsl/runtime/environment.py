@@ -132,6 +132,7 @@ class JobEnvironment:
             live = self._live(store.name)
             opened = open_store(store, shards, self.backend, live, checkpoint=self._checkpoint, match=match, small_bytes=self.small_bytes)
             share = memory // len(self._stores)
+            opened.backend.expect(share)
             store.attach(opened.backend, share)
             history = self.storage.history(store.name, live.with_name(f"{live.name}.history"))
             writer = StoreWriter(

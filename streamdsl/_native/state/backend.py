@@ -115,6 +115,9 @@ class StateBackend(Protocol):
     def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Return all pairs whose key starts with `prefix` and is greater than `after`, in key order."""
 
+    def expect(self, memory: int) -> None:
+        """Hear how many bytes the store's rows may take in memory: something in proportion will do for buffers."""
+
     def checkpoint(self, target: CheckpointTarget) -> None:
         """Put everything applied so far into the target."""
 

@@ -69,6 +69,9 @@ class MemoryBackend:
             if value is not None:  # else somebody has just removed it
                 yield keys[at], value
 
+    def expect(self, memory: int) -> None:
+        """See `StateBackend.expect`."""
+
     def checkpoint(self, target: CheckpointTarget) -> None:
         """See `StateBackend.checkpoint`."""
         target.write_file(_FILE, self._encode())

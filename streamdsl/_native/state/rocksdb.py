@@ -27,6 +27,10 @@ OLDEST = (9, 4)
 WRITE_BUFFER_BYTES = 6 << 20
 #: Flushed buffers that one compaction takes: it rewrites the level below whatever their number. From 20 on RocksDB slows writes down.
 FLUSHED_BUFFERS = 16
+#: Where rows may take much memory, a write buffer may be as large as a part of it: what is flushed in larger pieces is rewritten less.
+BUFFER_SHARE = 64
+MOST_BUFFER_BYTES = 64 << 20
+LARGE_BUFFERS = 8
 #: Of hardly any use: what is asked for often is in the tables.
 BLOCK_CACHE_BYTES = 1 << 20
 #: While a file is written, its keys' hashes are held for its filter.
@@ -148,6 +152,13 @@ class RocksDBBackend:
                     return
                 if last == begun:
                     raise StateError("a scan of the database ended too early", remedy=_REMEDY)
+
+    def expect(self, memory: int) -> None:
+        """See `StateBackend.expect`."""
+        size = min(memory // BUFFER_SHARE, MOST_BUFFER_BYTES)
+        if size > WRITE_BUFFER_BYTES:
+            with _errors("the database cannot be set up"):
+                self._open.set_options({"write_buffer_size": str(size), "level0_file_num_compaction_trigger": str(LARGE_BUFFERS)})
 
     def checkpoint(self, target: CheckpointTarget) -> None:
         """See `StateBackend.checkpoint`."""
