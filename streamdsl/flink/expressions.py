@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -34,7 +35,11 @@ def written(root: Typed, relation: Relation, schema: Schema) -> Value:
         A part of it has no equal in Flink.
     """
     made: dict[int, Value] = {}
+    bare: set[int] = set()  # what is made of constants alone
     for node in post_order([root], Typed.parts):
+        if node.op == "literal" or (node.args and all(id(arg) in bare for arg in node.args)):
+            bare.add(id(node))
+            _check_bare(node)
         value = _value(node, [made[id(arg)] for arg in node.args], relation, schema)
         if len(value.text) > _LONGEST:
             raise Refused(f"an expression of {root.weight} parts, which share one another", "make columns of its parts first")
@@ -58,6 +63,15 @@ def _value(node: Typed, args: Sequence[Value], relation: Relation, schema: Schem
     if operation is None:
         raise Refused(f"the function {node.op}()", "Flink has no function with the same answers")
     return operation(node, args)
+
+
+def _check_bare(node: Typed) -> None:
+    """Refuse what Flink's planner computes itself and otherwise: it knows no negative zero, and fails for what is no number."""
+    if node.op == "literal":
+        if is_float(node.type) and node.params[0] == 0 and math.copysign(1, node.params[0]) < 0:
+            raise Refused("-0.0 as a constant", "write 0.0: Flink's planner takes one for the other")
+    elif is_float(node.type) or node.op.startswith("parse_"):
+        raise Refused(f"{node}: numbers made of constants alone", "write the value")
 
 
 def _column(name: str, relation: Relation, schema: Schema) -> Value:

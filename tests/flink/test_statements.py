@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from streamdsl import (
+    Expr,
     Processor,
     Topology,
     TopologyError,
@@ -21,6 +22,7 @@ from streamdsl import (
     files,
     format,
     kafka,
+    lit,
     memory,
     row,
     session,
@@ -294,6 +296,21 @@ def test_files() -> None:
     assert "CAST(`amount` AS DOUBLE) AS `amount`" in found["orders_typed"]
     assert "WHERE NOT (`id` IS NOT DISTINCT FROM 'id'" in found["orders_typed"]
     assert "'path' = '/out/large.jsonl'" in found["large"]
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lit(-0.0), "-0.0 as a constant"),
+        (lit(-0.5).ceil(), "ceil(-0.5): numbers made of constants alone"),
+        (col("id") / lit(-1.0).sqrt().log(), "sqrt(-1.0): numbers made of constants alone"),
+        (col("id") / lit("ab").str.slice(-2).cast(int), "numbers made of constants alone"),
+    ],
+)
+def test_what_the_planner_would_compute_otherwise_is_refused(made: Expr, said: str) -> None:
+    topology = Topology("t")
+    orders(topology).select(v=made).to(kafka("o", broker="b:1"))
+    assert said in refused(topology)
 
 
 def test_csv_has_its_delimiter_on_flink() -> None:
