@@ -103,10 +103,10 @@ def check_columns(path: str, known: Sequence[str], declared: Sequence[Field]) ->
 
 
 def _other_columns(known: Sequence[str], names: Sequence[str]) -> str:
-    """Say so if the one column that a file seems to have is several, with something else than commas between them."""
-    for mark in (";", "\t", "|") if len(known) == 1 else ():
+    """Say so if the one column that a file seems to have is several, with something else between them."""
+    for mark in (";", "\t", "|", ",") if len(known) == 1 else ():
         if mark in known[0] and any(name in (part.strip(' "') for part in known[0].split(mark)) for name in names):
-            return f"the file's columns are separated by {mark!r}: CSV has commas, convert it"
+            return f"the file's columns are separated by {mark!r}: give files(..., delimiter={mark!r})"
     return ""
 
 

@@ -25,8 +25,6 @@ _TYPED: Final = {b"PAR1": "parquet", b"ARROW1": "arrow"}
 _PROBE: Final = 256
 #: So much is read for the header: of many files, the rest is read only when it is their turn.
 _HEADER_BYTES: Final = 4096
-#: What mostly stands between fields.
-_DELIMITERS: Final = (";", "\t", "|", ",")
 _SKIP_BYTES: Final = 1 << 20
 
 
@@ -99,19 +97,10 @@ class TextReader(BlockReader):
         header = self._header()
         self._headed = bool(header)
         if header:
-            self._check_header(header)
+            check_columns(self._path, header, self._schema.fields)
         self._cut = functools.partial(cut_csv, delimiter=self._delimiter.encode())
         self._decoder = Csv(fields, header, self._path, self._delimiter)
         self._least_bytes = max(len(header), 1)  # of a good record: its commas and its line end
-
-    def _check_header(self, header: Sequence[str]) -> None:
-        other = next((one for one in _DELIMITERS if one != self._delimiter and one in header[0]), None)
-        if other is not None and len(header) == 1 and header[0] not in self._schema:
-            raise ConnectorError(
-                f"{self._path}: the header has no {self._delimiter!r}, and several {other!r}: {header[0]}",
-                remedy=f"give files(..., delimiter={other!r}), if that is what stands between the fields",
-            )
-        check_columns(self._path, header, self._schema.fields)
 
     def _header(self) -> list[str]:
         line, delimiter = b"", self._delimiter.encode()
