@@ -3,8 +3,7 @@
 What waits is a queue of calls and, between them, of watermarks and changes of idleness: none of these passes a row that came before it.
 Calls run in a thread of their own (`async_calls`). They only note their results; the task emits them in a step of its own.
 
-Calls that are under way are part of a snapshot, as rows, and are made again after a restore; so are the watermarks between them, if each
-task reads what it has read before.
+Calls that are under way are part of a snapshot, as rows, and are made again after a restore.
 """
 from collections import deque
 from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t
@@ -89,9 +88,7 @@ cdef class MapAsyncOperator(UserCodeOperator):
     cdef object spec
     cdef object calls                        # Calls; None before `start`
     cdef object queue                        # deque of Waiting, as they came
-    cdef list again                          # tables of rows that a snapshot held, to be called again, each with its marks
-    cdef public int tasks                    # that share the operator
-    cdef int64_t latest                      # watermark
+    cdef list again                          # tables of rows that a snapshot held, to be called again
     cdef bint ordered
     cdef bint at_once                        # the clock stands still: each batch is waited for
     cdef int64_t capacity
@@ -106,8 +103,6 @@ cdef class MapAsyncOperator(UserCodeOperator):
         self.prepare(spec, False)
         self.queue = deque()
         self.again = []
-        self.tasks = 1
-        self.latest = INT64_MIN
         self.emitting = []
         self.ordered = spec.ordered
         self.capacity = spec.capacity
@@ -120,6 +115,7 @@ cdef class MapAsyncOperator(UserCodeOperator):
 
     def start(self):
         """Open the loop, and make the calls again that a snapshot held."""
+        cdef Batch* batch
         spec = self.spec
         self.calls = Calls(spec.function, spec.capacity, spec.timeout_ms / 1000, spec.retry, self.told)
         try:
@@ -129,25 +125,12 @@ cdef class MapAsyncOperator(UserCodeOperator):
         except Exception as error:           # whatever opening raises
             raise ConnectorError(f"{self.name} cannot be opened: {type(error).__name__}: {error}", recoverable=True) from error
         again, self.again = self.again, []
-        for table, marks in again:
-            first = 0
-            for at, watermark in marks:
-                self.call_again(table.slice(first, at - first))
-                self.line_up(A_WATERMARK, watermark)
-                first = at
-            self.call_again(table.slice(first))
-        if self.queue:
-            atomic_store(&self.ended, 1)     # a watermark may stand first
-
-    cdef int call_again(self, object table) except -1:
-        cdef Batch* batch
-        if len(table) == 0:
-            return 0
-        batch = self.batch_of(table)
-        try:
-            return self.accept(batch)
-        finally:
-            batch_release(batch)
+        for table in again:
+            batch = self.batch_of(table)
+            try:
+                self.accept(batch)
+            finally:
+                batch_release(batch)
 
     cdef Batch* batch_of(self, object table) except NULL:
         """Return rows of a snapshot. Where a record came from is part of its row again: an error, or a dead letter, will say so."""
@@ -233,20 +216,11 @@ cdef class MapAsyncOperator(UserCodeOperator):
 
     cdef int put(self, int kind, int64_t value) except -1:
         """Pass on a watermark or a change of idleness, now or behind the calls that wait."""
-        if kind == A_WATERMARK:
-            if value <= self.latest:
-                return 0                     # one that a snapshot held is behind it already
-            self.latest = value
+        cdef Waiting mark
         if not self.queue or PLANTED("watermark-passes-call"):
             return self.pass_mark(kind, value)
-        return self.line_up(kind, value)
-
-    cdef int line_up(self, int kind, int64_t value) except -1:
-        cdef Waiting mark
-        if kind == A_WATERMARK:
-            self.latest = max(self.latest, value)
-        mark = <Waiting>self.queue[len(self.queue) - 1] if self.queue else None
-        if mark is None or mark.kind != kind:
+        mark = <Waiting>self.queue[len(self.queue) - 1]
+        if mark.kind != kind:
             mark = Waiting.__new__(Waiting)
             mark.kind = kind
             self.queue.append(mark)
@@ -367,19 +341,7 @@ cdef class MapAsyncOperator(UserCodeOperator):
         with pa.ipc.new_stream(sink, schema) as stream:
             for _, together in groupby(calls, batch_address):
                 stream.write_batch(self.rows_of(list(together), schema))
-        return {"calls": base64.b64encode(sink.getvalue()).decode(), "marks": self.marks_between(), "tasks": self.tasks}
-
-    cdef list marks_between(self):
-        """Return [[n, watermark], ...]: a watermark that stands behind the first n of the calls. The last one comes again by itself."""
-        cdef Waiting one
-        cdef int64_t n = 0
-        found = []
-        for one in self.queue:
-            if one.kind == A_CALL:
-                n += 1
-            elif one.kind == A_WATERMARK and one.value < INT64_MAX and not PLANTED("marks-between-calls-lost"):
-                found.append([n, one.value])
-        return found
+        return {"calls": base64.b64encode(sink.getvalue()).decode()}
 
     cdef object rows_of(self, list calls, object schema):
         """Return rows of one batch as they lie there: what Python cannot hold of a value that nobody reads is kept all the same."""
@@ -424,8 +386,7 @@ cdef class MapAsyncOperator(UserCodeOperator):
                 f"the topology has ({listed(expected)}) now",
                 remedy=f"change the topology back, or give the operator another name and let its calls go: "
                        f"Config(drop_state=[{self.name!r}])")
-        # With other splits a task may have to read what these watermarks have passed.
-        self.again.append((table.combine_chunks(), state.get("marks", []) if state.get("tasks") == self.tasks else []))
+        self.again.append(table.combine_chunks())
 
     def close(self):
         """Give up the calls that are under way."""
