@@ -250,6 +250,11 @@ class _TaskBuilder:
                 # Calls that are made again bring rows, whether the task has anything to read or not.
                 self.brings_rows |= isinstance(operator, MapAsyncOperator)
 
+    def _brings_rows(self) -> bool:
+        """Whether rows come of a task that has nothing to read any more: of windows and timers that were restored, or of calls."""
+        keyed = any(isinstance(one, node.PhysicalKeyLookup) for one in self.stage.operators)
+        return self.brings_rows or (keyed and not planted("rows-of-ended-tasks-late"))
+
     def _merge(self, spec: node.PhysicalMerge) -> Operator:
         inside = [source.operator >= 0 for source in spec.inputs]
         if not any(inside):
@@ -345,7 +350,7 @@ class _TaskBuilder:
         reader.expect_nothing(ended)
         reader.name_inputs(first.name, names)
         self._restore_inputs(reader, first.name, names)
-        if len(ended) == len(inputs) and not self.brings_rows:
+        if len(ended) == len(inputs) and not self._brings_rows():
             self.silent.add(self.id)
         return reader
 
@@ -404,7 +409,7 @@ class _TaskBuilder:
             Split(name, i, numbers[name], readers[name], spec.disorder_ms, spec.external_watermarks, states.get(name))
             for i, name in enumerate(own)
         ]
-        if all(split.ended for split in splits) and not self.brings_rows:
+        if all(split.ended for split in splits) and not (self._brings_rows() if splits else self.brings_rows):
             self.silent.add(self.id)
         types = [_declared_type(source, name) for name in spec.columns]
         policy = RejectPolicy(spec, self.chain.dead_letters, self.environment.clock)

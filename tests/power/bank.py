@@ -354,6 +354,12 @@ BANK = (
         "tests/simulation/test_campaign.py::test_two_tasks_with_full_channels_do_not_wait_for_each_other",
         1,
     ),
+    Planted(
+        "rows-of-ended-tasks-late",
+        "windows that were restored close behind the end of the input",
+        "tests/simulation/test_campaign.py::test_windows_that_are_restored_behind_the_end_close_in_front_of_it",
+        1,
+    ),
     # Disk.
     Planted("manifest-not-synced", "the manifest is renamed into place before its bytes are synced", "power cut", 2000, "BB-05"),
     Planted(

@@ -187,6 +187,12 @@ def test_two_tasks_with_full_channels_do_not_wait_for_each_other():
     assert run_seed(44426).violation is None
 
 
+@pytest.mark.parametrize("seed", [412940, 415050])
+def test_windows_that_are_restored_behind_the_end_close_in_front_of_it(seed):
+    """All input had been read, and sessions were open: their rows came to windows that the end of the input had closed."""
+    assert run_seed(seed).violation is None
+
+
 @pytest.mark.parametrize("bug", BROKEN)
 def test_what_is_broken_is_found(bug, monkeypatch):
     monkeypatch.setattr(*BROKEN[bug])
