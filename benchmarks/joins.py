@@ -14,7 +14,6 @@ import argparse
 import gc
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ import pyarrow.compute as pc
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.fraud import commit, machine
-from benchmarks.state import MIX, state_bytes
+from benchmarks.state import MIX, resident_mb, state_bytes
 from benchmarks.windows import BATCH, FIRST_MS, Drawn, key_numbers
 from streamdsl import Config, Schema, Stream, Topology
 from streamdsl.connectors.base import Json, Sink, SinkWriter
@@ -100,7 +99,7 @@ def measure(join: str, asked: argparse.Namespace) -> dict[str, Any]:
     )
     JOINS[join](left, right).to(sink, name="summed")
     gc.collect()
-    start_rss = resident_mb()
+    start_rss = resident_now_mb()
     with tempfile.TemporaryDirectory() as state_dir:
         config = Config(state_dir=state_dir, state_memory=asked.state_memory, checkpoint_interval=asked.checkpoint_interval)
         began, began_cpu = time.monotonic(), time.process_time()
@@ -115,12 +114,12 @@ def measure(join: str, asked: argparse.Namespace) -> dict[str, Any]:
             "checkpoints": run.metrics()["checkpoints"]["completed"],
             "checkpoint_mb": round(state_bytes(state_dir) / 2**20, 1),
             "start_rss_mb": start_rss,
-            "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "peak_rss_mb": resident_mb(),
         }
 
 
-def resident_mb() -> int:
-    """Return the memory that this process has now."""
+def resident_now_mb() -> int:
+    """Return the memory that this process has now, in MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
 
