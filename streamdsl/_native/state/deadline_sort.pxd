@@ -9,5 +9,9 @@ cdef struct RankedItem:
     uint64_t rank              # among the others, as far as the first bytes in which they differ tell
     uint32_t item
 
-# `keys` is the table of the slots; `scratch` has room for twice as many. There are fewer than 2 ** 32 items.
+# What `scratch` has room for, an item: a RankedItem, and a SlotDeadline or another RankedItem.
+cdef enum:
+    SORT_BYTES = 40
+
+# `keys` is the table of the slots. There are fewer than 2 ** 32 items.
 cdef void sort_deadlines(SlotDeadline* items, RankedItem* scratch, int64_t n, RowTable keys) noexcept nogil

@@ -7,6 +7,7 @@ it moves 16 bytes an item. Items that are still equal are compared.
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
+from streamdsl._native.includes.checked cimport CHECK
 from streamdsl._native.state.deadline_key cimport big_endian, key_order
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.row_table cimport RowHeader
@@ -189,23 +190,14 @@ cdef void by_order(RankedItem* ranks, RankedItem* other, int64_t n, const SlotDe
             right += 1
 
 
-cdef void place(SlotDeadline* items, RankedItem* ranks, int64_t n) noexcept nogil:
-    """Move each item to its place, cycle by cycle."""
-    cdef int64_t i, at, next
-    cdef SlotDeadline first
+cdef void place(SlotDeadline* items, const RankedItem* ranks, SlotDeadline* room, int64_t n) noexcept nogil:
+    """Move each item to its place. Many are on their way from memory at once: none says where the next one is."""
+    cdef int64_t i
     for i in range(n):
-        if ranks[i].item == i:
-            continue
-        first = items[i]
-        at = i
-        next = ranks[at].item
-        while next != i:
-            items[at] = items[next]
-            ranks[at].item = <uint32_t>at
-            at = next
-            next = ranks[at].item
-        items[at] = first
-        ranks[at].item = <uint32_t>at
+        if i + AHEAD < n:
+            prefetch(&items[ranks[i + AHEAD].item])
+        room[i] = items[ranks[i].item]
+    memcpy(items, room, n * sizeof(SlotDeadline))
 
 
 cdef void sort_deadlines(SlotDeadline* items, RankedItem* scratch, int64_t n, RowTable keys) noexcept nogil:
@@ -216,6 +208,7 @@ cdef void sort_deadlines(SlotDeadline* items, RankedItem* scratch, int64_t n, Ro
     cdef int64_t i, end
     cdef uint64_t rank, kinds = 1
     cdef int count = 0, d
+    CHECK(sizeof(RankedItem) + max(sizeof(SlotDeadline), sizeof(RankedItem)) <= SORT_BYTES, "what is sorted has room")
     if n > FEW_SORTED:
         read_keys(items, parts, n, keys)
         count = find_digits(items, parts, n, digits)
@@ -237,4 +230,6 @@ cdef void sort_deadlines(SlotDeadline* items, RankedItem* scratch, int64_t n, Ro
         if end - i > 1:
             by_order(ranks + i, other, end - i, items, keys)
         i = end
-    place(items, ranks, n)
+    if ranks != scratch:
+        memcpy(scratch, ranks, n * sizeof(RankedItem))
+    place(items, scratch, <SlotDeadline*>(scratch + n), n)

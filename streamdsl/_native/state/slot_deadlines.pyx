@@ -14,7 +14,7 @@ from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, PLANTED
 from streamdsl._native.state.cold_scan cimport FILED
 from streamdsl._native.state.deadline_heap cimport heap_pop, heap_push, list_append
 from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, put_sorted
-from streamdsl._native.state.deadline_sort cimport RankedItem, sort_deadlines
+from streamdsl._native.state.deadline_sort cimport SORT_BYTES, RankedItem, sort_deadlines
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.row_table cimport ROW_LIVE, ROW_STORED, RowHeader
 from streamdsl._native.state.write_stream cimport (
@@ -282,11 +282,11 @@ cdef class SlotDeadlines(ColdListener):
 
     cdef int reserve_sorted(self, int64_t n) except -1 nogil:
         cdef RankedItem* more
-        if 2 * n > self.sort_capacity:
+        if n > self.sort_capacity:
             free(self.sort_room)             # nothing in it is wanted any more
-            more = <RankedItem*>malloc(2 * n * sizeof(RankedItem))
+            more = <RankedItem*>malloc(n * SORT_BYTES)
             self.sort_room = more
-            self.sort_capacity = 2 * n if more != NULL else 0
+            self.sort_capacity = n if more != NULL else 0
             if more == NULL:
                 no_memory()
         return 0
@@ -441,7 +441,7 @@ cdef class SlotDeadlines(ColdListener):
     cdef int64_t memory(self) noexcept nogil:
         cdef int64_t size = self.gone.capacity + self.tail.capacity, i
         cdef int lane
-        size += self.sort_capacity * sizeof(RankedItem)
+        size += self.sort_capacity * SORT_BYTES
         for lane in range(MOST_LANES):
             size += (self.lane[lane].near.capacity + self.lane[lane].ready.capacity) * sizeof(SlotDeadline)
             size += self.lane[lane].capacity * sizeof(TimeBucket)
