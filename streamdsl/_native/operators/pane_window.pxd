@@ -3,12 +3,8 @@ from libc.stdint cimport int32_t, int64_t
 
 from streamdsl._native.aggregates.accumulators cimport Accumulator, AccumulatorSet
 from streamdsl._native.operators.window cimport WindowOperator
-from streamdsl._native.windows.panes cimport PaneContents, Panes
+from streamdsl._native.windows.panes cimport PaneField, Panes
 from streamdsl._native.windows.window_list cimport KeyWindows, WindowEntry
-
-cdef enum:
-    PANE_SUMMED = 128          # flags of an entry: it holds what this pane and all summed ones behind it add up to
-    PANE_IN_TOTAL = 256        # it has been added to the total, which stands behind the last such pane's own contents
 
 
 # Where a moment is. Most records are in the pane of the one before them.
@@ -23,7 +19,7 @@ cdef struct PanePlace:
 
 cdef class PaneWindowOperator(WindowOperator):
     cdef Panes panes
-    cdef PaneContents pane_contents          # the same as `contents`
+    cdef PaneField pane_field                # the same as `field`
     cdef PanePlace place                     # of the record at hand
     cdef AccumulatorSet sums                 # the accumulators; None: none of them can grow too large
     cdef bint watching                       # some pane has been so large that a window's sum may not fit
@@ -37,7 +33,6 @@ cdef class PaneWindowOperator(WindowOperator):
     cdef int take_panes(self, int64_t slot, KeyWindows* windows, int64_t window) except -1 nogil   # it is the next one that is due
     cdef WindowEntry* pane_of(self, KeyWindows* windows, int64_t pane) except NULL nogil
     cdef int add_copy(self, char* into, char* source) except -1 nogil          # of contents; the source stays
-    cdef char* total_of(self, KeyWindows* windows) noexcept nogil              # NULL: no pane is in it
     cdef int gather(self, KeyWindows* windows, int64_t n) except -1 nogil      # its first n panes are summed, or in the total
     cdef int sum_up(self, KeyWindows* windows, int64_t n) except -1 nogil
     cdef int64_t following(self, KeyWindows* windows, int64_t window) noexcept nogil   # the next window with a pane; its own number: none

@@ -2,7 +2,7 @@
 
 A record is added to its pane alone. Windows close one after another, so a window is a queue of panes that gives up its first
 ones and gets new ones behind: two stacks. The panes in front are *summed*: each holds what it and the summed ones behind it add
-up to. Those behind them are in the *total*; the last ones, behind these, in neither. A window is the first summed pane and the
+up to. Those behind them are in the *total*, of which a key has one; the last ones, behind these, in neither. A window is the first summed pane and the
 total: two copies, however many panes it has. When no summed pane is left, those in the total are summed, each once. So a pane is
 merged a few times in all.
 
@@ -25,11 +25,10 @@ from streamdsl._native.state.key_table cimport KeyTable
 from streamdsl._native.aggregates.accumulators cimport Accumulator
 from streamdsl._native.windows.accumulated cimport AccumulatedContents
 from streamdsl._native.windows.assign cimport since_start
+from streamdsl._native.windows.panes cimport PANE_IN_TOTAL, PANE_SUMMED
 from streamdsl._native.windows.window_list cimport contents_of
 
 from dataclasses import replace
-
-from streamdsl._native.windows.contents cimport Contents
 
 
 cdef enum:
@@ -58,12 +57,16 @@ cdef class PaneWindowOperator(WindowOperator):
         inner = AccumulatedContents(self.name, aggregates, self.lookup.table.arena)
         if inner.accumulators.watch(self.panes.count):
             self.sums = inner.accumulators
-        self.pane_contents = PaneContents(inner)
-        self.made = <char*>calloc(1, sizeof(WindowEntry) + self.pane_contents.size)
-        self.copied = <char*>calloc(1, self.pane_contents.size + 8)
+        self.made = <char*>calloc(1, sizeof(WindowEntry) + inner.size)
+        self.copied = <char*>calloc(1, inner.size + 8)
         if self.made == NULL or self.copied == NULL:
             raise MemoryError("no memory left for windows")
-        return self.pane_contents
+        return inner
+
+    def field_made(self, str name):
+        """Return the field of the rows that holds the panes."""
+        self.pane_field = PaneField(name, self.contents)
+        return self.pane_field
 
     # A record ----------------------------------------------------------------------------------------------------
 
@@ -106,7 +109,7 @@ cdef class PaneWindowOperator(WindowOperator):
             for i in range(self.field.place_of(windows, entry.id)):
                 self.add_to(batch, row, contents_of(self.field.at(windows, i)))
         elif entry.flags & PANE_IN_TOTAL:
-            self.add_to(batch, row, self.total_of(windows))
+            self.add_to(batch, row, self.pane_field.total(windows))
         self.add_to(batch, row, contents_of(entry))
         windows.pending = self.batch_number
         return 0
@@ -183,7 +186,7 @@ cdef class PaneWindowOperator(WindowOperator):
             entry.flags = PANE_SUMMED
             if windows.pending == self.batch_number:
                 self.add_pending()
-            self.pane_contents.inner.copy(contents_of(entry), contents_of(self.field.at(windows, i + 1)))
+            self.contents.copy(contents_of(entry), contents_of(self.field.at(windows, i + 1)))
         elif i + 1 < windows.n:
             entry.flags = self.field.at(windows, i + 1).flags & PANE_IN_TOTAL        # to which it adds nothing yet
         return entry
@@ -191,45 +194,31 @@ cdef class PaneWindowOperator(WindowOperator):
     # Windows -----------------------------------------------------------------------------------------------------
 
     cdef int add_copy(self, char* into, char* source) except -1 nogil:
-        memset(self.copied, 0, self.pane_contents.half)
-        self.pane_contents.inner.copy(self.copied, source)
-        return self.pane_contents.inner.merge(into, self.copied)
-
-    cdef char* total_of(self, KeyWindows* windows) noexcept nogil:
-        cdef int64_t i
-        for i in range(windows.n - 1, -1, -1):
-            if self.field.at(windows, i).flags & PANE_IN_TOTAL:
-                return contents_of(self.field.at(windows, i)) + self.pane_contents.half
-        return NULL
+        memset(self.copied, 0, self.contents.size)
+        self.contents.copy(self.copied, source)
+        return self.contents.merge(into, self.copied)
 
     cdef int gather(self, KeyWindows* windows, int64_t n) except -1 nogil:
-        cdef int64_t i = n, half = self.pane_contents.half
+        cdef int64_t i = n
         cdef WindowEntry* entry
-        cdef char* total
-        cdef char* own
         if not self.field.at(windows, 0).flags & PANE_SUMMED:
             return self.sum_up(windows, n)
         while not self.field.at(windows, i - 1).flags & (PANE_SUMMED | PANE_IN_TOTAL):
             i -= 1
-        total = contents_of(self.field.at(windows, i - 1)) + half if self.field.at(windows, i - 1).flags & PANE_IN_TOTAL else NULL
+        if i > 0 and not self.field.at(windows, i - 1).flags & PANE_IN_TOTAL:
+            self.pane_field.clear_total(windows)
         for i in range(i, n):
             entry = self.field.at(windows, i)
             entry.flags |= PANE_IN_TOTAL
-            own = contents_of(entry) + half
-            if total != NULL:                # it moves behind the last one
-                memcpy(own, total, half)
-                memset(total, 0, half)
-            total = own
-            self.add_copy(total, contents_of(entry))
+            self.add_copy(self.pane_field.total(windows), contents_of(entry))
         return 0
 
     cdef int sum_up(self, KeyWindows* windows, int64_t n) except -1 nogil:
         cdef int64_t i
         cdef WindowEntry* entry
+        self.pane_field.clear_total(windows)
         for i in range(n - 1, -1, -1):
             entry = self.field.at(windows, i)
-            if entry.flags & PANE_IN_TOTAL:
-                self.pane_contents.inner.clear(contents_of(entry) + self.pane_contents.half)
             entry.flags = PANE_SUMMED
             if i + 1 < n:
                 self.add_copy(contents_of(entry), contents_of(self.field.at(windows, i + 1)))
@@ -286,28 +275,28 @@ cdef class PaneWindowOperator(WindowOperator):
         cdef int64_t window = windows.seen, leaving
         cdef int64_t next = self.following(windows, window)
         cdef WindowEntry* entry = self.window_made(window)
-        cdef char* total
         self.gather(windows, self.panes.place_in(self.field, windows, window, self.panes.count))
-        total = self.total_of(windows)
-        if total == NULL:                    # it is only looked at
-            memcpy(contents_of(entry), contents_of(self.field.at(windows, 0)), self.pane_contents.half)
+        if not self.pane_field.has_total(windows):   # it is only looked at
+            memcpy(contents_of(entry), contents_of(self.field.at(windows, 0)), self.contents.size)
             self.show_change(slot, entry, -1)
         else:
-            self.pane_contents.inner.copy(contents_of(entry), contents_of(self.field.at(windows, 0)))
-            self.add_copy(contents_of(entry), total)
+            self.contents.copy(contents_of(entry), contents_of(self.field.at(windows, 0)))
+            self.add_copy(contents_of(entry), self.pane_field.total(windows))
             self.show_change(slot, entry, -1)
-            self.pane_contents.inner.clear(contents_of(entry))
+            self.contents.clear(contents_of(entry))
         self.closed += 1
         leaving = self.panes.place_in(self.field, windows, window, self.panes.step)
         while leaving > 0:
             self.field.remove(windows, 0)
             leaving -= 1
+        if windows.n == 0:
+            self.pane_field.clear_total(windows)
         windows.seen = next if windows.n > 0 else 0
         return 0
 
     cdef WindowEntry* window_made(self, int64_t window) noexcept nogil:
         cdef WindowEntry* entry = <WindowEntry*>self.made
-        memset(self.made, 0, sizeof(WindowEntry) + self.pane_contents.size)
+        memset(self.made, 0, sizeof(WindowEntry) + self.contents.size)
         entry.id, entry.start, entry.last = window, self.panes.start_of(window), self.panes.last_of(window)
         return entry
 
@@ -338,7 +327,6 @@ cdef class PaneWindowOperator(WindowOperator):
         cdef KeyWindows* windows = self.windows_of(slot)
         cdef WindowEntry* entry = self.window_made(window)
         cdef WindowEntry* pane
-        cdef Contents inner = self.pane_contents.inner
         cdef int64_t i
         cdef bint summed = False
         for i in range(windows.n):
@@ -351,4 +339,4 @@ cdef class PaneWindowOperator(WindowOperator):
         try:
             return self.aggregates_of([<size_t>contents_of(entry)])[0]
         finally:
-            inner.clear(contents_of(entry))
+            self.contents.clear(contents_of(entry))

@@ -273,6 +273,8 @@ cdef class WindowDue(WindowRecords):
         cdef int64_t i, slot
         cdef uint64_t at
         for i in range(n):
+            if i + 2 * AHEAD < n:
+                prefetch(self.lookup.table.header(self.key_slots[i + 2 * AHEAD]))
             if i + AHEAD < n:
                 at = <uint32_t>self.lookup.table.header(self.key_slots[i + AHEAD]).hash & self.lookup.table.index.mask
                 prefetch(&self.lookup.table.index.entries[at])

@@ -100,7 +100,7 @@ cdef class WindowRecords(WindowRows):
             or self.emission in (EMIT_UPDATE, EMIT_ON_TIME) or (self.emission == EMIT_THROTTLE and self.windower.merges))
         self.straight = (
             spec.window.kind in ("tumbling", "hopping") and self.windower.inside > 0 and self.emission == EMIT_CLOSE and not self.by_row)
-        self.field = WindowField(name, self.contents, self.windower.inside)
+        self.field = self.field_made(name)
         self.lookup.add_field(self.field)
         self.deadlines = Deadlines(context.tables[0], LANES, ID_BYTES, "windows")
         # Where a record may be taken back, what it has filed is looked for again.
@@ -111,6 +111,10 @@ cdef class WindowRecords(WindowRows):
     def contents_made(self):
         """Return what is in a window of aggregates."""
         return AccumulatedContents(self.name, self.spec.aggregates, self.lookup.table.arena)
+
+    def field_made(self, str name):
+        """Return the field of the rows that holds the windows."""
+        return WindowField(name, self.contents, self.windower.inside)
 
     def late_tag(self):
         """Return the tag of late records: beside the outputs that a Processor declares there is only one."""

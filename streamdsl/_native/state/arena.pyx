@@ -6,12 +6,14 @@ one handed out of its class. What is larger goes to malloc, whose realloc can gr
 from libc.stdlib cimport free as c_free, malloc, realloc as c_realloc
 from libc.string cimport memcpy, memset
 from streamdsl._native.includes.checked cimport CHECK
-from streamdsl._native.state.key_hash cimport prefetch
+from streamdsl._native.state.key_hash cimport huge_alloc, prefetch
 
 cdef enum:
     SMALL_LIMIT = 128
     CLASS_LIMIT = 32768
-    LARGEST_CHUNK = 1048576
+    LARGE_CHUNK = 1048576
+    LARGE_CHUNKS = 8           # of those, before whole huge pages are taken
+    HUGE_PAGE = 2097152
 
 
 cdef extern from * nogil:
@@ -63,7 +65,7 @@ cdef class Arena:
     cdef int add_chunk(self) except -1 nogil:
         cdef void* chunk
         cdef void** grown
-        cdef int64_t size = LARGEST_CHUNK
+        cdef int64_t size = LARGE_CHUNK
         if self.n_chunks == self.chunk_capacity:
             grown = <void**>c_realloc(self.chunks, (self.chunk_capacity * 2 + 16) * sizeof(void*))
             if grown == NULL:
@@ -73,7 +75,11 @@ cdef class Arena:
         # Small jobs stay small, large ones do not pay for many chunks.
         if self.n_chunks < 5:
             size = <int64_t>CLASS_LIMIT << self.n_chunks
-        chunk = malloc(size)
+        if self.n_chunks < 5 + LARGE_CHUNKS:
+            chunk = malloc(size)
+        else:
+            size = HUGE_PAGE
+            chunk = huge_alloc(size)
         if chunk == NULL:
             no_memory()
         self.give_back_rest()

@@ -4,14 +4,23 @@ A pane is as long as the greatest common divisor of size and step. Window k is t
 """
 from libc.stdint cimport int64_t
 
-from streamdsl._native.windows.contents cimport Contents
 from streamdsl._native.windows.window_list cimport KeyWindows, WindowField
 
 
-cdef class PaneContents(Contents):
-    """What is in a pane, and behind it room for what several panes add up to; see `PaneWindowOperator`."""
-    cdef readonly Contents inner
-    cdef int64_t half                        # bytes of either
+cdef enum:
+    PANE_SUMMED = 128          # flags of an entry: it holds what this pane and all summed ones behind it add up to
+    PANE_IN_TOTAL = 256        # it has been added to the total
+
+
+cdef class PaneField(WindowField):
+    """A key's panes, and in the row itself the total of some of them; see `PaneWindowOperator`."""
+    cdef int64_t total_at                    # of the field's bytes
+
+    cdef inline char* total(self, KeyWindows* windows) noexcept nogil:
+        return <char*>windows + self.total_at
+
+    cdef bint has_total(self, KeyWindows* windows) noexcept nogil            # whether a pane is in it
+    cdef int clear_total(self, KeyWindows* windows) except -1 nogil
 
 
 cdef class Panes:

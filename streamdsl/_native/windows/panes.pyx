@@ -2,17 +2,18 @@
 from math import gcd
 
 from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t
+from libc.string cimport memset
 
-from streamdsl._native.aggregates.cell cimport ByteReader
-from streamdsl._native.flow.batch cimport Column
+from streamdsl._native.aggregates.cell cimport ByteReader, damaged_state, read_i64, write_i64
 from streamdsl._native.includes.decimal cimport dec_high, dec_low, int128
 from streamdsl._native.state.write_stream cimport ByteWriter
 from streamdsl._native.windows.assign cimport floor_mod, since_start, window_number, windows_of
-from streamdsl._native.windows.contents cimport Shown
-from streamdsl._native.windows.window_list cimport KeyWindows, WindowField
+from streamdsl._native.windows.contents cimport Contents
+from streamdsl._native.windows.window_list cimport KeyWindows, WindowEntry, WindowField, contents_of
 
 cdef enum:
     FEWEST_WINDOWS = 3         # of a moment: with fewer, to add a record to each of them is cheaper
+    PANE_BYTES = 16            # of a pane that is stored, at least: number and flags
 
 
 def takes_panes(spec):
@@ -34,38 +35,68 @@ def _puts_together(aggregate):
     return aggregate.kind not in ("product", "custom") and not dict(aggregate.params).get("approximate")
 
 
-cdef class PaneContents(Contents):
-    def __init__(self, Contents inner not None):
-        self.inner = inner
-        self.half = (inner.size + 7) & ~<int64_t>7
-        self.size = 2 * self.half
-        self.layout = f"panes/2|{inner.layout}"
-        self.bulk = inner.bulk
-        self.flat = inner.flat
+cdef class PaneField(WindowField):
+    def __init__(self, str name not None, Contents contents not None):
+        WindowField.__init__(self, name, contents, 0)
+        self.layout = f"panes/3|{contents.layout}"
+        self.total_at = self.size
+        self.size += (contents.size + 7) & ~<int64_t>7
 
-    cdef int add_many(self, char** states, const int32_t* rows, int64_t n) except -1 nogil:
-        return self.inner.add_many(states, rows, n)
+    cdef bint has_total(self, KeyWindows* windows) noexcept nogil:
+        cdef int64_t i
+        for i in range(windows.n - 1, -1, -1):
+            if self.at(windows, i).flags & PANE_IN_TOTAL:
+                return True
+        return False
 
-    cdef int clear(self, char* state) except -1 nogil:
-        self.inner.clear(state)
-        return self.inner.clear(state + self.half)
+    cdef int clear_total(self, KeyWindows* windows) except -1 nogil:
+        self.contents.clear(self.total(windows))
+        memset(self.total(windows), 0, self.contents.size)
+        return 0
 
-    cdef int write(self, char* state, ByteWriter* out) except -1 nogil:
-        self.inner.write(state, out)
-        return self.inner.write(state + self.half, out)
+    cdef int save(self, KeyWindows* windows, ByteWriter* out) except -1 nogil:
+        cdef int64_t i
+        cdef WindowEntry* entry
+        write_i64(windows.seen, out)
+        write_i64(windows.n, out)
+        for i in range(windows.n):
+            entry = self.at(windows, i)
+            write_i64(entry.id, out)
+            write_i64(entry.flags, out)
+            self.contents.write(contents_of(entry), out)
+        if self.has_total(windows):
+            self.contents.write(self.total(windows), out)
+        return 0
 
-    cdef int read(self, char* state, ByteReader* source) except -1 nogil:
-        self.inner.read(state, source)
-        return self.inner.read(state + self.half, source)
+    cdef int read(self, char* field, const char* data, int64_t size) except -1 nogil:
+        cdef KeyWindows* windows = <KeyWindows*>field
+        cdef ByteReader source
+        cdef int64_t n, i
+        cdef WindowEntry* entry
+        source.at = data
+        source.end = data + size
+        self.clear(field)                    # a later entry of the same key replaces what was read before
+        windows.seen = read_i64(&source)
+        n = read_i64(&source)
+        if n < 0 or n > size // PANE_BYTES:
+            damaged_state()
+        for i in range(n):
+            entry = self.insert(windows, i)
+            entry.id = read_i64(&source)
+            entry.flags = <int32_t>read_i64(&source)
+            if i > 0 and self.at(windows, i - 1).id >= entry.id:
+                damaged_state()
+            self.contents.read(contents_of(entry), &source)
+        if self.has_total(windows):
+            self.contents.read(self.total(windows), &source)
+        return damaged_state() if source.at != source.end else 0
 
-    cdef int open(self, Column* columns, int64_t most, int64_t arrived) except -1 nogil:
-        return self.inner.open(columns, most, arrived)
+    cdef int clear(self, char* field) except -1 nogil:
+        self.clear_total(<KeyWindows*>field)
+        return WindowField.clear(self, field)
 
-    cdef int show(self, char* state, const Shown* shown) except -1 nogil:
-        return self.inner.show(state, shown)
-
-    cdef int finish(self, Column* columns) except -1 nogil:
-        return self.inner.finish(columns)
+    cdef int64_t heap_bytes(self, char* field):
+        return WindowField.heap_bytes(self, field) + self.contents.heap_bytes(self.total(<KeyWindows*>field))
 
 
 cdef inline int64_t clamped(int128 value) noexcept nogil:

@@ -10,6 +10,10 @@ from streamdsl._native.includes.checked cimport CHECK, PLANTED
 from streamdsl._native.state.write_stream cimport bytes_append
 
 
+cdef enum:
+    FEW = 8                    # so many windows are doubled when there is no room for more; of others there will be half as many again
+
+
 cdef class WindowField(RowField):
     """`inside`: so many windows of a key are kept in its row; the others cost a look into the arena."""
 
@@ -41,7 +45,7 @@ cdef class WindowField(RowField):
             memmove(windows.block, self.at(windows, 0), windows.n * self.stride)
             windows.first = 0
             return 0
-        capacity = max(2 * windows.n, 2)
+        capacity = max(windows.n + min(windows.n, max(FEW, windows.n >> 1)), 2)
         block = self.table.arena.alloc(capacity * self.stride)
         memcpy(block, self.at(windows, 0), windows.n * self.stride)
         if windows.block != NULL:
