@@ -2,9 +2,9 @@
 
 A record is added to its pane alone. Windows close one after another, so a window is a queue of panes that gives up its first
 ones and gets new ones behind: two stacks. The panes in front are *summed*: each holds what it and the summed ones behind it add
-up to. Those behind them are in the *total*, of which a key has one; the last ones, behind these, in neither. A window is the first summed pane and the
-total: two copies, however many panes it has. When no summed pane is left, those in the total are summed, each once. So a pane is
-merged a few times in all.
+up to. Those behind them are in the *total*, of which a key has one; the last ones, behind these, in neither. A window is the
+first summed pane and the total: two copies, however many panes it has. When no summed pane is left, those in the total are
+summed, each once. So a pane is merged a few times in all.
 
 A pane keeps a sum of integers or decimals in more bits than its column has. Once a pane is so large that the sum of a window may
 not fit, each record is checked: the first one with which a window's sum is too large fails.
