@@ -40,7 +40,7 @@ class TimedReader:
     def read(self, max_rows: int) -> Any:
         """Return the next rows with their event times, unless they come with times of their own."""
         chunk = self._reader.read(max_rows)
-        if not isinstance(chunk, Chunk) or chunk.timestamps is not None or not chunk.rows.num_rows:
+        if (self._checked and self._as_it_is) or not isinstance(chunk, Chunk) or chunk.timestamps is not None or not chunk.rows.num_rows:
             return chunk
         column = chunk.rows.column(self._times.column)
         self._checked = self._checked or self._times.check(column)

@@ -67,10 +67,11 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
         cdef bint matched
         for row in range(batch.n):
             if row + FAR < batch.n:
-                prefetch(self.lookup.table.row(slots[row + FAR]) + self.field.offset)
+                self.lookup.table.prefetch_row(slots[row + FAR])
                 rows = <TimedRows*>(self.lookup.table.row(slots[row + NEAR]) + self.field.offset)
                 prefetch(rows[1 - side].rows + rows[1 - side].head)
-                prefetch(rows[side].rows + rows[side].head + rows[side].n)
+                prefetch(rows[side].rows + rows[side].head + rows[side].n - 1)      # the last one, and behind it
+                prefetch(rows[side].rows + rows[side].head + rows[side].n + 1)
             watermark = self.lookup.lateness_watermark(slots[row])
             if self.is_late(times[row], watermark):
                 self.note_late(port, batch, row, watermark)

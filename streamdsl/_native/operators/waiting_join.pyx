@@ -20,7 +20,8 @@ from streamdsl._native.operators.declaration import Declaration, OwnTable
 
 cdef enum:
     FAR = 16                 # deadlines ahead of which the key's row is fetched,
-    NEAR = 8                 # and what it points at
+    NEAR = 8                 # and what it points at,
+    NEXT = 4                 # and what that points at
     ID_BYTES = 8             # of the key of a row of the index: the number of a deadline, 0 in joins
     ROW_BYTES = 48           # what `SlotDeadlines` counts for the row of a deadline, beside itself
     LOOKED_AT = 4            # cold rows whenever W rises,
@@ -84,6 +85,11 @@ cdef class KeyDeadlines(SlotDeadlines):
     cdef int64_t memory(self) noexcept nogil:
         cdef int64_t rows = self.lane[0].count * (ROW_BYTES + self.deadlines.table.stride)
         return SlotDeadlines.memory(self) - (rows if self.hints else 0)      # they never become rows
+
+
+cdef inline void fetch_first(const TimedRows* rows) noexcept nogil:
+    if rows.n > 0:                           # its memory is written to when it is freed
+        prefetch(rows.rows[rows.head].data)
 
 
 cdef class WaitingJoinOperator(JoinOperator):
@@ -225,11 +231,15 @@ cdef class WaitingJoinOperator(JoinOperator):
         self.emit_due(n)                     # before the bytes go
         for i in range(n):
             if i + FAR < n and self.slots[i + FAR] >= 0:
-                prefetch(self.lookup.table.row(self.slots[i + FAR]) + self.field.offset)
+                self.lookup.table.prefetch_row(self.slots[i + FAR])
             if i + NEAR < n and self.slots[i + NEAR] >= 0:
                 rows = <TimedRows*>(self.lookup.table.row(self.slots[i + NEAR]) + self.field.offset)
                 prefetch(rows.rows + rows.head)
                 prefetch(rows[1].rows + rows[1].head)
+            if i + NEXT < n and self.slots[i + NEXT] >= 0:
+                rows = <TimedRows*>(self.lookup.table.row(self.slots[i + NEXT]) + self.field.offset)
+                fetch_first(rows)
+                fetch_first(rows + 1)
             slot = self.slots[i]
             # Two deadlines of one key may come together: the first one may have removed it.
             if slot >= 0 and self.lookup.table.header(slot).flags & ROW_LIVE:

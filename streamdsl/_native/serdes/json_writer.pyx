@@ -1,5 +1,6 @@
 """Record batches as JSON lines: columns are read through the Arrow C data interface, rows are written without the GIL."""
 import json
+from functools import lru_cache
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.math cimport isfinite, isnan
@@ -51,6 +52,8 @@ cdef struct Output:
     int64_t used
     int64_t size
 
+cdef object TEXTS = pa.string()
+cdef object PLAIN = frozenset([pa.int64(), pa.uint64(), pa.float64(), pa.bool_()])
 cdef const char* HEX = b"0123456789abcdef"
 
 
@@ -215,10 +218,15 @@ cdef int write_rows(const Field* fields, int width, int64_t n, Output* output) e
 cdef int prepare(array, Field* field) except -1:
     """Read a column in its canonical form."""
     type_ = array.type
+    field.style = NUMBER
+    if type_ == TEXTS:                       # as most are
+        field.style = TEXT
+        return column_from_arrow(array, &field.column)
+    if type_ in PLAIN:
+        return column_from_arrow(array, &field.column)
     if pa.types.is_dictionary(type_):
         array = array.cast(type_.value_type)
         type_ = array.type
-    field.style = NUMBER
     if pa.types.is_timestamp(type_):
         field.style = TIMESTAMP
         field.digits = {"s": 0, "ms": 3, "us": 6, "ns": 9}[type_.unit]
@@ -244,6 +252,12 @@ cdef int prepare(array, Field* field) except -1:
         array = to_canonical(pa.record_batch([array], ["value"]), [type_]).column(0)
     column_from_arrow(array, &field.column)
     return 0
+
+
+@lru_cache(maxsize=256)
+def prefixes_of(names):
+    """Return what stands in front of the value of each column."""
+    return [(("," if k else "") + json.dumps(name, ensure_ascii=False) + ":").encode() for k, name in enumerate(names)]
 
 
 def json_lines(record_batch):
@@ -272,15 +286,14 @@ def json_lines(record_batch):
     cdef Output output
     cdef int k
     cdef bytes prefix
-    prefixes = []
     output.data = NULL
     output.used = output.size = 0
     if fields == NULL:
         raise MemoryError("no memory left for JSON")
     try:
+        prefixes = prefixes_of(tuple(record_batch.schema.names))
         for k in range(width):
-            prefix = (("," if k else "") + json.dumps(record_batch.schema.names[k], ensure_ascii=False) + ":").encode()
-            prefixes.append(prefix)
+            prefix = prefixes[k]
             fields[k].prefix = PyBytes_AS_STRING(prefix)
             fields[k].prefix_size = PyBytes_GET_SIZE(prefix)
             prepare(record_batch.column(k), &fields[k])
