@@ -26,7 +26,6 @@ cdef class WindowDue(WindowRecords):
     cdef bint is_due(self, int lane, KeyWindows* windows, SlotDeadline* item) except -1 nogil
     cdef int close_slots(self, int lane, int64_t n) except -1 nogil
     cdef int close_straight(self, int64_t n) except -1 nogil         # the same of windows as `take_straight` makes them
-    cdef void fetch_windows(self, KeyWindows* windows) noexcept nogil
 
     cdef int begin_closing(self, int64_t n) except -1 nogil                  # of so many windows at most
     cdef int end_closing(self, int64_t n) except -1 nogil

@@ -252,11 +252,6 @@ cdef class WindowDue(WindowRecords):
         self.n_shown = shown
         return self.end_closing(n)
 
-    cdef void fetch_windows(self, KeyWindows* windows) noexcept nogil:
-        if windows.block != NULL:
-            prefetch(self.field.at(windows, 0))
-            prefetch(self.field.at(windows, windows.n - 1))
-
     # Rows of the index that are due -----------------------------------------------------------------------------------
 
     cdef void fetch_due(self, int64_t i) noexcept nogil:
