@@ -13,6 +13,7 @@ from streamdsl._native.state.write_stream cimport (
 
 cdef enum:
     BLOCK = 16                 # entries looked up together
+    AHEAD = 8                  # entries that are fetched before they are copied
     LONGEST_RUN = 131072       # keys sorted at once
     SEGMENT_BYTES = 1048576    # room of a segment: what comes in smaller pieces is gathered in one
     CHUNK_BYTES = 1048576      # a chunk for the database ends behind the entry that reaches this
@@ -202,6 +203,10 @@ cdef class StreamReader:
                 self.prepare()
         i = self.run_at
         while i < self.n_run and i - self.run_at < max_entries and size < CHUNK_BYTES:
+            if i + AHEAD < self.n_run:       # in order of their keys they stand anywhere
+                prefetch(self.run[i + AHEAD].entry)
+                prefetch(self.run[i + AHEAD].entry + 64)
+                prefetch(self.run[i + AHEAD].entry + 128)
             entry = self.run[i].entry
             header = header_at(entry)
             entry += sizeof(EntryHeader)
