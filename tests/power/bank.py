@@ -341,6 +341,18 @@ BANK = (
     Planted("ended-call-not-kept", "a call that has ended and waits for an earlier one is not in the checkpoint", "simulator", 6000),
     Planted("watermark-passes-call", "a watermark does not wait for the calls in front of it", "simulator", 650),
     Planted(
+        "marks-between-calls-lost",
+        "a checkpoint does not hold the watermarks between calls",
+        "tests/processor/test_calls_kept.py::test_what_is_late_behind_a_call_is_late_when_the_call_is_made_again",
+        1,
+    ),
+    Planted(
+        "mark-ahead-of-input",
+        "a watermark of the checkpoint goes on before the input has said anything",
+        "tests/simulation/test_campaign.py::test_watermarks_of_a_checkpoint_wait_for_the_input",
+        1,
+    ),
+    Planted(
         "ending-input-counts",
         "the last watermark of an input that ends carries time past those that are only idle",
         "tests/semantics/test_time.py::test_an_input_that_ends_says_nothing_of_one_that_is_idle",

@@ -6,6 +6,7 @@ import asyncio
 import decimal
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamdsl import Config, Topology, count, files, tumbling
+from streamdsl import Config, Topology, col, count, files, memory, tumbling
 
 #: What Python has no value for: it matters only to a function that reads it.
 UNREADABLE = {
@@ -103,3 +104,40 @@ def test_checkpoints_do_not_wait_for_the_last_calls(tmp_path: Path, ordered: boo
     assert (found if ordered else sorted(found)) == [0, 1, 2, 3]
     assert sorted(calls.begun) == [0, 1, 2, 3]
     assert [json.loads(line)["n"] for line in (tmp_path / "counts.jsonl").read_text().splitlines()] == [2, 2]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_what_is_late_behind_a_call_is_late_when_the_call_is_made_again(tmp_path: Path, ordered: bool) -> None:
+    """A watermark stands between two calls: it does so as well behind a restore."""
+    hangs, begun = [True], list[int]()
+    rows = [{"id": at} for at in (0, 100, 5, 101)]
+
+    async def call(row: Any) -> dict[str, int]:
+        begun.append(row.id)
+        if hangs[0]:
+            await asyncio.sleep(3_600)
+        return {"id": row.id}
+
+    def counts(name: str, stop: bool) -> list[tuple[int, int]]:
+        topology = Topology("calls")
+        made = topology.stream(memory("in", schema={"id": int}, rows=rows), timestamp="id", name="in")
+        made = made.map_async(call, schema={"id": int}, timeout="1h", ordered=ordered, name="calls")
+        windows = made.key_by().window(tumbling("10ms")).aggregate(n=count(), first=col("id").min())
+        windows.to(files(tmp_path / f"{name}.jsonl"), name="out")
+        run = topology.start(Config(state_dir=tmp_path / name, checkpoint_interval="20ms", batch_rows=1))
+        if stop:
+            wait_for(lambda: len(begun) == len(rows))
+            run.stop()
+        run.wait()
+        return [(row["first"], row["n"]) for row in map(json.loads, (tmp_path / f"{name}.jsonl").read_text().splitlines())]
+
+    assert counts("stopped", stop=True) == []
+    hangs[0] = False
+    assert counts("stopped", stop=False) == counts("whole", stop=False) == [(0, 1), (100, 2)]
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < until, "did not come"
+        time.sleep(0.01)

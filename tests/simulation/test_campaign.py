@@ -199,6 +199,11 @@ def test_what_comes_behind_the_last_barrier_of_a_stop_is_not_missed(seed):
     assert run_seed(seed).violation is None
 
 
+def test_watermarks_of_a_checkpoint_wait_for_the_input():
+    """Calls had ended before the source's first step: the watermark between them was ahead of a task that had said nothing yet."""
+    assert run_seed(493620).violation is None
+
+
 @pytest.mark.parametrize("bug", BROKEN)
 def test_what_is_broken_is_found(bug, monkeypatch):
     monkeypatch.setattr(*BROKEN[bug])

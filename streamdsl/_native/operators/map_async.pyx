@@ -3,7 +3,8 @@
 What waits is a queue of calls and, between them, of watermarks and changes of idleness: none of these passes a row that came before it.
 Calls run in a thread of their own (`async_calls`). They only note their results; the task emits them in a step of its own.
 
-Calls that are under way are part of a snapshot, as rows, and are made again after a restore.
+Calls that are under way are part of a snapshot, as rows, and are made again after a restore; so are the watermarks between them, if each
+task reads what it has read before.
 """
 from collections import deque
 from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t
@@ -88,7 +89,11 @@ cdef class MapAsyncOperator(UserCodeOperator):
     cdef object spec
     cdef object calls                        # Calls; None before `start`
     cdef object queue                        # deque of Waiting, as they came
-    cdef list again                          # tables of rows that a snapshot held, to be called again
+    cdef list again                          # tables of rows that a snapshot held, to be called again, each with its marks
+    cdef public int tasks                    # that share the operator
+    cdef int64_t heard                       # the last watermark of the input
+    cdef int64_t passed                      # the last one that went on
+    cdef bint silent                         # the input has said nothing since the restore, and watermarks of the snapshot wait for it
     cdef bint ordered
     cdef bint at_once                        # the clock stands still: each batch is waited for
     cdef int64_t capacity
@@ -103,6 +108,8 @@ cdef class MapAsyncOperator(UserCodeOperator):
         self.prepare(spec, False)
         self.queue = deque()
         self.again = []
+        self.tasks = 1
+        self.heard = self.passed = INT64_MIN
         self.emitting = []
         self.ordered = spec.ordered
         self.capacity = spec.capacity
@@ -115,7 +122,6 @@ cdef class MapAsyncOperator(UserCodeOperator):
 
     def start(self):
         """Open the loop, and make the calls again that a snapshot held."""
-        cdef Batch* batch
         spec = self.spec
         self.calls = Calls(spec.function, spec.capacity, spec.timeout_ms / 1000, spec.retry, self.told)
         try:
@@ -125,12 +131,24 @@ cdef class MapAsyncOperator(UserCodeOperator):
         except Exception as error:           # whatever opening raises
             raise ConnectorError(f"{self.name} cannot be opened: {type(error).__name__}: {error}", recoverable=True) from error
         again, self.again = self.again, []
-        for table in again:
-            batch = self.batch_of(table)
-            try:
-                self.accept(batch)
-            finally:
-                batch_release(batch)
+        for table, marks in again:
+            first = 0
+            for at, watermark in marks:
+                self.call_again(table.slice(first, at - first))
+                self.line_up(A_WATERMARK, watermark)
+                self.silent = True
+                first = at
+            self.call_again(table.slice(first))
+
+    cdef int call_again(self, object table) except -1:
+        cdef Batch* batch
+        if len(table) == 0:
+            return 0
+        batch = self.batch_of(table)
+        try:
+            return self.accept(batch)
+        finally:
+            batch_release(batch)
 
     cdef Batch* batch_of(self, object table) except NULL:
         """Return rows of a snapshot. Where a record came from is part of its row again: an error, or a dead letter, will say so."""
@@ -153,6 +171,7 @@ cdef class MapAsyncOperator(UserCodeOperator):
 
     cdef int process(self, Batch* batch) except -1 nogil:
         with gil:
+            self.listen()
             self.accept(batch)
             if self.at_once:
                 while self.n_calls:
@@ -182,7 +201,7 @@ cdef class MapAsyncOperator(UserCodeOperator):
 
     cdef int has_room(self) except -1 nogil:
         # A round of event time is over once its last row has left: no other is begun before.
-        return self.n_calls == 0 if self.placed else self.n_calls < self.capacity
+        return self.silent or (self.n_calls == 0 if self.placed else self.n_calls < self.capacity)
 
     cdef int64_t next_wakeup(self) noexcept nogil:
         return INT64_MIN + 1 if atomic_load(&self.ended) else INT64_MAX
@@ -216,11 +235,24 @@ cdef class MapAsyncOperator(UserCodeOperator):
 
     cdef int put(self, int kind, int64_t value) except -1:
         """Pass on a watermark or a change of idleness, now or behind the calls that wait."""
-        cdef Waiting mark
+        if kind == A_WATERMARK:
+            self.heard = max(self.heard, value)
+        self.listen()
         if not self.queue or PLANTED("watermark-passes-call"):
             return self.pass_mark(kind, value)
-        mark = <Waiting>self.queue[len(self.queue) - 1]
-        if mark.kind != kind:
+        return self.line_up(kind, value)
+
+    cdef int listen(self) except -1:
+        """The input has said something: what waited for that goes on."""
+        if self.silent:
+            self.silent = False
+            atomic_store(&self.ended, 1)
+        return 0
+
+    cdef int line_up(self, int kind, int64_t value) except -1:
+        cdef Waiting mark
+        mark = <Waiting>self.queue[len(self.queue) - 1] if self.queue else None
+        if mark is None or mark.kind != kind:
             mark = Waiting.__new__(Waiting)
             mark.kind = kind
             self.queue.append(mark)
@@ -228,6 +260,12 @@ cdef class MapAsyncOperator(UserCodeOperator):
         return 0
 
     cdef int pass_mark(self, int kind, int64_t value) except -1:
+        if kind == A_WATERMARK:
+            # One of the snapshot may be ahead of the input, which has other splits now.
+            value = min(value, self.heard)
+            if value <= self.passed:
+                return 0
+            self.passed = value
         with nogil:
             if kind == A_WATERMARK:
                 UserCodeOperator.on_watermark(self, value)
@@ -255,6 +293,8 @@ cdef class MapAsyncOperator(UserCodeOperator):
                 self.emit_result(head)
                 emitted = True
                 continue
+            if self.silent and head.kind == A_WATERMARK and not PLANTED("mark-ahead-of-input"):
+                break
             self.queue.popleft()
             if emitted:
                 self.flush_rows()
@@ -341,7 +381,19 @@ cdef class MapAsyncOperator(UserCodeOperator):
         with pa.ipc.new_stream(sink, schema) as stream:
             for _, together in groupby(calls, batch_address):
                 stream.write_batch(self.rows_of(list(together), schema))
-        return {"calls": base64.b64encode(sink.getvalue()).decode()}
+        return {"calls": base64.b64encode(sink.getvalue()).decode(), "marks": self.marks_between(), "tasks": self.tasks}
+
+    cdef list marks_between(self):
+        """Return [[n, watermark], ...]: a watermark that stands behind the first n of the calls. The last one comes again by itself."""
+        cdef Waiting one
+        cdef int64_t n = 0
+        found = []
+        for one in self.queue:
+            if one.kind == A_CALL:
+                n += 1
+            elif one.kind == A_WATERMARK and one.value < INT64_MAX and not PLANTED("marks-between-calls-lost"):
+                found.append([n, one.value])
+        return found
 
     cdef object rows_of(self, list calls, object schema):
         """Return rows of one batch as they lie there: what Python cannot hold of a value that nobody reads is kept all the same."""
@@ -386,7 +438,8 @@ cdef class MapAsyncOperator(UserCodeOperator):
                 f"the topology has ({listed(expected)}) now",
                 remedy=f"change the topology back, or give the operator another name and let its calls go: "
                        f"Config(drop_state=[{self.name!r}])")
-        self.again.append(table.combine_chunks())
+        # With other splits a task may have to read what these watermarks have passed.
+        self.again.append((table.combine_chunks(), state.get("marks", []) if state.get("tasks") == self.tasks else []))
 
     def close(self):
         """Give up the calls that are under way."""
