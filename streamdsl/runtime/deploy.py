@@ -230,8 +230,6 @@ class _TaskBuilder:
         if isinstance(spec, node.PhysicalMerge):
             return self._merge(spec)
         operator = build_operator(spec, self.chain)
-        if isinstance(operator, MapAsyncOperator):
-            operator.tasks = self.stage.parallelism
         if isinstance(operator, KeyLookup):
             operator.restore_shards(dict(self.environment.shard_watermarks.get(spec.name, {})))
             operator.go_on_from(self.environment.arrivals)

@@ -3,8 +3,8 @@
 What waits is a queue of calls and, between them, of watermarks and changes of idleness: none of these passes a row that came before it.
 Calls run in a thread of their own (`async_calls`). They only note their results; the task emits them in a step of its own.
 
-Calls that are under way are part of a snapshot, as rows, and are made again after a restore; so are the watermarks between them, if each
-task reads what it has read before.
+Calls that are under way are part of a snapshot, as rows, and are made again after a restore. The watermarks between them stay where they
+were, unless calls of several tasks meet.
 """
 from collections import deque
 from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t
@@ -90,7 +90,6 @@ cdef class MapAsyncOperator(UserCodeOperator):
     cdef object calls                        # Calls; None before `start`
     cdef object queue                        # deque of Waiting, as they came
     cdef list again                          # tables of rows that a snapshot held, to be called again, each with its marks
-    cdef public int tasks                    # that share the operator
     cdef int64_t heard                       # the last watermark of the input
     cdef int64_t passed                      # the last one that went on
     cdef bint silent                         # the input has said nothing since the restore, and watermarks of the snapshot wait for it
@@ -108,7 +107,6 @@ cdef class MapAsyncOperator(UserCodeOperator):
         self.prepare(spec, False)
         self.queue = deque()
         self.again = []
-        self.tasks = 1
         self.heard = self.passed = INT64_MIN
         self.emitting = []
         self.ordered = spec.ordered
@@ -133,7 +131,8 @@ cdef class MapAsyncOperator(UserCodeOperator):
         again, self.again = self.again, []
         for table, marks in again:
             first = 0
-            for at, watermark in marks:
+            # Of several tasks one may have been behind: a watermark of another would make its rows late.
+            for at, watermark in marks if len(again) == 1 else []:
                 self.call_again(table.slice(first, at - first))
                 self.line_up(A_WATERMARK, watermark)
                 self.silent = True
@@ -381,7 +380,7 @@ cdef class MapAsyncOperator(UserCodeOperator):
         with pa.ipc.new_stream(sink, schema) as stream:
             for _, together in groupby(calls, batch_address):
                 stream.write_batch(self.rows_of(list(together), schema))
-        return {"calls": base64.b64encode(sink.getvalue()).decode(), "marks": self.marks_between(), "tasks": self.tasks}
+        return {"calls": base64.b64encode(sink.getvalue()).decode(), "marks": self.marks_between()}
 
     cdef list marks_between(self):
         """Return [[n, watermark], ...]: a watermark that stands behind the first n of the calls. The last one comes again by itself."""
@@ -438,8 +437,7 @@ cdef class MapAsyncOperator(UserCodeOperator):
                 f"the topology has ({listed(expected)}) now",
                 remedy=f"change the topology back, or give the operator another name and let its calls go: "
                        f"Config(drop_state=[{self.name!r}])")
-        # With other splits a task may have to read what these watermarks have passed.
-        self.again.append((table.combine_chunks(), state.get("marks", []) if state.get("tasks") == self.tasks else []))
+        self.again.append((table.combine_chunks(), state.get("marks", [])))
 
     def close(self):
         """Give up the calls that are under way."""
