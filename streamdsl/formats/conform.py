@@ -170,9 +170,17 @@ def _cast(column: pa.Array, field: Field, bad: dict[int, str]) -> pa.Array:
         try:
             values.append(_within(floored(column.slice(row, 1), field.type)))
         except pa.ArrowInvalid:
-            bad.setdefault(row, f"field {field.name!r}: {python_value(column[row])!r} is not {field.type}")
+            bad.setdefault(row, f"field {field.name!r}: {shown(column, row)} is not {field.type}")
             values.append(pa.nulls(1, field.type))
     return pa.concat_arrays(values)
+
+
+def shown(column: pa.Array, row: int) -> str:
+    """Return a value as an error shows it; pyarrow has none in Python for some types that it reads."""
+    try:
+        return repr(python_value(column[row]))
+    except NotImplementedError:
+        return f"a value of {column.type}"
 
 
 def _within(column: pa.Array) -> pa.Array:

@@ -31,7 +31,7 @@ class ArrowValues(ValueDecoder):
             try:
                 rows = self._read(value)
                 found, _, wrong = conform(rows, self.fields, self._first_numbers)
-            except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
+            except (pa.ArrowException, OSError, ValueError, KeyError, MemoryError, NotImplementedError) as error:
                 bad[index] = f"not an Arrow IPC stream: {error}"
                 continue
             if wrong:
