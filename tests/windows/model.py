@@ -147,7 +147,7 @@ class Session:
             model.refusals += 1
             return False
         made = Pane(record.key, min(times), end, end, records)
-        for pane in near:
+        for pane in sorted(near, key=lambda pane: pane.start):
             model.panes.remove(pane)
             if pane.shown is not None:
                 if pane.shown == (made.start, made.end):
