@@ -4,12 +4,12 @@ from math import gcd
 from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t
 from libc.string cimport memset
 
-from streamdsl._native.aggregates.cell cimport ByteReader, damaged_state, read_i64, write_i64
+from streamdsl._native.aggregates.cell cimport ByteReader, read_i64, write_i64
 from streamdsl._native.includes.decimal cimport dec_high, dec_low, int128
 from streamdsl._native.state.write_stream cimport ByteWriter
 from streamdsl._native.windows.assign cimport floor_mod, since_start, window_number, windows_of
 from streamdsl._native.windows.contents cimport Contents
-from streamdsl._native.windows.window_list cimport KeyWindows, WindowEntry, WindowField, contents_of
+from streamdsl._native.windows.window_list cimport KeyWindows, WindowEntry, WindowField
 
 cdef enum:
     FEWEST_WINDOWS = 3         # of a moment: with fewer, to add a record to each of them is cheaper
@@ -40,6 +40,7 @@ cdef class PaneField(WindowField):
         WindowField.__init__(self, name, contents, 0)
         self.layout = f"panes/3|{contents.layout}"
         self.total_at = self.size
+        self.least = PANE_BYTES
         self.size += (contents.size + 7) & ~<int64_t>7
 
     cdef bint has_total(self, KeyWindows* windows) noexcept nogil:
@@ -54,42 +55,20 @@ cdef class PaneField(WindowField):
         memset(self.total(windows), 0, self.contents.size)
         return 0
 
-    cdef int save(self, KeyWindows* windows, ByteWriter* out) except -1 nogil:
-        cdef int64_t i
-        cdef WindowEntry* entry
-        write_i64(windows.seen, out)
-        write_i64(windows.n, out)
-        for i in range(windows.n):
-            entry = self.at(windows, i)
-            write_i64(entry.id, out)
-            write_i64(entry.flags, out)
-            self.contents.write(contents_of(entry), out)
-        if self.has_total(windows):
-            self.contents.write(self.total(windows), out)
+    cdef int save_entry(self, const WindowEntry* entry, ByteWriter* out) except -1 nogil:
+        write_i64(entry.id, out)
+        return write_i64(entry.flags, out)
+
+    cdef int read_entry(self, WindowEntry* entry, ByteReader* source) except -1 nogil:
+        entry.id = read_i64(source)
+        entry.flags = <int32_t>read_i64(source)
         return 0
 
-    cdef int read(self, char* field, const char* data, int64_t size) except -1 nogil:
-        cdef KeyWindows* windows = <KeyWindows*>field
-        cdef ByteReader source
-        cdef int64_t n, i
-        cdef WindowEntry* entry
-        source.at = data
-        source.end = data + size
-        self.clear(field)                    # a later entry of the same key replaces what was read before
-        windows.seen = read_i64(&source)
-        n = read_i64(&source)
-        if n < 0 or n > size // PANE_BYTES:
-            damaged_state()
-        for i in range(n):
-            entry = self.insert(windows, i)
-            entry.id = read_i64(&source)
-            entry.flags = <int32_t>read_i64(&source)
-            if i > 0 and self.at(windows, i - 1).id >= entry.id:
-                damaged_state()
-            self.contents.read(contents_of(entry), &source)
-        if self.has_total(windows):
-            self.contents.read(self.total(windows), &source)
-        return damaged_state() if source.at != source.end else 0
+    cdef int save_rest(self, KeyWindows* windows, ByteWriter* out) except -1 nogil:
+        return self.contents.write(self.total(windows), out) if self.has_total(windows) else 0
+
+    cdef int read_rest(self, KeyWindows* windows, ByteReader* source) except -1 nogil:
+        return self.contents.read(self.total(windows), source) if self.has_total(windows) else 0
 
     cdef int clear(self, char* field) except -1 nogil:
         self.clear_total(<KeyWindows*>field)

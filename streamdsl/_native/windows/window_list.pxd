@@ -1,6 +1,7 @@
 """The open windows of each key, side by side in the key's row: bounds and contents, in the order of their ids."""
 from libc.stdint cimport int32_t, int64_t
 
+from streamdsl._native.aggregates.cell cimport ByteReader
 from streamdsl._native.state.row_table cimport RowField
 from streamdsl._native.state.write_stream cimport ByteWriter
 from streamdsl._native.windows.contents cimport Contents
@@ -38,6 +39,7 @@ cdef class WindowField(RowField):
     cdef readonly Contents contents
     cdef int64_t stride        # bytes of an entry and its contents
     cdef int32_t inside        # entries that have room in the row
+    cdef int64_t least         # bytes of a stored entry
 
     cdef inline WindowEntry* at(self, KeyWindows* windows, int64_t i) noexcept nogil:
         cdef char* base = windows.block if windows.block != NULL else <char*>windows + sizeof(KeyWindows)
@@ -70,6 +72,11 @@ cdef class WindowField(RowField):
     cdef WindowEntry* insert(self, KeyWindows* windows, int64_t i) except NULL nogil     # an entry without contents, zeroed
     cdef int remove(self, KeyWindows* windows, int64_t i) except -1 nogil                # its contents are freed
     cdef int save(self, KeyWindows* windows, ByteWriter* out) except -1 nogil            # for `read`
+    # What is stored of an entry without its contents, and behind all of them.
+    cdef int save_entry(self, const WindowEntry* entry, ByteWriter* out) except -1 nogil
+    cdef int read_entry(self, WindowEntry* entry, ByteReader* source) except -1 nogil
+    cdef int save_rest(self, KeyWindows* windows, ByteWriter* out) except -1 nogil
+    cdef int read_rest(self, KeyWindows* windows, ByteReader* source) except -1 nogil
     cdef int grow(self, KeyWindows* windows) except -1 nogil
 
 

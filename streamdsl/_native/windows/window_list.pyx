@@ -21,6 +21,7 @@ cdef class WindowField(RowField):
         self.contents = contents
         self.stride = sizeof(WindowEntry) + ((contents.size + 7) & ~<int64_t>7)
         self.inside = inside
+        self.least = sizeof(WindowEntry)
         self.on_heap = contents.on_heap
         RowField.__init__(self, name, f"windows/2|{contents.layout}", sizeof(KeyWindows) + inside * self.stride)
 
@@ -87,8 +88,21 @@ cdef class WindowField(RowField):
         write_i64(windows.n, out)
         for i in range(windows.n):
             entry = self.at(windows, i)
-            bytes_append(out, entry, sizeof(WindowEntry))
+            self.save_entry(entry, out)
             self.contents.write(contents_of(entry), out)
+        return self.save_rest(windows, out)
+
+    cdef int save_entry(self, const WindowEntry* entry, ByteWriter* out) except -1 nogil:
+        return bytes_append(out, entry, sizeof(WindowEntry))
+
+    cdef int read_entry(self, WindowEntry* entry, ByteReader* source) except -1 nogil:
+        memcpy(entry, read_bytes(source, sizeof(WindowEntry)), sizeof(WindowEntry))
+        return 0
+
+    cdef int save_rest(self, KeyWindows* windows, ByteWriter* out) except -1 nogil:
+        return 0
+
+    cdef int read_rest(self, KeyWindows* windows, ByteReader* source) except -1 nogil:
         return 0
 
     cdef int read(self, char* field, const char* data, int64_t size) except -1 nogil:
@@ -101,14 +115,15 @@ cdef class WindowField(RowField):
         self.clear(field)                    # a later entry of the same key replaces what was read before
         windows.seen = 0 * read_i64(&source) if PLANTED("seen-not-restored") else read_i64(&source)
         n = read_i64(&source)
-        if n < 0 or n > size // <int64_t>sizeof(WindowEntry):
+        if n < 0 or n > size // self.least:
             damaged_state()
         for i in range(n):
             entry = self.insert(windows, i)
-            memcpy(entry, read_bytes(&source, sizeof(WindowEntry)), sizeof(WindowEntry))
+            self.read_entry(entry, &source)
             if i > 0 and self.at(windows, i - 1).id >= entry.id:
                 damaged_state()
             self.contents.read(contents_of(entry), &source)
+        self.read_rest(windows, &source)
         return damaged_state() if source.at != source.end else 0
 
     cdef int clear(self, char* field) except -1 nogil:
