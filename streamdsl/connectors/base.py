@@ -74,6 +74,18 @@ class End:
 END: Final = End()
 
 
+@dataclass(frozen=True, slots=True)
+class Together:
+    """The next rows of several splits in one record batch: `parts` are the splits and their chunks, in the order of the rows.
+
+    The rows of a chunk are a slice of `rows`, without anything rejected among them; `timestamps` are those of all rows, if any.
+    """
+
+    rows: pa.RecordBatch
+    parts: Sequence[tuple[str, Chunk]]
+    timestamps: pa.Int64Array | None = None
+
+
 class SplitFeed(ABC):
     """What brings the rows of several splits of a task: one consumer of many partitions, say. Used by the thread that reads them."""
 
@@ -88,6 +100,13 @@ class SplitFeed(ABC):
         """Return the splits of which `SplitReader.caught_up` may be false; None, the default: each has to be asked.
 
         Asked about once a second; of the splits that are idle, those that are named are looked at. Must not wait.
+        """
+        return None
+
+    def read_together(self, splits: Collection[str], max_rows: int) -> Together | None:
+        """Return the next rows of `splits` in one batch: a few rows of each cost as much as those of one then.
+
+        None, the default: they are more than `max_rows`, or something is rejected among them, say; each split is read by itself then.
         """
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -121,6 +121,7 @@ class _Gate:
         self._lock = threading.Lock()
         self._left = set(splits)
         self._ended: set[str] = set()
+        self._asked: dict[SplitFeed, SplitFeed] = {}
 
     def expect(self, splits: Iterable[str]) -> None:
         """Have these end first, but those that have."""
@@ -137,6 +138,22 @@ class _Gate:
     def open(self) -> bool:
         """Whether all have ended."""
         return not self._left
+
+    def asked(self, feed: SplitFeed) -> SplitFeed:
+        """Return the feed without a way around the readers, which look at the gate; the same one for all of its splits."""
+        with self._lock:
+            return self._asked.setdefault(feed, _Asked(feed))
+
+
+class _Asked(SplitFeed):
+    def __init__(self, inner: SplitFeed) -> None:
+        self._inner = inner
+
+    def poll(self) -> Collection[str] | None:
+        return self._inner.poll()
+
+    def unsure(self) -> Collection[str] | None:
+        return self._inner.unsure()
 
 
 class _Wrapped(SplitReader):
@@ -156,7 +173,8 @@ class _Wrapped(SplitReader):
         return self._inner.caught_up()
 
     def feed(self) -> SplitFeed | None:
-        return self._inner.feed()
+        feed = self._inner.feed()
+        return None if feed is None else self._gate.asked(feed)
 
     def lag(self) -> int | None:
         return self._inner.lag()

@@ -39,7 +39,7 @@ from streamdsl.errors import InternalError, StateError
 from streamdsl.physical import node
 from streamdsl.runtime.chain import Chain
 from streamdsl.runtime.event_order import EventOrder
-from streamdsl.runtime.event_times import timed
+from streamdsl.runtime.event_times import times_of
 from streamdsl.runtime.failures import as_connector_errors
 from streamdsl.runtime.operators import build_operator, canonical_schema
 from streamdsl.runtime.rejects import RejectPolicy
@@ -391,8 +391,7 @@ class _TaskBuilder:
             positions = {
                 name: states[name]["position"] if name in states else source.position_of_added(name) if states else None for name in own
             }
-            opened = source.open_splits(positions, spec.columns, own_time=spec.times is None)
-            readers = {name: timed(reader, spec) for name, reader in opened.items()}
+            readers = source.open_splits(positions, spec.columns, own_time=spec.times is None)
             self.chain.readers.extend(readers.values())
             # One that has grown since it ended goes on.
             states = {
@@ -415,7 +414,7 @@ class _TaskBuilder:
         policy = RejectPolicy(spec, self.chain.dead_letters, self.environment.clock)
         rate = 0.0 if source.rate is None or not names else source.rate * len(own) / len(names)
         chunk_rows = max(min(CHUNK_ROWS, HELD_ROWS // max(len(own), 1)), LEAST_CHUNK_ROWS)
-        task.open(spec, splits, types, policy, rate, config.batch_rows, chunk_rows)
+        task.open(spec, splits, types, times_of(spec), policy, rate, config.batch_rows, chunk_rows)
         self.order.read_by(task, self.stage.id, self.index)
         if spec.partitioned_by >= 0:
             task.expect_keys_of_splits(len(names), self.peers)

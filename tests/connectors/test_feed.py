@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import booleans, data, integers, lists, tuples
 
 from streamdsl import Config, ConnectorError, Topology, memory, tumbling
-from streamdsl.connectors.base import END, Chunk, Source, SplitFeed, SplitReader
+from streamdsl.connectors.base import END, Chunk, Source, SplitFeed, SplitReader, Together
 from streamdsl.schema import Schema
 
 SPLITS = 1000
@@ -220,6 +223,71 @@ def test_an_error_of_the_feed_names_the_source():
     run, _ = running(Broken(3))
     with pytest.raises(ConnectorError, match=r"the source 'mail' cannot read.*the line is cut"):
         run.wait(30)
+
+
+class Post(Mail):
+    """Hands over what has come to several splits in one batch."""
+
+    idle_timeout = None
+
+    def __init__(self, splits: int) -> None:
+        super().__init__(splits)
+        self.together = 0
+
+    def read_together(self, splits, max_rows):
+        with self.lock:
+            came = {split: self.waiting.pop(split) for split in splits if split in self.waiting}
+        rows = pa.record_batch({"at": pa.array([at for times in came.values() for at in times], pa.int64())})
+        parts, first = [], 0
+        for split, times in came.items():
+            parts.append((split, Chunk(rows.slice(first, len(times)), None)))
+            first += len(times)
+        self.together += 1
+        return Together(rows, parts)
+
+
+@settings(max_examples=30, deadline=None)
+@given(data())
+def test_what_is_read_together_counts_as_if_each_split_were_read_by_itself(draw):
+    """Times ascend in each split: no row is late, however far apart the splits are, and one too far ahead is left out by itself."""
+    mail = Post(draw.draw(integers(2, 5)))
+    rounds = draw.draw(lists(lists(tuples(integers(0, mail.count - 1), integers(0, 3000), booleans()), max_size=8), max_size=12))
+    topology, out = Topology("post"), memory("out")
+    rows = topology.stream(mail, timestamp="at", max_ahead="1h", errors="skip")
+    rows.key_by().window(tumbling("1s")).count().to(out)
+    run = topology.start(Config())
+    reached, expected = [0] * mail.count, Counter[int]()
+    try:
+        for puts in rounds:
+            with mail.lock:
+                for split, step, good in puts:
+                    reached[split] += step
+                    expected[reached[split] // 1000] += good
+                    at = reached[split] if good else int(1000 * time.time()) + 7_200_000
+                    mail.waiting.setdefault(f"mail/{split}", []).append(at)
+            _until(lambda: not mail.waiting)
+        mail.over = True
+        assert run.wait(30)
+    finally:
+        run.stop()
+    assert {row["window_start"].timestamp(): row["count"] for row in out.rows()} == {key: n for key, n in expected.items() if n}
+    (figures,) = (task for task in run.metrics()["tasks"] if "splits" in task)
+    assert figures["rejected"] == sum(not good for puts in rounds for *_, good in puts)
+
+
+def test_splits_that_have_a_few_rows_each_are_read_together():
+    mail = Post(30)
+    run, out = running(mail)
+    for n in range(50):
+        with mail.lock:
+            mail.waiting.update({split: [10 * n] for split in mail.splits()})
+        _until(lambda: not mail.waiting)
+    reads = mail.reads
+    mail.over = True
+    assert run.wait(30)
+    assert sum(row["count"] for row in out.rows()) == 50 * 30
+    assert mail.together > 10
+    assert reads < 30 * 30, "each split is read by itself"
 
 
 def _until(done) -> None:

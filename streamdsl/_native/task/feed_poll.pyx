@@ -12,7 +12,7 @@ cdef enum:
     PASS_UNTIMED_MS = 1000
     LEAST_PASS_MS = 10
     # A feed that has brought little is not asked again at once: a few rows cost as much as hundreds.
-    POLL_NS = 2000000
+    POLL_NS = 3000000
     MANY_ROWS = 256
 
 
@@ -44,6 +44,7 @@ cdef class FeedPoll:
 
     cdef bint look(self, int64_t now_ns) except -1 nogil:
         cdef bint found
+        self.several = False
         if now_ns >= self.pass_at_ns:
             self.pass_at_ns = now_ns + self.pass_ns
             if self.mark_all(now_ns):
@@ -68,9 +69,17 @@ cdef class FeedPoll:
             for split in self.splits:
                 (<Split>split).due = True
             return True
+        self.names = names
+        self.several = len(names) > 1
         for name in names:
             (<Split>self.split_of[name]).due = True
         return len(names) > 0
+
+    cdef object read_together(self, int64_t limit):
+        try:
+            return self.feed.read_together(self.names, limit)
+        except Exception as error:       # whatever a source raises
+            raise connector_failure(f"the source {self.source!r} cannot read", error)
 
     cdef bint mark_all(self, int64_t now_ns) except -1 nogil:
         """Have all splits asked, but those that are idle and of which the feed is sure."""

@@ -1,12 +1,14 @@
 """What a chunk that was read becomes: native rows with their times; those that the source may not give are marked."""
 from libc.stdint cimport int64_t
 
+from streamdsl._native.flow.batch cimport Batch
 from streamdsl._native.task.split cimport Split
 
 
 cdef class Intake:
     cdef object spec                         # PhysicalSource
     cdef object types                        # of its columns, as declared
+    cdef object times                        # runtime.event_times.RowTimes; None: the times need nothing
     cdef object schema                       # pa.Schema of rows that were found to be canonical: those of a reader are all alike
     cdef tuple never_null                    # columns, by number
     cdef int timestamp                       # column of the event time, -1: the records' own
@@ -15,5 +17,8 @@ cdef class Intake:
     cdef int partitioned_by                  # column whose hash modulo n_partitions is a row's split; -1: none
     cdef int n_partitions
 
-    # The split's chunk becomes its rows. False: they have no event time.
-    cdef bint take(self, Split split, int64_t now) except -1
+    # What a split has read, with event times; `timed` false: they have none.
+    cdef Batch* rows_of(self, str split, object rows, object timestamps, int64_t now, bint* timed) except NULL
+    cdef bint stamp(self, Batch* rows, object timestamps, int64_t now) except -1
+    # Marks the rows of the split that the source may not give.
+    cdef int judge(self, Split split, int64_t now) except -1

@@ -1,8 +1,11 @@
 """See intake.pxd."""
-from libc.stdint cimport INT64_MAX
+from libc.stdint cimport INT64_MAX, INT64_MIN
 
-from streamdsl._native.flow.arrow cimport batch_from_arrow
-from streamdsl._native.flow.batch cimport SYS_TIME
+from streamdsl._native.flow.arrow cimport batch_from_arrow, column_from_arrow
+from streamdsl._native.flow.batch cimport (
+    KIND_I64, SYS_TIME, Column, batch_release, buffer_new, buffer_release, column_alloc, column_alloc_valid, column_clear, column_share,
+    i64,
+)
 from streamdsl._native.task.placement cimport first_misplaced
 
 from streamdsl._native.flow.convert import to_canonical
@@ -16,11 +19,47 @@ def time_per_ms(type_):
     return {"s": 0, "us": 1_000, "ns": 1_000_000}.get(getattr(type_, "unit", "ms"), 1)
 
 
-cdef class Intake:
-    """`spec` is the PhysicalSource, `types` are the declared pyarrow types of its columns."""
+cdef int fill_times(Batch* rows, Column* declared) except -1:
+    """Give the rows that have no time of their own the declared one."""
+    cdef int64_t row
+    cdef Column merged
+    cdef Column* own = &rows.sys[SYS_TIME]
+    column_alloc(&merged, KIND_I64, rows.n, 0)
+    column_alloc_valid(&merged, rows.n)
+    for row in range(rows.n):
+        if own.valid[row]:
+            i64(&merged)[row] = i64(own)[row]
+        else:
+            i64(&merged)[row] = i64(declared)[row]
+            merged.valid[row] = declared.valid == NULL or declared.valid[row]
+    column_clear(own)
+    rows.sys[SYS_TIME] = merged
+    return 0
 
-    def __init__(self, spec, types):
-        self.spec, self.types = spec, types
+
+cdef int declared_times(Batch* rows, int timestamp, int64_t per_ms, Column* out) except -1:
+    """The event time is milliseconds: finer times are floored, whole seconds (`per_ms` 0) saturate. The caller clears `out`."""
+    cdef int64_t row, value
+    column_share(out, &rows.columns[timestamp])
+    if per_ms == 1:
+        return 0
+    buffer_release(out.values_buffer)
+    out.values_buffer = buffer_new(8 * rows.n)
+    out.values = out.values_buffer.data
+    for row in range(rows.n):
+        value = i64(&rows.columns[timestamp])[row]
+        if per_ms > 0:
+            i64(out)[row] = value // per_ms - (value % per_ms < 0)
+        else:
+            i64(out)[row] = max(INT64_MIN // 1000, min(value, INT64_MAX // 1000)) * 1000
+    return 0
+
+
+cdef class Intake:
+    """`spec` is the PhysicalSource, `types` its columns' declared pyarrow types, `times` finds times that are no column as it is."""
+
+    def __init__(self, spec, types, times):
+        self.spec, self.types, self.times = spec, types, times
         self.never_null = tuple(i for i, field in enumerate(spec.schema.fields) if not field.nullable)
         self.timestamp = spec.timestamp
         self.time_per_ms = 1 if spec.timestamp < 0 else time_per_ms(types[spec.timestamp])
@@ -31,19 +70,46 @@ cdef class Intake:
         """Refuse rows that lie in another split than their hashes name, of `partitions` in all."""
         self.partitioned_by, self.n_partitions = self.spec.partitioned_by, partitions
 
-    cdef bint take(self, Split split, int64_t now) except -1:
-        cdef bint timed
+    cdef Batch* rows_of(self, str split, object rows, object timestamps, int64_t now, bint* timed) except NULL:
+        cdef Batch* batch = NULL
         try:
-            split.rows = batch_from_arrow(self._canonical(split.chunk.rows))
+            if timestamps is None and self.times is not None:
+                timestamps = self.times.of(rows)
+            batch = batch_from_arrow(self._canonical(rows))
+            timed[0] = self.stamp(batch, timestamps, now) or batch.n == 0
+            return batch
         except DataError as error:
-            error.context.update(operator=self.spec.name, topic=split.name)
+            batch_release(batch)
+            error.context.update(operator=self.spec.name, topic=split)
             raise
         except Exception as error:       # whatever a source hands over
-            raise connector_failure(f"the source {self.spec.name!r} gives rows of {split.name} that are not of its schema", error)
-        timed = split.stamp(self.timestamp, self.time_per_ms, now) or split.rows.n == 0
+            batch_release(batch)
+            raise connector_failure(f"the source {self.spec.name!r} gives rows of {split} that are not of its schema", error)
+
+    cdef bint stamp(self, Batch* rows, object timestamps, int64_t now) except -1:
+        """Find the event time of the rows: the records' own, else the declared column, else the clock; whether they have one."""
+        cdef int64_t row
+        cdef Column declared
+        cdef Column* time = &rows.sys[SYS_TIME]
+        if timestamps is not None:
+            column_from_arrow(timestamps, time)
+            if self.timestamp >= 0 and time.valid != NULL:
+                declared_times(rows, self.timestamp, self.time_per_ms, &declared)
+                fill_times(rows, &declared)
+                column_clear(&declared)
+            return True
+        if self.timestamp >= 0:
+            declared_times(rows, self.timestamp, self.time_per_ms, time)
+            return True
+        column_alloc(time, KIND_I64, rows.n, 0)
+        for row in range(rows.n):
+            i64(time)[row] = now
+        return False
+
+    cdef int judge(self, Split split, int64_t now) except -1:
         self._reject(split, now)
         self._check_places(split)
-        return timed
+        return 0
 
     def _canonical(self, rows):
         schema = rows.schema
@@ -61,7 +127,7 @@ cdef class Intake:
             limit = now + self.max_ahead_ms
         nulls = self._nulls(split)
         if nulls or split.rows.sys[SYS_TIME].valid != NULL or self.max_ahead_ms >= 0:
-            split.reject_rows(self.spec, limit, nulls)
+            split.reject_rows(self.spec, self.times, limit, nulls)
 
     def _nulls(self, Split split):
         """Return the rows that are null where none is, each with the reason."""

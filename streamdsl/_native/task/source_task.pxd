@@ -1,46 +1,26 @@
 """The task at the head of a plan: reads splits instead of channels."""
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int64_t
 
 from streamdsl._native.event_time.bootstrap cimport Bootstrap
-from streamdsl._native.event_time.peer_time cimport PeerTime
 from streamdsl._native.flow.batch cimport Batch
 from streamdsl._native.flow.pace cimport Pace
-from streamdsl._native.task.feed_poll cimport FeedPoll
-from streamdsl._native.task.intake cimport Intake
 from streamdsl._native.task.split cimport Split
-from streamdsl._native.task.task cimport Task
+from streamdsl._native.task.splits_task cimport SplitsTask
 
 
-cdef class SourceTask(Task):
-    cdef object spec                         # PhysicalSource
-    cdef Intake intake
-    cdef list splits
-    cdef void** split_refs
-    cdef int n_splits
+cdef class SourceTask(SplitsTask):
     cdef int turn
-    cdef FeedPoll polls
     cdef Bootstrap bootstrap                 # None: nobody waits for the end of another source
     cdef bint bootstraps                     # others wait for the end of what there is to read here
-    cdef bint in_order                       # reads in rounds (ordered_source.pxd)
     cdef bint in_round                       # of event time: what is emitted before its end passes on no time
-    cdef int64_t max_drift_ms                # -1: no limit
-    cdef int batch_rows
-    cdef int chunk_rows
-    cdef int64_t idle_timeout_ms             # -1: never
-    cdef double rate                         # rows a second of this task; 0: no limit
     cdef int64_t rate_began_ns
     cdef double rate_taken
-    cdef tuple snapshotted                   # the last checkpoint's number and {split: state}
-    cdef object policy                       # called with each rejected record
     cdef Pace pace                           # None: no user code behind it
     cdef int64_t ramp                        # rows of a batch while not all user code behind it has been measured
     cdef int64_t ramp_batches
     cdef int64_t requested                   # atomic: checkpoint id asked for, 0: none
     cdef int64_t paused                      # atomic
     cdef int64_t draining                    # atomic
-    cdef readonly int64_t rejected
-    cdef PeerTime peers                      # None: time needs nobody else's
-    cdef int peer                            # this task there
 
     cdef bint may_snapshot(self, int64_t checkpoint_id) noexcept nogil
     cdef bint must_wait(self) noexcept nogil                 # for other sources to be read to their ends
@@ -48,18 +28,16 @@ cdef class SourceTask(Task):
     cdef void note_round(self) noexcept nogil
     cdef int read_splits(self) except -1 nogil
     cdef int read_due(self, int64_t limit) except -1 nogil   # the next split that has something
+    cdef bint read_together(self, int64_t limit) except -1 nogil
+    cdef int hand_on_together(self, list splits, Batch* batch) except -1
     cdef int read_split(self, int chosen, int64_t limit) except -1 nogil
     cdef int choose(self) noexcept nogil
     cdef int64_t paced_rows(self) noexcept nogil
     cdef int64_t limit_now(self) noexcept nogil              # rows that may be emitted in one piece
     cdef int64_t next_time(self, Split split) noexcept nogil  # ms: of its next row, or of one before that was later
     cdef int hand_on_within(self, Split split, int64_t limit) except -1 nogil
-    cdef int without_times(self) except -1
     cdef int64_t allowance(self) noexcept nogil
-    cdef int refill(self, Split split) except -1 nogil
     cdef int hand_on(self, Split split, int64_t limit, int64_t until) except -1 nogil
     # Where the rows are put in order with those of other splits: says where each stands. `seen`: the greatest time before them.
     cdef int set_places(self, Split split, Batch* batch, int64_t seen) except -1 nogil
     cdef Batch* good_rows(self, Split split, int64_t first, int64_t n) except NULL nogil
-    cdef int end_split(self, Split split) except -1 nogil
-    cdef int handle_rejected(self, Split split, int32_t before) except -1

@@ -2,7 +2,7 @@
 from libc.stdint cimport int32_t, int64_t
 
 from streamdsl._native.event_time.watermark_generator cimport WatermarkGenerator
-from streamdsl._native.flow.batch cimport Batch, Column
+from streamdsl._native.flow.batch cimport Batch
 
 
 cdef enum:
@@ -36,8 +36,6 @@ cdef class Split:
     cdef int number                          # among all splits of the source
 
     cdef int on_committed(self, object position) except -1
-    cdef bint stamp(self, int timestamp, int64_t per_ms, int64_t now) except -1
-    cdef int fill_times(self, Column* declared) except -1
-    cdef int declared_times(self, int timestamp, int64_t per_ms, Column* out) except -1   # in ms; the caller clears `out`
-    cdef int reject_rows(self, object spec, int64_t limit, dict nulls) except -1
-    cdef object rejected_as(self, object spec, int64_t row, str reason)
+    cdef int take(self, object chunk, Batch* rows) except -1
+    cdef int reject_rows(self, object spec, object times, int64_t limit, dict nulls) except -1
+    cdef object rejected_as(self, object spec, object times, int64_t row, str reason)

@@ -1,12 +1,8 @@
 """See split.pxd."""
-from libc.stdint cimport INT64_MAX, INT64_MIN
+from libc.stdint cimport INT64_MIN
 from libc.stdlib cimport calloc, free
 
-from streamdsl._native.flow.arrow cimport column_from_arrow
-from streamdsl._native.flow.batch cimport (
-    KIND_I64, SYS_TIME, Column, batch_release, buffer_new, buffer_release, column_alloc, column_alloc_valid, column_clear,
-    column_drop_valid, column_share, i64,
-)
+from streamdsl._native.flow.batch cimport SYS_TIME, Column, batch_release, column_drop_valid, i64
 from streamdsl._native.includes.checked cimport PLANTED
 
 from streamdsl._native.task.rejected import before_row, rejected_row
@@ -79,74 +75,29 @@ cdef class Split:
             self.reader.committed(position)
         return 0
 
-    cdef bint stamp(self, int timestamp, int64_t per_ms, int64_t now) except -1:
-        """Find the event time of the chunk's rows: the records' own, else the declared column, else the clock; whether they have one."""
-        cdef int64_t row
-        cdef Column declared
-        cdef Column* time = &self.rows.sys[SYS_TIME]
-        self.rejected = self.chunk.rejected
+    cdef int take(self, object chunk, Batch* rows) except -1:
+        """Begin a chunk, whose rows these are; they are the split's from now on."""
+        self.due = False
+        self.dry_since_ms = -1
+        self.chunk, self.rows = chunk, rows
+        self.rejected = chunk.rejected
+        self.at = self.n_rejected = 0
         free(self.bad)
         self.bad = NULL
-        if self.chunk.timestamps is not None:
-            column_from_arrow(self.chunk.timestamps, time)
-            if timestamp >= 0 and time.valid != NULL:
-                self.declared_times(timestamp, per_ms, &declared)
-                self.fill_times(&declared)
-                column_clear(&declared)
-            return True
-        if timestamp >= 0:
-            self.declared_times(timestamp, per_ms, time)
-            return True
-        column_alloc(time, KIND_I64, self.rows.n, 0)
-        for row in range(self.rows.n):
-            i64(time)[row] = now
-        return False
-
-    cdef int fill_times(self, Column* declared) except -1:
-        cdef int64_t row
-        cdef Column merged
-        cdef Column* own = &self.rows.sys[SYS_TIME]
-        column_alloc(&merged, KIND_I64, self.rows.n, 0)
-        column_alloc_valid(&merged, self.rows.n)
-        for row in range(self.rows.n):
-            if own.valid[row]:
-                i64(&merged)[row] = i64(own)[row]
-            else:
-                i64(&merged)[row] = i64(declared)[row]
-                merged.valid[row] = declared.valid == NULL or declared.valid[row]
-        column_clear(own)
-        self.rows.sys[SYS_TIME] = merged
         return 0
 
-    cdef int declared_times(self, int timestamp, int64_t per_ms, Column* out) except -1:
-        """The event time is milliseconds: finer times are floored, whole seconds (`per_ms` 0) saturate."""
-        cdef int64_t row, value
-        column_share(out, &self.rows.columns[timestamp])
-        if per_ms == 1:
-            return 0
-        buffer_release(out.values_buffer)
-        out.values_buffer = buffer_new(8 * self.rows.n)
-        out.values = out.values_buffer.data
-        for row in range(self.rows.n):
-            value = i64(&self.rows.columns[timestamp])[row]
-            if per_ms > 0:
-                i64(out)[row] = value // per_ms - (value % per_ms < 0)
-            else:
-                i64(out)[row] = max(INT64_MIN // 1000, min(value, INT64_MAX // 1000)) * 1000
-        return 0
-
-    cdef int reject_rows(self, object spec, int64_t limit, dict nulls) except -1:
+    cdef int reject_rows(self, object spec, object times, int64_t limit, dict nulls) except -1:
         """Rows without a time or behind `limit`, and those of `nulls`, are bad records. They keep their place: positions count rows."""
         cdef Column* time = &self.rows.sys[SYS_TIME]
         cdef int64_t row
         cdef list own = []
         for row in range(self.rows.n):
             if row in nulls:
-                own.append(self.rejected_as(spec, row, nulls[row]))
+                own.append(self.rejected_as(spec, times, row, nulls[row]))
             elif time.valid != NULL and not time.valid[row]:
-                own.append(self.rejected_as(spec, row, "the record has no event time"))
+                own.append(self.rejected_as(spec, times, row, "the record has no event time"))
             elif i64(time)[row] > limit:
-                own.append(self.rejected_as(spec, row, f"event time {i64(time)[row]} is further ahead of the clock than max_ahead"))
+                own.append(self.rejected_as(spec, times, row, f"event time {i64(time)[row]} is further ahead of the clock than max_ahead"))
         if own:
             self.bad = <char*>calloc(self.rows.n, 1)
             if self.bad == NULL:
@@ -157,8 +108,10 @@ cdef class Split:
         column_drop_valid(time)
         return 0
 
-    cdef object rejected_as(self, object spec, int64_t row, str reason):
+    cdef object rejected_as(self, object spec, object times, int64_t row, str reason):
         try:
+            if times is not None:
+                reason = times.why(self.chunk.rows, row, reason)
             found = self.reader.rejected(self.chunk, row, reason)
         except Exception as error:       # whatever a source raises
             raise connector_failure(f"the source {spec.name!r} does not know its record in {self.name}", error)

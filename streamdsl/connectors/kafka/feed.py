@@ -5,11 +5,11 @@ from __future__ import annotations
 import gc
 import time
 from array import array
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from streamdsl._native.serdes.messages import bytes_of, runs
-from streamdsl.connectors.base import SplitFeed
+from streamdsl.connectors.base import SplitFeed, Together
 from streamdsl.connectors.kafka.admin import topic_id_of
 from streamdsl.connectors.kafka.clients import CALL_S, CLIENT_LOG, ErrorLog, first_and_end, log, made, patiently, with_leaders
 from streamdsl.connectors.kafka.confluent import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -80,6 +80,14 @@ class Records:
             more = list(map(_READ[name], messages))
             column += more
             self.bytes += _SIZES[name](more)
+
+    def add(self, more: Records) -> None:
+        """Add records, perhaps of another partition, with the same columns."""
+        self.offsets += more.offsets
+        self.values += more.values
+        self.bytes += more.bytes
+        for name, column in self.extras.items():
+            column += more.extras[name]
 
     def within(self, limit: int) -> int:
         """Return how many of them are about so many bytes: at least one."""
@@ -171,6 +179,8 @@ class Feed(SplitFeed):
         )
         #: Partitions of which records were taken that their reader has not been able to decode yet.
         self.undecoded: set[int] = set()
+        #: Reads several splits at once, see `SplitFeed.read_together`.
+        self.reads_together: Callable[[Sequence[str]], Together | None] = lambda splits: None
         #: Columns that are the same in every row of all partitions, as long as was needed so far.
         self.same: dict[str, Any] = {}
         self._names: dict[int, str] = {}
@@ -241,6 +251,14 @@ class Feed(SplitFeed):
             return None
         self._fetch(CHUNK_RECORDS)
         return self._ready
+
+    def read_together(self, splits: Collection[str], max_rows: int) -> Together | None:
+        """Return the next rows of several splits in one batch, if they are few."""
+        waiting = {split: len(self._waiting[self._ready[split]]) for split in splits}
+        if sum(waiting.values()) > min(max_rows, CHUNK_RECORDS) or self._held > self._chunk_bytes:
+            return None
+        found = [split for split, count in waiting.items() if count]
+        return self.reads_together(found) if len(found) > 1 else None
 
     def take(self, partition: int, most: int) -> Records:
         """Return up to `most` records of a partition, none if there are none now. Never waits."""

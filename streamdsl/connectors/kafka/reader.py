@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import bisect
 import time
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
 import pyarrow as pa
 
-from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Rejected, SplitReader
+from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Rejected, SplitReader, Together
 from streamdsl.connectors.kafka.clients import Waiting
 from streamdsl.connectors.kafka.ends import gone, made_anew
 from streamdsl.connectors.kafka.feed import CHUNK_RECORDS, Feed, Records, Unreadable
@@ -26,6 +27,7 @@ REGISTRY_AGAIN_S: Final = 0.5
 _MAX_RAW: Final = 900_000
 #: Columns that are the same in every row are made for at least so many rows, and cut.
 LEAST_SAME: Final = 256
+_NONE: Final[Mapping[int, str]] = {}
 
 
 def open_partitions(
@@ -44,6 +46,7 @@ def open_partitions(
     feed = Feed(described, extras | {"_timestamp"} if own_time else extras)
     try:
         readers = {split: PartitionReader(described, feed, split, position, columns, own_time) for split, position in positions.items()}
+        feed.reads_together = ReadsTogether(readers).read
         feed.begin()
     except BaseException:
         feed.shut()
@@ -61,6 +64,35 @@ class KafkaChunk(Chunk):
     after: Json = field(default=None)
 
 
+class ReadsTogether:
+    """Decodes what has come of several partitions in one go."""
+
+    def __init__(self, readers: Mapping[str, PartitionReader]) -> None:
+        self._readers = readers
+
+    def read(self, splits: Sequence[str]) -> Together | None:
+        """Return the rows of splits of which something has come; None: each has to be read by itself."""
+        readers = [self._readers[split] for split in splits]
+        if any(reader.apart() for reader in readers):
+            return None
+        taken = [reader.take() for reader in readers]
+        records, partitions = Records(taken[0].extras), array("q")
+        for reader, some in zip(readers, taken, strict=True):
+            records.add(some)
+            partitions += array("q", (reader.partition,)) * len(some)
+        found = readers[0].rows_of(records, partitions)
+        if found is None:
+            for reader, some in zip(readers, taken, strict=True):
+                reader.put_back(some)
+            return None
+        rows, times = found
+        parts, first = [], 0
+        for split, reader, some in zip(splits, readers, taken, strict=True):
+            parts.append((split, reader.part_of(rows, some, first)))
+            first += len(some)
+        return Together(rows, parts, times)
+
+
 class PartitionReader(SplitReader):
     """Reads one partition.
 
@@ -70,11 +102,11 @@ class PartitionReader(SplitReader):
 
     def __init__(self, described: Topic, feed: Feed, split: str, position: Json, columns: Sequence[str], own_time: bool) -> None:
         self._described, self._feed, self._columns, self._own_time = described, feed, tuple(columns), own_time
-        self._topic, self._partition = described.topic, int(split.rpartition("/")[2])
+        self._topic, self.partition = described.topic, int(split.rpartition("/")[2])
         at = cast("Mapping[str, Any] | None", position)
         if at is not None and feed.topic_id is not None and at.get("topic", feed.topic_id) != feed.topic_id:
             raise made_anew(self._topic)
-        low, high = feed.bounds(self._partition)
+        low, high = feed.bounds(self.partition)
         begins = low if at is not None and at["offset"] == "beginning" else None
         self._offset = self._first(low, high) if at is None else at["offset"] if begins is None else begins
         self._skip = 0 if at is None else at.get("skip", 0)
@@ -82,26 +114,27 @@ class PartitionReader(SplitReader):
         if described.until is not None:
             self._until = at["until"] if at is not None and "until" in at else high
         if not low <= self._offset <= high:
-            raise gone(self._topic, self._partition, self._offset, (low, high))
+            raise gone(self._topic, self.partition, self._offset, (low, high))
         own = {name for name in columns if name in METADATA_COLUMNS and name not in described.schema}
         # What takes a row away is known to whoever reads the values.
         self._of_table = bool(described.table_key) and REMOVED in own
         own -= {REMOVED} if self._of_table else set()
         #: Where columns that no value has are put among the others, the first one first.
         self._metadata = [(place, pa.field(name, METADATA_COLUMNS[name])) for place, name in enumerate(columns) if name in own]
+        self._schema: pa.Schema | None = None  # of the rows with these columns
         self._same: dict[str, pa.Array] = {}  # columns that are the same in every row, as long as was needed so far
         known = readable_fields(described)
         self._decoder = decoder_of(described, [known[name] for name in columns if name not in own])
         self._held: Records | None = None  # what cannot be decoded until the schema registry answers
         self._again_at = 0.0
-        self._away = Waiting(f"reading {feed.where}, partition {self._partition}", "the schema registry")
-        feed.add(split, self._partition, self._offset)
+        self._away = Waiting(f"reading {feed.where}, partition {self.partition}", "the schema registry")
+        feed.add(split, self.partition, self._offset)
 
     def _first(self, low: int, high: int) -> int:
         start = self._described.start
         if start == "earliest":
             return low
-        return high if start == "latest" else self._feed.offset_at(self._partition, cast(int, start))
+        return high if start == "latest" else self._feed.offset_at(self.partition, cast(int, start))
 
     def start(self) -> Json:
         """Return where reading begins."""
@@ -121,16 +154,16 @@ class PartitionReader(SplitReader):
             return END
         if self._held is not None:
             return self._decoded(self._held) if time.monotonic() >= self._again_at else None
-        records = self._feed.take(self._partition, min(max_rows, CHUNK_RECORDS))
+        records = self._feed.take(self.partition, min(max_rows, CHUNK_RECORDS))
         if self._until is not None and records and records.offsets[-1] >= self._until:
             records = records.cut(bisect.bisect_left(records.offsets, self._until))
             if not records:
                 return END
         if records:
             return self._decoded(records)
-        if self._until is not None and self._feed.ended(self._partition, self._until):
+        if self._until is not None and self._feed.ended(self.partition, self._until):
             return END
-        position = self._feed.position(self._partition)
+        position = self._feed.position(self.partition)
         return self._moved(position) if self._until is None and position > self._offset and not self._skip else None
 
     def feed(self) -> Feed:
@@ -139,7 +172,33 @@ class PartitionReader(SplitReader):
 
     def caught_up(self) -> bool:
         """Whether the cluster says that the partition has been read to its end."""
-        return self._held is None and self._feed.caught_up(self._partition)
+        return self._held is None and self._feed.caught_up(self.partition)
+
+    def apart(self) -> bool:
+        """Whether the partition has to be read by itself now."""
+        return self._held is not None or self._skip > 0 or self._until is not None or self._of_table
+
+    def take(self) -> Records:
+        """Take what has come."""
+        return self._feed.take(self.partition, CHUNK_RECORDS)
+
+    def put_back(self, records: Records) -> None:
+        """Have what was taken read by itself."""
+        self._held, self._again_at = records, float("-inf")
+        self._feed.undecoded.add(self.partition)
+
+    def rows_of(self, records: Records, partitions: array[int]) -> tuple[pa.RecordBatch, pa.Int64Array | None] | None:
+        """Return records of this partition and others as rows, with their times; None unless each is a good one of one row."""
+        if any(isinstance(one, Unreadable) for one in records.extras.get("_headers", ())):
+            return None
+        found = self._decoder.decode(records.values)
+        if found.bad or found.of is not None or found.away is not None:
+            return None
+        return self._with_metadata(found.rows, records, None, partitions), self._times(records, None) if self._own_time else None
+
+    def part_of(self, rows: pa.RecordBatch, records: Records, first: int) -> KafkaChunk:
+        """Return the partition's part of rows that were decoded together, from `first` on."""
+        return self._chunk(rows.slice(first, len(records)), records)
 
     def _moved(self, offset: int) -> Chunk:
         """Return no rows: what lies in front of `offset` are ends of transactions. Whoever starts there asks for no offset that expires."""
@@ -160,27 +219,39 @@ class PartitionReader(SplitReader):
         for index in unreadable.keys() & found.bad.keys():
             found.bad[index] = unreadable[index]
         self._held = None
-        self._feed.undecoded.discard(self._partition)
+        self._feed.undecoded.discard(self.partition)
         if found.away is None:
             self._away.over()
         else:
-            self._feed.undecoded.add(self._partition)
+            self._feed.undecoded.add(self.partition)
             self._away.say(found.away)
             self._again_at = time.monotonic() + REGISTRY_AGAIN_S
             good = records.cut(found.taken)
             records, self._held = good, records
             if not good:
                 return None
-        offsets = records.offsets
         rows, of = found.rows, found.of
         skip = min(self._skip, rows.num_rows)
         if skip:
             rows, of = rows.slice(skip), (list(range(rows.num_rows)) if of is None else of)[skip:]
+        times = self._times(records, of) if self._own_time else None
+        return self._chunk(self._with_metadata(rows, records, of), records, of, times, found.bad)
+
+    def _chunk(
+        self,
+        rows: pa.RecordBatch,
+        records: Records,
+        of: Sequence[int] | None = None,
+        times: pa.Int64Array | None = None,
+        bad: Mapping[int, str] = _NONE,
+    ) -> KafkaChunk:
+        """Return the chunk of `records`, and go on behind it."""
+        offsets = records.offsets
         chunk = KafkaChunk(
-            rows=self._with_metadata(rows, records, of),
+            rows=rows,
             position=self._at(self._offset, self._skip),
-            timestamps=self._times(records, of) if self._own_time else None,
-            rejected=self._rejected(found.bad, records, of, rows.num_rows),
+            timestamps=times,
+            rejected=self._rejected(bad, records, of, rows.num_rows) if bad else (),
             offsets=offsets,
             values=records.values,
             of=of,
@@ -212,29 +283,43 @@ class PartitionReader(SplitReader):
         if raw is not None and len(raw) > _MAX_RAW:
             reason += f"; the first {_MAX_RAW} of its {len(raw)} bytes are kept"
             raw = raw[:_MAX_RAW]
-        return Rejected(row, raw, reason, self._topic, self._partition, offset)
+        return Rejected(row, raw, reason, self._topic, self.partition, offset)
 
     @staticmethod
     def _times(records: Records, of: Sequence[int] | None) -> pa.Int64Array:
         times = records.extras["_timestamp"]
         return pa.array(times if of is None else [times[index] for index in of], pa.int64())
 
-    def _with_metadata(self, rows: pa.RecordBatch, records: Records, of: Sequence[int] | None) -> pa.RecordBatch:
+    def _with_metadata(
+        self, rows: pa.RecordBatch, records: Records, of: Sequence[int] | None, partitions: array[int] | None = None
+    ) -> pa.RecordBatch:
+        """Add the columns that no value has; `partitions`: those of the records, if they are not all of this one."""
+        if not self._metadata:
+            return rows
+        columns = rows.columns
         for place, field_ in self._metadata:
-            rows = rows.add_column(place, field_, self._metadata_column(field_, rows.num_rows, records, of))
-        return rows
+            if field_.name == "_partition" and partitions is not None:
+                column = _numbers(field_.type, partitions)
+            else:
+                column = self._metadata_column(field_, rows.num_rows, records, of)
+            columns.insert(place, column)
+        if self._schema is None:
+            self._schema = rows.schema
+            for place, field_ in self._metadata:
+                self._schema = self._schema.insert(place, field_)
+        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
     def _metadata_column(self, asked: pa.Field, count: int, records: Records, of: Sequence[int] | None) -> pa.Array:
         name, type_ = asked.name, asked.type
         if name in ("_topic", "_partition"):
-            value: str | int = self._topic if name == "_topic" else self._partition
+            value: str | int = self._topic if name == "_topic" else self.partition
             same = self._feed.same if name == "_topic" else self._same
             column = same.get(name)
             if column is None or len(column) < count:
                 column = same[name] = pa.repeat(pa.scalar(value, type_), max(count, LEAST_SAME))
             return column.slice(0, count)
         if name == "_offset" and of is None:
-            return pa.Array.from_buffers(type_, count, [None, pa.py_buffer(records.offsets)])
+            return _numbers(type_, records.offsets)
         values = records.offsets if name == "_offset" else records.extras[name]
         return pa.array(values if of is None else [values[index] for index in of], type_)
 
@@ -257,16 +342,20 @@ class PartitionReader(SplitReader):
 
     def committed(self, position: Json) -> None:
         """Note the position in the cluster, for lag tools."""
-        self._feed.committed(self._partition, cast("Mapping[str, int]", position)["offset"])
+        self._feed.committed(self.partition, cast("Mapping[str, int]", position)["offset"])
 
     def lag(self) -> int | None:
         """Return how many committed records wait in the partition, ends of transactions among them."""
-        return self._feed.lag(self._partition)
+        return self._feed.lag(self.partition)
 
     def uncommitted(self) -> int | None:
         """Return how many records of open transactions follow."""
-        return self._feed.uncommitted(self._partition)
+        return self._feed.uncommitted(self.partition)
 
     def close(self) -> None:
         """Let the consumer go, with the last reader of it."""
         self._feed.close()
+
+
+def _numbers(type_: pa.DataType, numbers: array[int]) -> pa.Array:
+    return pa.Array.from_buffers(type_, len(numbers), [None, pa.py_buffer(numbers)])
