@@ -26,17 +26,17 @@ import time
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.sinks import Dropped
 from examples.fraud import topology as example
 from streamdsl import Config, Schema
 from streamdsl.checkpoint.inspect import count_keys
-from streamdsl.connectors.base import END, Chunk, End, Json, Sink, SinkWriter, Source, SplitReader
+from streamdsl.connectors.base import END, Chunk, End, Json, Source, SplitReader
 
 
 class Looped(Source):
@@ -110,30 +110,17 @@ class _LoopedReader(SplitReader):
         return Chunk(batch, {"round": self.round, "batch": self.at - 1})
 
 
-class Counting(Sink):
+class Counting(Dropped):
     """Counts alerts by rule."""
 
-    gathers = True
-
     def __init__(self) -> None:
-        self.name = "counting"
+        super().__init__("counting")
         self.by_rule: dict[str, int] = {}
 
-    def open_writer(self, schema: Any, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
-        return _CountingWriter(self)
-
-
-class _CountingWriter(SinkWriter):
-    def __init__(self, sink: Counting) -> None:
-        self.sink = sink
-
-    def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
+    def look(self, rows: pa.RecordBatch) -> None:
         for entry in pc.value_counts(rows.column("rule")):
             rule = entry["values"].as_py()
-            self.sink.by_rule[rule] = self.sink.by_rule.get(rule, 0) + entry["counts"].as_py()
-
-    def snapshot(self, checkpoint_id: int) -> Json:
-        return dict(self.sink.by_rule)
+            self.by_rule[rule] = self.by_rule.get(rule, 0) + entry["counts"].as_py()
 
 
 def read_table(path: str | None) -> pa.Table:

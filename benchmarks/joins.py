@@ -29,10 +29,10 @@ import pyarrow.compute as pc
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.fraud import commit, machine
+from benchmarks.sinks import Dropped
 from benchmarks.state import MIX, resident_mb, state_bytes
 from benchmarks.windows import BATCH, FIRST_MS, Drawn, key_numbers
 from streamdsl import Config, Schema, Stream, Topology
-from streamdsl.connectors.base import Json, Sink, SinkWriter
 
 #: In which each side has a record of each key, on average.
 WITHIN_MS = 600_000
@@ -46,31 +46,18 @@ JOINS: dict[str, Callable[[Stream, Stream], Stream]] = {
 }
 
 
-class Summed(Sink):
-    """Counts rows, and adds up what they hold, whatever order they come in."""
-
-    gathers = True
+class Summed(Dropped):
+    """Adds up what rows hold, whatever order they come in."""
 
     def __init__(self) -> None:
-        self.name, self.rows, self.digest = "summed", 0, 0
+        super().__init__("summed")
+        self.digest = 0
 
-    def open_writer(self, schema: Any, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
-        return _SummedWriter(self)
-
-
-class _SummedWriter(SinkWriter):
-    def __init__(self, sink: Summed) -> None:
-        self.sink = sink
-
-    def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
-        self.sink.rows += rows.num_rows
+    def look(self, rows: pa.RecordBatch) -> None:
         # A missing side counts as zero; a product tells which two sides met.
         x, y = (pc.fill_null(rows.column(name), 0).to_numpy().astype(np.uint64) for name in ("x", "y"))
         met = (x + np.uint64(1)) * (y + np.uint64(MIX))
-        self.sink.digest = (self.sink.digest + int(met.sum(dtype=np.uint64))) % 2**64
-
-    def snapshot(self, checkpoint_id: int) -> Json:
-        return None
+        self.digest = (self.digest + int(met.sum(dtype=np.uint64))) % 2**64
 
 
 def side(value: str, records: int, keys: int, seed: int) -> Drawn:

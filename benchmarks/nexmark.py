@@ -29,11 +29,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.flink_sql import run as flink_sql
 from benchmarks.fraud import commit, machine
+from benchmarks.sinks import Dropped
 from examples.nexmark.events import SCHEMAS
 from examples.nexmark.generator import AUCTIONS, PERSONS, ROUND, generate
 from examples.nexmark.queries import QUERIES
 from streamdsl import Config, Schema, Table
-from streamdsl.connectors.base import END, Chunk, End, Json, Sink, SinkWriter, Source, SplitReader, no_metadata
+from streamdsl.connectors.base import END, Chunk, End, Json, Source, SplitReader, no_metadata
 
 #: What moves on from one round to the next, and by what.
 SHIFTED = {
@@ -125,29 +126,6 @@ class _ColumnsReader(SplitReader):
             by = self.source.round.shift(self.source.name, name)
             columns.append(column if by is None else pc.add(column, by * self.done))
         return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
-
-
-class Dropped(Sink):
-    """Counts rows."""
-
-    gathers = True
-
-    def __init__(self) -> None:
-        self.name, self.rows = "dropped", 0
-
-    def open_writer(self, schema: Any, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
-        return _DroppedWriter(self)
-
-
-class _DroppedWriter(SinkWriter):
-    def __init__(self, sink: Dropped) -> None:
-        self.sink = sink
-
-    def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
-        self.sink.rows += rows.num_rows
-
-    def snapshot(self, checkpoint_id: int) -> Json:
-        return {"rows": self.sink.rows}
 
 
 def measure(query: str, cores: int, directory: Path, asked: argparse.Namespace) -> dict[str, Any]:

@@ -29,8 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.flink_jobs import run as flink
 from benchmarks.fraud import commit, machine
+from benchmarks.sinks import Dropped
 from streamdsl import Config, Schema, Topology, col, count
-from streamdsl.connectors.base import Chunk, End, Json, Sink, SinkWriter, Source, SplitReader
+from streamdsl.connectors.base import Chunk, End, Json, Source, SplitReader
 
 BATCH = 1 << 16
 #: Spreads the numbers over 64 bits, each its own place.
@@ -78,30 +79,6 @@ class _DrawnReader(SplitReader):
         self.batch += 1
         given = {name: made.get(name, pa.nulls(len(numbers), source.schema.field(name).type)) for name in self.columns}
         return Chunk(pa.RecordBatch.from_pydict(given), {"batch": n})
-
-
-class Dropped(Sink):
-    """Counts rows and forgets them; remembers when the first one came."""
-
-    def __init__(self) -> None:
-        self.name = "dropped"
-        self.rows, self.first_at = 0, 0.0
-
-    def open_writer(self, schema: Any, keys: Sequence[str], task: int, tasks: int, state: Json) -> SinkWriter:
-        return _DroppedWriter(self)
-
-
-class _DroppedWriter(SinkWriter):
-    def __init__(self, sink: Dropped) -> None:
-        self.sink = sink
-
-    def write(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> None:
-        if not self.sink.rows:
-            self.sink.first_at = time.monotonic()
-        self.sink.rows += rows.num_rows
-
-    def snapshot(self, checkpoint_id: int) -> Json:
-        return None
 
 
 def build(source: Drawn, sink: Dropped) -> Topology:

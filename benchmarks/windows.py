@@ -31,7 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.flink_jobs import run as flink
 from benchmarks.fraud import commit, machine
-from benchmarks.state import MIX, SCHEMA, Dropped, resident_mb, state_bytes
+from benchmarks.sinks import Dropped
+from benchmarks.state import MIX, SCHEMA, resident_mb, state_bytes
 from streamdsl import Config, Schema, Topology, col, count, count_window, hopping, session, sliding, tumbling
 from streamdsl.connectors.base import Chunk, End, Json, Source, SplitReader
 
