@@ -40,6 +40,7 @@ cdef class WindowField(RowField):
     cdef int64_t stride        # bytes of an entry and its contents
     cdef int32_t inside        # entries that have room in the row
     cdef int64_t least         # bytes of a stored entry
+    cdef int64_t looked_at     # bytes of the field that each record of a key touches, from its beginning
 
     cdef inline WindowEntry* at(self, KeyWindows* windows, int64_t i) noexcept nogil:
         cdef char* base = windows.block if windows.block != NULL else <char*>windows + sizeof(KeyWindows)
@@ -52,6 +53,10 @@ cdef class WindowField(RowField):
             return high
         if high > 0 and self.at(windows, 0).id >= id:                # most close in order
             return 0
+        if high > 2 and self.at(windows, 1).id >= id:
+            return 1
+        if high > 2 and self.at(windows, high - 2).id < id:          # what is next to an end is in the cache
+            return high - 1
         while low < high:
             middle = (low + high) >> 1
             if self.at(windows, middle).id < id:

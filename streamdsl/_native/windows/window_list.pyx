@@ -22,6 +22,7 @@ cdef class WindowField(RowField):
         self.stride = sizeof(WindowEntry) + ((contents.size + 7) & ~<int64_t>7)
         self.inside = inside
         self.least = sizeof(WindowEntry)
+        self.looked_at = sizeof(KeyWindows) + min(inside, 1) * self.stride
         self.on_heap = contents.on_heap
         RowField.__init__(self, name, f"windows/2|{contents.layout}", sizeof(KeyWindows) + inside * self.stride)
 
