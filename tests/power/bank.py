@@ -352,6 +352,7 @@ BANK = (
         "tests/simulation/test_campaign.py::test_watermarks_of_a_checkpoint_wait_for_the_input",
         1,
     ),
+    Planted("rows-together-not-cut", "a row that is read with others is not late by those in front of it", "simulator", 9000),
     Planted(
         "ending-input-counts",
         "the last watermark of an input that ends carries time past those that are only idle",

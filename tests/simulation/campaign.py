@@ -46,6 +46,7 @@ COVERED = (
     "late by chance",
     "null_keys",
     "power cuts",
+    "read together",
     "rescales",
     "restores",
     "restores from a base",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,9 @@ from streamdsl.connectors.base import (
     Sink,
     SinkWriter,
     Source,
+    SplitFeed,
     SplitReader,
+    Together,
     no_metadata,
 )
 from streamdsl.schema import Schema
@@ -47,7 +49,7 @@ class SplitLog:
 
 
 class SimulatedSource(Source):
-    """Reads split logs."""
+    """Reads split logs. `fed`: one feed brings the rows of a task's splits, several of them in one batch."""
 
     def __init__(
         self,
@@ -58,9 +60,11 @@ class SimulatedSource(Source):
         *,
         bounded: bool,
         partitioned_by: str | None = None,
+        fed: bool = False,
     ) -> None:
         self.name, self.schema, self.logs, self.clock, self.bounded = name, Schema.of(schema), logs, clock, bounded
         self.partitioned_by = partitioned_by
+        self.fed, self.read_together = fed, 0
         self.opened: dict[str, Json] = {}  # split -> position at which the last start opened it
 
     def splits(self) -> Sequence[str]:
@@ -69,6 +73,32 @@ class SimulatedSource(Source):
     def open_split(self, split: str, position: Json, columns: Sequence[str]) -> SplitReader:
         self.opened[split] = position
         return _Reader(self.name, self.logs[split], position, columns, self.clock)
+
+    def open_splits(self, positions: Mapping[str, Json], columns: Sequence[str], *, own_time: bool) -> Mapping[str, SplitReader]:
+        readers = super().open_splits(positions, columns, own_time=own_time)
+        if self.fed:
+            feed = _Feed(self, readers)
+            for reader in readers.values():
+                reader.feed = lambda: feed  # type: ignore[method-assign]
+        return readers
+
+
+class _Feed(SplitFeed):
+    """Says that every split has something, and hands over together what can be."""
+
+    def __init__(self, source: SimulatedSource, readers: Mapping[str, Any]) -> None:
+        self._source, self._readers = source, readers
+
+    def poll(self) -> Collection[str]:
+        return list(self._readers)
+
+    def read_together(self, splits: Collection[str], max_rows: int) -> Together | None:
+        waiting = [split for split in splits if self._readers[split].next_rows()]
+        if len(waiting) < 2 or sum(self._readers[split].next_rows() for split in waiting) > max_rows:
+            return None
+        self._source.read_together += 1
+        parts = [(split, self._readers[split].read(max_rows)) for split in waiting]
+        return Together(pa.concat_batches([chunk.rows for _, chunk in parts]), parts)
 
 
 class _Reader(SplitReader):
@@ -83,6 +113,11 @@ class _Reader(SplitReader):
         self._entry, self._skip, self._row = (0, 0, 0) if position is None else position
         self._clock = clock
         self._until = -1
+
+    def next_rows(self) -> int:
+        """Return how many rows may be read at once; 0: there is something else to be read, or to be waited for."""
+        entry = self._entries[self._entry] if self._entry < len(self._entries) else Entry()
+        return 0 if entry.wait_ms else entry.rows - self._skip
 
     def read(self, max_rows: int) -> Chunk | End | None:
         at = self._entry

@@ -60,7 +60,13 @@ class SeededRun:
         self.clock = ManualClock(10_000) if self.loop is None else RunningClock(10_000)
         self.sources = {
             name: SimulatedSource(
-                name, SCHEMA, logs, self.clock, bounded=self.scenario.bounded, partitioned_by="key" if self.scenario.partitioned else None
+                name,
+                SCHEMA,
+                logs,
+                self.clock,
+                bounded=self.scenario.bounded,
+                partitioned_by="key" if self.scenario.partitioned else None,
+                fed=seed % 4 == 1,  # not drawn: what other seeds draw stays as it is
             )
             for name, logs in self.scenario.logs.items()
         }
@@ -245,6 +251,7 @@ class SeededRun:
                 figures = task.store.figures()
                 self.covered["rows evicted"] += figures["evicted"]
                 self.covered["cold rows read"] += figures["reads"]
+        self.covered["read together"] += sum(source.read_together for source in self.sources.values())
         if job.tasks:
             checks.check_conservation(job)
         if job.tasks and len(self._since) >= 2 and self.disk.failed == self._first_faults:

@@ -32,7 +32,6 @@ cdef class FeedPoll:
         if idle_timeout_ms >= 0:
             self.pass_ns = 1000000 * min(max(idle_timeout_ms // 4, <int64_t>LEAST_PASS_MS), <int64_t>PASS_MS)
         for split, feed in zip(splits, feeds):
-            split.due = True
             split.apart = feed is None or feed is not self.feed
             self.n_apart += split.apart and not split.ended
 
@@ -43,19 +42,16 @@ cdef class FeedPoll:
         return self.n_apart > 0 or self.feed is None
 
     cdef bint look(self, int64_t now_ns) except -1 nogil:
-        cdef bint found
+        cdef bint found = False
         self.several = False
         if now_ns >= self.pass_at_ns:
             self.pass_at_ns = now_ns + self.pass_ns
-            if self.mark_all(now_ns):
-                self.quiet = False
-                return True
-        if now_ns < self.poll_at_ns and self.rows < MANY_ROWS:
-            return False
-        self.poll_at_ns = now_ns + POLL_NS
-        self.rows = 0
-        with gil:
-            found = self._poll()
+            found = self.mark_all(now_ns)
+        if now_ns >= self.poll_at_ns or self.rows >= MANY_ROWS:
+            self.poll_at_ns = now_ns + POLL_NS
+            self.rows = 0
+            with gil:
+                found = self._poll() or found
         self.quiet = self.quiet and not found
         return found
 

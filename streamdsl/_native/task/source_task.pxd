@@ -29,6 +29,7 @@ cdef class SourceTask(SplitsTask):
     cdef int read_splits(self) except -1 nogil
     cdef int read_due(self, int64_t limit) except -1 nogil   # the next split that has something
     cdef bint read_together(self, int64_t limit) except -1 nogil
+    cdef bint is_one_batch(self, Split split) noexcept
     cdef int hand_on_together(self, list splits, Batch* batch) except -1
     cdef int read_split(self, int chosen, int64_t limit) except -1 nogil
     cdef int choose(self) noexcept nogil

@@ -8,7 +8,7 @@ from libc.stdint cimport INT64_MAX, int32_t
 from libc.stdlib cimport free, malloc
 
 from streamdsl._native.event_time.read_order cimport OFFER_MADE
-from streamdsl._native.event_time.watermark_generator cimport generator_scan
+from streamdsl._native.event_time.watermark_generator cimport WatermarkGenerator, generator_scan
 from streamdsl._native.flow.batch cimport SYS_TIME, Batch, batch_release, batch_slice, batch_take, column_drop_valid, i64
 from streamdsl._native.flow.pace cimport FREE_ROWS, PACED_ROWS
 from streamdsl._native.includes.atomic cimport atomic_load, atomic_store
@@ -190,11 +190,18 @@ cdef class SourceTask(SplitsTask):
             self.polls.rows += batch.n
             self.crowded = batch.n >= CROWD_ROWS
             # Else each is handed on by itself, when the split's waking has let time go on.
-            if not self.closing and all([(<Split>split).bad == NULL for split in splits]):
+            if not self.closing and all([self.is_one_batch(split) for split in splits]):
                 self.hand_on_together(splits, batch)
         finally:
             batch_release(batch)
         return True
+
+    cdef bint is_one_batch(self, Split split) noexcept:
+        """Whether all rows are good, and none is late because of others among them."""
+        cdef WatermarkGenerator trial = split.generator
+        if PLANTED("rows-together-not-cut"):
+            return split.bad == NULL
+        return split.bad == NULL and generator_scan(&trial, i64(&split.rows.sys[SYS_TIME]), NULL, split.rows.n, INT64_MAX) == split.rows.n
 
     cdef int hand_on_together(self, list splits, Batch* batch) except -1:
         """Send the rows of all `splits` down the chain, in one batch; then what they mean for time."""
