@@ -98,7 +98,7 @@ class Bench:
     ) -> Iterator[tuple[Work, subprocess.Popen[bytes]]]:
         """Start a job that writes to a topic of its own; whatever happens, it does not outlive this."""
         self.turns += 1
-        alerts = create_topic(self.broker, f"alerts-{self.turns}-{job}", PARTITIONS)
+        alerts = create_topic(self.broker, f"alerts-{self.turns}-{job}", self.asked.partitions)
         with tempfile.TemporaryDirectory() as state:
             work = Work(self.broker, topic, alerts, records, guarantee, interval_ms, self.asked.parallelism, state, job == "ours-follows")
             process = leash.start(JOBS[job](work), subprocess.PIPE, stderr=None, cwd=ROOT)
@@ -140,7 +140,7 @@ class Bench:
     def latency(self, job: str, guarantee: str, interval_ms: int) -> dict[str, Any]:
         """Run a job on transactions as they come; return its latencies."""
         say(f"{job}: latency, {guarantee}, a commit every {interval_ms} ms")
-        topic = create_topic(self.broker, f"paced-{self.turns}-{job}", PARTITIONS)
+        topic = create_topic(self.broker, f"paced-{self.turns}-{job}", self.asked.partitions)
         with self.running(job, 0, guarantee, interval_ms, topic) as (work, process):
             sent = (self.stream, self.asked.rate, self.asked.latency_seconds)
             figures = latency.measure(self.broker, topic, work.alerts, *sent, process.pid)
@@ -175,7 +175,7 @@ def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
-def fill(broker: str, stream: Stream, records: int, partitions: int = PARTITIONS, name: str = "bank-transactions") -> dict[str, Any]:
+def fill(broker: str, stream: Stream, records: int, partitions: int, name: str = "bank-transactions") -> dict[str, Any]:
     """Produce the transactions; return how fast that was."""
     say(f"producing {records:,} transactions into {partitions} partitions")
     topic = create_topic(broker, f"{name}-{partitions}", partitions)
@@ -201,7 +201,7 @@ def benchmark(asked: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
         runs: dict[str, list[dict[str, Any]]] = {job: [] for job in asked.jobs}
         bench = Bench(broker.bootstrap, stream, asked)
         if asked.records:
-            filled = fill(bench.broker, stream, asked.records)
+            filled = fill(bench.broker, stream, asked.records, asked.partitions)
             figures["produced_records_per_s"] = filled["records_per_s"]
             say("the oracle")
             expected = stream.expected(asked.records)
@@ -239,6 +239,7 @@ def arguments() -> argparse.Namespace:
     add("--repeat", type=int, default=1, metavar="R", help="runs of each job, by turns")
     add("--interval", type=int, default=1000, metavar="MS", help="between checkpoints, or commits (default: 1000)")
     add("--parallelism", type=int, default=1, metavar="N", help="tasks, or threads, of a job that has them")
+    add("--partitions", type=int, default=PARTITIONS, metavar="N", help=f"of each topic (default: {PARTITIONS})")
     add("--rate", type=int, default=6_000, help="transactions per second for the latency (default: 6000)")
     add("--latency-seconds", type=float, default=30.0, metavar="S", help="so long each latency is measured; 0: not at all")
     add("--many", type=int, default=100, metavar="N", help="partitions of a second topic; 0: there is none (default: 100)")

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from streamdsl.checkpoint.manifest import Manifest
 from streamdsl.checkpoint.recovery import Checkpoint
 from streamdsl.config import Config
-from streamdsl.connectors.base import Marker, Sink, Transaction
+from streamdsl.connectors.base import Sink
+from streamdsl.connectors.transaction import Marker, Transaction
 from streamdsl.errors import StateError
 from streamdsl.physical.node import PhysicalPlan, PhysicalSink
 

@@ -34,7 +34,7 @@ from streamdsl._native.task.split import Split
 from streamdsl._native.task.task import Task, close_all
 from streamdsl.checkpoint.meanings import LOOKUP
 from streamdsl.config import Config
-from streamdsl.connectors.base import Transaction
+from streamdsl.connectors.transaction import Transaction
 from streamdsl.errors import InternalError, StateError
 from streamdsl.physical import node
 from streamdsl.runtime.chain import Chain

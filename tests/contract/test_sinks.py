@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from streamdsl import Config, ConnectorError, StreamError, Topology, files, memory, object_stores
-from streamdsl.connectors.base import Json, Marker, SinkWriter, Transaction
+from streamdsl.connectors.base import Json, SinkWriter
+from streamdsl.connectors.transaction import Marker, Transaction
 from streamdsl.schema import Schema
 from tests.contract.places import PLACES, SCHEMA, Place, rows
 

@@ -11,10 +11,10 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from streamdsl import Config, ConfigError, ConnectorError, StateError, StreamError, Topology, col, kafka, memory
-from streamdsl.connectors.base import Marker
 from streamdsl.connectors.kafka.clients import patiently
 from streamdsl.connectors.kafka.markers import markers_topic
 from streamdsl.connectors.kafka.outbox import Deliveries, Outbox, Record
+from streamdsl.connectors.transaction import Marker
 from tests.kafka.topics import consume_all, create_topic, delete_topic, produce, wait_until_settled
 
 SCHEMA = {"id": "int64", "account": "string", "amount": "float64"}

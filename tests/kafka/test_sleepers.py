@@ -15,9 +15,9 @@ import pytest
 
 from examples.fraud import data
 from streamdsl import Config, ConnectorError, kafka
-from streamdsl.connectors.base import Marker
 from streamdsl.connectors.kafka.outbox import Outbox, Record
 from streamdsl.connectors.kafka.transaction import KafkaTransaction
+from streamdsl.connectors.transaction import Marker
 from tests.crash.campaign import FAST, SLOW, Settings, kill
 from tests.kafka import crash
 from tests.kafka.topics import consume_all, wait_until_settled

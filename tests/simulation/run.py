@@ -251,7 +251,7 @@ class SeededRun:
                 figures = task.store.figures()
                 self.covered["rows evicted"] += figures["evicted"]
                 self.covered["cold rows read"] += figures["reads"]
-        self.covered["read together"] += sum(source.read_together for source in self.sources.values())
+        self.covered["read together"] = sum(source.read_together for source in self.sources.values())
         if job.tasks:
             checks.check_conservation(job)
         if job.tasks and len(self._since) >= 2 and self.disk.failed == self._first_faults:

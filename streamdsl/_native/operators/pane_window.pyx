@@ -21,7 +21,7 @@ from streamdsl._native.operators.window_records cimport LANE_DUE
 from streamdsl._native.rows.row cimport timestamp_value
 from streamdsl._native.state.deadline_heap cimport SlotDeadline
 from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, sorted_in
-from streamdsl._native.state.key_hash cimport prefetch
+from streamdsl._native.state.key_hash cimport CACHE_LINE, prefetch
 from streamdsl._native.state.key_table cimport KeyTable
 from streamdsl._native.aggregates.accumulators cimport Accumulator
 from streamdsl._native.windows.accumulated cimport AccumulatedContents
@@ -34,7 +34,6 @@ from dataclasses import replace
 
 cdef enum:
     FAR = 0x3FFFFFFFFFFFFFFF   # ms from the epoch
-    CACHE_LINE = 64
 
 #: Of these the exact ones are taken: what windows are does not depend on how panes were put together.
 SUMS = frozenset(["sum", "mean", "var", "std"])
@@ -198,10 +197,11 @@ cdef class PaneWindowOperator(WindowOperator):
     cdef void fetch_windows(self, KeyWindows* windows) noexcept nogil:
         """Have in the cache what closing a window touches: the first two panes, the last two, the total."""
         cdef int64_t at = 0
-        cdef char* first = <char*>self.field.at(windows, 0)
-        cdef char* last = <char*>self.field.at(windows, windows.n - 1)
+        cdef char* first
+        cdef char* last
         if windows.block == NULL:
             return
+        first, last = <char*>self.field.at(windows, 0), <char*>self.field.at(windows, windows.n - 1)
         prefetch(last + CACHE_LINE)
         while at <= self.field.stride:
             prefetch(first + at)

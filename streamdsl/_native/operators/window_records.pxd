@@ -90,4 +90,3 @@ cdef class WindowRecords(WindowRows):
     cdef bint near(self, KeyWindows* windows, int64_t time, int64_t last, int64_t watermark, int64_t* first, int64_t* behind) noexcept nogil
     cdef bint would_take(self, int64_t slot, int64_t time) noexcept nogil
     cdef int prepare(self, Batch* batch) except -1 nogil
-    cdef void fetch_key(self, int64_t slot) noexcept nogil           # have its row in the cache soon

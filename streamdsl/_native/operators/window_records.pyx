@@ -14,8 +14,6 @@ from streamdsl._native.operators.window_rows cimport WindowRows
 from streamdsl._native.rows.row cimport row_new
 from streamdsl._native.state.deadline_heap cimport SlotDeadline
 from streamdsl._native.state.deadline_key cimport put_sorted
-from streamdsl._native.state.key_hash cimport prefetch
-from streamdsl._native.state.row_table cimport RowHeader
 from streamdsl._native.state.key_list cimport keys_free
 from streamdsl._native.state.slot_deadlines cimport DeadlineOwner
 from streamdsl._native.state.write_stream cimport bytes_free, bytes_init
@@ -33,7 +31,6 @@ cdef enum:
     ID_BYTES = 8               # in the key of a row of the index, behind the deadline
     FEWEST_SHOWN = 64
     FAR = 0x3FFFFFFFFFFFFFFF   # ms from the epoch: the bounds of windows that are nearer are times
-    CACHE_LINE = 64
     AHEAD = 12                 # records whose keys' rows are fetched before they are taken
 
 EMISSIONS = {"close": EMIT_CLOSE, "update": EMIT_UPDATE, "on_time": EMIT_ON_TIME, "throttle": EMIT_THROTTLE}
@@ -248,15 +245,6 @@ cdef class WindowRecords(WindowRows):
         self.n_shown = min(self.n_shown, self.shown_before)
         self.contents.take_back(self.n_shown)
         return 0
-
-    cdef void fetch_key(self, int64_t slot) noexcept nogil:
-        cdef char* row = <char*>self.lookup.table.header(slot)
-        cdef int64_t at = 2 * CACHE_LINE
-        prefetch(row)
-        prefetch(row + self.field.offset + CACHE_LINE)
-        while at < <int64_t>sizeof(RowHeader) + self.field.looked_at:
-            prefetch(row + self.field.offset + at)
-            at += CACHE_LINE
 
     cdef int take_straight(self, Batch* batch) except -1 nogil:
         cdef const int64_t* slots = i64(&batch.sys[SYS_SLOT])

@@ -38,6 +38,7 @@ cdef class WindowRows(KeyedOperator):
     cdef int64_t shown_before                # of `shown`: what was there before the record at hand
 
     cdef KeyWindows* windows_of(self, int64_t slot) noexcept nogil
+    cdef void fetch_key(self, int64_t slot) noexcept nogil                  # its row, into the cache
     cdef void fetch_windows(self, KeyWindows* windows) noexcept nogil        # the first and the last one, into the cache
     cdef int touch_window(self, int64_t slot, WindowEntry* entry) except -1 nogil
     cdef int show(self, int64_t slot, WindowEntry* entry, int32_t row, Change change) except -1 nogil

@@ -6,7 +6,8 @@ from streamdsl._native.flow.batch cimport (
     KIND_I64, SYS_ORDINAL, SYS_SLOT, SYS_TIME, StringBuilder, batch_new, batch_release, column_alloc, column_take, i64,
     strings_append, strings_finish, strings_free, strings_init,
 )
-from streamdsl._native.state.key_hash cimport prefetch
+from streamdsl._native.state.key_hash cimport CACHE_LINE, prefetch
+from streamdsl._native.state.row_table cimport RowHeader
 from streamdsl._native.windows.contents cimport CHANGE_ADD, CHANGE_NONE, CHANGE_REPLACE
 from streamdsl._native.windows.window_list cimport WINDOW_CHANGED, WINDOW_SHOWN, WINDOW_TOUCHED, contents_of
 
@@ -26,11 +27,20 @@ cdef class WindowRows(KeyedOperator):
     cdef KeyWindows* windows_of(self, int64_t slot) noexcept nogil:
         return <KeyWindows*>(self.lookup.table.row(slot) + self.field.offset)
 
+    cdef void fetch_key(self, int64_t slot) noexcept nogil:
+        cdef char* row = <char*>self.lookup.table.header(slot)
+        cdef int64_t at = 2 * CACHE_LINE
+        prefetch(row)
+        prefetch(row + self.field.offset + CACHE_LINE)
+        while at < <int64_t>sizeof(RowHeader) + self.field.looked_at:
+            prefetch(row + self.field.offset + at)
+            at += CACHE_LINE
+
     cdef void fetch_windows(self, KeyWindows* windows) noexcept nogil:
         if windows.block != NULL:
             prefetch(self.field.at(windows, 0))
             prefetch(self.field.at(windows, windows.n - 1))
-            prefetch(<char*>self.field.at(windows, windows.n - 1) + 64)
+            prefetch(<char*>self.field.at(windows, windows.n - 1) + CACHE_LINE)
 
     cdef int show_change(self, int64_t slot, WindowEntry* entry, int32_t row) except -1 nogil:
         cdef Change change = CHANGE_NONE

@@ -83,6 +83,7 @@ cdef extern from * nogil:
     static inline void sd_unmap(void *old, size_t size) { if (old) munmap(old, size); }
     #define sd_prefetch(p) __builtin_prefetch((p), 0, 3)
     """
+    enum: CACHE_LINE "64"
     uint64_t hash_bytes "sd_hash"(const char* data, int32_t size, uint64_t seed) noexcept
     bint same_bytes "sd_same"(const char* a, const char* b, int32_t size) noexcept
     void* huge_alloc "sd_huge_alloc"(size_t size) noexcept

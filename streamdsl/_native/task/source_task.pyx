@@ -176,7 +176,8 @@ cdef class SourceTask(SplitsTask):
         together = self.polls.read_together(limit)
         if together is None:
             return False
-        batch = self.intake.rows_of(self.spec.name, together.rows, together.timestamps, now, &timed)
+        names = ", ".join([name for name, _ in together.parts])
+        batch = self.intake.rows_of(names, together.rows, together.timestamps, now, &timed)
         try:
             splits = []
             for name, chunk in together.parts:

@@ -3,7 +3,7 @@ from libc.stdint cimport INT64_MIN
 from libc.stdlib cimport calloc, free
 
 from streamdsl._native.flow.batch cimport SYS_TIME, Column, batch_release, column_drop_valid, i64
-from streamdsl._native.includes.checked cimport PLANTED
+from streamdsl._native.includes.checked cimport CHECK, PLANTED
 
 from streamdsl._native.task.rejected import before_row, rejected_row
 from streamdsl.errors import connector_failure
@@ -77,6 +77,7 @@ cdef class Split:
 
     cdef int take(self, object chunk, Batch* rows) except -1:
         """Begin a chunk, whose rows these are; they are the split's from now on."""
+        CHECK(self.rows == NULL, "a chunk begins behind the one before it")
         self.due = False
         self.dry_since_ms = -1
         self.chunk, self.rows = chunk, rows

@@ -9,8 +9,9 @@ from typing import Any, Final, Literal, cast
 import pyarrow as pa
 
 from streamdsl.config import broker_fault, parse_bytes
-from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReader, Transaction
+from streamdsl.connectors.base import Json, Sink, SinkWriter, Source, SplitReader
 from streamdsl.connectors.kafka.topic import Delivery, Format, Timestamps, Topic, why_not_written
+from streamdsl.connectors.transaction import Transaction
 from streamdsl.durations import Duration, parse_duration
 from streamdsl.errors import ConfigError, TopologyError
 from streamdsl.schema import DEAD_LETTER_SCHEMA, Field, Schema

@@ -18,13 +18,13 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from streamdsl.connectors.base import Marker
 from streamdsl.connectors.kafka.admin import create_topic, partitions_of
 from streamdsl.connectors.kafka.clients import CLIENT_LOG, PATIENCE_S, ErrorLog, first_and_end, made
 from streamdsl.connectors.kafka.confluent import Consumer, KafkaError, KafkaException, TopicPartition
 from streamdsl.connectors.kafka.failures import away, translated
 from streamdsl.connectors.kafka.outbox import Record
 from streamdsl.connectors.kafka.rights import Access
+from streamdsl.connectors.transaction import Marker
 from streamdsl.errors import ConnectorError
 
 __all__ = ["claim_of", "ensure_markers_topic", "last_worker", "markers_topic", "read_marker", "record_of"]

@@ -20,7 +20,6 @@ from dataclasses import replace
 from typing import Any, Final
 
 from streamdsl._native.includes.faults import fault, planted
-from streamdsl.connectors.base import Marker, Transaction
 from streamdsl.connectors.kafka.admin import ensure_topic, not_writable
 from streamdsl.connectors.kafka.clients import CALL_S, ErrorLog, Waiting, made, patiently
 from streamdsl.connectors.kafka.confluent import KafkaError, KafkaException, Producer
@@ -30,6 +29,7 @@ from streamdsl.connectors.kafka.markers import claim_of, ensure_markers_topic, l
 from streamdsl.connectors.kafka.outbox import NOT_OURS, Deliveries, Outbox, Presence, Record, named_topic_gone, producer_options
 from streamdsl.connectors.kafka.rights import Access
 from streamdsl.connectors.kafka.topic import LARGEST_BATCH, Topic
+from streamdsl.connectors.transaction import Marker, Transaction
 from streamdsl.errors import ConfigError, ConnectorError, InternalError
 
 __all__ = ["KafkaTransaction"]

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from streamdsl.connectors.base import Json, Lookup, Sink, SinkWriter, Source, SplitReader, Transaction, check_texts
+from streamdsl.connectors.base import Json, Lookup, Sink, SinkWriter, Source, SplitReader, check_texts
+from streamdsl.connectors.transaction import Transaction
 from streamdsl.errors import ConfigError, ConnectorError, TopologyError
 from streamdsl.schema import Schema
 from streamdsl.secret import Secret

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from streamdsl._native.includes.faults import fault
-from streamdsl.connectors.base import Json, Marker, SinkWriter, Transaction
+from streamdsl.connectors.base import Json, SinkWriter
 from streamdsl.connectors.postgres.clients import Connection, PostgresError, connected, place_of, translated
 from streamdsl.connectors.postgres.statements import Statements
+from streamdsl.connectors.transaction import Marker, Transaction
 from streamdsl.errors import ConnectorError, InternalError
 
 if TYPE_CHECKING:
