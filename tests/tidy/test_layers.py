@@ -63,9 +63,10 @@ ALLOWED = {
         "formats",
         "connectors.base",
         "connectors.ticks",
+        "connectors.transaction",
         "_native",
     },
-    "runtime": VALUES | {"physical", "checkpoint", "formats", "connectors.base", "_native"},
+    "runtime": VALUES | {"physical", "checkpoint", "formats", "connectors.base", "connectors.transaction", "_native"},
     "ui": VALUES | {"logical", "physical", "runtime", "_native"},
     "launch": VALUES | {"ui", "dsl", "compiler", "runtime", "checkpoint", "connectors", "connectors.base", "physical"},
     "testing": VALUES
@@ -104,6 +105,9 @@ NATIVE = {
     "task": {"includes", "flow", "expr", "serdes", "event_time", "snapshot", "state", "windows", "rows", "aggregates", "operators"},
 }
 
+#: What every connector may import beside its own folder.
+CONTRACTS = {"base", "transaction"}
+
 IMPORT = re.compile(r"^\s*(?:from\s+streamdsl([\w.]*)\s+c?import|c?import\s+streamdsl([\w.]*))", re.M)
 
 
@@ -115,7 +119,7 @@ def imports(path: Path) -> set[str]:
 
 
 def layer_of(name: str) -> str:
-    for one in ("connectors.base", "connectors.ticks"):
+    for one in ("connectors.base", "connectors.ticks", "connectors.transaction"):
         if name.startswith(one):
             return one
     return name.partition(".")[0]
@@ -133,7 +137,7 @@ def wrong_imports(path: Path) -> set[str]:
     assert own in ALLOWED, f"a new layer {own!r}: say here what it may import"
     wrong = {name for name in imports(path) if layer_of(name) not in ALLOWED[own] | {own}}
     if own == "connectors" and path.name != "base.py":
-        wrong |= {n for n in imports(path) if n.startswith("connectors.") and n.split(".")[1] not in {"base", path.parent.name}}
+        wrong |= {n for n in imports(path) if n.startswith("connectors.") and n.split(".")[1] not in CONTRACTS | {path.parent.name}}
     return wrong
 
 
