@@ -134,6 +134,7 @@ def test_results_of_one_shared_state_are_those_of_their_own(exclude, sent, cuts,
     frame = expanding(exclude_current=exclude)
     made = {
         "mean": col("f").mean(),
+        "sum": col("f").sum(),
         "std": col("f").std(ddof=0),
         "var": col("f").var(),
         "other": col("i").mean(),

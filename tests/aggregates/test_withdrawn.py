@@ -74,6 +74,52 @@ def _equal_ones(one: Any, records: list[dict[str, Any]]) -> bool:
     return len(set(cells)) < len(cells)
 
 
+#: Of these, those of one column and one condition have one state.
+TOGETHER = [
+    dataclasses.replace(one, retracts=True)
+    for one in (
+        *(spec(kind, "f", where=where) for where in ("", "w") for kind in ("mean", "sum")),
+        *(spec(kind, "f", ddof=ddof) for kind in ("std", "var") for ddof in (0, 1)),
+        *(spec(kind, name) for name in "id" for kind in ("sum", "mean")),
+    )
+]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.permutations(TOGETHER), st.booleans(), st.lists(st.tuples(RECORD, st.booleans(), st.booleans()), max_size=12))
+def test_results_of_one_state_are_those_of_their_own(
+    together: list[Any], retracts: bool, records: list[tuple[dict[str, Any], bool, bool]]
+) -> None:
+    together = [dataclasses.replace(one, retracts=retracts) for one in together]
+    batch = pa.RecordBatch.from_pylist([record for record, _, _ in records], schema=ARGUMENTS)
+
+    def results(specs: list[Any]) -> list[Any]:
+        states = States(specs)
+        pair = states.new(), states.new()
+        for at, (_, first, _) in enumerate(records):
+            states.add(pair[first], batch, [at], 5)
+        for at, (_, first, stays) in enumerate(records):
+            if retracts and not stays:
+                states.withdraw(pair[first], batch, [at])
+        states.merge(*pair)
+        states.rewrite(pair[0])
+        found = [bits(value) for value in states.results(pair[0])]
+        states.clear(pair[0])
+        assert states.kept == 0
+        return found
+
+    assert results(together) == [results([one])[0] for one in together]
+
+
+def test_a_sum_and_a_mean_of_one_column_take_the_room_of_one() -> None:
+    def room(specs: list[Any]) -> int:
+        states = States(specs)
+        return len(states.rewrite(states.new()))
+
+    assert room(TOGETHER[:2]) == room(TOGETHER[:1])
+    assert room(TOGETHER[:4]) == 2 * room(TOGETHER[:1])  # another condition, another state
+
+
 def test_of_equal_rows_the_oldest_leaves() -> None:
     specs = [dataclasses.replace(one, retracts=True) for one in (spec("to_list", "s"), spec("first", "s"), spec("last", "s"))]
     states = States(specs)

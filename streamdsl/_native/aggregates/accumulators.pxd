@@ -50,12 +50,14 @@ cdef class Accumulator:
     cdef const uint8_t* changes              # by row of the batch: bits of Change; NULL: every row is added
     cdef bint watched                        # see `watch`
     cdef bint exceeded
+    cdef readonly Accumulator also           # another result of the same state: see `share`
 
     # One state. Zeroed memory is an empty state of every accumulator.
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil
     # Takes a value out that was added before. Only where the plan says that rows may be withdrawn (AggregateSpec.retracts).
     cdef int withdraw(self, char* state, const Cell* argument, const Cell* by) except -1 nogil
     cdef int emit(self, char* state) except -1 nogil                 # append the result to `results`
+    cdef int emit_all(self, char* state) except -1 nogil             # the same of all that share the state
     cdef int clear(self, char* state) except -1 nogil                # free variable parts; empty afterwards
     cdef int copy(self, char* into, char* source, ByteWriter* scratch) except -1 nogil       # `into` is empty
     cdef int write(self, char* state, ByteWriter* out) except -1 nogil
@@ -64,6 +66,8 @@ cdef class Accumulator:
     # which of the two is `into`: what arrived first is told by the arrival numbers. Fails for what refuses the merged state
     # (an overflow, a user's function); both are then as they were.
     cdef int merge(self, char* into, char* other) except -1 nogil
+    # The same, and `source` stays as it is; `room` has the size of a state.
+    cdef int add_copy(self, char* into, char* source, char* room, ByteWriter* scratch) except -1 nogil
 
     # Of one that refuses: before a record `save` notes the state, after it `restore` brings that back if the record has been
     # refused, and `forget` lets go of what was noted.
@@ -85,8 +89,9 @@ cdef class Accumulator:
     # run: states[i] meets the row rows[i] (rows = NULL: i) of the bound columns
     cdef int finish(self, Column* target) except -1 nogil
     # Whether `other`, over the same rows, is another result of this one's state; if so, `run` writes its results too,
-    # and it keeps no state of its own.
+    # and it keeps no state of its own. `reads` tells it of one whose argument and condition are the same.
     cdef bint share(self, Accumulator other)
+    cdef bint reads(self, Accumulator other)
     cdef int fail(self, str reason) except -1 nogil                  # raises RecordError for `row`
 
 
@@ -100,14 +105,16 @@ cdef inline bint takes(Accumulator self, int64_t row) noexcept nogil:
 
 
 cdef class AccumulatorSet:
-    """All aggregates of one operator, side by side in its field of the row."""
-    cdef readonly list accumulators
+    """All aggregates of one operator, side by side in its field of the row. Several may be results of one state."""
+    cdef readonly list accumulators          # one a result
     cdef readonly str layout
     cdef readonly int64_t size
-    cdef int count
+    cdef int count                           # of results
+    cdef int n_states
     cdef bint refuses                        # one of them does
     cdef int64_t saved_size                  # of one state
-    cdef void** refs                         # borrowed from the list: (<Accumulator>refs[i]).run(...)
+    cdef void** refs                         # borrowed from the list: (<Accumulator>refs[i]).finish(...)
+    cdef void** states                       # those of them that have states of their own: (<Accumulator>states[i]).run(...)
     cdef char* before                        # scratch of `merge`: what `save` notes of both states
 
     cdef int clear(self, char* state) except -1 nogil
@@ -115,6 +122,7 @@ cdef class AccumulatorSet:
     cdef int write(self, char* state, ByteWriter* out) except -1 nogil
     cdef int read(self, char* state, ByteReader* source) except -1 nogil
     cdef int merge(self, char* into, char* other) except -1 nogil    # all of them or, where one fails, none
+    cdef int add_copy(self, char* into, char* source, char* room, ByteWriter* scratch) except -1 nogil
     cdef int begin(self, Column* arguments, int64_t n_results, int64_t arrived) except -1 nogil
     cdef void follow(self, const uint8_t* changes) noexcept nogil    # after `begin`: see Accumulator.changes
     cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil

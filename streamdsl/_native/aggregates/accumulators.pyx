@@ -49,6 +49,14 @@ cdef class Accumulator:
     cdef int emit(self, char* state) except -1 nogil:
         return results_null(&self.results)
 
+    cdef int emit_all(self, char* state) except -1 nogil:
+        cdef void* other = <void*>self.also
+        self.emit(state)
+        while other != <void*>None:
+            (<Accumulator>other).emit(state)
+            other = <void*>(<Accumulator>other).also
+        return 0
+
     cdef int clear(self, char* state) except -1 nogil:
         memset(state, 0, self.size)
         return 0
@@ -73,6 +81,11 @@ cdef class Accumulator:
 
     cdef int merge(self, char* into, char* other) except -1 nogil:
         return self.fail("the states of this aggregate cannot be merged")
+
+    cdef int add_copy(self, char* into, char* source, char* room, ByteWriter* scratch) except -1 nogil:
+        memset(room, 0, self.size)
+        self.copy(room, source, scratch)
+        return self.merge(into, room)
 
     cdef int save(self, char* state, char* saved) except -1 nogil:
         memcpy(saved, state, self.size)
@@ -119,7 +132,7 @@ cdef class Accumulator:
                 if self.changes != NULL:
                     change = self.changes[row]
                 if mode == EMIT_THEN_ADD or (mode == ADD_THEN_EMIT and change & CHANGE_EMPTIES):
-                    self.emit(state)
+                    self.emit_all(state)
                 if takes(self, row):
                     if self.argument_column != NULL:
                         argument = cell_load(self.argument_column, row)
@@ -132,7 +145,7 @@ cdef class Accumulator:
                 if change & CHANGE_EMPTIES:
                     self.clear(state)
             if mode == EMIT or (mode == ADD_THEN_EMIT and not change & CHANGE_EMPTIES):
-                self.emit(state)
+                self.emit_all(state)
         return 0
 
     cdef int finish(self, Column* target) except -1 nogil:
@@ -140,6 +153,10 @@ cdef class Accumulator:
 
     cdef bint share(self, Accumulator other):
         return False
+
+    cdef bint reads(self, Accumulator other):
+        return (other.argument == self.argument and other.argument_kind == self.argument_kind and other.where == self.where
+                and other.by == self.by)
 
     cdef int fail(self, str reason) except -1 nogil:
         with gil:
@@ -194,85 +211,89 @@ cdef Accumulator make_accumulator(str operator, spec, Arena arena):
 cdef class AccumulatorSet:
     """Made by `make_set`."""
 
-    def __init__(self, list accumulators, int64_t offset):
+    def __init__(self, list accumulators, list with_states, int64_t offset):
         cdef int i
         cdef Accumulator accumulator
         self.accumulators = accumulators
-        self.count = len(accumulators)
+        self.count, self.n_states = len(accumulators), len(with_states)
         self.refs = <void**>calloc(self.count + 1, sizeof(void*))
-        if self.refs == NULL:
+        self.states = <void**>calloc(self.n_states + 1, sizeof(void*))
+        if self.refs == NULL or self.states == NULL:
             raise MemoryError("no memory left for aggregates")
         for i in range(self.count):
-            accumulator = accumulators[i]
-            self.refs[i] = <void*>accumulator
+            self.refs[i] = <void*>accumulators[i]
+        for i in range(self.n_states):
+            accumulator = with_states[i]
+            self.states[i] = <void*>accumulator
             accumulator.offset = offset + self.size
             self.size += accumulator.size
             if accumulator.refuses:
                 self.refuses = True
                 self.saved_size += accumulator.saved_size
-        self.layout = ";".join([accumulator.layout for accumulator in accumulators])
+        self.layout = ";".join([accumulator.layout for accumulator in with_states])
         self.before = <char*>calloc(2, self.saved_size + 8)
         if self.before == NULL:
             raise MemoryError("no memory left for aggregates")
 
     def __dealloc__(self):
         free(self.refs)
+        free(self.states)
         free(self.before)
 
     cdef bint watch(self, int64_t parts) noexcept nogil:
         cdef int i
         cdef bint watched = False
         self.refuses = False
-        for i in range(self.count):
-            (<Accumulator>self.refs[i]).watched = (<Accumulator>self.refs[i]).watch(parts)
-            watched |= (<Accumulator>self.refs[i]).watched
-            self.refuses |= (<Accumulator>self.refs[i]).refuses
+        for i in range(self.n_states):
+            (<Accumulator>self.states[i]).watched = (<Accumulator>self.states[i]).watch(parts)
+            watched |= (<Accumulator>self.states[i]).watched
+            self.refuses |= (<Accumulator>self.states[i]).refuses
         return watched
 
     cdef int change_watched(self, char* state, int64_t row, int sign) except -1 nogil:
         cdef int i
         cdef Cell cell
-        for i in range(self.count):
-            if not (<Accumulator>self.refs[i]).watched or not takes(<Accumulator>self.refs[i], row):
+        for i in range(self.n_states):
+            if not (<Accumulator>self.states[i]).watched or not takes(<Accumulator>self.states[i], row):
                 continue
-            cell = cell_load((<Accumulator>self.refs[i]).argument_column, row)
+            cell = cell_load((<Accumulator>self.states[i]).argument_column, row)
             if sign > 0:
-                (<Accumulator>self.refs[i]).add(state + (<Accumulator>self.refs[i]).offset, &cell, NULL)
+                (<Accumulator>self.states[i]).add(state + (<Accumulator>self.states[i]).offset, &cell, NULL)
             else:
-                (<Accumulator>self.refs[i]).withdraw(state + (<Accumulator>self.refs[i]).offset, &cell, NULL)
+                (<Accumulator>self.states[i]).withdraw(state + (<Accumulator>self.states[i]).offset, &cell, NULL)
         return 0
 
     cdef bint exceeded(self) noexcept nogil:
         cdef int i
-        for i in range(self.count):
-            if (<Accumulator>self.refs[i]).exceeded:
+        for i in range(self.n_states):
+            if (<Accumulator>self.states[i]).exceeded:
                 return True
         return False
 
     cdef int clear(self, char* state) except -1 nogil:
         cdef int i
-        for i in range(self.count):
-            (<Accumulator>self.refs[i]).clear(state + (<Accumulator>self.refs[i]).offset)
+        for i in range(self.n_states):
+            (<Accumulator>self.states[i]).clear(state + (<Accumulator>self.states[i]).offset)
         return 0
 
     cdef int copy(self, char* into, char* source, ByteWriter* scratch) except -1 nogil:
         cdef int i
         cdef int64_t at
-        for i in range(self.count):
-            at = (<Accumulator>self.refs[i]).offset
-            (<Accumulator>self.refs[i]).copy(into + at, source + at, scratch)
+        for i in range(self.n_states):
+            at = (<Accumulator>self.states[i]).offset
+            (<Accumulator>self.states[i]).copy(into + at, source + at, scratch)
         return 0
 
     cdef int write(self, char* state, ByteWriter* out) except -1 nogil:
         cdef int i
-        for i in range(self.count):
-            (<Accumulator>self.refs[i]).write(state + (<Accumulator>self.refs[i]).offset, out)
+        for i in range(self.n_states):
+            (<Accumulator>self.states[i]).write(state + (<Accumulator>self.states[i]).offset, out)
         return 0
 
     cdef int read(self, char* state, ByteReader* source) except -1 nogil:
         cdef int i
-        for i in range(self.count):
-            (<Accumulator>self.refs[i]).read(state + (<Accumulator>self.refs[i]).offset, source)
+        for i in range(self.n_states):
+            (<Accumulator>self.states[i]).read(state + (<Accumulator>self.states[i]).offset, source)
         return 0
 
     cdef int merge(self, char* into, char* other) except -1 nogil:
@@ -292,13 +313,25 @@ cdef class AccumulatorSet:
                 self.forget(more)
         return self.merge_those(False, into, other)
 
+    cdef int add_copy(self, char* into, char* source, char* room, ByteWriter* scratch) except -1 nogil:
+        cdef int i
+        cdef int64_t at
+        if self.refuses:                     # all of them or none
+            memset(room, 0, self.size)
+            self.copy(room, source, scratch)
+            return self.merge(into, room)
+        for i in range(self.n_states):
+            at = (<Accumulator>self.states[i]).offset
+            (<Accumulator>self.states[i]).add_copy(into + at, source + at, room + at, scratch)
+        return 0
+
     cdef int merge_those(self, bint refusing, char* into, char* other) except -1 nogil:
         cdef int i
         cdef int64_t at
-        for i in range(self.count):
-            if (<Accumulator>self.refs[i]).refuses == refusing:
-                at = (<Accumulator>self.refs[i]).offset
-                (<Accumulator>self.refs[i]).merge(into + at, other + at)
+        for i in range(self.n_states):
+            if (<Accumulator>self.states[i]).refuses == refusing:
+                at = (<Accumulator>self.states[i]).offset
+                (<Accumulator>self.states[i]).merge(into + at, other + at)
         return 0
 
     cdef int begin(self, Column* arguments, int64_t n_results, int64_t arrived) except -1 nogil:
@@ -314,39 +347,39 @@ cdef class AccumulatorSet:
 
     cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil:
         cdef int i
-        for i in range(self.count):
-            (<Accumulator>self.refs[i]).run(states, rows, n, mode)
+        for i in range(self.n_states):
+            (<Accumulator>self.states[i]).run(states, rows, n, mode)
         return 0
 
     cdef int run_those(self, bint refusing, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil:
         cdef int i
-        for i in range(self.count):
-            if (<Accumulator>self.refs[i]).refuses == refusing:
-                (<Accumulator>self.refs[i]).run(states, rows, n, mode)
+        for i in range(self.n_states):
+            if (<Accumulator>self.states[i]).refuses == refusing:
+                (<Accumulator>self.states[i]).run(states, rows, n, mode)
         return 0
 
     cdef int save(self, char* state, char* saved) except -1 nogil:
         cdef int i
-        for i in range(self.count):
-            if (<Accumulator>self.refs[i]).refuses:
-                (<Accumulator>self.refs[i]).save(state + (<Accumulator>self.refs[i]).offset, saved)
-                saved += (<Accumulator>self.refs[i]).saved_size
+        for i in range(self.n_states):
+            if (<Accumulator>self.states[i]).refuses:
+                (<Accumulator>self.states[i]).save(state + (<Accumulator>self.states[i]).offset, saved)
+                saved += (<Accumulator>self.states[i]).saved_size
         return 0
 
     cdef int restore(self, char* state, char* saved) except -1 nogil:
         cdef int i
-        for i in range(self.count):
-            if (<Accumulator>self.refs[i]).refuses:
-                (<Accumulator>self.refs[i]).restore(state + (<Accumulator>self.refs[i]).offset, saved)
-                saved += (<Accumulator>self.refs[i]).saved_size
+        for i in range(self.n_states):
+            if (<Accumulator>self.states[i]).refuses:
+                (<Accumulator>self.states[i]).restore(state + (<Accumulator>self.states[i]).offset, saved)
+                saved += (<Accumulator>self.states[i]).saved_size
         return 0
 
     cdef int forget(self, char* saved) except -1 nogil:
         cdef int i
-        for i in range(self.count):
-            if (<Accumulator>self.refs[i]).refuses:
-                (<Accumulator>self.refs[i]).forget(saved)
-                saved += (<Accumulator>self.refs[i]).saved_size
+        for i in range(self.n_states):
+            if (<Accumulator>self.states[i]).refuses:
+                (<Accumulator>self.states[i]).forget(saved)
+                saved += (<Accumulator>self.states[i]).saved_size
         return 0
 
     cdef void truncate(self, int64_t n) noexcept nogil:
@@ -367,4 +400,16 @@ cdef AccumulatorSet make_set(str operator, specs, Arena arena, int64_t offset):
     from streamdsl._native.aggregates.chosen_rows import made_together
 
     together = made_together(operator, specs, arena)
-    return AccumulatorSet([together.get(place) or make_accumulator(operator, spec, arena) for place, spec in enumerate(specs)], offset)
+    accumulators, with_states = [], []
+    for place, spec in enumerate(specs):
+        accumulator = together.get(place) or make_accumulator(operator, spec, arena)
+        accumulators.append(accumulator)
+        for at, other in enumerate(with_states):
+            if (<Accumulator>other).share(accumulator):
+                break
+            if (<Accumulator>accumulator).share(other):
+                with_states[at] = accumulator
+                break
+        else:
+            with_states.append(accumulator)
+    return AccumulatorSet(accumulators, with_states, offset)

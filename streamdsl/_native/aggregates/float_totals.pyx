@@ -122,6 +122,12 @@ cdef class FloatMoments(Accumulator):
         value = exact_variance(self.open, self.ddof)
         return results_bits(&self.results, f64_bits(sqrt(value) if self.rooted else value))
 
+    cdef bint share(self, Accumulator other):
+        if not isinstance(other, FloatMoments) or (<FloatMoments>other).squared != self.squared or not self.reads(other):
+            return False
+        other.also, self.also = self.also, other
+        return True
+
     cdef double sum_of(self, char* state) noexcept nogil:
         self.load(<ExactDigits*>state, self.open)
         return exact_sum(self.open)
@@ -245,6 +251,14 @@ cdef class FloatTotals(Accumulator):
         self.moments.merge(<char*>total.digits, <char*>more.digits)
         return self.clear(other)
 
+    cdef int add_copy(self, char* into, char* source, char* room, ByteWriter* scratch) except -1 nogil:
+        cdef FloatTotal* total = <FloatTotal*>into
+        cdef FloatTotal* more = <FloatTotal*>source
+        if total.digits == NULL and more.digits == NULL and float_sum_merge(&total.sum, &more.sum):
+            total.n += more.n
+            return 0
+        return Accumulator.add_copy(self, into, source, room, scratch)
+
     cdef int emit(self, char* state) except -1 nogil:
         cdef FloatTotal* total = <FloatTotal*>state
         cdef double value
@@ -252,6 +266,12 @@ cdef class FloatTotals(Accumulator):
             return results_null(&self.results)
         value = float_sum_value(&total.sum) if total.digits == NULL else self.moments.sum_of(<char*>total.digits)
         return results_bits(&self.results, f64_bits(value / <double>total.n if self.means else value))
+
+    cdef bint share(self, Accumulator other):
+        if not isinstance(other, FloatTotals) or not self.reads(other):
+            return False
+        other.also, self.also = self.also, other
+        return True
 
     cdef int clear(self, char* state) except -1 nogil:
         cdef FloatTotal* total = <FloatTotal*>state

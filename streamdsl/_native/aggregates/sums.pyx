@@ -7,6 +7,7 @@ from streamdsl._native.aggregates.cell cimport Cell, as_f64, f64_bits, results_b
 from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_U64
 from streamdsl._native.includes.int128 cimport i128_add, i128_as_double, i128_merge, u128_add
 from streamdsl._native.state.arena cimport Arena
+from streamdsl._native.state.write_stream cimport ByteWriter
 
 from streamdsl.errors import InternalError
 
@@ -34,6 +35,10 @@ cdef class CountAccumulator(Accumulator):
     cdef int merge(self, char* into, char* other) except -1 nogil:
         (<int64_t*>into)[0] += (<int64_t*>other)[0]
         return self.clear(other)
+
+    cdef int add_copy(self, char* into, char* source, char* room, ByteWriter* scratch) except -1 nogil:
+        (<int64_t*>into)[0] += (<int64_t*>source)[0]
+        return 0
 
     cdef int withdraw(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
         (<int64_t*>state)[0] -= 1
@@ -140,8 +145,8 @@ cdef class SumF64Accumulator(Accumulator):
 
 
 cdef struct Moments:
+    double total                             # the mean is total / n, bit for bit; a SumF64Accumulator may read it as its state
     int64_t n
-    double total                             # the mean is total / n, bit for bit
     double centre                            # the mean as the recurrence goes: stable, but not the sum by the count
     double m2                                # sum of squared distances from it
 
@@ -192,7 +197,6 @@ cdef class MomentsAccumulator(Accumulator):
     """mean, var and std of floats: the sum, and Welford's recurrence; `ddof` is taken from n."""
     cdef Moment moment
     cdef int64_t ddof
-    cdef readonly MomentsAccumulator also    # another result of the same state: see `share`
 
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
@@ -201,7 +205,7 @@ cdef class MomentsAccumulator(Accumulator):
         self.moment = {"mean": MEAN, "var": VAR, "std": STD}[spec.kind]
         self.ddof = dict(spec.params).get("ddof", 0)
         # mean, var and std hold the same: one can take the place of another after a change of the topology.
-        self.layout = f"moments:{spec.input_kind}"
+        self.layout = f"moments/2:{spec.input_kind}"
 
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
         welford(<Moments*>state, as_number(self.argument_kind, argument.bits))
@@ -227,20 +231,18 @@ cdef class MomentsAccumulator(Accumulator):
         cdef void* other = <void*>self.also
         self.put(moments)
         while other != <void*>None:
-            (<MomentsAccumulator>other).put(moments)
-            other = <void*>(<MomentsAccumulator>other).also
+            (<Accumulator>other).emit(<char*>moments)
+            other = <void*>(<Accumulator>other).also
         return 0
 
     cdef int emit(self, char* state) except -1 nogil:
         return self.put(<Moments*>state)
 
     cdef bint share(self, Accumulator other):
-        # mean and std of one column keep one state, and their results are written in one pass.
-        if (not isinstance(other, MomentsAccumulator) or other.argument != self.argument or other.where != self.where
-                or other.argument_kind != self.argument_kind or self.argument_kind == KIND_BOOL):
+        # mean, std and sum of one column keep one state, and their results are written in one pass.
+        if type(other) not in (MomentsAccumulator, SumF64Accumulator) or not self.reads(other):
             return False
-        (<MomentsAccumulator>other).also = self.also
-        self.also = other
+        other.also, self.also = self.also, other
         return True
 
     cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil:

@@ -57,7 +57,7 @@ cdef class FrameOperator(KeyedOperator):
                 expanding.append(accumulator)
         if rolling:
             self.rolling = RollingFrame([pair[0] for pair in rolling], [pair[1] for pair in rolling], arena)
-        self.expanding = AccumulatorSet(expanding, 0)
+        self.expanding = AccumulatorSet(expanding, expanding, 0)
         self.row_field = AggregateField(spec.name, self.expanding, self.rolling, 0)
         self.careful = self.refusals is not None and (self.expanding.refuses or self.rolling is not None and self.rolling.refuses)
 

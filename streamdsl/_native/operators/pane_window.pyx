@@ -144,10 +144,10 @@ cdef class PaneWindowOperator(WindowOperator):
             self.find_place(time)
         for window in range(self.place.first, self.place.last + 1):
             if self.windower.is_open(self.panes.last_of(window), watermark):
-                for k in range(self.sums.count):
-                    if (<Accumulator>self.sums.refs[k]).watched:
-                        (<Accumulator>self.sums.refs[k]).row = row
-                        self.check_window(<Accumulator>self.sums.refs[k], windows, window)
+                for k in range(self.sums.n_states):
+                    if (<Accumulator>self.sums.states[k]).watched:
+                        (<Accumulator>self.sums.states[k]).row = row
+                        self.check_window(<Accumulator>self.sums.states[k], windows, window)
         return 0
 
     cdef int check_window(self, Accumulator sum, KeyWindows* windows, int64_t window) except -1 nogil:
@@ -209,10 +209,16 @@ cdef class PaneWindowOperator(WindowOperator):
             prefetch(self.pane_field.total(windows) + min(at, self.contents.size))
             at += CACHE_LINE
 
+    cdef void fetch_latest(self, KeyWindows* windows) noexcept nogil:
+        """Have the last pane in the cache: most records come in order."""
+        cdef int64_t at = 0
+        if windows.block != NULL:
+            while at < self.field.stride:
+                prefetch(<char*>self.field.at(windows, windows.n - 1) + at)
+                at += CACHE_LINE
+
     cdef int add_copy(self, char* into, char* source) except -1 nogil:
-        memset(self.copied, 0, self.contents.size)
-        self.contents.copy(self.copied, source)
-        return self.contents.merge(into, self.copied)
+        return (<AccumulatedContents>self.contents).add_copy(into, source, self.copied)
 
     cdef int gather(self, KeyWindows* windows, int64_t n) except -1 nogil:
         cdef int64_t i = n

@@ -168,7 +168,7 @@ cdef class WindowRecords(WindowRows):
                 for row in range(batch.n):
                     if row + AHEAD < batch.n:
                         self.fetch_key(i64(&batch.sys[SYS_SLOT])[row + AHEAD])
-                        self.fetch_windows(self.windows_of(i64(&batch.sys[SYS_SLOT])[row + AHEAD // 2]))
+                        self.fetch_latest(self.windows_of(i64(&batch.sys[SYS_SLOT])[row + AHEAD // 2]))
                     if self.careful:
                         self.take_row(batch, row, 0)
                     else:

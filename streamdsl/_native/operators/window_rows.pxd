@@ -39,7 +39,8 @@ cdef class WindowRows(KeyedOperator):
 
     cdef KeyWindows* windows_of(self, int64_t slot) noexcept nogil
     cdef void fetch_key(self, int64_t slot) noexcept nogil                  # its row, into the cache
-    cdef void fetch_windows(self, KeyWindows* windows) noexcept nogil        # the first and the last one, into the cache
+    cdef void fetch_windows(self, KeyWindows* windows) noexcept nogil        # what closing one of them touches, into the cache
+    cdef void fetch_latest(self, KeyWindows* windows) noexcept nogil         # the same of what a record touches
     cdef int touch_window(self, int64_t slot, WindowEntry* entry) except -1 nogil
     cdef int show(self, int64_t slot, WindowEntry* entry, int32_t row, Change change) except -1 nogil
     cdef int show_change(self, int64_t slot, WindowEntry* entry, int32_t row) except -1 nogil

@@ -42,6 +42,9 @@ cdef class WindowRows(KeyedOperator):
             prefetch(self.field.at(windows, windows.n - 1))
             prefetch(<char*>self.field.at(windows, windows.n - 1) + CACHE_LINE)
 
+    cdef void fetch_latest(self, KeyWindows* windows) noexcept nogil:
+        self.fetch_windows(windows)
+
     cdef int show_change(self, int64_t slot, WindowEntry* entry, int32_t row) except -1 nogil:
         cdef Change change = CHANGE_NONE
         if self.changes:

@@ -200,6 +200,17 @@ cdef void place(SlotDeadline* items, const RankedItem* ranks, SlotDeadline* room
     memcpy(items, room, n * sizeof(SlotDeadline))
 
 
+cdef bint in_order(const SlotDeadline* items, int64_t n, RowTable keys) noexcept nogil:
+    """Whether they are sorted: as they are where windows that end together are filed when those before them close."""
+    cdef int64_t i
+    for i in range(1, n):
+        if i + AHEAD < n:
+            prefetch(keys.header(items[i + AHEAD].slot))
+        if order_of(&items[i - 1], &items[i], keys) > 0:
+            return False
+    return True
+
+
 cdef void sort_deadlines(SlotDeadline* items, RankedItem* scratch, int64_t n, RowTable keys) noexcept nogil:
     cdef Digit[MOST_DIGITS] digits
     cdef KeyPart* parts = <KeyPart*>(scratch + n)
@@ -208,6 +219,8 @@ cdef void sort_deadlines(SlotDeadline* items, RankedItem* scratch, int64_t n, Ro
     cdef int64_t i, end
     cdef uint64_t rank, kinds = 1
     cdef int count = 0, d
+    if in_order(items, n, keys):
+        return
     CHECK(sizeof(RankedItem) + max(sizeof(SlotDeadline), sizeof(RankedItem)) <= SORT_BYTES, "what is sorted has room")
     if n > FEW_SORTED:
         read_keys(items, parts, n, keys)

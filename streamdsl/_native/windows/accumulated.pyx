@@ -31,8 +31,8 @@ cdef class AccumulatedContents(Contents):
         cdef Cell argument, by
         memset(&argument, 0, sizeof(Cell))
         memset(&by, 0, sizeof(Cell))
-        for i in range(self.accumulators.count):
-            ref = self.accumulators.refs[i]
+        for i in range(self.accumulators.n_states):
+            ref = self.accumulators.states[i]
             (<Accumulator>ref).row = row
             if not takes(<Accumulator>ref, row):
                 continue
@@ -59,6 +59,9 @@ cdef class AccumulatedContents(Contents):
     cdef int merge(self, char* into, char* other) except -1 nogil:
         return self.accumulators.merge(into, other)
 
+    cdef int add_copy(self, char* into, char* source, char* room) except -1 nogil:
+        return self.accumulators.add_copy(into, source, room, &self.scratch)
+
     cdef int copy(self, char* into, char* source) except -1 nogil:
         return self.accumulators.copy(into, source, &self.scratch)
 
@@ -76,8 +79,8 @@ cdef class AccumulatedContents(Contents):
 
     cdef int show(self, char* state, const Shown* shown) except -1 nogil:
         cdef int i
-        for i in range(self.accumulators.count):
-            (<Accumulator>self.accumulators.refs[i]).emit(state + (<Accumulator>self.accumulators.refs[i]).offset)
+        for i in range(self.accumulators.n_states):
+            (<Accumulator>self.accumulators.states[i]).emit_all(state + (<Accumulator>self.accumulators.states[i]).offset)
         return 0
 
     cdef int take_back(self, int64_t n) except -1 nogil:

@@ -42,7 +42,6 @@ cdef class PaneField(WindowField):
         self.total_at = self.size
         self.least = PANE_BYTES
         self.size += (contents.size + 7) & ~<int64_t>7
-        self.looked_at = self.size
 
     cdef bint has_total(self, KeyWindows* windows) noexcept nogil:
         cdef int64_t i
