@@ -39,13 +39,15 @@ def asked(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Link]]:
     link.close()
 
 
-def job(lookup: Any, link: Link, retry: int, leaves_at: int = 60) -> tuple[Topology, Any]:
-    """Return a job that asks for each row; at one of them the server leaves."""
+def job(lookup: Any, link: Link, retry: int, leaves_at: int = 60, back_after_s: float | None = None) -> tuple[Topology, Any]:
+    """Return a job that asks for each row; at one of them the server leaves, and so long after that it comes back."""
     out, topology = memory("out"), Topology("asks")
 
     def leave(row: Any) -> None:
         if row.id == leaves_at:
             link.leave()
+            if back_after_s is not None:
+                threading.Timer(back_after_s, link.come_back).start()
 
     rows = topology.stream(memory("rows", {"id": int}, [{"id": i} for i in IDS])).peek(leave)
     rows.join_lookup(lookup, on="id", capacity=8, timeout="2s", retry=retry, on_miss="fail").to(out, name="out")
@@ -54,11 +56,8 @@ def job(lookup: Any, link: Link, retry: int, leaves_at: int = 60) -> tuple[Topol
 
 def test_a_server_that_comes_back_is_asked_again(asked: tuple[Any, Link]) -> None:
     lookup, link = asked
-    topology, out = job(lookup, link, retry=12)
-    back = threading.Timer(1.0, link.come_back)
-    back.start()
+    topology, out = job(lookup, link, retry=12, back_after_s=1.0)
     topology.run()
-    back.join()
     assert [(row["id"], row["name"]) for row in out.rows()] == [(i, f"name of {i}") for i in IDS]
 
 
