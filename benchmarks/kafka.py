@@ -12,7 +12,9 @@ ends. The two yardsticks and our jobs then read a topic of `--many` partitions. 
 
 Then latency, at a fixed rate: from the moment a transaction is handed to the producer to the moment its alert is there for a read_committed
 consumer; at least once, and exactly once with a commit every 100 ms and every second. The yardstick forwards one in 80 as it is: the
-journeys through the broker, which are in every latency. At last our job has nothing to read, in topics of `--idle` partitions.
+journeys through the broker, which are in every latency. With `--tick 10` the transactions come every 10 ms, as from a producer that
+waits for more: each job then reads fewer and larger batches, and takes less of a core. At last our job has nothing to read, in topics
+of `--idle` partitions.
 
 `kafka-streams` needs Maven and Java 17, `quix` an environment with Quix Streams, which the first run makes in the user's cache.
 """
@@ -142,7 +144,7 @@ class Bench:
         say(f"{job}: latency, {guarantee}, a commit every {interval_ms} ms")
         topic = create_topic(self.broker, f"paced-{self.turns}-{job}", self.asked.partitions)
         with self.running(job, 0, guarantee, interval_ms, topic) as (work, process):
-            sent = (self.stream, self.asked.rate, self.asked.latency_seconds)
+            sent = (self.stream, self.asked.rate, self.asked.tick / 1000, self.asked.latency_seconds)
             figures = latency.measure(self.broker, topic, work.alerts, *sent, process.pid)
             if process.poll() is not None:
                 raise JobFailed(f"{job} ended before it was told to; what it says is above")
@@ -241,6 +243,7 @@ def arguments() -> argparse.Namespace:
     add("--parallelism", type=int, default=1, metavar="N", help="tasks, or threads, of a job that has them")
     add("--partitions", type=int, default=PARTITIONS, metavar="N", help=f"of each topic (default: {PARTITIONS})")
     add("--rate", type=int, default=6_000, help="transactions per second for the latency (default: 6000)")
+    add("--tick", type=float, default=1.0, metavar="MS", help="between two sendings of what is due by then (default: 1)")
     add("--latency-seconds", type=float, default=30.0, metavar="S", help="so long each latency is measured; 0: not at all")
     add("--many", type=int, default=100, metavar="N", help="partitions of a second topic; 0: there is none (default: 100)")
     add("--idle", type=int, nargs="*", default=[3, 100, 1000], metavar="N", help="partitions of topics in which nothing comes")
@@ -259,7 +262,7 @@ def main() -> int:
         quix.python()
     figures, failures = benchmark(asked)
     versions = {"kafka": distribution.version(), "kafka-streams": kafka_streams.version(), "quix": quix.VERSION}
-    told = {name: getattr(asked, name) for name in ("records", "repeat", "interval", "parallelism", "rate")}
+    told = {name: getattr(asked, name) for name in ("records", "repeat", "interval", "parallelism", "rate", "tick")}
     figures |= {"asked": told, "versions": versions, "machine": machine(), "commit": commit(), "failures": failures}
     if asked.json:
         print(json.dumps(figures))

@@ -22,18 +22,16 @@ WARM_UP_SHARE: Final = 0.1
 #: At the end no more is sent, and all alerts are waited for: who is behind is not spared its slowest ones.
 QUIET_S: Final = 5.0
 LONGEST_END_S: Final = 120.0
-#: Sent at once; at 6,000 a second a transaction is late by less than two milliseconds.
-TICK_S: Final = 0.001
 
 
 class Pace(threading.Thread):
-    """Sends transactions at a rate until it is told to stop, and remembers when each was sent."""
+    """Sends transactions at a rate until it is told to stop, and remembers when each was sent. Every `tick_s` it sends what is due."""
 
-    def __init__(self, broker: str, topic: str, stream: Stream, rate: float) -> None:
+    def __init__(self, broker: str, topic: str, stream: Stream, rate: float, tick_s: float) -> None:
         super().__init__(name="pace", daemon=True)
         options = {"bootstrap.servers": broker, "linger.ms": 0, "enable.idempotence": True, "partitioner": "murmur2_random"}
         self.producer = Producer(options | {"delivery.report.only.error": True})
-        self.topic, self.rate = topic, rate
+        self.topic, self.rate, self.tick_s = topic, rate, tick_s
         self.records: Iterator[tuple[str, bytes]] = stream.records()
         #: By transaction: they are numbered from 0 as they are sent.
         self.sent_at: list[float] = []
@@ -50,7 +48,7 @@ class Pace(threading.Thread):
                 self.sent_at.append(time.perf_counter())
                 self.producer.produce(self.topic, key=account, value=value, on_delivery=self._refused)
             self.producer.poll(0)
-            time.sleep(TICK_S)
+            time.sleep(self.tick_s)
         self.producer.flush(30)
 
     def stop(self) -> None:
@@ -89,7 +87,9 @@ class Reader:
         return len(self.found) > before
 
 
-def measure(broker: str, transactions: str, alerts: str, stream: Stream, rate: int, seconds: float, pid: int) -> dict[str, Any]:
+def measure(
+    broker: str, transactions: str, alerts: str, stream: Stream, rate: int, tick_s: float, seconds: float, pid: int
+) -> dict[str, Any]:
     """Send at the rate for so many seconds, behind a warm-up, while a job runs as process `pid`; return its latencies in ms.
 
     `cpu_percent` is what it takes of a core meanwhile.
@@ -99,7 +99,7 @@ def measure(broker: str, transactions: str, alerts: str, stream: Stream, rate: i
     TimeoutError
         If the job writes no alert at first, or has not written them all a while after the end.
     """
-    reader, pace = Reader(broker, alerts), Pace(broker, transactions, stream, rate * WARM_UP_SHARE)
+    reader, pace = Reader(broker, alerts), Pace(broker, transactions, stream, rate * WARM_UP_SHARE, tick_s)
     pace.start()
     try:
         if not reader.read(START_TIMEOUT_S, enough=1):
