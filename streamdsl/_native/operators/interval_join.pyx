@@ -70,8 +70,9 @@ cdef class IntervalJoinOperator(WaitingJoinOperator):
                 self.lookup.table.prefetch_row(slots[row + FAR])
                 rows = <TimedRows*>(self.lookup.table.row(slots[row + NEAR]) + self.field.offset)
                 prefetch(rows[1 - side].rows + rows[1 - side].head)
-                prefetch(rows[side].rows + rows[side].head + rows[side].n - 1)      # the last one, and behind it
-                prefetch(rows[side].rows + rows[side].head + rows[side].n + 1)
+                if rows[side].rows != NULL:
+                    prefetch(rows[side].rows + rows[side].head + rows[side].n - 1)      # the last one, and behind it
+                    prefetch(rows[side].rows + rows[side].head + rows[side].n + 1)
             watermark = self.lookup.lateness_watermark(slots[row])
             if self.is_late(times[row], watermark):
                 self.note_late(port, batch, row, watermark)

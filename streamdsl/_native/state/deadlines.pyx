@@ -286,7 +286,8 @@ cdef class Deadlines(ColdListener):
         cdef int64_t bound_size = 0
         cdef bint exclusive = False
         cdef int64_t before = of.read.n - of.read.first
-        memmove(of.read.at, of.read.at + of.read.first, before * sizeof(int64_t))
+        if of.read.first > 0:
+            memmove(of.read.at, of.read.at + of.read.first, before * sizeof(int64_t))
         of.read.first, of.read.n = 0, before
         if of.held.n - of.held.first >= wanted:
             last = self.table.header(of.held.at[of.held.first + wanted - 1])

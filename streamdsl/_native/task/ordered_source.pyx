@@ -119,9 +119,10 @@ cdef class OrderedSourceTask(SourceTask):
     cdef int set_places(self, Split split, Batch* batch, int64_t seen) except -1 nogil:
         cdef int32_t row
         cdef Place* place
-        cdef int64_t number = <int64_t>self.order.offers[split.slot].number << SPLIT_BITS
-        if not self.exact or not self.in_round:
+        cdef int64_t number
+        if not self.exact or not self.in_round:      # it need not have made an offer
             return 0
+        number = <int64_t>self.order.offers[split.slot].number << SPLIT_BITS
         column_alloc(&batch.sys[SYS_ORDINAL], KIND_DEC, batch.n, 0)
         for row in range(batch.n):
             place = places(&batch.sys[SYS_ORDINAL]) + row
