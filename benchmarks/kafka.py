@@ -262,7 +262,7 @@ def main() -> int:
         quix.python()
     figures, failures = benchmark(asked)
     versions = {"kafka": distribution.version(), "kafka-streams": kafka_streams.version(), "quix": quix.VERSION}
-    told = {name: getattr(asked, name) for name in ("records", "repeat", "interval", "parallelism", "rate", "tick")}
+    told = {name: getattr(asked, name) for name in ("records", "repeat", "interval", "parallelism", "partitions", "rate", "tick")}
     figures |= {"asked": told, "versions": versions, "machine": machine(), "commit": commit(), "failures": failures}
     if asked.json:
         print(json.dumps(figures))
