@@ -62,6 +62,12 @@ BANK = (
     Planted("changed-row-evicted", "a row leaves that has changed since it was written", "simulator", 30000, "BB-21"),
     Planted("evicted-ahead-of-mark", "a row that changed behind a barrier is written in front of its MARK", "simulator", 6000, "BB-21"),
     Planted("cold-key-taken-for-new", "a key whose row is in the database alone begins anew", "simulator", 2000, "BB-08"),
+    Planted(
+        "memory-of-rows-given-back",
+        "a page whose memory goes back still has rows",
+        "tests/state/test_key_table.py::test_memory_of_pages_that_have_emptied_is_given_back_and_used_again",
+        1,
+    ),
     # Barriers, sources, the coordinator.
     Planted("no-alignment", "an input whose barrier has come is read on", "simulator", 1300, "BB-09"),
     Planted("end-unblocks", "END on one input ends the alignment of the others", "simulator", 3200, "BB-01"),
@@ -141,6 +147,18 @@ BANK = (
         "window-closed-in-its-grace",
         "a window that was shown on time takes no late records",
         "tests/windows/test_rules.py::test_a_window_shown_on_time_takes_late_records_within_grace",
+        1,
+    ),
+    Planted(
+        "state-of-another-condition",
+        "aggregates over different rows share a state",
+        "tests/aggregates/test_withdrawn.py::test_results_of_one_state_are_those_of_their_own",
+        1,
+    ),
+    Planted(
+        "pane-added-in-part",
+        "one aggregate of a pane is left out of a window",
+        "tests/windows/test_panes.py::test_windows_of_panes",
         1,
     ),
     Planted(

@@ -92,6 +92,7 @@ cdef class Accumulator:
     # and it keeps no state of its own. `reads` tells it of one whose argument and condition are the same.
     cdef bint share(self, Accumulator other)
     cdef bint reads(self, Accumulator other)
+    cdef int take_in(self, Accumulator other) except -1              # with those that share its state already
     cdef int fail(self, str reason) except -1 nogil                  # raises RecordError for `row`
 
 

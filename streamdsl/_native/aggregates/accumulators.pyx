@@ -7,6 +7,7 @@ from streamdsl._native.flow.batch cimport KIND_NONE
 from streamdsl._native.aggregates.cell cimport (
     cell_load, kind_number, read_bytes, results_finish, results_free, results_init, results_null, results_truncate,
 )
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.state.write_stream cimport bytes_append
 
 from streamdsl.errors import InternalError, RecordError
@@ -154,9 +155,16 @@ cdef class Accumulator:
     cdef bint share(self, Accumulator other):
         return False
 
+    cdef int take_in(self, Accumulator other) except -1:
+        cdef Accumulator last = other
+        while last.also is not None:
+            last = last.also
+        last.also, self.also = self.also, other
+        return 0
+
     cdef bint reads(self, Accumulator other):
-        return (other.argument == self.argument and other.argument_kind == self.argument_kind and other.where == self.where
-                and other.by == self.by)
+        return (other.argument == self.argument and other.argument_kind == self.argument_kind
+                and (other.where == self.where or PLANTED("state-of-another-condition")) and other.by == self.by)
 
     cdef int fail(self, str reason) except -1 nogil:
         with gil:
@@ -320,7 +328,7 @@ cdef class AccumulatorSet:
             memset(room, 0, self.size)
             self.copy(room, source, scratch)
             return self.merge(into, room)
-        for i in range(self.n_states):
+        for i in range(self.n_states - PLANTED("pane-added-in-part")):
             at = (<Accumulator>self.states[i]).offset
             (<Accumulator>self.states[i]).add_copy(into + at, source + at, room + at, scratch)
         return 0

@@ -125,7 +125,7 @@ cdef class FloatMoments(Accumulator):
     cdef bint share(self, Accumulator other):
         if not isinstance(other, FloatMoments) or (<FloatMoments>other).squared != self.squared or not self.reads(other):
             return False
-        other.also, self.also = self.also, other
+        self.take_in(other)
         return True
 
     cdef double sum_of(self, char* state) noexcept nogil:
@@ -270,7 +270,7 @@ cdef class FloatTotals(Accumulator):
     cdef bint share(self, Accumulator other):
         if not isinstance(other, FloatTotals) or not self.reads(other):
             return False
-        other.also, self.also = self.also, other
+        self.take_in(other)
         return True
 
     cdef int clear(self, char* state) except -1 nogil:

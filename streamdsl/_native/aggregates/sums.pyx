@@ -144,17 +144,16 @@ cdef class SumF64Accumulator(Accumulator):
         return 0
 
 
+cdef struct Totals:
+    double total                             # a SumF64Accumulator may read it as its state
+    int64_t n
+
+
 cdef struct Moments:
-    double total                             # the mean is total / n, bit for bit; a SumF64Accumulator may read it as its state
+    double total                             # as Totals: a MeanF64Accumulator may read it
     int64_t n
     double centre                            # the mean as the recurrence goes: stable, but not the sum by the count
     double m2                                # sum of squared distances from it
-
-
-cdef enum Moment:
-    MEAN = 0
-    VAR = 1
-    STD = 2
 
 
 cdef inline double as_number(int kind, int64_t bits) noexcept nogil:
@@ -193,18 +192,71 @@ cdef inline void unite(Moments* into, const Moments* other) noexcept nogil:
     into.n += other.n
 
 
+cdef class MeanF64Accumulator(Accumulator):
+    """The mean of floats: their sum, added one after another, by their number."""
+
+    def __init__(self, str operator, spec, Arena arena):
+        Accumulator.__init__(self, operator, spec, arena)
+        self.size = sizeof(Totals)
+        self.flat = True
+
+    cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
+        (<Totals*>state).total += as_f64(argument.bits)
+        (<Totals*>state).n += 1
+        return 0
+
+    cdef int merge(self, char* into, char* other) except -1 nogil:
+        self.add_copy(into, other, NULL, NULL)
+        return self.clear(other)
+
+    cdef int add_copy(self, char* into, char* source, char* room, ByteWriter* scratch) except -1 nogil:
+        (<Totals*>into).total += (<Totals*>source).total
+        (<Totals*>into).n += (<Totals*>source).n
+        return 0
+
+    cdef int emit(self, char* state) except -1 nogil:
+        cdef Totals* totals = <Totals*>state
+        if totals.n == 0:
+            return results_null(&self.results)
+        return results_bits(&self.results, f64_bits(totals.total / <double>totals.n))
+
+    cdef bint share(self, Accumulator other):
+        # The sum of one column reads this state, and both results are written in one pass.
+        if type(other) not in (MeanF64Accumulator, SumF64Accumulator) or not self.reads(other):
+            return False
+        self.take_in(other)
+        return True
+
+    cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil:
+        cdef int64_t i, row
+        cdef Totals* totals
+        cdef double* values = <double*>self.argument_column.values if self.argument_column != NULL else NULL
+        cdef bint always = self.where_column == NULL and self.argument_column != NULL and self.argument_column.valid == NULL
+        for i in range(n):
+            totals = <Totals*>(states[i] + self.offset)
+            if mode == EMIT_THEN_ADD:
+                self.emit_all(<char*>totals)
+            row = rows[i] if rows != NULL else i
+            if mode != EMIT and (always or takes(self, row)):
+                totals.total += values[row]
+                totals.n += 1
+            if mode == ADD_THEN_EMIT or mode == EMIT:
+                self.emit_all(<char*>totals)
+        return 0
+
+
 cdef class MomentsAccumulator(Accumulator):
-    """mean, var and std of floats: the sum, and Welford's recurrence; `ddof` is taken from n."""
-    cdef Moment moment
+    """var and std: Welford's recurrence; `ddof` is taken from n."""
+    cdef bint rooted
     cdef int64_t ddof
 
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
         self.size = sizeof(Moments)
         self.flat = True
-        self.moment = {"mean": MEAN, "var": VAR, "std": STD}[spec.kind]
+        self.rooted = spec.kind == "std"
         self.ddof = dict(spec.params).get("ddof", 0)
-        # mean, var and std hold the same: one can take the place of another after a change of the topology.
+        # Both hold the same: one can take the place of the other after a change of the topology.
         self.layout = f"moments/2:{spec.input_kind}"
 
     cdef int add(self, char* state, const Cell* argument, const Cell* by) except -1 nogil:
@@ -215,34 +267,19 @@ cdef class MomentsAccumulator(Accumulator):
         unite(<Moments*>into, <Moments*>other)
         return self.clear(other)
 
-    cdef inline int put(self, const Moments* moments) except -1 nogil:
-        cdef double value
-        if moments.n == 0 or (self.moment != MEAN and moments.n <= self.ddof):
-            return results_null(&self.results)
-        if self.moment == MEAN:
-            value = moments.total / <double>moments.n
-        else:
-            value = moments.m2 / <double>(moments.n - self.ddof)
-            if self.moment == STD:
-                value = sqrt(value)
-        return results_bits(&self.results, f64_bits(value))
-
-    cdef inline int put_all(self, const Moments* moments) except -1 nogil:
-        cdef void* other = <void*>self.also
-        self.put(moments)
-        while other != <void*>None:
-            (<Accumulator>other).emit(<char*>moments)
-            other = <void*>(<Accumulator>other).also
-        return 0
-
     cdef int emit(self, char* state) except -1 nogil:
-        return self.put(<Moments*>state)
+        cdef Moments* moments = <Moments*>state
+        cdef double value
+        if moments.n <= self.ddof:
+            return results_null(&self.results)
+        value = moments.m2 / <double>(moments.n - self.ddof)
+        return results_bits(&self.results, f64_bits(sqrt(value) if self.rooted else value))
 
     cdef bint share(self, Accumulator other):
-        # mean, std and sum of one column keep one state, and their results are written in one pass.
-        if type(other) not in (MomentsAccumulator, SumF64Accumulator) or not self.reads(other):
+        # mean and sum of floats of one column read this state, and their results are written in one pass.
+        if type(other) not in (MomentsAccumulator, MeanF64Accumulator, SumF64Accumulator) or not self.reads(other):
             return False
-        other.also, self.also = self.also, other
+        self.take_in(other)
         return True
 
     cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil:
@@ -255,12 +292,12 @@ cdef class MomentsAccumulator(Accumulator):
         for i in range(n):
             moments = <Moments*>(states[i] + self.offset)
             if mode == EMIT_THEN_ADD:
-                self.put_all(moments)
+                self.emit_all(<char*>moments)
             row = rows[i] if rows != NULL else i
             if mode != EMIT and (always or takes(self, row)):
                 welford(moments, as_number(self.argument_kind, values[row]))
             if mode == ADD_THEN_EMIT or mode == EMIT:
-                self.put_all(moments)
+                self.emit_all(<char*>moments)
         return 0
 
 
@@ -313,7 +350,7 @@ def mean_of(str operator, spec, Arena arena):
         from streamdsl._native.aggregates.decimals import MeanDecimalAccumulator
 
         return MeanDecimalAccumulator(operator, spec, arena)
-    return (MomentsAccumulator if spec.input_kind == "f64" else MeanAccumulator)(operator, spec, arena)
+    return (MeanF64Accumulator if spec.input_kind == "f64" else MeanAccumulator)(operator, spec, arena)
 
 
 SUMS = {

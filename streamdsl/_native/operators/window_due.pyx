@@ -268,10 +268,10 @@ cdef class WindowDue(WindowRecords):
         cdef int64_t i, slot
         cdef uint64_t at
         for i in range(n):
+            if i + 4 * AHEAD < n:
+                prefetch(self.lookup.table.header(self.key_slots[i + 4 * AHEAD]))
             if i + 2 * AHEAD < n:
-                prefetch(self.lookup.table.header(self.key_slots[i + 2 * AHEAD]))
-            if i + AHEAD < n:
-                at = <uint32_t>self.lookup.table.header(self.key_slots[i + AHEAD]).hash & self.lookup.table.index.mask
+                at = <uint32_t>self.lookup.table.header(self.key_slots[i + 2 * AHEAD]).hash & self.lookup.table.index.mask
                 prefetch(&self.lookup.table.index.entries[at])
             slot = self.key_slots[i]
             if (self.lookup.table.header(slot).flags & ROW_LIVE and self.windows_of(slot).n == 0

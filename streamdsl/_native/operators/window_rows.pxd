@@ -37,7 +37,9 @@ cdef class WindowRows(KeyedOperator):
     cdef int64_t touched_capacity
     cdef int64_t shown_before                # of `shown`: what was there before the record at hand
 
-    cdef KeyWindows* windows_of(self, int64_t slot) noexcept nogil
+    cdef inline KeyWindows* windows_of(self, int64_t slot) noexcept nogil:
+        return <KeyWindows*>(self.lookup.table.row(slot) + self.field.offset)
+
     cdef void fetch_key(self, int64_t slot) noexcept nogil                  # its row, into the cache
     cdef void fetch_windows(self, KeyWindows* windows) noexcept nogil        # what closing one of them touches, into the cache
     cdef void fetch_latest(self, KeyWindows* windows) noexcept nogil         # the same of what a record touches

@@ -24,9 +24,6 @@ cdef class WindowRows(KeyedOperator):
         free(self.shown)
         free(self.touched)
 
-    cdef KeyWindows* windows_of(self, int64_t slot) noexcept nogil:
-        return <KeyWindows*>(self.lookup.table.row(slot) + self.field.offset)
-
     cdef void fetch_key(self, int64_t slot) noexcept nogil:
         cdef char* row = <char*>self.lookup.table.header(slot)
         cdef int64_t at = 2 * CACHE_LINE

@@ -4,7 +4,7 @@ Many deadlines share a time and a number, and keys are often digits: most bytes 
 differ is replaced by the place of its value among those that occur. These digits make one number, which is short; a radix sort of
 it moves 16 bytes an item. Items that are still equal are compared.
 """
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from streamdsl._native.includes.checked cimport CHECK
@@ -16,6 +16,7 @@ cdef enum:
     FEW_SORTED = 64            # are sorted by comparing
     FEW_MOVED = 12             # the same by moving each to its place
     RADIX_BITS = 11            # of a rank, looked at together
+    MOST_ROUNDS = 6            # for all bits
     MOST_DIGITS = 32           # bytes of an item that it is sorted by
     ENOUGH = 16                # times as many ranks as items: few are equal then
     AHEAD = 16                 # items whose rows are fetched before they are looked at
@@ -28,7 +29,7 @@ cdef struct Digit:
     int part                   # 3: of the time, 2: of the number, 1 and 0: of the key
     int shift
     uint64_t values            # that occur
-    uint16_t[256] place        # of each among them
+    uint64_t[256] place        # of each among them; then what it adds to the rank
 
 
 # 16 bytes of a key behind what all begin with; it stands where the ranks will be sorted.
@@ -126,7 +127,7 @@ cdef int find_digits(const SlotDeadline* items, const KeyPart* keys, int64_t n, 
         for d in range(first, count):
             for value in range(256):
                 if digits[d].place[value]:
-                    digits[d].place[value] = <uint16_t>digits[d].values
+                    digits[d].place[value] = digits[d].values
                     digits[d].values += 1
             kinds *= digits[d].values
             if kinds >= <uint64_t>ENOUGH * <uint64_t>n:
@@ -136,29 +137,32 @@ cdef int find_digits(const SlotDeadline* items, const KeyPart* keys, int64_t n, 
 
 cdef RankedItem* by_rank(RankedItem* ranks, RankedItem* other, int64_t n, uint64_t most) noexcept nogil:
     """Sort by ranks, of which `most` is the greatest there may be: their last bits first. Return where the result is."""
-    cdef int64_t[1 << RADIX_BITS] starts
+    cdef int64_t[MOST_ROUNDS][1 << RADIX_BITS] starts
     cdef int64_t i, at, next, value
     cdef int bits = 0, width, round, rounds
-    cdef uint64_t mask
+    cdef uint64_t mask, rank
     cdef RankedItem* swapped
     while bits < 64 and most >> bits:
         bits += 1
     rounds = (bits + RADIX_BITS - 1) // RADIX_BITS
     width = (bits + rounds - 1) // rounds if rounds > 0 else 0
     mask = (<uint64_t>1 << width) - 1
+    memset(starts, 0, rounds * sizeof(starts[0]))
+    for i in range(n):
+        rank = ranks[i].rank
+        for round in range(rounds):
+            starts[round][rank & mask] += 1
+            rank >>= width
     for round in range(rounds):
-        memset(starts, 0, sizeof(starts))
-        for i in range(n):
-            starts[ranks[i].rank >> (round * width) & mask] += 1
         at = 0
         for value in range(<int64_t>mask + 1):
-            next = at + starts[value]
-            starts[value] = at
+            next = at + starts[round][value]
+            starts[round][value] = at
             at = next
         for i in range(n):
             value = <int64_t>(ranks[i].rank >> (round * width) & mask)
-            other[starts[value]] = ranks[i]
-            starts[value] += 1
+            other[starts[round][value]] = ranks[i]
+            starts[round][value] += 1
         swapped = ranks
         ranks = other
         other = swapped
@@ -215,22 +219,27 @@ cdef void sort_deadlines(SlotDeadline* items, RankedItem* scratch, int64_t n, Ro
     cdef Digit[MOST_DIGITS] digits
     cdef KeyPart* parts = <KeyPart*>(scratch + n)
     cdef RankedItem* ranks = scratch
+    cdef uint64_t[4] of_item
     cdef RankedItem* other
     cdef int64_t i, end
     cdef uint64_t rank, kinds = 1
-    cdef int count = 0, d
+    cdef int count = 0, d, value
     if in_order(items, n, keys):
         return
     CHECK(sizeof(RankedItem) + max(sizeof(SlotDeadline), sizeof(RankedItem)) <= SORT_BYTES, "what is sorted has room")
     if n > FEW_SORTED:
         read_keys(items, parts, n, keys)
         count = find_digits(items, parts, n, digits)
-    for d in range(count):
+    for d in range(count - 1, -1, -1):       # the last digit counts least
+        for value in range(256):
+            digits[d].place[value] *= kinds
         kinds *= digits[d].values
     for i in range(n):
         rank = 0
+        for d in range(4):
+            of_item[d] = part_of(&items[i], &parts[i], d)
         for d in range(count):
-            rank = rank * digits[d].values + digits[d].place[part_of(&items[i], &parts[i], digits[d].part) >> digits[d].shift & 255]
+            rank += digits[d].place[of_item[digits[d].part] >> digits[d].shift & 255]
         ranks[i].rank, ranks[i].item = rank, <uint32_t>i
     if count > 0:
         ranks = by_rank(ranks, ranks + n, n, kinds - 1)

@@ -42,6 +42,7 @@ cdef class Evictor:
     # Frees what may be freed and sends more rows on their way, if the memory in use calls for it.
     cdef Room make_room(self, bint barrier) except <Room>-1 nogil
     cdef int64_t movable(self) noexcept nogil          # bytes of rows that can leave and of what waits in the stream
+    cdef int64_t spare(self) noexcept nogil
     cdef int64_t fixed(self) noexcept nogil            # bytes of everything else the store has
     cdef int free_applied(self) except -1 nogil
     cdef int take_retired(self) except -1 nogil

@@ -5,7 +5,7 @@ any other has its last version written to the stream, if it is not there yet, an
 applied the stream that far, unless it was wanted meanwhile. So what is not in memory is in the database, in its last
 version: nobody has to look into the stream.
 """
-from libc.stdint cimport UINT32_MAX, uint8_t, uint32_t
+from libc.stdint cimport INT64_MAX, UINT32_MAX, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 
 from streamdsl._native.includes.atomic cimport atomic_load
@@ -53,6 +53,9 @@ cdef class Evictor:
         self.stream_room = 2 * eighth
         memory = self.movable()
         wanted = memory - 5 * eighth
+        if wanted + self.spare() > 0:
+            for i in range(self.n_tables):
+                (<KeyTable>self.tables[i]).give_memory_back(INT64_MAX)
         if wanted <= 0:
             return ROOM_ENOUGH
         for i in range(self.n_tables):
@@ -254,6 +257,14 @@ cdef class Evictor:
         for i in range(self.n_tables):
             if (<KeyTable>self.tables[i]).evictable:
                 size += (<KeyTable>self.tables[i]).row_memory()
+        return size
+
+    cdef int64_t spare(self) noexcept nogil:
+        """Bytes that rows have had and have not now, and that the system does not have either."""
+        cdef int64_t size = 0
+        cdef int i
+        for i in range(self.n_tables):
+            size += (<KeyTable>self.tables[i]).spare_memory()
         return size
 
     cdef int64_t fixed(self) noexcept nogil:

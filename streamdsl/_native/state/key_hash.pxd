@@ -82,6 +82,7 @@ cdef extern from * nogil:
     }
     static inline void sd_unmap(void *old, size_t size) { if (old) munmap(old, size); }
     #define sd_prefetch(p) __builtin_prefetch((p), 0, 3)
+    #define sd_lowest_bit(bits) __builtin_ctzll(bits)
     """
     enum: CACHE_LINE "64"
     uint64_t hash_bytes "sd_hash"(const char* data, int32_t size, uint64_t seed) noexcept
@@ -90,4 +91,5 @@ cdef extern from * nogil:
     void* map_memory "sd_map"(void* old, size_t old_size, size_t size) noexcept      # new, or grown; NULL: there is none
     void unmap_memory "sd_unmap"(void* old, size_t size) noexcept
     void release_memory "sd_release"(char* at, size_t size) noexcept
+    int lowest_bit "sd_lowest_bit"(uint64_t bits) noexcept             # of those that are one; there is one
     void prefetch "sd_prefetch"(const void* address) noexcept

@@ -1,14 +1,15 @@
 """See pages.pxd."""
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc, realloc
-
 from libc.string cimport memset
 
-from streamdsl._native.state.key_hash cimport huge_alloc, prefetch, release_memory
+from streamdsl._native.state.key_hash cimport CACHE_LINE, huge_alloc, lowest_bit, prefetch, release_memory
 
 cdef enum:
     SINGLE_PAGES = 32          # allocated one by one before whole blocks are taken
     BLOCK_PAGES = 32
     HUGE_PAGE = 2097152
+    AHEAD = 4                  # rows between asking for one's memory and using it
 
 
 cdef int no_memory() except -1 nogil:
@@ -68,44 +69,54 @@ cdef void pages_free(Pages* pages) noexcept nogil:
 cdef int64_t pages_take(Pages* pages, int64_t stride) noexcept nogil:
     cdef PageRows* page
     cdef int64_t row
+    cdef char* next
     if pages.n_free == 0:
         return -1
     while pages.rows[pages.lowest].free == 0:
         pages.lowest += 1
     page = &pages.rows[pages.lowest]
-    if page.free == PAGE_ROWS and page.first == 0:
+    if page.released:
+        page.released = False
         pages.n_released -= PAGE_ROWS
-    if page.first > 0:
-        row = page.first - 1
-        page.first = <int32_t>(<int64_t*>(pages.at[pages.lowest] + row * stride))[0]
-        if page.first > 0:                   # likely the next one to be taken
-            prefetch(pages.at[pages.lowest] + (page.first - 1) * stride)
-            prefetch(pages.at[pages.lowest] + (page.first - 1) * stride + 64)
-    else:
-        row = page.blank
-        page.blank += 1
+    while page.bits[page.word] == 0:
+        page.word += 1
+    row = 64 * page.word + lowest_bit(page.bits[page.word])
+    page.bits[page.word] &= page.bits[page.word] - 1
     page.free -= 1
     pages.n_free -= 1
+    pages.idle = min(pages.idle, pages.n_free - pages.n_released)
+    if row + AHEAD < PAGE_ROWS:              # likely to be taken soon
+        next = pages.at[pages.lowest] + (row + AHEAD) * stride
+        prefetch(next)
+        prefetch(next + CACHE_LINE)
     return (pages.lowest << PAGE_BITS) + row
 
 
-cdef bint pages_give(Pages* pages, int64_t stride, int64_t row) noexcept nogil:
+cdef void pages_give(Pages* pages, int64_t row) noexcept nogil:
     cdef PageRows* page = &pages.rows[row >> PAGE_BITS]
-    (<int64_t*>(pages.at[row >> PAGE_BITS] + (row & (PAGE_ROWS - 1)) * stride))[0] = page.first
-    page.first = <int32_t>(row & (PAGE_ROWS - 1)) + 1
+    cdef int32_t word = <int32_t>((row & (PAGE_ROWS - 1)) >> 6)
+    page.bits[word] |= <uint64_t>1 << (row & 63)
+    page.word = min(page.word, word)
     page.free += 1
     pages.n_free += 1
     pages.lowest = min(pages.lowest, row >> PAGE_BITS)
-    return page.free == PAGE_ROWS
 
 
-cdef void pages_release(Pages* pages, int64_t stride, int64_t page) noexcept nogil:
-    pages.rows[page].first = pages.rows[page].blank = 0
-    pages.n_released += PAGE_ROWS
-    release_memory(pages.at[page], stride << PAGE_BITS)
+cdef int64_t pages_settle(Pages* pages) noexcept nogil:
+    cdef int64_t idle = pages.idle
+    pages.idle = pages.n_free - pages.n_released
+    return idle
+
+
+cdef void pages_release(Pages* pages, int64_t stride, int64_t first, int64_t end) noexcept nogil:
+    cdef int64_t page
+    for page in range(first, end):
+        pages.rows[page].released = True
+    pages.n_released += (end - first) << PAGE_BITS
+    release_memory(pages.at[first], (end - first) * (stride << PAGE_BITS))
 
 
 cdef void pages_clear(Pages* pages) noexcept nogil:
     if pages.n > 0:
         memset(pages.rows, 0, pages.n * sizeof(PageRows))
-    pages.n_free = pages.n_released = pages.lowest = 0
+    pages.n_free = pages.n_released = pages.lowest = pages.idle = 0

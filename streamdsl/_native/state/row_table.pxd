@@ -95,6 +95,10 @@ cdef class RowTable:
     cdef int64_t first_slot(self, int64_t start) noexcept nogil  # first hot slot >= start, -1: none (to iterate)
     cdef int64_t row_memory(self) noexcept nogil                 # bytes of the rows, without what they have in the arena
     cdef int64_t overhead(self) noexcept nogil                   # bytes beside the rows
+    cdef inline int64_t spare_memory(self) noexcept nogil:       # bytes of free rows that have memory
+        return (self.pages.n_free - self.pages.n_released) * self.stride
+
+    cdef void give_memory_back(self, int64_t most) noexcept nogil        # of so many free rows, as far as they fill pages
 
     # For the store. A barrier: changed rows become pending. Nothing may be pending before.
     cdef int begin(self) except -1 nogil
@@ -127,3 +131,4 @@ cdef class RowTable:
     cdef int init_fields(self, int64_t slot) except -1 nogil
     cdef int64_t take_slot(self) except -1 nogil
     cdef void give_slot(self, int64_t slot) noexcept nogil       # its flags are what is left of it
+    cdef bint is_spare(self, int64_t page) noexcept nogil

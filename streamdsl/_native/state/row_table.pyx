@@ -11,7 +11,8 @@ from streamdsl._native.state.key_index cimport (
     IndexEntry, index_bytes, index_clear, index_erase, index_free, index_init, index_put,
 )
 from streamdsl._native.state.pages cimport (
-    PAGE_BITS, PAGE_ROWS, PageRows, pages_add, pages_clear, pages_free, pages_give, pages_release, pages_take,
+    PAGE_BITS, PAGE_ROWS, PageRows, pages_add, pages_clear, pages_free, pages_give, pages_release, pages_settle,
+    pages_take,
 )
 from streamdsl._native.state.slot_list cimport slots_free, slots_grow, slots_push
 from streamdsl._native.state.write_stream cimport (
@@ -298,6 +299,7 @@ cdef class RowTable:
         taken.n = 0
         self.dirty = taken
         self.dirty_bit = bit
+        self.give_memory_back(pages_settle(&self.pages))
         return 0
 
     cdef int64_t drain(self, int64_t max_rows) except -1 nogil:
@@ -418,21 +420,40 @@ cdef class RowTable:
         if self.used == self.pages.n << PAGE_BITS:
             pages_add(&self.pages, self.stride)
         self.header(self.used).flags = 0
-        self.pages.rows[self.used >> PAGE_BITS].blank += 1
         self.used += 1
         return self.used - 1
 
     cdef void give_slot(self, int64_t slot) noexcept nogil:
-        cdef int64_t page = slot >> PAGE_BITS, at
-        if not pages_give(&self.pages, self.stride, slot):
-            return
+        pages_give(&self.pages, slot)
+
+    cdef void give_memory_back(self, int64_t most) noexcept nogil:
+        cdef int64_t first, end = self.pages.n, stride = self.stride << PAGE_BITS
         # Some free memory is kept: what has left may come again soon.
-        if self.pages.n_free - self.pages.n_released <= max((self.used - self.pages.n_released) >> 4, <int64_t>(4 * PAGE_ROWS)):
-            return
-        for at in range(page << PAGE_BITS, (page + 1) << PAGE_BITS):
-            if self.header(at).flags & ROW_QUEUED:       # the evictor will look at the flag
-                return
-        pages_release(&self.pages, self.stride, page)
+        cdef int64_t kept = max((self.used - self.pages.n_released) >> 4, <int64_t>(4 * PAGE_ROWS))
+        most = min(most, self.pages.n_free - self.pages.n_released - kept)
+        while most > 0 and end > 0:
+            first = end
+            while (first > 0 and most > 0 and (first == end or self.pages.at[first - 1] + stride == self.pages.at[first])
+                   and self.is_spare(first - 1)):
+                first -= 1
+                most -= PAGE_ROWS
+            if first < end:
+                pages_release(&self.pages, self.stride, first, end)
+                end = first
+            else:
+                end -= 1
+
+    cdef bint is_spare(self, int64_t page) noexcept nogil:
+        """Whether the page has memory that nothing stands in."""
+        cdef int64_t slot
+        if self.pages.rows[page].free < PAGE_ROWS and not PLANTED("memory-of-rows-given-back"):
+            return False
+        if self.pages.rows[page].released:
+            return False
+        for slot in range(page << PAGE_BITS, (page + 1) << PAGE_BITS):
+            if self.header(slot).flags & ROW_QUEUED:     # the evictor will look at the flag
+                return False
+        return True
 
     cdef int64_t row_memory(self) noexcept nogil:
         return (self.used - self.pages.n_free) * self.stride + <int64_t>(self.heap_a_row * self.count)

@@ -6,6 +6,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.key_table cimport KeyTable
+from streamdsl._native.state.pages cimport pages_settle
 from streamdsl._native.state.row_table cimport RowField, RowHeader
 from streamdsl._native.state.write_stream cimport ByteWriter, WriteStream, bytes_append
 
@@ -142,6 +143,10 @@ cdef class TableView:
     def released(self):
         """Free rows whose memory was given back."""
         return self.table.pages.n_released
+
+    def settle(self):
+        """Have a barrier pass, as far as memory goes."""
+        self.table.give_memory_back(pages_settle(&self.table.pages))
 
     def remove(self, int64_t slot):
         self.table.remove(slot)
