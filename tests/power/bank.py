@@ -162,6 +162,18 @@ BANK = (
         1,
     ),
     Planted(
+        "outlived-frame-kept",
+        "keys whose rolling frames the watermark has passed stay in the state",
+        "tests/semantics/test_frames.py::test_what_the_watermark_has_passed_is_forgotten_with_its_key",
+        1,
+    ),
+    Planted(
+        "frame-forgotten-early",
+        "a key is forgotten while a record may still see what it has",
+        "tests/semantics/test_frames.py::test_what_the_watermark_has_passed_is_forgotten_with_its_key",
+        1,
+    ),
+    Planted(
         "closed-key-kept",
         "keys whose windows have closed stay in the state",
         "tests/windows/test_rules.py::test_keys_that_do_not_come_again_leave_nothing",

@@ -192,3 +192,37 @@ def test_rolling_answers_as_the_rule_reads(sent, size, exclude, disorder, restor
         found[out["k"]].append(out["times"] or [])
     assert found == expected
     assert [out["t"] for out in job.read("late")] == late
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_what_the_watermark_has_passed_is_forgotten_with_its_key(restored):
+    frames = {"n": count().over(rolling("10s")), "xs": col("x").to_list().over(rolling("5s"))}
+    job = driver(lambda rows: rows.key_by("k").with_columns(**frames), watermarks="external")
+    job.send("in", row("a", 1_000, x=1.0))
+    for i in range(600):
+        job.send("in", row(f"key-{i}", 1_000 + 10 * i, x=0.0))
+        if i == 300 and restored:
+            crash(job)
+        job.advance_watermark("in", 10 * i)
+    # All ten seconds of one key are still to be seen, long after those of others have come.
+    job.send("in", row("a", 10_999, x=2.0))
+    assert job.read("out")[-1]["n"] == 2
+    for i in range(600, 6_000):
+        job.send("in", row(f"key-{i}", 1_000 + 10 * i, x=0.0))
+        job.advance_watermark("in", 10 * i)
+    kept = figures(job, "keys")
+    assert 1_100 <= kept <= 3_500  # ten seconds hold a thousand keys
+    job.send("in", row("key-5", 80_000, x=3.0))
+    assert job.read("out")[-1]["n"] == 1
+
+
+def test_a_key_with_more_than_rolling_frames_stays():
+    frames = {"n": count().over(rolling("1s")), "before": col("t").lag()}
+    job = driver(lambda rows: rows.key_by("k").with_columns(**frames), watermarks="external")
+    job.send("in", row("a", 1_000))
+    for i in range(500):
+        job.send("in", row(f"key-{i}", 10_000 + 10 * i))
+        job.advance_watermark("in", 10_000 + 10 * i)
+    job.send("in", row("a", 100_000))
+    out = job.read("out")[-1]
+    assert (out["n"], out["before"]) == (1, 1_000)

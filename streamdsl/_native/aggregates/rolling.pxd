@@ -59,6 +59,7 @@ cdef class RollingFrame:
     cdef int read(self, Ring* ring, ByteReader* source) except -1 nogil
 
     cdef int count_batch(self, char** rings, int64_t offset, const int64_t* times, int64_t n, int64_t watermark) except -1 nogil
+    cdef bint is_over(self, const Ring* ring, int64_t watermark) noexcept nogil      # no record above the watermark sees any of it
     cdef int purge(self, Ring* ring, int64_t watermark) except -1 nogil
     cdef int append(self, Ring* ring, int64_t row, int64_t time) except -1 nogil
     # `included`: the record at hand counts, though the ring does not have it yet.

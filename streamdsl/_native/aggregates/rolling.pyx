@@ -21,7 +21,7 @@ from streamdsl._native.aggregates.decimals cimport DecimalTotal
 from streamdsl._native.aggregates.exact_sum cimport ExactMoments, exact_sum, exact_variance
 from streamdsl._native.aggregates.rolling_index cimport (
     PARTIAL_COUNT, PARTIAL_DECIMALS, PARTIAL_FIRST, PARTIAL_INTEGERS, PARTIAL_MOMENTS, PARTIAL_TOP, PARTIAL_UNIQUE, PARTIAL_VISIT, Ring,
-    RollingIndex, Slot, entry_at, time_at, within,
+    RollingIndex, Slot, count_entry, entry_at, time_at, within,
 )
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.write_stream cimport bytes_append
@@ -184,7 +184,7 @@ cdef class RollingFrame:
             if ring.count == ring.capacity:
                 self.resize(ring, 2 * ring.capacity if ring.capacity > 0 else FIRST_CAPACITY)
             (<int64_t*>ring.block)[(ring.head + ring.count) & (ring.capacity - 1)] = time
-            ring.count += 1
+            count_entry(ring, time)
             results.n = i + 1
         return 0
 
@@ -339,13 +339,17 @@ cdef class RollingFrame:
         entry = entry_at(ring, ring.count, self.stride)
         memset(entry, 0, self.stride)
         (<int64_t*>entry)[0] = time
-        ring.count += 1
+        count_entry(ring, time)
         for i in range(self.n_cells):
             cell = cell_load(&self.arguments[self.cell_columns[i]], row)
             cell_assign(<Cell*>(entry + 8) + i, self.cell_kinds[i], &cell, self.arena)
         if ring.index != NULL:
             self.index.added(ring)
         return 0
+
+    cdef bint is_over(self, const Ring* ring, int64_t watermark) noexcept nogil:
+        cdef int64_t size_ms = self.size_ms >> 1 if PLANTED("frame-forgotten-early") else self.size_ms
+        return ring.count == 0 or outlived(ring.newest, watermark, size_ms)
 
     cdef int purge(self, Ring* ring, int64_t watermark) except -1 nogil:
         if ring.unsorted and (ring.index == NULL or ring.count >= 2 * ring.index.compacted):
@@ -445,7 +449,7 @@ cdef class RollingFrame:
             entry = entry_at(ring, ring.count, self.stride)
             memset(entry, 0, self.stride)
             (<int64_t*>entry)[0] = time
-            ring.count += 1
+            count_entry(ring, time)
             if i > 0 and time < last:
                 ring.unsorted = 1
             last = time

@@ -81,6 +81,12 @@ cdef struct Ring:
     int32_t count
     int32_t unsorted                         # a time went back since the ring was last in order
     Index* index                             # NULL = none
+    int64_t newest                           # time; no entry is newer (not if it is empty)
+
+
+cdef inline void count_entry(Ring* ring, int64_t time) noexcept nogil:
+    ring.newest = time if ring.count == 0 else max(ring.newest, time)
+    ring.count += 1
 
 
 cdef inline char* entry_at(Ring* ring, int64_t i, int64_t stride) noexcept nogil:

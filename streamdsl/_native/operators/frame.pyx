@@ -1,4 +1,5 @@
 """See frame.pxd."""
+from libc.stdint cimport INT64_MAX
 from libc.stdlib cimport calloc, free
 
 from streamdsl._native.expr.program cimport Program
@@ -85,6 +86,11 @@ cdef class FrameOperator(KeyedOperator):
             with gil:
                 self.refusals.send(self.letters_output, batch)
         return 0
+
+    cdef int on_watermark(self, int64_t watermark) except -1 nogil:
+        if watermark < INT64_MAX:            # that one comes with the end, behind which a later run may go on
+            self.row_field.watermark = watermark
+        return KeyedOperator.on_watermark(self, watermark)
 
     cdef int try_row(self, Batch* batch, int32_t row, int32_t taken) except -1 nogil:
         cdef int i

@@ -21,6 +21,7 @@ cdef class AggregateField(RowField):
     cdef RollingFrame rolling                # None = no ring
     cdef int64_t prefix
     cdef int64_t ring_at
+    cdef int64_t watermark                   # of the operator: what rolling frames keep is of no use behind it
 
 
 cdef class KeyedOperator(RefusingOperator):

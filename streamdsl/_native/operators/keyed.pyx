@@ -1,4 +1,5 @@
 """See keyed.pxd."""
+from libc.stdint cimport INT64_MIN
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 
@@ -33,6 +34,11 @@ cdef class AggregateField(RowField):
             layout = f"{layout}|{rolling.layout}"
             size += sizeof(Ring)
         RowField.__init__(self, name, layout, size)
+        self.expires = rolling is not None and self.ring_at == 0
+        self.watermark = INT64_MIN
+
+    cdef bint empty(self, char* field) noexcept nogil:
+        return self.expires and self.rolling.is_over(<Ring*>field, self.watermark)
 
     cdef int write(self, char* field, ByteWriter* out) except -1 nogil:
         bytes_append(out, field, self.prefix)

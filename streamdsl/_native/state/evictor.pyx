@@ -42,6 +42,9 @@ cdef class Evictor:
         self.take_retired()
         if self.n > 0:
             self.free_applied()
+        for i in range(self.n_tables):
+            if (<KeyTable>self.tables[i]).expires and (<KeyTable>self.tables[i]).placed > 0:
+                (<KeyTable>self.tables[i]).forget_empty()
         if self.limit <= 0:
             return ROOM_ENOUGH
         self.calls += 1

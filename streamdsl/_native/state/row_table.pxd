@@ -40,6 +40,7 @@ cdef class RowField:
     cdef int64_t offset                      # set by the table
     cdef RowTable table                      # set by the table (its arena holds variable-length parts)
     cdef bint on_heap                        # refers to Python objects
+    cdef bint expires                        # becomes empty as time passes, without a look at it
 
     cdef int init(self, char* field) except -1 nogil                              # a new key; memory is zeroed
     cdef int write(self, char* field, ByteWriter* out) except -1 nogil            # append the serialised field
@@ -76,6 +77,9 @@ cdef class RowTable:
     cdef int64_t scratch_rows                # of those
     cdef void** field_refs                   # borrowed from `fields`
     cdef int n_fields
+    cdef bint expires                        # a field does
+    cdef int64_t placed                      # keys that have come since the last `forget_empty`
+    cdef int64_t looked_at                   # slot: where it goes on
     cdef double heap_a_row                   # bytes of Python objects, as of the evictor's last sample
 
     cdef inline RowHeader* header(self, int64_t slot) noexcept nogil:
@@ -110,6 +114,9 @@ cdef class RowTable:
     cdef bint empty(self, int64_t slot) noexcept nogil           # whether nothing is lost with the row
     cdef int free_row(self, int64_t slot) except -1 nogil        # a removed row: nothing remembers the key any more
     cdef int flush_scratch(self) except -1 nogil                 # scratch into the stream
+
+    # Removes some of the rows with which nothing is lost: it looks at the next few, more of them the more keys have come.
+    cdef int forget_empty(self) except -1 nogil
 
     # For the key table.
     cdef int64_t find_hashed(self, const char* key, int32_t size, uint64_t hash) noexcept nogil   # removed rows too; -2: none

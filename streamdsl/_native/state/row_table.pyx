@@ -25,6 +25,8 @@ cdef enum:
     MOST_SLOTS = 4294967294
     AHEAD = 8                  # rows between asking for one's memory and using it
     DRAIN_BYTES = 16384        # of rows for one append to the stream
+    PACE = 2                   # rows that are looked at for each key that comes: they do not become more while as many expire,
+    MOST_LOOKED_AT = 8192      # but so many in one go at most
     KEY_ROOM = 24              # with the header it fills a line of the cache, all but what the first field begins with
 
 
@@ -122,6 +124,7 @@ cdef class RowTable:
         self.n_fields += 1
         self.fields.append(field)
         field.table = self
+        self.expires = self.expires or field.expires
         if self.n_fields == 1:
             # Where there is nothing but keys, these begin with a deadline and are long.
             self.key_room = KEY_ROOM
@@ -178,6 +181,7 @@ cdef class RowTable:
         header.shard = <uint16_t>shard
         header.flags |= ROW_LIVE
         self.count += 1
+        self.placed += 1
         return slot
 
     cdef int init_fields(self, int64_t slot) except -1 nogil:
@@ -221,6 +225,24 @@ cdef class RowTable:
                 return False
         return self.n_fields > 0
 
+    cdef int forget_empty(self) except -1 nogil:
+        cdef int64_t n = min(PACE * self.placed, <int64_t>MOST_LOOKED_AT)
+        cdef RowHeader* header
+        self.placed = 0
+        while n > 0:
+            n -= 1
+            if self.looked_at >= self.used:
+                self.looked_at = 0
+            if not self.looked_at & (PAGE_ROWS - 1) and self.pages.rows[self.looked_at >> PAGE_BITS].free == PAGE_ROWS:
+                self.looked_at += PAGE_ROWS          # nothing is in it
+                continue
+            header = self.header(self.looked_at)
+            if (header.flags & ROW_LIVE and not header.flags & ROW_QUEUED and not header.held and self.empty(self.looked_at)
+                    and not PLANTED("outlived-frame-kept")):
+                self.remove(self.looked_at)
+            self.looked_at += 1
+        return 0
+
     cdef int free_row(self, int64_t slot) except -1 nogil:
         cdef RowHeader* header = self.header(slot)
         index_erase(&self.index, header.hash, slot)
@@ -251,7 +273,7 @@ cdef class RowTable:
             self.header(slot).flags = 0
         index_clear(&self.index)
         pages_clear(&self.pages)
-        self.count = self.used = 0
+        self.count = self.used = self.placed = self.looked_at = 0
         self.scratch.used = self.scratch_rows = 0
         self.dirty.n = self.pending.n = self.pending_at = self.retired.n = 0
         return 0
