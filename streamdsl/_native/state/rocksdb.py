@@ -35,7 +35,8 @@ LARGE_BUFFERS = 8
 BLOCK_CACHE_BYTES = 1 << 20
 #: While a file is written, its keys' hashes are held for its filter.
 FILE_BYTES = 32 << 20
-#: So much is written until malloc is asked for what the buffers of files and flushed rows have left in its arenas.
+#: So much is written until malloc is asked for what the buffers of files and flushed rows have left in its arenas; a write buffer
+#: where that is more. What goes back to the system has to be cleared before it is used again.
 TRIM_BYTES = 2 << 20
 #: Of each file that a compaction reads, all of them at once.
 READ_AHEAD_BYTES = 256 << 10
@@ -69,7 +70,7 @@ class RocksDBBackend:
     def __init__(self, directory: Path, files: CheckpointFiles | None = None) -> None:
         self._directory = directory
         self._db: Rdict | None = None
-        self._untrimmed = 0
+        self._untrimmed, self._trim_bytes = 0, TRIM_BYTES
         if files is not None:
             files.place(directory)
             _check_marker(directory)
@@ -116,7 +117,7 @@ class RocksDBBackend:
         with _errors("rows cannot be written", reopen=True):
             self._untrimmed += batch.size_in_bytes()
             self._open.write(batch, self._write_options)
-        if _malloc_trim is not None and self._untrimmed >= TRIM_BYTES:
+        if _malloc_trim is not None and self._untrimmed >= self._trim_bytes:
             self._untrimmed = 0
             _malloc_trim(0)
 
@@ -156,6 +157,7 @@ class RocksDBBackend:
     def expect(self, memory: int) -> None:
         """See `StateBackend.expect`."""
         size = min(memory // BUFFER_SHARE, MOST_BUFFER_BYTES)
+        self._trim_bytes = max(size, TRIM_BYTES)
         if size > WRITE_BUFFER_BYTES:
             with _errors("the database cannot be set up"):
                 self._open.set_options({"write_buffer_size": str(size), "level0_file_num_compaction_trigger": str(LARGE_BUFFERS)})
