@@ -213,9 +213,7 @@ def kafka() -> Picture:
     """Records from topic to topic: the medians that `benchmarks/kafka.py --repeat 6` printed, in millions a second."""
     rows = {
         "streamdsl": 1.09,
-        "Flink 2.2, Java, heap": 0.67,
         "Kafka Streams 4.4, Java": 0.30,
-        "Flink 2.2, Java, RocksDB": 0.28,
         "Quix Streams 3.28": 0.06,
     }
     title = "From Kafka to Kafka exactly once, records/s: three fraud rules, five million JSON records"
