@@ -9,13 +9,14 @@ from streamdsl._native.flow.batch cimport SYS_SLOT, SYS_TIME, Batch, i64
 from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.operators.join cimport LEFT, JoinPort
 from streamdsl._native.operators.key_lookup cimport KeyLookup
-from streamdsl._native.rows.timed_rows cimport rows_below
+from streamdsl._native.rows.timed_rows cimport fetch_first, rows_below
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.windows.assign cimport saturating_add, saturating_subtract
 
 cdef enum:
     FAR = 16                 # rows ahead of which the key's row is fetched,
-    NEAR = 8                 # and what it points at
+    NEAR = 8                 # and what it points at,
+    NEXT = 4                 # and what that points at
 
 
 cdef class AsOfJoinOperator(WaitingJoinOperator):
@@ -93,6 +94,10 @@ cdef class AsOfJoinOperator(WaitingJoinOperator):
                 left = <TimedRows*>(self.lookup.table.row(self.slots[i + NEAR]) + self.field.offset)
                 prefetch(left.rows + left.head)
                 prefetch(left[1].rows + left[1].head)
+            if i + NEXT < n and self.slots[i + NEXT] >= 0:
+                left = <TimedRows*>(self.lookup.table.row(self.slots[i + NEXT]) + self.field.offset)
+                fetch_first(left)
+                fetch_first(left + 1)
             if self.again(i):
                 continue
             deadline = self.times[i]

@@ -6,7 +6,7 @@ from libc.stdlib cimport free, realloc
 from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, PLANTED
 from streamdsl._native.operators.join cimport LEFT, RIGHT
 from streamdsl._native.operators.key_lookup cimport KeyLookup
-from streamdsl._native.rows.timed_rows cimport TimedRows
+from streamdsl._native.rows.timed_rows cimport TimedRows, fetch_first
 from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, deadline_in
 from streamdsl._native.state.key_hash cimport hash_bytes, prefetch
 from streamdsl._native.state.key_index cimport KeyIndex
@@ -85,11 +85,6 @@ cdef class KeyDeadlines(SlotDeadlines):
     cdef int64_t memory(self) noexcept nogil:
         cdef int64_t rows = self.lane[0].count * (ROW_BYTES + self.deadlines.table.stride)
         return SlotDeadlines.memory(self) - (rows if self.hints else 0)      # they never become rows
-
-
-cdef inline void fetch_first(const TimedRows* rows) noexcept nogil:
-    if rows.n > 0:                           # its memory is written to when it is freed
-        prefetch(rows.rows[rows.head].data)
 
 
 cdef class WaitingJoinOperator(JoinOperator):

@@ -1,6 +1,7 @@
 """Rows that are kept by key, in order of time: what joins wait with."""
 from libc.stdint cimport int32_t, int64_t
 
+from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.row_table cimport RowField
 
 
@@ -35,3 +36,8 @@ cdef class TimedRowsField(RowField):
 
 # The number of rows whose time is below `time`.
 cdef int32_t rows_below(const TimedRows* side, int64_t time) noexcept nogil
+
+
+cdef inline void fetch_first(const TimedRows* side) noexcept nogil:
+    if side.n > 0:                           # its memory is read where it matches, and written to when it is freed
+        prefetch(side.rows[side.head].data)

@@ -26,6 +26,7 @@ cdef struct Pages:
     int64_t n_released         # of those, rows of pages whose memory was given back
     int64_t lowest             # no page in front of this one has free rows
     int64_t idle               # so many free rows, those of released pages apart, were there at any time since the last `pages_settle`
+    bint emptied               # there may be pages all of whose rows are free, with memory
     int64_t n
     int64_t capacity
     void** blocks              # memory the pages are cut from

@@ -98,6 +98,7 @@ cdef void pages_give(Pages* pages, int64_t row) noexcept nogil:
     page.bits[word] |= <uint64_t>1 << (row & 63)
     page.word = min(page.word, word)
     page.free += 1
+    pages.emptied = pages.emptied or page.free == PAGE_ROWS
     pages.n_free += 1
     pages.lowest = min(pages.lowest, row >> PAGE_BITS)
 
@@ -120,3 +121,4 @@ cdef void pages_clear(Pages* pages) noexcept nogil:
     if pages.n > 0:
         memset(pages.rows, 0, pages.n * sizeof(PageRows))
     pages.n_free = pages.n_released = pages.lowest = pages.idle = 0
+    pages.emptied = False

@@ -99,8 +99,8 @@ cdef class RowTable:
     cdef int64_t first_slot(self, int64_t start) noexcept nogil  # first hot slot >= start, -1: none (to iterate)
     cdef int64_t row_memory(self) noexcept nogil                 # bytes of the rows, without what they have in the arena
     cdef int64_t overhead(self) noexcept nogil                   # bytes beside the rows
-    cdef inline int64_t spare_memory(self) noexcept nogil:       # bytes of free rows that have memory
-        return (self.pages.n_free - self.pages.n_released) * self.stride
+    cdef inline int64_t spare_memory(self) noexcept nogil:       # bytes of free rows, where some of them may fill pages
+        return (self.pages.n_free - self.pages.n_released) * self.stride if self.pages.emptied else 0
 
     cdef void give_memory_back(self, int64_t most) noexcept nogil        # of so many free rows, as far as they fill pages
 

@@ -453,6 +453,7 @@ cdef class RowTable:
         # Some free memory is kept: what has left may come again soon.
         cdef int64_t kept = max((self.used - self.pages.n_released) >> 4, <int64_t>(4 * PAGE_ROWS))
         most = min(most, self.pages.n_free - self.pages.n_released - kept)
+        self.pages.emptied = False
         while most > 0 and end > 0:
             first = end
             while (first > 0 and most > 0 and (first == end or self.pages.at[first - 1] + stride == self.pages.at[first])
@@ -464,6 +465,7 @@ cdef class RowTable:
                 end = first
             else:
                 end -= 1
+        self.pages.emptied = self.pages.emptied or end > 0       # it has not come to all of them
 
     cdef bint is_spare(self, int64_t page) noexcept nogil:
         """Whether the page has memory that nothing stands in."""
@@ -474,6 +476,7 @@ cdef class RowTable:
             return False
         for slot in range(page << PAGE_BITS, (page + 1) << PAGE_BITS):
             if self.header(slot).flags & ROW_QUEUED:     # the evictor will look at the flag
+                self.pages.emptied = True
                 return False
         return True
 
