@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streamdsl import Config, Processor, Topology, col, count, expanding, hopping, memory, rolling, tumbling
+from streamdsl import Aggregate, Config, Processor, Topology, col, count, expanding, hopping, memory, rolling, row, tumbling
 from streamdsl.checkpoint.inspect import count_keys
 
 KEYS, ROWS = 3_000, 20_000
@@ -85,6 +85,7 @@ class Summed(Processor):
 JOBS = {
     "frames": frames,
     "aggregate": lambda stream: stream.aggregate(n=count(), total=col("x").sum(), names=col("x").n_unique()).to_stream(),
+    "best rows": lambda stream: stream.aggregate(best=row().top_k(3, by="x", then_by="at")).to_stream(),
     "processor": lambda stream: stream.process(Numbered(), name="numbered"),
     "timers": lambda stream: stream.process(Quiet(), name="quiet"),
     "reduce": lambda stream: stream.reduce(lambda a, b: {**b.asdict(), "x": a.x + b.x}).to_stream(),
@@ -120,6 +121,23 @@ def test_two_tasks_share_the_memory(tmp_path: Path) -> None:
     expected, _ = outcome("frames", Config(state_backend="memory"), given)
     found, figures = outcome("frames", Config(state_memory="96KiB", parallelism=2, checkpoint_interval="5ms", state_dir=tmp_path), given)
     assert found == expected and figures["evicted"] > 0
+
+
+@pytest.mark.parametrize("job", ["table", "windows"])
+def test_what_a_users_aggregate_holds_is_counted(job: str, tmp_path: Path) -> None:
+    """Python values are not in the rows: 2,000 lists of strings take more than 8 MiB, which is more than there may be."""
+    kept = Aggregate(list, lambda held, x: [*held, str(x) * 1_000], merge=lambda a, b: a + b, result=len, type=int)(col("x"))
+    given = [{"key": f"key-{i % 2_000}", "at": 1_000 + i // 100, "x": float(i % 7)} for i in range(4_000)]
+    topology, sink = Topology("users aggregates"), memory("out")
+    keyed = topology.stream(memory("in", schema=SCHEMA, rows=given), timestamp="at", name="in").key_by("key")
+    if job == "table":
+        keyed.aggregate(n=kept, name="kept").to(sink, name="out")
+    else:
+        keyed.window(tumbling("1h")).aggregate(n=kept, name="kept").to(sink, name="out")
+    run = topology.run(Config(state_memory="4MiB", batch_rows=64, checkpoint_interval="20ms", state_dir=tmp_path))
+    figures = run.metrics()["state"]
+    assert figures["evicted"] > 500
+    assert Counter({row["key"]: row["n"] for row in sink.rows()}) == Counter({f"key-{i}": 2 for i in range(2_000)})
 
 
 def test_keys_that_come_once_are_not_looked_for() -> None:

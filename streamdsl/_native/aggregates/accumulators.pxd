@@ -40,6 +40,7 @@ cdef class Accumulator:
     cdef bint refuses                        # a record may fail in it; the others take whatever comes
     cdef int64_t saved_size                  # bytes that `save` fills
     cdef bint flat                           # the state has no variable part: a copy of its bytes is a state
+    cdef bint on_heap                        # it refers to Python objects
     cdef bint keeps_nulls                    # a null argument is a value like any other
     cdef Column* argument_column             # of the batch at hand, NULL = none
     cdef Column* by_column
@@ -59,6 +60,7 @@ cdef class Accumulator:
     cdef int emit(self, char* state) except -1 nogil                 # append the result to `results`
     cdef int emit_all(self, char* state) except -1 nogil             # the same of all that share the state
     cdef int clear(self, char* state) except -1 nogil                # free variable parts; empty afterwards
+    cdef int64_t heap_bytes(self, char* state)                       # of the Python objects, about
     cdef int copy(self, char* into, char* source, ByteWriter* scratch) except -1 nogil       # `into` is empty
     cdef int write(self, char* state, ByteWriter* out) except -1 nogil
     cdef int read(self, char* state, ByteReader* source) except -1 nogil
@@ -113,12 +115,14 @@ cdef class AccumulatorSet:
     cdef int count                           # of results
     cdef int n_states
     cdef bint refuses                        # one of them does
+    cdef bint on_heap                        # one of them is
     cdef int64_t saved_size                  # of one state
     cdef void** refs                         # borrowed from the list: (<Accumulator>refs[i]).finish(...)
     cdef void** states                       # those of them that have states of their own: (<Accumulator>states[i]).run(...)
     cdef char* before                        # scratch of `merge`: what `save` notes of both states
 
     cdef int clear(self, char* state) except -1 nogil
+    cdef int64_t heap_bytes(self, char* state)
     cdef int copy(self, char* into, char* source, ByteWriter* scratch) except -1 nogil
     cdef int write(self, char* state, ByteWriter* out) except -1 nogil
     cdef int read(self, char* state, ByteReader* source) except -1 nogil

@@ -62,6 +62,9 @@ cdef class Accumulator:
         memset(state, 0, self.size)
         return 0
 
+    cdef int64_t heap_bytes(self, char* state):
+        return 0
+
     cdef int copy(self, char* into, char* source, ByteWriter* scratch) except -1 nogil:
         cdef ByteReader reader
         if self.flat:
@@ -235,6 +238,7 @@ cdef class AccumulatorSet:
             self.states[i] = <void*>accumulator
             accumulator.offset = offset + self.size
             self.size += accumulator.size
+            self.on_heap |= accumulator.on_heap
             if accumulator.refuses:
                 self.refuses = True
                 self.saved_size += accumulator.saved_size
@@ -283,6 +287,13 @@ cdef class AccumulatorSet:
         for i in range(self.n_states):
             (<Accumulator>self.states[i]).clear(state + (<Accumulator>self.states[i]).offset)
         return 0
+
+    cdef int64_t heap_bytes(self, char* state):
+        cdef int i
+        cdef int64_t size = 0
+        for i in range(self.n_states):
+            size += (<Accumulator>self.states[i]).heap_bytes(state + (<Accumulator>self.states[i]).offset)
+        return size
 
     cdef int copy(self, char* into, char* source, ByteWriter* scratch) except -1 nogil:
         cdef int i

@@ -14,6 +14,7 @@ from streamdsl._native.rows.row cimport (
 )
 from streamdsl._native.rows.row_writer cimport ColumnBuilder, RowWriter
 from streamdsl._native.state.arena cimport Arena
+from streamdsl._native.state.state_field cimport heap_size
 from streamdsl._native.state.write_stream cimport ByteWriter, bytes_append
 
 from copy import deepcopy
@@ -75,7 +76,7 @@ cdef class CustomAccumulator(Accumulator):
     def __init__(self, str operator, spec, Arena arena):
         Accumulator.__init__(self, operator, spec, arena)
         self.size = sizeof(Custom)
-        self.refuses = True
+        self.refuses = self.on_heap = True
         self.saved_size = sizeof(SavedCustom)
         self.init_value = spec.custom.init
         self.add_value = spec.custom.add
@@ -223,6 +224,10 @@ cdef class CustomAccumulator(Accumulator):
                 self.free_places.append(held.place)
         memset(held, 0, sizeof(Custom))
         return 0
+
+    cdef int64_t heap_bytes(self, char* state):
+        cdef int64_t place = (<Custom*>state).place
+        return 0 if place == 0 else heap_size(self.values[place - 1])
 
     cdef int write(self, char* state, ByteWriter* out) except -1 nogil:
         if (<Custom*>state).place == 0:

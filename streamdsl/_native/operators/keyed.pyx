@@ -34,11 +34,15 @@ cdef class AggregateField(RowField):
             layout = f"{layout}|{rolling.layout}"
             size += sizeof(Ring)
         RowField.__init__(self, name, layout, size)
+        self.on_heap = accumulators.on_heap
         self.expires = rolling is not None and self.ring_at == 0
         self.watermark = INT64_MIN
 
     cdef bint empty(self, char* field) noexcept nogil:
         return self.expires and self.rolling.is_over(<Ring*>field, self.watermark)
+
+    cdef int64_t heap_bytes(self, char* field):
+        return self.accumulators.heap_bytes(field)
 
     cdef int write(self, char* field, ByteWriter* out) except -1 nogil:
         bytes_append(out, field, self.prefix)

@@ -18,7 +18,7 @@ cdef enum:
     STEPS = 16384              # of the hand, in one go
     FREED = 8192               # rows freed in one go
     FLUSH_BYTES = 16384        # of rows for one append to the stream
-    SAMPLE_EVERY = 512         # calls between two samples of what rows hold on Python's heap
+    SAMPLE_EVERY = 512         # calls between two samples of what rows hold on Python's heap; fewer at the beginning
     SAMPLE_ROWS = 64
     INDEX_BYTES = 16           # of the index, a key
 
@@ -48,7 +48,7 @@ cdef class Evictor:
         if self.limit <= 0:
             return ROOM_ENOUGH
         self.calls += 1
-        if self.heap_is_used and self.calls % SAMPLE_EVERY == 1:
+        if self.heap_is_used and (self.calls % SAMPLE_EVERY == 0 or self.calls < SAMPLE_EVERY and not self.calls & (self.calls - 1)):
             with gil:
                 self.sample_heap()
         # What cannot leave must not squeeze out all that can: a quarter is left to the rows in any case.

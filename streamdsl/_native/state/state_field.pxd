@@ -136,3 +136,6 @@ cdef class Scope:
 
 cdef void cell_put(Cell* cell, object value, int64_t deadline) noexcept
 cdef void cell_clear(Cell* cell) noexcept
+
+
+cdef int64_t heap_size(object value)                             # bytes of a value and of what it holds, about

@@ -22,6 +22,7 @@ cdef class AccumulatedContents(Contents):
         self.size = self.accumulators.size
         self.layout = f"aggregates/2|{self.accumulators.layout}"
         self.refuses = self.accumulators.refuses
+        self.on_heap = self.accumulators.on_heap
         self.bulk = True
         self.flat = all([(<Accumulator>one).flat for one in self.accumulators.accumulators])
 
@@ -64,6 +65,9 @@ cdef class AccumulatedContents(Contents):
 
     cdef int copy(self, char* into, char* source) except -1 nogil:
         return self.accumulators.copy(into, source, &self.scratch)
+
+    cdef int64_t heap_bytes(self, char* state):
+        return self.accumulators.heap_bytes(state)
 
     cdef int clear(self, char* state) except -1 nogil:
         return self.accumulators.clear(state)
