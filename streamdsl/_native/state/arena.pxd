@@ -18,12 +18,15 @@ cdef class Arena:
     cdef int64_t chunk_capacity
     cdef char* cursor                        # free part of the newest chunk
     cdef char* limit
-    cdef void* free_lists[64]
+    cdef void* free_lists[96]                # 88 classes
     cdef LargeBlock* large                   # blocks above the largest class, each from malloc
+    cdef bint dropped
 
     cdef char* alloc(self, int64_t size) except NULL nogil       # 8-aligned, uninitialised
     cdef char* realloc(self, char* block, int64_t old_size, int64_t new_size) except NULL nogil   # a NULL block is allocated
     cdef void free(self, char* block, int64_t size) noexcept nogil                                # NULL is fine
+    # All blocks at once, long before the arena itself goes: nobody may look at one again. To free one does nothing then.
+    cdef void drop(self) noexcept nogil
     cdef int add_chunk(self) except -1 nogil
     cdef void give_back_rest(self) noexcept nogil
     cdef char* alloc_large(self, int64_t size) except NULL nogil

@@ -1,19 +1,23 @@
 """See arena.pxd for what each method promises.
 
-Classes 0..15 hold 8, 16, .. 128 bytes; from there on four classes a doubling, up to 32 KiB. A freed block is the next
+Classes 0..31 hold 8, 16, .. 256 bytes; from there on eight classes a doubling, up to 32 KiB. A freed block is the next
 one handed out of its class. What is larger goes to malloc, whose realloc can grow a long list in place.
+
+Chunks have pages of the usual size. What stands here is written once and read seldom, so that large pages gain little; and
+a large page costs more at its first use, above all where a hypervisor has taken the free ones back.
 """
 from libc.stdlib cimport free as c_free, malloc, realloc as c_realloc
 from libc.string cimport memcpy, memset
 from streamdsl._native.includes.checked cimport CHECK
-from streamdsl._native.state.key_hash cimport huge_alloc, prefetch
+from streamdsl._native.state.key_hash cimport map_memory, prefetch, unmap_memory
 
 cdef enum:
-    SMALL_LIMIT = 128
+    SMALL_LIMIT = 256
+    SMALL_CLASSES = 32
+    SMALL_POWER = 8            # 2**8 = SMALL_LIMIT
     CLASS_LIMIT = 32768
-    LARGE_CHUNK = 1048576
-    LARGE_CHUNKS = 8           # of those, before whole huge pages are taken
-    HUGE_PAGE = 2097152
+    SMALL_CHUNKS = 5           # the first ones: 32 KiB, and each twice the one before
+    CHUNK = 1048576
 
 
 cdef extern from * nogil:
@@ -32,16 +36,16 @@ cdef inline int class_of(int64_t size) noexcept nogil:
     cdef int power
     if size <= SMALL_LIMIT:
         return <int>((size + 7) >> 3) - 1 if size > 0 else 0
-    power = log2_floor(size - 1)             # 2**power < size <= 2**(power + 1), power >= 7
-    return 16 + (power - 7) * 4 + <int>((size - 1 - (<int64_t>1 << power)) >> (power - 2))
+    power = log2_floor(size - 1)             # 2**power < size <= 2**(power + 1)
+    return SMALL_CLASSES + (power - SMALL_POWER) * 8 + <int>((size - 1 - (<int64_t>1 << power)) >> (power - 3))
 
 
 cdef inline int64_t class_size(int index) noexcept nogil:
     cdef int power
-    if index < 16:
+    if index < SMALL_CLASSES:
         return (index + 1) * 8
-    power = 7 + (index - 16) // 4
-    return (<int64_t>1 << power) + (<int64_t>((index - 16) % 4 + 1) << (power - 2))
+    power = SMALL_POWER + (index - SMALL_CLASSES) // 8
+    return (<int64_t>1 << power) + (<int64_t>((index - SMALL_CLASSES) % 8 + 1) << (power - 3))
 
 
 cdef class Arena:
@@ -51,6 +55,9 @@ cdef class Arena:
         memset(self.free_lists, 0, sizeof(self.free_lists))
 
     def __dealloc__(self):
+        self.drop()
+
+    cdef void drop(self) noexcept nogil:
         cdef int64_t i
         cdef LargeBlock* block = self.large
         cdef LargeBlock* following
@@ -59,13 +66,22 @@ cdef class Arena:
             c_free(block)
             block = following
         for i in range(self.n_chunks):
-            c_free(self.chunks[i])
+            if i < SMALL_CHUNKS:
+                c_free(self.chunks[i])
+            else:
+                unmap_memory(self.chunks[i], CHUNK)
         c_free(self.chunks)
+        memset(self.free_lists, 0, sizeof(self.free_lists))
+        self.chunks = NULL
+        self.cursor = self.limit = NULL
+        self.large = NULL
+        self.n_chunks = self.chunk_capacity = self.used = self.reserved = 0
+        self.dropped = True
 
     cdef int add_chunk(self) except -1 nogil:
         cdef void* chunk
         cdef void** grown
-        cdef int64_t size = LARGE_CHUNK
+        cdef int64_t size = CHUNK
         if self.n_chunks == self.chunk_capacity:
             grown = <void**>c_realloc(self.chunks, (self.chunk_capacity * 2 + 16) * sizeof(void*))
             if grown == NULL:
@@ -73,13 +89,11 @@ cdef class Arena:
             self.chunks = grown
             self.chunk_capacity = self.chunk_capacity * 2 + 16
         # Small jobs stay small, large ones do not pay for many chunks.
-        if self.n_chunks < 5:
+        if self.n_chunks < SMALL_CHUNKS:
             size = <int64_t>CLASS_LIMIT << self.n_chunks
-        if self.n_chunks < 5 + LARGE_CHUNKS:
             chunk = malloc(size)
         else:
-            size = HUGE_PAGE
-            chunk = huge_alloc(size)
+            chunk = map_memory(NULL, 0, size)
         if chunk == NULL:
             no_memory()
         self.give_back_rest()
@@ -137,7 +151,7 @@ cdef class Arena:
 
     cdef void free(self, char* block, int64_t size) noexcept nogil:
         cdef int index
-        if block == NULL:
+        if block == NULL or self.dropped:
             return
         if size > CLASS_LIMIT:
             self.free_large(block, size)

@@ -107,7 +107,7 @@ cdef class RowTable:
     # For the store. A barrier: changed rows become pending. Nothing may be pending before.
     cdef int begin(self) except -1 nogil
     cdef int64_t drain(self, int64_t max_rows) except -1 nogil   # pending rows into the stream; returns how many slots it saw
-    # The end: frees the variable parts of all rows (references to Python objects among them). Nothing goes into the stream.
+    # The end: lets go of the Python objects that rows refer to; the arena is dropped next. Nothing goes into the stream.
     cdef int clear_rows(self) except -1 nogil
     # For the evictor. Puts the row's last version into the scratch (see flush_scratch), so that it is neither dirty nor pending.
     cdef int clean(self, int64_t slot) except -1 nogil

@@ -265,12 +265,13 @@ cdef class RowTable:
 
     cdef int clear_rows(self) except -1 nogil:
         cdef int64_t slot
-        for slot in range(self.used):
-            if self.header(slot).flags & ROW_LIVE:
-                self.clear_fields(slot)
-            if self.header(slot).flags & (ROW_LIVE | ROW_GONE):
-                self.free_key(self.header(slot))
-            self.header(slot).flags = 0
+        cdef int i
+        # What else a row has is in the arena, which goes as a whole.
+        for i in range(self.n_fields):
+            if (<RowField>self.field_refs[i]).on_heap:
+                for slot in range(self.used):
+                    if self.header(slot).flags & ROW_LIVE:
+                        (<RowField>self.field_refs[i]).clear(self.row(slot) + (<RowField>self.field_refs[i]).offset)
         index_clear(&self.index)
         pages_clear(&self.pages)
         self.count = self.used = self.placed = self.looked_at = 0

@@ -195,6 +195,7 @@ cdef class StateStore:
         self.barrier = -1
         for i in range(self.n_tables):
             (<KeyTable>self.table_refs[i]).clear_rows()
+        self.arena.drop()
 
     def counts(self):
         """Return the number of keys of each table, cold ones included, by (kind, name)."""
