@@ -111,6 +111,7 @@ def _aggregates(aggregates: tuple[physical.AggregateSpec, ...]) -> str:
 
 def _aggregate(one: physical.AggregateSpec) -> str:
     inside = [] if one.argument < 0 else [f"output {one.argument}"]
+    inside += [f"row of outputs {', '.join(str(place) for place, *_ in one.row)}"] if one.row else []
     inside += [f"by output {one.by}"] if one.by >= 0 else []
     inside += [f"then by output {then_by}" for then_by in one.then_by]
     inside += [f"where output {one.where}"] if one.where >= 0 else []

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+import pyarrow as pa
+
 from streamdsl.logical.expression import Typed, TypedAggregate
 from streamdsl.logical.walk import post_order
 from streamdsl.physical.kinds import kind_of
@@ -73,24 +75,25 @@ def lower_aggregates(aggregates: Sequence[TypedAggregate], schema: Schema) -> tu
 def lower_group(aggregates: Sequence[TypedAggregate], sign: Typed, schema: Schema) -> tuple[ProgramSpec, tuple[AggregateSpec, ...], int]:
     """Return the same for rows that may be withdrawn, and which output of the program is their sign."""
     builder = ProgramBuilder(schema)
-    specs = tuple(replace(_aggregate(made, builder), retracts=True) for made in aggregates)
+    specs = tuple(_aggregate(made, builder, retracts=True) for made in aggregates)
     place = builder.output(sign)
     return builder.program(), specs, place
 
 
-def _aggregate(made: TypedAggregate, builder: ProgramBuilder) -> AggregateSpec:
+def _aggregate(made: TypedAggregate, builder: ProgramBuilder, *, retracts: bool = False) -> AggregateSpec:
     frame: FrameSpec | None = None
     if made.frame is not None:
         frame = FrameSpec(made.frame.kind, made.frame.size_ms, made.frame.exclude_current)
     elif made.kind == "lag":
         frame = FrameSpec("expanding")
+    row = () if retracts else _whole_row(made, builder)
     return AggregateSpec(
         name=made.name,
         kind=made.kind,
         input_kind=_kind(made.argument),
         output_kind=kind_of(made.type),
         output_type=made.type,
-        argument=-1 if made.argument is None else builder.output(made.argument),
+        argument=-1 if row or made.argument is None else builder.output(made.argument),
         by=-1 if made.by is None else builder.output(made.by),
         by_kind=_kind(made.by),
         then_by=tuple(builder.output(part) for part in made.then_by),
@@ -102,7 +105,17 @@ def _aggregate(made: TypedAggregate, builder: ProgramBuilder) -> AggregateSpec:
         custom=made.custom,
         input_type=None if made.argument is None else made.argument.type,
         never_null=made.argument is not None and not made.argument.nullable,
+        retracts=retracts,
+        row=row,
     )
+
+
+def _whole_row(made: TypedAggregate, builder: ProgramBuilder) -> tuple[tuple[int, Kind, pa.Field], ...]:
+    """Return the columns of row() where an aggregate keeps it as it is: the text of it is made for rows that are shown."""
+    if made.kind != "top_k" or made.argument is None or made.argument.op != "row_text" or made.frame is not None:
+        return ()
+    parts = zip(made.argument.args, made.argument.type, strict=True)
+    return tuple((builder.output(part), kind_of(part.type), field) for part, field in parts)
 
 
 def _kind(expression: Typed | None) -> Kind | None:

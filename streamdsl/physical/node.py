@@ -62,7 +62,7 @@ class AggregateSpec:
     kind: count sum min max mean std var first last to_list n_unique max_by min_by top_k lag custom.
     `by` is the ordering column of max_by, min_by and top_k, `then_by` those that tell ties apart.
     `where` is a bool column: only rows where it is true count. `retracts`: rows may be withdrawn, so values must leave again.
-    `never_null`: no value of the argument is.
+    `never_null`: no value of the argument is. `row`: the argument is a whole row, of these output columns, with kind and field.
     """
 
     name: str
@@ -83,6 +83,7 @@ class AggregateSpec:
     by_type: pa.DataType | None = None
     retracts: bool = False
     never_null: bool = False
+    row: tuple[tuple[int, Kind, pa.Field], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

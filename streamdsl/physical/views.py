@@ -109,6 +109,7 @@ def _aggregate_out(spec: node.AggregateSpec) -> dict[str, Any]:
         "types": _arrow_out(types),
         "then_by": [list(spec.then_by), list(spec.then_kinds)],
         "params": [list(pair) for pair in spec.params],
+        "row": [[place for *place, _ in spec.row], _arrow_out(pa.schema([field for *_, field in spec.row]))],
         "frame": None if frame is None else [frame.kind, frame.size_ms, frame.exclude_current],
     }
 
@@ -121,6 +122,7 @@ def _aggregate_in(view: Mapping[str, Any]) -> node.AggregateSpec:
         then_by=tuple(view["then_by"][0]),
         then_kinds=tuple(view["then_by"][1]),
         params=tuple((name, value) for name, value in view["params"]),
+        row=tuple((*place, field) for place, field in zip(view["row"][0], _arrow_in(view["row"][1]), strict=True)),
         frame=None if view["frame"] is None else node.FrameSpec(*view["frame"]),
     )
 

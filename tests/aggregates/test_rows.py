@@ -64,6 +64,29 @@ def test_a_row_comes_back_with_all_its_columns(rows: list[dict[str, Any]]) -> No
     assert [one["kept"] for one in found.to_pylist()] == wanted
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.lists(ROWS, min_size=1, max_size=9))
+def test_the_best_rows_come_back_with_all_their_columns(rows: list[dict[str, Any]]) -> None:
+    found = keyed(rows).window(tumbling("1d")).aggregate(top=row().top_k(3, by="u")).collect().to_pylist()
+    wanted = pa.Table.from_pylist(rows, schema=SCHEMA).to_pylist()
+    ranked = sorted((one for one in wanted if one["u"] is not None), key=lambda one: -one["u"])
+    best = {key: [one for one in ranked if one["k"] == key][:3] or None for key in {one["k"] for one in wanted}}
+    assert {one["k"]: one["top"] for one in found} == best
+
+
+@settings(max_examples=30, deadline=None)
+@given(left=st.lists(ROWS, min_size=1, max_size=4), right=st.lists(ROWS, min_size=1, max_size=4))
+def test_a_join_keeps_rows_of_any_columns(left: list[dict[str, Any]], right: list[dict[str, Any]]) -> None:
+    topology = Topology("t")
+    one = topology.stream(memory("left", schema=SCHEMA, rows=left), name="left")
+    other = topology.stream(memory("right", schema=SCHEMA, rows=right), name="right")
+    found = one.join(other, on="k", within=None, suffix="_2").collect().to_pylist()
+    first, second = (pa.Table.from_pylist(rows, schema=SCHEMA).to_pylist() for rows in (left, right))
+    pairs = [(a, b) for a in first for b in second if a["k"] == b["k"]]
+    wanted = [{**a, **{f"{name}_2": b[name] for name in SCHEMA.names if name != "k"}} for a, b in pairs]
+    assert sorted(map(repr, ({name: pair[name] for name in wanted[0]} for pair in found))) == sorted(map(repr, wanted))
+
+
 def test_a_row_outside_an_aggregate_has_no_one_value() -> None:
     with pytest.raises(TopologyError):
         keyed([]).aggregate(x=row())

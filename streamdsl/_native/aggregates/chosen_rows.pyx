@@ -96,7 +96,7 @@ cdef class ChosenRowAccumulator(Accumulator):
         self.others = others
         self.width = len(specs)
         values = ",".join([stored_kind(one.input_kind, one.input_type) for one in specs])
-        self.layout = f"row:{spec.kind}:{stored_kind(spec.by_kind, spec.by_type)}{self.ties.layout}:{values}"
+        self.layout = f"row/2:{spec.kind}:{stored_kind(spec.by_kind, spec.by_type)}{self.ties.layout}:{values}"
         self.size = sizeof(ChosenRow) + self.ties.n * <int64_t>sizeof(Cell)
         self.chosen = <int*>calloc(self.width, sizeof(int))
         self.refs = <void**>calloc(self.width, sizeof(void*))

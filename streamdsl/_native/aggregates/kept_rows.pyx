@@ -163,8 +163,8 @@ cdef class KeptList(KeptRowsAccumulator):
 
     def __init__(self, str operator, spec, Arena arena):
         KeptRowsAccumulator.__init__(self, operator, spec, arena)
-        self.form = <Form>form_of(spec)
-        self.scale = scale_of(spec)
+        self.form = <Form>form_of(spec.input_type)
+        self.scale = scale_of(spec.input_kind, spec.input_type)
         self.most = dict(spec.params).get("n", 2**63 - 1)
         bytes_init(&self.scratch, 256)
 

@@ -1,6 +1,6 @@
-"""The form in which joins keep a row: a bit for each column that has a value, the values of fixed size, then the texts.
+"""The form in which rows are kept: how many bytes each column has, four bits each, then the values in the columns' order.
 
-A text's place holds its length. Bits and places of all rows of a format are the same, so a row is written and read in one go.
+A whole number has as many bytes as it needs, of either sign; a text is its length, written so, and its bytes.
 """
 from libc.stdint cimport int32_t, int64_t
 
@@ -12,8 +12,8 @@ from streamdsl._native.state.write_stream cimport ByteWriter
 cdef struct PackedRow:
     int width                                # columns
     int* kinds                               # KIND_*, by column
-    int32_t* places                          # where its value stands, in bytes from the row's start
-    int32_t fixed                            # bytes in front of the texts
+    int32_t head                             # bytes in front of the values
+    int32_t most                             # bytes of a row, without those of its texts, at most
 
 cdef int packed_init(PackedRow* format, const int* kinds, int width) except -1 nogil      # takes a copy of the kinds
 cdef void packed_free(PackedRow* format) noexcept nogil

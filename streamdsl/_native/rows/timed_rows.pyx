@@ -26,6 +26,10 @@ cdef int damaged(str name) except -1 nogil:
 cdef int32_t rows_below(const TimedRows* side, int64_t time) noexcept nogil:
     cdef int32_t low = 0, high = side.n, middle
     cdef const TimedRow* rows = side.rows + side.head
+    if high == 0 or rows[high - 1].time < time:
+        return high                          # most that are asked for stand at one end
+    if rows[0].time >= time:
+        return 0
     while low < high:
         middle = (low + high) >> 1
         if rows[middle].time < time:
@@ -39,7 +43,7 @@ cdef class TimedRowsField(RowField):
     """`columns` says in words what a row of each side is made of, `kind` what they are kept for."""
 
     def __init__(self, str name not None, list columns not None, str kind not None):
-        RowField.__init__(self, name, f"3|rows|{kind}|" + "|".join(columns), len(columns) * sizeof(TimedRows))
+        RowField.__init__(self, name, f"4|rows|{kind}|" + "|".join(columns), len(columns) * sizeof(TimedRows))
         self.sides = len(columns)
         self.useless_until[0] = self.useless_until[1] = INT64_MIN
 
