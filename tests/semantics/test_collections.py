@@ -121,6 +121,13 @@ def test_lists_become_rows():
     assert exploded([{"a": [True], "b": 1}], list[bool]) == [{"a": True, "b": 1}]
 
 
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.text('"\\\\[]{},: abé\n', max_size=40), max_size=4), max_size=4))
+def test_items_end_where_they_end(lists):
+    """Of lists in a list: brackets, commas and quotes in texts of any length end nothing."""
+    assert [row["a"] for row in exploded([{"a": lists, "b": 1}], list[list[str]])] == lists
+
+
 def test_explode_tells_the_place_in_the_list():
     rows = [{"a": ["x", None], "b": 1}, {"a": [], "b": 2}, {"a": [None], "b": 3}, {"a": ["y"] * 20_000, "b": 4}]
     found = exploded(rows, list[str], index="at", empty_as_null=True)

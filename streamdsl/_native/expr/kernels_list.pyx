@@ -1,6 +1,6 @@
 """See kernels_list.pxd."""
 from libc.stdint cimport int64_t, uint8_t
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memcmp, memcpy
 
 from streamdsl._native.expr.functions cimport define, refuse_text
 from streamdsl._native.expr.vector cimport (
@@ -20,6 +20,7 @@ from streamdsl._native.expr.vector cimport (
     writer_room,
 )
 from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_I64, is_valid
+from streamdsl._native.includes.json_scan cimport json_end
 from streamdsl._native.serdes.json_text cimport blanks
 from streamdsl._native.serdes.json_text cimport text as unescape
 from streamdsl._native.serdes.number_text cimport parse_double, parse_int
@@ -28,41 +29,6 @@ cdef enum:
     OF_TEXT = 0
     OF_I64 = 1
     OF_F64 = 2
-
-
-cdef const char* after_text(const char* p, const char* end) noexcept nogil:
-    """Behind the closing quote of a text that begins behind p."""
-    cdef const char* quote
-    cdef const char* slash
-    while p < end:
-        quote = <const char*>memchr(p, c'"', end - p)
-        if quote == NULL:
-            return end
-        slash = quote
-        while slash > p and slash[-1] == c"\\":
-            slash -= 1
-        if ((quote - slash) & 1) == 0:       # else the last of the backslashes escapes it
-            return quote + 1
-        p = quote + 1
-    return end
-
-
-cdef const char* after_value(const char* p, const char* end) noexcept nogil:
-    cdef int depth = 0
-    while p < end:
-        if p[0] == c'"':
-            p = after_text(p + 1, end)
-            continue
-        if p[0] == c"[" or p[0] == c"{":
-            depth += 1
-        elif p[0] == c"]" or p[0] == c"}":
-            if depth == 0:
-                return p
-            depth -= 1
-        elif p[0] == c"," and depth == 0:
-            return p
-        p += 1
-    return p
 
 
 cdef Items items_of(const Vector* source, int64_t row) noexcept nogil:
@@ -83,7 +49,7 @@ cdef bint next_item(Items* items) noexcept nogil:
     if items.at >= items.end or items.at[0] == c"]":
         return False
     items.item = items.at
-    stop = after_value(items.at, items.end)
+    stop = json_end(items.at, items.end)
     items.at = stop + 1 if stop < items.end and stop[0] == c"," else stop
     while stop > items.item and blanks(stop - 1, stop) == stop:
         stop -= 1

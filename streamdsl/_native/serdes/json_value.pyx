@@ -2,16 +2,25 @@
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
+from streamdsl._native.serdes.json_text cimport plain_eight
 from streamdsl._native.serdes.number_text cimport double_text
 
 
 cdef int64_t put_json_text(const char* data, int64_t size, char* out) noexcept nogil:
-    cdef int64_t i, at = 1
+    cdef int64_t i = 0, at = 1
+    cdef int plain
     cdef unsigned char c
     cdef const char* digits = "0123456789abcdef"
     out[0] = c'"'
-    for i in range(size):
+    while i < size:
+        if size - i >= 8:
+            plain = plain_eight(data + i, out + at)
+            i += plain
+            at += plain
+            if plain == 8:
+                continue
         c = <unsigned char>data[i]
+        i += 1
         if c >= 32:
             if c == c'"' or c == c"\\":
                 out[at] = c"\\"

@@ -31,7 +31,16 @@ cdef extern from * nogil:
     static const char SD_PAIRS[] =
         "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748495051525354555657585960"
         "616263646566676869707172737475767778798081828384858687888990919293949596979899";
+    static inline int sd_digits(uint64_t value) {
+        static const uint64_t TENS[20] = {
+            0, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000, 1000000000, 10000000000, 100000000000, 1000000000000,
+            10000000000000, 100000000000000, 1000000000000000, 10000000000000000, 100000000000000000, 1000000000000000000,
+            10000000000000000000u};
+        const int about = (64 - __builtin_clzll(value | 1)) * 1233 >> 12;       /* by the logarithm of 2: this many, or one more */
+        return about + (value >= TENS[about]);
+    }
     """
+    int digits_of "sd_digits"(uint64_t value) noexcept
     void mul128 "sd_mul128"(uint64_t a, uint64_t b, uint64_t* high, uint64_t* low) noexcept
     uint64_t bits_of "sd_bits_of"(double value) noexcept
     const char* PAIRS "SD_PAIRS"
@@ -73,22 +82,19 @@ if not locale_ready():
 
 
 cdef int uint_text(uint64_t value, char* out) noexcept nogil:
-    cdef char[20] digits
-    cdef int at = 20
+    cdef int size = digits_of(value)
+    cdef int at = size
     cdef uint64_t rest
     while value >= 100:
         rest = value // 100
         at -= 2
-        memcpy(digits + at, PAIRS + 2 * (value - rest * 100), 2)
+        memcpy(out + at, PAIRS + 2 * (value - rest * 100), 2)
         value = rest
-    if value >= 10:
-        at -= 2
-        memcpy(digits + at, PAIRS + 2 * value, 2)
+    if at == 2:
+        memcpy(out, PAIRS + 2 * value, 2)
     else:
-        at -= 1
-        digits[at] = <char>(c"0" + value)
-    memcpy(out, digits + at, 20 - at)
-    return 20 - at
+        out[0] = <char>(c"0" + value)
+    return size
 
 
 cdef int int_text(int64_t value, char* out) noexcept nogil:
