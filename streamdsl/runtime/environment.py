@@ -7,7 +7,7 @@ from pathlib import Path
 
 from streamdsl._native.state.restore import SMALL_BYTES, open_store
 from streamdsl._native.state.store import StateStore
-from streamdsl._native.state.writer import BACKLOG_BYTES, CHUNK_ROWS, GATHER_BYTES, JOURNAL_BYTES, StoreWriter
+from streamdsl._native.state.writer import CHUNK_ROWS, GATHER_BYTES, StoreWriter, backlog_for
 from streamdsl._native.task.task import close_all
 from streamdsl.checkpoint.filesystem import FileSystem
 from streamdsl.checkpoint.manifest import Manifest
@@ -47,14 +47,15 @@ class JobEnvironment:
     completed : collection of int
         Checkpoints that existed at the start.
     writers : list of StoreWriter
-    chunk_rows, backlog_bytes, journal_bytes, gather_bytes : int
-        What the writers go by (see `StoreWriter`).
+    chunk_rows, gather_bytes : int
+    backlog_bytes, journal_bytes : int, optional
+        What the writers go by (see `StoreWriter`). None: as much as fits the memory.
     """
 
     storage: CheckpointStorage
     chunk_rows = CHUNK_ROWS
-    backlog_bytes = BACKLOG_BYTES
-    journal_bytes = JOURNAL_BYTES
+    backlog_bytes: int | None = None
+    journal_bytes: int | None = None
     gather_bytes = GATHER_BYTES
     small_bytes = SMALL_BYTES
 
@@ -132,6 +133,7 @@ class JobEnvironment:
             live = self._live(store.name)
             opened = open_store(store, shards, self.backend, live, checkpoint=self._checkpoint, match=match, small_bytes=self.small_bytes)
             share = memory // len(self._stores)
+            backlog = backlog_for(share)
             opened.backend.expect(share)
             store.attach(opened.backend, share)
             history = self.storage.history(store.name, live.with_name(f"{live.name}.history"))
@@ -143,8 +145,8 @@ class JobEnvironment:
                 _Reports(listener),
                 restored=opened.linked,
                 chunk_rows=self.chunk_rows,
-                backlog_bytes=min(self.backlog_bytes, share // 8),
-                journal_bytes=self.journal_bytes,
+                backlog_bytes=min(backlog if self.backlog_bytes is None else self.backlog_bytes, share // 8),
+                journal_bytes=backlog if self.journal_bytes is None else self.journal_bytes,
                 gather_bytes=min(self.gather_bytes, share // 64),
             )
             self.writers.append(writer)

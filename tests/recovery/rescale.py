@@ -57,7 +57,7 @@ class Chain:
         self.source = directory / "records.csv"
         keyed.write_records(self.source, RECORDS, KEYS, seed)
         self.splits = split(self.source, directory, self.chance.randint(1, 4))
-        self.journal_bytes = self.chance.choice([0, 4_000, jobs.JOURNAL_BYTES])
+        self.journal_bytes = self.chance.choice([0, 4_000, jobs.BACKLOG_BYTES])
         self.outcome = Outcome()
 
     def run(self, widths: tuple[int, ...]) -> Outcome:

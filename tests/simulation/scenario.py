@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from streamdsl._native.state.murmur2 import shard_of_key
-from streamdsl._native.state.writer import BACKLOG_BYTES, JOURNAL_BYTES
+from streamdsl._native.state.writer import BACKLOG_BYTES
 from streamdsl.config import Config
 from tests.simulation.disk import CUTS
 from tests.simulation.endpoints import Entry, SplitLog
@@ -224,7 +224,7 @@ def drawn_start(draw: random.Random, scenario: Scenario, number: int) -> Start:
         tick_ms=choice((1, 1, 2, 5)),
         drain_rows=choice((1, 1, 2, 512)),
         chunk_rows=choice((1, 3, 1000)),
-        journal_bytes=choice((0, 200, 500, 1_000, JOURNAL_BYTES, JOURNAL_BYTES)),
+        journal_bytes=choice((0, 200, 500, 1_000, BACKLOG_BYTES, BACKLOG_BYTES)),
         backlog_bytes=choice((0, 200, BACKLOG_BYTES)),
         small_bytes=choice((0, AMPLE)),
     )

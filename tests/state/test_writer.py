@@ -154,6 +154,23 @@ def test_a_base_is_due_behind_a_long_journal(tmp_path):
     assert job.failed == []
 
 
+def test_a_journal_is_not_written_on_where_a_base_takes_its_place(tmp_path, monkeypatch):
+    """What follows would go with the journal at the next MARK, unread."""
+    monkeypatch.setattr("streamdsl._native.state.writer.APPEND_BYTES", 500)
+    job = make(tmp_path, journal_bytes=1000)
+    history, written = job.tasks[0].writer.history, []
+    append = history.append
+    monkeypatch.setattr(history, "append", lambda entries: written.append(len(entries)) or append(entries))
+    for i in range(500):
+        job.rows.set_int(job.rows.slot(b"key %d" % i), 0, i)
+    job.checkpoint()
+    assert 1000 < sum(written) < 2000
+    assert [file.name for file in job.completed[-1].stores[0].files] == ["rows"]
+    job.rows.set_int(job.rows.slot(b"key 7"), 0, 8)
+    job.checkpoint()
+    assert [file.name for file in job.completed[-1].stores[0].files] == ["rows", "journal"]
+
+
 def test_a_failed_base_fails_its_checkpoint_and_is_tried_again(tmp_path):
     job = make(tmp_path, journal_bytes=100)
     job.flaky.fail_checkpoint = True

@@ -10,7 +10,7 @@ from typing import Any
 
 from streamdsl import Config, Processor, Topology, col, count, files, lit, rolling, tumbling
 from streamdsl._native.event_time.clock import ManualClock
-from streamdsl._native.state.writer import JOURNAL_BYTES
+from streamdsl._native.state.writer import BACKLOG_BYTES
 from streamdsl.checkpoint.filesystem import FileSystem
 from streamdsl.checkpoint.recovery import StateDirectory
 from streamdsl.compiler import compile
@@ -105,7 +105,7 @@ class Stage:
         *,
         source: Path | None = None,
         plan: PhysicalPlan | None = None,
-        journal_bytes: int = JOURNAL_BYTES,
+        journal_bytes: int = BACKLOG_BYTES,
         **settings: Any,
     ) -> None:
         self.directory, self.backend, self.journal_bytes = directory, backend, journal_bytes

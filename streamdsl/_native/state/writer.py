@@ -13,7 +13,7 @@ from streamdsl._native.state.store import StateStore
 from streamdsl._native.state.stream_reader import StreamReader
 from streamdsl.errors import StateError
 
-__all__ = ["BACKLOG_BYTES", "GATHER_BYTES", "JOURNAL_BYTES", "StoreWriter", "WriterListener"]
+__all__ = ["BACKLOG_BYTES", "GATHER_BYTES", "StoreWriter", "WriterListener", "backlog_for"]
 
 _log = logging.getLogger("streamdsl")
 
@@ -23,10 +23,17 @@ CHUNK_ROWS = 1000
 APPEND_BYTES = 1 << 20
 #: So much is worth an append where nobody waits for it: each one takes turns with the tasks at the interpreter.
 GATHER_BYTES = 512 << 10
-#: So far the database may be behind the journal: the later it applies, the more versions of a key become one.
+#: So far the database may be behind the journal: the later it applies, the more versions of a key become one. And a new base is due
+#: behind a journal of so many bytes: a restore applies them one by one, which takes longer than anything else of it.
 BACKLOG_BYTES = 32 << 20
-#: A new base is due behind a journal of so many bytes: a restore applies them one by one, which takes longer than anything else of it.
-JOURNAL_BYTES = 32 << 20
+#: Where rows may take much memory, as large as a part of it: there more changes between two checkpoints, and a restore takes longer anyway.
+BACKLOG_SHARE = 64
+MOST_BACKLOG_BYTES = 64 << 20
+
+
+def backlog_for(memory: int) -> int:
+    """Return the length of a backlog and of a journal, in bytes, for a store that may take so many bytes in memory."""
+    return max(BACKLOG_BYTES, min(memory // BACKLOG_SHARE, MOST_BACKLOG_BYTES))
 
 
 class WriterListener(Protocol):
@@ -79,7 +86,7 @@ class StoreWriter:
         restored: bool = False,
         chunk_rows: int = CHUNK_ROWS,
         backlog_bytes: int = BACKLOG_BYTES,
-        journal_bytes: int = JOURNAL_BYTES,
+        journal_bytes: int = BACKLOG_BYTES,
         gather_bytes: int = 0,
     ) -> None:
         self.name = store.name
@@ -120,7 +127,11 @@ class StoreWriter:
                 self._listener.store_failed(self.name, head, self.error)
             else:
                 self._checkpoint(head, due)
-        elif self.history.whole:
+        elif self._base_due():
+            # Whatever follows in the journal would go with it at the next MARK.
+            if self.history.whole:
+                self.history.give_up_journal()
+        else:
             try:
                 self._append(head)
             except (StateError, OSError) as error:
