@@ -40,5 +40,11 @@ cdef inline void put_deadline(char* key, int lane, int64_t time) noexcept nogil:
 
 cdef inline int key_order(const char* left, int64_t left_size, const char* right, int64_t right_size) noexcept nogil:
     # Negative, 0, positive: as memcmp, a beginning before what it begins.
-    cdef int order = memcmp(left, right, left_size if left_size < right_size else right_size)
+    cdef int order
+    cdef uint64_t a, b
+    if left_size >= 8 and right_size >= 8:
+        a, b = big_endian(left), big_endian(right)
+        if a != b:
+            return -1 if a < b else 1
+    order = memcmp(left, right, left_size if left_size < right_size else right_size)
     return order if order != 0 else (left_size > right_size) - (left_size < right_size)

@@ -13,5 +13,7 @@ cdef struct RankedItem:
 cdef enum:
     SORT_BYTES = 40
 
+# Sorts by ranks, of which `most` is the greatest there may be. `other` has room for n, too; the result is in one of the two.
+cdef RankedItem* by_rank(RankedItem* ranks, RankedItem* other, int64_t n, uint64_t most) noexcept nogil
 # `keys` is the table of the slots. There are fewer than 2 ** 32 items.
 cdef void sort_deadlines(SlotDeadline* items, RankedItem* scratch, int64_t n, RowTable keys) noexcept nogil

@@ -19,6 +19,7 @@ cdef enum:
     MOST_ROUNDS = 6            # for all bits
     MOST_DIGITS = 32           # bytes of an item that it is sorted by
     ENOUGH = 16                # times as many ranks as items: few are equal then
+    MOST_ALIKE = 32            # items of one time and number that are sorted by moving each to its place
     AHEAD = 16                 # items whose rows are fetched before they are looked at
     SAMPLE = 256               # keys that tell how all begin, most likely
     FEW_COMMON = 8             # bytes that keys begin with alike: so many may be looked at
@@ -215,6 +216,50 @@ cdef bint in_order(const SlotDeadline* items, int64_t n, RowTable keys) noexcept
     return True
 
 
+cdef bint few_alike(const SlotDeadline* items, int64_t n) noexcept nogil:
+    """Whether times and numbers stand in order, and few items have the same: as they come where records come in order."""
+    cdef int64_t i, first = 0
+    for i in range(1, n):
+        if items[i].time == items[i - 1].time and items[i].id == items[i - 1].id:
+            if i - first == MOST_ALIKE:
+                return False
+        elif items[i].time < items[i - 1].time or (items[i].time == items[i - 1].time and items[i].id < items[i - 1].id):
+            return False
+        else:
+            first = i
+    return True
+
+
+cdef void sort_alike(SlotDeadline* items, int64_t n, RowTable keys) noexcept nogil:
+    """Sort items, MOST_ALIKE at most, by their keys alone."""
+    cdef KeyPart[MOST_ALIKE] parts
+    cdef KeyPart part
+    cdef SlotDeadline moved
+    cdef const RowHeader* header
+    cdef int64_t i, at
+    for i in range(n):
+        header = keys.header(items[i].slot)
+        part.parts[1], part.parts[0] = part_at(header, 0), part_at(header, 8)
+        moved = items[i]
+        at = i
+        while at > 0 and (part.parts[1] < parts[at - 1].parts[1] or part.parts[1] == parts[at - 1].parts[1] and (
+                part.parts[0] < parts[at - 1].parts[0]
+                or part.parts[0] == parts[at - 1].parts[0] and order_of(&moved, &items[at - 1], keys) < 0)):
+            parts[at], items[at] = parts[at - 1], items[at - 1]
+            at -= 1
+        parts[at], items[at] = part, moved
+
+
+cdef void sort_each_time(SlotDeadline* items, int64_t n, RowTable keys) noexcept nogil:
+    cdef int64_t i, first = 0
+    for i in range(1, n + 1):
+        if i + AHEAD < n:
+            prefetch(keys.header(items[i + AHEAD].slot))
+        if i == n or items[i].time != items[first].time or items[i].id != items[first].id:
+            sort_alike(items + first, i - first, keys)
+            first = i
+
+
 cdef void sort_deadlines(SlotDeadline* items, RankedItem* scratch, int64_t n, RowTable keys) noexcept nogil:
     cdef Digit[MOST_DIGITS] digits
     cdef KeyPart* parts = <KeyPart*>(scratch + n)
@@ -224,6 +269,9 @@ cdef void sort_deadlines(SlotDeadline* items, RankedItem* scratch, int64_t n, Ro
     cdef int64_t i, end
     cdef uint64_t rank, kinds = 1
     cdef int count = 0, d, value
+    if few_alike(items, n):
+        sort_each_time(items, n, keys)
+        return
     if in_order(items, n, keys):
         return
     CHECK(sizeof(RankedItem) + max(sizeof(SlotDeadline), sizeof(RankedItem)) <= SORT_BYTES, "what is sorted has room")

@@ -31,6 +31,8 @@ FLUSHED_BUFFERS = 16
 BUFFER_SHARE = 64
 MOST_BUFFER_BYTES = 64 << 20
 LARGE_BUFFERS = 8
+#: So much of a write buffer is a filter of its keys: about ten bits for each of 60 bytes.
+BUFFER_FILTER = 0.02
 #: Of hardly any use: what is asked for often is in the tables.
 BLOCK_CACHE_BYTES = 1 << 20
 #: While a file is written, its keys' hashes are held for its filter.
@@ -71,6 +73,7 @@ class RocksDBBackend:
         self._directory = directory
         self._db: Rdict | None = None
         self._untrimmed, self._trim_bytes = 0, TRIM_BYTES
+        self._read = False
         if files is not None:
             files.place(directory)
             _check_marker(directory)
@@ -124,6 +127,9 @@ class RocksDBBackend:
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
         """See `StateBackend.get_many`."""
         with _errors("rows cannot be read"):
+            if not self._read:
+                self._open.set_options({"memtable_prefix_bloom_size_ratio": str(BUFFER_FILTER)})
+                self._read = True
             found: list[bytes | None] = []
             for at in range(0, len(keys), READ_KEYS):
                 found += self._open.get(keys[at : at + READ_KEYS])
@@ -204,7 +210,7 @@ def _options() -> Options:
     options.set_max_open_files(256)
     # A row that comes back is read from a place of its own: unpacking a whole block for it costs more than the disk it saves.
     options.set_compression_type(DBCompressionType.none())
-    options.set_memtable_prefix_bloom_ratio(0.1)
+    # The filter of write buffers begins with the first read: where all rows are in memory there is none.
     options.set_memtable_whole_key_filtering(True)
     # What is asked for is nearly always there (see cold_filter.pxd): where all keys are in the end, a filter would be asked in vain.
     options.set_optimize_filters_for_hits(True)

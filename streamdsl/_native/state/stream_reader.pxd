@@ -1,20 +1,13 @@
 """The reading end of a write stream: the journal's reader takes entries as they come, the database's reader follows it, in runs
 that are sorted and hold the last version of each key only."""
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 
+from streamdsl._native.state.entry_sort cimport SortItem
 from streamdsl._native.state.write_stream cimport ByteWriter, WriteStream
 
 
 cdef enum:
     MOST_SPARE = 32
-
-
-cdef struct SortItem:
-    uint64_t high                            # the first 16 bytes of the key, big-endian: most comparisons end here
-    uint64_t low
-    const char* entry                        # in a segment
-    uint32_t key_size
-    uint32_t hash                            # of the key
 
 
 cdef class StreamReader:

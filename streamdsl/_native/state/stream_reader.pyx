@@ -3,9 +3,10 @@ from cpython.buffer cimport PyBUF_READ
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int32_t, uint8_t, uint32_t
-from libc.stdlib cimport free, qsort, realloc
-from libc.string cimport memcmp, memcpy, memmove, memset
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy, memmove, memset
 
+from streamdsl._native.state.entry_sort cimport SortItem, compare_items, sort_entries
 from streamdsl._native.state.key_hash cimport hash_bytes, prefetch
 from streamdsl._native.state.write_stream cimport (
     ENTRY_DELETE, ENTRY_MARK, ENTRY_PUT, LONGEST_KEY, EntryHeader, bytes_append, bytes_free, bytes_init, bytes_resize,
@@ -41,21 +42,6 @@ cdef inline EntryHeader header_at(const char* entry) noexcept nogil:
 cdef int64_t entry_size(const char* entry) noexcept nogil:
     cdef EntryHeader header = header_at(entry)
     return <int64_t>sizeof(EntryHeader) + header.key_size + header.value_size
-
-
-cdef int compare_items(const void* left, const void* right) noexcept nogil:
-    cdef const SortItem* a = <const SortItem*>left
-    cdef const SortItem* b = <const SortItem*>right
-    cdef int order
-    if a.high != b.high:
-        return -1 if a.high < b.high else 1
-    if a.low != b.low:
-        return -1 if a.low < b.low else 1
-    if a.key_size > 16 or b.key_size > 16:
-        order = memcmp(a.entry + sizeof(EntryHeader), b.entry + sizeof(EntryHeader), min(a.key_size, b.key_size))
-        if order != 0:
-            return order
-    return (a.key_size > b.key_size) - (a.key_size < b.key_size)
 
 
 def append_entries(WriteStream stream not None, bytes data not None, int64_t more):
@@ -335,7 +321,7 @@ cdef class StreamReader:
                     self.n_run += 1
                 self.run[self.seen[at]] = block[i]
         if self.n_run > 0:
-            qsort(self.run, self.n_run, sizeof(SortItem), compare_items)
+            sort_entries(self.run, self.n_run)
             memset(self.seen, 0xff, self.n_seen * sizeof(int32_t))
         elif self.run_bytes > 0:
             self.finish_run()

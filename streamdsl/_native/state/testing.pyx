@@ -5,6 +5,8 @@ from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from streamdsl._native.state.arena cimport Arena
+from streamdsl._native.state.deadline_heap cimport SlotDeadline
+from streamdsl._native.state.deadline_sort cimport SORT_BYTES, RankedItem, sort_deadlines
 from streamdsl._native.state.key_table cimport KeyTable
 from streamdsl._native.state.pages cimport pages_settle
 from streamdsl._native.state.row_table cimport RowField, RowHeader
@@ -201,6 +203,21 @@ cdef class ArenaView:
 
     def read(self, size_t block, int64_t size):
         return (<char*>block)[:size]
+
+
+def sorted_deadlines(TableView view not None, list deadlines):
+    """Return deadlines (time, number, key of the table) in their order."""
+    cdef int64_t i, n = len(deadlines)
+    cdef SlotDeadline* items = <SlotDeadline*>malloc((n + 1) * sizeof(SlotDeadline))
+    cdef RankedItem* scratch = <RankedItem*>malloc((n + 1) * SORT_BYTES)
+    try:
+        for i, (time, number, key) in enumerate(deadlines):
+            items[i] = SlotDeadline(time, number, view.slot(key), 0)
+        sort_deadlines(items, scratch, n, view.table)
+        return [(items[i].time, items[i].id, view.key(items[i].slot)) for i in range(n)]
+    finally:
+        free(items)
+        free(scratch)
 
 
 def want_applied(WriteStream stream not None):
