@@ -287,7 +287,8 @@ def q4(streams: Streams) -> Table:
     valid = _valid_bids(streams.auctions.select("id", "category", "expires"), streams.bids.select("auction", "price", bdt=col("dateTime")))
     best = {"category": col("category").first(), "price": col("price").max()}
     closing = valid.key_by("auction").aggregate(**best, name="closing prices", emit="batch")
-    categories = closing.group_by("category").aggregate(sum_final=col("price").sum(), n=count(), name="prices by category")
+    totals = {"sum_final": col("price").sum(), "n": count()}
+    categories = closing.group_by("category").aggregate(**totals, name="prices by category", emit="batch")
     return categories.with_columns(avg_final=col("sum_final") // col("n"))
 
 
