@@ -6,6 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = sorted(p for folder in ("streamdsl", "examples", "benchmarks") for p in (ROOT / folder).rglob("*.py"))
+PROSE = sorted([*ROOT.glob("*.md"), *(p for folder in ("docs", "examples", "benchmarks", "deploy") for p in (ROOT / folder).rglob("*.md"))])
 NATIVE = sorted((ROOT / "streamdsl" / "_native").rglob("*.pyx"))
 
 
@@ -30,6 +31,17 @@ def test_functions_stay_readable():
         return first.end_lineno - first.lineno + 1 if ast.get_docstring(node) else 0
 
     assert not wrong(PYTHON, long_functions)
+
+
+def test_lines_of_prose_fit_a_window():
+    def long_lines(path):
+        code = False
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            code ^= line.lstrip().startswith("```")
+            if len(line) > 120 and not code and not line.lstrip().startswith(("|", "![", "<")):
+                yield f"line {number} has {len(line)} characters"
+
+    assert not wrong(PROSE, long_lines)
 
 
 def test_no_pickle_no_eval():
