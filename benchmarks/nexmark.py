@@ -1,10 +1,11 @@
 """How fast are the queries of Nexmark? Events as columns in memory, keyed state, checkpoints every 5 s.
 
-    python benchmarks/nexmark.py [--queries q0,q5] [--cores 1,2] [--seconds 30] [--flink heap] [--json]
+    python benchmarks/nexmark.py [--queries q0,q5] [--cores 1,2] [--seconds 30] [--flink heap] [--rounds 20 --dbsp CHECKOUT] [--json]
 
 Each query runs in a process of its own on so many cores. The events go round: each round goes on where the last one ended,
 with later times and new ids, as the generator would have made them. All events count, also those of streams that a query does
-not read. `--flink heap,rocksdb` runs the same queries on the same events in Flink's SQL, with mini-batches.
+not read. `--flink heap,rocksdb` runs the same queries on the same events in Flink's SQL, with mini-batches. `--dbsp` runs as many
+events, which it generates, through Feldera's engine. What reading or generating takes is what `q0` takes: "less q0" is without it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import pyarrow.compute as pc
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import dbsp
 from benchmarks.flink_sql import run as flink_sql
 from benchmarks.fraud import commit, machine
 from benchmarks.sinks import Dropped
@@ -185,7 +187,10 @@ def _in_a_process(query: str, cores: int, directory: Path, argv: Sequence[str]) 
 
 def _on_flink(query: str, cores: int, backend: str, directory: Path, asked: argparse.Namespace) -> dict[str, Any]:
     figures = flink_sql.measure(query, cores, asked.flink_rounds, directory, {"heap": "hashmap"}.get(backend, backend))
-    events = asked.events * asked.flink_rounds
+    return _with_rates(asked.events * asked.flink_rounds, figures)
+
+
+def _with_rates(events: int, figures: dict[str, Any]) -> dict[str, Any]:
     seconds, cpu = figures["seconds"], figures.pop("cpu_seconds")
     rates = {
         "events_per_s": round(events / seconds),
@@ -195,9 +200,16 @@ def _on_flink(query: str, cores: int, backend: str, directory: Path, asked: argp
     return {"events": events, **rates, **figures}
 
 
+def _less_q0(runs: dict[str, dict[str, Any]], q0: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add what a query takes beyond reading, or generating, its events."""
+    for what in runs.keys() & q0.keys():
+        runs[what]["cpu_us_less_q0"] = round(runs[what]["cpu_us_per_event"] - q0[what]["cpu_us_per_event"], 3)
+
+
 def _line(query: str, what: str, figures: Mapping[str, Any]) -> str:
     rates = f"{figures['events_per_s']:>12,} events/s {figures['events_per_cpu_s']:>12,} per CPU s"
-    return f"{query:4} {what:16} {rates} {figures['cpu_us_per_event']:>7} us"
+    beyond = f", less q0 {figures['cpu_us_less_q0']:>6}" if "cpu_us_less_q0" in figures else ""
+    return f"{query:4} {what:18} {rates} {figures['cpu_us_per_event']:>7} us{beyond}"
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -214,6 +226,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--state-memory", default="4GiB", help="of our state; what has no room is in RocksDB (default: 4GiB)")
     add("--flink", metavar="heap,rocksdb", help="run Flink SQL beside, with these state backends")
     add("--flink-rounds", type=int, default=3, help="rounds of Flink (default: 3)")
+    add("--dbsp", type=Path, metavar="CHECKOUT", help="run Feldera's engine beside, from a checkout of its sources; needs --rounds")
     add("--json", action="store_true")
     add("--one", help=argparse.SUPPRESS)
     add("--events-in", help=argparse.SUPPRESS)
@@ -221,6 +234,8 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     unknown = set(asked.queries.split(",")) - set(QUERIES)
     if unknown:
         parser.error(f"there is no query {', '.join(sorted(unknown))}; there are {', '.join(QUERIES)}")
+    if asked.dbsp and asked.rounds is None:
+        parser.error("--dbsp needs --rounds: it is given as many events as our engine")
     return asked
 
 
@@ -233,6 +248,7 @@ def main() -> None:
     if asked.flink:
         # Before minutes of measuring, not after them.
         flink_sql.build()
+    program = dbsp.build(asked.dbsp) if asked.dbsp else None
     found: dict[str, Any] = {"machine": machine(), "commit": commit(), "queries": {}}
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -243,6 +259,10 @@ def main() -> None:
                 runs = {on: _in_a_process(query, cores, directory, sys.argv[1:])}
                 for backend in asked.flink.split(",") if asked.flink else ():
                     runs[f"flink {backend}, {on}"] = _on_flink(query, cores, backend, directory, asked)
+                if program is not None and query not in dbsp.MISSING:
+                    events = runs[on]["events"]
+                    runs[f"dbsp, {on}"] = _with_rates(events, dbsp.measure(program, query, cores, events))
+                _less_q0(runs, found["queries"].get("q0", {}))
                 found["queries"].setdefault(query, {}).update(runs)
                 if not asked.json:
                     print(*(_line(query, what, figures) for what, figures in runs.items()), sep="\n", flush=True)
