@@ -14,6 +14,7 @@ from typing import Any, Final, Self, Union
 
 import pyarrow as pa
 
+from streamdsl._native.flow.native_rows import NativeRows
 from streamdsl.connectors.transaction import Transaction
 from streamdsl.errors import TopologyError
 from streamdsl.schema import Schema
@@ -60,7 +61,7 @@ class Chunk:
     ``reader.position(chunk, k)``.
     """
 
-    rows: pa.RecordBatch
+    rows: pa.RecordBatch | NativeRows
     position: Json
     timestamps: pa.Int64Array | None = None
     rejected: tuple[Rejected, ...] = field(default=())
@@ -82,7 +83,7 @@ class Together:
     The rows of a chunk are a slice of `rows`, without anything rejected among them; `timestamps` are those of all rows, if any.
     """
 
-    rows: pa.RecordBatch
+    rows: pa.RecordBatch | NativeRows
     parts: Sequence[tuple[str, Chunk]]
     timestamps: pa.Int64Array | None = None
 

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
 
+from streamdsl._native.flow.native_rows import NativeRows
 from streamdsl.errors import ConnectorError
 from streamdsl.formats.conform import bounds_of, empty_rows, floored, rows_of
 from streamdsl.formats.cutter import split_csv, split_lines
@@ -57,7 +58,7 @@ class BadRecord:
 class Decoded:
     """The good rows of a block, their record numbers (None: 0, 1, 2, …) and the bad records."""
 
-    rows: pa.RecordBatch
+    rows: pa.RecordBatch | NativeRows
     records: int
     kept: list[int] | None = None
     bad: tuple[BadRecord, ...] = ()
@@ -244,11 +245,13 @@ class JsonLines(TextDecoder):
         """Return the good rows and the bad records of `block`."""
         return super().decode_block(block) if self._flat is None else self.decode_records(self.split(block))
 
-    def decode_records(self, records: list[bytes]) -> Decoded:
-        """Return the good rows and the bad ones of `records`."""
+    def decode_records(self, records: list[bytes], *, native: bool = False) -> Decoded:
+        """Return the good rows and the bad ones of `records`; the rows may be `NativeRows` where the caller takes them."""
         if self._flat is None:
             return self._decode_records(records)
         rows, odd = self._flat.read(records)
+        if isinstance(rows, NativeRows) and (odd or not native):
+            rows = rows.to_arrow()
         if not odd:
             return Decoded(rows, len(records))
         return _merged(records, rows, odd, self._decode_records([records[index] for index in odd]))

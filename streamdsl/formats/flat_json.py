@@ -7,6 +7,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from streamdsl._native.flow.native_rows import NativeRows
 from streamdsl._native.serdes.json_reader import JsonReader
 from streamdsl.formats.conform import arrow_schema, bounds_of
 from streamdsl.schema import Field
@@ -33,14 +34,14 @@ class FlatReader:
         """Whether the columns are all of a kind that is read here."""
         return len(fields) > 0 and all(field.type in _AS_THEY_ARE or pa.types.is_integer(field.type) for field in fields)
 
-    def read(self, records: list[bytes]) -> tuple[pa.RecordBatch, list[int]]:
-        """Return the rows of the plain records, and the numbers of the others."""
+    def read(self, records: list[bytes]) -> tuple[pa.RecordBatch | NativeRows, list[int]]:
+        """Return the rows of the plain records, native if they may stay so, and the numbers of the others."""
         rows, odd = self._reader.read(records)
         if self._narrow or self._filled:
-            columns = rows.columns
+            columns = rows.to_arrow().columns
             for index in self._narrow:
                 columns[index] = columns[index].cast(self._schema.types[index])
             for index in self._filled:
                 columns[index] = self._fields[index].filled(columns[index])
-            rows = pa.RecordBatch.from_arrays(columns, schema=self._schema)
+            return pa.RecordBatch.from_arrays(columns, schema=self._schema), odd
         return rows, odd

@@ -12,7 +12,8 @@ from streamdsl.connectors.kafka import reader
 from tests.kafka.topics import create_topic, produce
 
 PARTITIONS = 4
-COLUMNS = ("id", "_partition", "_offset", "_key", "_headers", "_timestamp")
+#: Those that only the client knows, and where a record stands, which is added to native rows.
+COLUMNS = ("id", "_partition", "_offset", "_key", "_headers", "_timestamp"), ("id", "_topic", "_partition", "_offset")
 
 
 class Counted(reader.ReadsTogether):
@@ -44,14 +45,15 @@ def records(first: int, count: int) -> list[dict]:
     ]
 
 
-def test_records_of_several_partitions_keep_what_belongs_to_them(broker, topic, tmp_path, monkeypatch):
+@pytest.mark.parametrize("columns", COLUMNS, ids=["of the client", "of the place"])
+def test_records_of_several_partitions_keep_what_belongs_to_them(broker, topic, tmp_path, monkeypatch, columns):
     monkeypatch.setattr(reader, "ReadsTogether", Counted)
     Counted.rows = 0
     out = memory("out")
     for start in (1, 401):
         topology = Topology("together")
         rows = topology.stream(kafka(topic, {"id": "int64"}, start="earliest", errors="skip"), name="in")
-        rows.select(*COLUMNS).to(out)
+        rows.select(*columns).to(out)
         produce(broker.bootstrap, topic, records(start, 200))
         run = topology.start(Config(broker=broker.bootstrap, state_dir=tmp_path / "state", checkpoint_interval="20ms"))
         for first in range(start + 200, start + 400, 5):
@@ -68,7 +70,8 @@ def test_records_of_several_partitions_keep_what_belongs_to_them(broker, topic, 
     found = out.rows()
     assert Counted.rows > 0
     assert sorted(row["id"] for row in found) == [n for n in range(1, 801) if n % 9]
-    for row in found:
+    assert {row.get("_topic", topic) for row in found} == {topic}
+    for row in found if "_key" in columns else ():
         assert row["_key"] == f"k{row['id']}".encode()
         assert row["_headers"] == [{"name": "n", "value": str(row["id"])}]
         assert row["_timestamp"].timestamp() * 1000 == 1_000_000 + row["id"]

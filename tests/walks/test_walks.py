@@ -11,7 +11,7 @@ DOC = (ROOT / "docs" / "architecture.md").read_text()
 #: (station, what its body must say to lead on). The stations stand in the document in this order.
 RECORD = [
     ("SplitsTask.refill", "_refill"),
-    ("Intake.rows_of", "batch_from_arrow(", ".stamp("),
+    ("Intake.rows_of", "._batch_of(", ".stamp("),
     ("SourceTask.hand_on", "generator_scan(", "on_records("),
     ("Task.on_records", ".process(batch)"),
     ("FilterOperator.finish", "self.emit("),

@@ -4,11 +4,11 @@ from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy
 
-from streamdsl._native.flow.arrow cimport batch_to_arrow
 from streamdsl._native.flow.batch cimport (
     KIND_BOOL, KIND_F64, KIND_I64, KIND_STR, KIND_U64, Batch, Buffer, Column, batch_new, batch_release, buffer_new, buffer_release,
-    column_alloc, column_alloc_valid, column_drop_valid,
+    batch_retain, column_alloc, column_alloc_valid, column_drop_valid,
 )
+from streamdsl._native.flow.native_rows cimport wrap_rows
 from streamdsl._native.includes.checked cimport CHECK
 from streamdsl._native.serdes.json_text cimport blanks, is_digit, literal, text
 from streamdsl._native.serdes.number_text cimport parse_double
@@ -315,7 +315,7 @@ cdef class JsonReader:
     >>> import pyarrow as pa
     >>> reader = JsonReader(pa.schema([("n", pa.int64())]), [False], [(-128, 127)])
     >>> rows, odd = reader.read([b'{"n": 1}', b'{"n": "1"}', b'{}', b'{"n": 128}'])
-    >>> rows.to_pydict(), odd
+    >>> rows.to_arrow().to_pydict(), odd
     ({'n': [1, None]}, [1, 3])
     """
 
@@ -343,7 +343,7 @@ cdef class JsonReader:
         free(self.targets)
 
     def read(self, list records):
-        """Return the rows of the plain records, and the numbers of the odd ones."""
+        """Return the rows of the plain records, as `NativeRows`, and the numbers of the odd ones."""
         cdef tuple held = tuple(records)     # nobody may take a record away meanwhile
         cdef int32_t i, n = <int32_t>len(held)
         cdef int64_t n_odd = 0
@@ -360,7 +360,8 @@ cdef class JsonReader:
             batch = batch_new(n, self.width)
             with nogil:
                 n_odd = self.fill(batch, begins, sizes, n, odd)
-            return batch_to_arrow(batch, self.schema), [odd[i] for i in range(n_odd)]
+            batch_retain(batch)
+            return wrap_rows(batch, self.schema), [odd[i] for i in range(n_odd)]
         finally:
             batch_release(batch)
             free(begins)

@@ -11,8 +11,8 @@ cdef enum:
     PASS_MS = 250
     PASS_UNTIMED_MS = 1000
     LEAST_PASS_MS = 10
-    # A feed that has brought little is not asked again at once: a few rows cost as much as hundreds.
-    POLL_NS = 3000000
+    # A feed that has brought little is not asked again at once: a few rows cost as much as a hundred.
+    POLL_NS = 2000000
     MANY_ROWS = 256
 
 

@@ -3,9 +3,10 @@ from libc.stdint cimport INT64_MAX, INT64_MIN
 
 from streamdsl._native.flow.arrow cimport batch_from_arrow, column_from_arrow
 from streamdsl._native.flow.batch cimport (
-    KIND_I64, SYS_TIME, Column, batch_release, buffer_new, buffer_release, column_alloc, column_alloc_valid, column_clear, column_share,
-    i64,
+    KIND_I64, SYS_TIME, Column, batch_release, batch_retain, buffer_new, buffer_release, column_alloc, column_alloc_valid,
+    column_clear, column_share, i64,
 )
+from streamdsl._native.flow.native_rows cimport NativeRows
 from streamdsl._native.task.placement cimport first_misplaced
 
 from streamdsl._native.flow.convert import to_canonical
@@ -75,7 +76,7 @@ cdef class Intake:
         try:
             if timestamps is None and self.times is not None:
                 timestamps = self.times.of(rows)
-            batch = batch_from_arrow(self._canonical(rows))
+            batch = self._batch_of(rows)
             timed[0] = self.stamp(batch, timestamps, now) or batch.n == 0
             return batch
         except DataError as error:
@@ -110,6 +111,25 @@ cdef class Intake:
         self._reject(split, now)
         self._check_places(split)
         return 0
+
+    cdef Batch* _batch_of(self, object rows) except NULL:
+        cdef NativeRows native
+        if isinstance(rows, NativeRows):
+            native = rows
+            if native.schema is not self.native and not self._known(native):
+                return batch_from_arrow(self._canonical(native.to_arrow()))
+            batch_retain(native.batch)
+            return native.batch
+        return batch_from_arrow(self._canonical(rows))
+
+    def _known(self, NativeRows rows):
+        """Whether rows of their schema are canonical: those of a reader have one, in one object."""
+        if self.native is None or not rows.schema.equals(self.native):
+            made = rows.to_arrow()
+            if self._canonical(made) is not made:
+                return False
+        self.native = rows.schema
+        return True
 
     def _canonical(self, rows):
         schema = rows.schema

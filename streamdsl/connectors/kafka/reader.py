@@ -7,10 +7,11 @@ import time
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import pyarrow as pa
 
+from streamdsl._native.flow.native_rows import NativeRows
 from streamdsl.connectors.base import END, METADATA_COLUMNS, Chunk, End, Json, Rejected, SplitReader, Together
 from streamdsl.connectors.kafka.clients import Waiting
 from streamdsl.connectors.kafka.ends import gone, made_anew
@@ -28,6 +29,9 @@ _MAX_RAW: Final = 900_000
 #: Columns that are the same in every row are made for at least so many rows, and cut.
 LEAST_SAME: Final = 256
 _NONE: Final[Mapping[int, str]] = {}
+#: Columns that are the same in all rows, or are there as numbers: native rows take them as they are.
+_NATIVE: Final = {"_topic", "_partition", "_offset"}
+AnyRows: TypeAlias = pa.RecordBatch | NativeRows
 
 
 def open_partitions(
@@ -69,6 +73,8 @@ class ReadsTogether:
 
     def __init__(self, readers: Mapping[str, PartitionReader]) -> None:
         self._readers = readers
+        #: Decodes for all: its rows have one schema.
+        self._decodes = next(iter(readers.values()))
 
     def read(self, splits: Sequence[str]) -> Together | None:
         """Return the rows of splits of which something has come; None: each has to be read by itself."""
@@ -80,7 +86,7 @@ class ReadsTogether:
         for reader, some in zip(readers, taken, strict=True):
             records.add(some)
             partitions += array("q", (reader.partition,)) * len(some)
-        found = readers[0].rows_of(records, partitions)
+        found = self._decodes.rows_of(records, partitions)
         if found is None:
             for reader, some in zip(readers, taken, strict=True):
                 reader.put_back(some)
@@ -121,6 +127,10 @@ class PartitionReader(SplitReader):
         own -= {REMOVED} if self._of_table else set()
         #: Where columns that no value has are put among the others, the first one first.
         self._metadata = [(place, pa.field(name, METADATA_COLUMNS[name])) for place, name in enumerate(columns) if name in own]
+        #: The same, if they can be added to native rows; else none.
+        self._places = [(place, one.name) for place, one in self._metadata if one.name in _NATIVE]
+        self._places = self._places if len(self._places) == len(self._metadata) else []
+        self._topic_bytes = self._topic.encode()
         self._schema: pa.Schema | None = None  # of the rows with these columns
         self._same: dict[str, pa.Array] = {}  # columns that are the same in every row, as long as was needed so far
         known = readable_fields(described)
@@ -187,16 +197,16 @@ class PartitionReader(SplitReader):
         self._held, self._again_at = records, float("-inf")
         self._feed.undecoded.add(self.partition)
 
-    def rows_of(self, records: Records, partitions: array[int]) -> tuple[pa.RecordBatch, pa.Int64Array | None] | None:
+    def rows_of(self, records: Records, partitions: array[int]) -> tuple[AnyRows, pa.Int64Array | None] | None:
         """Return records of this partition and others as rows, with their times; None unless each is a good one of one row."""
         if any(isinstance(one, Unreadable) for one in records.extras.get("_headers", ())):
             return None
-        found = self._decoder.decode(records.values)
+        found = self._decoder.decode_native(records.values)
         if found.bad or found.of is not None or found.away is not None:
             return None
         return self._with_metadata(found.rows, records, None, partitions), self._times(records, None) if self._own_time else None
 
-    def part_of(self, rows: pa.RecordBatch, records: Records, first: int) -> KafkaChunk:
+    def part_of(self, rows: AnyRows, records: Records, first: int) -> KafkaChunk:
         """Return the partition's part of rows that were decoded together, from `first` on."""
         return self._chunk(rows.slice(first, len(records)), records)
 
@@ -215,7 +225,7 @@ class PartitionReader(SplitReader):
             keys = [None if i in unreadable else key for i, key in enumerate(records.extras["_key"])]
             found = self._decoder.decode_keyed(values, keys)
         else:
-            found = self._decoder.decode(values)
+            found = self._decoder.decode_native(values)
         for index in unreadable.keys() & found.bad.keys():
             found.bad[index] = unreadable[index]
         self._held = None
@@ -239,7 +249,7 @@ class PartitionReader(SplitReader):
 
     def _chunk(
         self,
-        rows: pa.RecordBatch,
+        rows: AnyRows,
         records: Records,
         of: Sequence[int] | None = None,
         times: pa.Int64Array | None = None,
@@ -290,12 +300,15 @@ class PartitionReader(SplitReader):
         times = records.extras["_timestamp"]
         return pa.array(times if of is None else [times[index] for index in of], pa.int64())
 
-    def _with_metadata(
-        self, rows: pa.RecordBatch, records: Records, of: Sequence[int] | None, partitions: array[int] | None = None
-    ) -> pa.RecordBatch:
+    def _with_metadata(self, rows: AnyRows, records: Records, of: Sequence[int] | None, partitions: array[int] | None = None) -> AnyRows:
         """Add the columns that no value has; `partitions`: those of the records, if they are not all of this one."""
         if not self._metadata:
             return rows
+        if isinstance(rows, NativeRows) and self._places:
+            if self._schema is None:
+                self._schema = self._schema_of(rows)
+            values = {"_topic": self._topic_bytes, "_partition": partitions or self.partition, "_offset": records.offsets}
+            return rows.with_columns([(place, values[name]) for place, name in self._places], self._schema)
         columns = rows.columns
         for place, field_ in self._metadata:
             if field_.name == "_partition" and partitions is not None:
@@ -304,10 +317,14 @@ class PartitionReader(SplitReader):
                 column = self._metadata_column(field_, rows.num_rows, records, of)
             columns.insert(place, column)
         if self._schema is None:
-            self._schema = rows.schema
-            for place, field_ in self._metadata:
-                self._schema = self._schema.insert(place, field_)
+            self._schema = self._schema_of(rows)
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
+
+    def _schema_of(self, rows: AnyRows) -> pa.Schema:
+        schema = rows.schema
+        for place, field_ in self._metadata:
+            schema = schema.insert(place, field_)
+        return schema
 
     def _metadata_column(self, asked: pa.Field, count: int, records: Records, of: Sequence[int] | None) -> pa.Array:
         name, type_ = asked.name, asked.type

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from streamdsl._native.flow.native_rows import NativeRows
 from streamdsl._native.serdes.messages import within
 from streamdsl.connectors.kafka.topic import Topic
 from streamdsl.errors import TopologyError
@@ -29,7 +30,7 @@ class Rows:
     Of the values only the first `taken` (-1: all) were decoded where `away` says why the others cannot be now.
     """
 
-    rows: pa.RecordBatch
+    rows: pa.RecordBatch | NativeRows
     of: list[int] | None
     bad: dict[int, str]
     taken: int = -1
@@ -66,6 +67,10 @@ class ValueDecoder(ABC):
         """Return the rows of `values` beside the records' `keys`; a null takes the row of its key away."""
         return self.decode(values)
 
+    def decode_native(self, values: list[bytes | None]) -> Rows:
+        """Return the same as `decode`; the rows may be `NativeRows`."""
+        return self.decode(values)
+
     @abstractmethod
     def decode_present(self, values: list[bytes]) -> Rows:
         """Return the rows of values that are there and not too long."""
@@ -80,9 +85,16 @@ class JsonValues(ValueDecoder):
 
     def decode_present(self, values: list[bytes]) -> Rows:
         """Decode the values as records."""
+        return self._decoded(values, native=False)
+
+    def decode_native(self, values: list[bytes | None]) -> Rows:
+        """Decode the values as records, which stay native where all are plain."""
+        return self._decoded(values, native=True) if within(values, self.limit) else self.decode(values)  # type: ignore[arg-type]
+
+    def _decoded(self, values: list[bytes], *, native: bool) -> Rows:
         if not values:
             return Rows(empty_rows(self.fields), None, {})
-        decoded = self._lines.decode_records(values)
+        decoded = self._lines.decode_records(values, native=native)
         return Rows(decoded.rows, decoded.kept, {record.index: record.reason for record in decoded.bad})
 
 

@@ -44,11 +44,12 @@ class OutboxWriter(SinkWriter):
 
     def has_room(self) -> bool:
         """Return whether not too much waits."""
-        return self._hand_over() or self._outbox.bytes < OUTBOX_BYTES
+        return self._outbox.bytes < OUTBOX_BYTES or self._hand_over() or self._outbox.bytes < OUTBOX_BYTES
 
     def flush(self) -> None:
-        """Hand over what can be; the client sends it by itself."""
-        self._hand_over()
+        """Hand over what still waits; the client sends it by itself."""
+        if self._outbox:
+            self._hand_over()
 
 
 class AtLeastOnceWriter(OutboxWriter):
