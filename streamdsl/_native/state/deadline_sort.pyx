@@ -10,13 +10,12 @@ from libc.string cimport memcmp, memcpy, memset
 from streamdsl._native.includes.checked cimport CHECK
 from streamdsl._native.state.deadline_key cimport big_endian, key_order
 from streamdsl._native.state.key_hash cimport prefetch
+from streamdsl._native.state.rank_sort cimport by_rank
 from streamdsl._native.state.row_table cimport RowHeader
 
 cdef enum:
     FEW_SORTED = 64            # are sorted by comparing
     FEW_MOVED = 12             # the same by moving each to its place
-    RADIX_BITS = 11            # of a rank, looked at together
-    MOST_ROUNDS = 6            # for all bits
     MOST_DIGITS = 32           # bytes of an item that it is sorted by
     ENOUGH = 16                # times as many ranks as items: few are equal then
     MOST_ALIKE = 32            # items of one time and number that are sorted by moving each to its place
@@ -134,40 +133,6 @@ cdef int find_digits(const SlotDeadline* items, const KeyPart* keys, int64_t n, 
             if kinds >= <uint64_t>ENOUGH * <uint64_t>n:
                 return d + 1
     return count
-
-
-cdef RankedItem* by_rank(RankedItem* ranks, RankedItem* other, int64_t n, uint64_t most) noexcept nogil:
-    """Sort by ranks, of which `most` is the greatest there may be: their last bits first. Return where the result is."""
-    cdef int64_t[MOST_ROUNDS][1 << RADIX_BITS] starts
-    cdef int64_t i, at, next, value
-    cdef int bits = 0, width, round, rounds
-    cdef uint64_t mask, rank
-    cdef RankedItem* swapped
-    while bits < 64 and most >> bits:
-        bits += 1
-    rounds = (bits + RADIX_BITS - 1) // RADIX_BITS
-    width = (bits + rounds - 1) // rounds if rounds > 0 else 0
-    mask = (<uint64_t>1 << width) - 1
-    memset(starts, 0, rounds * sizeof(starts[0]))
-    for i in range(n):
-        rank = ranks[i].rank
-        for round in range(rounds):
-            starts[round][rank & mask] += 1
-            rank >>= width
-    for round in range(rounds):
-        at = 0
-        for value in range(<int64_t>mask + 1):
-            next = at + starts[round][value]
-            starts[round][value] = at
-            at = next
-        for i in range(n):
-            value = <int64_t>(ranks[i].rank >> (round * width) & mask)
-            other[starts[round][value]] = ranks[i]
-            starts[round][value] += 1
-        swapped = ranks
-        ranks = other
-        other = swapped
-    return ranks
 
 
 cdef void by_order(RankedItem* ranks, RankedItem* other, int64_t n, const SlotDeadline* items, RowTable keys) noexcept nogil:

@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcmp, memcpy
 
-from streamdsl._native.state.deadline_sort cimport RankedItem, by_rank
+from streamdsl._native.state.rank_sort cimport RankedItem, by_rank
 from streamdsl._native.state.write_stream cimport EntryHeader
 
 cdef enum:

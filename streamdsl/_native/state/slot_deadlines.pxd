@@ -6,9 +6,9 @@ Most deadlines are over before any key has had to leave memory. These stand in l
 from libc.stdint cimport int64_t
 
 from streamdsl._native.state.deadline_heap cimport SlotDeadline, SlotDeadlineList
-from streamdsl._native.state.deadline_sort cimport RankedItem
 from streamdsl._native.state.deadlines cimport MOST_LANES, Deadlines
 from streamdsl._native.state.key_table cimport ColdListener, KeyTable
+from streamdsl._native.state.rank_sort cimport RankedItem
 from streamdsl._native.state.row_table cimport RowHeader
 from streamdsl._native.state.write_stream cimport ByteWriter
 

@@ -14,8 +14,9 @@ from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, PLANTED
 from streamdsl._native.state.cold_scan cimport FILED
 from streamdsl._native.state.deadline_heap cimport heap_pop, heap_push, list_append
 from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, put_sorted
-from streamdsl._native.state.deadline_sort cimport SORT_BYTES, RankedItem, sort_deadlines
+from streamdsl._native.state.deadline_sort cimport SORT_BYTES, sort_deadlines
 from streamdsl._native.state.key_hash cimport prefetch
+from streamdsl._native.state.rank_sort cimport RankedItem
 from streamdsl._native.state.row_table cimport ROW_LIVE, ROW_STORED, RowHeader
 from streamdsl._native.state.write_stream cimport (
     ENTRY_DELETE, ENTRY_PUT, EntryHeader, bytes_free, bytes_init, bytes_reserve, entry_close, entry_open,

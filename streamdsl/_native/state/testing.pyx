@@ -6,9 +6,10 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.deadline_heap cimport SlotDeadline
-from streamdsl._native.state.deadline_sort cimport SORT_BYTES, RankedItem, sort_deadlines
+from streamdsl._native.state.deadline_sort cimport SORT_BYTES, sort_deadlines
 from streamdsl._native.state.key_table cimport KeyTable
 from streamdsl._native.state.pages cimport pages_settle
+from streamdsl._native.state.rank_sort cimport RankedItem
 from streamdsl._native.state.row_table cimport RowField, RowHeader
 from streamdsl._native.state.write_stream cimport ByteWriter, WriteStream, bytes_append
 
