@@ -7,6 +7,8 @@ import random
 import pyarrow as pa
 import pytest
 from confluent_kafka import KafkaException, Producer
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamdsl import DataError, kafka
 from streamdsl.connectors.kafka.layout import Layout
@@ -57,3 +59,27 @@ def test_what_compresses_well_may_be_larger_than_the_topic_takes(compression):
     assert (limits.over(Record("t", b"k", b"x" * 10_000, 0, None)) is None) is (compression != "none")
     over = limits.over(Record("t", b"k", random.Random(7).randbytes(2_100), 0, None))
     assert over is not None and over[0] > 2_000 and over[1] == 2_000
+
+
+SIZES = st.integers(0, 1_200) | st.integers(900, 1_100)
+LIMITS = st.integers(300, 2_500)
+
+
+@given(st.lists(st.tuples(SIZES | st.none(), SIZES | st.none()), max_size=3), LIMITS, LIMITS | st.none(), st.booleans())
+def test_what_a_topic_surely_takes_it_takes(sizes, client, topic, compacted):
+    keys = [None if size is None else b"k" * size for size, _ in sizes]
+    values = [None if size is None else b"v" * size for _, size in sizes]
+    for oldest_ms, dated in ((None, True), (1_000, False), (1_000, True)):
+        limits = Limits(client, topic, oldest_ms=oldest_ms, compacted=compacted)
+        for given_keys in (keys, None):
+            if limits.surely_take(given_keys, values, dated=dated):
+                for key, value in zip(given_keys or [None] * len(values), values, strict=True):
+                    assert limits.why_not(Record("t", key, value, 5 if dated else 0, None), 100_000) is None
+
+
+def test_most_records_are_taken_at_a_glance():
+    assert Limits(1_000_000, 1_048_588).surely_take([b"k"] * 3, [b"x" * 400_000] * 3, dated=True)
+    assert Limits(1_000_000).surely_take(None, [b"x"], dated=True)
+    assert not Limits(1_000_000, oldest_ms=1).surely_take(None, [b"x"], dated=True)
+    assert not Limits(1_000_000, compacted=True).surely_take(None, [b"x"], dated=True)
+    assert not Limits(1_000_000).surely_take([b"k", None], [b"x", b"x"], dated=True)

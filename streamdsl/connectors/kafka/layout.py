@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import starmap
 from typing import Any, Final
 
 import pyarrow as pa
@@ -69,11 +70,18 @@ class Layout:
         if not rows.num_rows:
             return []
         if self._dead:
-            records = list(self._dead_letters(rows, timestamps))
-        elif self._described.format == "arrow":
-            records = [Record(self._described.topic, None, self._stream(rows), 0, None)]
-        else:
-            records = list(self._each(rows, timestamps))
+            return self._checked(list(self._dead_letters(rows, timestamps)))
+        if self._described.format == "arrow":
+            return self._checked([Record(self._described.topic, None, self._stream(rows), 0, None)])
+        topics, headers = self._topics_of(rows), self._headers_of(rows)
+        keys, values, times = self._keys_of(rows) if self._keys else None, self._values_of(rows), self._times(timestamps)
+        default, without = self._described.topic, [None] * rows.num_rows
+        named = [default if topic is None else topic for topic in topics or without]
+        records = list(starmap(Record, zip(named, keys or without, values, times, headers or without, strict=True)))
+        sure = not topics and not headers and self.limits.surely_take(keys, values, dated=self._described.timestamps == "event")
+        return records if sure else self._checked(records)
+
+    def _checked(self, records: list[Record]) -> list[Record]:
         now = int(time.time() * 1000)
         for row, record in enumerate(records):
             refused = self._limits_of(record).why_not(record, now)
@@ -88,18 +96,12 @@ class Layout:
         named = self._known.get(record.topic)
         return self.limits if named is None else named.limits
 
-    def _each(self, rows: pa.RecordBatch, timestamps: pa.Int64Array) -> Iterator[Record]:
-        topic, columns = self._described.topic, self._described.headers
-        count = rows.num_rows
-        topics = self._topics_of(rows)
-        headers = [rows.column(name).to_pylist() for name in columns]
-        keys = self._keys_of(rows) if self._keys else [None] * count
-        values = self._values_of(rows)
-        times = self._times(timestamps)
-        for row in range(count):
-            carried = [(name, _header(column[row])) for name, column in zip(columns, headers, strict=True)] or None
-            named = topics[row] if topics else None
-            yield Record(topic if named is None else named, keys[row], values[row], times[row], carried)
+    def _headers_of(self, rows: pa.RecordBatch) -> list[list[tuple[str, bytes | None]]] | None:
+        names = self._described.headers
+        if not names:
+            return None
+        columns = [map(_header, rows.column(name).to_pylist()) for name in names]
+        return [list(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
     def _times(self, timestamps: pa.Int64Array) -> list[int]:
         """Return the records' times in ms: event time, but never one to come, which brokers refuse (KIP-937).
@@ -179,8 +181,8 @@ class Layout:
     def _keys_of(self, rows: pa.RecordBatch) -> list[bytes | None]:
         columns = [rows.column(name) for name in self._keys]
         if len(columns) == 1:
-            if pa.types.is_string(columns[0].type) or pa.types.is_binary(columns[0].type):
-                return [_bytes(value) for value in columns[0].to_pylist()]
+            if _is_bytes(columns[0]):
+                return list(columns[0].cast(pa.binary()).to_pylist())
             return [None if value is None else _json(value) for value in python_values(columns[0])]
         listed = python_rows(rows.select(list(self._keys)))
         return [_json(row) for row in listed]
@@ -188,6 +190,8 @@ class Layout:
     def _values_of(self, rows: pa.RecordBatch) -> list[bytes | None]:
         values: list[bytes | None]
         selected = rows if len(self._values) == rows.num_columns else rows.select(self._values)
+        if self._described.format == "raw" and _is_bytes(selected.column(0)):
+            return list(selected.column(0).cast(pa.binary()).to_pylist())
         if self._described.format == "raw":
             return [_bytes(value) for value in selected.column(0).to_pylist()]
         columns = [rows.column(name) for name in self._others]
@@ -219,8 +223,12 @@ class Layout:
             over = self.limits.over(record)
             if over is not None and record.value:
                 cut = record.value[: max(0, len(record.value) - (record.batch_size - over[1]) - _CUT_BYTES)]
-                record = replace(record, value=cut, headers=[*headers, ("streamdsl.bytes", str(len(record.value)).encode())])
+                record = record._replace(value=cut, headers=[*headers, ("streamdsl.bytes", str(len(record.value)).encode())])
             yield record
+
+
+def _is_bytes(column: pa.Array) -> bool:
+    return bool(pa.types.is_string(column.type) or pa.types.is_binary(column.type))
 
 
 def _bytes(value: Any) -> bytes | None:

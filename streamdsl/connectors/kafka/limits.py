@@ -9,6 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 from confluent_kafka.admin import ConfigResource, ResourceType
 
+from streamdsl._native.serdes.messages import within
 from streamdsl.connectors.kafka.admin import admin_client
 from streamdsl.connectors.kafka.clients import CALL_S, log
 from streamdsl.connectors.kafka.confluent import KafkaException
@@ -20,6 +21,8 @@ __all__ = ["Limits", "limits_of"]
 DEFAULT_MESSAGE_BYTES: Final = 1_000_000
 #: By so much the client's compression may give more bytes than ours does.
 _COMPRESSION_SLACK: Final = 64
+#: More than stands around the key and the value of a record without headers, in a batch that holds nothing else.
+_AROUND: Final = 128
 #: How long a record may be on its way.
 _ON_ITS_WAY_MS: Final = 60_000
 #: What a topic says that takes records of any age.
@@ -49,6 +52,13 @@ class Limits:
     compression: str = "none"
     oldest_ms: int | None = None
     compacted: bool = False
+
+    def surely_take(self, keys: list[bytes | None] | None, values: list[bytes | None], *, dated: bool) -> bool:
+        """Whether `why_not` is None, at a glance, for all records of these keys and values without headers; `dated`: they have times."""
+        most = ((self.client if self.topic is None else min(self.client, self.topic)) - _AROUND) // 2
+        if (dated and self.oldest_ms is not None) or not within(values, most):
+            return False
+        return not self.compacted if keys is None else within(keys, most)
 
     def why_not(self, record: Record, now_ms: int) -> tuple[str, str] | None:
         """Return why the topic would refuse a record, and what to do; None if it takes it."""

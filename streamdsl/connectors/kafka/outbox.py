@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
 
 from streamdsl.connectors.kafka.clients import CLIENT_LOG
 from streamdsl.connectors.kafka.confluent import KafkaError, KafkaException, Producer
@@ -44,8 +44,7 @@ def _sized(length: int) -> int:
     return length + max(1, -(-(2 * length).bit_length() // 7))
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record to be written; `timestamp` in ms, 0: the client's clock."""
 
     topic: str
@@ -188,22 +187,22 @@ class Outbox:
     def __bool__(self) -> bool:
         return bool(self._records)
 
-    def add(self, records: Iterable[Record]) -> None:
+    def add(self, records: Collection[Record]) -> None:
         """Hold records back."""
-        for record in records:
-            self._records.append(record)
-            self.bytes += record.size
-            self.topics.add(record.topic)
+        self._records.extend(records)
+        self.bytes += sum([record.size for record in records])
+        self.topics.update([record.topic for record in records])
 
     def empty_into(self, producer: Producer) -> bool:
         """Hand over as much as the client takes; return whether that was all."""
-        while self._records:
-            record = self._records[0]
+        waiting, produce = self._records, producer.produce
+        while waiting:
+            topic, key, value, timestamp, headers = record = waiting[0]
             try:
-                producer.produce(record.topic, record.value, record.key, timestamp=record.timestamp, headers=record.headers or [])
+                produce(topic, value, key, timestamp=timestamp, headers=headers or [])
             except BufferError:
                 producer.poll(0)
                 return False
-            self._records.popleft()
+            waiting.popleft()
             self.bytes -= record.size
         return True
