@@ -33,8 +33,16 @@ class Transaction(ABC):
     """
 
     @abstractmethod
-    def look(self, worker: str, *, again: bool = False) -> Marker | None:
-        """Return what was committed last, and disturb nobody who runs the job. Arguments as of `open`."""
+    def look(self, worker: str, *, again: bool = False, settled: bool = False) -> Marker | None:
+        """Return what was committed last, and disturb nobody who runs the job. Arguments as of `open`.
+
+        A commit that was said to be done may not be seen yet, unless it is to be `settled`: then it is waited for, for a while.
+
+        Raises
+        ------
+        ConnectorError
+            It is to be settled, and is not.
+        """
 
     @abstractmethod
     def open(self, worker: str, *, again: bool = False) -> Marker | None:

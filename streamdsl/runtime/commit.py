@@ -10,7 +10,7 @@ from streamdsl.checkpoint.recovery import Checkpoint
 from streamdsl.config import Config
 from streamdsl.connectors.base import Sink
 from streamdsl.connectors.transaction import Marker, Transaction
-from streamdsl.errors import StateError
+from streamdsl.errors import ConnectorError, StateError
 from streamdsl.physical.node import PhysicalPlan, PhysicalSink
 
 __all__ = ["CommitPoint", "transactional_sinks"]
@@ -74,13 +74,16 @@ class CommitPoint:
         """
         found = self.transaction.open(self._worker, again=self._again)
         if found != self._marker or (found is not None and self._marker is not None and found.elsewhere != self._marker.elsewhere):
-            raise StateError(
-                f"the worker that ran {self._job!r} committed another checkpoint while this one started",
-                remedy="start again",
-                moved=True,
-                recoverable=True,
-            )
+            raise self._moved()
         self._marker = found
+
+    def _moved(self) -> StateError:
+        return StateError(
+            f"the worker that ran {self._job!r} committed another checkpoint while this one started",
+            remedy="start again",
+            moved=True,
+            recoverable=True,
+        )
 
     def choose(self, published: Sequence[int]) -> int:
         """Return the checkpoint to restore, 0 for none.
@@ -102,22 +105,45 @@ class CommitPoint:
                 self.accepted = None
             else:
                 return self._accepted(self.accepted)
+        wrong = self._misfit(published)
+        if wrong is not None:
+            self._look_again(wrong)
+            wrong = self._misfit(published)
+        if wrong is not None:
+            raise wrong
+        marker = self._marker
+        return 0 if marker is None or (marker.elsewhere and not published) else marker.checkpoint_id
+
+    def _misfit(self, published: Sequence[int]) -> StateError | None:
+        """Return why the job cannot go on from what was committed last."""
+        marker = self._marker
         if marker is not None and marker.elsewhere and not published:
-            return 0
+            return None
         if marker is None and published:
-            raise StateError(
+            return StateError(
                 f"the state directory has checkpoints of {self._job!r}, but the cluster knows no commit of it: the topic of its "
                 "commits was deleted, or it is another cluster",
                 remedy=_way_out(f"{published[-1]} goes on from the last checkpoint"),
             )
         wanted = 0 if marker is None else marker.checkpoint_id
         if wanted and wanted not in published:
-            raise StateError(
+            return StateError(
                 f"{self._job!r} has committed checkpoint {wanted} to the cluster, and the state directory does not have it "
                 f"(it has: {', '.join(map(str, published)) or 'none'})",
                 remedy="name the state directory that the job had, or " + _way_out("0 begins anew, and writes everything again"),
             )
-        return wanted
+        return None
+
+    def _look_again(self, wrong: StateError) -> None:
+        """Read the marker once more, when no commit is under way: one that was said to be done may not have been seen."""
+        try:
+            self._marker = self.transaction.look(self._worker, again=self._again, settled=True)
+        except ConnectorError as error:
+            raise StateError(
+                f"{wrong.message}; but a commit is under way that may be a later one: {error.message}",
+                remedy="start again in a while",
+                recoverable=True,
+            ) from error
 
     def _accepted(self, checkpoint_id: int) -> int:
         log.warning("accept_duplicates_from=%d: what has been written behind this checkpoint is written again", checkpoint_id)
@@ -128,10 +154,13 @@ class CommitPoint:
         if restored is None or self._marker is None or self.accepted is not None:
             return
         if self._marker.checkpoint_id == restored.id and self._marker.digest != restored.digest:
-            raise StateError(
+            wrong = StateError(
                 f"checkpoint {restored.id} of the state directory is not the one that {self._job!r} has committed to the cluster",
                 remedy="name the state directory that the job had, or " + _way_out(f"{restored.id} goes on from this one"),
             )
+            seen = self._marker
+            self._look_again(wrong)
+            raise wrong if self._marker == seen else self._moved()
 
     def begin(self, restored: Checkpoint | None) -> None:
         """Begin the first transaction."""

@@ -6,13 +6,15 @@ import json
 import random
 import threading
 import time
+import uuid
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streamdsl import Config, ConfigError, ConnectorError, StateError, StreamError, Topology, col, kafka, memory
+from streamdsl.connectors.kafka import transaction
 from streamdsl.connectors.kafka.clients import patiently
-from streamdsl.connectors.kafka.markers import markers_topic
+from streamdsl.connectors.kafka.markers import markers_topic, read_marker, record_of
 from streamdsl.connectors.kafka.outbox import Deliveries, Outbox, Record
 from streamdsl.connectors.transaction import Marker
 from tests.kafka.topics import consume_all, create_topic, delete_topic, produce, wait_until_settled
@@ -170,6 +172,43 @@ def test_a_marker_that_is_gone_is_told(broker, source, sink, config, tmp_path):
     delete_topic(broker.bootstrap, markers_topic(f"job-{source}"))
     with pytest.raises(StateError, match="knows no commit of it"):
         doubled(source, sink, until="latest").run(config())
+
+
+def transaction_of(broker, record):
+    """Begin a transaction that holds one record."""
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "transactional.id": f"by-hand-{uuid.uuid4()}"})
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    producer.produce(record.topic, record.value, record.key)
+    producer.flush(20)
+    return producer
+
+
+def test_a_commit_that_cannot_be_read_yet_counts(broker, source, sink, config, monkeypatch):
+    """The cluster says that a commit is done before it can be read. The last one that can is too old for the directory then."""
+    produce(broker.bootstrap, source, records(100))
+    run = doubled(source, sink).start(config())
+    wait_for(lambda: len(ids(broker, sink)) == 100)
+    run.stop()
+    assert run.wait(20)
+    job = f"job-{source}"
+    last = read_marker({"bootstrap.servers": broker.bootstrap}, job, [sink])
+    assert last is not None
+    transaction_of(broker, record_of(job, "somebody", [sink], Marker(last.checkpoint_id + 100, "of another one"))).commit_transaction(20)
+    ending = transaction_of(broker, record_of(job, "somebody", [sink], last))
+    produce(broker.bootstrap, source, records(100, 150))
+    with monkeypatch.context() as short, pytest.raises(StateError, match="but a commit is under way") as refused:
+        short.setattr(transaction, "SETTLE_S", 0.5)
+        doubled(source, sink).start(config())
+    assert refused.value.context["recoverable"]
+    timer = threading.Timer(1.0, ending.commit_transaction, [20])
+    timer.start()
+    run = doubled(source, sink).start(config())
+    timer.join()
+    wait_for(lambda: len(ids(broker, sink)) == 150)
+    run.stop()
+    assert run.wait(20)
+    assert ids(broker, sink) == list(range(150))
 
 
 def test_other_topics_are_another_beginning(broker, source, sink, config, tmp_path):

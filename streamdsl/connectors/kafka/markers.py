@@ -69,18 +69,21 @@ def ensure_markers_topic(options: Mapping[str, Any], job: str) -> None:
         )
 
 
-def read_marker(options: Mapping[str, Any], job: str, topics: Sequence[str], *, settled: bool = True) -> Marker | None:
+def read_marker(
+    options: Mapping[str, Any], job: str, topics: Sequence[str], *, settled: bool = False, patience: float = PATIENCE_S
+) -> Marker | None:
     """Return the last marker that was committed with rows of `topics`, else the last of others.
 
-    Unless it is to be `settled`, transactions that are open or being ended are not waited for.
+    Unless it is to be `settled`, transactions that are open or being ended are not waited for. The cluster says that a commit is done
+    before it can be read: while the broker that leads the topic is away, that takes long.
 
     Raises
     ------
     ConnectorError
-        The cluster cannot be reached, or what stands in the topic is no marker of the job.
+        The cluster cannot be reached, what stands in the topic is no marker of the job, or a transaction has not ended.
     """
     commits: list[_Commit] = []
-    with contextlib.closing(_back(options, job, PATIENCE_S, settled)) as back:
+    with contextlib.closing(_back(options, job, patience, settled)) as back:
         for commits in back:
             own = [commit.marker for commit in commits if commit.topics == tuple(topics)]
             if own:
@@ -110,45 +113,45 @@ class _Commit:
     marker: Marker | None = None
 
 
-def _back(options: Mapping[str, Any], job: str, patience: float, settled: bool = True) -> Generator[list[_Commit], None, None]:
+def _back(options: Mapping[str, Any], job: str, patience: float, settled: bool = False) -> Generator[list[_Commit], None, None]:
     """Yield the last few commits, then more of them, in the end all."""
     topic = markers_topic(job)
     doing = f"reading the commits of {job!r} in the topic {topic!r}"
-    consumer = made(
-        Consumer,
-        {
-            **options,
-            "logger": CLIENT_LOG,
-            "group.id": topic,
-            "enable.auto.commit": False,
-            "auto.offset.reset": "error",
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            # The end is told by an answer that is empty, for which the broker would wait half a second.
-            "fetch.wait.max.ms": 10,
-            "error_cb": ErrorLog(doing),
-        },
-        doing,
-    )
+    settings = {
+        **options,
+        "logger": CLIENT_LOG,
+        "group.id": topic,
+        "enable.auto.commit": False,
+        "auto.offset.reset": "error",
+        "enable.partition.eof": True,
+        # The end is told by an answer that is empty, for which the broker would wait half a second.
+        "fetch.wait.max.ms": 10,
+        "error_cb": ErrorLog(doing),
+    }
+    consumer = made(Consumer, {**settings, "isolation.level": "read_committed"}, doing)
     try:
         at = TopicPartition(topic, 0)
         readable = Access((topic,), ("READ",))
+        # For such a consumer the end is where the first transaction begins that has not ended.
         low, high = first_and_end(consumer, at, doing, readable, patience)
+        if settled:
+            with contextlib.closing(made(Consumer, {**settings, "isolation.level": "read_uncommitted"}, doing)) as of_all:
+                high = first_and_end(of_all, at, doing, readable, patience)[1]
         few = _FEW
         start = high + 1
         while start > low:
             start = max(low, high - few)
-            yield _commits(consumer, topic, start, high if settled else None, job, doing, patience)
+            yield _commits(consumer, topic, start, high, job, doing, patience)
             few *= 16
     finally:
         consumer.close()
 
 
-def _commits(consumer: Consumer, topic: str, start: int, high: int | None, job: str, doing: str, patience: float) -> list[_Commit]:
-    """Return what was committed from offset `start` on, at least up to `high` (None: to where it can be read now)."""
+def _commits(consumer: Consumer, topic: str, start: int, high: int, job: str, doing: str, patience: float) -> list[_Commit]:
+    """Return what was committed from offset `start` on, at least up to `high`."""
     consumer.assign([TopicPartition(topic, 0, start)])
     commits: list[_Commit] = []
-    until = time.monotonic() + patience
+    until, short = time.monotonic() + patience, False
     while time.monotonic() < until:
         message = consumer.poll(0.1)
         if message is None:
@@ -156,14 +159,21 @@ def _commits(consumer: Consumer, topic: str, start: int, high: int | None, job: 
         told = message.error()
         if told is None:
             commits.append(_decoded(message.value(), job, topic))
-            if high is not None and message.offset() >= high:
+            if message.offset() >= high:
                 return commits  # somebody goes on writing: the end may never be reached
         elif told.code() == KafkaError._PARTITION_EOF:
             # Short of the end: a transaction of before is still being ended.
-            if high is None or message.offset() >= high:
+            short = message.offset() < high
+            if not short:
                 return commits
         elif not away(told):
             raise translated(told, doing, Access((topic,), ("READ",), group=topic))
+    if short:
+        raise ConnectorError(
+            f"{doing}: a transaction has not ended within {patience:.0f} s",
+            remedy="start again: the cluster ends it when its worker does, or when its time is over",
+            recoverable=True,
+        )
     raise translated(KafkaException(KafkaError(KafkaError._TIMED_OUT)), doing)
 
 

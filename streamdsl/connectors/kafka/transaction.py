@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from streamdsl._native.includes.faults import fault, planted
 from streamdsl.connectors.kafka.admin import ensure_topic, not_writable
-from streamdsl.connectors.kafka.clients import CALL_S, ErrorLog, Waiting, made, patiently
+from streamdsl.connectors.kafka.clients import CALL_S, PATIENCE_S, ErrorLog, Waiting, made, patiently
 from streamdsl.connectors.kafka.confluent import KafkaError, KafkaException, Producer
 from streamdsl.connectors.kafka.failures import FENCED, for_good, translated, unknown_topic
 from streamdsl.connectors.kafka.limits import limits_of
@@ -38,6 +38,8 @@ log = logging.getLogger("streamdsl")
 
 #: How long a commit may take.
 COMMIT_S: Final = 60.0
+#: How long a start that does not fit the last commit waits for one that is being ended.
+SETTLE_S: Final = 15.0
 #: How long one call may take that somebody waits for who wants to leave.
 LEAVE_S: Final = 1.0
 #: The cluster aborts a transaction that has been open for so long; brokers allow 15 min unless told otherwise.
@@ -76,11 +78,11 @@ class KafkaTransaction(Transaction):
         self._looking = threading.Lock()
         self._written: set[str] = set()  # topics of this transaction's records
 
-    def look(self, worker: str, *, again: bool = False) -> Marker | None:
-        """Return the marker that can be read now; a commit that is under way may follow it."""
+    def look(self, worker: str, *, again: bool = False, settled: bool = False) -> Marker | None:
+        """Return the marker that can be read now; a commit that is under way may follow it, unless it is to be settled."""
         self._ensure_topics()
         self._check_replaced(worker, again)
-        return read_marker(self._options, self._job, self._topics, settled=False)
+        return read_marker(self._options, self._job, self._topics, settled=settled, patience=SETTLE_S if settled else PATIENCE_S)
 
     def open(self, worker: str, *, again: bool = False) -> Marker | None:
         """Take over from whoever ran the job before, and read the marker."""

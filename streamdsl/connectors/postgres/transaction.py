@@ -54,8 +54,8 @@ class PostgresTransaction(Transaction):
         self._last: Marker | None = None
         self._settled = 0
 
-    def look(self, worker: str, *, again: bool = False) -> Marker | None:
-        """Return the marker that stands there now."""
+    def look(self, worker: str, *, again: bool = False, settled: bool = False) -> Marker | None:
+        """Return the marker that stands there now: what is committed is seen at once."""
         connection = connected(self._dsn, f"beginning {self._doing}", autocommit=True)
         try:
             return self._read(connection, worker, again)
