@@ -73,8 +73,6 @@ class ReadsTogether:
 
     def __init__(self, readers: Mapping[str, PartitionReader]) -> None:
         self._readers = readers
-        #: Decodes for all: its rows have one schema.
-        self._decodes = next(iter(readers.values()))
 
     def read(self, splits: Sequence[str]) -> Together | None:
         """Return the rows of splits of which something has come; None: each has to be read by itself."""
@@ -86,7 +84,8 @@ class ReadsTogether:
         for reader, some in zip(readers, taken, strict=True):
             records.add(some)
             partitions += array("q", (reader.partition,)) * len(some)
-        found = self._decodes.rows_of(records, partitions)
+        # Always the same one: its rows have one schema.
+        found = next(iter(self._readers.values())).rows_of(records, partitions)
         if found is None:
             for reader, some in zip(readers, taken, strict=True):
                 reader.put_back(some)
