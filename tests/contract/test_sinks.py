@@ -16,6 +16,7 @@ from streamdsl.connectors.base import Json, SinkWriter
 from streamdsl.connectors.transaction import Marker, Transaction
 from streamdsl.schema import Schema
 from tests.contract.places import PLACES, SCHEMA, Place, rows
+from tests.held import Held
 
 
 @pytest.fixture(autouse=True)
@@ -162,11 +163,19 @@ def test_a_checkpoint_that_fails_loses_nothing(place, monkeypatch):
     assert place.rows() == rows(0, 30)
 
 
-def job(place: Place, tmp_path: Any, count: int, rate: float | None = None) -> Topology:
-    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(0, count)))
+def job(place: Place, tmp_path: Any, count: int) -> Topology:
+    return job_of(place, written_rows(tmp_path, count))
+
+
+def job_of(place: Place, source: Any) -> Topology:
     topology = Topology("contract")
-    topology.stream(files(tmp_path / "in.jsonl", SCHEMA, rate=rate), name="in").to(place.sink(), name="out")
+    topology.stream(source, name="in").to(place.sink(), name="out")
     return topology
+
+
+def written_rows(tmp_path: Any, count: int, rate: float | None = None) -> Any:
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(0, count)))
+    return files(tmp_path / "in.jsonl", SCHEMA, rate=rate)
 
 
 def config(tmp_path: Any, **more: Any) -> Config:
@@ -185,10 +194,13 @@ def test_a_job_without_rows(place, tmp_path):
 
 
 def test_a_second_worker_of_a_state_directory_is_refused(place, tmp_path):
-    run = job(place, tmp_path, 120, rate=400.0).start(config(tmp_path))
+    read = written_rows(tmp_path, 120)
+    source = Held(read, rows=60)
+    run = job_of(place, source).start(config(tmp_path))
     with pytest.raises(StreamError, match=r"in use|runs"):
-        job(place, tmp_path, 120).run(config(tmp_path))
-    run.wait(60)
+        job_of(place, read).run(config(tmp_path))
+    source.over.set()
+    assert run.wait(60)
     assert place.rows() == rows(0, 120)
 
 
@@ -201,10 +213,12 @@ def wait_for_a_checkpoint(run: Any) -> None:
 def test_a_server_that_goes_and_comes_back_loses_nothing(place, tmp_path):
     if place.link is None:
         return
-    run = job(place, tmp_path, 200, rate=400.0).start(config(tmp_path))
+    source = Held(written_rows(tmp_path, 200, rate=400.0), rows=100)
+    run = job_of(place, source).start(config(tmp_path))
     wait_for_a_checkpoint(run)
     place.link.leave()
-    run.wait(0.2)
+    source.over.set()
+    assert not run.wait(0.2)
     place.link.come_back()
     assert run.wait(60)
     assert place.rows() == rows(0, 200)

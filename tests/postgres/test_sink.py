@@ -29,6 +29,8 @@ from streamdsl import (
 )
 from streamdsl.connectors.postgres.transaction import PostgresTransaction
 from tests import silence
+from tests.held import Held
+from tests.postgres.job import read
 from tests.postgres.job import topology as sums
 from tests.postgres.server import PASSWORD, Server
 
@@ -228,25 +230,29 @@ def test_a_worker_that_is_killed_writes_each_row_once(server, table, state, tmp_
 def test_a_server_that_is_killed_loses_nothing(server, table, state, tmp_path):
     rows = written(tmp_path / "in.csv")
     prepare(server, table)
-    run = sums(str(tmp_path / "in.csv"), server.dsn, table, rate=2_000).start(Config(state_dir=state, checkpoint_interval="50ms"))
+    source = Held(read(str(tmp_path / "in.csv"), rate=2_000))
+    run = sums(source, server.dsn, table).start(Config(state_dir=state, checkpoint_interval="50ms"))
     for _ in range(2):
         time.sleep(0.4)
         server.kill()
         time.sleep(0.2)
         server.start()
-    run.wait(60)
+    source.over.set()
+    assert run.wait(60)
     check(server, table, rows)
 
 
 def test_a_worker_that_was_replaced_commits_nothing(server, table, tmp_path):
     rows = written(tmp_path / "in.csv")
     prepare(server, table)
-    first = sums(str(tmp_path / "in.csv"), server.dsn, table, rate=2_000).start(Config(checkpoint_interval="50ms"))
+    source = Held(read(str(tmp_path / "in.csv")), rows=N // 2)
+    first = sums(source, server.dsn, table).start(Config(checkpoint_interval="50ms"))
     until = time.monotonic() + 30
     while not query(server, f"SELECT 1 FROM {table}_rows LIMIT 1") and time.monotonic() < until:
         time.sleep(0.02)
     # Another worker takes the job over: it begins anew, without a state directory.
     sums(str(tmp_path / "in.csv"), server.dsn, table).run()
+    source.over.set()
     with pytest.raises(ConnectorError, match="another worker runs the job"):
         first.wait(30)
     found = [i for (i,) in query(server, f"SELECT id FROM {table}_rows")]

@@ -10,6 +10,7 @@ import pytest
 
 from streamdsl import Config, ConnectorError, DataError, Topology, TopologyError, col, count, dead_letter, memory, redis
 from tests import silence
+from tests.held import Held
 from tests.redis.server import PASSWORD
 
 SCHEMA = {"k": "str | None", "v": int, "note": "str | None"}
@@ -97,12 +98,14 @@ def test_a_server_that_is_away_for_a_while(server, tmp_path):
     from streamdsl import files
 
     topology = Topology("away")
-    topology.stream(files(tmp_path / "in.csv", schema=SCHEMA, rate=3_000)).to(redis(server.url, "row:{k}"), name="out")
+    source = Held(files(tmp_path / "in.csv", schema=SCHEMA, rate=3_000), rows=1_500)
+    topology.stream(source).to(redis(server.url, "row:{k}"), name="out")
     run = topology.start(Config(state_dir=tmp_path / "state", checkpoint_interval="50ms"))
     time.sleep(0.4)
     server.kill()
     threading.Timer(0.3, server.start).start()
-    run.wait(60)
+    source.over.set()
+    assert run.wait(60)
     assert server.client().hget("row:k7", "v") == str(2_957)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import datetime
 import decimal
-import threading
 
 from streamdsl import Processor, Topology, col, count, memory, rolling, tumbling
-from streamdsl.connectors.base import END, Source, SplitReader
+from tests import held
 
 ROWS = [{"account": f"a{i % 20}", "n": i % 3, "amount": i, "at": 1_000 * i} for i in range(400)]
 SCHEMA = {"account": str, "n": int, "amount": int, "at": int}
@@ -64,29 +63,8 @@ KEYS = {
 DECIMALS = (decimal.Decimal("-12.34"), decimal.Decimal("0.00"))
 
 
-class Held(Source):
+class Held(held.Held):
     """Rows in memory whose end comes when the test says so."""
 
-    bounded = True
-
     def __init__(self, rows, name="moves"):
-        self.rows, self.name, self.over = memory(name, SCHEMA, rows), name, threading.Event()
-        self.schema = self.rows.schema
-
-    def splits(self):
-        return self.rows.splits()
-
-    def open_split(self, split, position, columns):
-        return HeldReader(self.rows.open_split(split, position, columns), self.over)
-
-
-class HeldReader(SplitReader):
-    def __init__(self, inner, over):
-        self.inner, self.over = inner, over
-
-    def read(self, max_rows):
-        chunk = self.inner.read(max_rows)
-        return None if chunk is END and not self.over.is_set() else chunk
-
-    def position(self, chunk, rows):
-        return self.inner.position(chunk, rows)
+        super().__init__(memory(name, SCHEMA, rows))

@@ -20,6 +20,7 @@ from streamdsl.runtime.job import Job
 
 ROWS = 240
 BATCH = 12
+SCHEMA = {"key": str, "at": int, "x": float}
 OUT = {"kind": str, "key": str, "at": int, "value": float}
 
 
@@ -56,12 +57,10 @@ def write_input(path: Path, rows: int = ROWS, seed: int = 5) -> None:
             out.write(json.dumps(row) + "\n")
 
 
-def topology(
-    directory: Path, name: str = "trust", *, source: Path, extra: bool = False, frame: bool = True, rate: float | None = None
-) -> Topology:
+def topology(directory: Path, name: str = "trust", *, source: Path, extra: bool = False, frame: bool = True) -> Topology:
     """Return the job; `extra`: one more operator with state, `frame`: with the first one."""
     made = Topology(name)
-    rows = files(source, {"key": str, "at": int, "x": float}, name="in", rate=rate)
+    rows = files(source, SCHEMA, name="in")
     keyed = made.stream(rows, timestamp="at", disorder=20).key_by("key")
     shape = {"key": "key", "at": "at"}
     streams = [

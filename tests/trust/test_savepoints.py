@@ -9,13 +9,14 @@ import shutil
 
 import pytest
 
-from streamdsl import Config
+from streamdsl import Config, files
 from streamdsl.checkpoint.recovery import find_checkpoint
 from streamdsl.checkpoint.savepoint import SavepointRequest, find_savepoint, write_savepoint
 from streamdsl.checkpoint.storage import DirectoryStorage
 from streamdsl.errors import StateError
 from streamdsl.runtime.environment import DirectoryEnvironment
 from streamdsl.runtime.job import Job
+from tests.held import Held
 from tests.trust import corruption, jobs
 from tests.trust.filesystems import FailingFileSystem
 
@@ -171,8 +172,8 @@ def test_through_the_public_door(tmp_path):
     with pytest.raises(StateError, match="has ended"):
         run.savepoint(tmp_path / "late")
     os.unlink(tmp_path / "out.jsonl")
-    slow = jobs.topology(tmp_path, source=tmp_path / "in.jsonl", rate=4000)
-    run = slow.start(Config(state_dir=tmp_path / "state"))
+    waiting = Held(files(tmp_path / "in.jsonl", jobs.SCHEMA, name="in"), rows=2000)
+    run = topology.start(Config(state_dir=tmp_path / "state"), bind={"in": waiting})
     path = run.savepoint(tmp_path / "savepoint")
     assert path == str(tmp_path / "savepoint")
     with pytest.raises(StateError, match="exists"):
