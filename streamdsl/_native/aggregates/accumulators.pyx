@@ -58,6 +58,19 @@ cdef class Accumulator:
             other = <void*>(<Accumulator>other).also
         return 0
 
+    cdef int emit_many(self, char** states, int64_t offset, int64_t n) except -1 nogil:
+        cdef int64_t i
+        for i in range(n):
+            self.emit(states[i] + offset)
+        return 0
+
+    cdef int emit_each(self, char** states, int64_t n) except -1 nogil:
+        cdef void* other = <void*>self
+        while other != <void*>None:
+            (<Accumulator>other).emit_many(states, self.offset, n)
+            other = <void*>(<Accumulator>other).also
+        return 0
+
     cdef int clear(self, char* state) except -1 nogil:
         memset(state, 0, self.size)
         return 0
@@ -126,29 +139,30 @@ cdef class Accumulator:
         cdef Cell argument, by
         cdef char* state
         cdef int change = 0
+        if mode == EMIT:
+            return self.emit_each(states, n)
         memset(&argument, 0, sizeof(Cell))
         memset(&by, 0, sizeof(Cell))
         for i in range(n):
             state = states[i] + self.offset
-            if mode != EMIT:
-                row = rows[i] if rows != NULL else i
-                self.row = row
-                if self.changes != NULL:
-                    change = self.changes[row]
-                if mode == EMIT_THEN_ADD or (mode == ADD_THEN_EMIT and change & CHANGE_EMPTIES):
-                    self.emit_all(state)
-                if takes(self, row):
-                    if self.argument_column != NULL:
-                        argument = cell_load(self.argument_column, row)
-                    if self.by_column != NULL:
-                        by = cell_load(self.by_column, row)
-                    if change & CHANGE_WITHDRAWS:
-                        self.withdraw(state, &argument, &by)
-                    else:
-                        self.add(state, &argument, &by)
-                if change & CHANGE_EMPTIES:
-                    self.clear(state)
-            if mode == EMIT or (mode == ADD_THEN_EMIT and not change & CHANGE_EMPTIES):
+            row = rows[i] if rows != NULL else i
+            self.row = row
+            if self.changes != NULL:
+                change = self.changes[row]
+            if mode == EMIT_THEN_ADD or (mode == ADD_THEN_EMIT and change & CHANGE_EMPTIES):
+                self.emit_all(state)
+            if takes(self, row):
+                if self.argument_column != NULL:
+                    argument = cell_load(self.argument_column, row)
+                if self.by_column != NULL:
+                    by = cell_load(self.by_column, row)
+                if change & CHANGE_WITHDRAWS:
+                    self.withdraw(state, &argument, &by)
+                else:
+                    self.add(state, &argument, &by)
+            if change & CHANGE_EMPTIES:
+                self.clear(state)
+            if mode == ADD_THEN_EMIT and not change & CHANGE_EMPTIES:
                 self.emit_all(state)
         return 0
 

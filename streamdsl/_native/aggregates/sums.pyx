@@ -3,7 +3,7 @@ from libc.math cimport INFINITY, isinf, sqrt
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
 from streamdsl._native.aggregates.accumulators cimport ADD_THEN_EMIT, EMIT, EMIT_THEN_ADD, Accumulator, RunMode, takes
-from streamdsl._native.aggregates.cell cimport Cell, as_f64, f64_bits, results_bits, results_null
+from streamdsl._native.aggregates.cell cimport Cell, Results, as_f64, f64_bits, results_bits, results_null
 from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_U64
 from streamdsl._native.includes.int128 cimport i128_add, i128_as_double, i128_merge, u128_add
 from streamdsl._native.state.arena cimport Arena
@@ -18,6 +18,16 @@ cdef extern from * nogil:
 
     bint i64_add_overflows "sd_add_overflows"(int64_t a, int64_t b, int64_t* out) noexcept
     bint u64_add_overflows "sd_add_overflows"(uint64_t a, uint64_t b, uint64_t* out) noexcept
+
+
+cdef int emit_numbers(Results* results, char** states, int64_t offset, int64_t n) except -1 nogil:
+    """Append what stands in the eight bytes there."""
+    cdef int64_t* out = <int64_t*>results.column.values + results.n
+    cdef int64_t i
+    for i in range(n):
+        out[i] = (<int64_t*>(states[i] + offset))[0]
+    results.n += n
+    return 0
 
 
 cdef class CountAccumulator(Accumulator):
@@ -47,19 +57,22 @@ cdef class CountAccumulator(Accumulator):
     cdef int emit(self, char* state) except -1 nogil:
         return results_bits(&self.results, (<int64_t*>state)[0])
 
+    cdef int emit_many(self, char** states, int64_t offset, int64_t n) except -1 nogil:
+        return emit_numbers(&self.results, states, offset, n)
+
     cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil:
         cdef int64_t i
         cdef int64_t* count
         cdef int64_t* out = <int64_t*>self.results.column.values
-        if self.changes != NULL:
+        if self.changes != NULL or mode == EMIT:
             return Accumulator.run(self, states, rows, n, mode)
         for i in range(n):
             count = <int64_t*>(states[i] + self.offset)
             if mode == EMIT_THEN_ADD:
                 out[i] = count[0]
-            if mode != EMIT and takes(self, rows[i] if rows != NULL else i):
+            if takes(self, rows[i] if rows != NULL else i):
                 count[0] += 1
-            if mode == ADD_THEN_EMIT or mode == EMIT:
+            if mode == ADD_THEN_EMIT:
                 out[i] = count[0]
         return 0
 
@@ -127,19 +140,24 @@ cdef class SumF64Accumulator(Accumulator):
     cdef int emit(self, char* state) except -1 nogil:
         return results_bits(&self.results, (<int64_t*>state)[0])
 
+    cdef int emit_many(self, char** states, int64_t offset, int64_t n) except -1 nogil:
+        return emit_numbers(&self.results, states, offset, n)
+
     cdef int run(self, char** states, const int32_t* rows, int64_t n, RunMode mode) except -1 nogil:
         cdef int64_t i, row
         cdef double* total
         cdef double* out = <double*>self.results.column.values
         cdef double* values = <double*>self.argument_column.values if self.argument_column != NULL else NULL
+        if mode == EMIT:
+            return self.emit_each(states, n)
         for i in range(n):
             total = <double*>(states[i] + self.offset)
             if mode == EMIT_THEN_ADD:
                 out[i] = total[0]
             row = rows[i] if rows != NULL else i
-            if mode != EMIT and takes(self, row):
+            if takes(self, row):
                 total[0] += values[row]
-            if mode == ADD_THEN_EMIT or mode == EMIT:
+            if mode == ADD_THEN_EMIT:
                 out[i] = total[0]
         return 0
 
@@ -220,6 +238,20 @@ cdef class MeanF64Accumulator(Accumulator):
             return results_null(&self.results)
         return results_bits(&self.results, f64_bits(totals.total / <double>totals.n))
 
+    cdef int emit_many(self, char** states, int64_t offset, int64_t n) except -1 nogil:
+        cdef double* out = <double*>self.results.column.values + self.results.n
+        cdef const Totals* totals
+        cdef bint any_empty = False
+        cdef int64_t i
+        for i in range(n):
+            totals = <Totals*>(states[i] + offset)
+            any_empty |= totals.n == 0
+            out[i] = totals.total / <double>totals.n
+        if any_empty:
+            return Accumulator.emit_many(self, states, offset, n)
+        self.results.n += n
+        return 0
+
     cdef bint share(self, Accumulator other):
         # The sum of one column reads this state, and both results are written in one pass.
         if type(other) not in (MeanF64Accumulator, SumF64Accumulator) or not self.reads(other):
@@ -232,15 +264,17 @@ cdef class MeanF64Accumulator(Accumulator):
         cdef Totals* totals
         cdef double* values = <double*>self.argument_column.values if self.argument_column != NULL else NULL
         cdef bint always = self.where_column == NULL and self.argument_column != NULL and self.argument_column.valid == NULL
+        if mode == EMIT:
+            return self.emit_each(states, n)
         for i in range(n):
             totals = <Totals*>(states[i] + self.offset)
             if mode == EMIT_THEN_ADD:
                 self.emit_all(<char*>totals)
             row = rows[i] if rows != NULL else i
-            if mode != EMIT and (always or takes(self, row)):
+            if always or takes(self, row):
                 totals.total += values[row]
                 totals.n += 1
-            if mode == ADD_THEN_EMIT or mode == EMIT:
+            if mode == ADD_THEN_EMIT:
                 self.emit_all(<char*>totals)
         return 0
 
@@ -287,16 +321,16 @@ cdef class MomentsAccumulator(Accumulator):
         cdef Moments* moments
         cdef int64_t* values = <int64_t*>self.argument_column.values if self.argument_column != NULL else NULL
         cdef bint always = self.where_column == NULL and self.argument_column != NULL and self.argument_column.valid == NULL
-        if self.argument_kind == KIND_BOOL:
+        if self.argument_kind == KIND_BOOL or mode == EMIT:
             return Accumulator.run(self, states, rows, n, mode)
         for i in range(n):
             moments = <Moments*>(states[i] + self.offset)
             if mode == EMIT_THEN_ADD:
                 self.emit_all(<char*>moments)
             row = rows[i] if rows != NULL else i
-            if mode != EMIT and (always or takes(self, row)):
+            if always or takes(self, row):
                 welford(moments, as_number(self.argument_kind, values[row]))
-            if mode == ADD_THEN_EMIT or mode == EMIT:
+            if mode == ADD_THEN_EMIT:
                 self.emit_all(<char*>moments)
         return 0
 

@@ -93,7 +93,7 @@ cdef void read_keys(const SlotDeadline* items, KeyPart* parts, int64_t n, RowTab
         if i + AHEAD < n:
             prefetch(keys.header(items[i + AHEAD].slot).key)
         header = keys.header(items[i].slot)
-        if header.key_size < alike or memcmp(first.key, header.key, alike) != 0:
+        if header.key_size < alike or (alike > 0 and memcmp(first.key, header.key, alike) != 0):
             alike = common(items, n, keys)   # the sample was of a kind
             i = 0
             continue
