@@ -29,6 +29,7 @@ cdef struct SlotLane:
     int shift                  # rises when there are too many buckets
     SlotDeadlineList near      # a heap by time
     SlotDeadlineList ready     # what was due and has not been handed out
+    SlotDeadlineList spare     # empty: room for the next bucket
     int64_t near_until         # while `near` or `ready` has something, all of it is up to this time, and all in buckets is behind it
     bint unsorted              # `ready` is
     int64_t count
@@ -82,4 +83,5 @@ cdef class SlotDeadlines(ColdListener):
     cdef int64_t settle(self, int64_t most) except -1 nogil
     cdef TimeBucket* bucket_of(self, SlotLane* lane, int64_t number) except NULL nogil
     cdef int widen(self, SlotLane* lane) except -1 nogil
+    cdef void keep(self, SlotLane* lane, SlotDeadlineList items, int64_t used) noexcept nogil
     cdef int pour(self, SlotLane* lane) except -1 nogil

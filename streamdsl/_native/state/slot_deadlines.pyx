@@ -75,6 +75,7 @@ cdef class SlotDeadlines(ColdListener):
             free(self.lane[lane].buckets)
             free(self.lane[lane].near.at)
             free(self.lane[lane].ready.at)
+            free(self.lane[lane].spare.at)
             memset(&self.lane[lane], 0, sizeof(SlotLane))
             self.lane[lane].near_until = INT64_MIN
         self.gone.used = self.n_gone = 0
@@ -125,8 +126,19 @@ cdef class SlotDeadlines(ColdListener):
         memset(&lane.buckets[low], 0, sizeof(TimeBucket))
         lane.buckets[low].number = number
         lane.buckets[low].earliest = INT64_MAX
+        lane.buckets[low].items = lane.spare
+        memset(&lane.spare, 0, sizeof(SlotDeadlineList))
         lane.n_buckets += 1
         return &lane.buckets[low]
+
+    cdef void keep(self, SlotLane* lane, SlotDeadlineList items, int64_t used) noexcept nogil:
+        """Have the next bucket begin with the room of one that is over: its memory has been touched. Too much room is not handed on."""
+        if items.capacity <= lane.spare.capacity or used < items.capacity >> 2:
+            free(items.at)
+            return
+        free(lane.spare.at)
+        lane.spare = items
+        lane.spare.n = lane.spare.first = 0
 
     cdef int widen(self, SlotLane* lane) except -1 nogil:
         """Unite neighbours until half of the places are free."""
@@ -177,8 +189,9 @@ cdef class SlotDeadlines(ColdListener):
 
     cdef int64_t gather(self, int lane, int64_t limit, int64_t most) except -1 nogil:
         cdef SlotLane* of = &self.lane[lane]
-        cdef int64_t fresh, time, i
+        cdef int64_t fresh, time, i, before = of.ready.n
         cdef TimeBucket bucket
+        cdef SlotDeadlineList ready
         if self.settling:
             self.settle(INT64_MAX)
         if of.ready.first == of.ready.n:
@@ -202,12 +215,13 @@ cdef class SlotDeadlines(ColdListener):
             memmove(of.buckets, of.buckets + 1, of.n_buckets * sizeof(TimeBucket))
             of.near_until = max(of.near_until, last_time(bucket.number, of.shift))
             if of.ready.n == 0:
-                free(of.ready.at)
+                ready = of.ready
                 of.ready = bucket.items
+                self.keep(of, ready, before)
                 continue
             for i in range(bucket.items.n):
                 list_append(&of.ready, &bucket.items.at[i])
-            free(bucket.items.at)
+            self.keep(of, bucket.items, bucket.items.n)
         return fresh
 
     cdef int64_t piece(self, int lane, int64_t most, bint one_window) noexcept nogil:
@@ -444,7 +458,7 @@ cdef class SlotDeadlines(ColdListener):
         cdef int lane
         size += self.sort_capacity * SORT_BYTES
         for lane in range(MOST_LANES):
-            size += (self.lane[lane].near.capacity + self.lane[lane].ready.capacity) * sizeof(SlotDeadline)
+            size += (self.lane[lane].near.capacity + self.lane[lane].ready.capacity + self.lane[lane].spare.capacity) * sizeof(SlotDeadline)
             size += self.lane[lane].capacity * sizeof(TimeBucket)
             for i in range(self.lane[lane].n_buckets):
                 size += self.lane[lane].buckets[i].items.capacity * sizeof(SlotDeadline)
