@@ -9,7 +9,7 @@ summed, each once. So a pane is merged a few times in all.
 A pane keeps a sum of integers or decimals in more bits than its column has. Once a pane is so large that the sum of a window may
 not fit, each record is checked: the first one with which a window's sum is too large fails.
 
-A key has one row in the index: the next of its windows that holds a record. `KeyWindows.seen` is that window's number.
+A key has one row in the index: the next of its windows that holds a record. The key's number (`WindowField.seen`) is that window's.
 """
 from libc.stdint cimport int32_t
 from libc.stdlib cimport calloc, free
@@ -165,9 +165,9 @@ cdef class PaneWindowOperator(WindowOperator):
         return 0 if sum.fits(total) else sum.fail_too_large()
 
     cdef int take_panes(self, int64_t slot, KeyWindows* windows, int64_t window) except -1 nogil:
-        if windows.n > 0 and windows.seen <= window:
+        if windows.n > 0 and self.field.seen(windows)[0] <= window:
             return 0
-        windows.seen = window
+        self.field.seen(windows)[0] = window
         self.file_as(slot, LANE_DUE, self.panes.last_of(window), window)
         return 0
 
@@ -262,15 +262,15 @@ cdef class PaneWindowOperator(WindowOperator):
             self.due[i].slot = self.key_slots[i]
             self.due[i].id = sorted_in(self.deadlines.table.header(row).key + DEADLINE_BYTES)
             self.due[i].row = -1
-            next = windows.seen if windows.n == 0 else self.following(windows, windows.seen)
-            if windows.n == 0 or (self.due[i].id != windows.seen and self.due[i].id != next):
+            next = self.field.seen(windows)[0] if windows.n == 0 else self.following(windows, self.field.seen(windows)[0])
+            if windows.n == 0 or (self.due[i].id != self.field.seen(windows)[0] and self.due[i].id != next):
                 self.deadlines.remove(row)
                 continue
-            if self.due[i].id != windows.seen:           # its turn comes when the one before it has been closed
+            if self.due[i].id != self.field.seen(windows)[0]:           # its turn comes when the one before it has been closed
                 self.deadlines.put_back(row)
                 continue
             self.due[i].row = row
-            if next > windows.seen:
+            if next > self.field.seen(windows)[0]:
                 row = self.file_as(self.key_slots[i], LANE_DUE, self.panes.last_of(next), next)
                 if later < 0 or self.deadlines.order(row, later) < 0:
                     later = row
@@ -279,22 +279,22 @@ cdef class PaneWindowOperator(WindowOperator):
 
     cdef bint awaited(self, int lane, SlotDeadline* item) except -1 nogil:
         cdef KeyWindows* windows = self.windows_of(item.slot)
-        if windows.n > 0 and item.id >= windows.seen:
+        if windows.n > 0 and item.id >= self.field.seen(windows)[0]:
             return True
         self.slots.over(lane, item)
         return False
 
     cdef bint is_due(self, int lane, KeyWindows* windows, SlotDeadline* item) except -1 nogil:
         cdef int64_t next
-        if windows.n == 0 or item.id != windows.seen:
+        if windows.n == 0 or item.id != self.field.seen(windows)[0]:
             return False
-        next = self.following(windows, windows.seen)
-        if next > windows.seen:
+        next = self.following(windows, self.field.seen(windows)[0])
+        if next > self.field.seen(windows)[0]:
             self.file_as(item.slot, LANE_DUE, self.panes.last_of(next), next)
         return True
 
     cdef int act(self, int lane, int64_t slot, KeyWindows* windows, int64_t i) except -1 nogil:
-        cdef int64_t window = windows.seen, leaving
+        cdef int64_t window = self.field.seen(windows)[0], leaving
         cdef int64_t next = self.following(windows, window)
         cdef WindowEntry* entry = self.window_made(window)
         self.gather(windows, self.panes.place_in(self.field, windows, window, self.panes.count))
@@ -313,7 +313,7 @@ cdef class PaneWindowOperator(WindowOperator):
             leaving -= 1
         if windows.n == 0:
             self.pane_field.clear_total(windows)
-        windows.seen = next if windows.n > 0 else 0
+        self.field.seen(windows)[0] = next if windows.n > 0 else 0
         return 0
 
     cdef WindowEntry* window_made(self, int64_t window) noexcept nogil:
@@ -333,7 +333,7 @@ cdef class PaneWindowOperator(WindowOperator):
         by_key = {}
         while slot >= 0:
             windows = self.windows_of(slot)
-            window = windows.seen
+            window = self.field.seen(windows)[0]
             while windows.n > 0:
                 bounds = {"window_start": timestamp_value(self.panes.start_of(window)),
                           "window_end": timestamp_value(self.windower.end_of(self.panes.last_of(window)))}

@@ -113,7 +113,7 @@ cdef class WindowRecords(WindowRows):
 
     def field_made(self, str name):
         """Return the field of the rows that holds the windows."""
-        return WindowField(name, self.contents, self.windower.inside)
+        return WindowField(name, self.contents, self.windower.inside, self.windower.full > 0)
 
     def late_tag(self):
         """Return the tag of late records: beside the outputs that a Processor declares there is only one."""
@@ -326,7 +326,8 @@ cdef class WindowRecords(WindowRows):
             self.take_wanted(batch, row, slot, windows, &self.windower.wanted[i], watermark)
         if behind != NULL and self.windower.is_open(behind.last, watermark):
             self.after_change(slot, windows, self.field.find(windows, behind.id), row, watermark)
-        windows.seen += self.windower.full > 0
+        if self.windower.full > 0:
+            self.field.seen(windows)[0] += 1
         return 0
 
     cdef int refuse_late(self, int32_t row) except -1 nogil:

@@ -44,7 +44,15 @@ cdef extern from * nogil:
     static inline int sd_same(const char *a, const char *b, int32_t size) {
         if (size >= 8 && size <= 16)
             return sd_read8(a) == sd_read8(b) && sd_read8(a + size - 8) == sd_read8(b + size - 8);
+        if (size > 16 && size <= 32)
+            return sd_read8(a) == sd_read8(b) && sd_read8(a + 8) == sd_read8(b + 8)
+                && sd_read8(a + size - 16) == sd_read8(b + size - 16) && sd_read8(a + size - 8) == sd_read8(b + size - 8);
         return size == 0 || memcmp(a, b, (size_t)size) == 0;    /* no bytes may have no address */
+    }
+
+    static inline void *sd_aligned_alloc(size_t size) {
+        void *block = NULL;
+        return posix_memalign(&block, 64, size) ? NULL : block;
     }
 
     static inline void *sd_huge_alloc(size_t size) {
@@ -87,6 +95,7 @@ cdef extern from * nogil:
     enum: CACHE_LINE "64"
     uint64_t hash_bytes "sd_hash"(const char* data, int32_t size, uint64_t seed) noexcept
     bint same_bytes "sd_same"(const char* a, const char* b, int32_t size) noexcept
+    void* aligned_alloc "sd_aligned_alloc"(size_t size) noexcept     # at the beginning of a line of the cache
     void* huge_alloc "sd_huge_alloc"(size_t size) noexcept
     void* map_memory "sd_map"(void* old, size_t old_size, size_t size) noexcept      # new, or grown; NULL: there is none
     void unmap_memory "sd_unmap"(void* old, size_t size) noexcept

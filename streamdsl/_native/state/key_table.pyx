@@ -159,7 +159,7 @@ cdef class KeyTable(RowTable):
                 slot = slots[base + i]
                 if slot >= 0:
                     header = self.header(slot)
-                    if (header.hash == hashes[i] and header.key_size == size and not header.flags & ROW_GONE
+                    if (header.hash == <uint32_t>hashes[i] and header.key_size == size and not header.flags & ROW_GONE
                             and same_bytes(header.key, key, size)):
                         header.flags |= ROW_RECENT
                         continue
@@ -215,7 +215,7 @@ cdef class KeyTable(RowTable):
         if self.listener is not None:
             self.listener.on_cold(header)
         if not self.any_cold:
-            filter_add(&self.filter, header.hash)
+            filter_add(&self.filter, hash_bytes(header.key, header.key_size, self.seed))
             self.cold_shards[header.shard] += 1
             self.cold += 1
         self.count -= 1

@@ -1,9 +1,9 @@
 """See pages.pxd."""
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
-from streamdsl._native.state.key_hash cimport CACHE_LINE, huge_alloc, lowest_bit, prefetch, release_memory
+from streamdsl._native.state.key_hash cimport CACHE_LINE, aligned_alloc, huge_alloc, lowest_bit, prefetch, release_memory
 
 cdef enum:
     SINGLE_PAGES = 32          # allocated one by one before whole blocks are taken
@@ -39,7 +39,7 @@ cdef int pages_add(Pages* pages, int64_t stride) except -1 nogil:
         pages.blocks = grown
         if pages.n < SINGLE_PAGES:
             size = bytes_a_page
-            block = malloc(size)
+            block = aligned_alloc(size)
         else:
             size = (bytes_a_page * BLOCK_PAGES + HUGE_PAGE - 1) & ~<int64_t>(HUGE_PAGE - 1)
             block = huge_alloc(size)

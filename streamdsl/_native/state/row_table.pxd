@@ -2,7 +2,7 @@
 
 A row is laid out by slot: the fields of every operator behind the lookup, one after another. Rows never move.
 """
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.key_index cimport KeyIndex
@@ -23,13 +23,17 @@ cdef enum:
     ROW_QUEUED = 64       # stands in the evictor's queue
     ROW_GONE = 128        # removed; stays until the database knows (not LIVE)
 
+cdef enum:
+    HEADER_ROOM = 4       # bytes
+
 cdef struct RowHeader:
-    uint64_t hash
-    char* key          # behind the header if it is short, else in the arena
+    char* key          # `room` if it is short, else in the arena
+    uint32_t hash      # of it: the lower half
     int32_t key_size   # bytes
     uint16_t shard
     uint8_t flags      # ROW_*
     uint8_t held       # whether the row stays in memory until it is removed
+    char[HEADER_ROOM] room  # a short key begins here and goes on behind the header
 
 
 cdef class RowField:
@@ -66,6 +70,7 @@ cdef class RowTable:
     cdef Pages pages
     cdef int64_t stride                      # bytes a row, header included
     cdef int32_t key_room                    # keys of so many bytes at most stand in their rows
+    cdef int64_t fields_at                   # bytes in front of the fields: the header and the room for a key
     cdef int64_t used                        # slots ever used; `pages` knows which of them are free
     cdef uint8_t dirty_bit
     cdef uint8_t pending_bit

@@ -27,7 +27,7 @@ cdef enum:
     DRAIN_BYTES = 16384        # of rows for one append to the stream
     PACE = 2                   # rows that are looked at for each key that comes: they do not become more while as many expire,
     MOST_LOOKED_AT = 8192      # but so many in one go at most
-    KEY_ROOM = 24              # with the header it fills a line of the cache, all but what the first field begins with
+    KEY_ROOM = 20              # a 64-bit number in digits; a row of a few aggregates is two lines of the cache with it
 
 
 cdef int no_memory() except -1 nogil:
@@ -84,7 +84,7 @@ cdef class RowTable:
         index_init(&self.index)
         self.dirty_bit = ROW_CHANGED_EVEN
         self.pending_bit = ROW_CHANGED_ODD
-        self.stride = sizeof(RowHeader)
+        self.stride = self.fields_at = sizeof(RowHeader)
 
     def __init__(self, int id, str kind, str name, str key_layout, int shards, Arena arena not None,
                  WriteStream stream not None):
@@ -128,7 +128,8 @@ cdef class RowTable:
         if self.n_fields == 1:
             # Where there is nothing but keys, these begin with a deadline and are long.
             self.key_room = KEY_ROOM
-            self.stride += KEY_ROOM
+            self.stride += KEY_ROOM - HEADER_ROOM
+            self.fields_at = self.stride
         field.offset = self.stride - <int64_t>sizeof(RowHeader)
         self.stride += (field.size + 7) & ~<int64_t>7
 
@@ -148,7 +149,7 @@ cdef class RowTable:
         while index[at].slot != 0:
             if index[at].hash == tag:
                 header = self.header(<int64_t>index[at].slot - 1)
-                if header.hash == hash and header.key_size == size and same_bytes(header.key, key, size):
+                if header.hash == <uint32_t>hash and header.key_size == size and same_bytes(header.key, key, size):
                     return <int64_t>index[at].slot - 1
             at = (at + 1) & self.index.mask
         return -2
@@ -163,7 +164,7 @@ cdef class RowTable:
         memset(header, 0, self.stride)
         header.flags = kept
         try:
-            header.key = self.arena.alloc(size) if size > self.key_room else <char*>header + sizeof(RowHeader)
+            header.key = self.arena.alloc(size) if size > self.key_room else header.room
             if size > 0:
                 memcpy(header.key, key, size)
             header.key_size = size
@@ -177,7 +178,7 @@ cdef class RowTable:
                 header.key_size = size
                 self.free_key(header)
                 self.give_slot(slot)
-        header.hash = hash
+        header.hash = <uint32_t>hash
         header.shard = <uint16_t>shard
         header.flags |= ROW_LIVE
         self.count += 1
@@ -199,7 +200,7 @@ cdef class RowTable:
     cdef int revive(self, int64_t slot) except -1 nogil:
         """The key of a removed row has come again."""
         self.touch(slot)
-        memset(self.row(slot) + self.key_room, 0, self.stride - sizeof(RowHeader) - self.key_room)
+        memset(<char*>self.header(slot) + self.fields_at, 0, self.stride - self.fields_at)
         self.init_fields(slot)
         self.header(slot).flags = (self.header(slot).flags & ~<uint8_t>ROW_GONE) | ROW_LIVE
         self.count += 1

@@ -22,6 +22,6 @@ cdef class CountWindower(Windower):
         for i in range(windows.n):
             entry = field.at(windows, i)
             self.want(entry.id, min(entry.start, time), max(entry.last, time))
-        if windows.seen % self.every == 0:
-            self.want(windows.seen, time, time)
+        if field.seen(windows)[0] % self.every == 0:
+            self.want(field.seen(windows)[0], time, time)
         return 0

@@ -37,7 +37,7 @@ def _puts_together(aggregate):
 
 cdef class PaneField(WindowField):
     def __init__(self, str name not None, Contents contents not None):
-        WindowField.__init__(self, name, contents, 0)
+        WindowField.__init__(self, name, contents, 0, True)
         self.layout = f"panes/3|{contents.layout}"
         self.total_at = self.size
         self.least = PANE_BYTES

@@ -32,7 +32,6 @@ cdef struct KeyWindows:
     int32_t n
     int32_t capacity           # entries that have room
     int32_t pending            # the batch whose records are still to be added to some of them (not stored)
-    int64_t seen               # records of the key so far (count windows)
 
 
 cdef class WindowField(RowField):
@@ -40,11 +39,16 @@ cdef class WindowField(RowField):
     cdef int64_t stride        # bytes of an entry and its contents
     cdef int32_t inside        # entries that have room in the row
     cdef int64_t least         # bytes of a stored entry
+    cdef int64_t seen_at       # of the field's bytes: its number; 0: it has none
     cdef int64_t looked_at     # bytes of the field that each record of a key touches, from its beginning
 
     cdef inline WindowEntry* at(self, KeyWindows* windows, int64_t i) noexcept nogil:
         cdef char* base = windows.block if windows.block != NULL else <char*>windows + sizeof(KeyWindows)
         return <WindowEntry*>(base + (windows.first + i) * self.stride)
+
+    # A number of the key, where the field has one: the records so far (count windows), or the window that is next (panes).
+    cdef inline int64_t* seen(self, KeyWindows* windows) noexcept nogil:
+        return <int64_t*>(<char*>windows + self.seen_at)
 
     # The first of the key's windows whose id is not smaller; n: there is none.
     cdef inline int64_t place_of(self, KeyWindows* windows, int64_t id) noexcept nogil:

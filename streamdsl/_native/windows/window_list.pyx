@@ -15,16 +15,18 @@ cdef enum:
 
 
 cdef class WindowField(RowField):
-    """`inside`: so many windows of a key are kept in its row; the others cost a look into the arena."""
+    """`inside`: so many windows of a key are kept in its row; the others cost a look into the arena. `numbered`: keys have a number."""
 
-    def __init__(self, str name not None, Contents contents not None, int inside):
+    def __init__(self, str name not None, Contents contents not None, int inside, bint numbered):
         self.contents = contents
         self.stride = sizeof(WindowEntry) + ((contents.size + 7) & ~<int64_t>7)
         self.inside = inside
         self.least = sizeof(WindowEntry)
-        self.looked_at = sizeof(KeyWindows) + min(inside, 1) * self.stride
+        self.looked_at = sizeof(KeyWindows) + min(inside, 1) * self.stride + numbered * sizeof(int64_t)
         self.on_heap = contents.on_heap
-        RowField.__init__(self, name, f"windows/2|{contents.layout}", sizeof(KeyWindows) + inside * self.stride)
+        size = sizeof(KeyWindows) + inside * self.stride
+        self.seen_at = size if numbered else 0
+        RowField.__init__(self, name, f"windows/3|{contents.layout}", size + numbered * sizeof(int64_t))
 
     cdef bint stays(self, KeyWindows* windows, int64_t i) noexcept nogil:
         cdef int32_t room = windows.capacity if windows.block != NULL else self.inside
@@ -77,7 +79,7 @@ cdef class WindowField(RowField):
     # The field of a row ------------------------------------------------------------------------------------------
 
     cdef bint empty(self, char* field) noexcept nogil:
-        return (<KeyWindows*>field).n == 0 and (<KeyWindows*>field).seen == 0
+        return (<KeyWindows*>field).n == 0 and (self.seen_at == 0 or self.seen(<KeyWindows*>field)[0] == 0)
 
     cdef int write(self, char* field, ByteWriter* out) except -1 nogil:
         return self.save(<KeyWindows*>field, out)
@@ -85,7 +87,8 @@ cdef class WindowField(RowField):
     cdef int save(self, KeyWindows* windows, ByteWriter* out) except -1 nogil:
         cdef int64_t i
         cdef WindowEntry* entry
-        write_i64(windows.seen, out)
+        if self.seen_at > 0:
+            write_i64(self.seen(windows)[0], out)
         write_i64(windows.n, out)
         for i in range(windows.n):
             entry = self.at(windows, i)
@@ -114,7 +117,9 @@ cdef class WindowField(RowField):
         source.at = data
         source.end = data + size
         self.clear(field)                    # a later entry of the same key replaces what was read before
-        windows.seen = 0 * read_i64(&source) if PLANTED("seen-not-restored") else read_i64(&source)
+        if self.seen_at > 0:
+            n = read_i64(&source)
+            self.seen(windows)[0] = 0 if PLANTED("seen-not-restored") else n
         n = read_i64(&source)
         if n < 0 or n > size // self.least:
             damaged_state()
@@ -131,8 +136,9 @@ cdef class WindowField(RowField):
         cdef KeyWindows* windows = <KeyWindows*>field
         while windows.n > 0:
             self.remove(windows, windows.n - 1)
-        windows.seen = 0
         windows.pending = 0
+        if self.seen_at > 0:
+            self.seen(windows)[0] = 0
         return 0
 
     cdef int64_t heap_bytes(self, char* field):
