@@ -59,8 +59,8 @@ cdef class Accumulator:
     cdef int withdraw(self, char* state, const Cell* argument, const Cell* by) except -1 nogil
     cdef int emit(self, char* state) except -1 nogil                 # append the result to `results`
     cdef int emit_all(self, char* state) except -1 nogil             # the same of all that share the state
-    cdef int emit_many(self, char** states, int64_t offset, int64_t n) except -1 nogil   
-    cdef int emit_each(self, char** states, int64_t n) except -1 nogil                       # `emit_all` of so many
+    cdef int emit_many(self, char** states, int64_t offset, int64_t n) except -1 nogil   # `emit` of what stands there in each
+    cdef int emit_each(self, char** states, int64_t n) except -1 nogil                   # `emit_all` of each
     cdef int clear(self, char* state) except -1 nogil                # free variable parts; empty afterwards
     cdef int64_t heap_bytes(self, char* state)                       # of the Python objects, about
     cdef int copy(self, char* into, char* source, ByteWriter* scratch) except -1 nogil       # `into` is empty
