@@ -220,7 +220,8 @@ cdef class WindowDue(WindowRecords):
         return self.end_closing(n)
 
     cdef int close_straight(self, int64_t n) except -1 nogil:
-        # Aggregate by aggregate; no window goes before the results are there, since others of its key would move.
+        # Aggregate by aggregate; no window goes before the results are there, since others of its key would move. Most keys have
+        # no other, so that it stands in the row.
         cdef SlotDeadlineList* ready = &self.slots.lane[<int>LANE_DUE].ready
         cdef int64_t i, shown = 0
         cdef KeyWindows* windows
@@ -231,8 +232,6 @@ cdef class WindowDue(WindowRecords):
         for i in range(n):
             if i + 2 * AHEAD < n:
                 self.fetch_key(ready.at[ready.first + 2 * AHEAD].slot)
-            if i + AHEAD < n:
-                self.fetch_windows(self.windows_of(ready.at[ready.first + AHEAD].slot))
             item = ready.at[ready.first]
             ready.first += 1
             self.key_slots[i] = item.slot

@@ -3,7 +3,7 @@
 Bytes order as lane, time and rest do.
 """
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy
 
 cdef enum:
     DEADLINE_BYTES = 9         # of the lane and the time
@@ -36,6 +36,18 @@ cdef inline int64_t deadline_in(const char* key) noexcept nogil:
 cdef inline void put_deadline(char* key, int lane, int64_t time) noexcept nogil:
     key[0] = <char>lane
     put_sorted(key + 1, time)
+
+
+cdef inline uint64_t key_part(const char* key, int64_t size, int64_t offset) noexcept nogil:
+    """Eight bytes of a key as a number that is in their order; zeros stand behind its end."""
+    cdef char[8] padded
+    cdef int64_t left = size - offset
+    if left >= 8:
+        return big_endian(key + offset)
+    (<uint64_t*>padded)[0] = 0
+    if left > 0:
+        memcpy(padded, key + offset, left)
+    return big_endian(padded)
 
 
 cdef inline int key_order(const char* left, int64_t left_size, const char* right, int64_t right_size) noexcept nogil:

@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from streamdsl._native.includes.checked cimport CHECK
-from streamdsl._native.state.deadline_key cimport big_endian, key_order
+from streamdsl._native.state.deadline_key cimport key_order, key_part
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.rank_sort cimport by_rank
 from streamdsl._native.state.row_table cimport RowHeader
@@ -37,18 +37,6 @@ cdef struct KeyPart:
     uint64_t[2] parts          # the last ones first
 
 
-cdef inline uint64_t part_at(const RowHeader* header, int64_t offset) noexcept nogil:
-    """Eight bytes of the key as a number that is in their order; zeros stand behind its end."""
-    cdef char[8] padded
-    cdef int64_t left = header.key_size - offset
-    if left >= 8:
-        return big_endian(header.key + offset)
-    (<uint64_t*>padded)[0] = 0
-    if left > 0:
-        memcpy(padded, header.key + offset, left)
-    return big_endian(padded)
-
-
 cdef inline uint64_t part_of(const SlotDeadline* item, const KeyPart* key, int part) noexcept nogil:
     if part == 3:
         return <uint64_t>item.time ^ (<uint64_t>1 << 63)
@@ -62,6 +50,8 @@ cdef int order_of(const SlotDeadline* left, const SlotDeadline* right, RowTable 
         return -1 if left.time < right.time else 1
     if left.id != right.id:
         return -1 if left.id < right.id else 1
+    if left.begins != right.begins:
+        return -1 if left.begins < right.begins else 1
     a, b = keys.header(left.slot), keys.header(right.slot)
     return key_order(a.key, a.key_size, b.key, b.key_size)
 
@@ -97,8 +87,8 @@ cdef void read_keys(const SlotDeadline* items, KeyPart* parts, int64_t n, RowTab
             alike = common(items, n, keys)   # the sample was of a kind
             i = 0
             continue
-        parts[i].parts[1] = part_at(header, alike)
-        parts[i].parts[0] = part_at(header, alike + 8)
+        parts[i].parts[1] = key_part(header.key, header.key_size, alike)
+        parts[i].parts[0] = key_part(header.key, header.key_size, alike + 8)
         i += 1
 
 
@@ -133,6 +123,17 @@ cdef int find_digits(const SlotDeadline* items, const KeyPart* keys, int64_t n, 
             if kinds >= <uint64_t>ENOUGH * <uint64_t>n:
                 return d + 1
     return count
+
+
+cdef bint tell_apart(const Digit* digits, int count, int64_t n) noexcept nogil:
+    """Whether few items are equal in these bytes."""
+    cdef uint64_t kinds = 1
+    cdef int d
+    for d in range(count):
+        kinds *= digits[d].values
+        if kinds >= <uint64_t>ENOUGH * <uint64_t>n:
+            return True
+    return False
 
 
 cdef void by_order(RankedItem* ranks, RankedItem* other, int64_t n, const SlotDeadline* items, RowTable keys) noexcept nogil:
@@ -174,8 +175,6 @@ cdef bint in_order(const SlotDeadline* items, int64_t n, RowTable keys) noexcept
     """Whether they are sorted: as they are where windows that end together are filed when those before them close."""
     cdef int64_t i
     for i in range(1, n):
-        if i + AHEAD < n:
-            prefetch(keys.header(items[i + AHEAD].slot))
         if order_of(&items[i - 1], &items[i], keys) > 0:
             return False
     return True
@@ -196,30 +195,21 @@ cdef bint few_alike(const SlotDeadline* items, int64_t n) noexcept nogil:
 
 
 cdef void sort_alike(SlotDeadline* items, int64_t n, RowTable keys) noexcept nogil:
-    """Sort items, MOST_ALIKE at most, by their keys alone."""
-    cdef KeyPart[MOST_ALIKE] parts
-    cdef KeyPart part
+    """Sort items of one time and number, MOST_ALIKE at most."""
     cdef SlotDeadline moved
-    cdef const RowHeader* header
     cdef int64_t i, at
-    for i in range(n):
-        header = keys.header(items[i].slot)
-        part.parts[1], part.parts[0] = part_at(header, 0), part_at(header, 8)
+    for i in range(1, n):
         moved = items[i]
         at = i
-        while at > 0 and (part.parts[1] < parts[at - 1].parts[1] or part.parts[1] == parts[at - 1].parts[1] and (
-                part.parts[0] < parts[at - 1].parts[0]
-                or part.parts[0] == parts[at - 1].parts[0] and order_of(&moved, &items[at - 1], keys) < 0)):
-            parts[at], items[at] = parts[at - 1], items[at - 1]
+        while at > 0 and order_of(&moved, &items[at - 1], keys) < 0:
+            items[at] = items[at - 1]
             at -= 1
-        parts[at], items[at] = part, moved
+        items[at] = moved
 
 
 cdef void sort_each_time(SlotDeadline* items, int64_t n, RowTable keys) noexcept nogil:
     cdef int64_t i, first = 0
     for i in range(1, n + 1):
-        if i + AHEAD < n:
-            prefetch(keys.header(items[i + AHEAD].slot))
         if i == n or items[i].time != items[first].time or items[i].id != items[first].id:
             sort_alike(items + first, i - first, keys)
             first = i
@@ -241,8 +231,13 @@ cdef void sort_deadlines(SlotDeadline* items, RankedItem* scratch, int64_t n, Ro
         return
     CHECK(sizeof(RankedItem) + max(sizeof(SlotDeadline), sizeof(RankedItem)) <= SORT_BYTES, "what is sorted has room")
     if n > FEW_SORTED:
-        read_keys(items, parts, n, keys)
+        # The bytes that keys begin with are at hand; all of a key costs a look at its row.
+        for i in range(n):
+            parts[i].parts[1], parts[i].parts[0] = items[i].begins, 0
         count = find_digits(items, parts, n, digits)
+        if not tell_apart(digits, count, n):
+            read_keys(items, parts, n, keys)
+            count = find_digits(items, parts, n, digits)
     for d in range(count - 1, -1, -1):       # the last digit counts least
         for value in range(256):
             digits[d].place[value] *= kinds

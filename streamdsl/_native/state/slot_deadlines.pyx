@@ -13,7 +13,7 @@ from libc.string cimport memcpy, memmove, memset
 from streamdsl._native.includes.checked cimport CHECK, CHECKED_BUILD, PLANTED
 from streamdsl._native.state.cold_scan cimport FILED
 from streamdsl._native.state.deadline_heap cimport heap_pop, heap_push, list_append
-from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, put_sorted
+from streamdsl._native.state.deadline_key cimport DEADLINE_BYTES, key_part, put_sorted
 from streamdsl._native.state.deadline_sort cimport SORT_BYTES, sort_deadlines
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.rank_sort cimport RankedItem
@@ -87,7 +87,9 @@ cdef class SlotDeadlines(ColdListener):
         cdef SlotLane* of = &self.lane[lane]
         cdef TimeBucket* bucket
         cdef SlotDeadline item
+        cdef const RowHeader* header = self.keys.header(slot)
         item.time, item.id, item.slot, item.stored = time, id, <uint32_t>slot, 0
+        item.begins = key_part(header.key, header.key_size, 0)
         of.count += 1
         if time <= of.near_until:
             if of.near.n > 0 or of.ready.first < of.ready.n:

@@ -6,6 +6,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.deadline_heap cimport SlotDeadline
+from streamdsl._native.state.deadline_key cimport key_part
 from streamdsl._native.state.deadline_sort cimport SORT_BYTES, sort_deadlines
 from streamdsl._native.state.key_table cimport KeyTable
 from streamdsl._native.state.pages cimport pages_settle
@@ -213,7 +214,7 @@ def sorted_deadlines(TableView view not None, list deadlines):
     cdef RankedItem* scratch = <RankedItem*>malloc((n + 1) * SORT_BYTES)
     try:
         for i, (time, number, key) in enumerate(deadlines):
-            items[i] = SlotDeadline(time, number, view.slot(key), 0)
+            items[i] = SlotDeadline(time, number, key_part(key, len(key), 0), view.slot(key), 0)
         sort_deadlines(items, scratch, n, view.table)
         return [(items[i].time, items[i].id, view.key(items[i].slot)) for i in range(n)]
     finally:
