@@ -144,6 +144,18 @@ BANK = (
         1,
     ),
     Planted(
+        "long-keys-unsorted",
+        "windows that close together are sorted by the first bytes of their keys alone",
+        "tests/state/test_deadline_sort.py::test_any_deadlines",
+        1,
+    ),
+    Planted(
+        "mean-of-nothing-among-others",
+        "where no number has come, the mean is no null if other windows close beside it",
+        "tests/windows/test_rules.py::test_a_mean_of_no_number_is_null_beside_others",
+        1,
+    ),
+    Planted(
         "window-closed-in-its-grace",
         "a window that was shown on time takes no late records",
         "tests/windows/test_rules.py::test_a_window_shown_on_time_takes_late_records_within_grace",

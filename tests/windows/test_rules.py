@@ -269,6 +269,17 @@ def test_an_own_aggregate_without_a_merge_is_refused_in_sessions() -> None:
         driver(session(10), lambda windowed: windowed.aggregate(ns=own(col("n"))))
 
 
+def test_a_mean_of_no_number_is_null_beside_others() -> None:
+    schema = {"k": str, "t": int, "x": float | None}
+    rows = [{"k": k, "t": 1, "x": x} for k, x in (("a", None), ("b", 2.0), ("c", None), ("b", 5.0), ("d", -1.0))]
+    topology, out = Topology("means"), memory("out")
+    keyed = topology.stream(memory("in", schema, rows), timestamp="t").key_by("k")
+    keyed.window(tumbling(10)).aggregate(n=count(), mean=col("x").mean(), total=col("x").sum()).to(out)
+    topology.run()
+    shown = [(row["k"], row["n"], row["mean"], row["total"]) for row in out.rows()]
+    assert shown == [("a", 1, None, 0.0), ("b", 2, 3.5, 7.0), ("c", 1, None, 0.0), ("d", 1, -1.0, -1.0)]
+
+
 def test_keys_that_do_not_come_again_leave_nothing() -> None:
     job = driver(session(10), lambda windowed: windowed.aggregate(ns=col("n").to_list()))
     for i in range(500):

@@ -5,6 +5,7 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 from streamdsl._native.aggregates.accumulators cimport ADD_THEN_EMIT, EMIT, EMIT_THEN_ADD, Accumulator, RunMode, takes
 from streamdsl._native.aggregates.cell cimport Cell, Results, as_f64, f64_bits, results_bits, results_null
 from streamdsl._native.flow.batch cimport KIND_BOOL, KIND_F64, KIND_U64
+from streamdsl._native.includes.checked cimport PLANTED
 from streamdsl._native.includes.int128 cimport i128_add, i128_as_double, i128_merge, u128_add
 from streamdsl._native.state.arena cimport Arena
 from streamdsl._native.state.write_stream cimport ByteWriter
@@ -247,7 +248,7 @@ cdef class MeanF64Accumulator(Accumulator):
             totals = <Totals*>(states[i] + offset)
             any_empty |= totals.n == 0
             out[i] = totals.total / <double>totals.n
-        if any_empty:
+        if any_empty and not PLANTED("mean-of-nothing-among-others"):
             return Accumulator.emit_many(self, states, offset, n)
         self.results.n += n
         return 0

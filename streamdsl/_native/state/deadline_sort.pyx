@@ -7,7 +7,7 @@ it moves 16 bytes an item. Items that are still equal are compared.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-from streamdsl._native.includes.checked cimport CHECK
+from streamdsl._native.includes.checked cimport CHECK, PLANTED
 from streamdsl._native.state.deadline_key cimport key_order, key_part
 from streamdsl._native.state.key_hash cimport prefetch
 from streamdsl._native.state.rank_sort cimport by_rank
@@ -52,6 +52,8 @@ cdef int order_of(const SlotDeadline* left, const SlotDeadline* right, RowTable 
         return -1 if left.id < right.id else 1
     if left.begins != right.begins:
         return -1 if left.begins < right.begins else 1
+    if PLANTED("long-keys-unsorted"):
+        return 0
     a, b = keys.header(left.slot), keys.header(right.slot)
     return key_order(a.key, a.key_size, b.key, b.key_size)
 
