@@ -394,6 +394,12 @@ BANK = (
         "tests/simulation/test_campaign.py::test_watermarks_of_a_checkpoint_wait_for_the_input",
         1,
     ),
+    Planted(
+        "mark-held-to-what-is-heard-later",
+        "a watermark of the checkpoint overtakes rows that the input gives behind it",
+        "tests/processor/test_calls_kept.py::test_a_watermark_of_a_call_makes_no_row_late_that_another_task_has_not_read_yet",
+        1,
+    ),
     Planted("rows-together-not-cut", "a row that is read with others is not late by those in front of it", "simulator", 9000),
     Planted(
         "ending-input-counts",

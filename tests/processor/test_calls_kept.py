@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamdsl import Config, Topology, col, count, files, memory, tumbling
+from tests.held import Held
 
 #: What Python has no value for: it matters only to a function that reads it.
 UNREADABLE = {
@@ -134,6 +135,53 @@ def test_what_is_late_behind_a_call_is_late_when_the_call_is_made_again(tmp_path
     assert counts("stopped", stop=True) == []
     hangs[0] = False
     assert counts("stopped", stop=False) == counts("whole", stop=False) == [(0, 1), (100, 2)]
+
+
+class FirstSplitHeld(Held):
+    """Only the first split waits, and the other does not wait for it."""
+
+    bounded = False
+
+    def open_split(self, split: str, position: Any, columns: Any) -> Any:
+        return super().open_split(split, position, columns) if split == "0" else self.inner.open_split(split, position, columns)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_watermark_of_a_call_makes_no_row_late_that_another_task_has_not_read_yet(tmp_path: Path, ordered: bool) -> None:
+    """The splits of two tasks are read by one behind a restore. One of these was ahead, and had calls; the other had none."""
+    hangs, begun, old_begun = [True], list[int](), asyncio.Event()
+
+    async def call(row: Any) -> dict[str, int]:
+        begun.append(row.id)
+        if hangs[0]:
+            await asyncio.sleep(3_600)
+        if row.id < 100:
+            old_begun.set()
+        await old_begun.wait()
+        await asyncio.sleep(0.2)  # so long the input may say more: how far time has come by then does not count
+        return {"id": row.id}
+
+    def run(parallelism: int, stop: bool) -> None:
+        source = FirstSplitHeld(memory("in", {"id": int}, [{"id": at} for at in (5, 100, 6, 101)], splits=2), rows=0)
+        topology = Topology("calls")
+        made = topology.stream(source, timestamp="id", name="in")
+        made = made.map_async(call, schema={"id": int}, timeout="1h", ordered=ordered, name="calls")
+        windows = made.key_by().window(tumbling("10ms")).aggregate(n=count(), first=col("id").min())
+        windows.to(files(tmp_path / "out.jsonl"), name="out")
+        config = Config(state_dir=tmp_path / "state", checkpoint_interval="20ms", batch_rows=1, parallelism=parallelism)
+        run = topology.start(config)
+        if stop:
+            wait_for(lambda: sorted(begun) == [100, 101])
+            run.stop()
+        else:
+            source.over.set()
+        run.wait()
+
+    run(parallelism=2, stop=True)
+    hangs[0] = False
+    run(parallelism=1, stop=False)
+    rows = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    assert [(row["first"], row["n"]) for row in rows] == [(5, 2), (100, 2)]
 
 
 def wait_for(what: Callable[[], bool]) -> None:

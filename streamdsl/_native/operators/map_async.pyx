@@ -242,10 +242,18 @@ cdef class MapAsyncOperator(UserCodeOperator):
         return self.line_up(kind, value)
 
     cdef int listen(self) except -1:
-        """The input has said something: what waited for that goes on."""
+        """The input has said something: what waited for that goes on.
+
+        A watermark of the snapshot may be ahead of the input, which has other splits now. What the input says later cannot vouch for
+        it: rows come before that, and the watermark stands in front of them.
+        """
+        cdef Waiting one
         if self.silent:
             self.silent = False
             atomic_store(&self.ended, 1)
+            for one in self.queue:
+                if one.kind == A_WATERMARK and not PLANTED("mark-ahead-of-input") and not PLANTED("mark-held-to-what-is-heard-later"):
+                    one.value = min(one.value, self.heard)
         return 0
 
     cdef int line_up(self, int kind, int64_t value) except -1:
@@ -260,8 +268,8 @@ cdef class MapAsyncOperator(UserCodeOperator):
 
     cdef int pass_mark(self, int kind, int64_t value) except -1:
         if kind == A_WATERMARK:
-            # One of the snapshot may be ahead of the input, which has other splits now.
-            value = value if PLANTED("mark-ahead-of-input") else min(value, self.heard)
+            if PLANTED("mark-held-to-what-is-heard-later"):
+                value = min(value, self.heard)
             if value <= self.passed:
                 return 0
             self.passed = value
