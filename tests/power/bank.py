@@ -412,8 +412,8 @@ BANK = (
     Planted(
         "passed-rounds-untold",
         "a task tells of rounds that it passed over only behind the rows of the next one",
-        "tests/simulation/test_campaign.py::test_two_tasks_with_full_channels_do_not_wait_for_each_other",
-        1,
+        "simulator",
+        9000,
     ),
     Planted(
         "rows-of-ended-tasks-late",
