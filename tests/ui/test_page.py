@@ -11,7 +11,8 @@ import pytest
 
 from streamdsl import Config, Processor, Topology, col, files, memory, tumbling
 from streamdsl.connectors.base import Source
-from tests.tables.jobs import ROWS, SCHEMA, Held, HeldReader, bank
+from tests.held import HeldReader
+from tests.tables.jobs import ROWS, SCHEMA, Held, bank
 
 from .browser import PROGRAM, Browser
 
@@ -167,6 +168,7 @@ class Partitions(Source):
 
     bounded = False
     name = "moves"
+    rows = None
     locates_rows = True
 
     def __init__(self, directory, rows, waiting=0):
@@ -179,14 +181,10 @@ class Partitions(Source):
 
     def open_split(self, split, position, columns):
         inner = self.halves[split].open_split(self.halves[split].splits()[0], position, columns)
-        return Second(inner, self) if split == "moves-1" else HeldReader(inner, self.over)
+        return Second(inner, self) if split == "moves-1" else HeldReader(inner, self)
 
 
 class Second(HeldReader):
-    def __init__(self, inner, source):
-        super().__init__(inner, source.over)
-        self.source = source
-
     def read(self, max_rows):
         return super().read(max_rows) if self.source.begun.is_set() else None
 
