@@ -23,6 +23,7 @@ __all__ = [
     "Presence",
     "Record",
     "named_topic_gone",
+    "named_topic_lost",
     "producer_options",
 ]
 
@@ -107,6 +108,15 @@ def named_topic_gone(doing: str, topic: str | None, why: str = "is gone") -> Con
     )
 
 
+def named_topic_lost(doing: str, topic: str | None, cause: KafkaError) -> ConnectorError | None:
+    """Return the error for a record of a topic that rows have named, if it failed because of the topic."""
+    if unknown_topic(cause):
+        return named_topic_gone(doing, topic)
+    if cause.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        return named_topic_gone(doing, topic, NOT_OURS)
+    return None
+
+
 class Deliveries:
     """Takes the delivery reports: of records that could not be written."""
 
@@ -128,11 +138,9 @@ class Deliveries:
     def check(self, doing: str) -> None:
         """Raise what has failed: those rows are lost to this run, and come again when it starts from its last checkpoint, if that helps."""
         if self.failed is not None:
-            if self._topic not in self._own:
-                if unknown_topic(self.failed):
-                    raise named_topic_gone(doing, self._topic)
-                if self.failed.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                    raise named_topic_gone(doing, self._topic, NOT_OURS)
+            lost = None if self._topic in self._own else named_topic_lost(doing, self._topic, self.failed)
+            if lost is not None:
+                raise lost
             error = translated(self.failed, doing, self.access)
             error.context["recoverable"] = not for_good(self.failed)
             raise error
@@ -186,6 +194,11 @@ class Outbox:
 
     def __bool__(self) -> bool:
         return bool(self._records)
+
+    @property
+    def next_topic(self) -> str | None:
+        """Topic of the record that is handed over next: the one that the client has just refused, if it has."""
+        return self._records[0].topic if self._records else None
 
     def add(self, records: Collection[Record]) -> None:
         """Hold records back."""

@@ -13,7 +13,7 @@ from streamdsl.connectors.kafka.clients import ErrorLog, made
 from streamdsl.connectors.kafka.confluent import KafkaException, Producer
 from streamdsl.connectors.kafka.failures import translated
 from streamdsl.connectors.kafka.layout import Layout
-from streamdsl.connectors.kafka.outbox import Deliveries, Outbox, Presence, producer_options
+from streamdsl.connectors.kafka.outbox import Deliveries, Outbox, Presence, named_topic_lost, producer_options
 from streamdsl.connectors.kafka.rights import Access
 from streamdsl.connectors.kafka.transaction import KafkaTransaction
 from streamdsl.errors import ConnectorError
@@ -73,7 +73,10 @@ class AtLeastOnceWriter(OutboxWriter):
                 self._outbox.topics.clear()
             self._producer.poll(0)
         except KafkaException as error:
-            raise translated(error, self._doing, self._access) from error
+            # A client that knows already that a topic cannot be written refuses its records at once.
+            topic = self._outbox.next_topic
+            lost = None if topic in (None, self._topic) else named_topic_lost(self._doing, topic, error.args[0])
+            raise lost or translated(error, self._doing, self._access) from error
         self._deliveries.check(self._doing)
         return everything
 
