@@ -10,7 +10,7 @@ measured if named: `--keys 1000 --per-key 3600 --work tumbling hopping-60`. Pin 
 `--records 1000000 --keys 100000`; Flink's figures of one are those of a cold JVM.
 
 `--flink heap,rocksdb` then does the same on Apache Flink (Java 17 and Maven; built by the first run), with state on the heap and in
-RocksDB. `ratio` is ours by Flink's. In RocksDB it takes half an hour.
+RocksDB. `ratio` is ours by Flink's. In RocksDB it takes much longer.
 """
 
 from __future__ import annotations
