@@ -2,7 +2,7 @@
 from libc.stdint cimport INT32_MAX
 from libc.stdlib cimport free, realloc
 
-from streamdsl._native.state.write_stream cimport bytes_append, bytes_free
+from streamdsl._native.state.write_stream cimport bytes_append, bytes_free, bytes_reserve
 
 from streamdsl.errors import StateError
 
@@ -28,6 +28,7 @@ cdef int too_large() except -1 nogil:
 cdef int keys_clear(KeyList* keys) except -1 nogil:
     reserve(keys, 63)
     keys.values.used = 0
+    bytes_reserve(&keys.values, 1)         # an empty key has an address too
     keys.offsets[0] = 0
     keys.n = 0
     return 0
